@@ -1,0 +1,32 @@
+"""Fine-tune transformers by Representation EDiting: two learned vectors after each edited module."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from red_cli.edit.adapter import load_adapter, save_adapter
+    from red_cli.edit.config import RedConfig
+    from red_cli.edit.fold import fold
+    from red_cli.edit.model import attach, detach
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "RedConfig": "red_cli.edit.config",
+    "attach": "red_cli.edit.model",
+    "detach": "red_cli.edit.model",
+    "fold": "red_cli.edit.fold",
+    "load_adapter": "red_cli.edit.adapter",
+    "save_adapter": "red_cli.edit.adapter",
+}
+
+__all__ = ["RedConfig", "__version__", "attach", "detach", "fold", "load_adapter", "save_adapter"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public functions when first used: the command line must not wait for torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'red_cli' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,196 @@
+"""Adapter files: the learned vectors, the head trained beside them, and what they belong to."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from red_cli.edit.config import RedConfig
+from red_cli.edit.model import attach, detach, edits, require_attachment, train_head
+from red_cli.errors import UserError
+from red_cli.files import read_json, replacing, write_json
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_MOST_NAMED = 3
+
+
+class BaseIdentity(BaseModel):
+    """What tells one base from another without its weights."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model_type: str
+    hidden_size: int | None
+    num_hidden_layers: int | None
+    vocab_size: int | None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> BaseIdentity:
+        return cls.model_validate({name: getattr(model.config, name, None) for name in cls.model_fields})
+
+
+class AdapterConfig(BaseModel):
+    """The content of `adapter_config.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    peft_type: str = "RED"
+    base_model_name_or_path: str
+    revision: str | None = None
+    task_type: str
+    red: RedConfig
+    target_modules: list[str]
+    head: list[str]
+    label_names: list[str] | None = None
+    base: BaseIdentity
+    library_versions: dict[str, str]
+
+
+def save_adapter(model: PreTrainedModel, folder: str | Path, *, base_revision: str | None = None) -> None:
+    """Write the vectors (float32) and the trained head of `model` to `folder`, each file whole or not at all.
+
+    Keys: `base_model.model.<module path>.red.scale|bias`, shape (d,), and `base_model.model.<parameter name>` for the
+    head. The base's name is the one it was loaded under; `base_revision` pins its version.
+
+    Raises:
+        UserError: the model has no edits.
+    """
+    attached = require_attachment(model)
+    folder = Path(folder)
+    config = AdapterConfig(
+        base_model_name_or_path=model.config._name_or_path,
+        revision=base_revision,
+        task_type="SEQ_CLS" if attached.head else "FEATURE_EXTRACTION",
+        red=attached.config,
+        target_modules=list(attached.handles),
+        head=attached.head,
+        label_names=_label_names(model) if attached.head else None,
+        base=BaseIdentity.of(model),
+        library_versions={name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+    )
+    with replacing(folder / WEIGHTS_FILE) as temporary:
+        save_file(adapter_tensors(model), temporary, metadata={"format": "pt"})
+    write_json(folder / CONFIG_FILE, config.model_dump())
+
+
+def adapter_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The trained tensors by their keys in the adapter file, as contiguous copies on the CPU."""
+    return {key: parameter.detach().cpu().contiguous() for key, parameter in _trained_parameters(model).items()}
+
+
+def load_adapter(model: PreTrainedModel, folder: str | Path) -> list[str]:
+    """Attach the adapter in `folder` to `model`: exactly its keys, shapes and dtypes, or an error and no change.
+
+    Returns:
+        The paths of the edited modules.
+
+    Raises:
+        UserError: files missing or damaged; the base's architecture, width or vocabulary is another; a key is missing,
+            extra or misshapen; a value is not finite.
+    """
+    folder = Path(folder)
+    config = read_adapter_config(folder)
+    _require_same_base(model, config, folder)
+    paths = attach(model, config.red)
+    try:
+        if set(paths) != set(config.target_modules):
+            differing = sorted(set(paths) ^ set(config.target_modules))
+            raise UserError(f"{folder}: the adapter edits other modules than this base has: {_some(differing)}")
+        names = {name for name, _ in model.named_parameters()}
+        if lacking := [name for name in config.head if name not in names]:
+            raise UserError(f"{folder}: this base has no such head parameters: {_some(lacking)}")
+        train_head(model, config.head)
+        load_adapter_weights(model, folder)
+    except BaseException:
+        detach(model)
+        raise
+    return paths
+
+
+def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
+    """Copy the tensors in `folder` into the edits and head that `model` already has; the same errors as loading."""
+    file = Path(folder) / WEIGHTS_FILE
+    stored = _read_tensors(file)
+    wanted = _trained_parameters(model)
+    problems = [
+        f"{label}: {_some(sorted(keys))}"
+        for label, keys in (("missing", wanted.keys() - stored.keys()), ("unexpected", stored.keys() - wanted.keys()))
+        if keys
+    ]
+    for key in sorted(wanted.keys() & stored.keys()):
+        if wanted[key].shape != stored[key].shape:
+            problems.append(f"{key} has shape {tuple(stored[key].shape)}, expected {tuple(wanted[key].shape)}")
+        elif not torch.isfinite(stored[key]).all():
+            problems.append(f"{key} holds values that are not finite")
+    if problems:
+        raise UserError(f"{file} does not fit the model\n  " + "\n  ".join(problems[: _MOST_NAMED * 2]))
+    with torch.no_grad():
+        for key, parameter in wanted.items():
+            parameter.copy_(stored[key])
+
+
+def read_adapter_config(folder: str | Path) -> AdapterConfig:
+    """Read `adapter_config.json`.
+
+    Raises:
+        UserError: the folder or file is missing, not JSON, not a RED adapter's, or lacks a key.
+    """
+    file = Path(folder) / CONFIG_FILE
+    if not file.is_file():
+        raise UserError(f"{folder} is not an adapter folder: it has no {CONFIG_FILE}")
+    content = read_json(file)
+    kind = content.get("peft_type") if isinstance(content, dict) else None
+    if kind != "RED":
+        raise UserError(f"{file}: not a RED adapter (peft_type is {kind!r})")
+    try:
+        return AdapterConfig.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{file}: key {key!r}: {first['msg']}") from None
+
+
+def _trained_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    vectors = {f"{path}.red.{name}": vector for path, edit in edits(model) for name, vector in edit.named_parameters()}
+    head = {name: model.get_parameter(name) for name in require_attachment(model).head}
+    return {_PREFIX + name: parameter for name, parameter in (vectors | head).items()}
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise UserError(f"{file.parent} is not an adapter folder: it has no {WEIGHTS_FILE}")
+    try:
+        with safe_open(file, framework="pt") as handle:
+            return {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, ValueError, OverflowError) as error:
+        raise UserError(f"{file} is damaged: {error}", hint="Copy it again, or train again.") from None
+
+
+def _require_same_base(model: PreTrainedModel, config: AdapterConfig, folder: Path) -> None:
+    here, there = BaseIdentity.of(model).model_dump(), config.base.model_dump()
+    differing = [f"{name} {there[name]} (here {here[name]})" for name in there if here[name] != there[name]]
+    if differing:
+        raise UserError(
+            f"{folder} belongs to another base, {config.base_model_name_or_path}: {', '.join(differing)}",
+            hint="Give that base, or train an adapter for this one.",
+        )
+
+
+def _label_names(model: PreTrainedModel) -> list[str] | None:
+    names: dict[int, Any] = model.config.id2label
+    return [str(names[index]) for index in sorted(names)]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

@@ -1,0 +1,82 @@
+"""What is edited: the recipe's `red` section, and what an adapter file records."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Position = Literal["ffn"]
+Component = Literal["scale", "bias"]
+
+_RANGE = re.compile(r"(\d*):(\d*)")
+
+
+class RedConfig(BaseModel):
+    """Which modules are edited, and by which of the two vectors.
+
+    The edit of one module with output h in R^d is  h' = scale * h + bias  (equation 3 of arXiv 2402.15179),
+    scale and bias in R^d, the same at every token.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    positions: list[Position] = Field(
+        default=["ffn"], min_length=1, description="What is edited in each layer: ffn (the FFN's output projection)."
+    )
+    components: list[Component] = Field(
+        default=["scale", "bias"], min_length=1, description="The vectors that are learnt; either alone is allowed."
+    )
+    layers: str | list[int] = Field(
+        default="all", description='Layers to edit: "all", a range such as "8:" or "2:6", or a list of numbers from 0.'
+    )
+    target_modules: str | None = Field(
+        default=None,
+        description="A regular expression over whole module paths, instead of positions, for anything unusual.",
+    )
+
+    @field_validator("components")
+    @classmethod
+    def _no_repeats(cls, components: list[str]) -> list[str]:
+        if len(set(components)) != len(components):
+            raise ValueError("each component once")
+        return components
+
+    @field_validator("layers")
+    @classmethod
+    def _layers_parse(cls, layers: str | list[int]) -> str | list[int]:
+        if isinstance(layers, str) and layers != "all" and not (_RANGE.fullmatch(layers) and layers != ":"):
+            raise ValueError('"all", a range such as "8:" or "2:6", or a list of layer numbers')
+        if isinstance(layers, list) and (not layers or min(layers) < 0):
+            raise ValueError("a list of layer numbers from 0")
+        return layers
+
+    @field_validator("target_modules")
+    @classmethod
+    def _pattern_compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"a regular expression ({error})") from None
+        return pattern
+
+    def wanted_layers(self, available: set[int]) -> set[int]:
+        """The layers of `available` that this configuration names.
+
+        Raises:
+            ValueError: a layer is named that the model does not have, or none remains.
+        """
+        if self.layers == "all":
+            return available
+        if isinstance(self.layers, list):
+            wanted = set(self.layers)
+        else:
+            match = _RANGE.fullmatch(self.layers)
+            assert match is not None
+            start, stop = int(match[1] or 0), int(match[2] or max(available) + 1)
+            wanted = set(range(start, stop))
+        if not wanted or not wanted <= available:
+            raise ValueError(f"layers {self.layers!r}: the model has layers {min(available)} to {max(available)}")
+        return wanted

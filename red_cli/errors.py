@@ -1,0 +1,60 @@
+"""The faults a user can cause, and the exit code of each."""
+
+from __future__ import annotations
+
+import errno
+
+
+class RedError(Exception):
+    """A failure that is told in one short message: what, where, and how to mend it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UserError(RedError):
+    """The input is wrong: a key, a file, a column, an adapter, a folder."""
+
+    exit_code = 2
+
+
+class RunFailed(RedError):
+    """The input was right and the work failed all the same, e.g. a loss that is not finite."""
+
+    exit_code = 1
+
+
+class Interrupted(RedError):
+    """The user stopped the work (Ctrl-C)."""
+
+    exit_code = 130
+
+
+# How libraries that write through their own code say that the disk is full
+_FULL_DISK = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing file")
+
+
+def out_of_space(error: Exception) -> UserError | None:
+    """The message for a full disk, if that is what `error` says."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if not full and not any(text in str(error) for text in _FULL_DISK):
+        return None
+    where = getattr(error, "filename", None)
+    return UserError(
+        "no space left on the disk" + (f": {where}" if where else ""), hint="Free some space, or choose another folder."
+    )
+
+
+def from_os_error(error: OSError) -> UserError:
+    """Turn an operating-system error that a user can mend into a message; `error.filename` says where."""
+    where = f": {error.filename}" if error.filename else ""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"no permission{where}", hint="Choose a folder you may write to.")
+    return UserError(f"{error.strerror or error}{where}")
