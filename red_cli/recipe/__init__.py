@@ -1,0 +1,1 @@
+"""What the user writes: typed keys, YAML files, variants and overrides; plain data, nothing heavy."""

@@ -1,0 +1,68 @@
+"""The recipes that come along, found by name."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from pathlib import Path
+
+from red_cli.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def recipe_folder() -> Path:
+    """The folder of the recipes that come along: inside the wheel, or beside the package in a checkout."""
+    inside = _PACKAGE / "recipes"
+    return inside if inside.is_dir() else _PACKAGE.parent / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """The names of the recipes that come along."""
+    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
+
+
+def recipe_title(path: Path) -> str:
+    """The first sentence of a recipe's first comment."""
+    first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+    return first.lstrip("# ").split(". ")[0].rstrip(".") if first.startswith("#") else ""
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """The file of a recipe: a path to a YAML file, or the name of one that comes along.
+
+    Raises:
+        UserError: there is no such file or name (the nearest names are shown).
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    is_name = path.name == name_or_path and path.suffix == ""
+    if is_name and (recipe_folder() / f"{name_or_path}.yaml").is_file():
+        return recipe_folder() / f"{name_or_path}.yaml"
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        raise UserError(f"{name_or_path} is a folder", hint=f"Its recipe is {path / 'recipe.yaml'}")
+    near = difflib.get_close_matches(path.stem, recipe_names(), n=3)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    kind = "recipe" if is_name else "file"
+    raise UserError(f"no such {kind}: {name_or_path}", hint=f"{hint}All names: red recipes")
+
+
+def copy_recipe(name: str, folder: Path) -> list[Path]:
+    """Copy a recipe that comes along, and the folder of files it names where it has one, to `folder`.
+
+    Raises:
+        UserError: no such recipe, or a file is in the way.
+    """
+    source = find_recipe(name)
+    target = folder / source.name
+    companion = source.with_suffix("")
+    sources = [source, companion] if companion.is_dir() else [source]
+    for path in sources:
+        if (folder / path.name).exists():
+            raise UserError(f"{folder / path.name} exists", hint="Delete it, or copy to another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    if companion.is_dir():
+        shutil.copytree(companion, folder / companion.name)
+    return [folder / path.name for path in sources]

@@ -1,0 +1,229 @@
+"""Every key of a recipe: its type, default and meaning. Unknown keys are forbidden."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from red_cli.edit.config import RedConfig
+
+GlueSubset = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
+Metric = Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman"]
+SchedulerName = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A section of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+
+class ClassificationTask(Section):
+    """One text or a pair of texts -> one of several labels."""
+
+    name: Literal["classification"]
+    labels: list[str] | None = Field(
+        default=None, min_length=2, description="Label names in the order of their ids; learnt from the data if absent."
+    )
+
+
+class RegressionTask(Section):
+    """One text or a pair of texts -> a number."""
+
+    name: Literal["regression"]
+
+
+class GlueTask(Section):
+    """A task of the GLUE benchmark: its columns, label names and metrics are known."""
+
+    name: Literal["glue"]
+    subset: GlueSubset = Field(description="Which of the GLUE tasks.")
+
+
+Task = Annotated[ClassificationTask | RegressionTask | GlueTask, Field(discriminator="name")]
+
+
+class Model(Section):
+    """The base that stays frozen."""
+
+    name_or_path: str = Field(description="The base: a model folder, or a name on the Hugging Face Hub.")
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the Hub.")
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        default="float32",
+        description="dtype of the frozen base; auto takes the checkpoint's. Vectors are float32 always.",
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="Sets every dropout of the base; the base's own values if absent."
+    )
+    trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
+
+
+class Columns(Section):
+    """Which column of the data holds what."""
+
+    text: str | None = Field(default=None, description="Column of the text; default: text, or sentence.")
+    text_pair: str | None = Field(default=None, description="Column of the second text of a pair.")
+    label: str | None = Field(default=None, description="Column of the label; default: label.")
+
+
+class Data(Section):
+    """Where the rows come from."""
+
+    path: str | None = Field(
+        default=None,
+        description="A folder with split files (train.csv, validation.csv, ...), one file, or a data set on the Hub.",
+    )
+    name: str | None = Field(default=None, description="Configuration of a data set on the Hub.")
+    train: str | None = Field(default=None, description="File of the training split.")
+    validation: str | None = Field(default=None, description="File of the validation split.")
+    test: str | None = Field(default=None, description="File of the test split.")
+    validation_share: Share | None = Field(
+        default=None, description="Take this share of the training rows as validation split (drawn by train.seed)."
+    )
+    columns: Columns = Field(default_factory=Columns, description="Which column holds what.")
+    max_length: Count | None = Field(
+        default=None, description="Longest sequence in tokens; longer ones are cut. Default: the most the base takes."
+    )
+
+
+class Train(Section):
+    """How the vectors are learnt."""
+
+    seed: Annotated[int, Field(ge=0)] = Field(default=42, description="Decides head initialisation, order and dropout.")
+    learning_rate: Positive = Field(default=1e-3, description="Peak learning rate of the vectors.")
+    head_learning_rate: Positive | None = Field(default=None, description="Of the head; default: learning_rate.")
+    num_train_epochs: Positive = Field(default=3.0, description="Passes over the training split.")
+    max_steps: Count | None = Field(
+        default=None, description="Stop after so many optimiser steps, whatever the epochs."
+    )
+    batch_size: Count = Field(default=32, description="Sequences per optimiser step over all devices.")
+    micro_batch_size: Count | None = Field(
+        default=None, description="Sequences at once on one device; found by trying if absent."
+    )
+    lr_scheduler_type: SchedulerName = Field(default="linear", description="Shape of the learning rate over the steps.")
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="Share of the steps to warm up in."
+    )
+    warmup_steps: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Instead of warmup_ratio.")
+    weight_decay: NotNegative = Field(
+        default=0.0, description="AdamW's, on biases and head. Scales are spared: decay would pull them to 0, not to 1."
+    )
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    adam_epsilon: Positive = 1e-8
+    max_grad_norm: Positive | None = Field(default=1.0, description="Clip the gradient's norm to this; null: never.")
+    bf16: bool | Literal["auto"] = Field(default="auto", description="bfloat16 autocast; auto: where a GPU has it.")
+    gradient_checkpointing: bool = Field(default=False, description="Less memory for more time.")
+    group_by_length: bool = Field(default=True, description="Pad rows of a step with rows of similar length.")
+    logging_steps: Count = Field(default=10, description="Write a line to log.jsonl every so many steps.")
+    eval_steps: Count | None = Field(default=None, description="Evaluate every so many steps; default: every epoch.")
+    save_steps: Count | None = Field(
+        default=None, description="Checkpoint every so many steps; default: at evaluations."
+    )
+    save_total_limit: Count = Field(default=2, description="How many checkpoints to keep.")
+    early_stopping_patience: Count | None = Field(
+        default=None, description="Stop after so many evaluations without a better metric."
+    )
+    report_to: list[str] = Field(default_factory=list, description="Trackers, e.g. [tensorboard] (extra: track).")
+    resume_from_checkpoint: bool | str = Field(
+        default=False, description="Go on from the run folder's last checkpoint (true), or from the one named."
+    )
+
+
+class Eval(Section):
+    """How the result is scored."""
+
+    metric: Metric | None = Field(default=None, description="Chooses the best checkpoint; default: the task's own.")
+    batch_size: Count | None = Field(default=None, description="Sequences at once; default: twice the training's.")
+
+
+class Output(Section):
+    """Where the run goes."""
+
+    dir: str | None = Field(default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>.")
+
+
+class Paper(Section):
+    """The paper's figure, shown beside ours."""
+
+    model: str = Field(description="The base that the figure is of.")
+    table: str = Field(description="Table of arXiv 2402.15179v3.")
+    score: float = Field(description="In the paper's unit: percent, or 100 times the coefficient.")
+    std: float | None = Field(default=None, description="Standard deviation over the paper's seeds.")
+    note: str | None = Field(default=None, description="What to bear in mind when comparing.")
+
+
+class Recipe(Section):
+    """A recipe, resolved: the variant merged in, overrides applied."""
+
+    task: Task
+    model: Model
+    red: RedConfig = Field(default_factory=RedConfig)
+    data: Data = Field(default_factory=Data)
+    train: Train = Field(default_factory=Train)
+    eval: Eval = Field(default_factory=Eval)
+    output: Output = Field(default_factory=Output)
+    paper: Paper | None = None
+
+
+class RecipeFile(Recipe):
+    """A recipe as it is written: with named variants, each a part of a recipe laid over it."""
+
+    variants: dict[str, dict[str, Any] | None] = Field(
+        default_factory=dict, description="Named changes to the recipe, chosen with --variant."
+    )
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain data with every key that has a value, or a null that differs from the default."""
+    return _without_absent(recipe)
+
+
+def _without_absent(section: BaseModel) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            data[name] = _without_absent(value)
+        elif value is not None or field.default is not None:
+            data[name] = value
+    return data
+
+
+def is_regression(recipe: Recipe) -> bool:
+    """Whether the task's answers are numbers."""
+    return recipe.task.name == "regression" or getattr(recipe.task, "subset", None) == "stsb"
+
+
+def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
+    """Faults that only show between keys: (key path, what is wrong)."""
+    faults: list[tuple[tuple[str, ...], str]] = []
+    train, data = recipe.train, recipe.data
+    if train.warmup_steps is not None and train.warmup_ratio > 0:
+        faults.append((("train", "warmup_steps"), "give warmup_steps or warmup_ratio, not both"))
+    if train.micro_batch_size is not None and train.micro_batch_size > train.batch_size:
+        faults.append((("train", "micro_batch_size"), f"larger than batch_size ({train.batch_size})"))
+    files = [name for name in ("train", "validation", "test") if getattr(data, name) is not None]
+    if data.path is not None and files:
+        faults.append((("data", files[0]), "give data.path or single files, not both"))
+    if data.validation is not None and data.validation_share is not None:
+        faults.append((("data", "validation_share"), "give data.validation or data.validation_share, not both"))
+    if recipe.task.name != "glue" and data.path is None and data.train is None:
+        faults.append((("data",), "name the data: data.path, or data.train and data.validation"))
+    wanted = ("pearson", "spearman") if is_regression(recipe) else ("accuracy", "f1", "matthews_correlation")
+    if recipe.eval.metric is not None and recipe.eval.metric not in wanted:
+        faults.append((("eval", "metric"), f"this task is scored by {', '.join(wanted)}"))
+    return faults
