@@ -1,0 +1,21 @@
+"""Recipe -> task."""
+
+from __future__ import annotations
+
+from red_cli.recipe.schema import ClassificationTask, GlueTask, Recipe
+from red_cli.tasks.answers import Labels, Numbers
+from red_cli.tasks.base import Task
+from red_cli.tasks.classification import SequenceTask
+from red_cli.tasks.glue import glue_task
+from red_cli.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
+
+
+def build_task(recipe: Recipe, label_names: list[str] | None = None) -> Task:
+    """The task that the recipe names, with nothing read yet; `label_names` are those a trained model knows."""
+    named, metric = recipe.task, recipe.eval.metric
+    if isinstance(named, GlueTask):
+        return glue_task(named.subset, recipe.data, metric)
+    if isinstance(named, ClassificationTask):
+        answers = Labels(named.labels or label_names)
+        return SequenceTask(recipe.data, answers, CLASSIFICATION_METRICS, metric or CLASSIFICATION_METRICS[0])
+    return SequenceTask(recipe.data, Numbers(), REGRESSION_METRICS, metric or REGRESSION_METRICS[0])

@@ -1,0 +1,144 @@
+"""Classification and regression of one text or a pair, on any data of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from red_cli.errors import UserError
+from red_cli.recipe.schema import Data
+from red_cli.tasks.answers import Answers
+from red_cli.tasks.base import Batch, Encoded, Prediction
+from red_cli.tasks.data import Rows, load_splits
+
+_TEXT_COLUMNS = ("text", "sentence")
+_ENCODE_ROWS = 1000
+_PADDING_MULTIPLE = 8
+
+
+@dataclass
+class SequenceTask:
+    """One text or a pair of texts -> a label or a number."""
+
+    data: Data
+    answers: Answers
+    metrics: tuple[str, ...]
+    metric: str
+    validation_splits: tuple[str, ...] = ("validation",)
+    pad_token_id: int = 0
+    pad_token_type_id: int = 0
+
+    @property
+    def label_names(self) -> list[str] | None:
+        return self.answers.names
+
+    @property
+    def label_column(self) -> str:
+        return self.data.columns.label or "label"
+
+    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
+        """Read the splits; learn label names where they are not given.
+
+        Raises:
+            UserError: a file or one of the `needed` splits is missing or empty, a label column is missing.
+        """
+        splits = load_splits(self.data, self.label_column)
+        if self.data.validation_share is not None and "train" in splits:
+            splits["train"], splits["validation"] = _divide(splits["train"], self.data.validation_share, seed)
+        if missing := [split for split in needed if split not in splits]:
+            hint = "Add one, or set data.validation_share=0.1 to take a tenth of the training rows."
+            raise UserError(
+                f"no {missing[0]} split; there is {', '.join(splits)} ({next(iter(splits.values())).source})",
+                hint=hint if missing[0] == "validation" else None,
+            )
+        if "train" in splits:
+            self.answers.learn(splits["train"], self.label_column)
+        return splits
+
+    def has_labels(self, rows: Rows) -> bool:
+        """Whether a split has its label column, and does not hide it as -1 in every row like the Hub's GLUE."""
+        return self.label_column in rows.table.column_names and set(rows.column(self.label_column)) != {-1}
+
+    def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        """Tokenise as the tokenizer lays out one text or a pair, the longer part cut first, to `max_length` tokens.
+
+        Raises:
+            UserError: a column is missing, a text is null, a label is null or unknown (the row is named).
+        """
+        self.pad_token_id = tokenizer.pad_token_id or 0
+        self.pad_token_type_id = tokenizer.pad_token_type_id
+        texts = self._texts(rows)
+        names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
+        flat: dict[str, list[NDArray[np.int32]]] = {name: [] for name in names}
+        lengths: list[int] = []
+        truncated = 0
+        for start in range(0, rows.table.num_rows, _ENCODE_ROWS):
+            chunk = [column[start : start + _ENCODE_ROWS] for column in texts]
+            encoded = tokenizer(*chunk, truncation=True, max_length=max_length, return_attention_mask=False)
+            truncated += sum(1 for encoding in encoded.encodings or [] if encoding.overflowing)
+            lengths += [len(ids) for ids in encoded["input_ids"]]
+            for name in names:
+                flat[name].append(np.fromiter((token for ids in encoded[name] for token in ids), dtype=np.int32))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        features = {name: np.concatenate(parts) for name, parts in flat.items()}
+        return Encoded(features, offsets, self._labels(rows), truncated)
+
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
+        lengths = encoded.lengths[indices]
+        longest = -(-int(lengths.max()) // _PADDING_MULTIPLE) * _PADDING_MULTIPLE
+        mask = np.arange(longest)[None, :] < lengths[:, None]
+        inputs = {"attention_mask": torch.from_numpy(mask.astype(np.int64))}
+        for name in encoded.features:
+            padding = self.pad_token_id if name == "input_ids" else self.pad_token_type_id
+            values = np.full(mask.shape, padding, dtype=np.int64)
+            values[mask] = np.concatenate([encoded.row(index, name) for index in indices])
+            inputs[name] = torch.from_numpy(values)
+        labels = None if encoded.labels is None else torch.from_numpy(encoded.labels[indices])
+        return Batch(inputs, labels, weight=len(indices))
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        assert batch.labels is not None
+        return self.answers.loss(model(**batch.inputs).logits.float(), batch.labels)
+
+    def predict(self, model: nn.Module, batch: Batch) -> list[Prediction]:
+        logits = model(**batch.inputs).logits.float()
+        return self.answers.predict(logits, None if batch.labels is None else batch.labels.tolist())
+
+    def score(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        predicted = [answer.prediction for answer in predictions]
+        actual = [answer.label for answer in predictions]
+        return self.answers.score(self.metrics, predicted, actual)
+
+    def _texts(self, rows: Rows) -> list[list[str]]:
+        columns = self.data.columns
+        first = columns.text or next((name for name in _TEXT_COLUMNS if name in rows.table.column_names), "text")
+        names = [first] if columns.text_pair is None else [first, columns.text_pair]
+        texts = []
+        for name in names:
+            values = rows.column(name)
+            for number, value in enumerate(values, start=1):
+                if not isinstance(value, str):
+                    what = "is null" if value is None else f"is {value!r}, not text"
+                    raise UserError(f"{rows.source}, row {number}: column {name!r} {what}")
+            texts.append(values)
+        return texts
+
+    def _labels(self, rows: Rows) -> NDArray[np.generic] | None:
+        return self.answers.encode(rows, self.label_column) if self.has_labels(rows) else None
+
+
+def _divide(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    """Draw `share` of the rows, by `seed`, as validation rows; both parts keep the file's order."""
+    total = rows.table.num_rows
+    size = round(total * share)
+    if not 0 < size < total:
+        raise UserError(f"{rows.source}: {total} rows are too few to take {share} of them for validation")
+    drawn = set(np.random.default_rng(seed).permutation(total)[:size].tolist())
+    kept = [index for index in range(total) if index not in drawn]
+    return rows.take(kept), rows.take(sorted(drawn))

@@ -1,0 +1,49 @@
+"""Metrics of classification and regression, by scikit-learn and SciPy."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews_correlation")
+REGRESSION_METRICS = ("pearson", "spearman")
+
+# How a metric is shown: percent where it is a share, 100 times the coefficient elsewhere (the paper's unit).
+PAPER_UNIT = 100.0
+
+
+def classification_metrics(
+    names: Sequence[str], predicted: Sequence[str], actual: Sequence[str], label_names: Sequence[str]
+) -> dict[str, float]:
+    """Metrics of label predictions, each between -1 or 0 and 1.
+
+    f1 is that of the second label where there are two (the positive one in GLUE), the mean over labels elsewhere.
+    A constant prediction gives a Matthews correlation of 0.
+    """
+    from sklearn import metrics
+
+    position = {name: index for index, name in enumerate(label_names)}
+    guesses, truths = [position[name] for name in predicted], [position[name] for name in actual]
+    average: dict[str, Any] = {"average": "binary" if len(label_names) == 2 else "macro", "zero_division": 0}
+    functions = {
+        "accuracy": lambda: metrics.accuracy_score(truths, guesses),
+        "f1": lambda: metrics.f1_score(truths, guesses, **average),
+        "matthews_correlation": lambda: metrics.matthews_corrcoef(truths, guesses),
+    }
+    return {name: float(functions[name]()) for name in names}
+
+
+def regression_metrics(names: Sequence[str], predicted: Sequence[float], actual: Sequence[float]) -> dict[str, float]:
+    """Pearson's and Spearman's correlation; 0 where a side is constant and none is defined."""
+    from scipy import stats
+
+    functions = {"pearson": stats.pearsonr, "spearman": stats.spearmanr}
+    values = {}
+    for name in names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = float(functions[name](predicted, actual).statistic) if len(actual) > 1 else math.nan
+        values[name] = 0.0 if math.isnan(value) else value
+    return values
