@@ -1,0 +1,1 @@
+"""What leaves: merged weights, their verification, and model cards."""

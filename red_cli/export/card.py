@@ -1,0 +1,60 @@
+"""Model cards: what was trained, on what, how well, and how to load it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from red_cli.recipe.yaml_file import dump
+
+_PERCENT = 100.0
+
+
+def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """The card of a run folder, from its resolved recipe and metrics."""
+    use = (
+        "red eval .                      # score it again\n"
+        "red export . --output merged    # an ordinary model for plain transformers\n"
+    )
+    return _card(name, recipe, metrics, f"## Use\n\n```bash\n{use}```\n")
+
+
+def merged_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any], difference: float | None) -> str:
+    """The card of an exported model; `difference` is the largest one of logits from the adapter's."""
+    check = (
+        "The fold was not checked against the adapter.\n"
+        if difference is None
+        else f"Checked on examples of the task: logits differ from the adapter's by at most {difference:.1e}.\n"
+    )
+    use = (
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
+        f'model = AutoModelForSequenceClassification.from_pretrained("{name}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
+    )
+    text = f"The edits are folded into the base's weights: an ordinary model of its architecture. {check}"
+    return _card(name, recipe, metrics, f"{text}\n## Use\n\n```python\n{use}```\n")
+
+
+def _card(name: str, recipe: dict[str, Any], metrics: dict[str, Any], ending: str) -> str:
+    parameters, training = metrics["parameters"], metrics["training"]
+    scores = "\n".join(
+        f"| {split} | {metric} | {value * _PERCENT:.2f} |"
+        for split, values in metrics["splits"].items()
+        for metric, value in values.items()
+        if metric != "examples"
+    )
+    front = dump({"library_name": "transformers", "base_model": recipe["model"]["name_or_path"], "tags": ["red"]})
+    red = recipe["red"]
+    edited = red.get("target_modules") or ", ".join(red["positions"])
+    return (
+        f"---\n{front}---\n\n# {name}\n\n"
+        f"`{metrics['base']}` fine-tuned for {metrics['task']} by Representation EDiting (RED, arXiv 2402.15179):\n"
+        f"the base is frozen; the output h of each edited module ({edited}; layers {red['layers']}) becomes "
+        f"scale * h + bias.\n\n"
+        f"| parameters | |\n|---|---|\n"
+        f"| edited | {parameters['edited']:,} ({parameters['share']:.4%} of the base) |\n"
+        f"| head | {parameters['head']:,} |\n| base, frozen | {parameters['base']:,} |\n\n"
+        f"| split | metric | score (x100) |\n|---|---|---|\n{scores}\n\n"
+        f"One run, seed {training['seed']}, {training['steps']} steps in {training['seconds']:.0f} s; "
+        f"the best evaluation on the validation split was kept.\n\n"
+        f"{ending}\n## Recipe\n\n```yaml\n{dump(recipe)}```\n"
+    )

@@ -1,0 +1,140 @@
+"""Load what a recipe names: configuration, tokenizer, base model, or its skeleton without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from red_cli.edit.model import head_parameter_names
+from red_cli.errors import UserError
+from red_cli.recipe.schema import Model
+
+# Families whose position numbers start after the padding id: that many of max_position_embeddings hold no token.
+_UNUSED_POSITIONS = {"roberta": 2, "xlm-roberta": 2}
+_NO_LIMIT = 10**6  # tokenizers without a limit say 10**30
+_CHECKPOINT_MAY_LACK = "pooler"
+_T = TypeVar("_T")
+
+
+def load_config(model: Model, label_names: list[str] | None) -> PretrainedConfig:
+    """The base's configuration, with the task's outputs and the recipe's dropout.
+
+    Raises:
+        UserError: no such model, no network, not a configuration.
+    """
+    config = _from_pretrained(AutoConfig.from_pretrained, model)
+    if label_names is None:
+        config.num_labels = 1
+        config.problem_type = "regression"
+    else:
+        config.id2label = dict(enumerate(label_names))
+        config.label2id = {name: index for index, name in enumerate(label_names)}
+        config.problem_type = "single_label_classification"
+    if model.dropout is not None:
+        for key, value in config.to_dict().items():
+            if "drop" in key and "layerdrop" not in key and (value is None or isinstance(value, float | int)):
+                setattr(config, key, model.dropout)
+    return config
+
+
+def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    """The base's tokenizer.
+
+    Raises:
+        UserError: there is none.
+    """
+    return _from_pretrained(AutoTokenizer.from_pretrained, model)
+
+
+def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The most tokens the base takes at once."""
+    limits = [tokenizer.model_max_length]
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions:
+        limits.append(positions - _UNUSED_POSITIONS.get(config.model_type, 0))
+    return min(limit for limit in (*limits, _NO_LIMIT))
+
+
+def resolve_max_length(wanted: int | None, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """data.max_length, or the most the base takes.
+
+    Raises:
+        UserError: more is wanted than the base takes.
+    """
+    most = longest_sequence(config, tokenizer)
+    if wanted is not None and wanted > most:
+        raise UserError(f"data.max_length is {wanted}, but this base takes at most {most} tokens")
+    return wanted or min(most, _NO_LIMIT)
+
+
+def skeleton(config: PretrainedConfig, model: Model) -> PreTrainedModel:
+    """The model without weights, on the meta device: enough to find modules and count parameters.
+
+    Raises:
+        UserError: the architecture has no sequence-classification form.
+    """
+    with torch.device("meta"):
+        try:
+            return AutoModelForSequenceClassification.from_config(config, trust_remote_code=model.trust_remote_code)
+        except ValueError as error:
+            raise UserError(f"{model.name_or_path}: {_first_line(error)}") from None
+
+
+def load_base(model: Model, config: PretrainedConfig, seed: int) -> tuple[PreTrainedModel, list[str]]:
+    """The base with its weights, and the names of the parameters that train beside the edits: the head.
+
+    The head is everything outside the base model proper, and the pooler where the checkpoint lacks one. `seed` decides
+    its initial values.
+
+    Raises:
+        UserError: no such model, no weights, or weights of another architecture.
+    """
+    torch.manual_seed(seed)
+    loaded, info = _from_pretrained(
+        AutoModelForSequenceClassification.from_pretrained,
+        model,
+        config=config,
+        dtype=model.dtype if model.dtype == "auto" else getattr(torch, model.dtype),
+        output_loading_info=True,
+    )
+    head = head_parameter_names(loaded)
+    fresh = [name for name in sorted(info["missing_keys"]) if name not in head]
+    if lacking := [name for name in fresh if _CHECKPOINT_MAY_LACK not in name.split(".")]:
+        raise UserError(
+            f"{model.name_or_path}: the weights do not fit a {config.model_type} model: {lacking[0]}"
+            f" and {len(lacking) - 1} more are missing"
+        )
+    if wrong := [name for name, *_ in info["mismatched_keys"] if name not in head]:
+        raise UserError(
+            f"{model.name_or_path}: {wrong[0]} in the weights has another shape than its configuration says"
+        )
+    names = [name for name, _ in loaded.named_parameters()]
+    return loaded, [name for name in names if name in {*head, *fresh}]
+
+
+def _from_pretrained(load: Callable[..., _T], model: Model, **options: Any) -> _T:
+    name = model.name_or_path
+    if Path(name).is_absolute() and not Path(name).is_dir():
+        raise UserError(f"model.name_or_path: no such model folder: {name}")
+    try:
+        return load(name, revision=model.revision, trust_remote_code=model.trust_remote_code, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        hint = None
+        if not Path(name).is_dir():
+            hint = "Check the name and the network, or give a local model folder: model.name_or_path=<folder>"
+        raise UserError(f"model {name}: {_first_line(error)}", hint=hint) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,127 @@
+"""Save a run's whole state, and take it up again."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel
+
+from red_cli.edit.adapter import load_adapter_weights, save_adapter
+from red_cli.errors import UserError
+from red_cli.files import read_json, replacing_folder, write_json
+
+STATE_FILE = "state.json"
+_OPTIMIZER_FILE = "optimizer.pt"
+_NAME = re.compile(r"step-(\d+)")
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands; together with vectors, optimiser and generators it is all that decides what follows."""
+
+    step: int = 0
+    evaluated_step: int = 0
+    best_value: float | None = None
+    best_step: int = 0
+    best_scores: dict[str, float] = field(default_factory=dict)
+    evaluations_without_gain: int = 0
+    seconds: float = 0.0
+    micro_batch_size: int = 0
+
+    def forget_best(self) -> None:
+        """Choose the best anew among the evaluations to come."""
+        self.best_value, self.best_step, self.best_scores, self.evaluations_without_gain = None, 0, {}, 0
+
+
+def save_checkpoint(
+    folder: Path,
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    scheduler: LRScheduler,
+    state: TrainingState,
+    keep: int,
+) -> Path:
+    """Write `folder/step-N` whole, then delete all but the last `keep` checkpoints."""
+    path = folder / f"step-{state.step}"
+    if not path.exists():
+        with replacing_folder(path) as temporary:
+            save_adapter(model, temporary)
+            torch.save(
+                {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), **_generators()},
+                temporary / _OPTIMIZER_FILE,
+            )
+            write_json(temporary / STATE_FILE, asdict(state))
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def read_state(path: Path) -> TrainingState:
+    """The state file of a checkpoint.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        return TrainingState(**read_json(path / STATE_FILE))
+    except TypeError as error:
+        raise UserError(f"{path / STATE_FILE} is damaged: {error}") from None
+
+
+def load_checkpoint(
+    path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, scheduler: LRScheduler
+) -> TrainingState:
+    """Put vectors, head, optimiser, schedule and generators back to where they were.
+
+    Raises:
+        UserError: the checkpoint is incomplete, damaged, or another model's.
+    """
+    state = read_state(path)
+    load_adapter_weights(model, path)
+    try:
+        stored = torch.load(path / _OPTIMIZER_FILE, weights_only=True, map_location="cpu")
+        optimizer.load_state_dict(stored["optimizer"])
+        scheduler.load_state_dict(stored["scheduler"])
+        _restore_generators(stored)
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        raise UserError(
+            f"{path / _OPTIMIZER_FILE} cannot be used: {str(error).strip().splitlines()[0]}",
+            hint="Delete this checkpoint to go on from the one before it.",
+        ) from error
+    return state
+
+
+def _generators() -> dict[str, Any]:
+    algorithm, keys, position, *gauss = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": [algorithm, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, *gauss],
+    }
+
+
+def _restore_generators(stored: dict[str, Any]) -> None:
+    torch.set_rng_state(stored["torch"])
+    if stored["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(stored["cuda"])
+    version, internal, gauss = stored["python"]
+    random.setstate((version, tuple(internal), gauss))
+    algorithm, keys, *rest = stored["numpy"]
+    np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))

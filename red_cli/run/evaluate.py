@@ -1,0 +1,98 @@
+"""Score a run, an adapter or an exported model on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from red_cli.errors import RunFailed
+from red_cli.run.base_model import load_tokenizer, resolve_max_length
+from red_cli.run.events import Listener
+from red_cli.run.folder import RunFolder
+from red_cli.run.memory import out_of_memory
+from red_cli.run.target import Target, load_model
+from red_cli.tasks.base import Encoded, Prediction, Task
+from red_cli.tasks.build import build_task
+
+_TRAINING_TO_EVALUATION = 2  # without activations to keep, twice as many rows fit
+
+
+def predict(
+    model: PreTrainedModel, task: Task, encoded: Encoded, batch_size: int, tick: Callable[[int, int], None]
+) -> list[Prediction]:
+    """The model's answer to every row, in the rows' order.
+
+    Rows go through longest first, so that memory runs out at once or never; then the batch size is halved. Of each
+    batch only the answers are kept. `tick` is told (rows done, rows in all) after each batch.
+    """
+    order = np.argsort(-encoded.lengths, kind="stable")
+    answers: list[Prediction | None] = [None] * len(encoded)
+    was_training = model.training
+    model.eval()
+    done = 0
+    try:
+        while done < len(order):
+            rows = order[done : done + batch_size]
+            try:
+                with torch.inference_mode():
+                    predictions = task.predict(model, task.collate(encoded, rows).to(model.device))
+            except RuntimeError as error:
+                if not out_of_memory(error) or batch_size == 1:
+                    raise
+                batch_size = -(-batch_size // 2)
+                continue
+            for row, answer in zip(rows.tolist(), predictions, strict=True):
+                answers[row] = answer
+            done += len(rows)
+            tick(done, len(order))
+    finally:
+        model.train(was_training)
+    return [answer for answer in answers if answer is not None]
+
+
+def evaluation_batch_size(wanted: int | None, training_size: int) -> int:
+    """Rows at once: what the recipe wants, else in proportion to training's."""
+    return wanted or _TRAINING_TO_EVALUATION * training_size
+
+
+def evaluate(target: Target, split: str | None, output: Path | None, listener: Listener) -> dict[str, Any]:
+    """Score `target` on a split of its task's data; write metrics.json and predictions/ to its folder or `output`.
+
+    `split` None takes the test split where it has labels, else the first validation split. A split without labels is
+    predicted and not scored.
+
+    Raises:
+        UserError: the split, the data or the model cannot be had.
+    """
+    recipe = target.recipe
+    task = build_task(recipe, target.label_names)
+    splits = task.load(recipe.train.seed, () if split is None else (split,))
+    if split is None:
+        split = "test" if "test" in splits and task.has_labels(splits["test"]) else task.validation_splits[0]
+    rows = splits[split]
+    model, config = load_model(target)
+    tokenizer = load_tokenizer(recipe.model)
+    encoded = task.encode(rows, tokenizer, resolve_max_length(recipe.data.max_length, config, tokenizer))
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    size = evaluation_batch_size(recipe.eval.batch_size, recipe.train.micro_batch_size or recipe.train.batch_size)
+    predictions = predict(model, task, encoded, size, listener.evaluating)
+    folder = RunFolder(output or target.folder)
+    folder.write_predictions(split, predictions)
+    result: dict[str, Any] = {"split": split, "examples": len(predictions), "metric": task.metric, "scores": None}
+    if encoded.labels is not None:
+        result["scores"] = task.score(predictions)
+        if any(not np.isfinite(value) for value in result["scores"].values()):
+            raise RunFailed(f"a metric of {split} is not finite: {result['scores']}")
+        folder.write_metrics(
+            {"metric": task.metric, "splits": {split: {"examples": len(predictions), **result["scores"]}}}
+        )
+    if recipe.paper is not None:
+        result["paper"] = recipe.paper.model_dump(exclude_none=True)
+    result["folder"] = str(folder.path)
+    result["predictions"] = str(folder.predictions(split))
+    return result

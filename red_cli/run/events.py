@@ -1,0 +1,62 @@
+"""What a run tells while it works; the terminal shows it, a program may ignore it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from red_cli.run.plan import Plan
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimiser step is done."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    examples_per_second: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A split is scored."""
+
+    step: int
+    epoch: float
+    metric: str
+    value: float
+    best: bool
+
+
+class Listener(Protocol):
+    """Is told what happens in a run."""
+
+    def note(self, text: str) -> None:
+        """One line that the user should see."""
+
+    def planned(self, plan: Plan, folder: str) -> None:
+        """The run is about to start."""
+
+    def stepped(self, step: Step) -> None: ...
+
+    def evaluating(self, done: int, total: int) -> None:
+        """So many rows of a split are predicted."""
+
+    def evaluated(self, evaluation: Evaluation) -> None: ...
+
+
+class Silent:
+    """A listener that shows nothing."""
+
+    def note(self, text: str) -> None: ...
+
+    def planned(self, plan: Plan, folder: str) -> None: ...
+
+    def stepped(self, step: Step) -> None: ...
+
+    def evaluating(self, done: int, total: int) -> None: ...
+
+    def evaluated(self, evaluation: Evaluation) -> None: ...

@@ -1,0 +1,144 @@
+"""The run folder's layout: what lies where, and what state a run is in."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from red_cli.errors import UserError
+from red_cli.files import read_json, write_json, write_text
+from red_cli.recipe.load import Loaded, load_recipe
+from red_cli.recipe.schema import Recipe, resolved
+from red_cli.recipe.yaml_file import dump
+from red_cli.tasks.base import Prediction
+
+RECIPE_FILE = "recipe.yaml"
+METRICS_FILE = "metrics.json"
+_LIBRARIES = ("red-cli", "torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scikit-learn")
+
+# Changing these does not change what is trained; any other change makes another run.
+_FREE_KEYS = ("output", "paper", "train.resume_from_checkpoint", "train.report_to", "train.logging_steps",
+              "train.save_steps", "train.save_total_limit")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / RECIPE_FILE
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / METRICS_FILE
+
+    @property
+    def card(self) -> Path:
+        return self.path / "README.md"
+
+    def predictions(self, split: str) -> Path:
+        return self.path / "predictions" / f"{split}.jsonl"
+
+    @property
+    def finished(self) -> bool:
+        return self.metrics.is_file()
+
+    def write_start(self, recipe: Recipe) -> None:
+        """The resolved recipe, which repeats the run, and the versions it runs with."""
+        header = f"# Resolved by red. To repeat the run: red train {self.recipe} output.dir=<another folder>\n"
+        write_text(self.recipe, header + dump(resolved(recipe)))
+        write_json(self.path / "environment.json", environment())
+
+    def write_predictions(self, split: str, predictions: list[Prediction]) -> None:
+        lines = [json.dumps(answer.to_json(index), ensure_ascii=False) for index, answer in enumerate(predictions)]
+        write_text(self.predictions(split), "\n".join(lines) + "\n")
+
+    def write_metrics(self, changes: dict[str, Any]) -> None:
+        """Lay `changes` over metrics.json; "splits" merges split by split."""
+        metrics = read_json(self.metrics) if self.metrics.is_file() else {}
+        splits = {**metrics.get("splits", {}), **changes.get("splits", {})}
+        write_json(self.metrics, {**metrics, **changes, "splits": splits})
+
+    def trim_log(self, step: int) -> None:
+        """Drop log lines after `step`: a resumed run writes them again."""
+        if self.log.is_file():
+            kept = []
+            for line in self.log.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(json.JSONDecodeError):
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line + "\n")
+            write_text(self.log, "".join(kept))
+
+    def append_log(self, values: dict[str, Any]) -> None:
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, platform and command line."""
+    versions = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "command": sys.argv,
+        "libraries": versions,
+    }
+
+
+def open_run(path: Path) -> tuple[RunFolder, Loaded]:
+    """A run folder and its resolved recipe.
+
+    Raises:
+        UserError: there is no such folder, or it is not a run folder.
+    """
+    if not path.is_dir():
+        raise UserError(f"no such folder: {path}")
+    if not (path / RECIPE_FILE).is_file():
+        raise UserError(f"{path} is not a run folder: it has no {RECIPE_FILE}")
+    return RunFolder(path), load_recipe(str(path / RECIPE_FILE))
+
+
+def changed_keys(before: Recipe, now: Recipe) -> list[str]:
+    """Keys whose change makes another run, as `key: old -> new`."""
+    old, new = _flat(before.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
+    changed = []
+    for key in sorted(old.keys() | new.keys()):
+        free = any(key == name or key.startswith(name + ".") for name in _FREE_KEYS)
+        found_by_trying = key == "train.micro_batch_size" and new.get(key) is None
+        if not free and not found_by_trying and old.get(key) != new.get(key):
+            changed.append(f"{key}: {old.get(key)} -> {new.get(key)}")
+    return changed
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

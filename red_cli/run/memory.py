@@ -1,0 +1,120 @@
+"""Memory: an estimate before a run, the peak after it, the micro-batch that fits."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import torch
+from transformers import PreTrainedModel
+
+from red_cli.edit.model import Counts
+from red_cli.errors import RunFailed
+
+_ADAM_BYTES = 16  # a float32 parameter: value, gradient and two moments
+_SAFE_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes at the peak of a training step.
+
+    `libraries` is what this process takes already, where the step runs in the same memory (on a CPU).
+    """
+
+    libraries: int
+    base: int
+    trained: int
+    activations_per_row: int
+    rows: int
+
+    @property
+    def total(self) -> int:
+        return self.of_rows(self.rows)
+
+    def of_rows(self, rows: int) -> int:
+        """The peak with so many sequences at once."""
+        return self.libraries + self.base + self.trained + self.activations_per_row * rows
+
+
+def estimate_memory(
+    model: PreTrainedModel, counts: Counts, base_bytes_per_parameter: int, rows: int, length: int
+) -> MemoryEstimate:
+    """Estimate the peak of a training step over `rows` sequences of `length` tokens, from a model on the meta device.
+
+    Activations are not guessed: a forward pass without data records every tensor that autograd would keep.
+    """
+    return MemoryEstimate(
+        libraries=0 if torch.cuda.is_available() else psutil.Process().memory_info().rss,
+        base=counts.base * base_bytes_per_parameter,
+        trained=(counts.edited + counts.head) * _ADAM_BYTES,
+        activations_per_row=_saved_bytes(model, length),
+        rows=rows,
+    )
+
+
+def _saved_bytes(model: PreTrainedModel, length: int) -> int:
+    """Bytes that autograd keeps for one sequence of `length` tokens."""
+    kept: dict[int, tuple[int, torch.Tensor]] = {}
+    parameters = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in parameters:
+            kept[storage._cdata] = (storage.nbytes(), tensor)  # the tensor stays alive, so no address is used twice
+        return tensor
+
+    width = model.get_input_embeddings().weight.shape[-1]
+    embeddings = torch.zeros(1, length, width, device="meta")
+    was_training = model.training
+    model.train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = model(inputs_embeds=embeddings)
+    model.train(was_training)
+    del output
+    return sum(size for size, _ in kept.values())
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory that was in use: on the GPU where one is used, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out (CUDA's, and the CPU allocator's, which has no class of its own)."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def find_micro_batch_size(try_step: Callable[[int], None], batch_size: int, estimate: Callable[[int], int]) -> int:
+    """The largest halving of `batch_size` that a training step over the longest rows survives.
+
+    On a CPU, where running out of memory ends the process, sizes whose estimate does not fit are not tried.
+
+    Raises:
+        RunFailed: not even a single row fits.
+    """
+    size = batch_size
+    if not torch.cuda.is_available():
+        while size > 1 and estimate(size) > psutil.virtual_memory().available * _SAFE_SHARE:
+            size = -(-size // 2)
+    while True:
+        try:
+            try_step(size)
+            return size
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if size == 1:
+                raise RunFailed(
+                    "not even one sequence fits into memory",
+                    hint="Lower data.max_length, set train.gradient_checkpointing=true, or take a smaller base.",
+                ) from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        size = -(-size // 2)

@@ -1,0 +1,181 @@
+"""What a recipe will do, without doing it: what is edited, how many steps, how much memory, what the model sees."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from red_cli.edit.model import Counts, attach, count, head_parameter_names, require_attachment, train_head
+from red_cli.errors import UserError
+from red_cli.recipe.load import Loaded
+from red_cli.recipe.schema import Recipe
+from red_cli.run.base_model import load_config, load_tokenizer, resolve_max_length, skeleton
+from red_cli.run.batches import Order
+from red_cli.run.memory import MemoryEstimate, estimate_memory
+from red_cli.run.optimizer import total_steps, warmup_steps
+from red_cli.tasks.base import Encoded, Task
+from red_cli.tasks.build import build_task
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_SHOWN_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens per row of a split."""
+
+    rows: int
+    shortest: int
+    median: int
+    percentile_95: int
+    longest: int
+    truncated: int
+
+    @classmethod
+    def of(cls, encoded: Encoded) -> Lengths:
+        lengths = encoded.lengths
+        middle, high = np.percentile(lengths, [50, 95])
+        return cls(len(encoded), int(lengths.min()), int(middle), int(high), int(lengths.max()), encoded.truncated)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row as the model sees it."""
+
+    tokens: list[str]
+    label: str | float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do."""
+
+    task: str
+    base: str
+    architecture: str
+    edited_modules: list[str]
+    counts: Counts
+    total_steps: int
+    warmup_steps: int
+    steps_per_epoch: int
+    batch_size: int
+    micro_batch_size: int | None
+    metric: str
+    max_length: int
+    lengths: dict[str, Lengths]
+    label_names: list[str] | None
+    examples: list[Example]
+    memory: MemoryEstimate | None
+
+    @property
+    def edited_pattern(self) -> str:
+        """The edited modules' paths with the layers' numbers left out."""
+        patterns = dict.fromkeys(re.sub(r"\.\d+\.", ".*.", path) for path in self.edited_modules)
+        return ", ".join(patterns)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "memory_bytes": None if self.memory is None else self.memory.total}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe's task, data and base, up to the weights."""
+
+    task: Task
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    encoded: dict[str, Encoded]  # the splits that training needs
+    splits: list[str]  # all that the data has
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Read the data, the tokenizer and the configuration, and encode the training and validation splits.
+
+    Raises:
+        UserError: anything about them is wrong.
+    """
+    task = build_task(recipe)
+    needed = ("train", *task.validation_splits)
+    splits = task.load(recipe.train.seed, needed)
+    config = load_config(recipe.model, task.label_names)
+    tokenizer = load_tokenizer(recipe.model)
+    max_length = resolve_max_length(recipe.data.max_length, config, tokenizer)
+    encoded = {split: task.encode(splits[split], tokenizer, max_length) for split in needed}
+    for split in needed:
+        require_labels(encoded[split], splits[split].source)
+    return Prepared(task, config, tokenizer, max_length, encoded, list(splits))
+
+
+def require_labels(encoded: Encoded, source: str) -> None:
+    """Refuse a split that cannot be learnt from or scored."""
+    if encoded.labels is None:
+        raise UserError(f"{source} has no labels", hint="Name the label's column with data.columns.label.")
+
+
+def training_order(recipe: Recipe, prepared: Prepared) -> Order:
+    """The batches of the run."""
+    return Order(len(prepared.encoded["train"]), recipe.train.batch_size, recipe.train.seed)
+
+
+def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
+    """The plan, from the configuration alone: the model is built without weights.
+
+    Raises:
+        UserError: the architecture or a position is not known.
+    """
+    recipe = loaded.recipe
+    model = skeleton(prepared.config, recipe.model)
+    attach(model, recipe.red)
+    train_head(model, head_parameter_names(model))
+    order = training_order(recipe, prepared)
+    total = total_steps(recipe.train, order.steps_per_epoch)
+    return Plan(
+        task=task_title(recipe),
+        base=recipe.model.name_or_path,
+        architecture=prepared.config.model_type,
+        edited_modules=list(require_attachment(model).handles),
+        counts=count(model),
+        total_steps=total,
+        warmup_steps=warmup_steps(recipe.train, total),
+        steps_per_epoch=order.steps_per_epoch,
+        batch_size=recipe.train.batch_size,
+        micro_batch_size=recipe.train.micro_batch_size,
+        metric=prepared.task.metric,
+        max_length=prepared.max_length,
+        lengths={split: Lengths.of(encoded) for split, encoded in prepared.encoded.items()},
+        label_names=prepared.task.label_names,
+        examples=_examples(prepared),
+        memory=_memory(model, recipe, prepared),
+    )
+
+
+def _memory(model: PreTrainedModel, recipe: Recipe, prepared: Prepared) -> MemoryEstimate | None:
+    """Estimated peak of a training step over the longest rows; None where the model cannot run without data."""
+    rows = recipe.train.micro_batch_size or recipe.train.batch_size
+    longest = int(prepared.encoded["train"].lengths.max())
+    try:
+        return estimate_memory(model, count(model), _BYTES.get(recipe.model.dtype, 4), rows, longest)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        return None
+
+
+def task_title(recipe: Recipe) -> str:
+    """The task in a word, such as glue/sst2."""
+    subset = getattr(recipe.task, "subset", None)
+    return f"{recipe.task.name}/{subset}" if subset else recipe.task.name
+
+
+def _examples(prepared: Prepared) -> list[Example]:
+    encoded, names = prepared.encoded["train"], prepared.task.label_names
+    examples = []
+    for index in range(min(_SHOWN_EXAMPLES, len(encoded))):
+        assert encoded.labels is not None
+        label = encoded.labels[index].item()
+        tokens = [prepared.tokenizer.decode([token]) for token in encoded.row(index).tolist()]
+        examples.append(Example(tokens, names[label] if names else label))
+    return examples

@@ -1,0 +1,90 @@
+"""What `red eval` and `red export` are pointed at: a run folder, an adapter folder, or an exported model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+
+from red_cli.edit.adapter import CONFIG_FILE, load_adapter, read_adapter_config
+from red_cli.errors import UserError
+from red_cli.recipe.load import load_recipe
+from red_cli.recipe.schema import Recipe, is_regression
+from red_cli.run.base_model import load_base, load_config
+from red_cli.run.folder import RECIPE_FILE, RunFolder
+
+
+@dataclass(frozen=True)
+class Target:
+    """A trained model on disk, and the recipe that says what it is for.
+
+    Attributes:
+        folder: what was named.
+        adapter: the adapter folder, or None where the weights of `folder` are complete.
+        label_names: those the model was trained with; None for regression.
+    """
+
+    folder: Path
+    recipe: Recipe
+    adapter: Path | None
+    label_names: list[str] | None
+
+
+def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str]) -> Target:
+    """Find out what `folder` is.
+
+    Raises:
+        UserError: it is none of the three, the run has no adapter yet, or an adapter comes without a recipe.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no such folder: {folder}", hint="Give a run folder, an adapter folder or an exported model.")
+    if (folder / CONFIG_FILE).is_file():
+        return _open_adapter(folder, recipe_name, overrides)
+    recipe_file = recipe_name or str(folder / RECIPE_FILE)
+    if recipe_name is None and not (folder / RECIPE_FILE).is_file():
+        raise UserError(
+            f"{folder} is not a run folder: it has no {RECIPE_FILE}",
+            hint="For any other model name a recipe: red eval FOLDER --recipe RECIPE",
+        )
+    if (folder / "config.json").is_file():
+        own = f"model.name_or_path={folder.resolve()}"
+        recipe = load_recipe(recipe_file, overrides=[own, "model.revision=null", *overrides]).recipe
+        names = AutoConfig.from_pretrained(folder).id2label
+        labels = None if is_regression(recipe) else [str(names[index]) for index in sorted(names)]
+        return Target(folder, recipe, None, labels)
+    adapter = RunFolder(folder).adapter
+    if not (adapter / CONFIG_FILE).is_file():
+        raise UserError(f"{folder} has no adapter yet", hint="The run has not reached its first evaluation.")
+    recipe = load_recipe(recipe_file, overrides=overrides).recipe
+    return Target(folder, recipe, adapter, None if is_regression(recipe) else read_adapter_config(adapter).label_names)
+
+
+def load_model(target: Target) -> tuple[PreTrainedModel, PretrainedConfig]:
+    """The model, with its edits attached where it has an adapter, in evaluation mode.
+
+    Raises:
+        UserError: the base or the adapter cannot be loaded or do not fit.
+    """
+    config = load_config(target.recipe.model, target.label_names)
+    model, _ = load_base(target.recipe.model, config, target.recipe.train.seed)
+    if target.adapter is not None:
+        load_adapter(model, target.adapter)
+    return model.eval(), config
+
+
+def _open_adapter(folder: Path, recipe_name: str | None, overrides: Sequence[str]) -> Target:
+    adapter = read_adapter_config(folder)
+    if recipe_name is None:
+        parent = folder.resolve().parent / RECIPE_FILE
+        if not parent.is_file():
+            raise UserError(
+                f"{folder} is an adapter without a recipe", hint=f"Name one: red eval {folder} --recipe RECIPE"
+            )
+        recipe_name = str(parent)
+    base = [f"model.name_or_path={adapter.base_model_name_or_path}", f"model.revision={adapter.revision or 'null'}"]
+    recipe = load_recipe(recipe_name, overrides=[*base, *overrides]).recipe
+    if (adapter.label_names is None) != is_regression(recipe) and adapter.head:
+        raise UserError(f"{folder} was trained for another kind of task than {recipe_name}")
+    return Target(folder, recipe, folder, None if is_regression(recipe) else adapter.label_names)

@@ -1,0 +1,256 @@
+"""Train a recipe: set up, loop over optimiser steps, evaluate, keep the best, finish. In reading order."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from red_cli.edit.adapter import load_adapter_weights, save_adapter
+from red_cli.edit.model import count
+from red_cli.errors import Interrupted, RunFailed
+from red_cli.export.card import run_card
+from red_cli.files import write_text
+from red_cli.recipe.load import Loaded
+from red_cli.recipe.schema import resolved
+from red_cli.run.checkpoint import list_checkpoints
+from red_cli.run.evaluate import evaluation_batch_size, predict
+from red_cli.run.events import Evaluation, Listener, Silent, Step
+from red_cli.run.memory import peak_bytes
+from red_cli.run.plan import make_plan, prepare, task_title
+from red_cli.run.session import Session, backward, save, set_up
+from red_cli.run.start import claim_folder
+from red_cli.run.stopping import Stop, StopRequested, stop_on_interrupt
+from red_cli.run.trackers import require_trackers
+
+_SHOWN_ROWS = 8
+
+
+def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
+    """Run a recipe from beginning to end, or on from its last checkpoint.
+
+    Returns:
+        The content of metrics.json, and the run folder's path under "folder".
+
+    Raises:
+        UserError: anything about the recipe, data, base or folder is wrong; nothing has been trained.
+        RunFailed: the loss is not finite, or nothing fits into memory.
+        Interrupted: the user stopped it; a checkpoint is written.
+    """
+    listener = listener or Silent()
+    checkpoint = claim_folder(loaded)
+    require_trackers(loaded.recipe.train.report_to)
+    prepared = prepare(loaded.recipe)
+    plan = make_plan(loaded, prepared)
+    listener.planned(plan, str(loaded.run_folder))
+    with stop_on_interrupt() as stop:
+        session = set_up(loaded, prepared, plan, checkpoint, listener)
+        try:
+            run_steps(session, stop)
+        except StopRequested:
+            path = save(session)
+            raise Interrupted(
+                f"stopped after step {session.state.step} of {session.total}; checkpoint {path}",
+                hint="Go on with the same command and --resume.",
+            ) from None
+    return finish(session)
+
+
+def run_steps(session: Session, stop: Stop) -> None:
+    """Optimiser steps until the last, with evaluations and checkpoints on the way."""
+    settings, state = session.settings, session.state
+    session.wrapped.train()
+    interval = _Interval()
+    if _evaluation_due(session) and state.evaluated_step < state.step:
+        evaluate_and_keep_best(session, stop)
+    for rows in session.order.from_step(state.step):
+        if state.step >= session.total or _out_of_patience(session):
+            break
+        started = time.perf_counter()
+        learning_rate = float(session.scheduler.get_last_lr()[0])
+        loss, gradient_norm = optimizer_step(session, rows)
+        state.step += 1
+        seconds = time.perf_counter() - started
+        state.seconds += seconds
+        interval.add(loss, len(rows), seconds)
+        if state.step % settings.logging_steps == 0 or state.step == session.total:
+            speed = round(interval.examples_per_second, 1)
+            values = {"loss": interval.loss, "learning_rate": learning_rate, "gradient_norm": gradient_norm}
+            _log(session, {**values, "examples_per_second": speed})
+        epoch = state.step / session.order.steps_per_epoch
+        session.listener.stepped(
+            Step(state.step, session.total, epoch, loss, learning_rate, interval.examples_per_second)
+        )
+        if state.step % settings.logging_steps == 0:
+            interval = _Interval()
+        stop.check()
+        if _evaluation_due(session):
+            evaluate_and_keep_best(session, stop)
+            if settings.save_steps is None:
+                save(session)
+        if settings.save_steps is not None and state.step % settings.save_steps == 0:
+            save(session)
+
+
+def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
+    """One step over the rows of a global batch.
+
+    The loss is the mean over the step's labelled items, however it is cut into micro-batches. Nothing is changed where
+    it, or the gradient, is not finite.
+
+    Returns:
+        The loss and the gradient's norm before clipping.
+
+    Raises:
+        RunFailed: one of them is not finite.
+    """
+    accelerator, task = session.accelerator, session.prepared.task
+    encoded = session.prepared.encoded["train"]
+    batches = [task.collate(encoded, piece).to(accelerator.device) for piece in session.micro_batches(rows)]
+    weight = sum(batch.weight for batch in batches)
+    losses = []
+    for number, batch in enumerate(batches, start=1):
+        if number < len(batches):
+            with accelerator.no_sync(session.wrapped):
+                losses.append(backward(session, batch, weight))
+        else:
+            losses.append(backward(session, batch, weight))
+    trained = [parameter for group in session.optimizer.param_groups for parameter in group["params"]]
+    limit = session.settings.max_grad_norm
+    norm = accelerator.clip_grad_norm_(trained, math.inf if limit is None else limit)
+    loss, gradient_norm = float(sum(losses)), float(norm)
+    if not math.isfinite(loss) or not math.isfinite(gradient_norm):
+        raise _not_finite(session, loss, gradient_norm, rows)
+    session.optimizer.step()
+    session.scheduler.step()
+    session.optimizer.zero_grad()
+    return loss, gradient_norm
+
+
+def _not_finite(session: Session, loss: float, gradient_norm: float, rows: NDArray[np.int64]) -> RunFailed:
+    what = f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {gradient_norm}"
+    shown = ", ".join(str(row) for row in rows[:_SHOWN_ROWS]) + (", …" if len(rows) > _SHOWN_ROWS else "")
+    step = session.state.step + 1
+    session.folder.append_log({"step": step, "not_finite": what, "rows": [int(row) for row in rows]})
+    checkpoints = list_checkpoints(session.folder.checkpoints)
+    last = f"Last good checkpoint: {checkpoints[-1]}." if checkpoints else "There is no checkpoint yet."
+    return RunFailed(
+        f"step {step}: {what} is not finite (training rows {shown}; all in {session.folder.log})",
+        hint=f"{last} Lower train.learning_rate, or look at those rows.",
+    )
+
+
+def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
+    """Score the first validation split; where it is better than ever before, write adapter/ and its predictions."""
+    task, state, recipe = session.prepared.task, session.state, session.recipe
+    split = task.validation_splits[0]
+
+    def tick(done: int, total: int) -> None:
+        stop.check()
+        session.listener.evaluating(done, total)
+
+    size = evaluation_batch_size(recipe.eval.batch_size, state.micro_batch_size)
+    predictions = predict(session.model, task, session.prepared.encoded[split], size, tick)
+    scores = task.score(predictions)
+    value = scores[task.metric]
+    better = state.best_value is None or value > state.best_value
+    if better:
+        state.best_value, state.best_step, state.best_scores = value, state.step, scores
+        save_adapter(session.model, session.folder.adapter, base_revision=recipe.model.revision)
+        session.folder.write_predictions(split, predictions)
+    state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
+    state.evaluated_step = state.step
+    _log(session, {f"{split}_{name}": number for name, number in scores.items()})
+    epoch = state.step / session.order.steps_per_epoch
+    session.listener.evaluated(Evaluation(state.step, epoch, task.metric, value, better))
+
+
+def finish(session: Session) -> dict[str, Any]:
+    """Take the best adapter, score the remaining validation splits, write metrics.json and the model card."""
+    task, state, folder, recipe = session.prepared.task, session.state, session.folder, session.recipe
+    first, *others = task.validation_splits
+    encoded = session.prepared.encoded
+    splits: dict[str, Any] = {first: {"examples": len(encoded[first]), **state.best_scores}}
+    load_adapter_weights(session.model, folder.adapter)
+    for split in others:
+        size = evaluation_batch_size(recipe.eval.batch_size, state.micro_batch_size)
+        predictions = predict(session.model, task, encoded[split], size, session.listener.evaluating)
+        folder.write_predictions(split, predictions)
+        splits[split] = {"examples": len(encoded[split]), **task.score(predictions)}
+    counts = count(session.model)
+    metrics = {
+        "task": task_title(recipe),
+        "base": recipe.model.name_or_path,
+        "metric": task.metric,
+        "best": {
+            "value": state.best_value,
+            "step": state.best_step,
+            "epoch": state.best_step / session.order.steps_per_epoch,
+        },
+        "splits": splits,
+        "paper": None if recipe.paper is None else recipe.paper.model_dump(exclude_none=True),
+        "parameters": {**asdict(counts), "share": counts.share},
+        "training": {
+            "steps": state.step,
+            "seconds": round(state.seconds, 2),
+            "examples_per_second": round(state.step * recipe.train.batch_size / max(state.seconds, 1e-9), 1),
+            "peak_memory_bytes": peak_bytes(session.accelerator.device),
+            "device": str(session.accelerator.device),
+            "seed": recipe.train.seed,
+        },
+    }
+    if session.settings.report_to:
+        session.accelerator.end_training()
+    write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics))
+    folder.write_metrics(metrics)
+    return {**metrics, "folder": str(folder.path), "test_split": _test_split(session)}
+
+
+def _test_split(session: Session) -> str | None:
+    return "test" if "test" in session.prepared.splits else None
+
+
+@dataclass
+class _Interval:
+    """Mean loss and speed since the last line of the log."""
+
+    losses: float = 0.0
+    steps: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+
+    def add(self, loss: float, rows: int, seconds: float) -> None:
+        self.losses += loss
+        self.steps += 1
+        self.rows += rows
+        self.seconds += seconds
+
+    @property
+    def loss(self) -> float:
+        return self.losses / self.steps
+
+    @property
+    def examples_per_second(self) -> float:
+        return self.rows / self.seconds
+
+
+def _log(session: Session, values: dict[str, float]) -> None:
+    step, epoch = session.state.step, session.state.step / session.order.steps_per_epoch
+    session.folder.append_log({"step": step, "epoch": round(epoch, 4), **values})
+    if session.settings.report_to:
+        session.accelerator.log({**values, "epoch": epoch}, step=step)
+
+
+def _evaluation_due(session: Session) -> bool:
+    every = session.settings.eval_steps or session.order.steps_per_epoch
+    step = session.state.step
+    return step > 0 and (step % every == 0 or step == session.total)
+
+
+def _out_of_patience(session: Session) -> bool:
+    patience = session.settings.early_stopping_patience
+    return patience is not None and session.state.evaluations_without_gain >= patience
