@@ -1,0 +1,251 @@
+"""The commands: parse, call, show. Heavy imports live inside the functions, so that help answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from red_cli import console
+from red_cli.errors import RedError, from_os_error, out_of_space
+
+app = typer.Typer(
+    name="red",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fine-tune transformers by Representation EDiting: two learned vectors after each edited module.",
+    epilog="A first run, with nothing to download: red train quickstart",
+)
+recipes_app = typer.Typer(help="The recipes that come along.", invoke_without_command=True)
+app.add_typer(recipes_app, name="recipes")
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, or the path of a YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to set, e.g. train.seed=43")
+]
+Variant = Annotated[str | None, typer.Option("--variant", "-v", help="A variant that the recipe names.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
+TargetArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, an adapter folder, or an exported model.")
+]
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", help="The recipe, for an adapter that comes without one.")
+]
+
+
+@app.command()
+def train(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    variant: Variant = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a recipe; the result is a run folder."""
+    from red_cli.recipe.load import load_recipe
+
+    changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
+    loaded = load_recipe(recipe, variant, changes)
+    from red_cli.run.train import train as run_training
+
+    console.hush()
+    with console.Terminal(json_output=json) as terminal:
+        result = run_training(loaded, terminal)
+    if json:
+        console.print_json(result)
+        return
+    console.print_text()
+    console.print_lines(console.result_rows(result))
+    folder = result["folder"]
+    split = f" --split {result['test_split']}" if result["test_split"] else ""
+    console.next_commands(
+        [
+            (f"red eval {folder}{split}", "score it"),
+            (f"red export {folder} --output {folder}/merged", "an ordinary model"),
+        ]
+    )
+
+
+@app.command()
+def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant = None, json: Json = False) -> None:
+    """Show what a recipe will do, and train nothing; the base's weights are not needed."""
+    from red_cli.recipe.load import load_recipe
+    from red_cli.recipe.schema import resolved
+    from red_cli.recipe.yaml_file import dump
+
+    loaded = load_recipe(recipe, variant, overrides or [])
+    from red_cli.run.plan import make_plan, prepare
+
+    console.hush()
+    plan = make_plan(loaded, prepare(loaded.recipe))
+    if json:
+        console.print_json(
+            {"recipe": resolved(loaded.recipe), "plan": plan.to_json(), "run_folder": str(loaded.run_folder)}
+        )
+        return
+    console.print_text(dump(resolved(loaded.recipe)))
+    console.print_lines(console.plan_rows(plan, str(loaded.run_folder)))
+    console.print_text()
+    console.print_examples(plan)
+
+
+@app.command(name="eval")
+def evaluate(
+    target: TargetArgument,
+    overrides: Overrides = None,
+    split: Annotated[str | None, typer.Option(help="Which split; default: test where it has labels.")] = None,
+    recipe: RecipeOption = None,
+    output: Annotated[Path | None, typer.Option(help="Where to write; default: the folder that is scored.")] = None,
+    json: Json = False,
+) -> None:
+    """Score a run, an adapter or an exported model; writes metrics.json and predictions/."""
+    from red_cli.run.evaluate import evaluate as run_evaluation
+    from red_cli.run.target import open_target
+
+    console.hush()
+    opened = open_target(target, recipe, overrides or [])
+    with console.Terminal(json_output=json) as terminal:
+        result = run_evaluation(opened, split, output, terminal)
+    if json:
+        console.print_json(result)
+    else:
+        console.print_lines(console.evaluation_rows(result))
+
+
+@app.command()
+def export(
+    target: TargetArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write; new or empty.")],
+    overrides: Overrides = None,
+    recipe: RecipeOption = None,
+    verify: Annotated[bool, typer.Option(help="Load the result and compare its logits with the adapter's.")] = True,
+    json: Json = False,
+) -> None:
+    """Fold the edits into the weights: a model that plain transformers loads."""
+    from red_cli.run.export import export_merged
+    from red_cli.run.target import open_target
+
+    console.hush()
+    result = export_merged(open_target(target, recipe, overrides or []), output, verify)
+    if json:
+        console.print_json(result)
+        return
+    console.print_lines(console.export_rows(result))
+    console.next_commands([(f"red eval {output}", "the same metric as the run's")])
+
+
+@recipes_app.callback()
+def recipes(context: typer.Context) -> None:
+    """List the recipes where no other command is given."""
+    if context.invoked_subcommand is None:
+        list_recipes()
+
+
+@recipes_app.command("list")
+def list_recipes(json: Json = False) -> None:
+    """Names, what they are for, and their variants."""
+    from red_cli.recipe.find import recipe_folder, recipe_names, recipe_title
+    from red_cli.recipe.load import variants_of
+
+    titles = {name: recipe_title(recipe_folder() / f"{name}.yaml") for name in recipe_names()}
+    if json:
+        files = {name: recipe_folder() / f"{name}.yaml" for name in titles}
+        console.print_json(
+            [{"name": name, "title": titles[name], "variants": variants_of(path)} for name, path in files.items()]
+        )
+        return
+    console.print_lines(titles.items())
+    console.next_commands([("red recipes show NAME", "its text"), ("red recipes copy NAME", "your own copy")])
+
+
+@recipes_app.command("show")
+def show_recipe(name: RecipeArgument, variant: Variant = None, json: Json = False) -> None:
+    """A recipe's text with its comments; with --json or --variant, resolved."""
+    from red_cli.recipe.find import find_recipe
+    from red_cli.recipe.load import load_recipe
+    from red_cli.recipe.schema import resolved
+    from red_cli.recipe.yaml_file import dump
+
+    path = find_recipe(name)
+    if not json and variant is None:
+        console.print_text(path.read_text(encoding="utf-8").rstrip())
+        return
+    data = resolved(load_recipe(name, variant).recipe)
+    if json:
+        console.print_json(data)
+    else:
+        console.print_text(dump(data).rstrip())
+
+
+@recipes_app.command("copy")
+def copy(
+    name: RecipeArgument,
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to; default: here.")] = Path(),
+) -> None:
+    """Copy a recipe, to change it."""
+    from red_cli.recipe.find import copy_recipe
+
+    for path in copy_recipe(name, folder):
+        console.print_text(str(path))
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of recipes, for editors."""
+    from red_cli.recipe.schema import RecipeFile
+
+    console.print_json(RecipeFile.model_json_schema())
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from red_cli import __version__
+
+        console.print_text(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Options of `red` itself."""
+
+
+def main() -> None:
+    """Run the command line; every fault of the user's is one message and an exit code."""
+    try:
+        app()
+    except RedError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        console.print_text("interrupted", stderr=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        console.stdout_is_closed()
+        sys.exit(1)
+    except Exception as error:
+        if full := out_of_space(error):
+            _fail(full)
+        if isinstance(error, OSError):
+            _fail(from_os_error(error))
+        if os.environ.get("RED_DEBUG"):
+            raise
+        _fail(RedError(f"{type(error).__name__}: {error}", hint="RED_DEBUG=1 shows where."))
+
+
+def _fail(error: RedError) -> None:
+    if os.environ.get("RED_DEBUG"):
+        raise error
+    console.print_error(error)
+    sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

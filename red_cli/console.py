@@ -1,0 +1,257 @@
+"""All that a terminal shows: progress, tables, errors; standard output for answers, standard error for the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from red_cli.errors import Interrupted, RedError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from red_cli.run.events import Evaluation, Step
+    from red_cli.run.plan import Plan
+
+_PERCENT = 100.0
+_PLAIN_LINES = 20  # at most so many progress lines where there is no terminal
+_NARROW = 100
+_LABEL_WIDTH = 14
+
+
+def print_json(value: Any) -> None:
+    """The one JSON object on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_error(error: RedError) -> None:
+    """One short message on standard error."""
+    console = _console(stderr=True)
+    label = "stopped:" if isinstance(error, Interrupted) else "error:"
+    console.print(f"[bold red]{label}[/]", end=" ")
+    console.print(error.message, markup=False, highlight=False, soft_wrap=True)
+    if error.hint:
+        console.print(error.hint, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_lines(rows: Iterable[tuple[str, str]], stderr: bool = False) -> None:
+    """A table of two columns: what, value. Long values are not cut."""
+    console = _console(stderr)
+    rows = list(rows)
+    width = max([_LABEL_WIDTH, *(len(label) + 2 for label, _ in rows)])
+    for label, value in rows:
+        console.print(f"[bold]{label:<{width}}[/]", end="")
+        console.print(value, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_text(text: str = "", stderr: bool = False) -> None:
+    """Text as it is, unwrapped."""
+    _console(stderr).print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def next_commands(commands: Iterable[tuple[str, str]], stderr: bool = False) -> None:
+    """What to type next: (command, what it does)."""
+    commands = list(commands)
+    width = max(len(command) for command, _ in commands)
+    console = _console(stderr)
+    console.print("\n[bold]Next[/]")
+    for command, purpose in commands:
+        console.print(f"  {command:<{width}}  ", end="", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"[dim]# {purpose}[/]", highlight=False, soft_wrap=True)
+
+
+def hush() -> None:
+    """Keep other libraries' warnings and bars, which a user can do nothing about, from the terminal."""
+    if os.environ.get("RED_DEBUG"):
+        return
+    import logging
+
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    for name in ("datasets", "huggingface_hub", "accelerate", "torch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+
+
+def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
+    """A plan in a few lines."""
+    counts, train = plan.counts, plan.lengths["train"]
+    splits = ", ".join(f"{split} {lengths.rows:,}" for split, lengths in plan.lengths.items())
+    cut = f"; {train.truncated:,} cut at {plan.max_length}" if train.truncated else ""
+    micro = f" ({plan.micro_batch_size} at once)" if plan.micro_batch_size else ""
+    rows = [
+        ("task", f"{plan.task}, scored by {plan.metric}"),
+        ("base", f"{plan.base} ({plan.architecture}, {counts.base:,} parameters, frozen)"),
+        ("edited", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}"),
+        ("parameters", f"{counts.edited:,} edited ({counts.share:.3%} of the base) + {counts.head:,} head"),
+        ("rows", splits),
+        ("tokens a row", f"median {train.median}, 95% up to {train.percentile_95}, longest {train.longest}{cut}"),
+        ("steps", f"{plan.total_steps:,} of {plan.batch_size} rows{micro}, {plan.warmup_steps} to warm up"),
+    ]
+    if plan.memory is not None:
+        rows.append(
+            ("memory", f"about {plan.memory.total / 2**30:.2f} GiB with {plan.memory.rows} longest rows at once")
+        )
+    if folder is not None:
+        rows.append(("run folder", folder))
+    return rows
+
+
+def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a finished run has to say, from its metrics."""
+    rows = []
+    paper = result.get("paper")
+    for split, scores in result["splits"].items():
+        for name, value in scores.items():
+            if name != "examples":
+                rows.append((f"{name}", f"{value * _PERCENT:.2f}  {split}, {scores['examples']:,} rows"))
+    if paper:
+        rows.append(("paper", _paper_text(paper)))
+    best, parameters, training = result["best"], result["parameters"], result["training"]
+    share, speed = parameters["share"], training["examples_per_second"]
+    rows += [
+        ("best at", f"step {best['step']:,} of {training['steps']:,} (epoch {best['epoch']:.3g})"),
+        ("parameters", f"{parameters['edited']:,} edited ({share:.3%} of the base) + {parameters['head']:,} head"),
+        ("time", f"{_duration(training['seconds'])} of training, {speed:,.0f} rows/s on {training['device']}"),
+        ("peak memory", f"{training['peak_memory_bytes'] / 2**30:.2f} GiB"),
+        ("run folder", result["folder"]),
+    ]
+    return rows
+
+
+def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What an evaluation has to say."""
+    count = f"{result['split']}, {result['examples']:,} rows"
+    if result["scores"] is None:
+        rows = [("not scored", f"{count}: the split has no labels")]
+    else:
+        rows = [(name, f"{value * _PERCENT:.2f}  {count}") for name, value in result["scores"].items()]
+    if result.get("paper"):
+        rows.append(("paper", _paper_text(result["paper"])))
+    return [*rows, ("predictions", result["predictions"])]
+
+
+def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What an export has to say."""
+    rows = [("exported", f"{result['output']} ({result['edited_modules']} edits folded into the weights)")]
+    if result["largest_difference"] is not None:
+        text = f"{result['examples']} examples, logits differ by at most {result['largest_difference']:.1e}"
+        rows.append(("checked", text))
+    return rows
+
+
+def print_examples(plan: Plan) -> None:
+    """The first rows as the model sees them: token by token, and the label."""
+    console = _console(stderr=False)
+    for example in plan.examples:
+        tokens = "·".join(token.replace("\n", "\\n") for token in example.tokens)
+        console.print(tokens, style="dim", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  → {example.label}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _paper_text(paper: dict[str, Any]) -> str:
+    spread = f" ± {paper['std']}" if paper.get("std") is not None else ""
+    note = f"; {paper['note']}" if paper.get("note") else ""
+    return f"{paper['score']}{spread}  {paper['model']}, Table {paper['table']}{note}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def _console(stderr: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+class Terminal:
+    """Shows a run while it works: one live line on a terminal, at most a score of plain lines elsewhere."""
+
+    def __init__(self, json_output: bool = False) -> None:
+        self.answers_on_stderr = json_output
+        self.console = _console(stderr=True)
+        self.live = self.console.is_terminal
+        self._progress: Progress | None = None
+        self._bar: TaskID | None = None
+        self._score = ""
+        self._text = ""
+        self._printed_at = 0
+        self._started = time.monotonic()
+        self._first_step = 0
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def note(self, text: str) -> None:
+        print_text(text, stderr=True)
+
+    def planned(self, plan: Plan, folder: str) -> None:
+        print_lines(plan_rows(plan, folder), stderr=self.answers_on_stderr)
+
+    def stepped(self, step: Step) -> None:
+        if self._first_step == 0:
+            self._first_step, self._started = step.step, time.monotonic()
+        fields = [f"epoch {step.epoch:.2f}", f"loss {step.loss:.4f}", f"lr {step.learning_rate:.1e}"]
+        if self.console.width >= _NARROW or not self.live:
+            fields.append(f"{step.examples_per_second:,.0f} rows/s")
+        if self._score:
+            fields.append(self._score)
+        self._text = "  ".join(fields)
+        self._show(step.step, step.total_steps, self._text)
+        every = -(-step.total_steps // _PLAIN_LINES)
+        if not self.live and (step.step - self._printed_at >= every or step.step == step.total_steps):
+            self._printed_at = step.step
+            done = max(1, step.step - self._first_step)
+            left = (time.monotonic() - self._started) / done * (step.total_steps - step.step)
+            print_text(f"step {step.step}/{step.total_steps}  {self._text}  {_duration(left)} left", stderr=True)
+
+    def evaluating(self, done: int, total: int) -> None:
+        if self._bar is None or self._progress is None:
+            self._show(done, total, "evaluating")
+        elif self.live:
+            self._progress.update(self._bar, text=f"{self._text}  evaluating {done / total:.0%}")
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        name = evaluation.metric.removesuffix("_correlation")
+        self._score = f"{name} {evaluation.value * _PERCENT:.2f}{'*' if evaluation.best else ''}"
+
+    def _show(self, done: int, total: int, text: str) -> None:
+        if not self.live:
+            return
+        if self._progress is None:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (MofNCompleteColumn(), BarColumn(bar_width=None), TextColumn("{task.fields[text]}", markup=False),
+                       TimeRemainingColumn(compact=True))  # fmt: skip
+            self._progress = Progress(*columns, console=self.console, expand=True, transient=True)
+            self._progress.start()
+            self._bar = self._progress.add_task("", total=total, text=text)
+        assert self._bar is not None
+        self._progress.update(self._bar, completed=done, total=total, text=text)
+
+
+def stdout_is_closed() -> None:
+    """Leave quietly when the reader of a pipe has gone."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())

@@ -1,0 +1,244 @@
+"""What a user can get wrong: one short message, exit code 2, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from red_cli.edit.adapter import WEIGHTS_FILE
+from red_cli.errors import out_of_space
+from tests.tiny import make_base, sentences, write_csv
+
+# name -> (arguments of `red train` beside the recipe, words of the message)
+TRAIN_FAULTS = {
+    "misspelt key": (["train.lerning_rate=1"], "Did you mean train.learning_rate?"),
+    "wrong type": (["train.seed=x"], "expected a whole number"),
+    "no such variant": (["--variant", "large"], "no variant 'large'"),
+    "no such model folder": (["model.name_or_path=/no/model"], "no such model folder: /no/model"),
+    "model not on the Hub": (["model.name_or_path=some/model"], "model some/model"),
+    "no such data": (["data.path=/no/data"], "no such file or folder: /no/data"),
+    "no such column": (["data.columns.text=review"], "no column 'review'"),
+    "no such label column": (["data.columns.label=stars"], "no column 'stars'"),
+    "no such layer": (["red.layers=[9]"], "layers 0 to 2"),
+    "nothing matches": (["red.target_modules=x"], "matches no module"),
+    "too long": (["data.max_length=1000"], "at most 64 tokens"),
+    "no such tracker": (["train.report_to=[tensorbord]"], "Did you mean tensorboard?"),
+    "tracker not installed": (["train.report_to=[swanlab]"], "pip install swanlab"),
+    "labels given wrongly": (["task.labels=[good, bad]"], "is not one of: good, bad"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), TRAIN_FAULTS.values(), ids=TRAIN_FAULTS.keys())
+def test_faults_of_a_recipe(red, recipe: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+    outcome = red("train", recipe, *arguments)
+    assert (outcome.code, outcome.out) == (2, ""), outcome.err
+    assert outcome.err.startswith("error: ")
+    assert words in outcome.err
+    assert len(outcome.err.splitlines()) <= 4
+    assert not (tmp_path / "run").exists()
+
+
+def null_text(rows: list[dict]) -> list[dict]:
+    return [*rows, {**rows[0], "text": None}]
+
+
+DATA_FAULTS: dict[str, tuple[str, Callable[[list[dict]], list[dict]], str]] = {
+    "null text": ("train", null_text, "row 41: column 'text' is null"),
+    "null text in validation": ("validation", null_text, "row 41: column 'text' is null"),
+    "label not seen in training": (
+        "validation",
+        lambda rows: [*rows, {**rows[0], "label": "mixed"}],
+        "row 41: label 'mixed' is not one of: negative, positive",
+    ),
+    "one label": ("train", lambda rows: [{**row, "label": "same"} for row in rows], "fewer than two labels"),
+    "no label column": ("train", lambda rows: [{"text": row["text"]} for row in rows], "label"),
+    "empty split": ("validation", lambda rows: [], "empty"),
+}
+
+
+@pytest.mark.parametrize(("split", "change", "words"), DATA_FAULTS.values(), ids=DATA_FAULTS.keys())
+def test_faults_of_data(
+    red, recipe: Path, tmp_path: Path, split: str, change: Callable[[list[dict]], list[dict]], words: str
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number, name in enumerate(("train", "validation")):
+        rows = sentences(40, number)
+        lines = [json.dumps(row) for row in (change(rows) if name == split else rows)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    outcome = red("train", recipe, f"data.path={folder}")
+    assert outcome.code == 2, outcome.err
+    assert words in outcome.err
+    assert str(folder) in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_validation_split(red, recipe: Path, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "all.csv", sentences(40, 0))
+    outcome = red("train", recipe, f"data.path={file}")
+    assert outcome.code == 2
+    assert "data.validation_share" in outcome.err
+
+
+def test_a_model_folder_without_weights(red, recipe: Path, base: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(base, bare)
+    (bare / "model.safetensors").unlink()
+    outcome = red("train", recipe, f"model.name_or_path={bare}")
+    assert outcome.code == 2
+    assert str(bare) in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_architecture(red, recipe: Path, base: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(base, mixed)
+    shutil.copy(make_base(tmp_path / "other", "distilbert") / "model.safetensors", mixed)
+    outcome = red("train", recipe, f"model.name_or_path={mixed}")
+    assert outcome.code == 2
+    assert "do not fit a bert model" in outcome.err
+
+
+def test_an_unknown_architecture_shows_what_could_be_named(red, recipe: Path, base: Path, tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    other = tmp_path / "albert"
+    shutil.copytree(base, other)
+    AutoModel.from_config(
+        AutoConfig.for_model(
+            "albert", hidden_size=32, embedding_size=16, num_attention_heads=4, intermediate_size=64, vocab_size=23
+        )
+    ).save_pretrained(other)
+    outcome = red("train", recipe, f"model.name_or_path={other}")
+    assert outcome.code == 2
+    assert "ffn_output" in outcome.err
+    assert "red.target_modules" in outcome.err
+    pattern = r"red.target_modules=.*\.ffn_output"
+    assert red("train", recipe, f"model.name_or_path={other}", pattern).code == 0
+
+
+def test_a_folder_with_something_else_in_it(red, recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("mine")
+    outcome = red("train", recipe)
+    assert outcome.code == 2
+    assert "is not a run folder" in outcome.err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_with_a_finished_run(red, recipe: Path, tmp_path: Path) -> None:
+    assert red("train", recipe).code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for again in ([], ["--resume"], ["train.seed=1"]):
+        outcome = red("train", recipe, *again)
+        assert outcome.code == 2
+        assert "already holds a finished run" in outcome.err
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def damage_nan(run: Path) -> None:
+    file = run / "adapter" / WEIGHTS_FILE
+    tensors = load_file(file)
+    next(iter(tensors.values())).fill_(float("nan"))
+    save_file(tensors, file)
+
+
+ADAPTER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no adapter": (lambda run: shutil.rmtree(run / "adapter"), "has no adapter yet"),
+    "truncated": (lambda run: (run / "adapter" / WEIGHTS_FILE).write_bytes(b"1234"), "damaged"),
+    "not finite": (damage_nan, "not finite"),
+    "no recipe": (lambda run: (run / "recipe.yaml").unlink(), "is not a run folder"),
+}
+
+
+@pytest.mark.parametrize(("damage", "words"), ADAPTER_FAULTS.values(), ids=ADAPTER_FAULTS.keys())
+def test_faults_of_a_run(red, recipe: Path, tmp_path: Path, damage: Callable[[Path], object], words: str) -> None:
+    run, merged = tmp_path / "run", tmp_path / "merged"
+    red("train", recipe)
+    damage(run)
+    for command in (["eval", run], ["export", run, "--output", merged]):
+        outcome = red(*command)
+        assert outcome.code == 2, outcome.err
+        assert words in outcome.err
+    assert not merged.exists()
+
+
+def test_an_adapter_and_another_base(red, recipe: Path, tmp_path: Path) -> None:
+    red("train", recipe)
+    other = make_base(tmp_path / "other", num_hidden_layers=2)
+    outcome = red("eval", tmp_path / "run", f"model.name_or_path={other}")
+    assert outcome.code == 2
+    assert "num_hidden_layers 3 (here 2)" in outcome.err
+
+
+def test_eval_and_export_of_what_is_not_there(red, recipe: Path, tmp_path: Path) -> None:
+    assert red("eval", tmp_path / "nothing").code == 2
+    red("train", recipe)
+    outcome = red("eval", tmp_path / "run", "--split", "tset")
+    assert outcome.code == 2
+    assert "no tset split; there is" in outcome.err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    outcome = red("export", tmp_path / "run", "--output", tmp_path / "full")
+    assert outcome.code == 2
+    assert "is not an empty folder" in outcome.err
+
+
+def test_an_export_that_differs_is_no_export(
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from red_cli.run import export as export_module
+
+    real_merge = export_module.merge
+
+    def wrong_merge(model):
+        merged = real_merge(model)
+        with torch.no_grad():
+            merged.classifier.weight.add_(0.1)
+        return merged
+
+    red("train", recipe)
+    monkeypatch.setattr(export_module, "merge", wrong_merge)
+    outcome = red("export", tmp_path / "run", "--output", tmp_path / "merged")
+    assert outcome.code == 1
+    assert "differs from the adapter" in outcome.err
+    assert not (tmp_path / "merged").exists()
+    assert not list(tmp_path.glob(".merged*"))
+
+
+def test_a_loss_that_is_not_finite_names_step_rows_and_checkpoint(red, recipe: Path, tmp_path: Path) -> None:
+    outcome = red("train", recipe, "train.learning_rate=1e25", "train.save_steps=1", "train.max_grad_norm=null")
+    assert outcome.code == 1
+    assert "is not finite (training rows" in outcome.err
+    assert "Last good checkpoint" in outcome.err
+    good = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(good / WEIGHTS_FILE).values())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device", "x"), RuntimeError("PytorchStreamWriter failed writing file data.pkl"),
+     RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")],
+)  # fmt: skip
+def test_a_full_disk_is_the_users_to_mend(
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    from red_cli.run import checkpoint
+
+    def save(*arguments, **options):
+        raise error
+
+    assert out_of_space(error) is not None
+    monkeypatch.setattr(checkpoint.torch, "save", save)
+    outcome = red("train", recipe)
+    assert outcome.code == 2
+    assert "no space left on the disk" in outcome.err
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+    monkeypatch.undo()
+    assert red("train", recipe, "--resume").code == 0

@@ -1,0 +1,50 @@
+"""A room imports only from rooms below it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "red_cli"
+# from the top down
+ROOMS = ["cli", "console", "run", "export", "tasks", "recipe", "edit", "files", "errors"]
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms imported at run time (imports for type checking alone do not bind)."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    names = [
+        f"{node.module}.{alias.name}" if node.module == "red_cli" else node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").startswith("red_cli")
+        and id(node) not in typing_only
+        for alias in node.names
+    ]
+    return {room_of(name) for name in names if name != "red_cli.__version__"}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if own in ("__init__", "__main__"):
+        return
+    allowed = ROOMS[ROOMS.index(own) :]
+    assert imported_rooms(path) <= set(allowed)
+
+
+def test_no_file_is_too_long() -> None:
+    lengths = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert max(lengths.values()) <= 350, max(lengths, key=lengths.__getitem__)

@@ -1,0 +1,50 @@
+"""The README's commands name commands, recipes, variants and keys that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from red_cli.errors import UserError
+from red_cli.recipe.find import find_recipe, recipe_names
+from red_cli.recipe.load import key_paths, load_recipe, variants_of
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.startswith("red ")]
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(red, command: str) -> None:
+    _, name, *arguments = shlex.split(command.split(" > ")[0])
+    assert red(name, "--help").code == 0
+    for argument in arguments:
+        if "=" in argument:
+            assert argument.partition("=")[0] in key_paths()
+    if name in ("train", "check") and arguments[0] in recipe_names():
+        variant = arguments[arguments.index("--variant") + 1] if "--variant" in arguments else None
+        load_recipe(arguments[0], variant, [argument for argument in arguments if "=" in argument])
+
+
+def test_every_recipe_and_variant_is_in_the_table() -> None:
+    for name in recipe_names():
+        assert f"`{name}`" in README
+        for variant in variants_of(find_recipe(name)):
+            assert f"`{variant}`" in README
+
+
+def test_the_recipe_shown_is_a_recipe(tmp_path: Path) -> None:
+    text = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0]
+    path = tmp_path / "shown.yaml"
+    path.write_text(text)
+    try:
+        load_recipe(str(path), "roberta-large")
+    except UserError as error:
+        pytest.fail(str(error))
