@@ -50,10 +50,11 @@ def train(
 
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
-    from red_cli.run.train import train as run_training
-
-    console.hush()
     with console.Terminal(json_output=json) as terminal:
+        terminal.working("starting")
+        from red_cli.run.train import train as run_training
+
+        console.hush()
         result = run_training(loaded, terminal)
     if json:
         console.print_json(result)
@@ -61,13 +62,7 @@ def train(
     console.print_text()
     console.print_lines(console.result_rows(result))
     folder = result["folder"]
-    split = f" --split {result['test_split']}" if result["test_split"] else ""
-    console.next_commands(
-        [
-            (f"red eval {folder}{split}", "score it"),
-            (f"red export {folder} --output {folder}/merged", "an ordinary model"),
-        ]
-    )
+    console.next_commands(f"red eval {folder}", f"red export {folder} --output {folder}/merged")
 
 
 @app.command()
@@ -78,10 +73,12 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant 
     from red_cli.recipe.yaml_file import dump
 
     loaded = load_recipe(recipe, variant, overrides or [])
-    from red_cli.run.plan import make_plan, prepare
+    with console.Terminal(json_output=json) as terminal:
+        terminal.working("reading the data")
+        from red_cli.run.plan import make_plan, prepare
 
-    console.hush()
-    plan = make_plan(loaded, prepare(loaded.recipe))
+        console.hush()
+        plan = make_plan(loaded, prepare(loaded.recipe))
     if json:
         console.print_json(
             {"recipe": resolved(loaded.recipe), "plan": plan.to_json(), "run_folder": str(loaded.run_folder)}
@@ -103,12 +100,13 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score a run, an adapter or an exported model; writes metrics.json and predictions/."""
-    from red_cli.run.evaluate import evaluate as run_evaluation
-    from red_cli.run.target import open_target
-
-    console.hush()
-    opened = open_target(target, recipe, overrides or [])
     with console.Terminal(json_output=json) as terminal:
+        terminal.working("starting")
+        from red_cli.run.evaluate import evaluate as run_evaluation
+        from red_cli.run.target import open_target
+
+        console.hush()
+        opened = open_target(target, recipe, overrides or [])
         result = run_evaluation(opened, split, output, terminal)
     if json:
         console.print_json(result)
@@ -126,16 +124,19 @@ def export(
     json: Json = False,
 ) -> None:
     """Fold the edits into the weights: a model that plain transformers loads."""
-    from red_cli.run.export import export_merged
-    from red_cli.run.target import open_target
+    with console.Terminal(json_output=json) as terminal:
+        terminal.working("starting")
+        from red_cli.run.export import export_merged
+        from red_cli.run.target import open_target
 
-    console.hush()
-    result = export_merged(open_target(target, recipe, overrides or []), output, verify)
+        console.hush()
+        opened = open_target(target, recipe, overrides or [])
+        result = export_merged(opened, output, verify, terminal)
     if json:
         console.print_json(result)
         return
     console.print_lines(console.export_rows(result))
-    console.next_commands([(f"red eval {output}", "the same metric as the run's")])
+    console.next_commands(f"red eval {output}")
 
 
 @recipes_app.callback()
@@ -159,7 +160,7 @@ def list_recipes(json: Json = False) -> None:
         )
         return
     console.print_lines(titles.items())
-    console.next_commands([("red recipes show NAME", "its text"), ("red recipes copy NAME", "your own copy")])
+    console.next_commands("red recipes show NAME", "red recipes copy NAME")
 
 
 @recipes_app.command("show")

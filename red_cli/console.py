@@ -16,6 +16,7 @@ from red_cli.errors import Interrupted, RedError
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+    from rich.status import Status
 
     from red_cli.run.events import Evaluation, Step
     from red_cli.run.plan import Plan
@@ -34,8 +35,8 @@ def print_json(value: Any) -> None:
 def print_error(error: RedError) -> None:
     """One short message on standard error."""
     console = _console(stderr=True)
-    label = "stopped:" if isinstance(error, Interrupted) else "error:"
-    console.print(f"[bold red]{label}[/]", end=" ")
+    if not isinstance(error, Interrupted):
+        console.print("[bold red]error:[/]", end=" ")
     console.print(error.message, markup=False, highlight=False, soft_wrap=True)
     if error.hint:
         console.print(error.hint, markup=False, highlight=False, soft_wrap=True)
@@ -56,15 +57,12 @@ def print_text(text: str = "", stderr: bool = False) -> None:
     _console(stderr).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def next_commands(commands: Iterable[tuple[str, str]], stderr: bool = False) -> None:
-    """What to type next: (command, what it does)."""
-    commands = list(commands)
-    width = max(len(command) for command, _ in commands)
-    console = _console(stderr)
+def next_commands(*commands: str) -> None:
+    """What to type next."""
+    console = _console(stderr=False)
     console.print("\n[bold]Next[/]")
-    for command, purpose in commands:
-        console.print(f"  {command:<{width}}  ", end="", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"[dim]# {purpose}[/]", highlight=False, soft_wrap=True)
+    for command in commands:
+        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
 
 
 def hush() -> None:
@@ -92,7 +90,8 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
     micro = f" ({plan.micro_batch_size} at once)" if plan.micro_batch_size else ""
     rows = [
         ("task", f"{plan.task}, scored by {plan.metric}"),
-        ("base", f"{plan.base} ({plan.architecture}, {counts.base:,} parameters, frozen)"),
+        ("base", plan.base),
+        ("", f"{plan.architecture}, {counts.base:,} parameters, frozen"),
         ("edited", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}"),
         ("parameters", f"{counts.edited:,} edited ({counts.share:.3%} of the base) + {counts.head:,} head"),
         ("rows", splits),
@@ -185,6 +184,7 @@ class Terminal:
         self.answers_on_stderr = json_output
         self.console = _console(stderr=True)
         self.live = self.console.is_terminal
+        self._status: Status | None = None
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
         self._score = ""
@@ -199,14 +199,29 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop_status()
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
+    def working(self, what: str) -> None:
+        """Show what is being done, on a terminal, until the next sign of life."""
+        if self.live and self._progress is None:
+            self._stop_status()
+            self._status = self.console.status(f"{what} …")
+            self._status.start()
+
+    def _stop_status(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
     def note(self, text: str) -> None:
+        self._stop_status()
         print_text(text, stderr=True)
 
     def planned(self, plan: Plan, folder: str) -> None:
+        self._stop_status()
         print_lines(plan_rows(plan, folder), stderr=self.answers_on_stderr)
 
     def stepped(self, step: Step) -> None:
@@ -239,6 +254,7 @@ class Terminal:
     def _show(self, done: int, total: int, text: str) -> None:
         if not self.live:
             return
+        self._stop_status()
         if self._progress is None:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

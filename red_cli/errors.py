@@ -38,7 +38,7 @@ class Interrupted(RedError):
 
 
 # How libraries that write through their own code say that the disk is full
-_FULL_DISK = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing file")
+_FULL_DISK = ("No space left on device", "Disk quota exceeded")
 
 
 def out_of_space(error: Exception) -> UserError | None:

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from red_cli.edit.config import RedConfig
 from red_cli.edit.model import attach, detach, edits, require_attachment, train_head
 from red_cli.errors import UserError
-from red_cli.files import read_json, replacing, write_json
+from red_cli.files import read_json, write_bytes, write_json
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -78,8 +78,7 @@ def save_adapter(model: PreTrainedModel, folder: str | Path, *, base_revision: s
         base=BaseIdentity.of(model),
         library_versions={name: importlib.metadata.version(name) for name in ("torch", "transformers")},
     )
-    with replacing(folder / WEIGHTS_FILE) as temporary:
-        save_file(adapter_tensors(model), temporary, metadata={"format": "pt"})
+    write_bytes(folder / WEIGHTS_FILE, save(adapter_tensors(model), metadata={"format": "pt"}))
     write_json(folder / CONFIG_FILE, config.model_dump())
 
 

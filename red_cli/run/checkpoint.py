@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import re
 import shutil
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.adapter import load_adapter_weights, save_adapter
 from red_cli.errors import UserError
-from red_cli.files import read_json, replacing_folder, write_json
+from red_cli.files import read_json, replacing_folder, write_bytes, write_json
 
 STATE_FILE = "state.json"
 _OPTIMIZER_FILE = "optimizer.pt"
@@ -54,10 +55,11 @@ def save_checkpoint(
     if not path.exists():
         with replacing_folder(path) as temporary:
             save_adapter(model, temporary)
+            content = io.BytesIO()
             torch.save(
-                {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), **_generators()},
-                temporary / _OPTIMIZER_FILE,
+                {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), **_generators()}, content
             )
+            write_bytes(temporary / _OPTIMIZER_FILE, content.getvalue())
             write_json(temporary / STATE_FILE, asdict(state))
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)

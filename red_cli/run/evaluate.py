@@ -71,6 +71,7 @@ def evaluate(target: Target, split: str | None, output: Path | None, listener: L
     """
     recipe = target.recipe
     task = build_task(recipe, target.label_names)
+    listener.working("reading the data, loading the model")
     splits = task.load(recipe.train.seed, () if split is None else (split,))
     if split is None:
         split = "test" if "test" in splits and task.has_labels(splits["test"]) else task.validation_splits[0]

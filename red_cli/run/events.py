@@ -37,6 +37,9 @@ class Listener(Protocol):
     def note(self, text: str) -> None:
         """One line that the user should see."""
 
+    def working(self, what: str) -> None:
+        """Something that may take a while has begun."""
+
     def planned(self, plan: Plan, folder: str) -> None:
         """The run is about to start."""
 
@@ -52,6 +55,8 @@ class Silent:
     """A listener that shows nothing."""
 
     def note(self, text: str) -> None: ...
+
+    def working(self, what: str) -> None: ...
 
     def planned(self, plan: Plan, folder: str) -> None: ...
 

@@ -18,6 +18,7 @@ from red_cli.files import read_json, replacing_folder, write_text
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
 from red_cli.run.base_model import load_tokenizer, resolve_max_length
+from red_cli.run.events import Listener
 from red_cli.run.folder import METRICS_FILE, RECIPE_FILE
 from red_cli.run.target import Target, load_model
 from red_cli.tasks.base import Batch, Task
@@ -28,7 +29,7 @@ _CHECKED_EXAMPLES = 64
 _CHECKED_AT_ONCE = 16
 
 
-def export_merged(target: Target, output: Path, verify: bool = True) -> dict[str, Any]:
+def export_merged(target: Target, output: Path, verify: bool, listener: Listener) -> dict[str, Any]:
     """Write the folded model of `target`, its tokenizer, label names, recipe and card to `output`.
 
     Returns:
@@ -43,6 +44,7 @@ def export_merged(target: Target, output: Path, verify: bool = True) -> dict[str
         raise UserError(f"{target.folder} is an exported model already")
     task = build_task(target.recipe, target.label_names)
     with replacing_folder(output) as folder:
+        listener.working("folding")
         model, config = load_model(target)
         tokenizer = load_tokenizer(target.recipe.model)
         batches: list[Batch] = []
@@ -58,6 +60,7 @@ def export_merged(target: Target, output: Path, verify: bool = True) -> dict[str
         result: dict[str, Any] = {"output": str(output), "edited_modules": edited, "examples": 0,
                                   "largest_difference": None, "equal_answers": None}  # fmt: skip
         if verify:
+            listener.working("checking the result")
             dtype = getattr(torch, target.recipe.model.dtype, "auto")
             loaded = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype)
             result |= _compare(expected, _logits(loaded.eval(), batches), target.recipe)

@@ -70,6 +70,7 @@ def set_up(loaded: Loaded, prepared: Prepared, plan: Plan, checkpoint: Path | No
     """Base, edits, head, optimiser and schedule, as they are before the first step or at `checkpoint`."""
     recipe, folder = loaded.recipe, RunFolder(loaded.run_folder)
     settings = recipe.train
+    listener.working("loading the base")
     model, head = load_base(recipe.model, prepared.config, settings.seed)
     attach(model, recipe.red)
     train_head(model, head)

@@ -44,6 +44,7 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
     listener = listener or Silent()
     checkpoint = claim_folder(loaded)
     require_trackers(loaded.recipe.train.report_to)
+    listener.working("reading the data")
     prepared = prepare(loaded.recipe)
     plan = make_plan(loaded, prepared)
     listener.planned(plan, str(loaded.run_folder))
@@ -207,11 +208,7 @@ def finish(session: Session) -> dict[str, Any]:
         session.accelerator.end_training()
     write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics))
     folder.write_metrics(metrics)
-    return {**metrics, "folder": str(folder.path), "test_split": _test_split(session)}
-
-
-def _test_split(session: Session) -> str | None:
-    return "test" if "test" in session.prepared.splits else None
+    return {**metrics, "folder": str(folder.path)}
 
 
 @dataclass
