@@ -6,8 +6,8 @@ Three methods take the same steps in turn, each on its own copy of the model:
   red    the toolkit's step, as `red train` runs it (collation, Accelerate, clipping, checks)
   bare   a plain loop with the same edits and head: forward, backward, AdamW, and nothing else
   lora   the same plain loop with PEFT's LoRA (r=8 on query and value) and the same head
-Ratios are medians over steps of the times of one step, so that a slow moment of the machine hits all alike. Peak memory
-is of a process of its own for each method.
+Ratios are medians over steps of the times of one step, so that a slow moment of the machine hits all alike. Memory is
+what a step over the longest rows allocates at its peak, on top of the model.
 """
 
 from __future__ import annotations
@@ -15,12 +15,9 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,7 +29,6 @@ from red_cli.edit.model import attach, train_head
 from red_cli.recipe.load import Loaded, load_recipe
 from red_cli.run.base_model import load_base
 from red_cli.run.events import Silent
-from red_cli.run.memory import peak_bytes
 from red_cli.run.optimizer import build_optimizer
 from red_cli.run.plan import Prepared, make_plan, prepare
 from red_cli.run.session import Session, set_up
@@ -101,9 +97,10 @@ def open_session(arguments: argparse.Namespace, folder: str) -> Session:
     return set_up(loaded, prepared, make_plan(loaded, prepared), None, Silent())
 
 
-def measure_times(session: Session, steps: int, warmup: int = 5) -> dict[str, list[float]]:
+def measure_times(
+    session: Session, run: dict[str, Callable[[Rows], object]], steps: int, warmup: int = 5
+) -> dict[str, list[float]]:
     """Seconds of each step by method; the methods take every batch in turn, in random order."""
-    run = {method: step_of(method, session) for method in METHODS}
     seconds: dict[str, list[float]] = {method: [] for method in METHODS}
     for number, rows in zip(range(warmup + steps), session.order.from_step(0), strict=False):
         for method in random.Random(number).sample(METHODS, len(METHODS)):
@@ -116,12 +113,18 @@ def measure_times(session: Session, steps: int, warmup: int = 5) -> dict[str, li
     return seconds
 
 
-def measure_memory(method: str, session: Session, steps: int = 20) -> None:
-    """Print the peak memory of a process that only takes steps of `method`."""
-    step = step_of(method, session)
-    for _, rows in zip(range(steps), session.order.from_step(0), strict=False):
+def measure_memory(step: Callable[[Rows], object], rows: Rows) -> int:
+    """Bytes that one step allocates at its peak, on top of the model and the optimiser's state."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
         step(rows)
-    print(peak_bytes(session.accelerator.device))
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step(rows)
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return int(np.cumsum(sizes).max())
 
 
 def _synchronize() -> None:
@@ -136,25 +139,24 @@ def main() -> None:
     parser.add_argument("--data", help="data folder; default: the recipe's")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--micro-batch-size", type=int, default=32)
-    parser.add_argument("--memory-of", choices=METHODS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     hush()
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(arguments, folder)
-        if arguments.memory_of:
-            measure_memory(arguments.memory_of, session)
-            return
-        seconds = measure_times(session, arguments.steps)
-    print(f"{'method':8}{'step (ms)':>12}{'of bare':>10}{'of lora':>10}{'peak memory (MiB)':>20}")
+        run = {method: step_of(method, session) for method in METHODS}
+        seconds = measure_times(session, run, arguments.steps)
+        lengths = session.prepared.encoded["train"].lengths
+        longest = (-lengths).argsort(kind="stable")[: session.recipe.train.batch_size]
+        peaks = {method: measure_memory(run[method], longest) for method in METHODS}
+    print(f"{'method':8}{'step (ms)':>12}{'of bare':>10}{'of lora':>10}{'peak of a step (MiB)':>24}")
     for method in METHODS:
         ratio = {
             other: statistics.median(a / b for a, b in zip(seconds[method], seconds[other], strict=True))
             for other in ("bare", "lora")
         }
-        command = [sys.executable, str(Path(__file__).resolve()), *sys.argv[1:], "--memory-of", method]
-        peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
         median = statistics.median(seconds[method]) * 1000
-        print(f"{method:8}{median:12.1f}{ratio['bare']:10.3f}{ratio['lora']:10.3f}{peak / 2**20:20.0f}", flush=True)
+        peak = peaks[method] / 2**20
+        print(f"{method:8}{median:12.1f}{ratio['bare']:10.3f}{ratio['lora']:10.3f}{peak:24.1f}")
 
 
 if __name__ == "__main__":
