@@ -19,7 +19,6 @@ from red_cli.tasks.data import Rows, load_splits
 
 _TEXT_COLUMNS = ("text", "sentence")
 _ENCODE_ROWS = 1000
-_PADDING_MULTIPLE = 8
 
 
 @dataclass
@@ -91,8 +90,7 @@ class SequenceTask:
 
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
         lengths = encoded.lengths[indices]
-        longest = -(-int(lengths.max()) // _PADDING_MULTIPLE) * _PADDING_MULTIPLE
-        mask = np.arange(longest)[None, :] < lengths[:, None]
+        mask = np.arange(lengths.max())[None, :] < lengths[:, None]
         inputs = {"attention_mask": torch.from_numpy(mask.astype(np.int64))}
         for name in encoded.features:
             padding = self.pad_token_id if name == "input_ids" else self.pad_token_type_id

@@ -35,8 +35,8 @@ def test_batches_are_what_the_tokenizer_would_pad(base: Path) -> None:
     encoded = sequence.encode(rows(text=texts, other=pairs, label=["yes", "no", "yes"]), tokenizer, 64)
     batch = sequence.collate(encoded, np.array([2, 0, 1]))
     order = [2, 0, 1]
-    expected = tokenizer([texts[i] for i in order], [pairs[i] for i in order], padding=True, pad_to_multiple_of=8,
-                         return_tensors="pt")  # fmt: skip
+    rows_ = [texts[i] for i in order], [pairs[i] for i in order]
+    expected = tokenizer(*rows_, padding=True, return_tensors="pt")
     assert batch.inputs.keys() == expected.keys()
     for name, tensor in expected.items():
         assert torch.equal(batch.inputs[name], tensor), name
