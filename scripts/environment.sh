@@ -5,6 +5,7 @@
 # local folder (PIP_FIND_LINKS), or PyTorch's own CPU index if that answers within a few seconds. CUDA's gigabytes are
 # the last resort.
 
+export PIP_DISABLE_PIP_VERSION_CHECK=1
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cpu_index=https://download.pytorch.org/whl/cpu
 
