@@ -9,12 +9,15 @@ if TYPE_CHECKING:
     from red_cli.edit.adapter import load_adapter, save_adapter
     from red_cli.edit.config import RedConfig
     from red_cli.edit.fold import fold
-    from red_cli.edit.model import attach, detach
+    from red_cli.edit.model import activate, attach, detach
+    from red_cli.edit.rows import adapter_rows
 
 __version__ = "0.1.0"
 
 _HOME = {
     "RedConfig": "red_cli.edit.config",
+    "activate": "red_cli.edit.model",
+    "adapter_rows": "red_cli.edit.rows",
     "attach": "red_cli.edit.model",
     "detach": "red_cli.edit.model",
     "fold": "red_cli.edit.fold",
@@ -22,7 +25,17 @@ _HOME = {
     "save_adapter": "red_cli.edit.adapter",
 }
 
-__all__ = ["RedConfig", "__version__", "attach", "detach", "fold", "load_adapter", "save_adapter"]
+__all__ = [
+    "RedConfig",
+    "__version__",
+    "activate",
+    "adapter_rows",
+    "attach",
+    "detach",
+    "fold",
+    "load_adapter",
+    "save_adapter",
+]
 
 
 def __getattr__(name: str) -> Any:

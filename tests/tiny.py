@@ -12,6 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
@@ -32,10 +34,24 @@ _COMMON = {
     "intermediate_size": 64,
     "max_position_embeddings": 64,
     "pad_token_id": 0,
-    "initializer_range": 0.2,  # so large that an edit in one layer shows in the logits
+    "initializer_range": 0.2,  # so large that an edit in one layer shows in the output
 }
-# model_type -> configuration of a tiny model
-CONFIGS: dict[str, dict] = {
+_SPECIAL = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+_DECODER = _COMMON | _SPECIAL | {"num_key_value_heads": 2, "head_dim": 8}
+_GPT2 = _SPECIAL | {"vocab_size": 23, "n_embd": WIDTH, "n_layer": LAYERS, "n_head": 4, "n_inner": 64, "n_positions": 64,
+                    "initializer_range": 0.2}  # fmt: skip
+_MIXTURE = _DECODER | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+_T5 = _SPECIAL | {"vocab_size": 23, "d_model": WIDTH, "d_ff": 64, "d_kv": 8, "num_layers": LAYERS, "num_heads": 4,
+                  "num_decoder_layers": LAYERS, "decoder_start_token_id": 0, "initializer_factor": 1.0}  # fmt: skip
+_BART = _SPECIAL | {"vocab_size": 23, "d_model": WIDTH, "encoder_layers": LAYERS, "decoder_layers": LAYERS,
+                    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 64,
+                    "decoder_ffn_dim": 64, "max_position_embeddings": 64, "init_std": 0.2,
+                    "decoder_start_token_id": 2}  # fmt: skip
+_PICTURE = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "intermediate_size": 64,
+            "image_size": 8, "patch_size": 4, "initializer_range": 0.2, "initializer_factor": 2.0}  # fmt: skip
+_CLIP_TEXT = _COMMON | {"initializer_factor": 5.0, "bos_token_id": 2, "eos_token_id": 3}
+
+ENCODERS: dict[str, dict] = {
     "bert": _COMMON,
     "roberta": _COMMON,
     "xlm-roberta": _COMMON,
@@ -59,6 +75,42 @@ CONFIGS: dict[str, dict] = {
     },
     "modernbert": {**_COMMON, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
 }
+DECODERS: dict[str, dict] = {
+    "gpt2": _GPT2,
+    "gpt_neo": _SPECIAL | {"vocab_size": 23, "hidden_size": WIDTH, "num_layers": 3, "num_heads": 4,
+                           "intermediate_size": 64, "max_position_embeddings": 64, "window_size": 8,
+                           "attention_types": [[["global", "local", "global"], 1]], "initializer_range": 0.2},
+    "gptj": _GPT2 | {"rotary_dim": 4},
+    "gpt_neox": _COMMON | _SPECIAL,
+    "opt": _COMMON | _SPECIAL | {"ffn_dim": 64, "word_embed_proj_dim": WIDTH, "init_std": 0.2},
+    "bloom": _COMMON | _SPECIAL | {"n_layer": LAYERS, "n_head": 4},
+    "falcon": _COMMON | _SPECIAL | {"ffn_hidden_size": 64},
+    "mpt": _SPECIAL | {"vocab_size": 23, "d_model": WIDTH, "n_heads": 4, "n_layers": LAYERS, "max_seq_len": 64,
+                       "expansion_ratio": 2, "initializer_range": 0.2},
+    "phi": _COMMON | _SPECIAL,
+    "phi3": _COMMON | _SPECIAL | {"num_key_value_heads": 2},
+    "starcoder2": _COMMON | _SPECIAL | {"num_key_value_heads": 2},
+    "stablelm": _COMMON | _SPECIAL | {"num_key_value_heads": 2},
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo", "olmo2",
+                     "granite", "smollm3", "cohere"), _DECODER),
+    "mixtral": _DECODER | {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3_moe": _MIXTURE,
+    "olmoe": _MIXTURE,
+}  # fmt: skip
+SEQ2SEQ: dict[str, dict] = {
+    **dict.fromkeys(("t5", "mt5", "umt5"), _T5),
+    "longt5": _T5 | {"local_radius": 8},
+    **dict.fromkeys(("bart", "mbart", "pegasus", "m2m_100"), _BART),
+}
+OTHERS: dict[str, dict] = {
+    "vit": _PICTURE,
+    "whisper": _BART | {"num_mel_bins": 8, "max_source_positions": 8, "max_target_positions": 64},
+    "clip": {"text_config": _CLIP_TEXT, "vision_config": _PICTURE, "projection_dim": 16},
+    "clip_text_model": _CLIP_TEXT,
+    "clip_vision_model": _PICTURE,
+}
+# model_type -> configuration of a tiny model
+CONFIGS = ENCODERS | DECODERS | SEQ2SEQ | OTHERS
 
 
 def tiny_config(model_type: str, **changes: object) -> PretrainedConfig:
@@ -66,18 +118,40 @@ def tiny_config(model_type: str, **changes: object) -> PretrainedConfig:
 
 
 def tiny_model(model_type: str, seed: int = 0, **changes: object) -> PreTrainedModel:
-    """A random classification model of three labels, in evaluation mode."""
+    """A random model in evaluation mode, of the kind that its family is fine-tuned as."""
     torch.manual_seed(seed)
-    config = tiny_config(model_type, num_labels=3, **changes)
-    return AutoModelForSequenceClassification.from_config(config).eval()
+    if model_type in ENCODERS:
+        config = tiny_config(model_type, num_labels=3, **changes)
+        return AutoModelForSequenceClassification.from_config(config).eval()
+    kinds = {**dict.fromkeys(DECODERS, AutoModelForCausalLM), **dict.fromkeys(SEQ2SEQ, AutoModelForSeq2SeqLM)}
+    return kinds.get(model_type, AutoModel).from_config(tiny_config(model_type, **changes)).eval()
 
 
-def tiny_inputs(rows: int = 4, length: int = 12) -> dict[str, torch.Tensor]:
+def tiny_inputs(model_type: str = "bert", rows: int = 4, length: int = 12) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(5, len(VOCABULARY), (rows, length), generator=generator)
     mask = torch.ones_like(ids)
     mask[0, length // 2 :] = 0
-    return {"input_ids": ids * mask, "attention_mask": mask}
+    text = {"input_ids": ids * mask, "attention_mask": mask}
+    pixels = torch.randn(rows, 3, 8, 8, generator=generator)
+    decoder = torch.randint(5, len(VOCABULARY), (rows, 6), generator=generator)
+    if model_type in SEQ2SEQ:
+        return {**text, "decoder_input_ids": decoder}
+    return {
+        "vit": {"pixel_values": pixels},
+        "clip_vision_model": {"pixel_values": pixels},
+        "clip": {**text, "pixel_values": pixels},
+        "whisper": {"input_features": torch.randn(rows, 8, 16, generator=generator), "decoder_input_ids": decoder},
+    }.get(model_type, text)
+
+
+def first_output(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The tensor a model is for: logits, or its hidden states."""
+    output = model(**inputs)
+    for name in ("logits", "logits_per_image", "last_hidden_state"):
+        if getattr(output, name, None) is not None:
+            return getattr(output, name)
+    raise AssertionError(type(output))
 
 
 def random_vectors(model: PreTrainedModel, seed: int = 5) -> None:

@@ -13,8 +13,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from red_cli.edit.attachment import active_adapter
 from red_cli.edit.config import RedConfig
-from red_cli.edit.model import attach, detach, edits, require_attachment, train_head
+from red_cli.edit.model import DEFAULT, attach, detach, edits, train_head
 from red_cli.errors import UserError
 from red_cli.files import read_json, write_bytes, write_json
 
@@ -57,7 +58,7 @@ class AdapterConfig(BaseModel):
 
 
 def save_adapter(model: PreTrainedModel, folder: str | Path, *, base_revision: str | None = None) -> None:
-    """Write the vectors (float32) and the trained head of `model` to `folder`, each file whole or not at all.
+    """Write the active adapter's vectors (float32) and its trained head to `folder`, each file whole or not at all.
 
     Keys: `base_model.model.<module path>.red.scale|bias`, shape (d,), and `base_model.model.<parameter name>` for the
     head. The base's name is the one it was loaded under; `base_revision` pins its version.
@@ -65,16 +66,16 @@ def save_adapter(model: PreTrainedModel, folder: str | Path, *, base_revision: s
     Raises:
         UserError: the model has no edits.
     """
-    attached = require_attachment(model)
+    adapter = active_adapter(model)
     folder = Path(folder)
     config = AdapterConfig(
         base_model_name_or_path=model.config._name_or_path,
         revision=base_revision,
-        task_type="SEQ_CLS" if attached.head else "FEATURE_EXTRACTION",
-        red=attached.config,
-        target_modules=list(attached.handles),
-        head=attached.head,
-        label_names=_label_names(model) if attached.head else None,
+        task_type="SEQ_CLS" if adapter.head else "FEATURE_EXTRACTION",
+        red=adapter.config,
+        target_modules=adapter.paths,
+        head=list(adapter.head),
+        label_names=_label_names(model) if adapter.head else None,
         base=BaseIdentity.of(model),
         library_versions={name: importlib.metadata.version(name) for name in ("torch", "transformers")},
     )
@@ -87,8 +88,10 @@ def adapter_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
     return {key: parameter.detach().cpu().contiguous() for key, parameter in _trained_parameters(model).items()}
 
 
-def load_adapter(model: PreTrainedModel, folder: str | Path) -> list[str]:
-    """Attach the adapter in `folder` to `model`: exactly its keys, shapes and dtypes, or an error and no change.
+def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT) -> list[str]:
+    """Attach the adapter in `folder` to `model` under `name` and make it the active one.
+
+    Exactly its keys and shapes are loaded, or an error is raised and nothing changes.
 
     Returns:
         The paths of the edited modules.
@@ -100,18 +103,18 @@ def load_adapter(model: PreTrainedModel, folder: str | Path) -> list[str]:
     folder = Path(folder)
     config = read_adapter_config(folder)
     _require_same_base(model, config, folder)
-    paths = attach(model, config.red)
+    paths = attach(model, config.red, name)
     try:
         if set(paths) != set(config.target_modules):
             differing = sorted(set(paths) ^ set(config.target_modules))
             raise UserError(f"{folder}: the adapter edits other modules than this base has: {_some(differing)}")
-        names = {name for name, _ in model.named_parameters()}
-        if lacking := [name for name in config.head if name not in names]:
+        known = {key for key, _ in model.named_parameters()}
+        if lacking := [key for key in config.head if key not in known]:
             raise UserError(f"{folder}: this base has no such head parameters: {_some(lacking)}")
         train_head(model, config.head)
         load_adapter_weights(model, folder)
     except BaseException:
-        detach(model)
+        detach(model, name)
         raise
     return paths
 
@@ -161,7 +164,7 @@ def read_adapter_config(folder: str | Path) -> AdapterConfig:
 
 def _trained_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     vectors = {f"{path}.red.{name}": vector for path, edit in edits(model) for name, vector in edit.named_parameters()}
-    head = {name: model.get_parameter(name) for name in require_attachment(model).head}
+    head = {name: model.get_parameter(name) for name in active_adapter(model).head}
     return {_PREFIX + name: parameter for name, parameter in (vectors | head).items()}
 
 

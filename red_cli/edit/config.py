@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-Position = Literal["ffn"]
+Position = Literal["ffn", "attn", "query", "key", "value", "qkv", "ffn_norm", "attn_norm"]
 Component = Literal["scale", "bias"]
 
 _RANGE = re.compile(r"(\d*):(\d*)")
@@ -23,7 +23,10 @@ class RedConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     positions: list[Position] = Field(
-        default=["ffn"], min_length=1, description="What is edited in each layer: ffn (the FFN's output projection)."
+        default=["ffn"],
+        min_length=1,
+        description="What is edited in each layer: the output of ffn (the method's own), attn, query, key, value, "
+        "qkv (where fused), ffn_norm or attn_norm (after residual and LayerNorm).",
     )
     components: list[Component] = Field(
         default=["scale", "bias"], min_length=1, description="The vectors that are learnt; either alone is allowed."
@@ -36,12 +39,12 @@ class RedConfig(BaseModel):
         description="A regular expression over whole module paths, instead of positions, for anything unusual.",
     )
 
-    @field_validator("components")
+    @field_validator("positions", "components")
     @classmethod
-    def _no_repeats(cls, components: list[str]) -> list[str]:
-        if len(set(components)) != len(components):
-            raise ValueError("each component once")
-        return components
+    def _no_repeats(cls, names: list[str]) -> list[str]:
+        if len(set(names)) != len(names):
+            raise ValueError("each name once")
+        return names
 
     @field_validator("layers")
     @classmethod

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from red_cli.edit.layer import RedEdit
+from red_cli.edit.attachment import require_attachment
+from red_cli.edit.layer import Vectors
 from red_cli.edit.model import detach, edits
 from red_cli.errors import UserError
 
@@ -18,29 +19,34 @@ _FOLDABLE = (nn.Linear, Conv1D, nn.LayerNorm)
 
 
 def fold(model: PreTrainedModel) -> list[str]:
-    """Fold every edit of `model` into its module and remove it: W' = diag(scale) W, b' = scale * b + bias.
+    """Fold the active adapter's edits into their modules and remove them, keeping its head.
 
-    The arithmetic is float32, the result has the weight's dtype. A module without a bias gets one where the edit
-    has one.
+    W' = diag(scale) W and b' = scale * b + bias, from equation (3) of the paper and the module's y = W x + b. The
+    arithmetic is float32, the result has the weight's dtype. A module without a bias gets one where the edit has one.
 
     Returns:
         The paths of the modules that gained a bias (their configuration has to say so before the model is saved).
 
     Raises:
-        UserError: an edited module is of a kind that cannot hold the edit; nothing is changed.
+        UserError: there is another adapter (it was made for the base as it was), or an edited module is of a kind that
+            cannot hold the edit; nothing is changed.
     """
+    attached = require_attachment(model)
+    if len(attached.adapters) > 1:
+        raise UserError(f"the model has several adapters: {', '.join(attached.adapters)}", hint="Detach the others.")
     edited = dict(edits(model))
     for path in edited:
         module = model.get_submodule(path)
         if not isinstance(module, _FOLDABLE) or type(module).__module__.startswith("bitsandbytes"):
             raise UserError(f"{path} ({type(module).__name__}) cannot hold an edit in its weights")
     gained = [path for path, edit in edited.items() if _fold_module(model.get_submodule(path), edit)]
+    attached.base_head.update({key: model.get_parameter(key).detach().clone() for key in attached.base_head})
     detach(model)
     return gained
 
 
 @torch.no_grad()
-def _fold_module(module: Any, edit: RedEdit) -> bool:
+def _fold_module(module: Any, edit: Vectors) -> bool:
     weight, bias = fold_tensors(module.weight, module.bias, edit.scale, edit.bias, isinstance(module, nn.Linear))
     module.weight.copy_(weight)
     if bias is None:

@@ -1,74 +1,116 @@
-"""Attach edits to a model, detach them, choose what trains, count it."""
+"""Attach adapters to a model, switch between them, detach them, choose what trains, count it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from torch import nn
-from torch.utils.hooks import RemovableHandle
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from red_cli.edit.attachment import Adapter, Attachment, active_adapter, attachment, require_attachment
 from red_cli.edit.config import RedConfig
-from red_cli.edit.layer import RedEdit, apply_edit
+from red_cli.edit.layer import RedEdit, Selection, Vectors, apply_edit
+from red_cli.edit.rows import release_adapter_names, take_adapter_names
 from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError
 
-
-@dataclass
-class Attachment:
-    """What `attach` did to a model, kept on it as `model.red_attachment`."""
-
-    config: RedConfig
-    handles: dict[str, RemovableHandle]  # path of the edited module -> its forward hook
-    trained_before: set[str]  # names of the parameters that required gradients
-    head: list[str] = field(default_factory=list)  # names of the base's parameters that train beside the edits
+DEFAULT = "default"
 
 
-def attach(model: PreTrainedModel, config: RedConfig) -> list[str]:
-    """Put an edit after every module that `config` names and freeze everything else.
+def attach(model: PreTrainedModel, config: RedConfig, name: str = DEFAULT) -> list[str]:
+    """Put an edit after every module that `config` names, make the adapter the active one, freeze everything else.
 
     Each edit becomes the submodule `red` of the module it follows and is applied by a forward hook: the base's
-    parameter names, state-dict keys and classes stay what they were. Works on the meta device too.
+    parameter names, state-dict keys and classes stay what they were. Works on the meta device too. Several adapters
+    can be attached under different names: see `activate`. Called with `adapter_names=[…]`,
+    one for each row of the batch, the model edits each row with its own (None: not at all).
 
     Returns:
         The paths of the edited modules. Their vectors are float32, shape (d,), 1 and 0 at the start.
 
     Raises:
-        UserError: the model has edits already, or nothing fits `config`; the model is then unchanged.
+        UserError: the name is taken, or nothing fits `config`; the model is then unchanged.
     """
-    if attachment(model) is not None:
-        raise UserError("the model already has edits", hint="Detach or fold them first.")
+    attached = attachment(model)
+    if attached is not None and name in attached.adapters:
+        raise UserError(f"the model already has edits named {name!r}", hint="Detach or fold them first.")
+    if not name.isidentifier() or hasattr(nn.Module, name) or name == "selection":
+        raise UserError(f"{name!r} cannot be the name of an adapter", hint="Take a word of letters, digits and _.")
     targets = find_targets(model, config)
-    trained_before = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    model.requires_grad_(False)
-    handles = {}
+    if attached is None:
+        trained_before = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+        attached = model.red_attachment = Attachment(Selection(), trained_before)
+        attached.call_hooks = [
+            model.register_forward_pre_hook(take_adapter_names, with_kwargs=True),
+            model.register_forward_hook(release_adapter_names, always_call=True),
+        ]
+        model.requires_grad_(False)
     for target in targets:
         module = model.get_submodule(target.path)
         device = next(module.parameters()).device
-        module.red = RedEdit(target.width, config.components, device=device)
-        handles[target.path] = module.register_forward_hook(apply_edit)
-    model.red_attachment = Attachment(config, handles, trained_before)
-    return list(handles)
+        if target.path not in attached.hooks:
+            module.red = RedEdit(attached.selection)
+            attached.hooks[target.path] = module.register_forward_hook(apply_edit)
+        module.red.add_module(name, Vectors(target.width, config.components, device=device))
+    attached.adapters[name] = Adapter(config, [target.path for target in targets])
+    activate(model, name)
+    return list(attached.adapters[name].paths)
 
 
-def detach(model: PreTrainedModel) -> None:
-    """Remove every edit; the base is what it was before `attach`, bit for bit, with its `requires_grad` flags."""
+def detach(model: PreTrainedModel, name: str | None = None) -> None:
+    """Remove the adapter `name`, or all; without any, the base is what it was, bit for bit, head and flags included.
+
+    Raises:
+        UserError: the model has no edits, or none of that name.
+    """
     attached = require_attachment(model)
-    for path, handle in attached.handles.items():
-        handle.remove()
-        del model.get_submodule(path).red
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in attached.trained_before)
-    del model.red_attachment
+    activate(model, None)
+    for gone in [name] if name is not None else list(attached.adapters):
+        if gone not in attached.adapters:
+            raise UserError(f"no adapter {gone!r}", hint=f"There is: {', '.join(attached.adapters)}")
+        for path in attached.adapters.pop(gone).paths:
+            module = model.get_submodule(path)
+            delattr(module.red, gone)
+            if not list(module.red.children()):
+                attached.hooks.pop(path).remove()
+                del module.red
+    if not attached.adapters:
+        for key, parameter in model.named_parameters():
+            parameter.requires_grad_(key in attached.trained_before)
+        for hook in attached.call_hooks:
+            hook.remove()
+        del model.red_attachment
+
+
+def activate(model: PreTrainedModel, name: str | None) -> None:
+    """Let the adapter `name` edit and its head answer, and let both train; None gives the plain base.
+
+    Raises:
+        UserError: the model has no edits, or none of that name.
+    """
+    attached = require_attachment(model)
+    if name is not None and name not in attached.adapters:
+        raise UserError(f"no adapter {name!r}", hint=f"There is: {', '.join(attached.adapters)}")
+    if attached.active is not None:
+        before = attached.active
+        before.head = {key: model.get_parameter(key).detach().clone() for key in before.head}
+        _put_head(model, {key: attached.base_head[key] for key in before.head}, trained=False)
+        _edits_train(model, before, attached.selection.active, trained=False)
+    attached.selection.active = name
+    if attached.active is not None:
+        _put_head(model, attached.active.head, trained=True)
+        _edits_train(model, attached.active, name, trained=True)
 
 
 def train_head(model: PreTrainedModel, names: list[str]) -> None:
-    """Let the named parameters of the base train beside the edits; they are saved with the adapter."""
-    attached = require_attachment(model)
+    """Let the named parameters of the base train beside the active adapter's edits; they are saved with it."""
+    attached, active = require_attachment(model), active_adapter(model)
     for name in names:
-        model.get_parameter(name).requires_grad_(True)
-    attached.head = list(names)
+        value = model.get_parameter(name).requires_grad_(True).detach()
+        attached.base_head.setdefault(name, value.clone())
+        active.head[name] = value.clone()
 
 
 def head_parameter_names(model: PreTrainedModel) -> list[str]:
@@ -80,29 +122,13 @@ def head_parameter_names(model: PreTrainedModel) -> list[str]:
     return [name for name, parameter in model.named_parameters() if id(parameter) not in inside]
 
 
-def attachment(model: nn.Module) -> Attachment | None:
-    """What `attach` left on the model, or None."""
-    return getattr(model, "red_attachment", None)
-
-
-def require_attachment(model: nn.Module) -> Attachment:
-    """What `attach` left on the model.
-
-    Raises:
-        UserError: the model has no edits.
-    """
-    attached = attachment(model)
-    if attached is None:
-        raise UserError("the model has no edits", hint="Attach or load an adapter first.")
-    return attached
-
-
-def edits(model: nn.Module) -> Iterator[tuple[str, RedEdit]]:
-    """(path of the edited module, its edit), in the model's order."""
-    for path in require_attachment(model).handles:
-        edit = model.get_submodule(f"{path}.red")
-        assert isinstance(edit, RedEdit)
-        yield path, edit
+def edits(model: nn.Module) -> Iterator[tuple[str, Vectors]]:
+    """(path of the edited module, its vectors) of the active adapter, in the model's order."""
+    name = require_attachment(model).selection.active
+    for path in active_adapter(model).paths:
+        vectors = model.get_submodule(f"{path}.red.{name}")
+        assert isinstance(vectors, Vectors)
+        yield path, vectors
 
 
 @dataclass(frozen=True)
@@ -120,9 +146,21 @@ class Counts:
 
 
 def count(model: PreTrainedModel) -> Counts:
-    """Count edited, head and frozen base parameters. Closed form: edited = 2 * d for each edited module."""
-    attached = require_attachment(model)
-    edited = sum(vector.numel() for _, edit in edits(model) for vector in edit.parameters())
-    head = sum(model.get_parameter(name).numel() for name in attached.head)
-    total = sum(parameter.numel() for parameter in model.parameters())
-    return Counts(edited=edited, head=head, base=total - edited - head)
+    """Count the active adapter's edited and head parameters, and the base's. Closed form: edited = 2 d per module."""
+    edited = sum(vector.numel() for _, vectors in edits(model) for vector in vectors.parameters())
+    head = sum(model.get_parameter(name).numel() for name in active_adapter(model).head)
+    vectors = {id(parameter) for module in model.modules() if isinstance(module, Vectors)
+               for parameter in module.parameters()}  # fmt: skip
+    plain = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in vectors)
+    return Counts(edited=edited, head=head, base=plain - head)
+
+
+@torch.no_grad()
+def _put_head(model: PreTrainedModel, values: dict[str, Tensor], trained: bool) -> None:
+    for key, value in values.items():
+        model.get_parameter(key).requires_grad_(trained).copy_(value)
+
+
+def _edits_train(model: PreTrainedModel, adapter: Adapter, name: str | None, trained: bool) -> None:
+    for path in adapter.paths:
+        model.get_submodule(f"{path}.red.{name}").requires_grad_(trained)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
+from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.fold import fold
-from red_cli.edit.targets import ARCHITECTURES
 from red_cli.errors import UserError
 
 

@@ -9,7 +9,8 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, get_scheduler
 
-from red_cli.edit.model import edits, require_attachment
+from red_cli.edit.attachment import active_adapter
+from red_cli.edit.model import edits
 from red_cli.recipe.schema import Train
 
 
@@ -17,7 +18,7 @@ def build_optimizer(model: PreTrainedModel, settings: Train) -> torch.optim.Adam
     """AdamW with one group each for scales, biases and the head (those that exist)."""
     scales = [edit.scale for _, edit in edits(model) if edit.scale is not None]
     biases = [edit.bias for _, edit in edits(model) if edit.bias is not None]
-    head = [model.get_parameter(name) for name in require_attachment(model).head]
+    head = [model.get_parameter(name) for name in active_adapter(model).head]
     head_rate = settings.head_learning_rate or settings.learning_rate
     groups: list[dict[str, Any]] = [
         {"params": scales, "lr": settings.learning_rate, "weight_decay": 0.0},

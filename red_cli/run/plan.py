@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from red_cli.edit.model import Counts, attach, count, head_parameter_names, require_attachment, train_head
+from red_cli.edit.model import Counts, attach, count, head_parameter_names, train_head
 from red_cli.errors import UserError
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
@@ -130,7 +130,7 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
     """
     recipe = loaded.recipe
     model = skeleton(prepared.config, recipe.model)
-    attach(model, recipe.red)
+    edited_modules = attach(model, recipe.red)
     train_head(model, head_parameter_names(model))
     order = training_order(recipe, prepared)
     total = total_steps(recipe.train, order.steps_per_epoch)
@@ -138,7 +138,7 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
         task=task_title(recipe),
         base=recipe.model.name_or_path,
         architecture=prepared.config.model_type,
-        edited_modules=list(require_attachment(model).handles),
+        edited_modules=edited_modules,
         counts=count(model),
         total_steps=total,
         warmup_steps=warmup_steps(recipe.train, total),

@@ -1,4 +1,4 @@
-"""What holds for every architecture and every choice of components."""
+"""What holds for every architecture of the table, at every position it has."""
 
 from __future__ import annotations
 
@@ -8,82 +8,119 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from red_cli import RedConfig, attach, detach, fold, load_adapter, save_adapter
-from red_cli.edit.model import attachment, count, edits, head_parameter_names, train_head
-from red_cli.edit.targets import ARCHITECTURES
+from red_cli.edit.architectures import ARCHITECTURES
+from red_cli.edit.attachment import attachment
+from red_cli.edit.model import count, edits, head_parameter_names, train_head
+from red_cli.edit.search import search_ffn_outputs
+from red_cli.errors import UserError
 from red_cli.export.merge import merge
-from tests.tiny import CONFIGS, LAYERS, WIDTH, random_vectors, tiny_inputs, tiny_model
+from tests.tiny import (
+    CONFIGS,
+    DECODERS,
+    ENCODERS,
+    LAYERS,
+    SEQ2SEQ,
+    WIDTH,
+    first_output,
+    random_vectors,
+    tiny_inputs,
+    tiny_model,
+)
 
+EVERY_POSITION = [(name, position) for name, row in ARCHITECTURES.items() for position in row.positions]
+MIXTURES = ("mixtral", "qwen3_moe", "olmoe")
 COMPONENTS = (["scale", "bias"], ["scale"], ["bias"])
 
 
 @torch.inference_mode()
-def logits(model: torch.nn.Module) -> torch.Tensor:
-    return model(**tiny_inputs()).logits
+def outputs(model: torch.nn.Module, model_type: str) -> torch.Tensor:
+    return first_output(model, tiny_inputs(model_type))
+
+
+def widths_put_out(model: torch.nn.Module, model_type: str, paths: list[str]) -> int:
+    """The sum of the widths of the modules' outputs, measured."""
+    widths = {}
+    hooks = [
+        model.get_submodule(path).register_forward_hook(
+            lambda module, inputs, output, path=path: widths.update({path: output.shape[-1]})
+        )
+        for path in paths
+    ]
+    outputs(model, model_type)
+    for hook in hooks:
+        hook.remove()
+    return sum(widths.values())
 
 
 def test_every_architecture_of_the_table_is_tried() -> None:
     assert CONFIGS.keys() == ARCHITECTURES.keys()
 
 
-@pytest.mark.parametrize("components", COMPONENTS, ids="+".join)
-@pytest.mark.parametrize("model_type", ARCHITECTURES)
-def test_contract(model_type: str, components: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model_type", "position"), EVERY_POSITION)
+def test_contract(model_type: str, position: str, tmp_path: Path) -> None:
     model = tiny_model(model_type)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    plain = logits(model)
-    config = RedConfig(components=components)
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    plain = outputs(model, model_type)
 
-    paths = attach(model, config)
-    assert len(paths) == LAYERS
-    assert torch.equal(logits(model), plain)  # the identity at the start
-    counts = count(model)
-    assert counts.edited == len(components) * WIDTH * LAYERS
-    assert counts.base == sum(tensor.numel() for tensor in tiny_model(model_type).parameters())
-    added = {f"{path}.red.{name}" for path in paths for name in components}
+    paths = attach(model, RedConfig(positions=[position]))
+    assert len(paths) >= LAYERS
+    assert torch.equal(outputs(model, model_type), plain)  # the identity at the start is exact
+    assert count(model).edited == 2 * widths_put_out(model, model_type, paths)
+    assert count(model).base == sum(tensor.numel() for tensor in tiny_model(model_type).parameters())
+    added = {f"{path}.red.default.{name}" for path in paths for name in ("scale", "bias")}
     assert model.state_dict().keys() == before.keys() | added
 
     random_vectors(model)
-    edited = logits(model)
+    edited = outputs(model, model_type)
+    size = edited.abs().max()
     assert (edited - plain).abs().max() > 1e-3
-    assert torch.equal(logits(copy.deepcopy(model)), edited)
-    assert torch.equal(logits(pickle.loads(pickle.dumps(model))), edited)
+    assert torch.equal(outputs(copy.deepcopy(model), model_type), edited)
+    assert torch.equal(outputs(pickle.loads(pickle.dumps(model)), model_type), edited)
 
-    train_head(model, head_parameter_names(model))
     save_adapter(model, tmp_path)
     other = tiny_model(model_type)
     assert load_adapter(other, tmp_path) == paths
-    assert torch.equal(logits(other), edited)
+    assert torch.equal(outputs(other, model_type), edited)
 
-    merged = merge(copy.deepcopy(model))
-    assert attachment(merged) is None
-    torch.testing.assert_close(logits(merged), edited, atol=1e-5, rtol=0)
-    merged.save_pretrained(tmp_path / "merged")
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
-    torch.testing.assert_close(logits(loaded), edited, atol=1e-5, rtol=0)
+    folded = copy.deepcopy(model)
+    if position == "ffn" and model_type in MIXTURES:
+        with pytest.raises(UserError, match="cannot hold an edit"):
+            fold(folded)
+        assert torch.equal(outputs(folded, model_type), edited)
+    else:
+        fold(folded)
+        assert attachment(folded) is None
+        torch.testing.assert_close(outputs(folded, model_type), edited, atol=1e-5 * max(1, size.item()), rtol=0)
 
     detach(model)
     after = model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
-    assert torch.equal(logits(model), plain)
-    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert torch.equal(outputs(model, model_type), plain)
+    assert flags == {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
-def test_only_edits_and_head_get_gradients(model_type: str) -> None:
+def test_only_vectors_learn_also_with_checkpointed_gradients(model_type: str) -> None:
     model = tiny_model(model_type)
-    attach(model, RedConfig())
-    head = head_parameter_names(model)
-    train_head(model, head)
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    paths = attach(model, RedConfig())
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    if model.supports_gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
-    model(**tiny_inputs(), labels=torch.tensor([0, 1, 2, 0])).loss.backward()
-    vectors = {f"{path}.red.{name}" for path, edit in edits(model) for name, _ in edit.named_parameters()}
+    first_output(model, tiny_inputs(model_type)).square().mean().backward()
+    vectors = {f"{path}.red.default.{name}" for path in paths for name in ("scale", "bias")}
     touched = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-    assert touched == vectors | set(head)
+    assert touched <= vectors
+    assert len(touched) >= len(vectors) - 2  # the last layer's may not reach a pooled output
+    torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.1).step()
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == touched
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
@@ -94,16 +131,72 @@ def test_attach_works_without_weights(model_type: str) -> None:
     assert {vector.device.type for _, edit in edits(model) for vector in edit.parameters()} == {"meta"}
 
 
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_the_search_finds_what_the_table_says(model_type: str) -> None:
+    model = tiny_model(model_type)
+    assert search_ffn_outputs(model) == attach(model, RedConfig())
+
+
+@pytest.mark.parametrize("model_type", [*DECODERS, *SEQ2SEQ])
+def test_generation_with_a_cache_is_generation_without(model_type: str) -> None:
+    model = tiny_model(model_type)
+    attach(model, RedConfig(positions=list(ARCHITECTURES[model_type].positions)))
+    random_vectors(model)
+    inputs = {name: tensor[1:, :5] for name, tensor in tiny_inputs(model_type).items() if "decoder" not in name}
+    options = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False}
+    cached, plain = (model.generate(**inputs, **options, use_cache=use) for use in (True, False))
+    assert torch.equal(cached, plain)
+
+
+@pytest.mark.parametrize("components", COMPONENTS, ids="+".join)
+@pytest.mark.parametrize("model_type", ENCODERS)
+def test_merged_encoders_load_as_ordinary_models(model_type: str, components: list[str], tmp_path: Path) -> None:
+    model = tiny_model(model_type)
+    attach(model, RedConfig(components=components))
+    train_head(model, head_parameter_names(model))
+    assert count(model).edited == len(components) * WIDTH * LAYERS
+    random_vectors(model)
+    edited = outputs(model, model_type)
+    merge(model).save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(outputs(loaded, model_type), edited, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "d", "layers", "edited"), [("roberta-base", 768, 12, 18_432), ("roberta-large", 1024, 24, 49_152)]
+    ("model_type", "backend"),
+    [("bert", "inductor"), ("llama", "aot_eager"), ("gpt2", "aot_eager"), ("t5", "aot_eager")],
 )
-def test_counts_of_the_paper(name: str, d: int, layers: int, edited: int) -> None:
-    config = AutoConfig.for_model(
-        "roberta", hidden_size=d, num_hidden_layers=layers, num_attention_heads=d // 64, intermediate_size=4 * d
-    )
-    with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
+def test_compiled_models_are_edited(model_type: str, backend: str) -> None:
+    model = tiny_model(model_type)
     attach(model, RedConfig())
+    random_vectors(model)
+    expected = outputs(model, model_type)
+    compiled = torch.compile(model, backend=backend)
+    torch.testing.assert_close(outputs(compiled, model_type), expected, atol=1e-5, rtol=1e-5)
+
+
+_ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514}
+_RED_PLUS_PLUS = ["ffn", "attn", "query", "key", "value"]
+PAPER_COUNTS = [
+    ("roberta", {"hidden_size": 768, "num_hidden_layers": 12}, ["ffn"], 18_432),
+    ("roberta", {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}, ["ffn"], 49_152),
+    ("gpt2", {"n_embd": 1024, "n_layer": 24, "n_head": 16}, ["ffn"], 49_152),
+    ("gpt2", {"n_embd": 1280, "n_layer": 36, "n_head": 20}, ["ffn"], 92_160),
+    ("t5", {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12}, ["ffn"], 36_864),
+    ("llama", {"hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 11008}, ["ffn"], 262_144),
+    ("roberta", {"hidden_size": 768, "num_hidden_layers": 12}, _RED_PLUS_PLUS, 92_160),
+    ("roberta", {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}, _RED_PLUS_PLUS, 245_760),
+    ("gpt2", {"n_embd": 1024, "n_layer": 24, "n_head": 16}, ["ffn", "attn", "qkv"], 245_760),
+    ("gpt2", {"n_embd": 1280, "n_layer": 36, "n_head": 20}, ["ffn", "attn", "qkv"], 460_800),
+]
+
+
+@pytest.mark.parametrize(("model_type", "options", "positions", "edited"), PAPER_COUNTS)
+def test_counts_of_the_paper(model_type: str, options: dict, positions: list[str], edited: int) -> None:
+    with torch.device("meta"):
+        model = AutoModel.from_config(AutoConfig.for_model(model_type, **options))
+    attach(model, RedConfig(positions=positions))
     assert count(model).edited == edited
 
 
@@ -114,7 +207,7 @@ def test_vectors_stay_float32_and_activations_keep_their_dtype(dtype: torch.dtyp
     seen: list[torch.dtype] = []
     _, edit = next(edits(model))
     edit.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    logits(model)
+    outputs(model, "roberta")
     assert seen == [dtype]
     assert {vector.dtype for _, edit in edits(model) for vector in edit.parameters()} == {torch.float32}
 
@@ -132,6 +225,6 @@ def test_target_modules_edit_layer_norms_and_fold() -> None:
     paths = attach(model, RedConfig(target_modules=r".*\.output\.LayerNorm"))
     assert len(paths) == 2 * LAYERS
     random_vectors(model)
-    edited = logits(model)
+    edited = outputs(model, "bert")
     assert fold(model) == []
-    torch.testing.assert_close(logits(model), edited, atol=1e-5, rtol=0)
+    torch.testing.assert_close(outputs(model, "bert"), edited, atol=1e-5, rtol=0)

@@ -47,7 +47,7 @@ def published_vectors(case: str) -> dict[str, torch.Tensor]:
     stored = torch.load(GOLDEN / case / "delta_vector.pth", weights_only=True)
     names = {"scaling": "scale", "bias": "bias"}
     return {
-        f"roberta.{path}.red.{names[kind]}": vector.flatten()
+        f"roberta.{path}.red.default.{names[kind]}": vector.flatten()
         for key, vector in stored.items()
         for path, kind in [key.split(".delta_vector.activation_")]
     }
@@ -59,7 +59,7 @@ def test_logits(case: str) -> None:
     model, _ = golden_model(case, labels=expected["logits"].shape[-1])
     vectors = published_vectors(case)
     assert vectors.keys() == {
-        f"{path}.red.{name}" for path, edit in edits(model) for name, _ in edit.named_parameters()
+        f"{path}.red.default.{name}" for path, edit in edits(model) for name, _ in edit.named_parameters()
     }
     head = torch.load(GOLDEN / case / "classifier.pth", weights_only=True)
     with torch.no_grad():

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from red_cli.edit.adapter import WEIGHTS_FILE
-from tests.tiny import CONFIGS, make_base, read_lines, sentences, write_csv
+from tests.tiny import ENCODERS, make_base, read_lines, sentences, write_csv
 
 
 def adapter_of(run: Path) -> dict[str, torch.Tensor]:
@@ -22,7 +22,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
-@pytest.mark.parametrize("model_type", CONFIGS)
+@pytest.mark.parametrize("model_type", ENCODERS)
 def test_train_eval_export_agree(red, recipe: Path, tmp_path: Path, model_type: str) -> None:
     base = make_base(tmp_path / "base", model_type)
     run, merged = tmp_path / "run", tmp_path / "merged"

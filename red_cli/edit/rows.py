@@ -1,0 +1,86 @@
+"""A batch in which each row names its adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from red_cli.edit.attachment import Attachment, require_attachment
+from red_cli.errors import UserError
+
+
+@contextmanager
+def adapter_rows(model: nn.Module, adapter_names: Sequence[str | None]) -> Iterator[None]:
+    """Inside the block, row i of every batch is edited by the adapter `adapter_names[i]` and answered by its head.
+
+    None is the plain base; a name may stand for several rows. Each edited module takes one gather from a table of all
+    adapters' vectors. For inference: the heads of adapters that are not active get no gradients.
+
+    Raises:
+        UserError: the model has no edits, or none of one of the names; a batch does not fit the names.
+    """
+    attached, names = require_attachment(model), list(adapter_names)
+    if unknown := [name for name in names if name is not None and name not in attached.adapters]:
+        raise UserError(f"no adapter {unknown[0]!r}", hint=f"There is: {', '.join(attached.adapters)}")
+    owners = {key.rpartition(".")[0] for adapter in attached.adapters.values() for key in adapter.head}
+    hooks = [model.get_submodule(owner).register_forward_hook(_head_hook(attached, owner, names)) for owner in owners]
+    attached.selection.rows = names
+    try:
+        yield
+    finally:
+        attached.selection.rows = None
+        for hook in hooks:
+            hook.remove()
+
+
+def take_adapter_names(model: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """The model's forward pre-hook: a call with `adapter_names=[…]` has its rows edited each by its own adapter."""
+    names = options.pop("adapter_names", None)
+    if names is None:
+        return None
+    attached = require_attachment(model)
+    attached.rows = adapter_rows(model, names)
+    attached.rows.__enter__()
+    return inputs, options
+
+
+def release_adapter_names(model: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    """The model's forward hook, also after an error: ends what `take_adapter_names` began."""
+    attached = require_attachment(model)
+    if attached.rows is not None:
+        attached.rows.__exit__(None, None, None)
+        attached.rows = None
+
+
+def _head_hook(attached: Attachment, owner: str, names: list[str | None]) -> Any:
+    """A forward hook for a module of the head: answers each row with the values of the row's own adapter."""
+    busy = False
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        nonlocal busy
+        if busy:
+            return None
+        busy = True
+        try:
+            answer = output.clone()
+            for name in set(names) - {attached.selection.active}:
+                values = _head_values(attached, owner, name)
+                rows = [row for row, wanted in enumerate(names) if wanted == name]
+                if values:
+                    chosen = torch.tensor(rows, device=output.device)
+                    answer[chosen] = functional_call(module, values, (inputs[0][chosen],))
+            return answer
+        finally:
+            busy = False
+
+    return hook
+
+
+def _head_values(attached: Attachment, owner: str, name: str | None) -> dict[str, Tensor]:
+    stored = attached.base_head if name is None else {**attached.base_head, **attached.adapters[name].head}
+    return {key.rpartition(".")[2]: value for key, value in stored.items() if key.rpartition(".")[0] == owner}

@@ -1,0 +1,77 @@
+"""Find FFN outputs in a model that the table does not know, from the shapes in its repeated blocks alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+_ATTENTION_INPUTS = 3  # query, key and value
+
+
+def search_ffn_outputs(model: PreTrainedModel) -> list[str]:
+    """Paths of the modules that look like FFN outputs.
+
+    In each block of a list of like blocks, an FFN's output projects from a wider space back to the width that another
+    projection of the block (or each half of one, where gate and up are fused) comes from. Attention is told apart by
+    its three inputs side by side. A child with weights of three dimensions is a mixture of experts; the FFN's output is
+    then the child's own.
+    """
+    paths = []
+    for path, block in _repeated_blocks(model):
+        found = [f"{path}.{inner}" for inner in _ffn_outputs(block)]
+        paths += found or [f"{path}.{name}" for name, child in block.named_children() if _holds_experts(child)]
+    return paths
+
+
+def as_pattern(paths: list[str]) -> str:
+    """One regular expression for `paths`, the numbers of layers left open."""
+    patterns = dict.fromkeys(re.sub(r"\\\.\d+(?=\\\.)", r"\\.\\d+", re.escape(path)) for path in paths)
+    return "|".join(patterns)
+
+
+def _repeated_blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Blocks of every list of modules that is not inside another such block."""
+    seen: list[str] = []
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(path.startswith(f"{outer}.") for outer in seen):
+            blocks = [(f"{path}.{number}", block) for number, block in enumerate(module)]
+            if any(_projections(block) for _, block in blocks):
+                seen.append(path)
+                yield from blocks
+
+
+def _ffn_outputs(block: nn.Module) -> list[str]:
+    projections = _projections(block)
+    by_parent: dict[str, list[tuple[int, int]]] = {}
+    for name, shape in projections.items():
+        by_parent.setdefault(name.rpartition(".")[0], []).append(shape)
+
+    def is_attention(name: str) -> bool:
+        shapes = by_parent[name.rpartition(".")[0]]
+        return sum(1 for inner, _ in shapes if inner == projections[name][1]) >= _ATTENTION_INPUTS
+
+    found = []
+    for name, (inner, outer) in projections.items():
+        fed_by = [shape for shape in projections.values() if shape in ((outer, inner), (outer, 2 * inner))]
+        if inner > outer and fed_by and not is_attention(name):
+            found.append(name)
+    return found
+
+
+def _projections(block: nn.Module) -> dict[str, tuple[int, int]]:
+    """Path within the block -> (input width, output width)."""
+    found = {}
+    for name, module in block.named_modules():
+        if isinstance(module, nn.Linear):
+            found[name] = (module.in_features, module.out_features)
+        elif isinstance(module, Conv1D):
+            found[name] = (module.nx, module.nf)
+    return found
+
+
+def _holds_experts(module: nn.Module) -> bool:
+    return any(parameter.dim() == 3 for parameter in module.parameters())
