@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from red_cli import console
 from red_cli.errors import RedError, from_os_error, out_of_space
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="red",
@@ -61,7 +65,7 @@ def train(
         return
     console.print_text()
     console.print_lines(console.result_rows(result))
-    folder = result["folder"]
+    folder = shlex.quote(result["folder"])
     console.next_commands(f"red eval {folder}", f"red export {folder} --output {folder}/merged")
 
 
@@ -76,8 +80,10 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant 
     with console.Terminal(json_output=json) as terminal:
         terminal.working("reading the data")
         from red_cli.run.plan import make_plan, prepare
+        from red_cli.run.trackers import require_trackers
 
         console.hush()
+        require_trackers(loaded.recipe.train.report_to)
         plan = make_plan(loaded, prepare(loaded.recipe))
     if json:
         console.print_json(
@@ -96,18 +102,24 @@ def evaluate(
     overrides: Overrides = None,
     split: Annotated[str | None, typer.Option(help="Which split; default: test where it has labels.")] = None,
     recipe: RecipeOption = None,
-    output: Annotated[Path | None, typer.Option(help="Where to write; default: the folder that is scored.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write; default: the folder that is scored, or a new one inside it if keys are set."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score a run, an adapter or an exported model; writes metrics.json and predictions/."""
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         from red_cli.run.evaluate import evaluate as run_evaluation
+        from red_cli.run.evaluate import evaluation_folder
         from red_cli.run.target import open_target
 
         console.hush()
         opened = open_target(target, recipe, overrides or [])
-        result = run_evaluation(opened, split, output, terminal)
+        result = run_evaluation(opened, split, output or evaluation_folder(target, overrides or []), terminal)
     if json:
         console.print_json(result)
     else:
@@ -136,7 +148,27 @@ def export(
         console.print_json(result)
         return
     console.print_lines(console.export_rows(result))
-    console.next_commands(f"red eval {output}")
+    console.next_commands(f"red eval {shlex.quote(str(output))}")
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A folder with delta_vector.pth, or that file.")],
+    base: Annotated[str, typer.Option(help="The base it was trained on: a name on the Hub, or a model folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The adapter folder to write; new or empty.")],
+    json: Json = False,
+) -> None:
+    """Turn a checkpoint of the paper's published code into an adapter."""
+    with console.Terminal(json_output=json) as terminal:
+        terminal.working("starting")
+        from red_cli.run.convert import convert as run_conversion
+
+        console.hush()
+        result = run_conversion(checkpoint, base, output)
+    if json:
+        console.print_json(result)
+    else:
+        console.print_lines(console.conversion_rows(result))
 
 
 @recipes_app.callback()
@@ -155,9 +187,8 @@ def list_recipes(json: Json = False) -> None:
     titles = {name: recipe_title(recipe_folder() / f"{name}.yaml") for name in recipe_names()}
     if json:
         files = {name: recipe_folder() / f"{name}.yaml" for name in titles}
-        console.print_json(
-            [{"name": name, "title": titles[name], "variants": variants_of(path)} for name, path in files.items()]
-        )
+        listed = [{"name": name, "title": titles[name], "variants": variants_of(path)} for name, path in files.items()]
+        console.print_json({"recipes": listed})
         return
     console.print_lines(titles.items())
     console.next_commands("red recipes show NAME", "red recipes copy NAME")
@@ -221,17 +252,22 @@ def root(
 
 def main() -> None:
     """Run the command line; every fault of the user's is one message and an exit code."""
+    console.tolerate_any_encoding()
     try:
         app()
     except RedError as error:
         _fail(error)
-    except KeyboardInterrupt:
-        console.print_text("interrupted", stderr=True)
-        sys.exit(130)
+    except SystemExit as exit_:
+        if exit_.code == _INTERRUPTED:
+            console.print_text("interrupted", stderr=True)
+        raise
     except BrokenPipeError:
         console.stdout_is_closed()
         sys.exit(1)
-    except Exception as error:
+    except BaseException as error:
+        if _interrupted(error):
+            console.print_text("interrupted", stderr=True)
+            sys.exit(_INTERRUPTED)
         if full := out_of_space(error):
             _fail(full)
         if isinstance(error, OSError):
@@ -241,9 +277,18 @@ def main() -> None:
         _fail(RedError(f"{type(error).__name__}: {error}", hint="RED_DEBUG=1 shows where."))
 
 
-def _fail(error: RedError) -> None:
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is what an error comes from, however it was wrapped."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _fail(error: RedError) -> NoReturn:
     if os.environ.get("RED_DEBUG"):
-        raise error
+        traceback.print_exception(error)
     console.print_error(error)
     sys.exit(error.exit_code)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -150,6 +151,19 @@ def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def conversion_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a conversion has to say."""
+    red = result["red"]
+    places = red["target_modules"] or f"{', '.join(red['positions'])}, layers {red['layers']}"
+    head = f" + {result['head_parameters']:,} head" if result["head_parameters"] else ""
+    return [
+        ("adapter", result["output"]),
+        ("edited", f"{result['modules']} modules: {places}; {' and '.join(red['components'])}"),
+        ("parameters", f"{result['edited_parameters']:,} edited{head}"),
+        *(("warning", text) for text in result["warnings"]),
+    ]
+
+
 def print_examples(plan: Plan) -> None:
     """The first rows as the model sees them: token by token, and the label."""
     console = _console(stderr=False)
@@ -265,6 +279,13 @@ class Terminal:
             self._bar = self._progress.add_task("", total=total, text=text)
         assert self._bar is not None
         self._progress.update(self._bar, completed=done, total=total, text=text)
+
+
+def tolerate_any_encoding() -> None:
+    """Show a sign that the terminal's encoding lacks as `?`, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def stdout_is_closed() -> None:

@@ -41,7 +41,7 @@ class Interrupted(RedError):
 _FULL_DISK = ("No space left on device", "Disk quota exceeded")
 
 
-def out_of_space(error: Exception) -> UserError | None:
+def out_of_space(error: BaseException) -> UserError | None:
     """The message for a full disk, if that is what `error` says."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if not full and not any(text in str(error) for text in _FULL_DISK):

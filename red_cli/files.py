@@ -37,6 +37,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: `path` exists and is not an empty folder.
     """
+    path = path.resolve()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} exists and is not an empty folder", hint="Choose another, or delete it first.")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ def test_usage_errors_have_exit_code_2(red) -> None:
 
 
 def test_recipes_are_listed_shown_and_copied(red, tmp_path: Path) -> None:
-    listed = red("recipes", "list", "--json").json
+    listed = red("recipes", "list", "--json").json["recipes"]
     names = [row["name"] for row in listed]
     assert {"glue_sst2", "glue_mnli", "classification", "quickstart"} <= set(names)
     assert all(name in red("recipes").out for name in names)

@@ -91,7 +91,7 @@ def adapter_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
 def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT) -> list[str]:
     """Attach the adapter in `folder` to `model` under `name` and make it the active one.
 
-    Exactly its keys and shapes are loaded, or an error is raised and nothing changes.
+    Exactly its keys, shapes and dtypes are loaded, or an error is raised and nothing changes.
 
     Returns:
         The paths of the edited modules.
@@ -132,6 +132,8 @@ def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
     for key in sorted(wanted.keys() & stored.keys()):
         if wanted[key].shape != stored[key].shape:
             problems.append(f"{key} has shape {tuple(stored[key].shape)}, expected {tuple(wanted[key].shape)}")
+        elif stored[key].dtype != wanted[key].dtype:
+            problems.append(f"{key} is {stored[key].dtype}, expected {wanted[key].dtype}")
         elif not torch.isfinite(stored[key]).all():
             problems.append(f"{key} holds values that are not finite")
     if problems:

@@ -36,6 +36,7 @@ class Attachment:
     adapters: dict[str, Adapter] = field(default_factory=dict)
     hooks: dict[str, RemovableHandle] = field(default_factory=dict)  # path of the edited module -> its forward hook
     call_hooks: list[RemovableHandle] = field(default_factory=list)  # on the model itself
+    casts: dict[str, RemovableHandle] = field(default_factory=dict)  # path of the head's module -> its cast of inputs
     rows: AbstractContextManager[None] | None = None  # of a call with adapter_names that is under way
     base_head: dict[str, Tensor] = field(default_factory=dict)  # the base's own values of the head's parameters
 

@@ -36,7 +36,8 @@ class RedConfig(BaseModel):
     )
     target_modules: str | None = Field(
         default=None,
-        description="A regular expression over whole module paths, instead of positions, for anything unusual.",
+        description="A regular expression over whole module paths, instead of positions, for anything unusual; "
+        "layers still narrows it, by the first number in a path.",
     )
 
     @field_validator("positions", "components")
@@ -81,5 +82,7 @@ class RedConfig(BaseModel):
             start, stop = int(match[1] or 0), int(match[2] or max(available) + 1)
             wanted = set(range(start, stop))
         if not wanted or not wanted <= available:
-            raise ValueError(f"layers {self.layers!r}: the model has layers {min(available)} to {max(available)}")
+            raise ValueError(
+                f"layers: {self.layers!r} is not within the model's layers {min(available)} to {max(available)}"
+            )
         return wanted

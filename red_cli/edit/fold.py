@@ -40,7 +40,8 @@ def fold(model: PreTrainedModel) -> list[str]:
         if not isinstance(module, _FOLDABLE) or type(module).__module__.startswith("bitsandbytes"):
             raise UserError(f"{path} ({type(module).__name__}) cannot hold an edit in its weights")
     gained = [path for path, edit in edited.items() if _fold_module(model.get_submodule(path), edit)]
-    attached.base_head.update({key: model.get_parameter(key).detach().clone() for key in attached.base_head})
+    for key, value in attached.base_head.items():  # the trained head stays, in the base's dtype
+        attached.base_head[key] = model.get_parameter(key).detach().to(value.dtype, copy=True)
     detach(model)
     return gained
 

@@ -106,3 +106,10 @@ def apply_edit(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Te
     """The forward hook of an edited module. A plain function, so that models stay copyable and picklable."""
     edit: RedEdit = module.red  # type: ignore[assignment]
     return edit(output)
+
+
+def cast_to_float32(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The forward pre-hook of a head that is float32 on a base that is not."""
+    return tuple(
+        value.float() if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs
+    )

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.attachment import Adapter, Attachment, active_adapter, attachment, require_attachment
 from red_cli.edit.config import RedConfig
-from red_cli.edit.layer import RedEdit, Selection, Vectors, apply_edit
+from red_cli.edit.layer import RedEdit, Selection, Vectors, apply_edit, cast_to_float32
 from red_cli.edit.rows import release_adapter_names, take_adapter_names
 from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError
@@ -79,7 +79,9 @@ def detach(model: PreTrainedModel, name: str | None = None) -> None:
     if not attached.adapters:
         for key, parameter in model.named_parameters():
             parameter.requires_grad_(key in attached.trained_before)
-        for hook in attached.call_hooks:
+        for name, value in attached.base_head.items():
+            model.get_parameter(name).data = value
+        for hook in (*attached.call_hooks, *attached.casts.values()):
             hook.remove()
         del model.red_attachment
 
@@ -105,12 +107,19 @@ def activate(model: PreTrainedModel, name: str | None) -> None:
 
 
 def train_head(model: PreTrainedModel, names: list[str]) -> None:
-    """Let the named parameters of the base train beside the active adapter's edits; they are saved with it."""
+    """Let the named parameters of the base train beside the active adapter's edits; they are saved with it.
+
+    They become float32, for the reason the vectors are; what comes in is cast to them.
+    """
     attached, active = require_attachment(model), active_adapter(model)
     for name in names:
-        value = model.get_parameter(name).requires_grad_(True).detach()
-        attached.base_head.setdefault(name, value.clone())
-        active.head[name] = value.clone()
+        parameter = model.get_parameter(name)
+        attached.base_head.setdefault(name, parameter.detach().clone())
+        parameter.data = parameter.data.float()
+        active.head[name] = parameter.requires_grad_(True).detach().clone()
+    for owner in {name.rpartition(".")[0] for name in names}:
+        if owner not in attached.casts and any(attached.base_head[name].dtype != torch.float32 for name in names):
+            attached.casts[owner] = model.get_submodule(owner).register_forward_pre_hook(cast_to_float32)
 
 
 def head_parameter_names(model: PreTrainedModel) -> list[str]:
@@ -118,7 +127,7 @@ def head_parameter_names(model: PreTrainedModel) -> list[str]:
     base = model.base_model
     if base is model:
         return []
-    inside = {id(parameter) for parameter in base.parameters()}
+    inside = {id(parameter) for parameter in base.parameters()} | _vector_ids(model)
     return [name for name, parameter in model.named_parameters() if id(parameter) not in inside]
 
 
@@ -149,10 +158,15 @@ def count(model: PreTrainedModel) -> Counts:
     """Count the active adapter's edited and head parameters, and the base's. Closed form: edited = 2 d per module."""
     edited = sum(vector.numel() for _, vectors in edits(model) for vector in vectors.parameters())
     head = sum(model.get_parameter(name).numel() for name in active_adapter(model).head)
-    vectors = {id(parameter) for module in model.modules() if isinstance(module, Vectors)
-               for parameter in module.parameters()}  # fmt: skip
+    vectors = _vector_ids(model)
     plain = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in vectors)
     return Counts(edited=edited, head=head, base=plain - head)
+
+
+def _vector_ids(model: nn.Module) -> set[int]:
+    """Which parameters are vectors, of any adapter."""
+    every = [module for module in model.modules() if isinstance(module, Vectors)]
+    return {id(parameter) for vectors in every for parameter in vectors.parameters()}
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ def find_targets(model: PreTrainedModel, config: RedConfig) -> list[Target]:
     """
     modules = dict(model.named_modules())
     if config.target_modules is not None:
-        paths = [path for path in modules if path and re.fullmatch(config.target_modules, path)]
+        paths = _in_layers([path for path in modules if path and re.fullmatch(config.target_modules, path)], config)
         if not paths:
             raise UserError(f"red.target_modules matches no module: {config.target_modules}", hint=_suggestion(model))
     else:
@@ -83,12 +83,24 @@ def _paths_of_positions(model: PreTrainedModel, config: RedConfig, modules: Mapp
                 f"a {model_type} model has no position {position!r}",
                 hint=f"It has: {', '.join(architecture.positions)}. Set red.positions, or red.target_modules.",
             )
-        try:
-            layers = config.wanted_layers(set(layer_of.values()))
-        except ValueError as error:
-            raise UserError(f"red.{error}") from None
-        chosen.update(path for path, layer in layer_of.items() if layer in layers)
+        chosen.update(_of_layers(layer_of, config))
     return [path for path in modules if path in chosen]
+
+
+def _in_layers(paths: list[str], config: RedConfig) -> list[str]:
+    """Those of `paths` that are in the wanted layers, a layer being the first number in a path."""
+    if config.layers == "all":
+        return paths
+    layer_of = {path: int(match[1]) for path in paths if (match := re.search(r"\.(\d+)\.", path))}
+    return _of_layers(layer_of, config) if layer_of else []
+
+
+def _of_layers(layer_of: dict[str, int], config: RedConfig) -> list[str]:
+    try:
+        layers = config.wanted_layers(set(layer_of.values()))
+    except ValueError as error:
+        raise UserError(f"red.{error}") from None
+    return [path for path, layer in layer_of.items() if layer in layers]
 
 
 def _suggestion(model: PreTrainedModel) -> str:

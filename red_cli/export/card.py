@@ -18,8 +18,11 @@ def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:
     return _card(name, recipe, metrics, f"## Use\n\n```bash\n{use}```\n")
 
 
-def merged_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any], difference: float | None) -> str:
-    """The card of an exported model; `difference` is the largest one of logits from the adapter's."""
+def merged_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any] | None, difference: float | None) -> str:
+    """The card of an exported model; `difference` is the largest one of logits from the adapter's.
+
+    `metrics` None (an adapter whose run is not at hand) leaves the figures out.
+    """
     check = (
         "The fold was not checked against the adapter.\n"
         if difference is None
@@ -34,7 +37,22 @@ def merged_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any], diff
     return _card(name, recipe, metrics, f"{text}\n## Use\n\n```python\n{use}```\n")
 
 
-def _card(name: str, recipe: dict[str, Any], metrics: dict[str, Any], ending: str) -> str:
+def _card(name: str, recipe: dict[str, Any], metrics: dict[str, Any] | None, ending: str) -> str:
+    base, red = recipe["model"]["name_or_path"], recipe["red"]
+    front = dump({"library_name": "transformers", "base_model": base, "tags": ["red"]})
+    edited = red.get("target_modules") or ", ".join(red["positions"])
+    task = " ".join(str(recipe["task"][key]) for key in ("name", "subset") if key in recipe["task"])
+    return (
+        f"---\n{front}---\n\n# {name}\n\n"
+        f"`{base}` fine-tuned for {task} by Representation EDiting (RED, arXiv 2402.15179):\n"
+        f"the base is frozen; the output h of each edited module ({edited}; layers {red['layers']}) becomes "
+        f"scale * h + bias.\n\n"
+        f"{'' if metrics is None else _figures(metrics)}"
+        f"{ending}\n## Recipe\n\n```yaml\n{dump(recipe)}```\n"
+    )
+
+
+def _figures(metrics: dict[str, Any]) -> str:
     parameters, training = metrics["parameters"], metrics["training"]
     scores = "\n".join(
         f"| {split} | {metric} | {value * _PERCENT:.2f} |"
@@ -42,19 +60,11 @@ def _card(name: str, recipe: dict[str, Any], metrics: dict[str, Any], ending: st
         for metric, value in values.items()
         if metric != "examples"
     )
-    front = dump({"library_name": "transformers", "base_model": recipe["model"]["name_or_path"], "tags": ["red"]})
-    red = recipe["red"]
-    edited = red.get("target_modules") or ", ".join(red["positions"])
     return (
-        f"---\n{front}---\n\n# {name}\n\n"
-        f"`{metrics['base']}` fine-tuned for {metrics['task']} by Representation EDiting (RED, arXiv 2402.15179):\n"
-        f"the base is frozen; the output h of each edited module ({edited}; layers {red['layers']}) becomes "
-        f"scale * h + bias.\n\n"
         f"| parameters | |\n|---|---|\n"
         f"| edited | {parameters['edited']:,} ({parameters['share']:.4%} of the base) |\n"
         f"| head | {parameters['head']:,} |\n| base, frozen | {parameters['base']:,} |\n\n"
         f"| split | metric | score (x100) |\n|---|---|---|\n{scores}\n\n"
         f"One run, seed {training['seed']}, {training['steps']} steps in {training['seconds']:.0f} s; "
         f"the best evaluation on the validation split was kept.\n\n"
-        f"{ending}\n## Recipe\n\n```yaml\n{dump(recipe)}```\n"
     )

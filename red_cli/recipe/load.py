@@ -34,7 +34,6 @@ _EXPECTED = {
     "dict_type": "keys and values",
     "model_type": "keys and values",
     "model_attributes_type": "keys and values",
-    "too_short": "at least one item",
 }
 
 
@@ -50,7 +49,7 @@ class Loaded:
     def run_folder(self) -> Path:
         """Where the run goes: output.dir, or runs/<recipe>[-<variant>]-seed<seed> where you are."""
         if self.recipe.output.dir is not None:
-            return Path(self.recipe.output.dir)
+            return expanded(self.recipe.output.dir)
         variant = f"-{self.variant}" if self.variant else ""
         return Path("runs") / f"{self.name}{variant}-seed{self.recipe.train.seed}"
 
@@ -182,10 +181,21 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
         if not isinstance(values, dict) or not isinstance(values.get(key), str):
             continue
         text = values[key]
-        anchored = (folder / Path(text).expanduser()).resolve()
+        try:
+            anchored = (folder / expanded(text)).resolve()
+        except (OSError, ValueError):  # no path at all; what reads it will say so
+            continue
         hub_name = key in ("path", "name_or_path") and not text.startswith(".") and not anchored.exists()
         if not hub_name:
             values[key] = str(anchored)
+
+
+def expanded(text: str) -> Path:
+    """A path with `~` taken for the home folder, where there is such a user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def _validate(merged: _Merged) -> tuple[Recipe | None, list[Fault]]:
@@ -238,6 +248,8 @@ def _message(detail: dict[str, Any], path: KeyPath) -> str:
         return f"expected {options}{f' (nearest: {near[0]})' if near else ''}, got {value!r}"
     if kind == "union_tag_not_found":
         return "its name is required, such as  name: classification"
+    if kind == "too_short":
+        return f"expected at least {context['min_length']} item{'s' if context['min_length'] > 1 else ''}"
     if kind == "value_error":
         return f"expected {context['error']}"
     bounds = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
@@ -248,10 +260,11 @@ def _message(detail: dict[str, Any], path: KeyPath) -> str:
 
 
 def _joined(texts: list[str], value: Any) -> str:
-    texts = list(dict.fromkeys(texts))
+    shown = f", got {value!r}"
+    texts = list(dict.fromkeys(text.removesuffix(shown) for text in texts))
     first, rest = texts[0], [text.removeprefix("expected ") for text in texts[1:]]
-    told = not first.startswith("expected") or ", got " in first or isinstance(value, dict)
-    shown = "" if told else f", got {value!r}"
+    if not first.startswith("expected") or isinstance(value, dict):
+        shown = ""
     return " or ".join([first, *rest]) + shown
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from red_cli.edit.config import RedConfig
 
@@ -28,7 +28,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 class Section(BaseModel):
     """A section of a recipe."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class ClassificationTask(Section):
@@ -38,6 +38,13 @@ class ClassificationTask(Section):
     labels: list[str] | None = Field(
         default=None, min_length=2, description="Label names in the order of their ids; learnt from the data if absent."
     )
+
+    @field_validator("labels")
+    @classmethod
+    def _no_repeats(cls, labels: list[str] | None) -> list[str] | None:
+        if labels is not None and len(set(labels)) != len(labels):
+            raise ValueError("each label once")
+        return labels
 
 
 class RegressionTask(Section):
@@ -102,7 +109,9 @@ class Data(Section):
 class Train(Section):
     """How the vectors are learnt."""
 
-    seed: Annotated[int, Field(ge=0)] = Field(default=42, description="Decides head initialisation, order and dropout.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=42, description="Decides head initialisation, order and dropout."
+    )
     learning_rate: Positive = Field(default=1e-3, description="Peak learning rate of the vectors.")
     head_learning_rate: Positive | None = Field(default=None, description="Of the head; default: learning_rate.")
     num_train_epochs: Positive = Field(default=3.0, description="Passes over the training split.")
@@ -218,7 +227,7 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
         faults.append((("train", "micro_batch_size"), f"larger than batch_size ({train.batch_size})"))
     files = [name for name in ("train", "validation", "test") if getattr(data, name) is not None]
     if data.path is not None and files:
-        faults.append((("data", files[0]), "give data.path or single files, not both"))
+        faults.append((("data", files[0]), "give data.path or single files, not both (data.path=null drops the path)"))
     if data.validation is not None and data.validation_share is not None:
         faults.append((("data", "validation_share"), "give data.validation or data.validation_share, not both"))
     if recipe.task.name != "glue" and data.path is None and data.train is None:

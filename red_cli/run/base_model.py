@@ -33,7 +33,7 @@ def load_config(model: Model, label_names: list[str] | None) -> PretrainedConfig
     Raises:
         UserError: no such model, no network, not a configuration.
     """
-    config = _from_pretrained(AutoConfig.from_pretrained, model)
+    config = load_own_config(model)
     if label_names is None:
         config.num_labels = 1
         config.problem_type = "regression"
@@ -46,6 +46,11 @@ def load_config(model: Model, label_names: list[str] | None) -> PretrainedConfig
             if "drop" in key and "layerdrop" not in key and (value is None or isinstance(value, float | int)):
                 setattr(config, key, model.dropout)
     return config
+
+
+def load_own_config(model: Model) -> PretrainedConfig:
+    """The base's configuration as it is."""
+    return _from_pretrained(AutoConfig.from_pretrained, model)
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
@@ -107,6 +112,7 @@ def load_base(model: Model, config: PretrainedConfig, seed: int) -> tuple[PreTra
         config=config,
         dtype=model.dtype if model.dtype == "auto" else getattr(torch, model.dtype),
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # a head of another task starts anew; anything else is refused below
     )
     head = head_parameter_names(loaded)
     fresh = [name for name in sorted(info["missing_keys"]) if name not in head]
@@ -115,7 +121,8 @@ def load_base(model: Model, config: PretrainedConfig, seed: int) -> tuple[PreTra
             f"{model.name_or_path}: the weights do not fit a {config.model_type} model: {lacking[0]}"
             f" and {len(lacking) - 1} more are missing"
         )
-    if wrong := [name for name, *_ in info["mismatched_keys"] if name not in head]:
+    wrong = [name for name, *_ in info["mismatched_keys"] if name not in head]
+    if wrong:
         raise UserError(
             f"{model.name_or_path}: {wrong[0]} in the weights has another shape than its configuration says"
         )
@@ -129,7 +136,9 @@ def _from_pretrained(load: Callable[..., _T], model: Model, **options: Any) -> _
         raise UserError(f"model.name_or_path: no such model folder: {name}")
     try:
         return load(name, revision=model.revision, trust_remote_code=model.trust_remote_code, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # from a missing file to a damaged one, the libraries raise a dozen kinds
         hint = None
         if not Path(name).is_dir():
             hint = "Check the name and the network, or give a local model folder: model.name_or_path=<folder>"
@@ -137,4 +146,4 @@ def _from_pretrained(load: Callable[..., _T], model: Model, **options: Any) -> _
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

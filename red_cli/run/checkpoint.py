@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
@@ -21,6 +22,7 @@ from red_cli.files import read_json, replacing_folder, write_bytes, write_json
 
 STATE_FILE = "state.json"
 _OPTIMIZER_FILE = "optimizer.pt"
+_DAMAGED = "Delete this checkpoint to go on from the one before it."
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -35,11 +37,13 @@ class TrainingState:
     best_scores: dict[str, float] = field(default_factory=dict)
     evaluations_without_gain: int = 0
     seconds: float = 0.0
+    rows: int = 0
     micro_batch_size: int = 0
 
     def forget_best(self) -> None:
         """Choose the best anew among the evaluations to come."""
         self.best_value, self.best_step, self.best_scores, self.evaluations_without_gain = None, 0, {}, 0
+        self.evaluated_step = 0
 
 
 def save_checkpoint(
@@ -70,7 +74,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     if not folder.is_dir():
         return []
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    found = [
+        (int(match[1]), path)
+        for path in folder.iterdir()
+        if (match := _NAME.fullmatch(path.name)) and (path / STATE_FILE).is_file()
+    ]
     return [path for _, path in sorted(found)]
 
 
@@ -81,9 +89,13 @@ def read_state(path: Path) -> TrainingState:
         UserError: it is missing or damaged.
     """
     try:
-        return TrainingState(**read_json(path / STATE_FILE))
-    except TypeError as error:
-        raise UserError(f"{path / STATE_FILE} is damaged: {error}") from None
+        state = TypeAdapter(TrainingState).validate_python(read_json(path / STATE_FILE))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path / STATE_FILE} is damaged: {first['loc']}: {first['msg']}", hint=_DAMAGED) from None
+    if state.step < 0 or state.micro_batch_size < 1:
+        raise UserError(f"{path / STATE_FILE} is damaged", hint=_DAMAGED)
+    return state
 
 
 def load_checkpoint(
@@ -102,10 +114,7 @@ def load_checkpoint(
         scheduler.load_state_dict(stored["scheduler"])
         _restore_generators(stored)
     except Exception as error:  # torch raises a dozen kinds for a damaged file
-        raise UserError(
-            f"{path / _OPTIMIZER_FILE} cannot be used: {str(error).strip().splitlines()[0]}",
-            hint="Delete this checkpoint to go on from the one before it.",
-        ) from error
+        raise UserError(f"{path / _OPTIMIZER_FILE} is damaged, or of another model", hint=_DAMAGED) from error
     return state
 
 

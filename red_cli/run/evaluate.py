@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from red_cli.run.base_model import load_tokenizer, resolve_max_length
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
 from red_cli.run.memory import out_of_memory
+from red_cli.run.precision import uses_bf16
 from red_cli.run.target import Target, load_model
 from red_cli.tasks.base import Encoded, Prediction, Task
 from red_cli.tasks.build import build_task
+from red_cli.tasks.data import Rows
 
 _TRAINING_TO_EVALUATION = 2  # without activations to keep, twice as many rows fit
 
@@ -60,29 +62,28 @@ def evaluation_batch_size(wanted: int | None, training_size: int) -> int:
     return wanted or _TRAINING_TO_EVALUATION * training_size
 
 
-def evaluate(target: Target, split: str | None, output: Path | None, listener: Listener) -> dict[str, Any]:
-    """Score `target` on a split of its task's data; write metrics.json and predictions/ to its folder or `output`.
+def evaluate(target: Target, split: str | None, output: Path, listener: Listener) -> dict[str, Any]:
+    """Score `target` on a split of its task's data; write metrics.json and predictions/ to `output`.
 
-    `split` None takes the test split where it has labels, else the first validation split. A split without labels is
-    predicted and not scored.
+    `split` None takes the test split where it has labels, else the first validation split, else the only one there is.
+    A split without labels is predicted and not scored.
 
     Raises:
         UserError: the split, the data or the model cannot be had.
     """
     recipe = target.recipe
-    task = build_task(recipe, target.label_names)
+    folder = RunFolder(output)
+    folder.read_metrics()
     listener.working("reading the data, loading the model")
-    splits = task.load(recipe.train.seed, () if split is None else (split,))
-    if split is None:
-        split = "test" if "test" in splits and task.has_labels(splits["test"]) else task.validation_splits[0]
-    rows = splits[split]
+    task = build_task(recipe, target.label_names)
+    split, rows = _choose_split(task, split, recipe.train.seed)
     model, config = load_model(target)
     tokenizer = load_tokenizer(recipe.model)
     encoded = task.encode(rows, tokenizer, resolve_max_length(recipe.data.max_length, config, tokenizer))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     size = evaluation_batch_size(recipe.eval.batch_size, recipe.train.micro_batch_size or recipe.train.batch_size)
-    predictions = predict(model, task, encoded, size, listener.evaluating)
-    folder = RunFolder(output or target.folder)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=uses_bf16(recipe.train)):
+        predictions = predict(model, task, encoded, size, listener.evaluating)
     folder.write_predictions(split, predictions)
     result: dict[str, Any] = {"split": split, "examples": len(predictions), "metric": task.metric, "scores": None}
     if encoded.labels is not None:
@@ -97,3 +98,24 @@ def evaluate(target: Target, split: str | None, output: Path | None, listener: L
     result["folder"] = str(folder.path)
     result["predictions"] = str(folder.predictions(split))
     return result
+
+
+def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
+    """Where an evaluation writes: the folder that is scored, or, where anything was changed, a new one inside it."""
+    if not overrides:
+        return folder
+    number = 1
+    while (folder / "evaluations" / str(number)).exists():
+        number += 1
+    return folder / "evaluations" / str(number)
+
+
+def _choose_split(task: Task, split: str | None, seed: int) -> tuple[str, Rows]:
+    names = task.split_names()
+    if split is None and "test" in names:
+        rows = task.load(seed, ("test",))["test"]
+        if task.has_labels(rows):
+            return "test", rows
+    if split is None:
+        split = names[0] if len(names) == 1 else task.validation_splits[0]
+    return split, task.load(seed, (split,))[split]

@@ -14,12 +14,12 @@ from red_cli.edit.model import edits
 from red_cli.errors import RunFailed, UserError
 from red_cli.export.card import merged_card
 from red_cli.export.merge import merge
-from red_cli.files import read_json, replacing_folder, write_text
+from red_cli.files import replacing_folder, write_text
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
 from red_cli.run.base_model import load_tokenizer, resolve_max_length
 from red_cli.run.events import Listener
-from red_cli.run.folder import METRICS_FILE, RECIPE_FILE
+from red_cli.run.folder import RECIPE_FILE, RunFolder
 from red_cli.run.target import Target, load_model
 from red_cli.tasks.base import Batch, Task
 from red_cli.tasks.build import build_task
@@ -101,6 +101,6 @@ def _write_papers(folder: Path, output: Path, target: Target, difference: float 
     """The recipe, so that the folder can be evaluated, and the card."""
     recipe = resolved(target.recipe)
     write_text(folder / RECIPE_FILE, dump(recipe))
-    metrics = target.folder / METRICS_FILE
-    if metrics.is_file():
-        write_text(folder / "README.md", merged_card(output.name, recipe, read_json(metrics), difference))
+    runs = [RunFolder(folder) for folder in (target.folder, target.folder.resolve().parent)]
+    metrics = next((run.read_metrics() for run in runs if run.finished), None)
+    write_text(folder / "README.md", merged_card(output.resolve().name, recipe, metrics, difference))

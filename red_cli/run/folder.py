@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import json
 import platform
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,11 +63,12 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        return self.metrics.is_file()
+        return "training" in self.read_metrics()
 
     def write_start(self, recipe: Recipe) -> None:
         """The resolved recipe, which repeats the run, and the versions it runs with."""
-        header = f"# Resolved by red. To repeat the run: red train {self.recipe} output.dir=<another folder>\n"
+        command = f"red train {shlex.quote(str(self.recipe))} output.dir=<another folder>"
+        header = f"# Resolved by red. To repeat the run: {command}\n"
         write_text(self.recipe, header + dump(resolved(recipe)))
         write_json(self.path / "environment.json", environment())
 
@@ -74,9 +76,20 @@ class RunFolder:
         lines = [json.dumps(answer.to_json(index), ensure_ascii=False) for index, answer in enumerate(predictions)]
         write_text(self.predictions(split), "\n".join(lines) + "\n")
 
+    def read_metrics(self) -> dict[str, Any]:
+        """The content of metrics.json; empty where there is none.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        metrics = read_json(self.metrics) if self.metrics.is_file() else {}
+        if not isinstance(metrics, dict) or not isinstance(metrics.get("splits", {}), dict):
+            raise UserError(f"{self.metrics} is damaged", hint="Delete it.")
+        return metrics
+
     def write_metrics(self, changes: dict[str, Any]) -> None:
         """Lay `changes` over metrics.json; "splits" merges split by split."""
-        metrics = read_json(self.metrics) if self.metrics.is_file() else {}
+        metrics = self.read_metrics()
         splits = {**metrics.get("splits", {}), **changes.get("splits", {})}
         write_json(self.metrics, {**metrics, **changes, "splits": splits})
 
@@ -84,8 +97,8 @@ class RunFolder:
         """Drop log lines after `step`: a resumed run writes them again."""
         if self.log.is_file():
             kept = []
-            for line in self.log.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(json.JSONDecodeError):
+            for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
+                with contextlib.suppress(ValueError, TypeError, KeyError):
                     if json.loads(line)["step"] <= step:
                         kept.append(line + "\n")
             write_text(self.log, "".join(kept))

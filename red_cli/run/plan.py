@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -90,7 +91,6 @@ class Prepared:
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     encoded: dict[str, Encoded]  # the splits that training needs
-    splits: list[str]  # all that the data has
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -108,7 +108,9 @@ def prepare(recipe: Recipe) -> Prepared:
     encoded = {split: task.encode(splits[split], tokenizer, max_length) for split in needed}
     for split in needed:
         require_labels(encoded[split], splits[split].source)
-    return Prepared(task, config, tokenizer, max_length, encoded, list(splits))
+        if encoded[split].features["input_ids"].max() >= getattr(config, "vocab_size", math.inf):
+            raise UserError(f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model")
+    return Prepared(task, config, tokenizer, max_length, encoded)
 
 
 def require_labels(encoded: Encoded, source: str) -> None:
@@ -156,7 +158,7 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
 
 def _memory(model: PreTrainedModel, recipe: Recipe, prepared: Prepared) -> MemoryEstimate | None:
     """Estimated peak of a training step over the longest rows; None where the model cannot run without data."""
-    rows = recipe.train.micro_batch_size or recipe.train.batch_size
+    rows = min(recipe.train.micro_batch_size or recipe.train.batch_size, len(prepared.encoded["train"]))
     longest = int(prepared.encoded["train"].lengths.max())
     try:
         return estimate_memory(model, count(model), _BYTES.get(recipe.model.dtype, 4), rows, longest)

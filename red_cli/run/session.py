@@ -26,6 +26,7 @@ from red_cli.run.folder import RunFolder
 from red_cli.run.memory import find_micro_batch_size
 from red_cli.run.optimizer import build_optimizer, build_scheduler, total_steps
 from red_cli.run.plan import Plan, Prepared, training_order
+from red_cli.run.precision import uses_bf16
 from red_cli.tasks.base import Batch
 
 # What one more micro-batch costs, in tokens: little on a CPU, on a GPU the launching of some hundred kernels.
@@ -78,7 +79,7 @@ def set_up(loaded: Loaded, prepared: Prepared, plan: Plan, checkpoint: Path | No
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
     accelerator = Accelerator(
-        mixed_precision="bf16" if _use_bf16(settings) else "no",
+        mixed_precision="bf16" if uses_bf16(settings) else "no",
         log_with=settings.report_to or None,
         project_dir=folder.path,
     )
@@ -100,6 +101,7 @@ def set_up(loaded: Loaded, prepared: Prepared, plan: Plan, checkpoint: Path | No
         folder.trim_log(session.state.step)
         listener.note(f"Going on from step {session.state.step} of {total} ({checkpoint}).")
     else:
+        folder.trim_log(0)
         session.state.micro_batch_size = settings.micro_batch_size or _find_micro_batch_size(session, plan)
     resolved = settings.model_copy(
         update={"micro_batch_size": session.state.micro_batch_size, "resume_from_checkpoint": False}
@@ -124,12 +126,6 @@ def save(session: Session) -> Path:
         session.folder.checkpoints, session.model, session.optimizer, session.scheduler, session.state,
         keep=session.settings.save_total_limit,
     )  # fmt: skip
-
-
-def _use_bf16(settings: Train) -> bool:
-    if settings.bf16 == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return settings.bf16
 
 
 def _find_micro_batch_size(session: Session, plan: Plan) -> int:

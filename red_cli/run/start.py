@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.recipe.load import Loaded
-from red_cli.run.checkpoint import list_checkpoints, read_state
+from red_cli.recipe.load import Loaded, expanded
+from red_cli.run.checkpoint import STATE_FILE, list_checkpoints, read_state
 from red_cli.run.folder import RunFolder, changed_keys, open_run
 
 
@@ -24,7 +24,7 @@ def claim_folder(loaded: Loaded) -> Path | None:
     resume = loaded.recipe.train.resume_from_checkpoint
     another = "Delete it, or choose another folder: output.dir=…"
     if not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
-        return _named_checkpoint(resume) if isinstance(resume, str) else None
+        return _named_checkpoint(loaded, resume) if isinstance(resume, str) else None
     if not folder.path.is_dir() or not folder.recipe.is_file():
         raise UserError(f"{folder.path} exists and is not a run folder", hint="Choose another folder: output.dir=…")
     if folder.finished:
@@ -34,7 +34,7 @@ def claim_folder(loaded: Loaded) -> Path | None:
         listed = "\n".join(f"  {line}" for line in changed)
         raise UserError(f"{folder.path} holds an unfinished run of another recipe:\n{listed}", hint=another)
     if isinstance(resume, str):
-        return _named_checkpoint(resume)
+        return _named_checkpoint(loaded, resume)
     checkpoints = list_checkpoints(folder.checkpoints)
     if not resume:
         stands = f"stopped after step {read_state(checkpoints[-1]).step}" if checkpoints else "without a checkpoint"
@@ -44,7 +44,13 @@ def claim_folder(loaded: Loaded) -> Path | None:
     return checkpoints[-1] if checkpoints else None
 
 
-def _named_checkpoint(name: str) -> Path:
-    if not (Path(name) / "state.json").is_file():
+def _named_checkpoint(loaded: Loaded, name: str) -> Path:
+    """A checkpoint of any run of the same recipe."""
+    path = expanded(name)
+    if not (path / STATE_FILE).is_file():
         raise UserError(f"train.resume_from_checkpoint: {name} is not a checkpoint")
-    return Path(name)
+    owner = path.resolve().parent.parent
+    if RunFolder(owner).recipe.is_file() and (changed := changed_keys(open_run(owner)[1].recipe, loaded.recipe)):
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise UserError(f"{name} is of a run of another recipe:\n{listed}", hint="Give the recipe it was begun with.")
+    return path

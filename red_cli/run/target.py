@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.edit.adapter import CONFIG_FILE, load_adapter, read_adapter_config
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe, is_regression
-from red_cli.run.base_model import load_base, load_config
+from red_cli.run.base_model import load_base, load_config, load_own_config
 from red_cli.run.folder import RECIPE_FILE, RunFolder
 
 
@@ -36,28 +36,29 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
     """Find out what `folder` is.
 
     Raises:
-        UserError: it is none of the three, the run has no adapter yet, or an adapter comes without a recipe.
+        UserError: it is none of the three, the run has no adapter yet, an adapter comes without a recipe, or an
+            override would change what is trained already.
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}", hint="Give a run folder, an adapter folder or an exported model.")
+    if late := [override for override in overrides if override.startswith(("red.", "train."))]:
+        raise UserError(f"{late[0]} has no effect any more: {folder} is trained already")
     if (folder / CONFIG_FILE).is_file():
         return _open_adapter(folder, recipe_name, overrides)
-    recipe_file = recipe_name or str(folder / RECIPE_FILE)
     if recipe_name is None and not (folder / RECIPE_FILE).is_file():
         raise UserError(
             f"{folder} is not a run folder: it has no {RECIPE_FILE}",
             hint="For any other model name a recipe: red eval FOLDER --recipe RECIPE",
         )
+    recipe = load_recipe(recipe_name or str(folder / RECIPE_FILE), overrides=overrides).recipe
     if (folder / "config.json").is_file():
-        own = f"model.name_or_path={folder.resolve()}"
-        recipe = load_recipe(recipe_file, overrides=[own, "model.revision=null", *overrides]).recipe
-        names = AutoConfig.from_pretrained(folder).id2label
+        recipe = _with_base(recipe, str(folder.resolve()), None)
+        names = load_own_config(recipe.model).id2label
         labels = None if is_regression(recipe) else [str(names[index]) for index in sorted(names)]
         return Target(folder, recipe, None, labels)
     adapter = RunFolder(folder).adapter
     if not (adapter / CONFIG_FILE).is_file():
         raise UserError(f"{folder} has no adapter yet", hint="The run has not reached its first evaluation.")
-    recipe = load_recipe(recipe_file, overrides=overrides).recipe
     return Target(folder, recipe, adapter, None if is_regression(recipe) else read_adapter_config(adapter).label_names)
 
 
@@ -83,8 +84,15 @@ def _open_adapter(folder: Path, recipe_name: str | None, overrides: Sequence[str
                 f"{folder} is an adapter without a recipe", hint=f"Name one: red eval {folder} --recipe RECIPE"
             )
         recipe_name = str(parent)
-    base = [f"model.name_or_path={adapter.base_model_name_or_path}", f"model.revision={adapter.revision or 'null'}"]
-    recipe = load_recipe(recipe_name, overrides=[*base, *overrides]).recipe
-    if (adapter.label_names is None) != is_regression(recipe) and adapter.head:
+    recipe = load_recipe(recipe_name, overrides=overrides).recipe
+    if not any(override.startswith("model.name_or_path=") for override in overrides):
+        recipe = _with_base(recipe, adapter.base_model_name_or_path, adapter.revision)
+    regression = is_regression(recipe)
+    if adapter.head and regression != (len(adapter.label_names or ()) == 1):
         raise UserError(f"{folder} was trained for another kind of task than {recipe_name}")
-    return Target(folder, recipe, folder, None if is_regression(recipe) else adapter.label_names)
+    return Target(folder, recipe, folder, None if regression else adapter.label_names)
+
+
+def _with_base(recipe: Recipe, name: str, revision: str | None) -> Recipe:
+    model = recipe.model.model_copy(update={"name_or_path": name, "revision": revision})
+    return recipe.model_copy(update={"model": model})

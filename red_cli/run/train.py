@@ -48,8 +48,8 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
     prepared = prepare(loaded.recipe)
     plan = make_plan(loaded, prepared)
     listener.planned(plan, str(loaded.run_folder))
+    session = set_up(loaded, prepared, plan, checkpoint, listener)
     with stop_on_interrupt() as stop:
-        session = set_up(loaded, prepared, plan, checkpoint, listener)
         try:
             run_steps(session, stop)
         except StopRequested:
@@ -77,6 +77,7 @@ def run_steps(session: Session, stop: Stop) -> None:
         state.step += 1
         seconds = time.perf_counter() - started
         state.seconds += seconds
+        state.rows += len(rows)
         interval.add(loss, len(rows), seconds)
         if state.step % settings.logging_steps == 0 or state.step == session.total:
             speed = round(interval.examples_per_second, 1)
@@ -198,7 +199,7 @@ def finish(session: Session) -> dict[str, Any]:
         "training": {
             "steps": state.step,
             "seconds": round(state.seconds, 2),
-            "examples_per_second": round(state.step * recipe.train.batch_size / max(state.seconds, 1e-9), 1),
+            "examples_per_second": round(state.rows / max(state.seconds, 1e-9), 1),
             "peak_memory_bytes": peak_bytes(session.accelerator.device),
             "device": str(session.accelerator.device),
             "seed": recipe.train.seed,

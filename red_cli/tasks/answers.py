@@ -44,28 +44,33 @@ class Answers(Protocol):
 
 @dataclass
 class Labels:
-    """One of several named labels; the names are learnt from the training split where they are not given."""
+    """One of several named labels.
+
+    Attributes:
+        names: in the order of class ids; learnt from the training split if None.
+        given: the names are a table's or the user's own, so that data may hold ids in their stead. Names that were
+            learnt are what the data holds, and nothing else is.
+    """
 
     names: list[str] | None = None
+    given: bool = False
 
     def learn(self, rows: Rows, column: str) -> None:
+        """Take the names from the training split: its own table of names, or the values that occur."""
         if self.names is None:
             self.names = rows.label_names or _label_names(rows, column)
 
     def encode(self, rows: Rows, column: str) -> NDArray[np.int64]:
-        """Class ids of the column's values, which are names or, where no value is a name, ids.
+        """Class ids of the column's values.
 
         Raises:
-            UserError: a value is neither (the row is named).
+            UserError: a value is no label (the row is named).
         """
         assert self.names is not None
-        values = rows.column(column)
-        ids: dict[Any, int] = {name: index for index, name in enumerate(self.names)}
-        if not any(_label_name(value) in ids for value in values):
-            ids = {str(index): index for index in range(len(self.names))}
+        ids = {name: index for index, name in enumerate(self.names)}
         found = []
-        for row, value in enumerate(values, start=1):
-            label = ids.get(_label_name(value))
+        for row, value in enumerate(rows.column(column), start=1):
+            label = self._label_id(value, ids, rows.label_names)
             if label is None:
                 shown = ", ".join(self.names[:_SHOWN_LABELS]) + (", …" if len(self.names) > _SHOWN_LABELS else "")
                 raise UserError(
@@ -74,6 +79,16 @@ class Labels:
                 )
             found.append(label)
         return np.array(found, dtype=np.int64)
+
+    def _label_id(self, value: Any, ids: dict[str, int], stored_names: list[str] | None) -> int | None:
+        if stored_names is not None and isinstance(value, int) and 0 <= value < len(stored_names):
+            if stored_names[value] in ids:
+                return ids[stored_names[value]]
+            return value if self.given and len(stored_names) == len(ids) else None
+        if str(value) in ids or _label_name(value) in ids:
+            return ids.get(str(value), ids.get(_label_name(value)))
+        by_id = self.given and _label_name(value).isdecimal() and int(_label_name(value)) < len(ids)
+        return int(_label_name(value)) if by_id else None
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return functional.cross_entropy(logits, labels, reduction="sum")
@@ -105,11 +120,10 @@ class Numbers:
         """Nothing to learn."""
 
     def encode(self, rows: Rows, column: str) -> NDArray[np.float32]:
-        values = rows.column(column)
-        for row, value in enumerate(values, start=1):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-                raise UserError(f"{rows.source}, row {row}: label {value!r} is not a number")
-        return np.array(values, dtype=np.float32)
+        return np.array(
+            [_number(value, f"{rows.source}, row {row}") for row, value in enumerate(rows.column(column), start=1)],
+            dtype=np.float32,
+        )
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
@@ -122,20 +136,42 @@ class Numbers:
         return regression_metrics(names, predicted, actual)
 
 
+def _number(value: Any, where: str) -> float:
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not np.isfinite(number):
+        raise UserError(f"{where}: label {value!r} is not a number")
+    return number
+
+
 def _label_names(rows: Rows, column: str) -> list[str]:
     """The distinct values of a label column: numbers in their order, then words in theirs."""
-    values = set(rows.column(column)) - {None}
+    listed = rows.column(column)
+    for row, value in enumerate(listed, start=1):
+        if not isinstance(value, str | int | float | None):
+            raise UserError(f"{rows.source}, row {row}: label {value!r} is neither a word nor a number")
+    values = set(listed) - {None}
     fractions = [value for value in values if isinstance(value, float) and not value.is_integer()]
     total = rows.table.num_rows
     if fractions or (len(values) > _SHOWN_LABELS and len(values) > total / 2):
         example = fractions[0] if fractions else f"{len(values)} different values in {total} rows"
         raise UserError(
             f"{rows.source}: column {column!r} does not look like labels: {example}",
-            hint="Name the label's column with data.columns.label, or use  task: {name: regression}",
+            hint="Name the label's column with data.columns.label or the labels with task.labels; for numbers use"
+            "  task={name: regression}",
         )
     if len(values) < 2:
         raise UserError(f"{rows.source}: column {column!r} has fewer than two labels: {values or 'none'}")
-    return [_label_name(value) for value in sorted(values, key=lambda value: (isinstance(value, str), value))]
+    return [_label_name(value) for value in sorted(values, key=_numbers_first)]
+
+
+def _numbers_first(value: Any) -> tuple[bool, float, str]:
+    """Sort key: numbers, also those in text, by size; then words."""
+    text = str(value)
+    is_number = not isinstance(value, str) or text.lstrip("+-").isdecimal()
+    return (not is_number, float(value) if is_number else 0.0, text)
 
 
 def _label_name(value: Any) -> str:

@@ -79,8 +79,11 @@ class Task(Protocol):
     def label_names(self) -> list[str] | None:
         """In the order of class ids; None for regression."""
 
+    def split_names(self) -> list[str]:
+        """The splits that there are; nothing is read yet."""
+
     def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """All splits there are, among them those `needed`; label names are known afterwards."""
+        """The splits `needed`; label names are known afterwards."""
 
     def has_labels(self, rows: Rows) -> bool:
         """Whether the split can be scored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from red_cli.errors import UserError
 from red_cli.recipe.schema import ClassificationTask, GlueTask, Recipe
 from red_cli.tasks.answers import Labels, Numbers
 from red_cli.tasks.base import Task
@@ -16,6 +17,8 @@ def build_task(recipe: Recipe, label_names: list[str] | None = None) -> Task:
     if isinstance(named, GlueTask):
         return glue_task(named.subset, recipe.data, metric)
     if isinstance(named, ClassificationTask):
-        answers = Labels(named.labels or label_names)
+        if named.labels and label_names and named.labels != label_names:
+            raise UserError(f"task.labels is {named.labels}, but the model was trained with {label_names}")
+        answers = Labels(named.labels or label_names, given=named.labels is not None)
         return SequenceTask(recipe.data, answers, CLASSIFICATION_METRICS, metric or CLASSIFICATION_METRICS[0])
     return SequenceTask(recipe.data, Numbers(), REGRESSION_METRICS, metric or REGRESSION_METRICS[0])

@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerBase
 
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Data
-from red_cli.tasks.answers import Answers
+from red_cli.tasks.answers import Answers, Labels
 from red_cli.tasks.base import Batch, Encoded, Prediction
-from red_cli.tasks.data import Rows, load_splits
+from red_cli.tasks.data import Rows, find_splits
 
 _TEXT_COLUMNS = ("text", "sentence")
 _ENCODE_ROWS = 1000
@@ -41,28 +41,47 @@ class SequenceTask:
     def label_column(self) -> str:
         return self.data.columns.label or "label"
 
+    def split_names(self) -> list[str]:
+        """The splits that there are; nothing is read yet."""
+        names = list(find_splits(self.data, self.label_column))
+        return [*names, "validation"] if self.data.validation_share is not None and "train" in names else names
+
     def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """Read the splits; learn label names where they are not given.
+        """Read the `needed` splits; learn label names from the training split where they are not known.
 
         Raises:
-            UserError: a file or one of the `needed` splits is missing or empty, a label column is missing.
+            UserError: a file or split is missing, unreadable or empty, or a label column is missing.
         """
-        splits = load_splits(self.data, self.label_column)
-        if self.data.validation_share is not None and "train" in splits:
-            splits["train"], splits["validation"] = _divide(splits["train"], self.data.validation_share, seed)
-        if missing := [split for split in needed if split not in splits]:
+        readers = find_splits(self.data, self.label_column)
+        share = self.data.validation_share
+        if share is not None and "validation" in readers:
+            raise UserError("data.validation_share is set, but there is a validation split", hint="Drop one of them.")
+        names = [*readers, *(["validation"] if share is not None and "train" in readers else [])]
+        if missing := [split for split in needed if split not in names]:
             hint = "Add one, or set data.validation_share=0.1 to take a tenth of the training rows."
             raise UserError(
-                f"no {missing[0]} split; there is {', '.join(splits)} ({next(iter(splits.values())).source})",
+                f"no {missing[0]} split; there is {', '.join(names)} ({self.data.path or self.data.train})",
                 hint=hint if missing[0] == "validation" else None,
             )
+        learning = isinstance(self.answers, Labels) and self.answers.names is None
+        dividing = share is not None and "validation" in needed
+        splits = {
+            split: read()
+            for split, read in readers.items()
+            if split in needed or (split == "train" and (learning or dividing))
+        }
         if "train" in splits:
             self.answers.learn(splits["train"], self.label_column)
+            if share is not None:
+                splits["train"], splits["validation"] = _divide(splits["train"], share, seed)
         return splits
 
     def has_labels(self, rows: Rows) -> bool:
-        """Whether a split has its label column, and does not hide it as -1 in every row like the Hub's GLUE."""
-        return self.label_column in rows.table.column_names and set(rows.column(self.label_column)) != {-1}
+        """Whether a split has its label column, and does not hide it: null, empty, or -1 as in the Hub's GLUE."""
+        if self.label_column not in rows.table.column_names:
+            return False
+        hidden = [None, ""] if "-1" in (self.label_names or ()) else [None, "", -1, "-1"]
+        return any(value not in hidden for value in rows.column(self.label_column))
 
     def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Tokenise as the tokenizer lays out one text or a pair, the longer part cut first, to `max_length` tokens.
@@ -73,6 +92,9 @@ class SequenceTask:
         self.pad_token_id = tokenizer.pad_token_id or 0
         self.pad_token_type_id = tokenizer.pad_token_type_id
         texts = self._texts(rows)
+        least = tokenizer.num_special_tokens_to_add(pair=len(texts) > 1) + len(texts)
+        if max_length < least:
+            raise UserError(f"data.max_length is {max_length}; no text fits into fewer than {least} tokens")
         names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
         flat: dict[str, list[NDArray[np.int32]]] = {name: [] for name in names}
         lengths: list[int] = []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from red_cli.recipe.schema import Data
 _SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
                 "dev": "validation", "test": "test"}  # fmt: skip
 _SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl")
-_FILE_NAME = re.compile(r"([A-Za-z_]+?)(?:-\d+-of-\d+)?(\.\w+)")
+_FILE_NAME = re.compile(r"([A-Za-z_]+?)(?:-(\d+)-of-(\d+)(?:-[0-9a-f]+)?)?(\.\w+)")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -52,11 +55,11 @@ class Rows:
         return Rows(self.table.take(indices), self.source, self.label_names)
 
 
-def load_splits(data: Data, label_column: str) -> dict[str, Rows]:
-    """Read every split that `data` names.
+def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
+    """Every split that `data` names, and how to read it: files are read only when asked for.
 
     Raises:
-        UserError: a file is missing, unreadable or empty, or the Hub cannot be reached.
+        UserError: a file or folder is missing, or the Hub cannot be reached.
     """
     if data.path is None:
         named = {split: getattr(data, split) for split in ("train", "validation", "test")}
@@ -66,25 +69,26 @@ def load_splits(data: Data, label_column: str) -> dict[str, Rows]:
     elif Path(data.path).is_file():
         files = {"train": [Path(data.path)]}
     elif _HUB_NAME.fullmatch(data.path) and not data.path.startswith("."):
-        return _load_from_hub(data.path, data.name, label_column)
+        return _splits_of_hub(data.path, data.name, label_column)
     else:
         raise UserError(f"data.path: no such file or folder: {data.path}")
-    splits = {split: _read_files(paths) for split, paths in files.items()}
-    for rows in splits.values():
-        if rows.table.num_rows == 0:
-            raise UserError(f"{rows.source} has no rows")
-    return splits
+    return {split: partial(_read_files, paths) for split, paths in files.items()}
 
 
 def _files_of_folder(folder: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
+    shards: dict[str, int] = {}
     for path in sorted(folder.iterdir()):
-        match = _FILE_NAME.fullmatch(path.name)
-        if match and match[2] in _SUFFIXES:
+        match = _FILE_NAME.fullmatch(path.name.lower())
+        if match and match[4] in _SUFFIXES:
             split = _SPLIT_NAMES.get(match[1], match[1])
-            if split in files and "-of-" not in path.name:
+            if split in files and match[3] is None:
                 raise UserError(f"{folder}: two files for the {split} split: {files[split][0].name} and {path.name}")
             files.setdefault(split, []).append(path)
+            shards[split] = int(match[3] or 1)
+    for split, paths in files.items():
+        if len(paths) != shards[split]:
+            raise UserError(f"{folder}: the {split} split has {len(paths)} of {shards[split]} files")
     if not files:
         raise UserError(
             f"{folder} has no split files",
@@ -95,14 +99,20 @@ def _files_of_folder(folder: Path) -> dict[str, list[Path]]:
 
 def _read_files(paths: list[Path]) -> Rows:
     tables = [_read_file(path) for path in paths]
+    names = tables[0].column_names
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{paths[0]} has two columns named {repeated[0]!r}")
     try:
-        return Rows(pa.concat_tables(tables), str(paths[0]))
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{paths[0].parent}: the files of one split have different columns: {error}") from None
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{paths[0].parent}: the files of one split have different columns: {reason}") from None
+    if table.num_rows == 0:
+        raise UserError(f"{paths[0]} has no rows")
+    return Rows(table, str(paths[0]))
 
 
 def _read_file(path: Path) -> pa.Table:
-    import pyarrow.csv
     import pyarrow.parquet
 
     if not path.is_file():
@@ -110,24 +120,34 @@ def _read_file(path: Path) -> pa.Table:
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty")
     suffix = path.suffix.lower()
+    hint = None
     try:
         if suffix == ".parquet":
             return pyarrow.parquet.read_table(path)
         if suffix in (".csv", ".tsv"):
-            # An empty field is empty text, and the words NA, null or None are words.
-            return pyarrow.csv.read_csv(
-                path,
-                read_options=pyarrow.csv.ReadOptions(use_threads=False),  # so that a faulty row is told by its number
-                parse_options=pyarrow.csv.ParseOptions(
-                    delimiter="\t" if suffix == ".tsv" else ",", newlines_in_values=True
-                ),
-                convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=False),
-            )
+            hint = "Save it as UTF-8, with the columns' names in the first line."
+            return _read_csv(path, "\t" if suffix == ".tsv" else ",")
         if suffix in (".json", ".jsonl"):
             return pa.Table.from_pylist(_read_json_rows(path))
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+    except (pa.ArrowException, UnicodeError, OverflowError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}", hint=hint) from None
     raise UserError(f"{path}: unknown file ending", hint="Known: " + " ".join(_SUFFIXES))
+
+
+def _read_csv(path: Path, delimiter: str) -> pa.Table:
+    """Every column as text, exactly as it stands: an empty field is empty text, and 01, NA or null are words."""
+    import pyarrow.csv
+
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        names = next(csv.reader(file, delimiter=delimiter), [])
+    return pyarrow.csv.read_csv(
+        path,
+        read_options=pyarrow.csv.ReadOptions(use_threads=False),  # so that a faulty row is told by its number
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+        ),
+    )
 
 
 def _read_json_rows(path: Path) -> list[dict[str, Any]]:
@@ -155,7 +175,7 @@ def _read_json_rows(path: Path) -> list[dict[str, Any]]:
     return [{key: row.get(key) for key in columns} for _, row in numbered]
 
 
-def _load_from_hub(path: str, name: str | None, label_column: str) -> dict[str, Rows]:
+def _splits_of_hub(path: str, name: str | None, label_column: str) -> dict[str, Callable[[], Rows]]:
     import datasets
 
     datasets.disable_progress_bars()
@@ -168,10 +188,10 @@ def _load_from_hub(path: str, name: str | None, label_column: str) -> dict[str, 
             f"data set {source} is neither a local path nor to be had from the Hub: {reason}",
             hint="Check the name and the network, or name local files with data.path.",
         ) from None
-    splits = {}
-    for split, dataset in loaded.items():
-        feature = dataset.features.get(label_column)
+
+    def read(split: str) -> Rows:
+        feature = loaded[split].features.get(label_column)
         label_names = feature.names if isinstance(feature, datasets.ClassLabel) else None
-        table = dataset.with_format("arrow")[:]
-        splits[str(split)] = Rows(table, f"{source}, split {split}", label_names)
-    return splits
+        return Rows(loaded[split].with_format("arrow")[:], f"{source}, split {split}", label_names)
+
+    return {str(split): partial(read, split) for split in loaded}

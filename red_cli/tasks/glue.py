@@ -53,7 +53,7 @@ def glue_task(subset: GlueSubset, data: Data, metric: str | None) -> SequenceTas
     metrics = facts.metrics if metric is None or metric in facts.metrics else (metric, *facts.metrics)
     return SequenceTask(
         data=data.model_copy(update=changes),
-        answers=Numbers() if facts.labels is None else Labels(list(facts.labels)),
+        answers=Numbers() if facts.labels is None else Labels(list(facts.labels), given=True),
         metrics=metrics,
         metric=metric or facts.metrics[0],
         validation_splits=facts.validation_splits,

@@ -10,9 +10,6 @@ from typing import Any
 CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews_correlation")
 REGRESSION_METRICS = ("pearson", "spearman")
 
-# How a metric is shown: percent where it is a share, 100 times the coefficient elsewhere (the paper's unit).
-PAPER_UNIT = 100.0
-
 
 def classification_metrics(
     names: Sequence[str], predicted: Sequence[str], actual: Sequence[str], label_names: Sequence[str]

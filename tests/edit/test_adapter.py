@@ -66,6 +66,7 @@ FAULTS = {
     "key extra": (change_tensors(lambda tensors: tensors.update(more=torch.ones(1))), "unexpected: more"),
     "shape": (change_tensors(lambda tensors: tensors.update({_VECTOR: torch.ones(7)})), "shape (7,)"),
     "not finite": (change_tensors(lambda tensors: tensors[_VECTOR].fill_(float("nan"))), "not finite"),
+    "half precision": (change_tensors(lambda tensors: tensors.update({_VECTOR: tensors[_VECTOR].half()})), "float16"),
     "truncated": (truncate, "damaged"),
     "bit flip": (flip_header, "damaged"),
     "no weights": (lambda folder: (folder / WEIGHTS_FILE).unlink(), f"no {WEIGHTS_FILE}"),

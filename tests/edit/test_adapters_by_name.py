@@ -145,3 +145,15 @@ def test_folding_keeps_the_adapters_head() -> None:
     expected = first_output(model, tiny_inputs())
     fold(model)
     torch.testing.assert_close(first_output(model, tiny_inputs()), expected, atol=1e-5, rtol=0)
+
+
+def test_the_head_is_float32_on_a_half_precision_base() -> None:
+    model = tiny_model("bert").to(torch.bfloat16)
+    plain = logits(model)
+    attach(model, RedConfig())
+    train_head(model, head_parameter_names(model))
+    assert {model.get_parameter(name).dtype for name in head_parameter_names(model)} == {torch.float32}
+    torch.testing.assert_close(logits(model).to(torch.bfloat16), plain, atol=0.05, rtol=0)
+    detach(model)
+    assert torch.equal(logits(model), plain)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}

@@ -1,18 +1,28 @@
-"""The published code's own outputs on tiny random models (tests/data/golden)."""
+"""The published code's own outputs on tiny random models (tests/data/golden), and its published checkpoints."""
 
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import RobertaForSequenceClassification
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    get_linear_schedule_with_warmup,
+)
 
-from red_cli import RedConfig, attach
+from red_cli import RedConfig, attach, load_adapter
+from red_cli.edit.adapter import WEIGHTS_FILE
 from red_cli.edit.model import edits, head_parameter_names, train_head
+from red_cli.edit.published import read_published
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
 from red_cli.run.batches import Order
@@ -26,48 +36,76 @@ from red_cli.run.train import optimizer_step
 from red_cli.tasks.base import Encoded
 from red_cli.tasks.build import build_task
 
+_NAMES = {"scaling": "scale", "bias": "bias"}
+_KEY = "encoder.layer.0.output.dense.delta_vector.activation_"
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
-FORWARD_CASES = ["roberta_ffn", "roberta_ffn_scaling", "roberta_ffn_bias", "roberta_ffn_exclude_0"]
-_COMPONENTS = {"scaling": ["scale"], "bias": ["bias"]}
+# case -> (how plain transformers loads its base, largest difference of logits allowed)
+FORWARD_CASES = {
+    **dict.fromkeys(
+        ["roberta_ffn", "roberta_ffn_scaling", "roberta_ffn_bias", "roberta_ffn_exclude_0", "roberta_attn",
+         "roberta_more", "roberta_res"],
+        (AutoModelForSequenceClassification, 1e-5),
+    ),
+    "gpt2_ffn": (AutoModelForCausalLM, 1e-5),
+    "llama_ffn": (AutoModelForCausalLM, 0.1),  # bfloat16 throughout, as published
+    "t5_ffn": (AutoModelForSeq2SeqLM, 1e-5),
+}  # fmt: skip
 
 
-def golden_model(case: str, labels: int) -> tuple[RobertaForSequenceClassification, dict]:
-    """The case's base with edits where the published options put them, vectors at their start."""
-    details = json.loads((GOLDEN / case / "case.json").read_text())
-    model = RobertaForSequenceClassification.from_pretrained(GOLDEN / case / "base", num_labels=labels)
-    excluded = details["options"].get("exclude_layers", [])
-    layers = [layer for layer in range(model.config.num_hidden_layers) if layer not in excluded]
-    components = _COMPONENTS.get(details["options"].get("layer_type", ""), ["scale", "bias"])
-    attach(model, RedConfig(components=components, layers=layers))
-    return model.eval(), details
-
-
-def published_vectors(case: str) -> dict[str, torch.Tensor]:
-    """The published vectors by path of the edited module and component."""
-    stored = torch.load(GOLDEN / case / "delta_vector.pth", weights_only=True)
-    names = {"scaling": "scale", "bias": "bias"}
-    return {
-        f"roberta.{path}.red.default.{names[kind]}": vector.flatten()
-        for key, vector in stored.items()
-        for path, kind in [key.split(".delta_vector.activation_")]
-    }
+def converted(red, case: str, folder: Path) -> Path:
+    """The case's published checkpoint as an adapter folder."""
+    outcome = red("convert", GOLDEN / case, "--base", GOLDEN / case / "base", "--output", folder / "adapter")
+    assert outcome.code == 0, outcome.err
+    return folder / "adapter"
 
 
 @pytest.mark.parametrize("case", FORWARD_CASES)
-def test_logits(case: str) -> None:
+def test_logits(red, case: str, tmp_path: Path) -> None:
+    kind, tolerance = FORWARD_CASES[case]
     expected = load_file(GOLDEN / case / "io.safetensors")
-    model, _ = golden_model(case, labels=expected["logits"].shape[-1])
-    vectors = published_vectors(case)
-    assert vectors.keys() == {
-        f"{path}.red.default.{name}" for path, edit in edits(model) for name, _ in edit.named_parameters()
-    }
-    head = torch.load(GOLDEN / case / "classifier.pth", weights_only=True)
-    with torch.no_grad():
-        for name, vector in vectors.items():
-            model.get_parameter(name).copy_(vector)
-        model.classifier.load_state_dict(head)
-        logits = model(expected["input_ids"], attention_mask=expected["attention_mask"]).logits
-    torch.testing.assert_close(logits, expected["logits"], atol=1e-5, rtol=0)
+    labels = {"num_labels": expected["logits"].shape[-1]} if kind is AutoModelForSequenceClassification else {}
+    model = kind.from_pretrained(GOLDEN / case / "base", dtype=expected["logits"].dtype, **labels).eval()
+    load_adapter(model, converted(red, case, tmp_path))
+    with torch.inference_mode():
+        logits = model(**{name: tensor for name, tensor in expected.items() if name not in ("logits", "loss")}).logits
+    torch.testing.assert_close(logits, expected["logits"], atol=tolerance, rtol=0)
+
+
+def adamw(model: torch.nn.Module, options: dict, steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
+    """The optimiser and schedule that a case's training used, over all that trains."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, options["lr"], options["betas"], options["eps"], options["weight_decay"])
+    return optimizer, get_linear_schedule_with_warmup(optimizer, options["warmup_steps"], steps)
+
+
+@pytest.mark.parametrize("case", ["roberta_ffn_train", "gpt2_ffn_train"])
+def test_losses_of_forty_steps_through_the_public_functions(case: str) -> None:
+    expected = load_file(GOLDEN / case / "io.safetensors")
+    options = json.loads((GOLDEN / case / "case.json").read_text())["train"]
+    if case.startswith("roberta"):
+        model = AutoModelForSequenceClassification.from_pretrained(GOLDEN / case / "base", num_labels=3)
+        attach(model, RedConfig())
+        model.classifier.load_state_dict(load_file(GOLDEN / case / "initial_head.safetensors"))
+        train_head(model, head_parameter_names(model))
+    else:
+        model = AutoModelForCausalLM.from_pretrained(GOLDEN / case / "base")
+        attach(model, RedConfig())
+    model.eval()  # dropout off
+    optimizer, schedule = adamw(model, options, options["steps"])
+    losses = []
+    for step in range(options["steps"]):
+        inputs = {name: tensor[step] for name, tensor in expected.items() if name != "losses"}
+        loss = model(**inputs).loss
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    np.testing.assert_allclose(losses, expected["losses"].numpy(), rtol=1e-4)
+    for path, found in read_published(GOLDEN / case).vectors.items():
+        edited = dict(edits(model))[path if path in dict(edits(model)) else f"roberta.{path}"]
+        for name, vector in found.items():
+            torch.testing.assert_close(edited.get_parameter(name).detach(), vector, atol=1e-4, rtol=1e-3)
 
 
 def test_losses_of_forty_steps(tmp_path: Path) -> None:
@@ -76,8 +114,9 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
 
     case = "roberta_ffn_train"
     expected = load_file(GOLDEN / case / "io.safetensors")
-    model, details = golden_model(case, labels=3)
-    options = details["train"]
+    options = json.loads((GOLDEN / case / "case.json").read_text())["train"]
+    model = AutoModelForSequenceClassification.from_pretrained(GOLDEN / case / "base", num_labels=3).eval()
+    attach(model, RedConfig())
     model.classifier.load_state_dict(load_file(GOLDEN / case / "initial_head.safetensors"))
     train_head(model, head_parameter_names(model))
 
@@ -106,7 +145,7 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
     )
     task = build_task(recipe)
     task.pad_token_id = model.config.pad_token_id
-    prepared = Prepared(task, model.config, None, 40, {"train": encoded}, ["train"])
+    prepared = Prepared(task, model.config, None, 40, {"train": encoded})
     accelerator = Accelerator(cpu=True)
     optimizer = build_optimizer(model, recipe.train)
     session = Session(
@@ -125,5 +164,56 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
     )
     losses = [optimizer_step(session, np.arange(step * rows, (step + 1) * rows))[0] for step in range(steps)]
     np.testing.assert_allclose(losses, expected["losses"].numpy(), rtol=1e-4)
-    for name, vector in published_vectors(case).items():
-        torch.testing.assert_close(model.get_parameter(name).detach(), vector, atol=1e-4, rtol=1e-4)
+
+
+PUBLISHED = {
+    "roberta_base_mnli_red": ("roberta", {"vocab_size": 50265, "max_position_embeddings": 514}, 18_432, 592_899),
+    "roberta_base_qnli_redpp": ("roberta", {"vocab_size": 50265, "max_position_embeddings": 514}, 92_160, 592_130),
+    "gpt2_medium_e2e_red": ("gpt2", {"n_embd": 1024, "n_layer": 24, "n_head": 16}, 49_152, 0),
+    "gpt2_medium_e2e_redpp": ("gpt2", {"n_embd": 1024, "n_layer": 24, "n_head": 16}, 245_760, 0),
+    "t5_base_mnli_red": ("t5", {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12}, 36_864, 0),
+    "llama2_7b_ultrafeedback_red": ("llama", {}, 262_144, 0),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_checkpoints_convert(red, shared: Path, tmp_path: Path, name: str) -> None:
+    model_type, options, edited, head = PUBLISHED[name]
+    AutoConfig.for_model(model_type, **options).save_pretrained(tmp_path / "base")
+    source = shared / "published" / name
+    result = red("convert", source, "--base", tmp_path / "base", "-o", tmp_path / "adapter", "--json").json
+    assert (result["edited_parameters"], result["head_parameters"]) == (edited, head)
+    assert result["red"]["target_modules"] is None
+    assert bool(result["warnings"]) == name.startswith("llama")
+    stored = torch.load(source / "delta_vector.pth", weights_only=True, map_location="cpu")
+    ours = load_file(tmp_path / "adapter" / WEIGHTS_FILE)
+    key, vector = next(iter(stored.items()))
+    path, kind = key.split(".delta_vector.activation_")
+    mine = [tensor for name, tensor in ours.items() if name.endswith(f"{path}.red.{_NAMES[kind]}")]
+    assert len(mine) == 1
+    assert torch.equal(mine[0], vector.flatten().float())
+
+
+CHECKPOINT_FAULTS = {
+    "no such file": (None, "no such file"),
+    "not a pickle": (b"text", "no file of tensors"),
+    "code": (pickle.dumps(Path("x")), "no file of tensors"),
+    "not named": ([torch.ones(2)], "no file of named tensors"),
+    "other names": ({"a.weight": torch.ones(1, 2)}, "no vector of the published code"),
+    "not finite": ({f"{_KEY}scaling": torch.full((1, 32), float("inf"))}, "not finite"),
+    "another width": ({f"{_KEY}scaling": torch.ones(1, 7)}, "has shape (7,)"),
+    "another base": ({"transformer.h.0.mlp.c_proj.delta_vector.activation_bias": torch.ones(1, 32)}, "does not have"),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), CHECKPOINT_FAULTS.values(), ids=CHECKPOINT_FAULTS.keys())
+def test_faults_of_published_checkpoints(red, tmp_path: Path, content: object, words: str) -> None:
+    file = tmp_path / "delta_vector.pth"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        torch.save(content, file)
+    outcome = red("convert", file, "--base", GOLDEN / "roberta_ffn" / "base", "-o", tmp_path / "adapter")
+    assert outcome.code == 2, outcome.err
+    assert words in outcome.err
+    assert not (tmp_path / "adapter").exists()

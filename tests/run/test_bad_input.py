@@ -31,6 +31,11 @@ TRAIN_FAULTS = {
     "too long": (["data.max_length=1000"], "at most 64 tokens"),
     "no such tracker": (["train.report_to=[tensorbord]"], "Did you mean tensorboard?"),
     "tracker not installed": (["train.report_to=[swanlab]"], "pip install swanlab"),
+    "seed too large": (["train.seed=99999999999999999999"], "less than"),
+    "endless": (["train.num_train_epochs=.inf"], "finite"),
+    "label twice": (["task.labels=[a, b, a]"], "each label once"),
+    "no such path": (["data.path=~nobody123/x"], "no such file or folder"),
+    "shorter than anything": (["data.max_length=2"], "no text fits into fewer than"),
     "labels given wrongly": (["task.labels=[good, bad]"], "is not one of: good, bad"),
 }
 
@@ -95,6 +100,39 @@ def test_a_model_folder_without_weights(red, recipe: Path, base: Path, tmp_path:
     assert outcome.code == 2
     assert str(bare) in outcome.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("model.safetensors", b"garbage"), ("config.json", b'{"model_type": "bert", "num_hidden_layers": "x"}'),
+     ("config.json", b"{"), ("tokenizer.json", b"{")],
+)  # fmt: skip
+def test_a_damaged_model_folder(red, recipe: Path, base: Path, tmp_path: Path, file: str, content: bytes) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(base, broken)
+    (broken / file).write_bytes(content)
+    outcome = red("train", recipe, f"model.name_or_path={broken}")
+    assert outcome.code == 2, outcome.err
+    assert str(broken) in outcome.err
+    assert len(outcome.err.splitlines()) <= 4
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_head_of_another_task_starts_anew(red, recipe: Path, tmp_path: Path) -> None:
+    assert red("train", recipe).code == 0
+    assert red("export", tmp_path / "run", "-o", tmp_path / "two-labels").code == 0
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number, name in enumerate(("train", "validation")):
+        rows = [{**row, "label": f"class {index % 3}"} for index, row in enumerate(sentences(30, number))]
+        write_csv(folder / f"{name}.csv", rows)
+    options = [
+        f"model.name_or_path={tmp_path / 'two-labels'}",
+        f"data.path={folder}",
+        f"output.dir={tmp_path / 'three'}",
+    ]
+    outcome = red("train", recipe, *options)
+    assert outcome.code == 0, outcome.err
 
 
 def test_weights_of_another_architecture(red, recipe: Path, base: Path, tmp_path: Path) -> None:
@@ -176,6 +214,30 @@ def test_an_adapter_and_another_base(red, recipe: Path, tmp_path: Path) -> None:
     outcome = red("eval", tmp_path / "run", f"model.name_or_path={other}")
     assert outcome.code == 2
     assert "num_hidden_layers 3 (here 2)" in outcome.err
+
+
+def test_scoring_another_file_leaves_the_runs_figures(red, recipe: Path, tmp_path: Path) -> None:
+    red("train", recipe)
+    run = tmp_path / "run"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    other = write_csv(tmp_path / "new.csv", sentences(7, 9))
+    result = red("eval", run, f"data.path={other}", "--json").json
+    assert result["examples"] == 7
+    assert result["folder"] == str(run / "evaluations" / "1")
+    assert before == {path: path.read_bytes() for path in before}
+    assert red("eval", run, "red.layers=[0]").code == 2
+    assert red("eval", run, "task.labels=[positive, negative]").code == 2
+
+
+def test_an_adapter_can_be_scored_and_then_exported(red, recipe: Path, tmp_path: Path) -> None:
+    red("train", recipe)
+    adapter = tmp_path / "run" / "adapter"
+    assert red("eval", adapter).code == 0
+    assert red("export", adapter, "-o", tmp_path / "named #1: x").code == 0
+    assert (tmp_path / "named #1: x" / "README.md").is_file()
+    assert red("eval", tmp_path / "named #1: x").code == 0
+    (adapter / "metrics.json").write_text("[]")
+    assert red("eval", adapter).code == 2
 
 
 def test_eval_and_export_of_what_is_not_there(red, recipe: Path, tmp_path: Path) -> None:

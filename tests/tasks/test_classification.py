@@ -25,7 +25,9 @@ def rows(**columns: list) -> Rows:
 
 
 def task(answers: Labels | Numbers | None = None, **columns: str) -> SequenceTask:
-    return SequenceTask(Data(columns=Columns(**columns)), answers or Labels(["no", "yes"]), ("accuracy",), "accuracy")
+    return SequenceTask(
+        Data(columns=Columns(**columns)), answers or Labels(["no", "yes"], given=True), ("accuracy",), "accuracy"
+    )
 
 
 def test_batches_are_what_the_tokenizer_would_pad(base: Path) -> None:
@@ -67,9 +69,29 @@ def test_label_names_are_learnt(values: list, names: list[str]) -> None:
 
 
 def test_given_names_serve_for_names_and_for_ids() -> None:
-    labels = Labels(["no", "yes"])
+    labels = Labels(["no", "yes"], given=True)
     assert labels.encode(rows(label=["yes", "no"]), "label").tolist() == [1, 0]
     assert labels.encode(rows(label=[1, 0]), "label").tolist() == [1, 0]
+    assert labels.encode(rows(label=["1", "0"]), "label").tolist() == [1, 0]
+    named = Rows(pa.table({"label": [1, 0, 2]}), "hub", label_names=["3", "1", "2"])
+    assert Labels(["1", "2", "3"], given=True).encode(named, "label").tolist() == [0, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("learnt", "other"),
+    [(["1.5", "2", "other"], [1.0, 3.0]), (["01", "02"], ["1", "2"]), (["1", "2"], ["0"]), (["a", "b"], [0, 1])],
+)
+def test_learnt_names_are_never_ids(learnt: list, other: list) -> None:
+    labels = Labels()
+    labels.learn(rows(label=learnt), "label")
+    with pytest.raises(UserError, match="is not one of"):
+        labels.encode(rows(label=other), "label")
+
+
+def test_numbers_in_text_are_in_the_order_of_their_size() -> None:
+    labels = Labels()
+    labels.learn(rows(label=["10", "9", "none", "-1"]), "label")
+    assert labels.names == ["-1", "9", "10", "none"]
 
 
 FAULTS = {
@@ -93,6 +115,7 @@ def test_faults_of_rows(base: Path, columns: dict[str, list], words: str) -> Non
 LEARNING_FAULTS = {
     "one label": (["a", "a"], "fewer than two labels"),
     "fractions": ([0.5, 1.0], "name: regression"),
+    "lists": ([["a"], ["b"]], "neither a word nor a number"),
     "all different": ([f"id{number}" for number in range(30)], "does not look like labels"),
 }
 
@@ -111,7 +134,8 @@ def test_a_number_is_needed_for_regression(values: list) -> None:
 
 def test_hidden_labels_are_no_labels(base: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
-    for hidden in ({"text": ["a"], "label": [-1]}, {"text": ["a"]}, {"text": ["a"], "label": [-1.0]}):
+    hiding = ([-1], [-1.0], ["-1"], [""], pa.array([None], pa.string()))
+    for hidden in ({"text": ["a"]}, *({"text": ["a"], "label": label} for label in hiding)):
         assert task().encode(rows(**hidden), tokenizer, 64).labels is None
 
 
@@ -148,13 +172,18 @@ def test_a_constant_answer_scores_nothing() -> None:
 def test_validation_rows_are_drawn_by_the_seed(tmp_path: Path) -> None:
     make_data(tmp_path)
     data = Data(train=str(tmp_path / "train.csv"), validation_share=0.25)
-    drawn = [SequenceTask(data, Labels(), ("accuracy",), "accuracy").load(seed, ()) for seed in (1, 1, 2)]
+    drawn = [
+        SequenceTask(data, Labels(), ("accuracy",), "accuracy").load(seed, ("train", "validation"))
+        for seed in (1, 1, 2)
+    ]
     sizes = {split: rows.table.num_rows for split, rows in drawn[0].items()}
     assert sizes == {"train": 72, "validation": 24}
     assert drawn[0]["validation"].table == drawn[1]["validation"].table != drawn[2]["validation"].table
     both = drawn[0]["train"].table.to_pylist() + drawn[0]["validation"].table.to_pylist()
     whole = (
-        SequenceTask(Data(path=data.train), Labels(), ("accuracy",), "accuracy").load(1, ())["train"].table.to_pylist()
+        SequenceTask(Data(path=data.train), Labels(), ("accuracy",), "accuracy")
+        .load(1, ("train",))["train"]
+        .table.to_pylist()
     )
     assert sorted(map(str, both)) == sorted(map(str, whole))
 

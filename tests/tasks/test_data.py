@@ -12,7 +12,7 @@ import pytest
 
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Data
-from red_cli.tasks.data import load_splits
+from red_cli.tasks.data import Rows, find_splits
 from tests.tiny import write_csv
 
 ROWS = [
@@ -27,6 +27,10 @@ ROWS = [
 def write_tsv(path: Path) -> None:
     lines = ['"' + row["text"].replace('"', '""') + '"\t' + row["label"] for row in ROWS]
     path.write_text("\n".join(["text\tlabel", *lines]) + "\n")
+
+
+def load_splits(data: Data, label_column: str) -> dict[str, Rows]:
+    return {split: read() for split, read in find_splits(data, label_column).items()}
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
@@ -54,9 +58,24 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
 
 
 def test_shards_of_one_split_are_joined(tmp_path: Path) -> None:
-    for number in range(2):
-        WRITERS["parquet"](tmp_path / f"train-0000{number}-of-00002.parquet")
+    WRITERS["parquet"](tmp_path / "train-00000-of-00002-0a1b2c.parquet")
+    with pytest.raises(UserError, match="1 of 2 files"):
+        load_splits(Data(path=str(tmp_path)), "label")
+    WRITERS["parquet"](tmp_path / "train-00001-of-00002-0a1b2c.parquet")
     assert load_splits(Data(path=str(tmp_path)), "label")["train"].table.num_rows == 2 * len(ROWS)
+
+
+def test_files_that_are_not_asked_for_are_not_read(tmp_path: Path) -> None:
+    WRITERS["csv"](tmp_path / "Train.CSV")
+    (tmp_path / "dataset_info.json").write_text("{")
+    splits = find_splits(Data(path=str(tmp_path)), "label")
+    assert splits["train"]().table.num_rows == len(ROWS)
+
+
+def test_csv_columns_are_text_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\n1,01\n2.50,NA\n,true\n")
+    table = load_splits(Data(path=str(tmp_path)), "label")["train"].table
+    assert table.to_pydict() == {"text": ["1", "2.50", ""], "label": ["01", "NA", "true"]}
 
 
 FAULTS = {
@@ -68,6 +87,9 @@ FAULTS = {
     "bad JSON line": ({"train.jsonl": '{"text": "a"}\n{"text": \n'}, "line 2: not valid JSON"),
     "bad JSON": ({"train.json": '[{"text": "a"},\n'}, "not valid JSON"),
     "no object": ({"train.jsonl": '{"text": "a"}\n3\n'}, "line 2: expected an object"),
+    "column twice": ({"train.csv": "label,label\na,b\n"}, "two columns named 'label'"),
+    "lone surrogate": ({"train.jsonl": '{"text": "\\ud83d"}\n'}, "cannot be read"),
+    "huge number": ({"train.jsonl": '{"n": 1000000000000000000000000000000}\n'}, "cannot be read"),
     "twice": ({"train.csv": "text\na\n", "train.tsv": "text\na\n"}, "two files for the train split"),
 }
 
@@ -77,6 +99,12 @@ def test_faults_of_files(tmp_path: Path, files: dict[str, str], words: str) -> N
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=words):
+        load_splits(Data(path=str(tmp_path)), "label")
+
+
+def test_another_encoding_is_told(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_bytes("text,label\ncafé,a\n".encode("latin-1"))
+    with pytest.raises(UserError, match="Save it as UTF-8"):
         load_splits(Data(path=str(tmp_path)), "label")
 
 
