@@ -78,7 +78,7 @@ def hush() -> None:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    for name in ("datasets", "huggingface_hub", "accelerate", "torch"):
+    for name in ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
 

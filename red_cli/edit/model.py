@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -159,8 +160,16 @@ def count(model: PreTrainedModel) -> Counts:
     edited = sum(vector.numel() for _, vectors in edits(model) for vector in vectors.parameters())
     head = sum(model.get_parameter(name).numel() for name in active_adapter(model).head)
     vectors = _vector_ids(model)
-    plain = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in vectors)
+    plain = sum(_full_size(parameter) for parameter in model.parameters() if id(parameter) not in vectors)
     return Counts(edited=edited, head=head, base=plain - head)
+
+
+def _full_size(parameter: nn.Parameter) -> int:
+    """How many numbers a parameter stands for, also where it is packed (4-bit) or sharded (ZeRO-3)."""
+    packed = getattr(parameter, "quant_state", None)
+    if packed is not None:
+        return math.prod(packed.shape)
+    return getattr(parameter, "ds_numel", parameter.numel())
 
 
 def _vector_ids(model: nn.Module) -> set[int]:

@@ -72,6 +72,9 @@ class Model(Section):
         default="float32",
         description="dtype of the frozen base; auto takes the checkpoint's. Vectors are float32 always.",
     )
+    quantization: Literal["int8", "nf4"] | None = Field(
+        default=None, description="Load the frozen base in 8 or 4 bits by bitsandbytes (extra: quant)."
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None, description="Sets every dropout of the base; the base's own values if absent."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -24,6 +26,8 @@ from red_cli.recipe.schema import Model
 _UNUSED_POSITIONS = {"roberta": 2, "xlm-roberta": 2}
 _NO_LIMIT = 10**6  # tokenizers without a limit say 10**30
 _CHECKPOINT_MAY_LACK = "pooler"
+# On a CPU a 4-bit layer of bitsandbytes takes another layout at its first evaluation, in which it cannot train on.
+_INFERENCE_LAYOUT = "support_avx512bf16_for_cpu"
 _T = TypeVar("_T")
 
 
@@ -112,8 +116,12 @@ def load_base(model: Model, config: PretrainedConfig, seed: int) -> tuple[PreTra
         config=config,
         dtype=model.dtype if model.dtype == "auto" else getattr(torch, model.dtype),
         output_loading_info=True,
+        **_quantization(model, config),
         ignore_mismatched_sizes=True,  # a head of another task starts anew; anything else is refused below
     )
+    for module in loaded.modules():
+        if hasattr(module, _INFERENCE_LAYOUT):
+            setattr(module, _INFERENCE_LAYOUT, False)
     head = head_parameter_names(loaded)
     fresh = [name for name in sorted(info["missing_keys"]) if name not in head]
     if lacking := [name for name in fresh if _CHECKPOINT_MAY_LACK not in name.split(".")]:
@@ -128,6 +136,34 @@ def load_base(model: Model, config: PretrainedConfig, seed: int) -> tuple[PreTra
         )
     names = [name for name, _ in loaded.named_parameters()]
     return loaded, [name for name in names if name in {*head, *fresh}]
+
+
+def _quantization(model: Model, config: PretrainedConfig) -> dict[str, Any]:
+    """Options that load the base in 8 or 4 bits; the head, which trains, stays as it is.
+
+    Raises:
+        UserError: bitsandbytes is not installed.
+    """
+    if model.quantization is None:
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            "model.quantization: bitsandbytes is not installed", hint="Install it: pip install 'red-cli[quant]'"
+        )
+    head = sorted({name.split(".")[0] for name in head_parameter_names(skeleton(config, model))})
+    dtype = torch.float32 if model.dtype == "auto" else getattr(torch, model.dtype)
+    if model.quantization == "int8":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=head)}
+    options = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=head
+    )
+    return {"quantization_config": options}
+
+
+def to_device(model: PreTrainedModel, device: torch.device | str) -> None:
+    """Move a model, unless it is quantised: that one was placed when it was loaded."""
+    if not getattr(model, "is_quantized", False):
+        model.to(device)
 
 
 def _from_pretrained(load: Callable[..., _T], model: Model, **options: Any) -> _T:

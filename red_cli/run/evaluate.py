@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from red_cli.errors import RunFailed
-from red_cli.run.base_model import load_tokenizer, resolve_max_length
+from red_cli.run.base_model import load_tokenizer, resolve_max_length, to_device
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
 from red_cli.run.memory import out_of_memory
@@ -80,7 +80,7 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     model, config = load_model(target)
     tokenizer = load_tokenizer(recipe.model)
     encoded = task.encode(rows, tokenizer, resolve_max_length(recipe.data.max_length, config, tokenizer))
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
     size = evaluation_batch_size(recipe.eval.batch_size, recipe.train.micro_batch_size or recipe.train.batch_size)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=uses_bf16(recipe.train)):
         predictions = predict(model, task, encoded, size, listener.evaluating)

@@ -40,7 +40,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    model: PreTrainedModel, counts: Counts, base_bytes_per_parameter: int, rows: int, length: int
+    model: PreTrainedModel, counts: Counts, base_bytes_per_parameter: float, rows: int, length: int
 ) -> MemoryEstimate:
     """Estimate the peak of a training step over `rows` sequences of `length` tokens, from a model on the meta device.
 
@@ -48,7 +48,7 @@ def estimate_memory(
     """
     return MemoryEstimate(
         libraries=0 if torch.cuda.is_available() else psutil.Process().memory_info().rss,
-        base=counts.base * base_bytes_per_parameter,
+        base=int(counts.base * base_bytes_per_parameter),
         trained=(counts.edited + counts.head) * _ADAM_BYTES,
         activations_per_row=_saved_bytes(model, length),
         rows=rows,

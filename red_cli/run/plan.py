@@ -21,7 +21,7 @@ from red_cli.run.optimizer import total_steps, warmup_steps
 from red_cli.tasks.base import Encoded, Task
 from red_cli.tasks.build import build_task
 
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5}
 _SHOWN_EXAMPLES = 3
 
 
@@ -161,7 +161,9 @@ def _memory(model: PreTrainedModel, recipe: Recipe, prepared: Prepared) -> Memor
     rows = min(recipe.train.micro_batch_size or recipe.train.batch_size, len(prepared.encoded["train"]))
     longest = int(prepared.encoded["train"].lengths.max())
     try:
-        return estimate_memory(model, count(model), _BYTES.get(recipe.model.dtype, 4), rows, longest)
+        return estimate_memory(
+            model, count(model), _BYTES.get(recipe.model.quantization or recipe.model.dtype, 4.0), rows, longest
+        )
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from red_cli.edit.model import attach, train_head
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe, Train
-from red_cli.run.base_model import load_base
+from red_cli.run.base_model import load_base, to_device
 from red_cli.run.batches import Order, cut, cut_by_length
 from red_cli.run.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from red_cli.run.events import Listener
@@ -83,7 +83,7 @@ def set_up(loaded: Loaded, prepared: Prepared, plan: Plan, checkpoint: Path | No
         log_with=settings.report_to or None,
         project_dir=folder.path,
     )
-    model.to(accelerator.device)
+    to_device(model, accelerator.device)
     order = training_order(recipe, prepared)
     total = total_steps(settings, order.steps_per_epoch)
     optimizer = build_optimizer(model, settings)
