@@ -56,9 +56,9 @@ def train(
     loaded = load_recipe(recipe, variant, changes)
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
+        console.hush()
         from red_cli.run.train import train as run_training
 
-        console.hush()
         result = run_training(loaded, terminal)
     if json:
         console.print_json(result)
@@ -79,10 +79,10 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant 
     loaded = load_recipe(recipe, variant, overrides or [])
     with console.Terminal(json_output=json) as terminal:
         terminal.working("reading the data")
+        console.hush()
         from red_cli.run.plan import make_plan, prepare
         from red_cli.run.trackers import require_trackers
 
-        console.hush()
         require_trackers(loaded.recipe.train.report_to)
         plan = make_plan(loaded, prepare(loaded.recipe))
     if json:
@@ -113,11 +113,11 @@ def evaluate(
     """Score a run, an adapter or an exported model; writes metrics.json and predictions/."""
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
+        console.hush()
         from red_cli.run.evaluate import evaluate as run_evaluation
         from red_cli.run.evaluate import evaluation_folder
         from red_cli.run.target import open_target
 
-        console.hush()
         opened = open_target(target, recipe, overrides or [])
         result = run_evaluation(opened, split, output or evaluation_folder(target, overrides or []), terminal)
     if json:
@@ -138,10 +138,10 @@ def export(
     """Fold the edits into the weights: a model that plain transformers loads."""
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
+        console.hush()
         from red_cli.run.export import export_merged
         from red_cli.run.target import open_target
 
-        console.hush()
         opened = open_target(target, recipe, overrides or [])
         result = export_merged(opened, output, verify, terminal)
     if json:
@@ -161,9 +161,9 @@ def convert(
     """Turn a checkpoint of the paper's published code into an adapter."""
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
+        console.hush()
         from red_cli.run.convert import convert as run_conversion
 
-        console.hush()
         result = run_conversion(checkpoint, base, output)
     if json:
         console.print_json(result)

@@ -67,10 +67,17 @@ def next_commands(*commands: str) -> None:
 
 
 def hush() -> None:
-    """Keep other libraries' warnings and bars, which a user can do nothing about, from the terminal."""
+    """Keep other libraries' warnings and bars, which a user can do nothing about, from the terminal.
+
+    To be called before they are imported: some warn while they load.
+    """
     if os.environ.get("RED_DEBUG"):
         return
     import logging
+
+    warnings.filterwarnings("ignore")
+    for name in ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     import datasets
     import transformers
@@ -78,9 +85,6 @@ def hush() -> None:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    for name in ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
 
 
 def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:

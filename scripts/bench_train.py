@@ -1,139 +1,212 @@
-"""Time and memory of a training step: `red train`'s own step beside bare loops over the same batches.
+"""Time and memory of training steps, methods side by side over the same batches.
 
     python scripts/bench_train.py --model FOLDER --data FOLDER [--recipe glue_sst2] [--steps 60]
+    python scripts/bench_train.py --decoder [--steps 30]
 
-Three methods take the same steps in turn, each on its own copy of the model:
-  red    the toolkit's step, as `red train` runs it (collation, Accelerate, clipping, checks)
-  bare   a plain loop with the same edits and head: forward, backward, AdamW, and nothing else
-  lora   the same plain loop with PEFT's LoRA (r=8 on query and value) and the same head
-Ratios are medians over steps of the times of one step, so that a slow moment of the machine hits all alike. Memory is
-what a step over the longest rows allocates at its peak, on top of the model.
+The first compares `red train`'s own step (collation, Accelerate, clipping, checks) with bare loops on an encoder:
+  red       the toolkit's step
+  bare      a plain loop with the same edits and head: forward, backward, AdamW, and nothing else
+  lora      the same plain loop with PEFT's LoRA (r=8 on query and value) and the same head
+The second compares the edit itself with other methods on a random GPT-2 of 6 layers, width 384, sequences of 256:
+  bias      training the biases of the same modules: the floor, for an edit cannot cost less
+  red       the edit
+  two-step  the edit as the published code writes it, a product and then a sum
+  lora      PEFT's LoRA, r=8 on the fused query, key and value
+  ia3       PEFT's IA3 at its own places
+  full      everything
+Methods take every batch in turn, in random order, each on its own copy of the model. Ratios are medians over steps of
+the times of one step, so that a slow moment of the machine hits all alike. Memory is what a step allocates at its peak,
+on top of the model.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
+from red_cli import RedConfig, attach
 from red_cli.console import hush
-from red_cli.edit.model import attach, train_head
-from red_cli.recipe.load import Loaded, load_recipe
+from red_cli.edit.layer import Vectors
+from red_cli.edit.model import train_head
+from red_cli.recipe.load import load_recipe
 from red_cli.run.base_model import load_base
 from red_cli.run.events import Silent
 from red_cli.run.optimizer import build_optimizer
-from red_cli.run.plan import Prepared, make_plan, prepare
+from red_cli.run.plan import make_plan, prepare
 from red_cli.run.session import Session, set_up
 from red_cli.run.train import optimizer_step
 
-METHODS = ("red", "bare", "lora")
-Rows = NDArray[np.int64]
+Step = Callable[[Any], object]
+_WARMUP = 5
+_DECODER = {"vocab_size": 8192, "n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": 256,
+            "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
+_DECODER_BATCH, _DECODER_LENGTH = 8, 256
 
 
-def red_step(session: Session) -> Callable[[Rows], object]:
-    """The toolkit's step."""
+def encoder_methods(session: Session) -> dict[str, Step]:
+    """`red train`'s step and bare loops, over rows of the recipe's training split."""
+    loaded, prepared = session.loaded, session.prepared
+    rate = loaded.recipe.train.learning_rate
+
+    def bare(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> Step:
+        encoded, device = prepared.encoded["train"], session.accelerator.device
+        model.to(device).train()
+
+        def step(rows: Any) -> None:
+            for piece in session.micro_batches(rows):
+                batch = prepared.task.collate(encoded, piece).to(device)
+                (prepared.task.loss(model, batch) / len(rows)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
+
+    edited, head = load_base(loaded.recipe.model, prepared.config, seed=0)
+    attach(edited, loaded.recipe.red)
+    train_head(edited, head)
+    plain, head = load_base(loaded.recipe.model, prepared.config, seed=0)
+    lora = with_lora(plain, ["query", "value"], keep=sorted({name.split(".")[0] for name in head}))
     session.wrapped.train()
-    return lambda rows: optimizer_step(session, rows)
+    return {
+        "red": lambda rows: optimizer_step(session, rows),
+        "bare": bare(edited, build_optimizer(edited, loaded.recipe.train)),
+        "lora": bare(lora, adamw(lora, rate)),
+    }
 
 
-def bare_step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, session: Session) -> Callable[[Rows], object]:
-    """A plain loop's step over the same micro-batches."""
-    task, encoded = session.prepared.task, session.prepared.encoded["train"]
-    device = session.accelerator.device
-    model.to(device).train()
+def decoder_methods() -> dict[str, Step]:
+    """The edit and its neighbours, over batches of token ids (rows, length)."""
+    torch.manual_seed(0)
+    base = GPT2LMHeadModel(GPT2Config(**_DECODER))
+    models = {"bias": base, "red": base, "two-step": base, "lora": base, "ia3": base, "full": base}
+    models = {name: copy.deepcopy(model) for name, model in models.items()}
+    models["bias"].requires_grad_(False)
+    for block in models["bias"].transformer.h:
+        block.mlp.c_proj.bias.requires_grad_(True)
+    for name in ("red", "two-step"):
+        attach(models[name], RedConfig())
+    for module in models["two-step"].modules():
+        if isinstance(module, Vectors):
+            module.forward = lambda hidden, own=module: hidden * own.scale + own.bias
+    models["lora"] = with_lora(models["lora"], ["c_attn"], keep=[])
+    models["ia3"] = with_ia3(models["ia3"])
+    return {name: language_step(model.train(), adamw(model, 1e-3)) for name, model in models.items()}
 
-    def step(rows: Rows) -> None:
-        for piece in session.micro_batches(rows):
-            batch = task.collate(encoded, piece).to(device)
-            (task.loss(model, batch) / len(rows)).backward()
+
+def language_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Step:
+    """Next-token training on a batch of ids."""
+
+    def step(ids: Tensor) -> None:
+        model(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
     return step
 
 
-def edited_model(loaded: Loaded, prepared: Prepared) -> tuple[PreTrainedModel, torch.optim.Optimizer]:
-    model, head = load_base(loaded.recipe.model, prepared.config, seed=0)
-    attach(model, loaded.recipe.red)
-    train_head(model, head)
-    return model, build_optimizer(model, loaded.recipe.train)
-
-
-def lora_model(loaded: Loaded, prepared: Prepared) -> tuple[PreTrainedModel, torch.optim.Optimizer]:
+def with_lora(model: PreTrainedModel, targets: list[str], keep: list[str]) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    base, head = load_base(loaded.recipe.model, prepared.config, seed=0)
-    modules = sorted({name.split(".")[0] for name in head})
-    model = get_peft_model(
-        base, LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"], modules_to_save=modules)
-    )
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return model, torch.optim.AdamW(trained, lr=loaded.recipe.train.learning_rate, fused=True)
+    fan = {"fan_in_fan_out": True} if model.config.model_type == "gpt2" else {}
+    return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=targets, modules_to_save=keep, **fan))
 
 
-def step_of(method: str, session: Session) -> Callable[[Rows], object]:
-    if method == "red":
-        return red_step(session)
-    make = edited_model if method == "bare" else lora_model
-    return bare_step(*make(session.loaded, session.prepared), session)
+def with_ia3(model: PreTrainedModel) -> Any:
+    from peft import IA3Config, get_peft_model
+
+    return get_peft_model(model, IA3Config(fan_in_fan_out=True, task_type="CAUSAL_LM"))
 
 
-def open_session(arguments: argparse.Namespace, folder: str) -> Session:
-    overrides = [f"output.dir={folder}/run", f"train.micro_batch_size={arguments.micro_batch_size}"]
-    if arguments.model:
-        overrides.append(f"model.name_or_path={arguments.model}")
-    if arguments.data:
-        overrides.append(f"data.path={arguments.data}")
-    loaded = load_recipe(arguments.recipe, overrides=overrides)
-    prepared = prepare(loaded.recipe)
-    return set_up(loaded, prepared, make_plan(loaded, prepared), None, Silent())
+def adamw(model: nn.Module, rate: float) -> torch.optim.AdamW:
+    return torch.optim.AdamW([item for item in model.parameters() if item.requires_grad], lr=rate, fused=True)
 
 
-def measure_times(
-    session: Session, run: dict[str, Callable[[Rows], object]], steps: int, warmup: int = 5
-) -> dict[str, list[float]]:
-    """Seconds of each step by method; the methods take every batch in turn, in random order."""
-    seconds: dict[str, list[float]] = {method: [] for method in METHODS}
-    for number, rows in zip(range(warmup + steps), session.order.from_step(0), strict=False):
-        for method in random.Random(number).sample(METHODS, len(METHODS)):
-            _synchronize()
+def measure_times(methods: dict[str, Step], batches: Iterable[Any]) -> dict[str, list[float]]:
+    """Seconds of each step by method, the first few left out."""
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    for number, batch in enumerate(batches):
+        for name in random.Random(number).sample(list(methods), len(methods)):
+            synchronize()
             started = time.perf_counter()
-            run[method](rows)
-            _synchronize()
-            if number >= warmup:
-                seconds[method].append(time.perf_counter() - started)
+            methods[name](batch)
+            synchronize()
+            if number >= _WARMUP:
+                seconds[name].append(time.perf_counter() - started)
     return seconds
 
 
-def measure_memory(step: Callable[[Rows], object], rows: Rows) -> int:
+def measure_memory(step: Step, batch: Any) -> int:
     """Bytes that one step allocates at its peak, on top of the model and the optimiser's state."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        step(rows)
+        step(batch)
         return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step(rows)
+        step(batch)
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return int(np.cumsum(sizes).max())
 
 
-def _synchronize() -> None:
+def print_table(seconds: dict[str, list[float]], peaks: dict[str, int], references: list[str]) -> None:
+    columns = "".join(f"{'of ' + name:>12}" for name in references)
+    print(f"{'method':10}{'step (ms)':>12}{columns}{'peak of a step (MiB)':>24}")
+    for name, times in seconds.items():
+        ratios = [
+            statistics.median(own / other for own, other in zip(times, seconds[reference], strict=True))
+            for reference in references
+        ]
+        shown = "".join(f"{ratio:12.3f}" for ratio in ratios)
+        print(f"{name:10}{statistics.median(times) * 1000:12.1f}{shown}{peaks[name] / 2**20:24.1f}")
+
+
+def synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
+def bench_encoder(arguments: argparse.Namespace, folder: str) -> None:
+    overrides = [f"output.dir={folder}/run", f"train.micro_batch_size={arguments.micro_batch_size}"]
+    named = {"model.name_or_path": arguments.model, "data.path": arguments.data}
+    overrides += [f"{key}={value}" for key, value in named.items() if value]
+    loaded = load_recipe(arguments.recipe, overrides=overrides)
+    prepared = prepare(loaded.recipe)
+    session = set_up(loaded, prepared, make_plan(loaded, prepared), None, Silent())
+    methods = encoder_methods(session)
+    batches = (rows for _, rows in zip(range(_WARMUP + arguments.steps), session.order.from_step(0), strict=False))
+    seconds = measure_times(methods, batches)
+    longest = (-prepared.encoded["train"].lengths).argsort(kind="stable")[: loaded.recipe.train.batch_size]
+    peaks = {name: measure_memory(step, longest) for name, step in methods.items()}
+    print_table(seconds, peaks, references=["bare", "lora"])
+
+
+def bench_decoder(arguments: argparse.Namespace) -> None:
+    methods = decoder_methods()
+    shape = (_DECODER_BATCH, _DECODER_LENGTH)
+    batches = [torch.randint(1, _DECODER["vocab_size"], shape) for _ in range(_WARMUP + arguments.steps)]
+    seconds = measure_times(methods, batches)
+    peaks = {name: measure_memory(step, batches[0]) for name, step in methods.items()}
+    print_table(seconds, peaks, references=["bias", "lora"])
+    kept = _DECODER_BATCH * _DECODER_LENGTH * _DECODER["n_embd"] * _DECODER["n_layer"] * 4
+    more = peaks["red"] - peaks["bias"]
+    print(f"red above bias: {more / 2**20:.1f} MiB; one copy of the edited outputs: {kept / 2**20:.1f} MiB")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--decoder", action="store_true", help="the second comparison")
     parser.add_argument("--recipe", default="glue_sst2")
     parser.add_argument("--model", help="model folder or name; default: the recipe's")
     parser.add_argument("--data", help="data folder; default: the recipe's")
@@ -141,22 +214,11 @@ def main() -> None:
     parser.add_argument("--micro-batch-size", type=int, default=32)
     arguments = parser.parse_args()
     hush()
+    if arguments.decoder:
+        bench_decoder(arguments)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        session = open_session(arguments, folder)
-        run = {method: step_of(method, session) for method in METHODS}
-        seconds = measure_times(session, run, arguments.steps)
-        lengths = session.prepared.encoded["train"].lengths
-        longest = (-lengths).argsort(kind="stable")[: session.recipe.train.batch_size]
-        peaks = {method: measure_memory(run[method], longest) for method in METHODS}
-    print(f"{'method':8}{'step (ms)':>12}{'of bare':>10}{'of lora':>10}{'peak of a step (MiB)':>24}")
-    for method in METHODS:
-        ratio = {
-            other: statistics.median(a / b for a, b in zip(seconds[method], seconds[other], strict=True))
-            for other in ("bare", "lora")
-        }
-        median = statistics.median(seconds[method]) * 1000
-        peak = peaks[method] / 2**20
-        print(f"{method:8}{median:12.1f}{ratio['bare']:10.3f}{ratio['lora']:10.3f}{peak:24.1f}")
+        bench_encoder(arguments, folder)
 
 
 if __name__ == "__main__":
