@@ -201,7 +201,7 @@ def bench_decoder(arguments: argparse.Namespace) -> None:
     print_table(seconds, peaks, references=["bias", "lora"])
     kept = _DECODER_BATCH * _DECODER_LENGTH * _DECODER["n_embd"] * _DECODER["n_layer"] * 4
     more = peaks["red"] - peaks["bias"]
-    print(f"red above bias: {more / 2**20:.1f} MiB; one copy of the edited outputs: {kept / 2**20:.1f} MiB")
+    print(f"red above bias: {more:,} bytes; one copy of the edited outputs: {kept:,} bytes")
 
 
 def main() -> None:

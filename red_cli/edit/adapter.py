@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _MOST_NAMED = 3
+_COPY_AGAIN = "Copy it again, or train again."
 
 
 class BaseIdentity(BaseModel):
@@ -54,6 +56,7 @@ class AdapterConfig(BaseModel):
     head: list[str]
     label_names: list[str] | None = None
     base: BaseIdentity
+    weights_sha256: str  # of the file of tensors: a flipped bit in a vector would otherwise pass for a value
     library_versions: dict[str, str]
 
 
@@ -68,6 +71,7 @@ def save_adapter(model: PreTrainedModel, folder: str | Path, *, base_revision: s
     """
     adapter = active_adapter(model)
     folder = Path(folder)
+    weights = save(adapter_tensors(model), metadata={"format": "pt"})
     config = AdapterConfig(
         base_model_name_or_path=model.config._name_or_path,
         revision=base_revision,
@@ -77,9 +81,10 @@ def save_adapter(model: PreTrainedModel, folder: str | Path, *, base_revision: s
         head=list(adapter.head),
         label_names=_label_names(model) if adapter.head else None,
         base=BaseIdentity.of(model),
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
         library_versions={name: importlib.metadata.version(name) for name in ("torch", "transformers")},
     )
-    write_bytes(folder / WEIGHTS_FILE, save(adapter_tensors(model), metadata={"format": "pt"}))
+    write_bytes(folder / WEIGHTS_FILE, weights)
     write_json(folder / CONFIG_FILE, config.model_dump())
 
 
@@ -138,6 +143,8 @@ def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
             problems.append(f"{key} holds values that are not finite")
     if problems:
         raise UserError(f"{file} does not fit the model\n  " + "\n  ".join(problems[: _MOST_NAMED * 2]))
+    if hashlib.sha256(file.read_bytes()).hexdigest() != read_adapter_config(folder).weights_sha256:
+        raise UserError(f"{file} is damaged: its digest is not the one in {CONFIG_FILE}", hint=_COPY_AGAIN)
     with torch.no_grad():
         for key, parameter in wanted.items():
             parameter.copy_(stored[key])
@@ -177,7 +184,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         with safe_open(file, framework="pt") as handle:
             return {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, ValueError, OverflowError) as error:
-        raise UserError(f"{file} is damaged: {error}", hint="Copy it again, or train again.") from None
+        raise UserError(f"{file} is damaged: {error}", hint=_COPY_AGAIN) from None
 
 
 def _require_same_base(model: PreTrainedModel, config: AdapterConfig, folder: Path) -> None:

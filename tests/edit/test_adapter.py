@@ -61,7 +61,15 @@ def flip_header(folder: Path) -> None:
     file.write_bytes(content)
 
 
+def flip_bit_of_a_value(folder: Path) -> None:
+    file = folder / WEIGHTS_FILE
+    content = bytearray(file.read_bytes())
+    content[-2] ^= 0x01
+    file.write_bytes(content)
+
+
 FAULTS = {
+    "bit flip in a value": (flip_bit_of_a_value, "digest"),
     "key missing": (change_tensors(lambda tensors: tensors.pop(_VECTOR)), "missing: " + _VECTOR),
     "key extra": (change_tensors(lambda tensors: tensors.update(more=torch.ones(1))), "unexpected: more"),
     "shape": (change_tensors(lambda tensors: tensors.update({_VECTOR: torch.ones(7)})), "shape (7,)"),
@@ -128,6 +136,7 @@ CONFIG_FAULTS = {
     "layer": ({"layers": [7]}, "layers 0 to 2"),
     "range": ({"layers": "9:"}, "layers 0 to 2"),
     "pattern": ({"target_modules": "nothing"}, "output"),
+    "position": ({"positions": ["qkv"]}, "It has: ffn, attn, query, key, value, ffn_norm, attn_norm"),
     "no width": ({"target_modules": r".*dropout"}, "cannot be edited"),
 }
 
