@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import RedConfig
+from red_cli.edit.layer import RedEdit, Vectors
 from red_cli.edit.search import as_pattern, search_ffn_outputs
 from red_cli.errors import UserError
 
@@ -31,7 +32,8 @@ def find_targets(model: PreTrainedModel, config: RedConfig) -> list[Target]:
         UserError: an unknown architecture without `target_modules`, a position, layer or pattern that matches nothing,
             a matched module whose output width is not known.
     """
-    modules = dict(model.named_modules())
+    ours = (RedEdit, Vectors)
+    modules = {path: module for path, module in model.named_modules() if not isinstance(module, ours)}
     if config.target_modules is not None:
         paths = _in_layers([path for path in modules if path and re.fullmatch(config.target_modules, path)], config)
         if not paths:

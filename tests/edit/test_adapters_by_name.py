@@ -103,6 +103,12 @@ def test_rows_through_generation(model_type: str) -> None:
     assert torch.equal(mixed, torch.stack([alone[name][row] for row, name in enumerate(names)]))
 
 
+def test_a_second_adapter_does_not_edit_the_first_ones_vectors() -> None:
+    model = tiny_model("bert")
+    config = RedConfig(target_modules=r".*\.output\.dense.*")
+    assert attach(model, config, "one") == attach(model, config, "two")
+
+
 def test_faults_of_names() -> None:
     model = tiny_model("bert")
     attach_all(model, with_heads=False)
