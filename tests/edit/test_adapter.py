@@ -137,6 +137,7 @@ CONFIG_FAULTS = {
     "range": ({"layers": "9:"}, "layers 0 to 2"),
     "pattern": ({"target_modules": "nothing"}, "output"),
     "position": ({"positions": ["qkv"]}, "It has: ffn, attn, query, key, value, ffn_norm, attn_norm"),
+    "tuple": ({"target_modules": r".*\.attention"}, "cannot be edited"),
     "no width": ({"target_modules": r".*dropout"}, "cannot be edited"),
 }
 
