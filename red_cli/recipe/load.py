@@ -279,7 +279,7 @@ def _nearest_key(path: KeyPath) -> str:
     keys = key_paths()
     parent, name = _dotted(path[:-1]), str(path[-1])
     siblings = {key.rpartition(".")[2]: key for key in keys if key.rpartition(".")[0] == parent}
-    near = difflib.get_close_matches(name, siblings, n=1)
+    near = [key for key in siblings if key.startswith(name)] or difflib.get_close_matches(name, siblings, n=1)
     if near:
         return f" Did you mean {siblings[near[0]]}?"
     elsewhere = {key.rpartition(".")[2]: key for key in keys}

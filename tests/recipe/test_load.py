@@ -88,6 +88,7 @@ def test_local_paths_start_at_the_recipe_and_overrides_where_one_is(
 # change to the text -> (line, key, words of the message)
 FAULTS = {
     "unknown key": (("learning_rate:", "lerning_rate:"), 7, "train.lerning_rate", "Did you mean train.learning_rate?"),
+    "beginning of a key": (("name_or_path", "name"), 4, "model.name", "Did you mean model.name_or_path?"),
     "key of another section": (
         ("task:", "num_train_epochs: 3\ntask:"),
         2,
