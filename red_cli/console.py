@@ -1,4 +1,4 @@
-"""All that a terminal shows: progress, tables, errors; standard output for answers, standard error for the rest."""
+"""All that a terminal shows: progress, errors; standard output for answers, standard error for the rest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from red_cli.errors import Interrupted, RedError
+from red_cli.tables import duration, plan_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,87 +88,6 @@ def hush() -> None:
     datasets.disable_progress_bars()
 
 
-def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
-    """A plan in a few lines."""
-    counts, train = plan.counts, plan.lengths["train"]
-    splits = ", ".join(f"{split} {lengths.rows:,}" for split, lengths in plan.lengths.items())
-    cut = f"; {train.truncated:,} cut at {plan.max_length}" if train.truncated else ""
-    micro = f" ({plan.micro_batch_size} at once)" if plan.micro_batch_size else ""
-    rows = [
-        ("task", f"{plan.task}, scored by {plan.metric}"),
-        ("base", plan.base),
-        ("", f"{plan.architecture}, {counts.base:,} parameters, frozen"),
-        ("edited", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}"),
-        ("parameters", f"{counts.edited:,} edited ({counts.share:.3%} of the base) + {counts.head:,} head"),
-        ("rows", splits),
-        ("tokens a row", f"median {train.median}, 95% up to {train.percentile_95}, longest {train.longest}{cut}"),
-        ("steps", f"{plan.total_steps:,} of {plan.batch_size} rows{micro}, {plan.warmup_steps} to warm up"),
-    ]
-    if plan.memory is not None:
-        rows.append(
-            ("memory", f"about {plan.memory.total / 2**30:.2f} GiB with {plan.memory.rows} longest rows at once")
-        )
-    if folder is not None:
-        rows.append(("run folder", folder))
-    return rows
-
-
-def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a finished run has to say, from its metrics."""
-    rows = []
-    paper = result.get("paper")
-    for split, scores in result["splits"].items():
-        for name, value in scores.items():
-            if name != "examples":
-                rows.append((f"{name}", f"{value * _PERCENT:.2f}  {split}, {scores['examples']:,} rows"))
-    if paper:
-        rows.append(("paper", _paper_text(paper)))
-    best, parameters, training = result["best"], result["parameters"], result["training"]
-    share, speed = parameters["share"], training["examples_per_second"]
-    rows += [
-        ("best at", f"step {best['step']:,} of {training['steps']:,} (epoch {best['epoch']:.3g})"),
-        ("parameters", f"{parameters['edited']:,} edited ({share:.3%} of the base) + {parameters['head']:,} head"),
-        ("time", f"{_duration(training['seconds'])} of training, {speed:,.0f} rows/s on {training['device']}"),
-        ("peak memory", f"{training['peak_memory_bytes'] / 2**30:.2f} GiB"),
-        ("run folder", result["folder"]),
-    ]
-    return rows
-
-
-def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What an evaluation has to say."""
-    count = f"{result['split']}, {result['examples']:,} rows"
-    if result["scores"] is None:
-        rows = [("not scored", f"{count}: the split has no labels")]
-    else:
-        rows = [(name, f"{value * _PERCENT:.2f}  {count}") for name, value in result["scores"].items()]
-    if result.get("paper"):
-        rows.append(("paper", _paper_text(result["paper"])))
-    return [*rows, ("predictions", result["predictions"])]
-
-
-def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What an export has to say."""
-    rows = [("exported", f"{result['output']} ({result['edited_modules']} edits folded into the weights)")]
-    if result["largest_difference"] is not None:
-        text = f"{result['examples']} examples, logits differ by at most {result['largest_difference']:.1e}"
-        rows.append(("checked", text))
-    return rows
-
-
-def conversion_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a conversion has to say."""
-    red = result["red"]
-    places = red["target_modules"] or f"{', '.join(red['positions'])}, layers {red['layers']}"
-    head = f" + {result['head_parameters']:,} head" if result["head_parameters"] else ""
-    return [
-        ("adapter", result["output"]),
-        ("edited", f"{result['modules']} modules: {places}; {' and '.join(red['components'])}"),
-        ("parameters", f"{result['edited_parameters']:,} edited{head}"),
-        *(("warning", text) for text in result["warnings"]),
-    ]
-
-
 def print_examples(plan: Plan) -> None:
     """The first rows as the model sees them: token by token, and the label."""
     console = _console(stderr=False)
@@ -175,18 +95,6 @@ def print_examples(plan: Plan) -> None:
         tokens = "·".join(token.replace("\n", "\\n") for token in example.tokens)
         console.print(tokens, style="dim", markup=False, highlight=False, soft_wrap=True)
         console.print(f"  → {example.label}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _paper_text(paper: dict[str, Any]) -> str:
-    spread = f" ± {paper['std']}" if paper.get("std") is not None else ""
-    note = f"; {paper['note']}" if paper.get("note") else ""
-    return f"{paper['score']}{spread}  {paper['model']}, Table {paper['table']}{note}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
 def _console(stderr: bool) -> Console:
@@ -257,7 +165,7 @@ class Terminal:
             self._printed_at = step.step
             done = max(1, step.step - self._first_step)
             left = (time.monotonic() - self._started) / done * (step.total_steps - step.step)
-            print_text(f"step {step.step}/{step.total_steps}  {self._text}  {_duration(left)} left", stderr=True)
+            print_text(f"step {step.step}/{step.total_steps}  {self._text}  {duration(left)} left", stderr=True)
 
     def evaluating(self, done: int, total: int) -> None:
         if self._bar is None or self._progress is None:

@@ -1,0 +1,21 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, or the path of a YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to set, e.g. train.seed=43")
+]
+Variant = Annotated[str | None, typer.Option("--variant", "-v", help="A variant that the recipe names.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
+TargetArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, an adapter folder, or an exported model.")
+]
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", help="The recipe, for an adapter that comes without one.")
+]

@@ -1,0 +1,74 @@
+"""Commands about recipes themselves: list, show, copy, schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from red_cli import console
+from red_cli.commands.options import Json, RecipeArgument, Variant
+
+recipes_app = typer.Typer(help="The recipes that come along.", invoke_without_command=True)
+
+
+@recipes_app.callback()
+def recipes(context: typer.Context) -> None:
+    """List the recipes where no other command is given."""
+    if context.invoked_subcommand is None:
+        list_recipes()
+
+
+@recipes_app.command("list")
+def list_recipes(json: Json = False) -> None:
+    """Names, what they are for, and their variants."""
+    from red_cli.recipe.find import recipe_folder, recipe_names, recipe_title
+    from red_cli.recipe.load import variants_of
+
+    titles = {name: recipe_title(recipe_folder() / f"{name}.yaml") for name in recipe_names()}
+    if json:
+        files = {name: recipe_folder() / f"{name}.yaml" for name in titles}
+        listed = [{"name": name, "title": titles[name], "variants": variants_of(path)} for name, path in files.items()]
+        console.print_json({"recipes": listed})
+        return
+    console.print_lines(titles.items())
+    console.next_commands("red recipes show NAME", "red recipes copy NAME")
+
+
+@recipes_app.command("show")
+def show_recipe(name: RecipeArgument, variant: Variant = None, json: Json = False) -> None:
+    """A recipe's text with its comments; with --json or --variant, resolved."""
+    from red_cli.recipe.find import find_recipe
+    from red_cli.recipe.load import load_recipe
+    from red_cli.recipe.schema import resolved
+    from red_cli.recipe.yaml_file import dump
+
+    path = find_recipe(name)
+    if not json and variant is None:
+        console.print_text(path.read_text(encoding="utf-8").rstrip())
+        return
+    data = resolved(load_recipe(name, variant).recipe)
+    if json:
+        console.print_json(data)
+    else:
+        console.print_text(dump(data).rstrip())
+
+
+@recipes_app.command("copy")
+def copy(
+    name: RecipeArgument,
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to; default: here.")] = Path(),
+) -> None:
+    """Copy a recipe, to change it."""
+    from red_cli.recipe.find import copy_recipe
+
+    for path in copy_recipe(name, folder):
+        console.print_text(str(path))
+
+
+def schema() -> None:
+    """The JSON schema of recipes, for editors."""
+    from red_cli.recipe.schema import RecipeFile
+
+    console.print_json(RecipeFile.model_json_schema())
