@@ -30,6 +30,8 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
         rows.append(
             ("memory", f"about {plan.memory.total / 2**30:.2f} GiB with {plan.memory.rows} longest rows at once")
         )
+    if plan.export_obstacle is not None:
+        rows.append(("export", f"adapter or --format code only: {plan.export_obstacle}"))
     if folder is not None:
         rows.append(("run folder", folder))
     return rows
@@ -71,10 +73,20 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """What an export has to say."""
-    rows = [("exported", f"{result['output']} ({result['edited_modules']} edits folded into the weights)")]
+    done = "adapter" if result["format"] == "adapter" else f"{result['edited_modules']} edits folded into the weights"
+    rows = [("exported", f"{result['output']} ({done})")]
+    if result["remarks"]:
+        rows.append(("note", result["remarks"].replace("`", "")))
     if result["largest_difference"] is not None:
-        text = f"{result['examples']} examples, logits differ by at most {result['largest_difference']:.1e}"
-        rows.append(("checked", text))
+        rows.append(
+            (
+                "checked",
+                f"{result['examples']} {result['checked_on']}: logits differ by at most "
+                f"{result['largest_difference']:.1e}, {result['equal_answers']:.2%} of answers equal",
+            )
+        )
+    if result["pushed_to"]:
+        rows.append(("uploaded", result["pushed_to"]))
     return rows
 
 

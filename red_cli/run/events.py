@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from red_cli.run.plan import Plan
+if TYPE_CHECKING:
+    from red_cli.run.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class Listener(Protocol):
 
     def evaluated(self, evaluation: Evaluation) -> None: ...
 
+    def writing(self, done: int, total: int) -> None:
+        """So many bytes of a file that takes a while are written."""
+
 
 class Silent:
     """A listener that shows nothing."""
@@ -65,3 +69,5 @@ class Silent:
     def evaluating(self, done: int, total: int) -> None: ...
 
     def evaluated(self, evaluation: Evaluation) -> None: ...
+
+    def writing(self, done: int, total: int) -> None: ...

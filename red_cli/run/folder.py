@@ -10,14 +10,16 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from red_cli.errors import UserError
 from red_cli.files import read_json, write_json, write_text
 from red_cli.recipe.load import Loaded, load_recipe
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
-from red_cli.tasks.base import Prediction
+
+if TYPE_CHECKING:
+    from red_cli.tasks.base import Prediction
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.json"

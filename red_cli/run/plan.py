@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from red_cli.edit.model import Counts, attach, count, head_parameter_names, train_head
+from red_cli.edit.model import Counts, attach, count, edits, head_parameter_names, train_head
 from red_cli.errors import UserError
+from red_cli.export.homes import find_home
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
 from red_cli.run.base_model import load_config, load_tokenizer, resolve_max_length, skeleton
@@ -71,6 +72,7 @@ class Plan:
     label_names: list[str] | None
     examples: list[Example]
     memory: MemoryEstimate | None
+    export_obstacle: str | None  # why the result cannot become ordinary merged weights
 
     @property
     def edited_pattern(self) -> str:
@@ -153,6 +155,7 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
         label_names=prepared.task.label_names,
         examples=_examples(prepared),
         memory=_memory(model, recipe, prepared),
+        export_obstacle=_export_obstacle(model),
     )
 
 
@@ -166,6 +169,19 @@ def _memory(model: PreTrainedModel, recipe: Recipe, prepared: Prepared) -> Memor
         )
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None
+
+
+def _export_obstacle(model: PreTrainedModel) -> str | None:
+    lacking = [
+        path
+        for path, vectors in edits(model)
+        if vectors.bias is not None and getattr(model.get_submodule(path), "bias", None) is None
+    ]
+    try:
+        find_home(model.config.model_type, model.config.to_dict(), lacking)
+    except UserError as error:
+        return error.message
+    return None
 
 
 def task_title(recipe: Recipe) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
+from red_cli.edit.attachment import active_adapter
 from red_cli.edit.model import attach, train_head
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe, Train
 from red_cli.run.base_model import load_base, to_device
+from red_cli.run.base_record import BaseRecord, record_base
 from red_cli.run.batches import Order, cut, cut_by_length
 from red_cli.run.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from red_cli.run.events import Listener
@@ -49,6 +51,7 @@ class Session:
     order: Order
     total: int
     state: TrainingState
+    base_record: BaseRecord = field(default_factory=lambda: BaseRecord(None, None))
 
     @property
     def recipe(self) -> Recipe:
@@ -91,7 +94,7 @@ def set_up(loaded: Loaded, prepared: Prepared, plan: Plan, checkpoint: Path | No
     wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
     session = Session(
         loaded, folder, prepared, listener, accelerator, model, wrapped, prepared_optimizer, scheduler, order, total,
-        TrainingState(),
+        TrainingState(), record_base(recipe.model, active_adapter(model).paths),
     )  # fmt: skip
     torch.manual_seed(settings.seed)
     if checkpoint is not None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from red_cli.edit.adapter import CONFIG_FILE, load_adapter, read_adapter_config
+from red_cli.edit.adapter import load_adapter
+from red_cli.edit.adapter_config import CONFIG_FILE, read_adapter_config
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe, is_regression

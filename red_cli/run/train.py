@@ -162,7 +162,8 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     better = state.best_value is None or value > state.best_value
     if better:
         state.best_value, state.best_step, state.best_scores = value, state.step, scores
-        save_adapter(session.model, session.folder.adapter, base_revision=recipe.model.revision)
+        record = session.base_record
+        save_adapter(session.model, session.folder.adapter, base_revision=record.revision, base_digest=record.digest)
         session.folder.write_predictions(split, predictions)
     state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
     state.evaluated_step = state.step

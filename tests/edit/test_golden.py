@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from red_cli import RedConfig, attach, load_adapter
-from red_cli.edit.adapter import WEIGHTS_FILE
+from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.edit.model import edits, head_parameter_names, train_head
 from red_cli.edit.published import read_published
 from red_cli.recipe.load import Loaded

@@ -6,14 +6,17 @@ import errno
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from red_cli.edit.adapter import WEIGHTS_FILE
+from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.errors import out_of_space
+from red_cli.export.dtypes import vector
 from tests.tiny import make_base, sentences, write_csv
 
 # name -> (arguments of `red train` beside the recipe, words of the message)
@@ -256,18 +259,22 @@ def test_eval_and_export_of_what_is_not_there(red, recipe: Path, tmp_path: Path)
 def test_an_export_that_differs_is_no_export(
     red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from red_cli.run import export as export_module
+    from red_cli.export import model as model_module
 
-    real_merge = export_module.merge
+    real_write = model_module.write_shards
 
-    def wrong_merge(model):
-        merged = real_merge(model)
-        with torch.no_grad():
-            merged.classifier.weight.add_(0.1)
-        return merged
+    def wrong_write(shards, folder: Path, progress) -> None:
+        outputs = next(iter(shards.values()))
+        outputs[:] = [
+            replace(output, content=vector(output.name, np.ones(2, dtype=np.float32), "F32"))
+            if output.name == "classifier.bias"
+            else output
+            for output in outputs
+        ]
+        real_write(shards, folder, progress)
 
     red("train", recipe)
-    monkeypatch.setattr(export_module, "merge", wrong_merge)
+    monkeypatch.setattr(model_module, "write_shards", wrong_write)
     outcome = red("export", tmp_path / "run", "--output", tmp_path / "merged")
     assert outcome.code == 1
     assert "differs from the adapter" in outcome.err
