@@ -17,7 +17,7 @@ from red_cli.errors import UserError
 
 # How a module's weight is scaled along its output dimension: Linear holds (out, in), Conv1D (in, out), norms (d,).
 _FOLDABLE = (nn.Linear, Conv1D, nn.LayerNorm)
-_ROWS_BYTES = 8 << 20  # of a half-precision weight that are brought to float32 at once
+_ROWS_BYTES = 1 << 20  # of a half-precision weight that are brought to float32 at once
 
 
 def fold(model: PreTrainedModel) -> list[str]:

@@ -38,7 +38,10 @@ def base_folder(name: str, revision: str | None) -> Path:
         raise UserError(
             f"base {name}: {first}", hint="Check the name and the network, or say where the base is: --base FOLDER"
         ) from None
-    raise UserError(f"base {name} has no weights that can be read", hint="It needs safetensors or pytorch_model.bin.")
+    raise UserError(
+        f"base {name}: its weights are not all here, as safetensors or pytorch_model.bin, and cannot be fetched",
+        hint="Check the network, or say where the base is: --base FOLDER",
+    )
 
 
 def cached_folder(name: str, revision: str | None) -> Path | None:

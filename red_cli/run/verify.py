@@ -104,9 +104,8 @@ def _logits(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
 def _with_adapter(source: Source, base: BaseFiles, spare: Path) -> PreTrainedModel:
     config = _config(source, base)
     kind = getattr(transformers, source.adapter.config.architecture or base.config["architectures"][0])
-    model = kind.from_pretrained(
-        base.folder, config=config, ignore_mismatched_sizes=True, **_placement(base, spare / "base")
-    )
+    placement = _placement(base, kind, config, source.adapter.config.head, spare / "base")
+    model = kind.from_pretrained(base.folder, config=config, ignore_mismatched_sizes=True, **placement)
     load_adapter(model, source.adapter.folder)
     return model.eval()
 
@@ -118,20 +117,32 @@ def _exported(folder: Path, spare: Path) -> PreTrainedModel:
     kind = getattr(transformers, auto_class(architecture) if has_code else architecture)
     files = read_base(str(folder), folder)
     options = {"trust_remote_code": True} if has_code else {}
-    return kind.from_pretrained(folder, **options, **_placement(files, spare / "exported")).eval()
+    if not _fits(files):
+        options |= {"device_map": {"": "disk"}, "offload_folder": str(spare / "exported")}
+    return kind.from_pretrained(folder, dtype=torch.float32, **options).eval()
 
 
 def _config(source: Source, base: BaseFiles) -> PretrainedConfig:
     return AutoConfig.for_model(**exported_config(base.config, source.adapter.config, None))
 
 
-def _placement(base: BaseFiles, spare: Path) -> dict[str, Any]:
-    """How a model is loaded: whole in float32 where memory allows, else read layer by layer while it runs."""
-    widest = max((stored.size // max(1, _count(stored.shape)) for stored in base.tensors.values()), default=4)
-    needed = base.size * 4 // max(1, min(4, widest))
-    if needed < psutil.virtual_memory().available * _MEMORY_SHARE:
+def _fits(files: BaseFiles) -> bool:
+    """Whether a model fits into memory in float32."""
+    numbers = sum(_count(stored.shape) for stored in files.tensors.values())
+    return numbers * torch.float32.itemsize < psutil.virtual_memory().available * _MEMORY_SHARE
+
+
+def _placement(
+    base: BaseFiles, kind: type[PreTrainedModel], config: PretrainedConfig, head: list[str], spare: Path
+) -> dict[str, Any]:
+    """How a base is loaded: whole where memory allows, else layer by layer while it runs, but for a trained head."""
+    if _fits(base):
         return {"dtype": torch.float32}
-    return {"dtype": torch.float32, "device_map": {"": "disk"}, "offload_folder": str(spare)}
+    with torch.device("meta"):
+        parts = [name for name, _ in kind(config).named_children()]
+    trained = {name.split(".")[0] for name in head}
+    places = {part: "cpu" if part in trained else "disk" for part in parts}
+    return {"dtype": torch.float32, "device_map": places, "offload_folder": str(spare)}
 
 
 def _count(shape: tuple[int, ...]) -> int:
