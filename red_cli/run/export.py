@@ -21,8 +21,8 @@ from red_cli.run.base_model import load_tokenizer, resolve_max_length
 from red_cli.run.events import Listener
 from red_cli.run.folder import RECIPE_FILE, RunFolder
 from red_cli.run.target import Target, load_model
+from red_cli.run.task import recipe_task
 from red_cli.tasks.base import Batch, Task
-from red_cli.tasks.build import build_task
 
 TOLERANCE = 1e-4  # largest difference of float32 logits that counts as the same model
 _CHECKED_EXAMPLES = 64
@@ -42,7 +42,7 @@ def export_merged(target: Target, output: Path, verify: bool, listener: Listener
     """
     if target.adapter is None:
         raise UserError(f"{target.folder} is an exported model already")
-    task = build_task(target.recipe, target.label_names)
+    task = recipe_task(target.recipe, target.label_names)
     with replacing_folder(output) as folder:
         listener.working("folding")
         model, config = load_model(target)
