@@ -57,11 +57,11 @@ class SequenceTask:
             UserError: a file or split is missing, unreadable, empty or too small to cut, or a label column is missing.
         """
         if self.paper_cut is None:
-            return self._read(seed, needed)
+            return self._official(seed, needed)
         official = list(dict.fromkeys(self.paper_cut.source(split) for split in needed))
-        return self.paper_cut.apply(self._read(seed, official), needed, seed)
+        return self.paper_cut.apply(self._official(seed, official), needed, seed)
 
-    def _read(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
+    def _official(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
         """The `needed` splits as the data have them, or with validation rows drawn from the training rows."""
         readers = find_splits(self.data, self.label_column)
         share = self.data.validation_share
