@@ -16,7 +16,7 @@ from red_cli.recipe.schema import Data
 from red_cli.tasks.answers import Answers, Labels
 from red_cli.tasks.base import Batch, Encoded, Prediction
 from red_cli.tasks.data import Rows, find_splits
-from red_cli.tasks.splits import SCORED, SELECTION, PaperCut
+from red_cli.tasks.splits import PaperCut
 
 _TEXT_COLUMNS = ("text", "sentence")
 _ENCODE_ROWS = 1000
@@ -46,9 +46,9 @@ class SequenceTask:
     def split_names(self) -> list[str]:
         """The splits that there are; nothing is read yet."""
         names = list(find_splits(self.data, self.label_column))
-        if self.paper_cut is not None:
-            names += [split for split in (SELECTION, SCORED) if self.paper_cut.source(split) in names]
-        return [*names, "validation"] if self.data.validation_share is not None and "train" in names else names
+        if self.data.validation_share is not None and "train" in names:
+            names.append("validation")
+        return names if self.paper_cut is None else self.paper_cut.with_parts(names)
 
     def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
         """Read the `needed` splits; learn label names from the training split where they are not known.
@@ -58,7 +58,7 @@ class SequenceTask:
         """
         if self.paper_cut is None:
             return self._official(seed, needed)
-        official = list(dict.fromkeys(self.paper_cut.source(split) for split in needed))
+        official = self.paper_cut.sources(needed, self.split_names(), str(self.data.path or self.data.train))
         return self.paper_cut.apply(self._official(seed, official), needed, seed)
 
     def _official(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
@@ -70,12 +70,9 @@ class SequenceTask:
         names = [*readers, *(["validation"] if share is not None and "train" in readers else [])]
         if missing := [split for split in needed if split not in names]:
             hint = "Add one, or set data.validation_share=0.1 to take a tenth of the training rows."
-            if self.paper_cut is not None:
-                hint = "eval.split=paper cuts GLUE's own validation split: add it, or use eval.split=standard."
-            there = ", ".join(self.split_names())
             raise UserError(
-                f"no {missing[0]} split; there is {there} ({self.data.path or self.data.train})",
-                hint=hint if missing[0].startswith("validation") else None,
+                f"no {missing[0]} split; there is {', '.join(names)} ({self.data.path or self.data.train})",
+                hint=hint if missing[0] == "validation" else None,
             )
         learning = isinstance(self.answers, Labels) and self.answers.names is None
         dividing = share is not None and "validation" in needed

@@ -41,6 +41,24 @@ class PaperCut:
             return "train"
         return self.validation if split in (SELECTION, SCORED) else split
 
+    def with_parts(self, official: Sequence[str]) -> list[str]:
+        """The official splits that there are, and the parts that can be cut from them."""
+        return [*official, *(part for part in (SELECTION, SCORED) if self.source(part) in official)]
+
+    def sources(self, needed: Sequence[str], there: Sequence[str], where: str) -> list[str]:
+        """The official splits that the splits `needed` lie in.
+
+        Raises:
+            UserError: one of them is not `there`.
+        """
+        official = list(dict.fromkeys(self.source(split) for split in needed))
+        if missing := [split for split in official if split not in there]:
+            raise UserError(
+                f"no {missing[0]} split; there is {', '.join(there)} ({where})",
+                hint="eval.split=paper cuts GLUE's own splits: add it, or use eval.split=standard.",
+            )
+        return official
+
     def apply(self, official: dict[str, Rows], needed: Sequence[str], seed: int) -> dict[str, Rows]:
         """The splits `needed`, cut from the official ones, which hold the `source` of each.
 
