@@ -53,9 +53,10 @@ class PaperCut:
         """
         official = list(dict.fromkeys(self.source(split) for split in needed))
         if missing := [split for split in official if split not in there]:
+            hint = "eval.split=paper cuts GLUE's own splits: add it, or use eval.split=standard."
             raise UserError(
                 f"no {missing[0]} split; there is {', '.join(there)} ({where})",
-                hint="eval.split=paper cuts GLUE's own splits: add it, or use eval.split=standard.",
+                hint=hint if missing[0] in ("train", self.validation) else None,
             )
         return official
 
