@@ -113,5 +113,14 @@ def _figures(metrics: dict[str, Any]) -> str:
         f"| head | {parameters['head']:,} |\n| base, frozen | {parameters['base']:,} |\n\n"
         f"| split | metric | score (x100) |\n|---|---|---|\n{scores}\n\n"
         f"One run, seed {training['seed']}, {training['steps']} steps in {training['seconds']:.0f} s; "
-        f"the best evaluation on the validation split was kept.\n\n"
+        f"the best evaluation was kept.{_rows_used(metrics.get('scoring'))}\n\n"
     )
+
+
+def _rows_used(scoring: dict[str, Any] | None) -> str:
+    """Which rows chose and which were scored; runs of version 0.1 do not say."""
+    if scoring is None:
+        return ""
+    selection, scored = scoring["selection"], scoring["scored"]
+    ending = "the score is that of the same rows" if selection == scored else f"scored: {scored['rows']}"
+    return f" Chosen by {selection['examples']:,} rows: {selection['rows']}; {ending}."

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from red_cli.edit.model import Counts, attach, count, edits, head_parameter_names, train_head
@@ -19,8 +20,10 @@ from red_cli.run.base_model import load_config, load_tokenizer, resolve_max_leng
 from red_cli.run.batches import Order
 from red_cli.run.memory import MemoryEstimate, estimate_memory
 from red_cli.run.optimizer import total_steps, warmup_steps
+from red_cli.run.task import recipe_task
 from red_cli.tasks.base import Encoded, Task
-from red_cli.tasks.build import build_task
+from red_cli.tasks.data import Rows
+from red_cli.tasks.splits import scored_split
 
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5}
 _SHOWN_EXAMPLES = 3
@@ -42,6 +45,28 @@ class Lengths:
         lengths = encoded.lengths
         middle, high = np.percentile(lengths, [50, 95])
         return cls(len(encoded), int(lengths.min()), int(middle), int(high), int(lengths.max()), encoded.truncated)
+
+
+@dataclass(frozen=True)
+class RowsUsed:
+    """Which rows something was done with: `rows` says it in words, exactly enough to draw them again."""
+
+    split: str
+    examples: int
+    rows: str
+
+    @classmethod
+    def of(cls, split: str, rows: Rows) -> RowsUsed:
+        return cls(split, rows.table.num_rows, rows.drawn or f"all of {split}")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Which rows choose the best evaluation, and which give the score; under "standard" they are the same."""
+
+    split: str  # eval.split
+    selection: RowsUsed
+    scored: RowsUsed
 
 
 @dataclass(frozen=True)
@@ -68,6 +93,7 @@ class Plan:
     micro_batch_size: int | None
     metric: str
     max_length: int
+    scoring: Scoring
     lengths: dict[str, Lengths]
     label_names: list[str] | None
     examples: list[Example]
@@ -93,6 +119,8 @@ class Prepared:
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     encoded: dict[str, Encoded]  # the splits that training needs
+    places: dict[str, NDArray[np.int64] | None]  # where each split's rows stand in their source; None: it is all of it
+    scoring: Scoring
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -101,7 +129,7 @@ def prepare(recipe: Recipe) -> Prepared:
     Raises:
         UserError: anything about them is wrong.
     """
-    task = build_task(recipe)
+    task = recipe_task(recipe)
     needed = ("train", *task.validation_splits)
     splits = task.load(recipe.train.seed, needed)
     config = load_config(recipe.model, task.label_names)
@@ -112,7 +140,10 @@ def prepare(recipe: Recipe) -> Prepared:
         require_labels(encoded[split], splits[split].source)
         if encoded[split].features["input_ids"].max() >= getattr(config, "vocab_size", math.inf):
             raise UserError(f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model")
-    return Prepared(task, config, tokenizer, max_length, encoded)
+    used = {split: RowsUsed.of(split, splits[split]) for split in needed}
+    scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
+    places = {split: splits[split].places for split in needed}
+    return Prepared(task, config, tokenizer, max_length, encoded, places, scoring)
 
 
 def require_labels(encoded: Encoded, source: str) -> None:
@@ -151,6 +182,7 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
         micro_batch_size=recipe.train.micro_batch_size,
         metric=prepared.task.metric,
         max_length=prepared.max_length,
+        scoring=prepared.scoring,
         lengths={split: Lengths.of(encoded) for split, encoded in prepared.encoded.items()},
         label_names=prepared.task.label_names,
         examples=_examples(prepared),

@@ -25,7 +25,7 @@ from red_cli.recipe.schema import Recipe
 from red_cli.run.base_model import resolve_max_length
 from red_cli.run.events import Listener
 from red_cli.run.export import Source
-from red_cli.tasks.build import build_task
+from red_cli.run.task import recipe_task
 
 # Largest difference of logits, as a share of the largest logit, that counts as the same model. In a half-precision
 # base the folded weights are rounded once more; only a gross fault can be told from that.
@@ -116,7 +116,7 @@ def _exported(folder: Path, spare: Path) -> PreTrainedModel:
     architecture = config["architectures"][0]
     kind = getattr(transformers, auto_class(architecture) if has_code else architecture)
     files = read_base(str(folder), folder)
-    options = {"trust_remote_code": True} if has_code else {}
+    options: dict[str, Any] = {"trust_remote_code": True} if has_code else {}
     if not _fits(files):
         options |= {"device_map": {"": "disk"}, "offload_folder": str(spare / "exported")}
     return kind.from_pretrained(folder, dtype=torch.float32, **options).eval()
@@ -164,7 +164,7 @@ def _inputs(source: Source, base: BaseFiles) -> tuple[list[Inputs], str | None]:
 
 
 def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> Iterator[Inputs]:
-    task = build_task(recipe, source.adapter.config.label_names)
+    task = recipe_task(recipe, source.adapter.config.label_names)
     tokenizer = AutoTokenizer.from_pretrained(base.folder)
     limit = resolve_max_length(recipe.data.max_length, _config(source, base), tokenizer)
     split = task.validation_splits[0]

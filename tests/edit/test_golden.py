@@ -30,7 +30,7 @@ from red_cli.run.checkpoint import TrainingState
 from red_cli.run.events import Silent
 from red_cli.run.folder import RunFolder
 from red_cli.run.optimizer import build_optimizer, build_scheduler
-from red_cli.run.plan import Prepared
+from red_cli.run.plan import Prepared, RowsUsed, Scoring
 from red_cli.run.session import Session
 from red_cli.run.train import optimizer_step
 from red_cli.tasks.base import Encoded
@@ -145,7 +145,9 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
     )
     task = build_task(recipe)
     task.pad_token_id = model.config.pad_token_id
-    prepared = Prepared(task, model.config, None, 40, {"train": encoded})
+    rows_used = RowsUsed("train", len(encoded), "all of train")
+    scoring = Scoring("standard", rows_used, rows_used)
+    prepared = Prepared(task, model.config, None, 40, {"train": encoded}, {"train": None}, scoring)
     accelerator = Accelerator(cpu=True)
     optimizer = build_optimizer(model, recipe.train)
     session = Session(

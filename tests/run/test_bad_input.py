@@ -39,6 +39,18 @@ TRAIN_FAULTS = {
     "label twice": (["task.labels=[a, b, a]"], "each label once"),
     "no such path": (["data.path=~nobody123/x"], "no such file or folder"),
     "shorter than anything": (["data.max_length=2"], "no text fits into fewer than"),
+    "the paper's cut of other data": (["eval.split=paper"], "the paper's cut is of GLUE's validation sets"),
+    "no such split rule": (["eval.split=papr"], "expected standard or paper (nearest: paper), got 'papr'"),
+    "a drawn validation set to cut": (
+        ["task={name: glue, subset: rte}", "eval.split=paper", "data.validation_share=0.1"],
+        "drop data.validation_share",
+    ),
+    "metric of numbers for labels": (["eval.metric=pearson"], "scored by accuracy, f1, matthews_correlation"),
+    "metric of labels for numbers": (
+        ["task={name: glue, subset: stsb}", "eval.metric=f1"],
+        "scored by pearson, spearman",
+    ),
+    "dropping everything": (["model.classifier_dropout=1.0"], "less than 1"),
     "labels given wrongly": (["task.labels=[good, bad]"], "is not one of: good, bad"),
 }
 
