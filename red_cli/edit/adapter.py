@@ -143,11 +143,30 @@ def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
             problems.append(f"{key} holds values that are not finite")
     if problems:
         raise UserError(f"{file} does not fit the model\n  " + "\n  ".join(problems[: _MOST_NAMED * 2]))
-    if hashlib.sha256(file.read_bytes()).hexdigest() != read_adapter_config(folder).weights_sha256:
-        raise UserError(f"{file} is damaged: its digest is not the one in {CONFIG_FILE}", hint=_COPY_AGAIN)
+    _require_digest(file)
     with torch.no_grad():
         for key, parameter in wanted.items():
             parameter.copy_(stored[key])
+
+
+def read_adapter_tensors(folder: str | Path) -> dict[str, Tensor]:
+    """The tensors of an adapter folder by key, without a model to fit them to.
+
+    Raises:
+        UserError: the file is missing or damaged, or a value is not finite.
+    """
+    file = Path(folder) / WEIGHTS_FILE
+    stored = _read_tensors(file)
+    for key, tensor in stored.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{file}: {key} holds values that are not finite")
+    _require_digest(file)
+    return stored
+
+
+def _require_digest(file: Path) -> None:
+    if hashlib.sha256(file.read_bytes()).hexdigest() != read_adapter_config(file.parent).weights_sha256:
+        raise UserError(f"{file} is damaged: its digest is not the one in {CONFIG_FILE}", hint=_COPY_AGAIN)
 
 
 def read_adapter_config(folder: str | Path) -> AdapterConfig:
