@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from red_cli.report.comparison import Average, Comparison, Row
 from red_cli.report.document import Table
 from red_cli.report.groups import Group
@@ -14,22 +16,36 @@ _FEWEST_TASKS = 2  # that make an average
 
 
 class Cells:
-    """The text of a comparison's cells; where splits differ, a mark says which one a cell is scored on."""
+    """The text of a comparison's cells.
+
+    What all cells of a column, or of the table, have in common stands in the legend and not in each of them: the split
+    that is scored, and the number of seeds.
+    """
 
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
         self.splits = list(dict.fromkeys(_split_text(group) for group in comparison.groups))
+        self.by_column = {
+            column: {_split_text(row.cells[column]) for row in comparison.rows if column in row.cells}
+            for column in comparison.columns
+        }
+        counts = {len(group.runs) for group in comparison.groups}
+        self.seeds = counts.pop() if len(counts) == 1 else None
 
     def mark(self, group: Group) -> str:
-        """The letter of the split, where there are several."""
-        return _MARKS[self.splits.index(_split_text(group)) % len(_MARKS)] if len(self.splits) > 1 else ""
+        """The letter of the split, where the rows of some column are scored on several."""
+        if all(len(splits) == 1 for splits in self.by_column.values()):
+            return ""
+        return _MARKS[self.splits.index(_split_text(group)) % len(_MARKS)]
 
     def ours(self, group: Group | None) -> str:
-        """Mean ± deviation (seeds), and the mark of the split."""
+        """Mean ± deviation, and in brackets the seeds and the mark of the split, as far as they are not common."""
         if group is None:
             return ""
+        seeds = [str(len(group.runs))] if self.seeds is None else []
         mark = self.mark(group)
-        return f"{_spread(group.mean, group.std)} ({len(group.runs)}{', ' + mark if mark else ''})"
+        aside = ", ".join([*seeds, *([mark] if mark else [])])
+        return _spread(group.mean, group.std) + (f" ({aside})" if aside else "")
 
     def shown(self, average: Average | None) -> Average | None:
         """An average, where it is of several tasks."""
@@ -45,7 +61,9 @@ class Cells:
     def paper(self, row: Row, column: Column) -> str:
         """The paper's figure as it is printed there."""
         paper = row.paper.get(column)
-        return "" if paper is None else f"{paper.score}" + (f" ± {paper.std}" if paper.std is not None else "")
+        return (
+            "" if paper is None else f"{paper.score}" + (f" ± {two_digits(paper.std)}" if paper.std is not None else "")
+        )
 
     @property
     def table(self) -> Table:
@@ -55,7 +73,7 @@ class Cells:
         columns = self.comparison.columns
         for row in self.comparison.rows:
             figures = [self.ours(row.cells.get(column)) for column in columns]
-            rows.append([row.base, row.title, row.parameters, *figures, self.average(row.average)])
+            rows.append([row.base, row.title, parameters_text(row), *figures, self.average(row.average)])
             if row.paper:
                 reference.add(len(rows))
                 figures = [self.paper(row, column) for column in columns]
@@ -67,22 +85,39 @@ class Cells:
 
     @property
     def scored_on(self) -> str:
-        """The splits, with their marks where there are several."""
+        """The splits: by their marks, or by the columns that each is of."""
         if len(self.splits) == 1:
             return self.splits[0]
-        return "; ".join(f"({_MARKS[number % len(_MARKS)]}) {text}" for number, text in enumerate(self.splits))
+        if any(len(splits) > 1 for splits in self.by_column.values()):
+            return "; ".join(f"({_MARKS[number % len(_MARKS)]}) {text}" for number, text in enumerate(self.splits))
+        return _by_value({column: next(iter(splits)) for column, splits in self.by_column.items()})
 
     @property
     def legend(self) -> str:
         """How to read a cell."""
-        columns = self.comparison.columns
-        metrics = list(dict.fromkeys(column.metric_title for column in columns))
-        scored = metrics[0] if len(metrics) == 1 else "; ".join(f"{c.title}: {c.metric_title}" for c in columns)
+        seeds = "seeds (how many)" if self.seeds is None else f"{self.seeds} seed{'' if self.seeds == 1 else 's'}"
+        several = len(self.comparison.columns) > 1
         return (
-            f"Mean ± sample standard deviation over seeds (how many), {UNIT}; no seed is chosen or dropped. "
-            f"Metric: {scored}. Scored on: {self.scored_on}."
-            + (" Avg.: over the tasks that a row has, where it has several." if len(columns) > 1 else "")
+            f"Mean ± sample standard deviation over {seeds}, {UNIT}; no seed is chosen or dropped. "
+            f"Metric: {_by_value({column: column.metric_title for column in self.comparison.columns})}. "
+            f"Scored on: {self.scored_on}."
+            + (" Avg.: over the tasks that a row has, where it has several." if several else "")
         )
+
+
+def _by_value(values: Mapping[Column, str]) -> str:
+    """What columns have: the commonest first and for the rest, the others with their columns' names."""
+    by_value: dict[str, list[str]] = {}
+    for column, value in values.items():
+        by_value.setdefault(value, []).append(column.title)
+    common, *others = sorted(by_value, key=lambda value: -len(by_value[value]))
+    return "; ".join([common, *(f"{', '.join(by_value[value])}: {value}" for value in others)])
+
+
+def parameters_text(row: Row) -> str:
+    """How many parameters are trained; a range where tasks differ."""
+    fewest, most = row.parameters
+    return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
 def headings(comparison: Comparison) -> list[str]:

@@ -11,14 +11,11 @@ from typing import Any
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Paper
 from red_cli.report.groups import Group, group_runs, standard_deviation
-from red_cli.report.names import Column, base_name, column_of, method_name, paper_method, shown_value
+from red_cli.report.names import RED, Column, base_name, column_of, method_name, paper_method, shown_value
 from red_cli.report.runs import LeftOut, find_runs
 
 _MOST_LISTED = 5
 _STANDARD = "standard"
-_OTHER_ROWS = (
-    "The paper scores its own cut of each validation set, another for each seed, and not the split named here."
-)
 
 
 @dataclass(frozen=True)
@@ -35,24 +32,27 @@ class Row:
     """One base and method, and its group of runs for each task that has one.
 
     Attributes:
-        settings: what tells the row from another of the same base and method: a recipe's key and its value.
+        protocol: which rows choose and which are scored: the recipe's eval.split.
+        settings: what tells the row from another of the same base, method and protocol: a recipe's key and its value.
     """
 
     base: str
     method: str
+    protocol: str
     settings: tuple[tuple[str, str], ...]
     cells: dict[Column, Group]
 
     @property
     def title(self) -> str:
-        """The method and its settings."""
-        return ", ".join([self.method, *(f"{key} {value}" for key, value in self.settings)])
+        """The method, the protocol where it is not the standard one, and the settings."""
+        protocol = [] if self.protocol == _STANDARD else [f"split {self.protocol}"]
+        return ", ".join([self.method, *protocol, *(f"{key} {value}" for key, value in self.settings)])
 
     @property
-    def parameters(self) -> str:
-        """How many parameters the method trains, without the head; a range where tasks differ."""
-        counts = {int(group.first.metrics["parameters"]["edited"]) for group in self.cells.values()}
-        return f"{min(counts):,}" if len(counts) == 1 else f"{min(counts):,} to {max(counts):,}"
+    def parameters(self) -> tuple[int, int]:
+        """How many parameters the method trains, without the head: the fewest and the most over the tasks."""
+        counts = [int(group.first.metrics["parameters"]["edited"]) for group in self.cells.values()]
+        return min(counts), max(counts)
 
     @property
     def average(self) -> Average:
@@ -113,6 +113,8 @@ def compare(paths: Sequence[Path]) -> Comparison:
     groups, repeated, notes = group_runs(runs)
     bases = _base_names([group.first.recipe.model.name_or_path for group in groups])
     rows = [row for family in _families(groups) for row in _rows(family, bases)]
+    order = list(bases.values())
+    rows.sort(key=lambda row: (order.index(row.base), -row.parameters[1]))  # as in the paper's tables
     columns = sorted({column for row in rows for column in row.cells}, key=lambda column: column.order)
     comparison = Comparison(columns, rows, [*left_out, *repeated], notes)
     comparison.notes.extend(dict.fromkeys(note for row in rows for note in _caveats(row)))
@@ -120,14 +122,13 @@ def compare(paths: Sequence[Path]) -> Comparison:
 
 
 def _families(groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups of one base, method and way of splitting, in the order of their first runs, bases kept together."""
+    """Groups of one base, method and protocol, in the order of their first runs."""
     families: dict[tuple[str, str, str], list[Group]] = {}
     for group in groups:
         recipe = group.first.recipe
         key = (recipe.model.name_or_path, method_name(group.keys), _protocol(group))
         families.setdefault(key, []).append(group)
-    bases = list(dict.fromkeys(base for base, _, _ in families))
-    return [families[key] for key in sorted(families, key=lambda key: bases.index(key[0]))]
+    return list(families.values())
 
 
 def _base_names(bases: Sequence[str]) -> dict[str, str]:
@@ -149,10 +150,8 @@ def _rows(family: list[Group], bases: Mapping[str, str]) -> list[Row]:
             settings = [
                 (key.rpartition(".")[2], shown_value(value)) for key, value in zip(differing, values, strict=True)
             ]
-            if _protocol(group) != _STANDARD:
-                settings.insert(0, ("split", _protocol(group)))
             base = bases[group.first.recipe.model.name_or_path]
-            row = Row(base, method_name(group.keys), tuple(settings), {})
+            row = Row(base, method_name(group.keys), _protocol(group), tuple(settings), {})
             rows.setdefault(tuple(map(_order, values)), row).cells[column] = group
     return [rows[values] for values in sorted(rows)]
 
@@ -175,13 +174,17 @@ def _caveats(row: Row) -> list[str]:
         notes.append(f"{row.base}, {row.method}: a task has runs of several {keys}, so each has its own row.")
     for model in sorted({paper.model for paper in papers.values()} - {row.base.rpartition("/")[2]}):
         notes.append(f"The paper's figures are of {model}, not of {row.base}: they do not say what to expect here.")
-    if papers and any(_protocol(group) == _STANDARD for group in row.cells.values()):
-        notes.append(_OTHER_ROWS)
-    if not papers and any(group.paper is not None for group in row.cells.values()):
-        named = {f"Table {group.paper.table}" for group in row.cells.values() if group.paper is not None}
-        notes.append(f"{row.title}: the figures in its recipes (the paper's {', '.join(sorted(named))}) are of another "
-                     "method or metric, so none stands beside it.")  # fmt: skip
-    return [*notes, *(f"{column.title}, {paper.model}: {paper.note}" for column, paper in papers.items() if paper.note)]
+    named = {f"Table {group.paper.table}" for group in row.cells.values() if group.paper is not None}
+    if named and not papers and row.method.startswith(RED):
+        tables = ", ".join(sorted(named))
+        notes.append(
+            f"{row.title}: no figure of the paper stands beside it; those in its recipes ({tables}) are others."
+        )
+    of: dict[str, list[str]] = {}
+    for column, paper in papers.items():
+        if paper.note:
+            of.setdefault(f"{paper.model}, Table {paper.table}: {paper.note}", []).append(column.title)
+    return [*notes, *(f"The paper's figures of {note} ({', '.join(titles)})" for note, titles in of.items())]
 
 
 def _protocol(group: Group) -> str:

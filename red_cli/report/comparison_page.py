@@ -41,7 +41,8 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
                 "base": row.base,
                 "method": row.method,
                 "settings": dict(row.settings),
-                "parameters": row.parameters,
+                "split": row.protocol,
+                "parameters": list(row.parameters),
                 "tasks": [
                     {
                         "task": column.title,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from red_cli.report.cells import AVERAGE, Cells, headings, two_digits
+from red_cli.report.cells import AVERAGE, Cells, headings, parameters_text, two_digits
 from red_cli.report.comparison import Comparison, Row
 
 _GAP = 2
@@ -46,7 +46,10 @@ def _stacked_lines(comparison: Comparison, width: int) -> list[str]:
         for row, parts in blocks:
             lines += [row.base] if row.base != base else []
             base = row.base
-            lines.append(" " * _GAP + f"{row.title}: {row.parameters} parameters{_seeds_text(row)}")
+            lines.append(
+                " " * _GAP
+                + f"{row.title}: {parameters_text(row)} parameters{_seeds_text(row)}{_tasks_text(row, names)}"
+            )
             for name, figures in parts.items():
                 if any(figures[column] for column in chosen):
                     cells = [figures[column] for column in chosen]
@@ -69,7 +72,7 @@ def _stacked(row: Row, comparison: Comparison) -> dict[str, list[str]]:
         "scored": [cells.mark(group) if group is not None else "" for group in groups],
         "paper": [*(str(paper.score) if paper else "" for paper in papers),
                   two_digits(paper_average.value if paper_average else None)],
-        "paper ±": [str(paper.std) if paper and paper.std is not None else "" for paper in papers],
+        "paper ±": [two_digits(paper.std if paper else None) for paper in papers],
     }  # fmt: skip
     length = len(comparison.columns) + (len(comparison.columns) > 1)
     filled = {name: [*figures, *[""] * length][:length] for name, figures in lines.items()}
@@ -81,6 +84,12 @@ def _seeds_text(row: Row) -> str:
     counts = {len(group.runs) for group in row.cells.values()}
     count = counts.pop()
     return "" if counts else f", {count} seed{'' if count == 1 else 's'}"
+
+
+def _tasks_text(row: Row, names: Sequence[str]) -> str:
+    """Over how many tasks the average is, where they are not all that there are."""
+    tasks = row.average.tasks
+    return f", {AVERAGE} of {tasks} tasks" if AVERAGE in names and 1 < tasks < len(names) - 1 else ""
 
 
 def _portions(widths: Sequence[int], room: int) -> list[list[int]]:

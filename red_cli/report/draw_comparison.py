@@ -51,8 +51,9 @@ def draw_comparison(comparison: Comparison) -> bytes:
     Each panel has its own range of scores, at least a few points wide.
     """
     names = {column: _panel_title(column) for column in comparison.columns}
-    panels = [*names.values(), *([_AVERAGE] if len(names) > 1 else [])]
     series = _series(comparison, names)
+    averages = len(names) > 1 and any(_AVERAGE in line.marks for line in series)
+    panels = [*names.values(), *([_AVERAGE] if averages else [])]
     across = min(_ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
     height = down * (_AROUND + _LINE * len(series))
@@ -73,24 +74,21 @@ def _series(comparison: Comparison, names: dict[Column, str]) -> list[_Series]:
     for row in comparison.rows:
         marks = {names[column]: _Mark(group.mean, group.std, list(group.scores.values()))
                  for column, group in row.cells.items()}  # fmt: skip
-        if row.average.tasks > 1:
+        if row.average.tasks == len(names):  # averages over different tasks do not compare
             marks[_AVERAGE] = _Mark(row.average.value, row.average.std)
-        found.append(_Series(row.title if one_base else f"{row.title} {row.base}", False, marks))
+        found.append(_Series(row.title if one_base else f"{row.title}, {row.base}", False, marks))
         if papers := _paper_marks(row, names):
             # One line for figures that several rows share, after the last of them
             earlier = [series for series in found if series.is_paper and series.name == row.paper_title]
             found = [series for series in found if series not in earlier]
             shared = {panel: mark for series in earlier for panel, mark in series.marks.items()}
-            if earlier and shared.get(_AVERAGE) != papers.get(_AVERAGE):
-                shared.pop(_AVERAGE, None)  # over other tasks: there is no one average to draw
-                papers.pop(_AVERAGE, None)
             found.append(_Series(row.paper_title, True, shared | papers))
     return found
 
 
 def _paper_marks(row: Row, names: dict[Column, str]) -> dict[str, _Mark]:
     marks = {names[column]: _Mark(paper.score, paper.std) for column, paper in row.paper.items()}
-    if row.paper_average is not None and row.paper_average.tasks > 1:
+    if row.paper_average is not None and row.paper_average.tasks == len(names):
         marks[_AVERAGE] = _Mark(row.paper_average.value, None)
     return marks
 

@@ -9,14 +9,16 @@ from red_cli.report.document import Block, Document, Heading, Items, Paragraph, 
 
 _STYLE = """
 :root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; background: #fff; max-width: 64rem; margin: 2rem auto;
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; background: #fff; max-width: 80rem; margin: 2rem auto;
   padding: 0 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .75rem 0; overflow-wrap: normal; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #d0d7de; text-align: right; vertical-align: top; }
+th, td { padding: .25rem .5rem; font-size: .87rem; border-bottom: 1px solid #d0d7de; text-align: right;
+  vertical-align: top; }
 td { font-variant-numeric: tabular-nums; white-space: nowrap; }
-th.left, td.left { text-align: left; white-space: normal; }
+th.left, td.left { text-align: left; white-space: normal; min-width: 6rem; }
+p, ul { max-width: 50rem; }
 tr.reference td { color: #59636e; font-style: italic; }
 img { max-width: 100%; height: auto; }
 figure { margin: .75rem 0; } figcaption { color: #59636e; }

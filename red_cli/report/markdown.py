@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from red_cli.report.document import Block, Document, Heading, Items, Paragraph, Picture, Table
 
-_SPECIAL = re.compile(r"([\\`*_|<>\[\]#~])")
+_SPECIAL = re.compile(r"([\\`*_|<>\[\]#~$&])")
 
 
 def render_markdown(document: Document) -> str:

@@ -13,7 +13,7 @@ _NOTHING = "·"
 _ROOM, _LEAST_ROOM = 44, 12  # columns of a narrow terminal for label and bars; for bars alone
 _LONGEST_LABEL = 30
 _MOST_ROWS = 5  # kinds of modules shown for each component
-_MOST_NAMED = 3
+_MOST_NAMED, _LONGEST_LIST = 4, 54  # modules that changed most; columns for them
 
 
 def learnt_rows(learnt: Learnt) -> list[tuple[str, str]]:
@@ -53,7 +53,10 @@ def _most_changed(learnt: Learnt, component: str) -> str:
     modules = learnt.most_changed(component, _MOST_NAMED)
     if not modules[0].sizes[component].rms:
         return "nothing, every value is where it started"
-    return ", ".join(f"{module.name} ({three_digits(module.sizes[component].rms)})" for module in modules)
+    named = [f"{module.name} ({three_digits(module.sizes[component].rms)})" for module in modules]
+    while len(", ".join(named)) > _LONGEST_LIST and len(named) > 1:
+        named.pop()
+    return ", ".join(named)
 
 
 def _range(values: Sequence[float]) -> str:
