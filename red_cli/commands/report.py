@@ -26,7 +26,7 @@ class _Answer:
 
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="A run or adapter folder; or several, or folders of runs.")
+        list[Path], typer.Argument(metavar="RUN", help="A run or adapter folder; or several, or folders of runs.")
     ],
     output: Annotated[
         Path | None,
