@@ -27,15 +27,21 @@ def finished_run(
     own = loaded.recipe
     metric = own.eval.metric or METRICS.get(getattr(own.task, "subset", ""), "accuracy")
     folder = RunFolder(path)
+    splits = splits or {"validation": {"examples": 100, metric: score}}
+    used = {"split": next(iter(splits)), "examples": 100, "rows": "all of it"}
     path.mkdir(parents=True)
     folder.write_start(own)
     folder.write_metrics(
         {
             "task": task_title(own),
             "base": own.model.name_or_path,
+            "method": "red",
+            "learning_rate": own.train.learning_rate,
+            "learning_rate_search": None,
             "metric": metric,
             "best": {"value": score, "step": 20, "epoch": 2.0},
-            "splits": splits or {"validation": {"examples": 100, metric: score}},
+            "scoring": {"split": "standard", "selection": used, "scored": used},
+            "splits": splits,
             "paper": None if own.paper is None else own.paper.model_dump(exclude_none=True),
             "parameters": {"edited": 18432, "head": 592130, "base": 124055040, "share": 18432 / 124055040},
             "training": {"steps": 20, "seconds": 60.0, "examples_per_second": 10.0, "peak_memory_bytes": 2**30,

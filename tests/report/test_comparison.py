@@ -166,6 +166,12 @@ def test_the_rows_that_chose_are_told_from_those_scored(tmp_path: Path) -> None:
     assert (group.split, group.chose_best, group.mean) == ("paper_test", False, 91.0)
 
 
+def test_runs_of_before_name_no_scored_rows(tmp_path: Path) -> None:
+    finished_run(tmp_path / "run", splits=both(test=None, validation=0.8), scoring=None)
+    (group,) = compare([tmp_path]).groups
+    assert (group.split, group.chose_best) == ("validation", True)
+
+
 def test_metrics_have_columns_of_their_own(tmp_path: Path) -> None:
     finished_run(tmp_path / "a", "glue_mrpc", score=0.88)
     f1 = {"validation": {"examples": 10, "f1": 0.92, "accuracy": 0.88}}
