@@ -13,6 +13,7 @@ from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe
 from red_cli.run.folder import METRICS_FILE, RECIPE_FILE, open_run
 
+_LINES = 2  # of a message: what, and the first of what is listed
 _DEPTH = 5  # folders below the one that was named
 _NEEDED = ("task", "base", "metric", "best", "splits", "parameters", "training")
 # What a run leaves as soon as it has begun
@@ -117,7 +118,8 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
             try:
                 runs.append(read_run(folder))
             except UserError as error:
-                left_out.append(LeftOut(folder, error.message.removeprefix(f"{folder} ").splitlines()[0]))
+                first = (line.strip() for line in error.message.splitlines()[:_LINES])
+                left_out.append(LeftOut(folder, " ".join(first).removeprefix(f"{folder} ")))
     return runs, left_out
 
 
