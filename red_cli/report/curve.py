@@ -18,14 +18,13 @@ class Curve:
     Attributes:
         losses: (step, mean training loss since the line before).
         scores: (step, value of the metric that chose the best evaluation), as in metrics.json.
-        split: the split that was scored; None where the log has no evaluation.
-        metric: that metric's name.
+        metric, split: that metric's name, and the split that it is of.
     """
 
     metric: str
+    split: str
     losses: list[tuple[int, float]] = field(default_factory=list)
     scores: list[tuple[int, float]] = field(default_factory=list)
-    split: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -36,27 +35,24 @@ class Curve:
         }
 
 
-def read_curve(log: Path, metric: str) -> Curve:
-    """Read log.jsonl; `metric` is the one that chose the best evaluation. Empty where there is no log.
+def read_curve(log: Path, metric: str, split: str) -> Curve:
+    """Read log.jsonl; `metric` on `split` is what chose the best evaluation. Empty where there is no log.
 
     Raises:
         UserError: a line is damaged (its number is named).
     """
     losses, scores = [], []
-    split, ending = None, f"_{metric}"
+    key = f"{split}_{metric}"
     for number, line in enumerate(_lines(log), start=1):
         try:
             values = json.loads(line)
             step = int(values["step"])
             losses += [(step, float(values["loss"]))] if "loss" in values else []
-            for key in values:
-                if key.endswith(ending):
-                    split = key.removesuffix(ending)
-                    scores.append((step, float(values[key])))
+            scores += [(step, float(values[key]))] if key in values else []
         except (ValueError, TypeError, KeyError):
             raise UserError(f"{log}, line {number} is damaged", hint="Delete that line.") from None
     finite = [(step, loss) for step, loss in losses if math.isfinite(loss)]
-    return Curve(metric, finite, scores, split)
+    return Curve(metric, split, finite, scores)
 
 
 def _lines(log: Path) -> list[str]:

@@ -22,8 +22,8 @@ _TITLES = {
 _CELL, _NARROW_CELL = 0.44, 0.22  # inches
 _MOST_LEVEL, _MOST_VALUES = 32, 80  # layers whose cells have room for their value, level or upright
 _ROW, _AROUND = 0.42, 0.8
-_MARGIN = 2.6  # room for labels and the colour bar
-_LEAST_WIDTH, _MOST_WIDTH = 6.5, 18.0
+_SIGN, _BAR = 0.085, 0.95  # of a label; room for the colour bar
+_LEAST_CELLS, _MOST_CELLS = 5.4, 17.0  # a title must fit above them
 _LONGEST_LABEL = 36
 _DARK = 0.5  # luminance below which ink on a cell is white
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # of red, green and blue (ITU-R BT.709)
@@ -38,7 +38,8 @@ def draw_heat_map(learnt: Learnt) -> bytes:
     Each component has its own panel, hue and scale: a factor and a bias have different units. Every scale starts at 0.
     """
     cell = _CELL if len(learnt.layers) <= _MOST_LEVEL else _NARROW_CELL
-    width = min(max(_MARGIN + cell * len(learnt.layers), _LEAST_WIDTH), _MOST_WIDTH)
+    labels = _SIGN * min(max(map(len, learnt.labels)), _LONGEST_LABEL)
+    width = labels + min(max(cell * len(learnt.layers), _LEAST_CELLS), _MOST_CELLS) + _BAR
     height = (_AROUND + _ROW * len(learnt.labels)) * len(learnt.components)
     figure = new_figure(width, height)
     panels = figure.subplots(len(learnt.components), 1, squeeze=False)[:, 0]
@@ -120,7 +121,13 @@ def _loss_panel(axes: Axes, curve: Curve) -> None:
     window = max(3, len(losses) // 20)
     smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
     axes.plot(steps, losses, color=colour, linewidth=0.8, alpha=0.35, label="as logged")
-    axes.plot(steps[window - 1 :], smooth, color=colour, linewidth=1.8, label=f"mean of {window} lines of the log")
+    axes.plot(
+        steps[window // 2 :][: len(smooth)],
+        smooth,
+        color=colour,
+        linewidth=1.8,
+        label=f"mean of {window} lines of the log",
+    )
     axes.legend(frameon=False, fontsize=8, loc="upper right")
 
 
@@ -147,7 +154,7 @@ def _inwards(step: float, steps: NDArray[np.float64]) -> str:
 
 def three_digits(value: float) -> str:
     """A number with three digits that count."""
-    return f"{value:#.3g}".rstrip(".").replace("e-0", "e-") if value else "0"
+    return f"{value:#.3g}".rstrip(".").replace("e-0", "e-").replace("e+0", "e+") if value else "0"
 
 
 def _in_a_cell(value: float) -> str:

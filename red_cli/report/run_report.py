@@ -57,7 +57,7 @@ def report_on(folder: Path) -> RunReport:
         return RunReport(folder, None, read_learnt(folder), None)
     run = read_run(folder)
     files = RunFolder(folder)
-    curve = read_curve(files.log, run.metric)
+    curve = read_curve(files.log, run.metric, run.selection_split)
     notes = (
         [] if curve.losses or curve.scores else [f"There is no learning curve: {files.log.name} is missing or empty."]
     )

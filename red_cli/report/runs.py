@@ -39,9 +39,15 @@ class FinishedRun:
 
     @property
     def result_split(self) -> str:
-        """The split whose score is the run's result: the one that is scored last in training's own protocol."""
+        """The split whose score is the run's result."""
         scoring = self.metrics.get("scoring")
         return str(scoring["scored"]["split"] if scoring is not None else next(iter(self.metrics["splits"])))
+
+    @property
+    def selection_split(self) -> str:
+        """The split that chose the best evaluation."""
+        scoring = self.metrics.get("scoring")
+        return self.result_split if scoring is None else str(scoring["selection"]["split"])
 
     def has(self, split: str) -> bool:
         """Whether that metric was scored on `split`."""
@@ -53,8 +59,7 @@ class FinishedRun:
 
     def chose_best(self, split: str) -> bool:
         """Whether `split` is the one that chose the best evaluation, so that its score flatters a little."""
-        scoring = self.metrics.get("scoring")
-        return split == (self.result_split if scoring is None else scoring["selection"]["split"])
+        return split == self.selection_split
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,7 @@ def _require_figures(run: FinishedRun, file: Path) -> None:
     """Refuse metrics that were cut short or changed by hand."""
     try:
         splits = run.metrics["splits"]
+        run.selection_split  # noqa: B018 - it raises where the record of the rows used is damaged
         figures = [run.score(split) for split in {run.result_split, *(name for name in splits if run.has(name))}]
         figures += [float(scored["examples"]) for scored in splits.values()]
         figures += [float(run.metrics["parameters"]["edited"])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from red_cli.report.markdown import render_markdown
 
 JSON_FILE = "report.json"
 _TEXTS = ("report.md", "report.html", JSON_FILE)
-# The pictures that reports have
-HEAT_MAP, LEARNING_CURVE, COMPARISON = PICTURES = ("heat_map.png", "learning_curve.png", "comparison.png")
+HEAT_MAP, LEARNING_CURVE, COMPARISON = "heat_map.png", "learning_curve.png", "comparison.png"
+_PICTURES = (HEAT_MAP, LEARNING_CURVE, COMPARISON)
+_ASIDE = ".report.tmp"  # a folder, left only where writing was killed
 
 
 def check_output(folder: Path) -> None:
@@ -51,8 +51,9 @@ def write_report(folder: Path, document: Document, data: dict[str, Any]) -> list
         **document.pictures,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{os.getpid()}.tmp"
+    aside = folder / _ASIDE
     try:
+        shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         for name, content in files.items():
             (aside / name).write_bytes(content)
@@ -68,4 +69,4 @@ def write_report(folder: Path, document: Document, data: dict[str, Any]) -> list
 
 
 def _is_ours(path: Path) -> bool:
-    return path.is_file() and (path.name in _TEXTS or path.name in PICTURES)
+    return path.name == _ASIDE or (path.is_file() and path.name in (*_TEXTS, *_PICTURES))
