@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +149,16 @@ class Terminal:
     def planned(self, plan: Plan, folder: str) -> None:
         self._stop_status()
         print_lines(plan_rows(plan, folder), stderr=self.answers_on_stderr)
+
+    def searching(self, done: int, total: int, rate: float) -> None:
+        self._show(done, total, f"searching a learning rate: {rate:g}")
+
+    def searched(self, rate: float, trials: Sequence[tuple[float, float | None]]) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        tried = ", ".join(f"{tried:g} {'diverged' if loss is None else f'{loss:.3f}'}" for tried, loss in trials)
+        print_text(f"learning rate {rate:g} (loss on rows held out: {tried})", stderr=True)
 
     def stepped(self, step: Step) -> None:
         if self._first_step == 0:

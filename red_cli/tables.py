@@ -19,12 +19,14 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
     rows = [
         ("task", f"{plan.task}, scored by {plan.metric}"),
         ("base", plan.base),
-        ("", f"{plan.architecture}, {counts.base:,} parameters, frozen"),
-        ("edited", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}"),
-        ("parameters", f"{counts.edited:,} edited ({counts.share:.3%} of the base) + {counts.head:,} head"),
+        ("", f"{plan.architecture}, {counts.base:,} parameters"),
+        ("method", f"{plan.method}: {plan.trains}"),
+        *([("changed", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}")] if plan.edited_modules else []),
+        ("parameters", _counts_text(plan.method, counts.edited, counts.share, counts.head)),
         ("rows", splits),
         ("tokens a row", f"median {train.median}, 95% up to {train.percentile_95}, longest {train.longest}{cut}"),
         ("steps", f"{plan.total_steps:,} of {plan.batch_size} rows{micro}, {plan.warmup_steps} to warm up"),
+        ("learning rate", _rate_text(plan)),
     ]
     if plan.memory is not None:
         rows.append(
@@ -33,6 +35,23 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
     if folder is not None:
         rows.append(("run folder", folder))
     return rows
+
+
+def _counts_text(method: str, part: int, share: float, head: int) -> str:
+    if part == 0:
+        return f"{head:,} head"
+    word = "edited" if method.lower() == "red" else "trained"
+    return f"{part:,} {word} ({share:.3%} of the base) + {head:,} head"
+
+
+def _rate_text(plan: Plan) -> str:
+    search = plan.search
+    if search is None:
+        return f"{plan.learning_rate:g}"
+    if not search.rounds:
+        return f"auto: {search.rates[0]:g}, for the run is too short for a search"
+    rounds = ", then ".join(f"{part.rates} x {part.steps} steps" for part in search.rounds)
+    return f"auto: {search.rates[0]:g} to {search.rates[-1]:g} in {rounds} before the run"
 
 
 def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -49,12 +68,17 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     share, speed = parameters["share"], training["examples_per_second"]
     rows += [
         ("best at", f"step {best['step']:,} of {training['steps']:,} (epoch {best['epoch']:.3g})"),
-        ("parameters", f"{parameters['edited']:,} edited ({share:.3%} of the base) + {parameters['head']:,} head"),
+        ("parameters", _counts_text(result["method"], parameters["edited"], share, parameters["head"])),
+        ("learning rate", f"{result['learning_rate']:g}{_found_text(result['learning_rate_search'])}"),
         ("time", f"{duration(training['seconds'])} of training, {speed:,.0f} rows/s on {training['device']}"),
         ("peak memory", f"{training['peak_memory_bytes'] / 2**30:.2f} GiB"),
         ("run folder", result["folder"]),
     ]
     return rows
+
+
+def _found_text(search: dict[str, Any] | None) -> str:
+    return "" if search is None else f", found in {search['steps']} steps before the run"
 
 
 def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:

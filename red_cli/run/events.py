@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +44,12 @@ class Listener(Protocol):
     def planned(self, plan: Plan, folder: str) -> None:
         """The run is about to start."""
 
+    def searching(self, done: int, total: int, rate: float) -> None:
+        """A learning rate is being tried; so many steps of the search are done."""
+
+    def searched(self, rate: float, trials: Sequence[tuple[float, float | None]]) -> None:
+        """A learning rate is found; each rate tried, and its loss on rows held out (None: it diverged)."""
+
     def stepped(self, step: Step) -> None: ...
 
     def evaluating(self, done: int, total: int) -> None:
@@ -59,6 +66,10 @@ class Silent:
     def working(self, what: str) -> None: ...
 
     def planned(self, plan: Plan, folder: str) -> None: ...
+
+    def searching(self, done: int, total: int, rate: float) -> None: ...
+
+    def searched(self, rate: float, trials: Sequence[tuple[float, float | None]]) -> None: ...
 
     def stepped(self, step: Step) -> None: ...
 

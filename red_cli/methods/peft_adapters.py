@@ -1,0 +1,155 @@
+"""LoRA and IA3 by the PEFT library, saved in its own format, so that `PeftModel.from_pretrained` loads them."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from red_cli.edit.architectures import ARCHITECTURES
+from red_cli.edit.config import Position, RedConfig
+from red_cli.edit.targets import find_targets
+from red_cli.errors import UserError
+from red_cli.methods.stored import copy_stored, read_stored, require_same_base, write_stored
+from red_cli.methods.trained import Trained, base_size, free
+from red_cli.recipe.schema import Ia3, Lora
+
+_NAME = "default"
+_PREFIX = "base_model.model."
+_WEIGHTS_FILE = "adapter_model.safetensors"
+# What is adapted where the recipe does not say: the usual choice of each method's authors for separate projections
+_USUAL: dict[str, tuple[Position, ...]] = {"lora": ("query", "value"), "ia3": ("key", "value", "ffn")}
+
+
+def require_peft(method: str) -> None:
+    """Check that PEFT is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise UserError(f"method {method}: peft is not installed", hint="Install it: pip install 'red-cli[baselines]'")
+
+
+def _paths(model: PreTrainedModel, positions: list[Position] | None, usual: tuple[Position, ...]) -> list[str]:
+    """Paths of the projections at `positions`; by default the usual ones, or the fused one they are part of."""
+    if positions is None:
+        architecture = ARCHITECTURES.get(model.config.model_type)
+        known = get_args(Position) if architecture is None else tuple(architecture.positions)
+        positions = list(dict.fromkeys(name if name in known else "qkv" for name in usual))
+    return [target.path for target in find_targets(model, RedConfig(positions=positions))]
+
+
+def _lora_config(model: PreTrainedModel, options: Lora) -> Any:
+    from peft import LoraConfig
+
+    if options.target_modules is not None:
+        targets = find_targets(model, RedConfig(target_modules=options.target_modules))
+        paths = [target.path for target in targets]
+    else:
+        paths = _paths(model, options.positions, _USUAL["lora"])
+    return LoraConfig(
+        r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=paths,
+        fan_in_fan_out=_conv1d(model, paths),
+    )  # fmt: skip
+
+
+def _ia3_config(model: PreTrainedModel, options: Ia3) -> Any:
+    """Outputs of the attention's projections and inputs of the FFN's are scaled (arXiv 2205.05638, section 3.3)."""
+    from peft import IA3Config
+
+    paths = _paths(model, options.positions, _USUAL["ia3"])
+    feedforward = _paths(model, ["ffn"], ()) if options.positions is None or "ffn" in options.positions else []
+    return IA3Config(
+        target_modules=paths,
+        feedforward_modules=[path for path in paths if path in set(feedforward)],
+        fan_in_fan_out=_conv1d(model, paths),
+    )
+
+
+_CONFIGS: dict[str, Callable[[PreTrainedModel, Any], Any]] = {"lora": _lora_config, "ia3": _ia3_config}
+_OPTIONS: dict[str, type[Lora] | type[Ia3]] = {"lora": Lora, "ia3": Ia3}
+
+
+def _conv1d(model: PreTrainedModel, paths: list[str]) -> bool:
+    return isinstance(model.get_submodule(paths[0]), Conv1D)
+
+
+def _attach(method: str, model: PreTrainedModel, options: Any, head: list[str]) -> Trained:
+    require_peft(method)
+    from peft import inject_adapter_in_model
+
+    config = _CONFIGS[method](model, options)
+    size = base_size(model, head)
+    before = {name for name, _ in model.named_parameters()}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            inject_adapter_in_model(config, model, _NAME)
+    except (ValueError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"method {method} does not fit this model: {reason}") from None
+    part = [name for name, _ in model.named_parameters() if name not in before and f".{_NAME}" in name]
+    free(model, part, head)
+    vectors = set(part) if method == "ia3" else set()  # they start at 1
+    return Trained(model, sorted(config.target_modules), part, head, size, spared=vectors)
+
+
+def _parameters(trained: Trained) -> dict[str, nn.Parameter]:
+    """What trains by its keys in PEFT's files."""
+    return {_PREFIX + name.replace(f".{_NAME}", ""): trained.model.get_parameter(name) for name in trained.names}
+
+
+def _save(method: str, trained: Trained, folder: Path, options: Lora | Ia3, revision: str | None) -> None:
+    model = trained.model
+    write_stored(
+        folder, model, method, options.model_dump(), trained.head, _parameters(trained), _WEIGHTS_FILE, revision,
+        libraries=("torch", "transformers", "peft"),
+    )  # fmt: skip
+    config = model.peft_config[_NAME]
+    config.base_model_name_or_path, config.revision = model.config._name_or_path, revision
+    config.task_type, config.inference_mode = "SEQ_CLS", True
+    config.modules_to_save = list(dict.fromkeys(name.rpartition(".")[0] for name in trained.head))
+    config.save_pretrained(folder)
+
+
+def _load(method: str, model: PreTrainedModel, folder: Path) -> Trained:
+    stored = read_stored(folder)
+    require_same_base(model, stored, folder)
+    trained = _attach(method, model, _OPTIONS[method].model_validate(stored.options), stored.head)
+    load_weights(trained, folder)
+    return trained
+
+
+def load_weights(trained: Trained, folder: Path) -> None:
+    """Copy the stored tensors over the adapter and the head."""
+    copy_stored(folder, _parameters(trained))
+
+
+@torch.no_grad()
+def merge_peft(trained: Trained) -> PreTrainedModel:
+    """Fold the adapter into the weights; the result is an ordinary model of its architecture."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    model = trained.model
+    for path in trained.modules:
+        layer = model.get_submodule(path)
+        assert isinstance(layer, BaseTunerLayer)
+        layer.merge()
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, layer.get_base_layer())
+    del model.peft_config
+    return model
+
+
+attach_lora, attach_ia3 = (partial(_attach, name) for name in ("lora", "ia3"))
+save_lora, save_ia3 = (partial(_save, name) for name in ("lora", "ia3"))
+load_lora, load_ia3 = (partial(_load, name) for name in ("lora", "ia3"))

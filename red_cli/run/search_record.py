@@ -1,0 +1,78 @@
+"""What a search for a learning rate found, and the record it leaves in the run folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from red_cli.errors import UserError
+from red_cli.files import read_json, write_json
+from red_cli.recipe.load import Loaded
+from red_cli.run.folder import RunFolder
+
+SEARCH_FILE = "learning_rate_search.json"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short run; `loss` is that of the rows held out, None where it diverged."""
+
+    rate: float
+    steps: int
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class LearningRateSearch:
+    """What a search found, and how: the content of learning_rate_search.json."""
+
+    rate: float
+    steps: int
+    run_steps: int
+    held_out_rows: int
+    trials: list[Trial]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def write(self, folder: RunFolder) -> None:
+        """Leave a record in the run folder and its log; a resumed run does not search again."""
+        if not (folder.path / SEARCH_FILE).is_file():
+            folder.append_log({"step": 0, "epoch": 0.0, "learning_rate_search": self.to_json()})
+            write_json(folder.path / SEARCH_FILE, self.to_json())
+
+
+def with_rate(loaded: Loaded, rate: float) -> Loaded:
+    """The recipe with a learning rate in place of auto."""
+    settings = loaded.recipe.train.model_copy(update={"learning_rate": rate})
+    return replace(loaded, recipe=loaded.recipe.model_copy(update={"train": settings}))
+
+
+def found_before(loaded: Loaded, checkpoint: Path | None) -> LearningRateSearch | None:
+    """The record of a search that the run, or the one whose checkpoint it goes on from, has made already."""
+    folders = [loaded.run_folder, *([checkpoint.resolve().parent.parent] if checkpoint is not None else [])]
+    return next((read_search(folder) for folder in folders if (folder / SEARCH_FILE).is_file()), None)
+
+
+def read_search(folder: Path) -> LearningRateSearch:
+    """The record of a search.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / SEARCH_FILE
+    try:
+        return TypeAdapter(LearningRateSearch).validate_python(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path} is damaged: {first['loc']}: {first['msg']}", hint="Delete the run folder.") from None
+
+
+def as_found(loaded: Loaded, folder: Path) -> Loaded:
+    """The recipe with the rate that a search for the run in `folder` has found, in place of auto."""
+    if loaded.recipe.train.learning_rate != "auto" or not (folder / SEARCH_FILE).is_file():
+        return loaded
+    return with_rate(loaded, read_search(folder).rate)
