@@ -54,6 +54,16 @@ def print_lines(rows: Iterable[tuple[str, str]], stderr: bool = False) -> None:
         console.print(value, markup=False, highlight=False, soft_wrap=True)
 
 
+def print_columns(rows: Sequence[Sequence[str]]) -> None:
+    """A table: the first row is the heading, the first column stands left and the others right."""
+    console = _console(stderr=False)
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for number, cells in enumerate(rows):
+        first, *others = zip(cells, widths, strict=True)
+        line = "  ".join([f"{first[0]:<{first[1]}}", *(f"{cell:>{width}}" for cell, width in others)])
+        console.print(line, style="bold" if number == 0 else None, markup=False, highlight=False, soft_wrap=True)
+
+
 def print_text(text: str = "", stderr: bool = False) -> None:
     """Text as it is, unwrapped."""
     _console(stderr).print(text, markup=False, highlight=False, soft_wrap=True)

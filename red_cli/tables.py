@@ -81,6 +81,23 @@ def _found_text(search: dict[str, Any] | None) -> str:
     return "" if search is None else f", found in {search['steps']} steps before the run"
 
 
+def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a recipe under several seeds has to say."""
+    rows = []
+    for split, scores in result["splits"].items():
+        for name, score in scores.items():
+            if name != "examples":
+                values = "  ".join(f"{seed}: {value * _PERCENT:.2f}" for seed, value in score["seeds"].items())
+                spread = "" if score["std"] is None else f" ± {score['std'] * _PERCENT:.2f}"
+                count = f"{split}, {scores['examples']:,} rows"
+                rows.append((name, f"{score['mean'] * _PERCENT:.2f}{spread}  {count}; by seed  {values}"))
+    if result.get("paper"):
+        rows.append(("paper", _paper_text(result["paper"])))
+    rates = dict.fromkeys(f"{rate:g}" for rate in result["learning_rates"].values())
+    rows.append(("learning rate", ", ".join(rates)))
+    return [*rows, *(("run folder", folder) for folder in result["folders"].values())]
+
+
 def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """What an evaluation has to say."""
     count = f"{result['split']}, {result['examples']:,} rows"

@@ -59,3 +59,21 @@ def _named_checkpoint(loaded: Loaded, name: str) -> Path:
 def _changed(folder: Path, loaded: Loaded) -> list[str]:
     """Keys by which `loaded` is another run than the one in `folder`."""
     return changed_keys(open_run(folder)[1].recipe, as_found(loaded, folder).recipe)
+
+
+def is_finished(loaded: Loaded) -> bool:
+    """Whether the run's folder holds this very run, finished; an unfinished one may be gone on with.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    folder = RunFolder(loaded.run_folder)
+    if not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
+        return False
+    another = "Delete it, or choose another folder: output.dir=…"
+    if not folder.path.is_dir() or not folder.recipe.is_file():
+        raise UserError(f"{folder.path} exists and is not a run folder", hint="Choose another folder: output.dir=…")
+    if changed := _changed(folder.path, loaded):
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise UserError(f"{folder.path} holds a run of another recipe:\n{listed}", hint=another)
+    return folder.finished
