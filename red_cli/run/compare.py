@@ -24,6 +24,9 @@ COMPARED: dict[str, list[str]] = {
 }
 
 
+_PERCENT = 100.0
+
+
 @dataclass(frozen=True)
 class Run:
     """One method under one seed."""
@@ -130,30 +133,43 @@ def compare(comparison: Comparison, listener: Listener) -> dict[str, Any]:
     failed = []
     for number, (run, done) in enumerate(zip(comparison.runs, finished, strict=True), start=1):
         what = f"[{number}/{len(finished)}] {run.method}, seed {run.seed}"
-        listener.note(f"{what}: finished before" if done else what)
-        if not done and not _train(run):
+        if not done and not _train(run, what, listener):
             failed.append({"method": run.method, "seed": run.seed, "folder": str(run.loaded.run_folder)})
             continue
-        _score(run, listener)
+        listener.note(f"{what}: {_score(run, listener)}{', finished before' if done else ''}")
         shutil.rmtree(RunFolder(run.loaded.run_folder).checkpoints, ignore_errors=True)
     result = summarise(comparison.folder, [(run.method, run.seed, run.loaded) for run in comparison.runs], failed)
     write_comparison(comparison.folder, result)
     return result
 
 
-def _train(run: Run) -> bool:
+def _train(run: Run, what: str, listener: Listener) -> bool:
     """Train in a process of its own; whether that went well. A fault of the user's ends the comparison."""
-    code, asked = run_red(["train", "--resume", "--json", *run.arguments])
+    listener.working(what)
+    said: list[str] = []
+
+    def told(line: str) -> None:
+        if line.startswith("step "):
+            listener.working(f"{what}: {line}")
+        else:
+            said.append(line)
+
+    code, asked = run_red(["train", "--resume", "--json", *run.arguments], told)
+    reason = next((number for number, line in enumerate(said) if line.startswith("error: ")), len(said))
+    message = "\n".join(said[reason:]).removeprefix("error: ")
     if asked or code == Interrupted.exit_code:
         raise Interrupted("the comparison was stopped", hint="Go on with the same command.")
     if code == UserError.exit_code:
-        raise UserError(f"the comparison stopped at {run.method}, seed {run.seed}: see above")
+        raise UserError(f"{run.method}, seed {run.seed}: {message}")
     if code < 0:
         raise RedError(f"{run.method}, seed {run.seed}: the process was ended by signal {-code}")
+    if code > 0:
+        listener.note(f"{what}: failed: {message}")
     return code == 0
 
 
-def _score(run: Run, listener: Listener) -> None:
+def _score(run: Run, listener: Listener) -> str:
+    """The run's score in words; it is computed where the run has not done so."""
     from red_cli.run.evaluate import default_split, evaluate
     from red_cli.run.target import open_target
 
@@ -162,3 +178,6 @@ def _score(run: Run, listener: Listener) -> None:
     if split not in RunFolder(folder).read_metrics()["splits"]:
         listener.working(f"scoring the {split} split")
         evaluate(open_target(folder, None, []), split, folder, Silent())
+    metrics = RunFolder(folder).read_metrics()
+    score, rate = metrics["splits"][split][metrics["metric"]], metrics["learning_rate"]
+    return f"{metrics['metric']} {score * _PERCENT:.2f} on {split}, learning rate {rate:g}"
