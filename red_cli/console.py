@@ -161,14 +161,14 @@ class Terminal:
         print_lines(plan_rows(plan, folder), stderr=self.answers_on_stderr)
 
     def searching(self, done: int, total: int, rate: float) -> None:
-        self._show(done, total, f"searching a learning rate: {rate:g}")
+        self._show(done, total, f"searching a learning rate: {rate:.1e}")
 
-    def searched(self, rate: float, trials: Sequence[tuple[float, float | None]]) -> None:
+    def searched(self, rate: float, edges: Sequence[float | None]) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-        tried = ", ".join(f"{tried:g} {'diverged' if loss is None else f'{loss:.3f}'}" for tried, loss in trials)
-        print_text(f"learning rate {rate:g} (loss on rows held out: {tried})", stderr=True)
+        broke = ", ".join("nowhere" if edge is None else f"at {edge:.2g}" for edge in edges)
+        print_text(f"learning rate {rate:g}: the loss broke away {broke}", stderr=True)
 
     def stepped(self, step: Step) -> None:
         if self._first_step == 0:

@@ -48,10 +48,10 @@ def _rate_text(plan: Plan) -> str:
     search = plan.search
     if search is None:
         return f"{plan.learning_rate:g}"
-    if not search.rounds:
-        return f"auto: {search.rates[0]:g}, for the run is too short for a search"
-    rounds = ", then ".join(f"{part.rates} x {part.steps} steps" for part in search.rounds)
-    return f"auto: {search.rates[0]:g} to {search.rates[-1]:g} in {rounds} before the run"
+    if not search.sweeps:
+        return f"auto: {search.usual:g}, the run being too short for a search"
+    sweeps = "a sweep" if search.sweeps == 1 else f"{search.sweeps} sweeps"
+    return f"auto: {sweeps} from {search.lowest:g} to {search.highest:g}, {search.total} steps before the run"
 
 
 def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:

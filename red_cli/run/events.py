@@ -45,10 +45,10 @@ class Listener(Protocol):
         """The run is about to start."""
 
     def searching(self, done: int, total: int, rate: float) -> None:
-        """A learning rate is being tried; so many steps of the search are done."""
+        """A search for the learning rate is at `rate`; so many of its steps are done."""
 
-    def searched(self, rate: float, trials: Sequence[tuple[float, float | None]]) -> None:
-        """A learning rate is found; each rate tried, and its loss on rows held out (None: it diverged)."""
+    def searched(self, rate: float, edges: Sequence[float | None]) -> None:
+        """A learning rate is found; `edges`: where the loss broke away in each sweep (None: nowhere)."""
 
     def stepped(self, step: Step) -> None: ...
 
@@ -69,7 +69,7 @@ class Silent:
 
     def searching(self, done: int, total: int, rate: float) -> None: ...
 
-    def searched(self, rate: float, trials: Sequence[tuple[float, float | None]]) -> None: ...
+    def searched(self, rate: float, edges: Sequence[float | None]) -> None: ...
 
     def stepped(self, step: Step) -> None: ...
 

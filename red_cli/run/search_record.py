@@ -17,23 +17,33 @@ SEARCH_FILE = "learning_rate_search.json"
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A short run; `loss` is that of the rows held out, None where it diverged."""
+class Sweep:
+    """A short run whose learning rate rises at each step.
 
-    rate: float
-    steps: int
-    loss: float | None
+    Attributes:
+        rates, losses: of each step done.
+        edge: the rate at which the loss broke away upwards; None where it never did.
+    """
+
+    rates: list[float]
+    losses: list[float]
+    edge: float | None
 
 
 @dataclass(frozen=True)
 class LearningRateSearch:
-    """What a search found, and how: the content of learning_rate_search.json."""
+    """What a search found, and how: the content of learning_rate_search.json.
+
+    Attributes:
+        rate: what was chosen.
+        steps: optimiser steps that the search took.
+        run_steps: those of the run itself.
+    """
 
     rate: float
     steps: int
     run_steps: int
-    held_out_rows: int
-    trials: list[Trial]
+    sweeps: list[Sweep]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -17,14 +17,25 @@ class NotFinite(Exception):
 def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
     """One step over the rows of a global batch.
 
-    The loss is the mean over the step's labelled items, however it is cut into micro-batches. Nothing is changed where
-    it, or the gradient, is not finite.
+    Nothing is changed where the loss, or the gradient, is not finite.
 
     Returns:
         The loss and the gradient's norm before clipping.
 
     Raises:
         NotFinite: one of them is not finite.
+    """
+    loss, gradient_norm = gradients(session, rows)
+    session.optimizer.step()
+    session.scheduler.step()
+    session.optimizer.zero_grad()
+    return loss, gradient_norm
+
+
+def gradients(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
+    """Put the clipped gradients of a global batch on what trains; the same results and errors as a whole step.
+
+    The loss is the mean over the step's labelled items, however it is cut into micro-batches.
     """
     accelerator, task = session.accelerator, session.prepared.task
     encoded = session.prepared.encoded["train"]
@@ -43,7 +54,4 @@ def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, fl
     loss, gradient_norm = float(sum(losses)), float(norm)
     if not math.isfinite(loss) or not math.isfinite(gradient_norm):
         raise NotFinite(f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {gradient_norm}")
-    session.optimizer.step()
-    session.scheduler.step()
-    session.optimizer.zero_grad()
     return loss, gradient_norm
