@@ -30,7 +30,8 @@ class Method:
         load: attaches what a folder holds to a model.
         load_weights: copies what a folder holds into a model with the method on it.
         require: checks that the packages it needs are there.
-        rates: lowest and highest learning rate that a search looks at.
+        rates: lowest and highest learning rate that a search may choose.
+        below_edge: by what factor a good rate lies below the one at which a short run becomes unstable.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Method:
     load: Callable[[PreTrainedModel, Path], Trained]
     load_weights: Callable[[Trained, Path], None]
     rates: tuple[float, float]
+    below_edge: float = 2.5
     require: Callable[[], None] = lambda: None
 
 
@@ -64,7 +66,7 @@ METHODS: dict[MethodName, Method] = {
     "lora": Method(
         "LoRA", "a product of two low matrices beside each adapted weight", lambda recipe: recipe.lora,
         peft_adapters.attach_lora, peft_adapters.save_lora, peft_adapters.load_lora, peft_adapters.load_weights,
-        rates=(1e-4, 1e-2), require=lambda: peft_adapters.require_peft("lora"),
+        rates=(1e-4, 1e-2), below_edge=5.0, require=lambda: peft_adapters.require_peft("lora"),
     ),
     "ia3": Method(
         "IA3", "one vector of factors at each adapted module", lambda recipe: recipe.ia3,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from red_cli.methods.table import METHODS
+from red_cli.methods.table import METHODS, Method
 from red_cli.recipe.load import Loaded
 from red_cli.run.batches import Order
 from red_cli.run.events import Listener
@@ -21,7 +21,6 @@ from red_cli.run.search_record import LearningRateSearch, Sweep, with_rate
 from red_cli.run.session import Session, set_up
 from red_cli.run.step import NotFinite, gradients
 
-_BELOW_EDGE = 2.5  # the rate chosen lies below the edge by this factor
 _CYCLE = 8  # batches that a sweep goes over again and again: averages over so many steps are of the same rows
 _RISE = 0.05  # a loss that is by this share above its lowest has broken away
 
@@ -43,7 +42,7 @@ def search_learning_rate(loaded: Loaded, prepared: Prepared, plan: Plan, listene
     for number in range(searching.sweeps):
         _put_back(session, start)
         sweeps.append(_sweep(session, searching, number, listener))
-    rate = choose_rate([sweep.edge for sweep in sweeps], METHODS[loaded.recipe.method].rates)
+    rate = choose_rate([sweep.edge for sweep in sweeps], METHODS[loaded.recipe.method])
     listener.searched(rate, [sweep.edge for sweep in sweeps])
     return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), plan.total_steps, sweeps)
 
@@ -92,9 +91,9 @@ def find_edge(rates: Sequence[float], losses: Sequence[float]) -> float | None:
     return rates[int(risen[0])] if len(risen) else None
 
 
-def choose_rate(edges: Sequence[float | None], limits: tuple[float, float]) -> float:
-    """The rate for a run: a factor below the edge (the middle one of several), within `limits`."""
-    low, high = limits
-    known = sorted(math.log(high * _BELOW_EDGE if edge is None else edge) for edge in edges)
-    rate = math.exp(statistics.median(known)) / _BELOW_EDGE
+def choose_rate(edges: Sequence[float | None], method: Method) -> float:
+    """The rate for a run: a factor below the edge (the middle one of several), within the method's range."""
+    low, high = method.rates
+    known = [math.log(high * method.below_edge if edge is None else edge) for edge in edges]
+    rate = math.exp(statistics.median(known)) / method.below_edge
     return float(f"{min(max(rate, low), high):.1e}")
