@@ -22,7 +22,7 @@ from red_cli.run.session import Session, set_up
 from red_cli.run.step import NotFinite, gradients
 
 _CYCLE = 8  # batches that a sweep goes over again and again: averages over so many steps are of the same rows
-_RISE = 0.05  # a loss that is by this share above its lowest has broken away
+_RISE = 0.08  # a loss that is above its lowest by this share of its first value has broken away
 
 
 def search_learning_rate(loaded: Loaded, prepared: Prepared, plan: Plan, listener: Listener) -> LearningRateSearch:
@@ -82,12 +82,12 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Liste
 
 
 def find_edge(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """The rate from which the averaged loss has risen above its lowest value so far, or its first one."""
+    """The rate from which the averaged loss has broken away from its lowest value so far; None: nowhere."""
     if len(losses) < _CYCLE:
         return None
     averages = np.convolve(losses, np.ones(_CYCLE) / _CYCLE, "valid")
     lowest = np.minimum.accumulate(averages)
-    risen = np.flatnonzero(averages > lowest * (1 + _RISE))
+    risen = np.flatnonzero(averages > lowest + _RISE * averages[0])
     return rates[int(risen[0])] if len(risen) else None
 
 
