@@ -158,6 +158,7 @@ class Terminal:
 
     def planned(self, plan: Plan, folder: str) -> None:
         self._stop_status()
+        self._score, self._printed_at, self._first_step = "", 0, 0  # another run may have gone before
         print_lines(plan_rows(plan, folder), stderr=self.answers_on_stderr)
 
     def searching(self, done: int, total: int, rate: float) -> None:

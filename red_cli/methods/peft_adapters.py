@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -132,22 +131,6 @@ def _load(method: str, model: PreTrainedModel, folder: Path) -> Trained:
 def load_weights(trained: Trained, folder: Path) -> None:
     """Copy the stored tensors over the adapter and the head."""
     copy_stored(folder, _parameters(trained))
-
-
-@torch.no_grad()
-def merge_peft(trained: Trained) -> PreTrainedModel:
-    """Fold the adapter into the weights; the result is an ordinary model of its architecture."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    model = trained.model
-    for path in trained.modules:
-        layer = model.get_submodule(path)
-        assert isinstance(layer, BaseTunerLayer)
-        layer.merge()
-        parent, _, name = path.rpartition(".")
-        setattr(model.get_submodule(parent), name, layer.get_base_layer())
-    del model.peft_config
-    return model
 
 
 attach_lora, attach_ia3 = (partial(_attach, name) for name in ("lora", "ia3"))

@@ -118,6 +118,11 @@ def is_trained_folder(folder: Path) -> bool:
     return (folder / TRAINED_FILE).is_file() or (folder / CONFIG_FILE).is_file()
 
 
+def has_peft_files(folder: Path) -> bool:
+    """Whether PEFT loads the folder itself."""
+    return (folder / TRAINED_FILE).is_file() and (folder / CONFIG_FILE).is_file()
+
+
 def read_trained_files(folder: Path) -> TrainedFiles:
     """What a folder of trained tensors says of itself.
 

@@ -288,6 +288,8 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
         faults.append((("method",), f"{recipe.method} trains the base's own parameters; drop model.quantization"))
     if recipe.lora is not None and recipe.lora.positions is not None and recipe.lora.target_modules is not None:
         faults.append((("lora", "target_modules"), "give lora.positions or lora.target_modules, not both"))
+    if recipe.method == "head" and train.learning_rate == "auto" and train.head_learning_rate is not None:
+        faults.append((("train", "head_learning_rate"), "nothing is left for learning_rate: auto to find"))
     if recipe.eval.metric is not None and recipe.eval.metric not in wanted:
         faults.append((("eval", "metric"), f"this task is scored by {', '.join(wanted)}"))
     return faults

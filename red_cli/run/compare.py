@@ -150,7 +150,8 @@ def _train(run: Run, what: str, listener: Listener) -> bool:
 
     def told(line: str) -> None:
         if line.startswith("step "):
-            listener.working(f"{what}: {line}")
+            step, *_, left = line.split("  ")
+            listener.working(f"{what}: {step}, {left}")
         else:
             said.append(line)
 

@@ -15,6 +15,7 @@ from red_cli.errors import RunFailed, UserError
 from red_cli.export.card import merged_card
 from red_cli.export.merge import merge
 from red_cli.files import replacing_folder, write_text
+from red_cli.methods.table import has_peft_files, read_trained_files
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
 from red_cli.run.base_model import load_tokenizer, resolve_max_length
@@ -42,6 +43,7 @@ def export_merged(target: Target, output: Path, verify: bool, listener: Listener
     """
     if target.adapter is None:
         raise UserError(f"{target.folder} is an exported model already")
+    _require_red(target.adapter)
     task = build_task(target.recipe, target.label_names)
     with replacing_folder(output) as folder:
         listener.working("folding")
@@ -66,6 +68,16 @@ def export_merged(target: Target, output: Path, verify: bool, listener: Listener
             result |= _compare(expected, _logits(loaded.eval(), batches), target.recipe)
         _write_papers(folder, output, target, result["largest_difference"])
     return result
+
+
+def _require_red(folder: Path) -> None:
+    method = read_trained_files(folder).method
+    if method != "red":
+        peft = "PeftModel.from_pretrained(model, folder).merge_and_unload() of PEFT merges it."
+        raise UserError(
+            f"{folder} was trained by method {method}; red export folds RED's edits alone",
+            hint=peft if has_peft_files(folder) else None,
+        )
 
 
 def _examples(task: Task, recipe: Recipe, tokenizer: Any, max_length: int) -> list[Batch]:

@@ -12,7 +12,6 @@ import torch
 
 from red_cli.methods.table import METHODS, Method
 from red_cli.recipe.load import Loaded
-from red_cli.run.batches import Order
 from red_cli.run.events import Listener
 from red_cli.run.optimizer import build_optimizer
 from red_cli.run.plan import Plan, Prepared
@@ -21,7 +20,7 @@ from red_cli.run.search_record import LearningRateSearch, Sweep, with_rate
 from red_cli.run.session import Session, set_up
 from red_cli.run.step import NotFinite, gradients
 
-_CYCLE = 8  # batches that a sweep goes over again and again: averages over so many steps are of the same rows
+_CYCLE = 8  # batches that a sweep goes over again and again: an average over so many steps is of the same rows
 _RISE = 0.08  # a loss that is above its lowest by this share of its first value has broken away
 
 
@@ -60,13 +59,15 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Liste
     optimizer = build_optimizer(session.trained, settings)
     torch.manual_seed(settings.seed)
     session.wrapped.train()
-    batches = Order(session.order.rows, settings.batch_size, settings.seed).epoch(number)[:_CYCLE]
+    batches = session.order.epoch(number)[:_CYCLE]
+    # A head with a rate of its own keeps it.
+    swept = optimizer.param_groups if settings.head_learning_rate is None else optimizer.param_groups[:-1]
     rates: list[float] = []
     losses: list[float] = []
     for step, rows in zip(range(searching.steps), itertools.cycle(batches), strict=False):
         rate = searching.rate(step)
         listener.searching(number * searching.steps + step, searching.total, rate)
-        for group in optimizer.param_groups:
+        for group in swept:
             group["lr"] = rate
         try:
             loss, _ = gradients(session, rows)
@@ -74,18 +75,18 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Liste
             return Sweep(rates, losses, rate)
         rates.append(rate)
         losses.append(loss)
-        if edge := find_edge(rates, losses):
+        if edge := find_edge(rates, losses, len(batches)):
             return Sweep(rates, losses, edge)
         optimizer.step()
         optimizer.zero_grad()
     return Sweep(rates, losses, None)
 
 
-def find_edge(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """The rate from which the averaged loss has broken away from its lowest value so far; None: nowhere."""
-    if len(losses) < _CYCLE:
+def find_edge(rates: Sequence[float], losses: Sequence[float], window: int) -> float | None:
+    """The rate from which the loss, averaged over `window` steps, has broken away from its lowest; None: nowhere."""
+    if len(losses) < window:
         return None
-    averages = np.convolve(losses, np.ones(_CYCLE) / _CYCLE, "valid")
+    averages = np.convolve(losses, np.ones(window) / window, "valid")
     lowest = np.minimum.accumulate(averages)
     risen = np.flatnonzero(averages > lowest + _RISE * averages[0])
     return rates[int(risen[0])] if len(risen) else None

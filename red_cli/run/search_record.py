@@ -45,14 +45,14 @@ class LearningRateSearch:
     run_steps: int
     sweeps: list[Sweep]
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def summary(self) -> dict[str, Any]:
+        """The search without the steps of its sweeps."""
+        return {"rate": self.rate, "steps": self.steps, "edges": [sweep.edge for sweep in self.sweeps]}
 
     def write(self, folder: RunFolder) -> None:
         """Leave a record in the run folder and its log; a resumed run does not search again."""
-        if not (folder.path / SEARCH_FILE).is_file():
-            folder.append_log({"step": 0, "epoch": 0.0, "learning_rate_search": self.to_json()})
-            write_json(folder.path / SEARCH_FILE, self.to_json())
+        write_json(folder.path / SEARCH_FILE, asdict(self))
+        folder.append_log({"step": 0, "epoch": 0.0, "learning_rate_search": self.summary()})
 
 
 def with_rate(loaded: Loaded, rate: float) -> Loaded:
@@ -64,7 +64,7 @@ def with_rate(loaded: Loaded, rate: float) -> Loaded:
 def found_before(loaded: Loaded, checkpoint: Path | None) -> LearningRateSearch | None:
     """The record of a search that the run, or the one whose checkpoint it goes on from, has made already."""
     folders = [loaded.run_folder, *([checkpoint.resolve().parent.parent] if checkpoint is not None else [])]
-    return next((read_search(folder) for folder in folders if (folder / SEARCH_FILE).is_file()), None)
+    return next((read_search(folder) for folder in folders if has_search(folder)), None)
 
 
 def read_search(folder: Path) -> LearningRateSearch:
@@ -81,8 +81,13 @@ def read_search(folder: Path) -> LearningRateSearch:
         raise UserError(f"{path} is damaged: {first['loc']}: {first['msg']}", hint="Delete the run folder.") from None
 
 
+def has_search(folder: Path) -> bool:
+    """Whether a run folder holds the record of a search."""
+    return (folder / SEARCH_FILE).is_file()
+
+
 def as_found(loaded: Loaded, folder: Path) -> Loaded:
     """The recipe with the rate that a search for the run in `folder` has found, in place of auto."""
-    if loaded.recipe.train.learning_rate != "auto" or not (folder / SEARCH_FILE).is_file():
+    if loaded.recipe.train.learning_rate != "auto" or not has_search(folder):
         return loaded
     return with_rate(loaded, read_search(folder).rate)

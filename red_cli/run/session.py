@@ -28,6 +28,7 @@ from red_cli.run.memory import find_micro_batch_size
 from red_cli.run.optimizer import build_optimizer, build_scheduler, total_steps
 from red_cli.run.plan import Plan, Prepared, training_order
 from red_cli.run.precision import uses_bf16
+from red_cli.run.search_record import SEARCH_FILE, LearningRateSearch, has_search
 from red_cli.tasks.base import Batch
 
 # What one more micro-batch costs, in tokens: little on a CPU, on a GPU the launching of some hundred kernels.
@@ -112,17 +113,22 @@ def set_up(loaded: Loaded, prepared: Prepared, plan: Plan, checkpoint: Path | No
     return session
 
 
-def begin(session: Session) -> None:
-    """Write what a run folder holds from the start."""
+def begin(session: Session, search: LearningRateSearch | None) -> None:
+    """Write what a run folder holds from the start; `search` is where the learning rate comes from, if it was found."""
     recipe, folder, settings = session.recipe, session.folder, session.settings
     folder.trim_log(session.state.step)
     resolved = settings.model_copy(
         update={"micro_batch_size": session.state.micro_batch_size, "resume_from_checkpoint": False}
     )
     output = recipe.output.model_copy(update={"dir": str(folder.path.resolve())})
-    folder.write_start(recipe.model_copy(update={"train": resolved, "output": output}))
+    recipe = recipe.model_copy(update={"train": resolved, "output": output})
+    if search is not None and not has_search(folder.path):
+        # Ended between these lines, the run can still be gone on with.
+        folder.write_start(recipe.model_copy(update={"train": resolved.model_copy(update={"learning_rate": "auto"})}))
+        search.write(folder)
+    folder.write_start(recipe, note=f"train.learning_rate: found by a search, {SEARCH_FILE}" if search else None)
     if settings.report_to:
-        session.accelerator.init_trackers("red", config=_flat_settings(recipe))
+        session.accelerator.init_trackers("red", config=_flat_settings(session.recipe))
 
 
 def backward(session: Session, batch: Batch, weight: int) -> torch.Tensor:

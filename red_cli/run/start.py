@@ -58,7 +58,8 @@ def _named_checkpoint(loaded: Loaded, name: str) -> Path:
 
 def _changed(folder: Path, loaded: Loaded) -> list[str]:
     """Keys by which `loaded` is another run than the one in `folder`."""
-    return changed_keys(open_run(folder)[1].recipe, as_found(loaded, folder).recipe)
+    begun = open_run(folder)[1]
+    return changed_keys(as_found(begun, folder).recipe, as_found(loaded, folder).recipe)
 
 
 def is_finished(loaded: Loaded) -> bool:

@@ -56,9 +56,7 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
         search = found_before(loaded, checkpoint) or search_learning_rate(loaded, prepared, plan, listener)
         loaded = with_rate(loaded, search.rate)
     session = set_up(loaded, prepared, plan, checkpoint, listener)
-    begin(session)
-    if search is not None:
-        search.write(session.folder)
+    begin(session, search)
     with stop_on_interrupt() as stop:
         try:
             run_steps(session, stop)
@@ -175,7 +173,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
         "paper": None if recipe.paper is None else recipe.paper.model_dump(exclude_none=True),
         "parameters": {**asdict(counts), "share": counts.share},
         "learning_rate": recipe.train.learning_rate,
-        "learning_rate_search": None if search is None else search.to_json(),
+        "learning_rate_search": None if search is None else search.summary(),
         "training": {
             "steps": state.step,
             "seconds": round(state.seconds, 2),
