@@ -194,6 +194,9 @@ class Terminal:
         elif self.live:
             self._progress.update(self._bar, text=f"{self._text}  evaluating {done / total:.0%}")
 
+    def writing(self, done: int, total: int) -> None:
+        self._show(done >> 20, total >> 20, "MiB written")
+
     def evaluated(self, evaluation: Evaluation) -> None:
         name = evaluation.metric.removesuffix("_correlation")
         self._score = f"{name} {evaluation.value * _PERCENT:.2f}{'*' if evaluation.best else ''}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from red_cli.run.plan import Plan
 
 _PERCENT = 100.0
+# What to say of scored rows that had a part in choosing the best evaluation.
+_CHOSE = {"all": ", which chose the best step", "some": ", some of which chose the best step", "none": ""}
 
 
 def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
@@ -24,6 +27,7 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
         *([("changed", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}")] if plan.edited_modules else []),
         ("parameters", _counts_text(plan.method, counts.edited, counts.share, counts.head)),
         ("rows", splits),
+        *_scoring_rows(asdict(plan.scoring)),
         ("tokens a row", f"median {train.median}, 95% up to {train.percentile_95}, longest {train.longest}{cut}"),
         ("steps", f"{plan.total_steps:,} of {plan.batch_size} rows{micro}, {plan.warmup_steps} to warm up"),
         ("learning rate", _rate_text(plan)),
@@ -32,6 +36,8 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
         rows.append(
             ("memory", f"about {plan.memory.total / 2**30:.2f} GiB with {plan.memory.rows} longest rows at once")
         )
+    if plan.export_obstacle is not None:
+        rows.append(("export", f"adapter or --format code only: {plan.export_obstacle}"))
     if folder is not None:
         rows.append(("run folder", folder))
     return rows
@@ -58,12 +64,15 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """What a finished run has to say, from its metrics."""
     rows = []
     paper = result.get("paper")
+    selection = result["scoring"]["selection"]["split"]
     for split, scores in result["splits"].items():
+        chose = _CHOSE["all" if split == selection else "none"]
         for name, value in scores.items():
             if name != "examples":
-                rows.append((f"{name}", f"{value * _PERCENT:.2f}  {split}, {scores['examples']:,} rows"))
+                rows.append((f"{name}", f"{value * _PERCENT:.2f}  {split}, {scores['examples']:,} rows{chose}"))
     if paper:
         rows.append(("paper", _paper_text(paper)))
+    rows += _scoring_rows(result["scoring"])
     best, parameters, training = result["best"], result["parameters"], result["training"]
     share, speed = parameters["share"], training["examples_per_second"]
     rows += [
@@ -100,22 +109,41 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """What an evaluation has to say."""
-    count = f"{result['split']}, {result['examples']:,} rows"
+    count = f"{result['split']}, {result['examples']:,} rows{_CHOSE[result['chose_best'] or 'none']}"
     if result["scores"] is None:
         rows = [("not scored", f"{count}: the split has no labels")]
     else:
         rows = [(name, f"{value * _PERCENT:.2f}  {count}") for name, value in result["scores"].items()]
+    if result["rows"] != f"all of {result['split']}":
+        rows.append(("rows", result["rows"]))
     if result.get("paper"):
         rows.append(("paper", _paper_text(result["paper"])))
     return [*rows, ("predictions", result["predictions"])]
 
 
+def _scoring_rows(scoring: dict[str, Any]) -> list[tuple[str, str]]:
+    """Which rows choose and which are scored, where they are not the same."""
+    if scoring["selection"] == scoring["scored"]:
+        return []
+    return [("chosen by", scoring["selection"]["rows"]), ("scored", scoring["scored"]["rows"])]
+
+
 def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """What an export has to say."""
-    rows = [("exported", f"{result['output']} ({result['edited_modules']} edits folded into the weights)")]
+    done = "adapter" if result["format"] == "adapter" else f"{result['edited_modules']} edits folded into the weights"
+    rows = [("exported", f"{result['output']} ({done})")]
+    if result["remarks"]:
+        rows.append(("note", result["remarks"].replace("`", "")))
     if result["largest_difference"] is not None:
-        text = f"{result['examples']} examples, logits differ by at most {result['largest_difference']:.1e}"
-        rows.append(("checked", text))
+        rows.append(
+            (
+                "checked",
+                f"{result['examples']} {result['checked_on']}: logits differ by at most "
+                f"{result['largest_difference']:.1e}, {result['equal_answers']:.2%} of answers equal",
+            )
+        )
+    if result["pushed_to"]:
+        rows.append(("uploaded", result["pushed_to"]))
     return rows
 
 

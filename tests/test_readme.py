@@ -1,4 +1,4 @@
-"""The README's commands name commands, recipes, variants and keys that exist."""
+"""The commands of the README and of the paper's page name commands, recipes, variants and keys that exist."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from red_cli.errors import UserError
 from red_cli.recipe.find import find_recipe, recipe_names
 from red_cli.recipe.load import key_paths, load_recipe, variants_of
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README + (ROOT / "docs" / "paper.md").read_text(), re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.startswith("red ")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,22 @@ import typer
 
 from red_cli import console, tables
 from red_cli.commands.options import Json, Overrides, RecipeOption, TargetArgument
+
+
+class Format(str, Enum):
+    """What `red export` writes."""
+
+    merged = "merged"
+    adapter = "adapter"
+    code = "code"
+
+
+class Dtype(str, Enum):
+    """Of exported weights."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
 
 
 def evaluate(
@@ -42,27 +59,42 @@ def evaluate(
 
 
 def export(
-    target: TargetArgument,
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or an adapter folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write; new or empty.")],
     overrides: Overrides = None,
     recipe: RecipeOption = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base, if it is not where the adapter says: a folder or a name on the Hub.")
+    ] = None,
+    form: Annotated[
+        Format,
+        typer.Option("--format", help="merged: ordinary weights; adapter: to be shared; code: with a modelling file."),
+    ] = Format.merged,
+    dtype: Annotated[Dtype | None, typer.Option(help="Of the weights; default: the base's.")] = None,
     verify: Annotated[bool, typer.Option(help="Load the result and compare its logits with the adapter's.")] = True,
+    push_to_hub: Annotated[str | None, typer.Option(metavar="USER/NAME", help="Upload it to the Hub, private.")] = None,
     json: Json = False,
 ) -> None:
     """Fold the edits into the weights: a model that plain transformers loads."""
+    from red_cli.run.export import export as run_export
+    from red_cli.run.export import open_source
+
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
-        console.hush()
-        from red_cli.run.export import export_merged
-        from red_cli.run.target import open_target
+        source = open_source(target, recipe, base, overrides or [])
+        compare = None
+        if verify and form is not Format.adapter:
+            console.hush()
+            from red_cli.run.verify import verify as run_verification
 
-        opened = open_target(target, recipe, overrides or [])
-        result = export_merged(opened, output, verify, terminal)
+            compare = run_verification
+        result = run_export(source, output, form.value, dtype and dtype.value, compare, push_to_hub, terminal)
     if json:
         console.print_json(result)
         return
     console.print_lines(tables.export_rows(result))
-    console.next_commands(f"red eval {shlex.quote(str(output))}")
+    if form is not Format.adapter and source.recipe is not None:
+        console.next_commands(f"red eval {shlex.quote(str(output))}")
 
 
 def convert(

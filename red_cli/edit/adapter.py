@@ -8,63 +8,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from red_cli.edit.adapter_config import (
+    CONFIG_FILE,
+    KEY_PREFIX,
+    WEIGHTS_FILE,
+    AdapterConfig,
+    BaseDigest,
+    BaseIdentity,
+    read_adapter_config,
+)
 from red_cli.edit.attachment import active_adapter
-from red_cli.edit.config import RedConfig
 from red_cli.edit.model import DEFAULT, attach, detach, edits, train_head
 from red_cli.errors import UserError
-from red_cli.files import read_json, write_bytes, write_json
+from red_cli.files import write_bytes, write_json
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
 _MOST_NAMED = 3
 _COPY_AGAIN = "Copy it again, or train again."
 
 
-class BaseIdentity(BaseModel):
-    """What tells one base from another without its weights."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model_type: str
-    hidden_size: int | None
-    num_hidden_layers: int | None
-    vocab_size: int | None
-
-    @classmethod
-    def of(cls, model: PreTrainedModel) -> BaseIdentity:
-        return cls.model_validate({name: getattr(model.config, name, None) for name in cls.model_fields})
-
-
-class AdapterConfig(BaseModel):
-    """The content of `adapter_config.json`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    peft_type: str = "RED"
-    base_model_name_or_path: str
-    revision: str | None = None
-    task_type: str
-    red: RedConfig
-    target_modules: list[str]
-    head: list[str]
-    label_names: list[str] | None = None
-    base: BaseIdentity
-    weights_sha256: str  # of the file of tensors: a flipped bit in a vector would otherwise pass for a value
-    library_versions: dict[str, str]
-
-
-def save_adapter(model: PreTrainedModel, folder: str | Path, *, base_revision: str | None = None) -> None:
+def save_adapter(
+    model: PreTrainedModel,
+    folder: str | Path,
+    *,
+    base_revision: str | None = None,
+    base_digest: BaseDigest | None = None,
+) -> None:
     """Write the active adapter's vectors (float32) and its trained head to `folder`, each file whole or not at all.
 
     Keys: `base_model.model.<module path>.red.scale|bias`, shape (d,), and `base_model.model.<parameter name>` for the
-    head. The base's name is the one it was loaded under; `base_revision` pins its version.
+    head. The base's name is the one it was loaded under; `base_revision` pins its version,
+    `base_digest` its content.
 
     Raises:
         UserError: the model has no edits.
@@ -76,11 +54,13 @@ def save_adapter(model: PreTrainedModel, folder: str | Path, *, base_revision: s
         base_model_name_or_path=model.config._name_or_path,
         revision=base_revision,
         task_type="SEQ_CLS" if adapter.head else "FEATURE_EXTRACTION",
+        architecture=type(model).__name__,
         red=adapter.config,
         target_modules=adapter.paths,
         head=list(adapter.head),
         label_names=_label_names(model) if adapter.head else None,
         base=BaseIdentity.of(model),
+        base_digest=base_digest,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         library_versions={name: importlib.metadata.version(name) for name in ("torch", "transformers")},
     )
@@ -150,31 +130,10 @@ def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
             parameter.copy_(stored[key])
 
 
-def read_adapter_config(folder: str | Path) -> AdapterConfig:
-    """Read `adapter_config.json`.
-
-    Raises:
-        UserError: the folder or file is missing, not JSON, not a RED adapter's, or lacks a key.
-    """
-    file = Path(folder) / CONFIG_FILE
-    if not file.is_file():
-        raise UserError(f"{folder} is not an adapter folder: it has no {CONFIG_FILE}")
-    content = read_json(file)
-    kind = content.get("peft_type") if isinstance(content, dict) else None
-    if kind != "RED":
-        raise UserError(f"{file}: not a RED adapter (peft_type is {kind!r})")
-    try:
-        return AdapterConfig.model_validate_json(file.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{file}: key {key!r}: {first['msg']}") from None
-
-
 def _trained_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
     vectors = {f"{path}.red.{name}": vector for path, edit in edits(model) for name, vector in edit.named_parameters()}
     head = {name: model.get_parameter(name) for name in active_adapter(model).head}
-    return {_PREFIX + name: parameter for name, parameter in (vectors | head).items()}
+    return {KEY_PREFIX + name: parameter for name, parameter in (vectors | head).items()}
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from red_cli.edit.config import Position
 
@@ -14,12 +14,17 @@ class Architecture:
 
     Attributes:
         positions: position -> regular expression over the end of a module's path; group 1 is the layer's number.
-        bias_switch: the configuration key that gives the edited projections a bias where checkpoints have none,
-            so that an edit's bias can be folded into them.
+        bias_switches: regular expression over the end of a module's path -> the configuration key that gives all such
+            modules a bias, where checkpoints need not have one; an edit's bias can then be folded into them.
+        conv1d: whether projections store their weight as (in, out).
+        in_files: the end of a module's path -> regular expression over its path in checkpoint files, where it differs
+            (LAYER stands for the first's group 1): renamed while loading, or the experts that make up an output.
     """
 
     positions: Mapping[Position, str]
-    bias_switch: str | None = None
+    bias_switches: Mapping[str, str] = field(default_factory=dict)
+    conv1d: bool = False
+    in_files: Mapping[str, str] = field(default_factory=dict)
 
 
 def _names(layer: str, **ends: str) -> dict[Position, str]:
@@ -60,8 +65,11 @@ _DISTILBERT = _names(
     attn_norm="sa_layer_norm",
 )
 _LLAMA = _separate("layers", r"mlp\.down_proj", "self_attn")
+_ATTENTION_BIAS = {r"self_attn\.[qkvo]_proj": "attention_bias"}
+_EVERY_BIAS = {r"mlp\.(?:gate|up|down)_proj": "mlp_bias", **_ATTENTION_BIAS}
 # On a mixture of experts the FFN's output is the block's: there is no one projection to follow.
 _MIXTURE = _separate("layers", "mlp", "self_attn")
+_EXPERTS = {r"layers\.(\d+)\.mlp": r"layers\.LAYER\.mlp(?:\.experts\.\d+)?\.down_proj"}
 _T5_ATTENTION = r"layer\.\d+\.\w*Attention"
 _T5 = _names(
     "block",
@@ -86,40 +94,53 @@ ARCHITECTURES: dict[str, Architecture] = {
     "deberta-v2": Architecture(_DEBERTA),
     "distilbert": Architecture(_DISTILBERT),
     "modernbert": Architecture(
-        _names("layers", ffn=r"mlp\.Wo", attn=r"attn\.Wo", qkv=r"attn\.Wqkv"), bias_switch="mlp_bias"
+        _names("layers", ffn=r"mlp\.Wo", attn=r"attn\.Wo", qkv=r"attn\.Wqkv"),
+        {r"mlp\.W[io]": "mlp_bias", r"attn\.(?:Wqkv|Wo)": "attention_bias"},
     ),
     # decoders
-    "gpt2": Architecture(_names("h", ffn=r"mlp\.c_proj", attn=r"attn\.c_proj", qkv=r"attn\.c_attn")),
+    "gpt2": Architecture(_names("h", ffn=r"mlp\.c_proj", attn=r"attn\.c_proj", qkv=r"attn\.c_attn"), conv1d=True),
     "gpt_neo": Architecture(_separate("h", r"mlp\.c_proj", r"attn\.attention", output="out_proj")),
     "gptj": Architecture(_separate("h", r"mlp\.fc_out", "attn", output="out_proj")),
     "gpt_neox": Architecture(
-        _names("layers", ffn=r"mlp\.dense_4h_to_h", attn=r"attention\.dense", qkv=r"attention\.query_key_value")
+        _names("layers", ffn=r"mlp\.dense_4h_to_h", attn=r"attention\.dense", qkv=r"attention\.query_key_value"),
+        {r"attention\.(?:dense|query_key_value)": "attention_bias"},
     ),
-    "opt": Architecture(_separate("layers", "fc2", "self_attn", output="out_proj")),
+    "opt": Architecture(
+        _separate("layers", "fc2", "self_attn", output="out_proj"),
+        {r"fc[12]|self_attn\.(?:[qkv]|out)_proj": "enable_bias"},
+    ),
     "bloom": Architecture(_names("h", ffn=r"mlp\.dense_4h_to_h", **_FUSED_BLOCK)),
-    "falcon": Architecture(_names("h", ffn=r"mlp\.dense_4h_to_h", **_FUSED_BLOCK)),
+    "falcon": Architecture(
+        _names("h", ffn=r"mlp\.dense_4h_to_h", **_FUSED_BLOCK),
+        {r"mlp\.dense_(?:h_to_4h|4h_to_h)|self_attention\.(?:dense|query_key_value)": "bias"},
+    ),
     "mpt": Architecture(_names("blocks", ffn=r"ffn\.down_proj", attn=r"attn\.out_proj", qkv=r"attn\.Wqkv")),
     "phi": Architecture(_separate("layers", r"mlp\.fc2", "self_attn", output="dense")),
     "phi3": Architecture(
         _names("layers", ffn=r"mlp\.down_proj", attn=r"self_attn\.o_proj", qkv=r"self_attn\.qkv_proj")
     ),
-    "starcoder2": Architecture(_separate("layers", r"mlp\.c_proj", "self_attn")),
-    "stablelm": Architecture(_LLAMA),
-    "llama": Architecture(_LLAMA),
+    "starcoder2": Architecture(
+        _separate("layers", r"mlp\.c_proj", "self_attn"),
+        {r"mlp\.c_(?:fc|proj)|self_attn\.[qkvo]_proj": "use_bias"},
+    ),
+    "stablelm": Architecture(_LLAMA, {r"self_attn\.[qkv]_proj": "use_qkv_bias"}),
+    "llama": Architecture(_LLAMA, _EVERY_BIAS),
     "mistral": Architecture(_LLAMA),
     "qwen2": Architecture(_LLAMA),
-    "qwen3": Architecture(_LLAMA),
-    "gemma": Architecture(_LLAMA),
-    "gemma2": Architecture(_LLAMA),
-    "gemma3_text": Architecture(_LLAMA),
-    "olmo": Architecture(_LLAMA),
-    "olmo2": Architecture(_LLAMA),
-    "granite": Architecture(_LLAMA),
-    "smollm3": Architecture(_LLAMA),
-    "cohere": Architecture(_LLAMA),
-    "mixtral": Architecture(_MIXTURE),
-    "qwen3_moe": Architecture(_MIXTURE),
-    "olmoe": Architecture(_MIXTURE),
+    "qwen3": Architecture(_LLAMA, _ATTENTION_BIAS),
+    "gemma": Architecture(_LLAMA, _ATTENTION_BIAS),
+    "gemma2": Architecture(_LLAMA, _ATTENTION_BIAS),
+    "gemma3_text": Architecture(_LLAMA, _ATTENTION_BIAS),
+    "olmo": Architecture(_LLAMA, _ATTENTION_BIAS),
+    "olmo2": Architecture(_LLAMA, _ATTENTION_BIAS),
+    "granite": Architecture(_LLAMA, _EVERY_BIAS),
+    "smollm3": Architecture(_LLAMA, _EVERY_BIAS),
+    "cohere": Architecture(_LLAMA, _ATTENTION_BIAS),
+    "mixtral": Architecture(
+        _MIXTURE, in_files={r"layers\.(\d+)\.mlp": r"layers\.LAYER\.block_sparse_moe\.experts\.\d+\.w2"}
+    ),
+    "qwen3_moe": Architecture(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS),
+    "olmoe": Architecture(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS),
     # encoder-decoders: layers count within each stack, attention means self- and cross-attention
     "t5": Architecture(_T5),
     "mt5": Architecture(_T5),
@@ -130,7 +151,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "pegasus": Architecture(_ENCODER_DECODER),
     "m2m_100": Architecture(_ENCODER_DECODER),
     # pictures and speech
-    "vit": Architecture(_names("layers", ffn=r"mlp\.fc2")),
+    "vit": Architecture(
+        _names("layers", ffn=r"mlp\.fc2"),
+        in_files={r"layers\.(\d+)\.mlp\.fc2": r"encoder\.layer\.LAYER\.output\.dense"},
+    ),
     "whisper": Architecture(_names("layers", ffn="fc2")),
     "clip": Architecture(_names("layers", ffn=r"mlp\.fc2")),
     "clip_text_model": Architecture(_names("layers", ffn=r"mlp\.fc2")),

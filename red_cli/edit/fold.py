@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -16,29 +17,34 @@ from red_cli.errors import UserError
 
 # How a module's weight is scaled along its output dimension: Linear holds (out, in), Conv1D (in, out), norms (d,).
 _FOLDABLE = (nn.Linear, Conv1D, nn.LayerNorm)
+_ROWS_BYTES = 1 << 20  # of a half-precision weight that are brought to float32 at once
 
 
 def fold(model: PreTrainedModel) -> list[str]:
     """Fold the active adapter's edits into their modules and remove them, keeping its head.
 
     W' = diag(scale) W and b' = scale * b + bias, from equation (3) of the paper and the module's y = W x + b. The
-    arithmetic is float32, the result has the weight's dtype. A module without a bias gets one where the edit has one.
+    arithmetic is float32, the result has the weight's dtype. A module without a bias gets one where the edit has one;
+    a mixture's block takes a scale into the last weights of its experts.
 
     Returns:
         The paths of the modules that gained a bias (their configuration has to say so before the model is saved).
 
     Raises:
         UserError: there is another adapter (it was made for the base as it was), or an edited module is of a kind that
-            cannot hold the edit; nothing is changed.
+            cannot hold the edit, or shares its weight with another; nothing is changed.
     """
     attached = require_attachment(model)
     if len(attached.adapters) > 1:
         raise UserError(f"the model has several adapters: {', '.join(attached.adapters)}", hint="Detach the others.")
     edited = dict(edits(model))
-    for path in edited:
+    owners = Counter(id(weight) for module in model.modules() for weight in module.parameters(recurse=False))
+    for path, edit in edited.items():
         module = model.get_submodule(path)
-        if not isinstance(module, _FOLDABLE) or type(module).__module__.startswith("bitsandbytes"):
+        if not _can_hold(module, edit):
             raise UserError(f"{path} ({type(module).__name__}) cannot hold an edit in its weights")
+        if any(owners[id(weight)] > 1 for weight in module.parameters(recurse=False)):
+            raise UserError(f"{path} shares its weight with another module: folding would edit both")
     gained = [path for path, edit in edited.items() if _fold_module(model.get_submodule(path), edit)]
     for key, value in attached.base_head.items():  # the trained head stays, in the base's dtype
         attached.base_head[key] = model.get_parameter(key).detach().to(value.dtype, copy=True)
@@ -46,36 +52,44 @@ def fold(model: PreTrainedModel) -> list[str]:
     return gained
 
 
+def _can_hold(module: nn.Module, edit: Vectors) -> bool:
+    if isinstance(module, _FOLDABLE):
+        return not type(module).__module__.startswith("bitsandbytes")
+    return edit.bias is None and bool(_last_weights(module))
+
+
+def _last_weights(block: nn.Module) -> list[nn.Parameter]:
+    """The weights that a mixture's block puts its output together from: (experts, out, in) or (out, in) each."""
+    names = ("experts.down_proj", "down_proj.weight")
+    return [parameter for name, parameter in block.named_parameters() if name in names]
+
+
 @torch.no_grad()
 def _fold_module(module: Any, edit: Vectors) -> bool:
-    weight, bias = fold_tensors(module.weight, module.bias, edit.scale, edit.bias, isinstance(module, nn.Linear))
-    module.weight.copy_(weight)
-    if bias is None:
+    """Fold in place; returns whether the module gained a bias."""
+    if not isinstance(module, _FOLDABLE):
+        for weight in _last_weights(module):
+            _scale(weight, edit, weight.dim() - 2)
         return False
-    if module.bias is not None:
-        module.bias.copy_(bias)
-        return False
-    module.bias = nn.Parameter(bias)
-    return True
+    _scale(module.weight, edit, 0 if isinstance(module, nn.Linear) else module.weight.dim() - 1)
+    if module.bias is None:
+        if edit.bias is not None:
+            module.bias = nn.Parameter(edit.bias.detach().to(module.weight.dtype, copy=True))
+        return edit.bias is not None
+    bias = module.bias.float() if edit.scale is None else module.bias.float() * edit.scale
+    module.bias.copy_(bias if edit.bias is None else bias + edit.bias)
+    return False
 
 
-def fold_tensors(
-    weight: Tensor, bias: Tensor | None, scale: Tensor | None, shift: Tensor | None, outputs_first: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Fold one edit into one module's tensors.
-
-    Args:
-        weight: (out, in) if `outputs_first`, else (in, out) or (out,).
-        bias: (out,) or None.
-        scale, shift: the edit's vectors, (out,) float32, or None.
-
-    Returns:
-        The new weight and bias in the old dtype; the bias is None if there was none and none is needed.
-    """
-    new_weight, new_bias = weight.float(), None if bias is None else bias.float()
-    if scale is not None:
-        new_weight = new_weight * (scale[:, None] if outputs_first else scale)
-        new_bias = None if new_bias is None else new_bias * scale
-    if shift is not None:
-        new_bias = shift if new_bias is None else new_bias + shift
-    return new_weight.to(weight.dtype), None if new_bias is None else new_bias.to(weight.dtype)
+def _scale(weight: Tensor, edit: Vectors, dimension: int) -> None:
+    """Multiply `weight` along `dimension` by the edit's scale, in float32 and without a copy of the whole."""
+    if edit.scale is None:
+        return
+    factors = edit.scale.view([-1 if index == dimension else 1 for index in range(weight.dim())])
+    if weight.dtype == torch.float32:
+        weight.mul_(factors)
+        return
+    rows = max(1, _ROWS_BYTES // (weight[0].numel() * weight.element_size()))
+    for first in range(0, len(weight), rows):
+        part = weight[first : first + rows]
+        part.copy_(part.float().mul_(factors[first : first + rows] if dimension == 0 else factors))

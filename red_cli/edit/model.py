@@ -51,7 +51,7 @@ def attach(model: PreTrainedModel, config: RedConfig, name: str = DEFAULT) -> li
         model.requires_grad_(False)
     for target in targets:
         module = model.get_submodule(target.path)
-        device = next(module.parameters()).device
+        device = _device(module)
         if target.path not in attached.hooks:
             module.red = RedEdit(attached.selection)
             attached.hooks[target.path] = module.register_forward_hook(apply_edit)
@@ -163,6 +163,13 @@ def count(model: PreTrainedModel) -> Counts:
     vectors = _vector_ids(model)
     plain = sum(full_size(parameter) for parameter in model.parameters() if id(parameter) not in vectors)
     return Counts(edited=edited, head=head, base=plain - head)
+
+
+def _device(module: nn.Module) -> torch.device:
+    """Where a module computes; one whose weights are read from disk at each call has them on the meta device."""
+    hook = getattr(module, "_hf_hook", None)
+    executes_on = getattr(hook, "execution_device", None)
+    return next(module.parameters()).device if executes_on is None else torch.device(executes_on)
 
 
 def full_size(parameter: nn.Parameter) -> int:

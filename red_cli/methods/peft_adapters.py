@@ -17,9 +17,10 @@ from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError
-from red_cli.methods.stored import copy_stored, read_stored, require_same_base, write_stored
+from red_cli.methods.description import read_stored
+from red_cli.methods.stored import copy_stored, require_same_base, write_stored
 from red_cli.methods.trained import Trained, base_size, free
-from red_cli.recipe.schema import Ia3, Lora
+from red_cli.recipe.schema import Ia3, Lora, MethodName
 
 _NAME = "default"
 _PREFIX = "base_model.model."
@@ -82,7 +83,7 @@ def _conv1d(model: PreTrainedModel, paths: list[str]) -> bool:
     return isinstance(model.get_submodule(paths[0]), Conv1D)
 
 
-def _attach(method: str, model: PreTrainedModel, options: Any, head: list[str]) -> Trained:
+def _attach(method: MethodName, model: PreTrainedModel, options: Any, head: list[str]) -> Trained:
     require_peft(method)
     from peft import inject_adapter_in_model
 
@@ -107,7 +108,9 @@ def _parameters(trained: Trained) -> dict[str, nn.Parameter]:
     return {_PREFIX + name.replace(f".{_NAME}", ""): trained.model.get_parameter(name) for name in trained.names}
 
 
-def _save(method: str, trained: Trained, folder: Path, options: Lora | Ia3, revision: str | None) -> None:
+def _save(
+    method: MethodName, trained: Trained, folder: Path, options: Lora | Ia3, revision: str | None, digest: object
+) -> None:
     model = trained.model
     write_stored(
         folder, model, method, options.model_dump(), trained.head, _parameters(trained), _WEIGHTS_FILE, revision,
@@ -120,7 +123,7 @@ def _save(method: str, trained: Trained, folder: Path, options: Lora | Ia3, revi
     config.save_pretrained(folder)
 
 
-def _load(method: str, model: PreTrainedModel, folder: Path) -> Trained:
+def _load(method: MethodName, model: PreTrainedModel, folder: Path) -> Trained:
     stored = read_stored(folder)
     require_same_base(model, stored, folder)
     trained = _attach(method, model, _OPTIONS[method].model_validate(stored.options), stored.head)
@@ -133,6 +136,5 @@ def load_weights(trained: Trained, folder: Path) -> None:
     copy_stored(folder, _parameters(trained))
 
 
-attach_lora, attach_ia3 = (partial(_attach, name) for name in ("lora", "ia3"))
-save_lora, save_ia3 = (partial(_save, name) for name in ("lora", "ia3"))
-load_lora, load_ia3 = (partial(_load, name) for name in ("lora", "ia3"))
+attach_lora, save_lora, load_lora = partial(_attach, "lora"), partial(_save, "lora"), partial(_load, "lora")
+attach_ia3, save_ia3, load_ia3 = partial(_attach, "ia3"), partial(_save, "ia3"), partial(_load, "ia3")

@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from red_cli.edit.adapter import load_adapter, load_adapter_weights, save_adapter
+from red_cli.edit.adapter_config import BaseDigest
 from red_cli.edit.attachment import active_adapter
 from red_cli.edit.config import RedConfig
 from red_cli.edit.model import attach, count, edits, require_attachment, train_head
@@ -34,9 +35,11 @@ def trained_red(model: PreTrainedModel) -> Trained:
     )
 
 
-def save_red(trained: Trained, folder: Path, config: RedConfig, revision: str | None) -> None:
+def save_red(
+    trained: Trained, folder: Path, config: RedConfig, revision: str | None, digest: BaseDigest | None
+) -> None:
     """Write an adapter folder."""
-    save_adapter(trained.model, folder, base_revision=revision)
+    save_adapter(trained.model, folder, base_revision=revision, base_digest=digest)
 
 
 def load_red(model: PreTrainedModel, folder: Path) -> Trained:

@@ -8,41 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter import BaseIdentity
+from red_cli.edit.adapter_config import BaseIdentity
 from red_cli.errors import UserError
-from red_cli.files import read_json, write_bytes, write_json
+from red_cli.files import write_bytes, write_json
+from red_cli.methods.description import TRAINED_FILE, Stored, read_stored
+from red_cli.recipe.schema import MethodName
 
-TRAINED_FILE = "trained.json"
 _MOST_NAMED = 3
-
-
-class Stored(BaseModel):
-    """The content of `trained.json`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    method: str
-    options: dict[str, Any]  # the recipe's section of that method
-    base_model_name_or_path: str
-    revision: str | None = None
-    head: list[str]
-    label_names: list[str] | None = None
-    base: BaseIdentity
-    weights_file: str
-    weights_sha256: str
-    library_versions: dict[str, str]
 
 
 def write_stored(
     folder: Path,
     model: PreTrainedModel,
-    method: str,
+    method: MethodName,
     options: dict[str, Any],
     head: list[str],
     parameters: dict[str, nn.Parameter],
@@ -68,22 +51,6 @@ def write_stored(
     )
     write_bytes(folder / weights_file, weights)
     write_json(folder / TRAINED_FILE, stored.model_dump())
-
-
-def read_stored(folder: Path) -> Stored:
-    """Read `trained.json`.
-
-    Raises:
-        UserError: it is missing, not JSON, or lacks a key.
-    """
-    file = folder / TRAINED_FILE
-    content = read_json(file)
-    try:
-        return Stored.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{file}: key {key!r}: {first['msg']}") from None
 
 
 def require_same_base(model: PreTrainedModel, stored: Stored, folder: Path) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter import CONFIG_FILE, read_adapter_config
-from red_cli.errors import UserError
+from red_cli.edit.adapter_config import CONFIG_FILE, BaseDigest, read_adapter_config
 from red_cli.methods import peft_adapters, red, weights
-from red_cli.methods.stored import TRAINED_FILE, read_stored
+from red_cli.methods.description import TRAINED_FILE, read_stored
 from red_cli.methods.trained import Trained
 from red_cli.recipe.schema import MethodName, Recipe
 
@@ -22,8 +21,6 @@ class Method:
     """A method.
 
     Attributes:
-        title: its name in print.
-        what: what trains, in a few words.
         options: the part of a recipe that belongs to it.
         attach: puts it on a model, given those options and the names of the head's parameters.
         save: writes what was trained to a folder.
@@ -34,11 +31,9 @@ class Method:
         below_edge: by what factor a good rate lies below the one at which a short run becomes unstable.
     """
 
-    title: str
-    what: str
     options: Callable[[Recipe], Any]
     attach: Callable[[PreTrainedModel, Any, list[str]], Trained]
-    save: Callable[[Trained, Path, Any, str | None], None]
+    save: Callable[[Trained, Path, Any, str | None, BaseDigest | None], None]
     load: Callable[[PreTrainedModel, Path], Trained]
     load_weights: Callable[[Trained, Path], None]
     rates: tuple[float, float]
@@ -48,28 +43,28 @@ class Method:
 
 METHODS: dict[MethodName, Method] = {
     "red": Method(
-        "RED", "two vectors after each edited module", lambda recipe: recipe.red,
+        lambda recipe: recipe.red,
         red.attach_red, red.save_red, red.load_red, red.load_red_weights, rates=(1e-3, 1e-1),
     ),
     "full": Method(
-        "full fine-tuning", "every parameter of the base", lambda recipe: None,
+        lambda recipe: None,
         weights.attach_full, weights.save_full, weights.load_full, weights.load_weights, rates=(1e-5, 1e-3),
     ),
     "head": Method(
-        "linear probe", "the head alone", lambda recipe: None,
+        lambda recipe: None,
         weights.attach_head, weights.save_head, weights.load_head, weights.load_weights, rates=(1e-3, 1e-1),
     ),
     "bitfit": Method(
-        "BitFit", "every bias of the base", lambda recipe: None,
+        lambda recipe: None,
         weights.attach_bitfit, weights.save_bitfit, weights.load_bitfit, weights.load_weights, rates=(3e-4, 3e-2),
     ),
     "lora": Method(
-        "LoRA", "a product of two low matrices beside each adapted weight", lambda recipe: recipe.lora,
+        lambda recipe: recipe.lora,
         peft_adapters.attach_lora, peft_adapters.save_lora, peft_adapters.load_lora, peft_adapters.load_weights,
         rates=(1e-4, 1e-2), below_edge=5.0, require=lambda: peft_adapters.require_peft("lora"),
     ),
     "ia3": Method(
-        "IA3", "one vector of factors at each adapted module", lambda recipe: recipe.ia3,
+        lambda recipe: recipe.ia3,
         peft_adapters.attach_ia3, peft_adapters.save_ia3, peft_adapters.load_ia3, peft_adapters.load_weights,
         rates=(1e-3, 1e-1), require=lambda: peft_adapters.require_peft("ia3"),
     ),
@@ -97,10 +92,12 @@ def attach_method(model: PreTrainedModel, recipe: Recipe, head: list[str]) -> Tr
     return method.attach(model, method.options(recipe), head)
 
 
-def save_trained(trained: Trained, recipe: Recipe, folder: Path) -> None:
-    """Write what was trained to `folder`, each file whole or not at all."""
+def save_trained(
+    trained: Trained, recipe: Recipe, folder: Path, revision: str | None, digest: BaseDigest | None
+) -> None:
+    """Write what was trained to `folder`, each file whole or not at all; `revision` and `digest` are the base's."""
     method = METHODS[recipe.method]
-    method.save(trained, folder, method.options(recipe), recipe.model.revision)
+    method.save(trained, folder, method.options(recipe), revision, digest)
 
 
 def load_trained_weights(trained: Trained, recipe: Recipe, folder: Path) -> None:
@@ -118,11 +115,6 @@ def is_trained_folder(folder: Path) -> bool:
     return (folder / TRAINED_FILE).is_file() or (folder / CONFIG_FILE).is_file()
 
 
-def has_peft_files(folder: Path) -> bool:
-    """Whether PEFT loads the folder itself."""
-    return (folder / TRAINED_FILE).is_file() and (folder / CONFIG_FILE).is_file()
-
-
 def read_trained_files(folder: Path) -> TrainedFiles:
     """What a folder of trained tensors says of itself.
 
@@ -133,8 +125,6 @@ def read_trained_files(folder: Path) -> TrainedFiles:
         adapter = read_adapter_config(folder)
         return TrainedFiles("red", adapter.base_model_name_or_path, adapter.revision, adapter.head, adapter.label_names)
     stored = read_stored(folder)
-    if stored.method not in METHODS or stored.method == "red":
-        raise UserError(f"{folder / TRAINED_FILE}: no such method: {stored.method}")
     return TrainedFiles(
         stored.method,
         stored.base_model_name_or_path,

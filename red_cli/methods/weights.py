@@ -9,8 +9,10 @@ import torch
 from transformers import PreTrainedModel
 
 from red_cli.errors import UserError
-from red_cli.methods.stored import copy_stored, read_stored, require_same_base, write_stored
+from red_cli.methods.description import read_stored
+from red_cli.methods.stored import copy_stored, require_same_base, write_stored
 from red_cli.methods.trained import Trained, base_size, free
+from red_cli.recipe.schema import MethodName
 
 _WEIGHTS_FILE = "trained.safetensors"
 
@@ -38,7 +40,7 @@ def _none(model: PreTrainedModel) -> list[str]:
 _CHOICES = {"full": _all, "bitfit": _biases, "head": _none}
 
 
-def _attach(method: str, model: PreTrainedModel, options: None, head: list[str]) -> Trained:
+def _attach(method: MethodName, model: PreTrainedModel, options: None, head: list[str]) -> Trained:
     part = [name for name in _CHOICES[method](model) if name not in set(head)]
     if lower := [name for name in part if model.get_parameter(name).dtype != torch.float32]:
         dtype = str(model.get_parameter(lower[0]).dtype).removeprefix("torch.")
@@ -56,12 +58,14 @@ def _vectors(model: PreTrainedModel, names: list[str]) -> set[str]:
     return {name for name in names if model.get_parameter(name).dim() == 1}
 
 
-def _save(method: str, trained: Trained, folder: Path, options: None, revision: str | None) -> None:
+def _save(
+    method: MethodName, trained: Trained, folder: Path, options: None, revision: str | None, digest: object
+) -> None:
     parameters = dict(zip(trained.names, trained.parameters(trained.names), strict=True))
     write_stored(folder, trained.model, method, {}, trained.head, parameters, _WEIGHTS_FILE, revision)
 
 
-def _load(method: str, model: PreTrainedModel, folder: Path) -> Trained:
+def _load(method: MethodName, model: PreTrainedModel, folder: Path) -> Trained:
     stored = read_stored(folder)
     require_same_base(model, stored, folder)
     trained = _attach(method, model, None, stored.head)
@@ -74,6 +78,6 @@ def load_weights(trained: Trained, folder: Path) -> None:
     copy_stored(folder, dict(zip(trained.names, trained.parameters(trained.names), strict=True)))
 
 
-attach_full, attach_bitfit, attach_head = (partial(_attach, name) for name in ("full", "bitfit", "head"))
-save_full, save_bitfit, save_head = (partial(_save, name) for name in ("full", "bitfit", "head"))
-load_full, load_bitfit, load_head = (partial(_load, name) for name in ("full", "bitfit", "head"))
+attach_full, save_full, load_full = partial(_attach, "full"), partial(_save, "full"), partial(_load, "full")
+attach_bitfit, save_bitfit, load_bitfit = partial(_attach, "bitfit"), partial(_save, "bitfit"), partial(_load, "bitfit")
+attach_head, save_head, load_head = partial(_attach, "head"), partial(_save, "head"), partial(_load, "head")

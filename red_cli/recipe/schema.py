@@ -79,6 +79,9 @@ class Model(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None, description="Sets every dropout of the base; the base's own values if absent."
     )
+    classifier_dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="Dropout of the classification head; the base's own if absent."
+    )
     trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
 
 
@@ -193,6 +196,11 @@ class Train(Section):
 class Eval(Section):
     """How the result is scored."""
 
+    split: Literal["standard", "paper"] = Field(
+        default="standard",
+        description="standard: the validation split chooses the best evaluation, and is scored. paper: the paper's cut "
+        "of GLUE, drawn by train.seed: part of the official validation set chooses, the other part is scored.",
+    )
     metric: Metric | None = Field(default=None, description="Chooses the best checkpoint; default: the task's own.")
     batch_size: Count | None = Field(default=None, description="Sequences at once; default: twice the training's.")
 
@@ -283,6 +291,12 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
         faults.append((("data", "validation_share"), "give data.validation or data.validation_share, not both"))
     if recipe.task.name != "glue" and data.path is None and data.train is None:
         faults.append((("data",), "name the data: data.path, or data.train and data.validation"))
+    if recipe.eval.split == "paper":
+        if recipe.task.name != "glue":
+            what = "the paper's cut is of GLUE's validation sets; with other data use standard and a test split"
+            faults.append((("eval", "split"), what))
+        elif data.validation_share is not None:
+            faults.append((("eval", "split"), "paper cuts the official validation set; drop data.validation_share"))
     wanted = ("pearson", "spearman") if is_regression(recipe) else ("accuracy", "f1", "matthews_correlation")
     if recipe.method in ("full", "bitfit") and recipe.model.quantization is not None:
         faults.append((("method",), f"{recipe.method} trains the base's own parameters; drop model.quantization"))

@@ -24,6 +24,9 @@ from red_cli.recipe.schema import Model
 
 # Families whose position numbers start after the padding id: that many of max_position_embeddings hold no token.
 _UNUSED_POSITIONS = {"roberta": 2, "xlm-roberta": 2}
+# What configurations call the dropout of their classification head.
+_HEAD_DROPOUT = {"distilbert": "seq_classif_dropout", "deberta-v2": "cls_dropout"}
+_USUAL_HEAD_DROPOUT = "classifier_dropout"
 _NO_LIMIT = 10**6  # tokenizers without a limit say 10**30
 _CHECKPOINT_MAY_LACK = "pooler"
 # On a CPU a 4-bit layer of bitsandbytes takes another layout at its first evaluation, in which it cannot train on.
@@ -35,7 +38,7 @@ def load_config(model: Model, label_names: list[str] | None) -> PretrainedConfig
     """The base's configuration, with the task's outputs and the recipe's dropout.
 
     Raises:
-        UserError: no such model, no network, not a configuration.
+        UserError: no such model, no network, not a configuration, or no dropout to set.
     """
     config = load_own_config(model)
     if label_names is None:
@@ -49,6 +52,11 @@ def load_config(model: Model, label_names: list[str] | None) -> PretrainedConfig
         for key, value in config.to_dict().items():
             if "drop" in key and "layerdrop" not in key and (value is None or isinstance(value, float | int)):
                 setattr(config, key, model.dropout)
+    if model.classifier_dropout is not None:
+        name = _HEAD_DROPOUT.get(config.model_type, _USUAL_HEAD_DROPOUT)
+        if name == _USUAL_HEAD_DROPOUT and name not in config.to_dict():
+            raise UserError(f"model.classifier_dropout: a {config.model_type} model has no dropout in its head")
+        setattr(config, name, model.classifier_dropout)
     return config
 
 

@@ -60,7 +60,7 @@ def save_checkpoint(
     path = folder / f"step-{state.step}"
     if not path.exists():
         with replacing_folder(path) as temporary:
-            save_trained(trained, recipe, temporary)
+            save_trained(trained, recipe, temporary, recipe.model.revision, None)
             content = io.BytesIO()
             torch.save(
                 {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), **_generators()}, content

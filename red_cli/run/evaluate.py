@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from red_cli.run.base_model import load_tokenizer, resolve_max_length, to_device
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
 from red_cli.run.memory import out_of_memory
+from red_cli.run.plan import RowsUsed
 from red_cli.run.precision import uses_bf16
 from red_cli.run.target import Target, load_model
+from red_cli.run.task import recipe_task
 from red_cli.tasks.base import Encoded, Prediction, Task
-from red_cli.tasks.build import build_task
 from red_cli.tasks.data import Rows
+from red_cli.tasks.splits import chose_best, scored_split
 
 _TRAINING_TO_EVALUATION = 2  # without activations to keep, twice as many rows fit
 
@@ -66,8 +69,10 @@ def evaluation_batch_size(wanted: int | None, training_size: int) -> int:
 def evaluate(target: Target, split: str | None, output: Path, listener: Listener) -> dict[str, Any]:
     """Score `target` on a split of its task's data; write metrics.json and predictions/ to `output`.
 
-    `split` None takes the test split where it has labels, else the first validation split, else the only one there is.
-    A split without labels is predicted and not scored.
+    `split` None takes what the paper scores where the recipe has the paper's cut, else the test split where it has
+    labels, else the first validation split, else the only one there is. A split without labels is predicted and not
+    scored. "chose_best" of the result says whether all, some or none of the rows chose the run's best evaluation; None
+    where that cannot be known.
 
     Raises:
         UserError: the split, the data or the model cannot be had.
@@ -76,7 +81,7 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     folder = RunFolder(output)
     folder.read_metrics()
     listener.working("reading the data, loading the model")
-    task = build_task(recipe, target.label_names)
+    task = recipe_task(recipe, target.label_names)
     split, rows = _choose_split(task, split, recipe.train.seed)
     model, config = load_model(target)
     tokenizer = load_tokenizer(recipe.model)
@@ -85,8 +90,13 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     size = evaluation_batch_size(recipe.eval.batch_size, recipe.train.micro_batch_size or recipe.train.batch_size)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=uses_bf16(recipe.train)):
         predictions = predict(model, task, encoded, size, listener.evaluating)
-    folder.write_predictions(split, predictions)
-    result: dict[str, Any] = {"split": split, "examples": len(predictions), "metric": task.metric, "scores": None}
+    folder.write_predictions(split, predictions, rows.places)
+    result: dict[str, Any] = {
+        **asdict(RowsUsed.of(split, rows)),
+        "chose_best": chose_best(task, split) if target.same_rows else None,
+        "metric": task.metric,
+        "scores": None,
+    }
     if encoded.labels is not None:
         result["scores"] = task.score(predictions)
         if any(not np.isfinite(value) for value in result["scores"].values()):
@@ -113,11 +123,13 @@ def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
 
 def default_split(recipe: Recipe) -> str:
     """The split that is scored where none is named."""
-    return _choose_split(build_task(recipe), None, recipe.train.seed)[0]
+    return _choose_split(recipe_task(recipe), None, recipe.train.seed)[0]
 
 
 def _choose_split(task: Task, split: str | None, seed: int) -> tuple[str, Rows]:
     names = task.split_names()
+    if split is None and task.paper_cut is not None and scored_split(task) in names:
+        split = scored_split(task)
     if split is None and "test" in names:
         rows = task.load(seed, ("test",))["test"]
         if task.has_labels(rows):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from red_cli.run.plan import Plan
+if TYPE_CHECKING:
+    from red_cli.run.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class Listener(Protocol):
 
     def evaluated(self, evaluation: Evaluation) -> None: ...
 
+    def writing(self, done: int, total: int) -> None:
+        """So many bytes of a file that takes a while are written."""
+
 
 class Silent:
     """A listener that shows nothing."""
@@ -76,3 +80,5 @@ class Silent:
     def evaluating(self, done: int, total: int) -> None: ...
 
     def evaluated(self, evaluation: Evaluation) -> None: ...
+
+    def writing(self, done: int, total: int) -> None: ...

@@ -1,118 +1,182 @@
-"""Export a run: fold it, write it, load it again with plain transformers, and compare."""
+"""Export a trained adapter: to merged weights, to a model with its own code, or as an adapter to be shared."""
 
 from __future__ import annotations
 
-import gc
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
-
-from red_cli.edit.model import edits
-from red_cli.errors import RunFailed, UserError
-from red_cli.export.card import merged_card
-from red_cli.export.merge import merge
-from red_cli.files import replacing_folder, write_text
-from red_cli.methods.table import has_peft_files, read_trained_files
+from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
+from red_cli.errors import UserError
+from red_cli.export.card import adapter_card, merged_card
+from red_cli.export.hub import base_folder, cached_folder, commit_of, push, require_free_name
+from red_cli.export.model import Exported, merged_model, model_with_code, require_base, require_space, write_model
+from red_cli.export.source import read_base
+from red_cli.export.vectors import AdapterArrays, read_vectors
+from red_cli.files import replacing_folder, write_json, write_text
+from red_cli.methods.description import trained_method
+from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
-from red_cli.run.base_model import load_tokenizer, resolve_max_length
 from red_cli.run.events import Listener
 from red_cli.run.folder import RECIPE_FILE, RunFolder
-from red_cli.run.target import Target, load_model
-from red_cli.tasks.base import Batch, Task
-from red_cli.tasks.build import build_task
 
-TOLERANCE = 1e-4  # largest difference of float32 logits that counts as the same model
-_CHECKED_EXAMPLES = 64
-_CHECKED_AT_ONCE = 16
+Format = Literal["merged", "adapter", "code"]
+Verify = Callable[["Source", Path, Listener], dict[str, Any]]
+_NOT_CHECKED: dict[str, Any] = {"examples": 0, "largest_difference": None, "equal_answers": None, "checked_on": None}
 
 
-def export_merged(target: Target, output: Path, verify: bool, listener: Listener) -> dict[str, Any]:
-    """Write the folded model of `target`, its tokenizer, label names, recipe and card to `output`.
+@dataclass(frozen=True)
+class Source:
+    """A trained adapter, and what is known of how it came about.
 
-    Returns:
-        "output", "examples" compared, "largest_difference" of logits and the share of equal answers (None where not
-        verified).
+    Attributes:
+        recipe: None for an adapter that comes without one.
+        base: name or folder of the model it edits; `revision` on the Hub.
+        run: the finished run it belongs to, if that is at hand.
+    """
+
+    adapter: AdapterArrays
+    recipe: Recipe | None
+    base: str
+    revision: str | None
+    run: RunFolder | None
+
+
+def open_source(folder: Path, recipe_name: str | None, base: str | None, overrides: Sequence[str] = ()) -> Source:
+    """Find the adapter in `folder`, a run folder or an adapter folder.
+
+    Args:
+        base: where the base is, if not where the adapter says.
+        overrides: of the recipe, to say where the data of the check are now.
 
     Raises:
-        UserError: `target` has no adapter, `output` is not empty, or the edits cannot be folded.
-        RunFailed: the written model differs from the adapter by more than `TOLERANCE`; nothing is left in `output`.
+        UserError: there is no adapter, it is damaged, or an override would change what is trained already.
     """
-    if target.adapter is None:
-        raise UserError(f"{target.folder} is an exported model already")
-    _require_red(target.adapter)
-    task = build_task(target.recipe, target.label_names)
-    with replacing_folder(output) as folder:
-        listener.working("folding")
-        model, config = load_model(target)
-        tokenizer = load_tokenizer(target.recipe.model)
-        batches: list[Batch] = []
-        if verify:
-            limit = resolve_max_length(target.recipe.data.max_length, config, tokenizer)
-            batches = _examples(task, target.recipe, tokenizer, limit)
-        expected = _logits(model, batches)
-        edited = sum(1 for _ in edits(model))
-        merge(model).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        del model
-        gc.collect()
-        result: dict[str, Any] = {"output": str(output), "edited_modules": edited, "examples": 0,
-                                  "largest_difference": None, "equal_answers": None}  # fmt: skip
-        if verify:
-            listener.working("checking the result")
-            dtype = getattr(torch, target.recipe.model.dtype, "auto")
-            loaded = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype)
-            result |= _compare(expected, _logits(loaded.eval(), batches), target.recipe)
-        _write_papers(folder, output, target, result["largest_difference"])
-    return result
+    if late := [override for override in overrides if not override.startswith("data.")]:
+        raise UserError(
+            f"{late[0]} has no effect on an export", hint="Another place of the base is said with --base FOLDER."
+        )
+    if not folder.is_dir():
+        raise UserError(f"no such folder: {folder}", hint="Give a run folder or an adapter folder.")
+    _require_red(folder)
+    if (folder / CONFIG_FILE).is_file():
+        place, around = folder, [folder, folder.resolve().parent]
+    elif (folder / "config.json").is_file():
+        raise UserError(f"{folder} is an exported model already, or a base: it has no adapter")
+    else:
+        if not (folder / RECIPE_FILE).is_file():
+            raise UserError(f"{folder} is not a run folder: it has no {RECIPE_FILE}")
+        place, around = RunFolder(folder).adapter, [folder]
+        if not (place / CONFIG_FILE).is_file():
+            raise UserError(f"{folder} has no adapter yet", hint="The run has not reached its first evaluation.")
+    adapter = read_vectors(place)
+    known = recipe_name or next((str(near / RECIPE_FILE) for near in around if (near / RECIPE_FILE).is_file()), None)
+    run = next((RunFolder(near) for near in around if RunFolder(near).finished), None)
+    return Source(
+        adapter,
+        None if known is None else load_recipe(known, overrides=overrides).recipe,
+        base or adapter.config.base_model_name_or_path,
+        None if base else adapter.config.revision,
+        run,
+    )
 
 
 def _require_red(folder: Path) -> None:
-    method = read_trained_files(folder).method
-    if method != "red":
-        peft = "PeftModel.from_pretrained(model, folder).merge_and_unload() of PEFT merges it."
-        raise UserError(
-            f"{folder} was trained by method {method}; red export folds RED's edits alone",
-            hint=peft if has_peft_files(folder) else None,
-        )
+    """Refuse a run, or what it trained, of another method."""
+    for place in (folder, RunFolder(folder).adapter):
+        if (method := trained_method(place)) != "red":
+            peft = "PEFT merges it: PeftModel.from_pretrained(model, folder).merge_and_unload()"
+            raise UserError(
+                f"{folder} was trained by method {method}; red export folds RED's edits alone",
+                hint=peft if (place / CONFIG_FILE).is_file() else None,
+            )
 
 
-def _examples(task: Task, recipe: Recipe, tokenizer: Any, max_length: int) -> list[Batch]:
-    split = task.validation_splits[0]
-    rows = task.load(recipe.train.seed, (split,))[split]
-    rows = rows.take(list(range(min(_CHECKED_EXAMPLES, rows.table.num_rows))))
-    encoded = task.encode(rows, tokenizer, max_length)
-    return [
-        task.collate(encoded, np.arange(start, min(start + _CHECKED_AT_ONCE, len(encoded))))
-        for start in range(0, len(encoded), _CHECKED_AT_ONCE)
-    ]
+def export(
+    source: Source,
+    output: Path,
+    form: Format,
+    dtype: str | None,
+    verify: Verify | None,
+    repository: str | None,
+    listener: Listener,
+) -> dict[str, Any]:
+    """Write the folder `output`, whole or not at all.
+
+    Args:
+        dtype: torch's name of the dtype of the weights; None keeps the base's.
+        verify: compares what was written with the adapter; None leaves it out.
+        repository: USER/NAME on the Hub to upload the folder to.
+
+    Returns:
+        "output", "format", "edited_modules", "remarks", what `verify` found, and "pushed_to".
+
+    Raises:
+        UserError: `output` is not empty, there is too little space, or the edits do not fit base or architecture.
+        RunFailed: the written model differs from the adapter, and nothing is left; or the upload failed.
+    """
+    if repository is not None:
+        require_free_name(repository)
+    result: dict[str, Any] = {
+        "output": str(output), "format": form, "edited_modules": len(source.adapter.edits), "remarks": "",
+        **_NOT_CHECKED, "pushed_to": None,
+    }  # fmt: skip
+    if form == "adapter":
+        _write_adapter(source, output)
+    else:
+        result |= _write_model(source, output, form, dtype, verify, listener)
+    if repository is not None:
+        listener.working("uploading")
+        result["pushed_to"] = push(output, repository)
+    return result
 
 
-@torch.inference_mode()
-def _logits(model: PreTrainedModel, batches: list[Batch]) -> torch.Tensor:
-    if not batches:
-        return torch.empty(0)
-    return torch.cat([model(**batch.inputs).logits.float() for batch in batches])
+def _write_model(
+    source: Source, output: Path, form: Format, dtype: str | None, verify: Verify | None, listener: Listener
+) -> dict[str, Any]:
+    listener.working("finding the base")
+    base = read_base(source.base, base_folder(source.base, source.revision))
+    quantization = source.recipe.model.quantization if source.recipe is not None else None
+    if quantization is not None:
+        listener.note(f"The run's base was quantised ({quantization}); folding into the unquantised {base.name}.")
+    require_base(base, source.adapter)
+    make = {"merged": merged_model, "code": model_with_code}[form]
+    exported = make(base, source.adapter, dtype)
+    require_space(output, exported.size)
+    with replacing_folder(output) as folder:
+        write_model(exported, folder, listener.writing)
+        checked = dict(_NOT_CHECKED) if verify is None else verify(source, folder, listener)
+        _write_papers(source, exported, folder, output, checked)
+    return {**checked, "remarks": exported.remarks}
 
 
-def _compare(expected: torch.Tensor, found: torch.Tensor, recipe: Recipe) -> dict[str, Any]:
-    difference = (expected - found).abs().max().item()
-    # In a half-precision base the folded weights are rounded once more; only float32 is held to the tolerance.
-    if recipe.model.dtype == "float32" and not difference <= TOLERANCE:
-        raise RunFailed(
-            f"the exported model differs from the adapter: logits by up to {difference:.2e} (at most {TOLERANCE:.0e})"
-        )
-    equal = (expected.argmax(-1) == found.argmax(-1)).float().mean().item()
-    return {"examples": len(expected), "largest_difference": difference, "equal_answers": equal}
+def _write_papers(source: Source, exported: Exported, folder: Path, output: Path, checked: dict[str, Any]) -> None:
+    """The recipe, so that the folder can be scored, and the card."""
+    recipe = None if source.recipe is None else resolved(source.recipe)
+    if recipe is not None:
+        write_text(folder / RECIPE_FILE, dump(recipe))
+    metrics = None if source.run is None else source.run.read_metrics()
+    card = merged_card(
+        output.resolve().name, source.adapter.config, recipe, metrics, checked, exported.architecture, exported.remarks,
+        with_code=exported.modelling is not None,
+    )  # fmt: skip
+    write_text(folder / "README.md", card)
 
 
-def _write_papers(folder: Path, output: Path, target: Target, difference: float | None) -> None:
-    """The recipe, so that the folder can be evaluated, and the card."""
-    recipe = resolved(target.recipe)
-    write_text(folder / RECIPE_FILE, dump(recipe))
-    runs = [RunFolder(folder) for folder in (target.folder, target.folder.resolve().parent)]
-    metrics = next((run.read_metrics() for run in runs if run.finished), None)
-    write_text(folder / "README.md", merged_card(output.resolve().name, recipe, metrics, difference))
+def _write_adapter(source: Source, output: Path) -> None:
+    """The adapter alone, its base pinned to the commit that is in the cache, where it is from the Hub."""
+    config = source.adapter.config
+    place = None if Path(source.base).is_dir() else cached_folder(source.base, source.revision)
+    commit = None if place is None else commit_of(place)
+    config = config.model_copy(update={"base_model_name_or_path": source.base, "revision": commit or source.revision})
+    with replacing_folder(output) as folder:
+        shutil.copyfile(source.adapter.folder / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+        write_json(folder / CONFIG_FILE, config.model_dump())
+        recipe = None if source.recipe is None else resolved(source.recipe)
+        if recipe is not None:
+            write_text(folder / RECIPE_FILE, dump(recipe))
+        metrics = None if source.run is None else source.run.read_metrics()
+        write_text(folder / "README.md", adapter_card(output.resolve().name, config, recipe, metrics))

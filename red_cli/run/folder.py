@@ -10,14 +10,19 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from red_cli.errors import UserError
 from red_cli.files import read_json, write_json, write_text
 from red_cli.recipe.load import Loaded, load_recipe
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
-from red_cli.tasks.base import Prediction
+
+if TYPE_CHECKING:
+    from red_cli.tasks.base import Prediction
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.json"
@@ -72,8 +77,13 @@ class RunFolder:
         write_text(self.recipe, header + dump(resolved(recipe)))
         write_json(self.path / "environment.json", environment())
 
-    def write_predictions(self, split: str, predictions: list[Prediction]) -> None:
-        lines = [json.dumps(answer.to_json(index), ensure_ascii=False) for index, answer in enumerate(predictions)]
+    def write_predictions(
+        self, split: str, predictions: list[Prediction], places: NDArray[np.int64] | None = None
+    ) -> None:
+        """A line for each answer; `places` (rows,) are where the rows stand in their source, if they are not all."""
+        indices = range(len(predictions)) if places is None else places.tolist()
+        answers = zip(indices, predictions, strict=True)
+        lines = [json.dumps(answer.to_json(index), ensure_ascii=False) for index, answer in answers]
         write_text(self.predictions(split), "\n".join(lines) + "\n")
 
     def read_metrics(self) -> dict[str, Any]:

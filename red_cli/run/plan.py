@@ -8,11 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from numpy.typing import NDArray
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from red_cli.edit.model import Counts, head_parameter_names
+from red_cli.edit.model import Counts, edits, head_parameter_names
 from red_cli.errors import UserError
-from red_cli.methods.table import METHODS, attach_method
+from red_cli.export.homes import find_home
+from red_cli.methods.description import TITLES, WHAT_TRAINS
+from red_cli.methods.table import attach_method
 from red_cli.methods.trained import Trained
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
@@ -21,9 +24,10 @@ from red_cli.run.batches import Order
 from red_cli.run.memory import MemoryEstimate, estimate_memory
 from red_cli.run.optimizer import total_steps, warmup_steps
 from red_cli.run.search_plan import SearchPlan, plan_search
+from red_cli.run.task import recipe_task
 from red_cli.tasks.base import Encoded, Task
-from red_cli.tasks.build import build_task
 from red_cli.tasks.data import Rows
+from red_cli.tasks.splits import scored_split
 
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5}
 _SHOWN_EXAMPLES = 3
@@ -45,6 +49,28 @@ class Lengths:
         lengths = encoded.lengths
         middle, high = np.percentile(lengths, [50, 95])
         return cls(len(encoded), int(lengths.min()), int(middle), int(high), int(lengths.max()), encoded.truncated)
+
+
+@dataclass(frozen=True)
+class RowsUsed:
+    """Which rows something was done with: `rows` says it in words, exactly enough to draw them again."""
+
+    split: str
+    examples: int
+    rows: str
+
+    @classmethod
+    def of(cls, split: str, rows: Rows) -> RowsUsed:
+        return cls(split, rows.table.num_rows, rows.drawn or f"all of {split}")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Which rows choose the best evaluation, and which give the score; under "standard" they are the same."""
+
+    split: str  # eval.split
+    selection: RowsUsed
+    scored: RowsUsed
 
 
 @dataclass(frozen=True)
@@ -75,10 +101,12 @@ class Plan:
     micro_batch_size: int | None
     metric: str
     max_length: int
+    scoring: Scoring
     lengths: dict[str, Lengths]
     label_names: list[str] | None
     examples: list[Example]
     memory: MemoryEstimate | None
+    export_obstacle: str | None  # why the result cannot become ordinary merged weights
 
     @property
     def edited_pattern(self) -> str:
@@ -99,6 +127,8 @@ class Prepared:
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     encoded: dict[str, Encoded]  # the splits that training needs
+    places: dict[str, NDArray[np.int64] | None]  # where each split's rows stand in their source; None: it is all of it
+    scoring: Scoring
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -107,7 +137,7 @@ def prepare(recipe: Recipe) -> Prepared:
     Raises:
         UserError: anything about them is wrong.
     """
-    task = build_task(recipe)
+    task = recipe_task(recipe)
     needed = ("train", *task.validation_splits)
     splits = task.load(recipe.train.seed, needed)
     splits["train"] = drawn(splits["train"], recipe.data.max_train_rows, recipe.train.seed)
@@ -119,7 +149,10 @@ def prepare(recipe: Recipe) -> Prepared:
         require_labels(encoded[split], splits[split].source)
         if encoded[split].features["input_ids"].max() >= getattr(config, "vocab_size", math.inf):
             raise UserError(f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model")
-    return Prepared(task, config, tokenizer, max_length, encoded)
+    used = {split: RowsUsed.of(split, splits[split]) for split in needed}
+    scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
+    places = {split: splits[split].places for split in needed}
+    return Prepared(task, config, tokenizer, max_length, encoded, places, scoring)
 
 
 def drawn(rows: Rows, most: int | None, seed: int) -> Rows:
@@ -157,8 +190,8 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
         task=task_title(recipe),
         base=recipe.model.name_or_path,
         architecture=prepared.config.model_type,
-        method=METHODS[recipe.method].title,
-        trains=METHODS[recipe.method].what,
+        method=TITLES[recipe.method],
+        trains=WHAT_TRAINS[recipe.method],
         edited_modules=trained.modules,
         counts=trained.counts,
         learning_rate=None if rate == "auto" else rate,
@@ -170,10 +203,12 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
         micro_batch_size=recipe.train.micro_batch_size,
         metric=prepared.task.metric,
         max_length=prepared.max_length,
+        scoring=prepared.scoring,
         lengths={split: Lengths.of(encoded) for split, encoded in prepared.encoded.items()},
         label_names=prepared.task.label_names,
         examples=_examples(prepared),
         memory=_memory(trained, recipe, prepared),
+        export_obstacle=_export_obstacle(model) if recipe.method == "red" else None,
     )
 
 
@@ -191,6 +226,19 @@ def _memory(trained: Trained, recipe: Recipe, prepared: Prepared) -> MemoryEstim
         )
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None
+
+
+def _export_obstacle(model: PreTrainedModel) -> str | None:
+    lacking = [
+        path
+        for path, vectors in edits(model)
+        if vectors.bias is not None and getattr(model.get_submodule(path), "bias", None) is None
+    ]
+    try:
+        find_home(model.config.model_type, model.config.to_dict(), lacking)
+    except UserError as error:
+        return error.message
+    return None
 
 
 def task_title(recipe: Recipe) -> str:

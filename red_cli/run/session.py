@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from red_cli.methods.trained import Trained
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe, Train
 from red_cli.run.base_model import load_base, to_device
+from red_cli.run.base_record import BaseRecord, record_base
 from red_cli.run.batches import Order, cut, cut_by_length
 from red_cli.run.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from red_cli.run.events import Listener
@@ -51,6 +52,7 @@ class Session:
     order: Order
     total: int
     state: TrainingState
+    base_record: BaseRecord = field(default_factory=lambda: BaseRecord(None, None))
 
     @property
     def model(self) -> PreTrainedModel:
@@ -100,7 +102,7 @@ def set_up(loaded: Loaded, prepared: Prepared, plan: Plan, checkpoint: Path | No
     wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
     session = Session(
         loaded, folder, prepared, listener, accelerator, trained, wrapped, prepared_optimizer, scheduler, order, total,
-        TrainingState(),
+        TrainingState(), record_base(recipe.model, trained.modules if recipe.method == "red" else []),
     )  # fmt: skip
     torch.manual_seed(settings.seed)
     if checkpoint is not None:

@@ -17,6 +17,7 @@ from red_cli.run.folder import RECIPE_FILE, RunFolder
 
 # Keys that say what is trained, and how
 _TRAINED_KEYS = ("method=", "red.", "lora.", "ia3.", "train.")
+_CHOOSE_ROWS = ("data", "task", "eval.split", "eval=")  # beginnings of overrides that may change which rows are meant
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Target:
         folder: what was named.
         adapter: the adapter folder, or None where the weights of `folder` are complete.
         label_names: those the model was trained with; None for regression.
+        same_rows: the recipe is the run's own, with the data and splits that it was trained with.
     """
 
     folder: Path
     recipe: Recipe
     adapter: Path | None
     label_names: list[str] | None
+    same_rows: bool
 
 
 def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str]) -> Target:
@@ -54,15 +57,17 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
             hint="For any other model name a recipe: red eval FOLDER --recipe RECIPE",
         )
     recipe = load_recipe(recipe_name or str(folder / RECIPE_FILE), overrides=overrides).recipe
+    same_rows = _same_rows(recipe_name, overrides)
     if (folder / "config.json").is_file():
         recipe = _with_base(recipe, str(folder.resolve()), None)
         names = load_own_config(recipe.model).id2label
         labels = None if is_regression(recipe) else [str(names[index]) for index in sorted(names)]
-        return Target(folder, recipe, None, labels)
+        return Target(folder, recipe, None, labels, same_rows)
     adapter = RunFolder(folder).adapter
     if not is_trained_folder(adapter):
         raise UserError(f"{folder} has no adapter yet", hint="The run has not reached its first evaluation.")
-    return Target(folder, recipe, adapter, None if is_regression(recipe) else read_trained_files(adapter).label_names)
+    labels = None if is_regression(recipe) else read_trained_files(adapter).label_names
+    return Target(folder, recipe, adapter, labels, same_rows)
 
 
 def load_model(target: Target) -> tuple[PreTrainedModel, PretrainedConfig]:
@@ -80,6 +85,7 @@ def load_model(target: Target) -> tuple[PreTrainedModel, PretrainedConfig]:
 
 def _open_adapter(folder: Path, recipe_name: str | None, overrides: Sequence[str]) -> Target:
     adapter = read_trained_files(folder)
+    same_rows = _same_rows(recipe_name, overrides)
     if recipe_name is None:
         parent = folder.resolve().parent / RECIPE_FILE
         if not parent.is_file():
@@ -93,7 +99,11 @@ def _open_adapter(folder: Path, recipe_name: str | None, overrides: Sequence[str
     regression = is_regression(recipe)
     if adapter.head and regression != (len(adapter.label_names or ()) == 1):
         raise UserError(f"{folder} was trained for another kind of task than {recipe_name}")
-    return Target(folder, recipe, folder, None if regression else adapter.label_names)
+    return Target(folder, recipe, folder, None if regression else adapter.label_names, same_rows)
+
+
+def _same_rows(recipe_name: str | None, overrides: Sequence[str]) -> bool:
+    return recipe_name is None and not any(override.startswith(_CHOOSE_ROWS) for override in overrides)
 
 
 def _with_base(recipe: Recipe, name: str, revision: str | None) -> Recipe:

@@ -137,8 +137,9 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     better = state.best_value is None or value > state.best_value
     if better:
         state.best_value, state.best_step, state.best_scores = value, state.step, scores
-        save_trained(session.trained, recipe, session.folder.adapter)
-        session.folder.write_predictions(split, predictions)
+        record = session.base_record
+        save_trained(session.trained, recipe, session.folder.adapter, record.revision, record.digest)
+        session.folder.write_predictions(split, predictions, session.prepared.places[split])
     state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
     state.evaluated_step = state.step
     _log(session, {f"{split}_{name}": number for name, number in scores.items()})
@@ -151,14 +152,15 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     task, state, folder, recipe = session.prepared.task, session.state, session.folder, session.recipe
     first, *others = task.validation_splits
     encoded = session.prepared.encoded
-    splits: dict[str, Any] = {first: {"examples": len(encoded[first]), **state.best_scores}}
+    scores: dict[str, Any] = {first: {"examples": len(encoded[first]), **state.best_scores}}
     load_trained_weights(session.trained, recipe, folder.adapter)
     for split in others:
         size = evaluation_batch_size(recipe.eval.batch_size, state.micro_batch_size)
         predictions = predict(session.model, task, encoded[split], size, session.listener.evaluating)
-        folder.write_predictions(split, predictions)
-        splits[split] = {"examples": len(encoded[split]), **task.score(predictions)}
+        folder.write_predictions(split, predictions, session.prepared.places[split])
+        scores[split] = {"examples": len(encoded[split]), **task.score(predictions)}
     counts = session.trained.counts
+    scored = session.prepared.scoring.scored.split
     metrics = {
         "task": task_title(recipe),
         "base": recipe.model.name_or_path,
@@ -169,7 +171,8 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
             "step": state.best_step,
             "epoch": state.best_step / session.order.steps_per_epoch,
         },
-        "splits": splits,
+        "scoring": asdict(session.prepared.scoring),
+        "splits": {scored: scores.pop(scored), **scores},
         "paper": None if recipe.paper is None else recipe.paper.model_dump(exclude_none=True),
         "parameters": {**asdict(counts), "share": counts.share},
         "learning_rate": recipe.train.learning_rate,

@@ -69,12 +69,12 @@ class Labels:
         assert self.names is not None
         ids = {name: index for index, name in enumerate(self.names)}
         found = []
-        for row, value in enumerate(rows.column(column), start=1):
+        for row, value in enumerate(rows.column(column)):
             label = self._label_id(value, ids, rows.label_names)
             if label is None:
                 shown = ", ".join(self.names[:_SHOWN_LABELS]) + (", …" if len(self.names) > _SHOWN_LABELS else "")
                 raise UserError(
-                    f"{rows.source}, row {row}: label {value!r} is not one of: {shown}",
+                    f"{rows.source}, row {rows.number(row)}: label {value!r} is not one of: {shown}",
                     hint="The labels are those of the training split, or of task.labels.",
                 )
             found.append(label)
@@ -121,7 +121,7 @@ class Numbers:
 
     def encode(self, rows: Rows, column: str) -> NDArray[np.float32]:
         return np.array(
-            [_number(value, f"{rows.source}, row {row}") for row, value in enumerate(rows.column(column), start=1)],
+            [_number(value, f"{rows.source}, row {rows.number(row)}") for row, value in enumerate(rows.column(column))],
             dtype=np.float32,
         )
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from red_cli.tasks.data import Rows
+from red_cli.tasks.splits import PaperCut
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Task(Protocol):
     metric: str  # chooses the best checkpoint; higher is better
     metrics: tuple[str, ...]  # all that are reported
     validation_splits: tuple[str, ...]  # reported after training; the first chooses the best checkpoint
+    paper_cut: PaperCut | None  # where the rows that choose and the rows that are scored are cut as in the paper
 
     @property
     def label_names(self) -> list[str] | None:

@@ -16,6 +16,7 @@ from red_cli.recipe.schema import Data
 from red_cli.tasks.answers import Answers, Labels
 from red_cli.tasks.base import Batch, Encoded, Prediction
 from red_cli.tasks.data import Rows, find_splits
+from red_cli.tasks.splits import PaperCut
 
 _TEXT_COLUMNS = ("text", "sentence")
 _ENCODE_ROWS = 1000
@@ -30,6 +31,7 @@ class SequenceTask:
     metrics: tuple[str, ...]
     metric: str
     validation_splits: tuple[str, ...] = ("validation",)
+    paper_cut: PaperCut | None = None
     pad_token_id: int = 0
     pad_token_type_id: int = 0
 
@@ -44,14 +46,23 @@ class SequenceTask:
     def split_names(self) -> list[str]:
         """The splits that there are; nothing is read yet."""
         names = list(find_splits(self.data, self.label_column))
-        return [*names, "validation"] if self.data.validation_share is not None and "train" in names else names
+        if self.data.validation_share is not None and "train" in names:
+            names.append("validation")
+        return names if self.paper_cut is None else self.paper_cut.with_parts(names)
 
     def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
         """Read the `needed` splits; learn label names from the training split where they are not known.
 
         Raises:
-            UserError: a file or split is missing, unreadable or empty, or a label column is missing.
+            UserError: a file or split is missing, unreadable, empty or too small to cut, or a label column is missing.
         """
+        if self.paper_cut is None:
+            return self._official(seed, needed)
+        official = self.paper_cut.sources(needed, self.split_names(), str(self.data.path or self.data.train))
+        return self.paper_cut.apply(self._official(seed, official), needed, seed)
+
+    def _official(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
+        """The `needed` splits as the data have them, or with validation rows drawn from the training rows."""
         readers = find_splits(self.data, self.label_column)
         share = self.data.validation_share
         if share is not None and "validation" in readers:
@@ -142,10 +153,10 @@ class SequenceTask:
         texts = []
         for name in names:
             values = rows.column(name)
-            for number, value in enumerate(values, start=1):
+            for index, value in enumerate(values):
                 if not isinstance(value, str):
                     what = "is null" if value is None else f"is {value!r}, not text"
-                    raise UserError(f"{rows.source}, row {number}: column {name!r} {what}")
+                    raise UserError(f"{rows.source}, row {rows.number(index)}: column {name!r} {what}")
             texts.append(values)
         return texts
 
@@ -161,4 +172,7 @@ def _divide(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
         raise UserError(f"{rows.source}: {total} rows are too few to take {share} of them for validation")
     drawn = set(np.random.default_rng(seed).permutation(total)[:size].tolist())
     kept = [index for index in range(total) if index not in drawn]
-    return rows.take(kept), rows.take(sorted(drawn))
+    return (
+        rows.take(kept, f"what a draw of {share} by seed {seed} left of train"),
+        rows.take(sorted(drawn), f"{share} of train, drawn by seed {seed}"),
+    )

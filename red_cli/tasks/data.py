@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Data
@@ -32,11 +34,19 @@ class Rows:
         table: the columns.
         source: the file or data set, for messages.
         label_names: of a label column that is stored as class ids with names (Hub data sets).
+        places: (rows,), where each row stands in the source, from 0; None where the split is all of it.
+        drawn: by what rule the rows were taken, in words; None where the split is all of its source.
     """
 
     table: pa.Table
     source: str
     label_names: list[str] | None = None
+    places: NDArray[np.int64] | None = None
+    drawn: str | None = None
+
+    def number(self, index: int) -> int:
+        """The row's number in the source, from 1, as messages give it."""
+        return 1 + (index if self.places is None else int(self.places[index]))
 
     def column(self, name: str) -> list[Any]:
         """A column's values.
@@ -51,8 +61,12 @@ class Rows:
             )
         return self.table.column(name).to_pylist()
 
-    def take(self, indices: list[int]) -> Rows:
-        return Rows(self.table.take(indices), self.source, self.label_names)
+    def take(self, indices: list[int], drawn: str | None = None) -> Rows:
+        """Some of the rows; `drawn` says by what rule."""
+        places = np.array(indices, dtype=np.int64)
+        if self.places is not None:
+            places = self.places[places]
+        return Rows(self.table.take(indices), self.source, self.label_names, places, drawn or self.drawn)
 
 
 def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:

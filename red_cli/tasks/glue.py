@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from red_cli.recipe.schema import Columns, Data, GlueSubset
 from red_cli.tasks.answers import Labels, Numbers
 from red_cli.tasks.classification import SequenceTask
+from red_cli.tasks.splits import SCORED, SELECTION, PaperCut
 
 HUB_NAME = "nyu-mll/glue"
 
 
 @dataclass(frozen=True)
 class GlueFacts:
-    """One task: its text columns, label names in the order of ids (None: a number), metrics, the first chooses."""
+    """One task.
+
+    Attributes:
+        columns: of the text or texts.
+        labels: names in the order of ids; None: a number.
+        metrics: the first chooses.
+        validation_splits: the first chooses.
+        large: whether the paper's T5 code chooses by 1,000 training rows and scores all of the validation set.
+        swapped: whether the paper's RoBERTa code scores the first half of the validation set and chooses by the second.
+    """
 
     columns: tuple[str, ...]
     labels: tuple[str, ...] | None
     metrics: tuple[str, ...]
     validation_splits: tuple[str, ...] = ("validation",)
+    large: bool = False
+    swapped: bool = False
 
 
 _ENTAILMENT = ("entailment", "not_entailment")
 
 GLUE: dict[GlueSubset, GlueFacts] = {
-    "cola": GlueFacts(("sentence",), ("unacceptable", "acceptable"), ("matthews_correlation", "accuracy")),
-    "sst2": GlueFacts(("sentence",), ("negative", "positive"), ("accuracy",)),
+    "cola": GlueFacts(
+        ("sentence",), ("unacceptable", "acceptable"), ("matthews_correlation", "accuracy"), swapped=True
+    ),
+    "sst2": GlueFacts(("sentence",), ("negative", "positive"), ("accuracy",), large=True),
     "mrpc": GlueFacts(("sentence1", "sentence2"), ("not_equivalent", "equivalent"), ("accuracy", "f1")),
     "stsb": GlueFacts(("sentence1", "sentence2"), None, ("pearson", "spearman")),
-    "qqp": GlueFacts(("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
+    "qqp": GlueFacts(("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1"), large=True),
     "mnli": GlueFacts(
         ("premise", "hypothesis"),
         ("entailment", "neutral", "contradiction"),
         ("accuracy",),
         ("validation_matched", "validation_mismatched"),
+        large=True,
     ),
-    "qnli": GlueFacts(("question", "sentence"), _ENTAILMENT, ("accuracy",)),
+    "qnli": GlueFacts(("question", "sentence"), _ENTAILMENT, ("accuracy",), large=True),
     "rte": GlueFacts(("sentence1", "sentence2"), _ENTAILMENT, ("accuracy",)),
 }
 
@@ -58,3 +73,18 @@ def glue_task(subset: GlueSubset, data: Data, metric: str | None) -> SequenceTas
         metric=metric or facts.metrics[0],
         validation_splits=facts.validation_splits,
     )
+
+
+def with_paper_cut(task: SequenceTask, subset: GlueSubset, encoder_decoder: bool) -> SequenceTask:
+    """The task with its best epoch chosen, and its score taken, on the rows of the published code.
+
+    That code has two rules: one for RoBERTa, and another for T5, which encoder-decoders follow. MNLI is scored on
+    matched genres alone.
+    """
+    facts = GLUE[subset]
+    cut = PaperCut(
+        facts.validation_splits[0],
+        from_training=encoder_decoder and facts.large,
+        swapped=facts.swapped and not encoder_decoder,
+    )
+    return replace(task, paper_cut=cut, validation_splits=(SELECTION, SCORED))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from red_cli import RedConfig, attach, detach, load_adapter, save_adapter
-from red_cli.edit.adapter import CONFIG_FILE, WEIGHTS_FILE
+from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
 from red_cli.edit.attachment import attachment
 from red_cli.edit.model import edits, head_parameter_names, train_head
 from red_cli.errors import UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel
 
 from red_cli import RedConfig, attach, detach, fold, load_adapter, save_adapter
 from red_cli.edit.architectures import ARCHITECTURES
@@ -16,7 +16,6 @@ from red_cli.edit.attachment import attachment
 from red_cli.edit.model import count, edits, head_parameter_names, train_head
 from red_cli.edit.search import search_ffn_outputs
 from red_cli.errors import UserError
-from red_cli.export.merge import merge
 from tests.tiny import (
     CONFIGS,
     DECODERS,
@@ -150,16 +149,34 @@ def test_generation_with_a_cache_is_generation_without(model_type: str) -> None:
 
 @pytest.mark.parametrize("components", COMPONENTS, ids="+".join)
 @pytest.mark.parametrize("model_type", ENCODERS)
-def test_merged_encoders_load_as_ordinary_models(model_type: str, components: list[str], tmp_path: Path) -> None:
+def test_folding_keeps_the_trained_head(model_type: str, components: list[str]) -> None:
     model = tiny_model(model_type)
     attach(model, RedConfig(components=components))
     train_head(model, head_parameter_names(model))
     assert count(model).edited == len(components) * WIDTH * LAYERS
     random_vectors(model)
+    with torch.no_grad():
+        model.get_parameter(head_parameter_names(model)[0]).add_(0.1)
     edited = outputs(model, model_type)
-    merge(model).save_pretrained(tmp_path)
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
-    torch.testing.assert_close(outputs(loaded, model_type), edited, atol=1e-5, rtol=0)
+    fold(model)
+    torch.testing.assert_close(outputs(model, model_type), edited, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("model_type", MIXTURES)
+def test_a_mixtures_scale_folds_into_its_experts(model_type: str) -> None:
+    model = tiny_model(model_type)
+    attach(model, RedConfig(components=["scale"]))
+    random_vectors(model)
+    edited = outputs(model, model_type)
+    assert fold(model) == []
+    torch.testing.assert_close(outputs(model, model_type), edited, atol=1e-5 * edited.abs().max().item(), rtol=0)
+
+
+def test_a_shared_weight_is_not_folded_into() -> None:
+    model = tiny_model("gpt2")
+    attach(model, RedConfig(target_modules="lm_head"))
+    with pytest.raises(UserError, match="shares its weight"):
+        fold(model)
 
 
 @pytest.mark.slow

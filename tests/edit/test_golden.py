@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from red_cli import RedConfig, attach, load_adapter
-from red_cli.edit.adapter import WEIGHTS_FILE
+from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.edit.model import edits, head_parameter_names, train_head
 from red_cli.edit.published import read_published
 from red_cli.methods.red import trained_red
@@ -31,7 +31,7 @@ from red_cli.run.checkpoint import TrainingState
 from red_cli.run.events import Silent
 from red_cli.run.folder import RunFolder
 from red_cli.run.optimizer import build_optimizer, build_scheduler
-from red_cli.run.plan import Prepared
+from red_cli.run.plan import Prepared, RowsUsed, Scoring
 from red_cli.run.session import Session
 from red_cli.run.train import optimizer_step
 from red_cli.tasks.base import Encoded
@@ -146,7 +146,9 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
     )
     task = build_task(recipe)
     task.pad_token_id = model.config.pad_token_id
-    prepared = Prepared(task, model.config, None, 40, {"train": encoded})
+    rows_used = RowsUsed("train", len(encoded), "all of train")
+    scoring = Scoring("standard", rows_used, rows_used)
+    prepared = Prepared(task, model.config, None, 40, {"train": encoded}, {"train": None}, scoring)
     accelerator = Accelerator(cpu=True)
     trained = trained_red(model)
     optimizer = build_optimizer(trained, recipe.train)

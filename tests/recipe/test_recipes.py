@@ -6,25 +6,82 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoConfig, AutoModel
 
+from red_cli.edit.model import attach, count
 from red_cli.recipe.find import copy_recipe, find_recipe, recipe_names, recipe_title
 from red_cli.recipe.load import load_recipe, variants_of
+from red_cli.tasks.glue import GLUE
 
+# Every GLUE cell that RED has in the paper, with the hyperparameters of its appendix and, for RED++, of its scripts;
+# null where neither gives any.
 CELLS = json.loads((Path(__file__).parents[1] / "data" / "glue_cells.json").read_text())
+SIZES = {
+    "roberta-base": ("roberta", {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}),
+    "roberta-large": ("roberta", {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}),
+    "t5-base": ("t5", {"d_model": 768, "num_layers": 12, "num_decoder_layers": 12, "num_heads": 12, "d_ff": 3072}),
+}
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell['task']}-{cell['model']}")
+def variant_of(cell: dict) -> str:
+    return cell["model"] + ("-red++" if cell["method"] == "red++" else "")
+
+
+def subset_of(cell: dict) -> str:
+    return cell["task"].removeprefix("glue/")
+
+
+def figures_of(cell: dict) -> dict:
+    """The cell's hyperparameters, RED's of the same task and model where it has none of its own."""
+    red = next(
+        other for other in CELLS
+        if (other["task"], other["model"], other["method"]) == (cell["task"], cell["model"], "red")
+    )  # fmt: skip
+    own, fallback = cell["hyperparameters"], red["hyperparameters"]
+    return {key: fallback[key] if value is None else value for key, value in own.items()}
+
+
+def test_there_are_all_forty_cells() -> None:
+    cells = {(subset_of(cell), variant_of(cell)) for cell in CELLS}
+    recipes = {
+        (name.removeprefix("glue_"), variant)
+        for name in recipe_names()
+        if name.startswith("glue_")
+        for variant in variants_of(find_recipe(name))
+    }
+    assert cells == recipes
+    assert len(CELLS) == len(cells) == 40
+    assert {subset for subset, _ in cells} == set(GLUE)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{subset_of(cell)}-{variant_of(cell)}")
 def test_glue_recipe_is_the_papers(cell: dict) -> None:
-    recipe = load_recipe(f"glue_{cell['task'].removeprefix('glue/')}", cell["model"]).recipe
+    recipe = load_recipe(f"glue_{subset_of(cell)}", variant_of(cell)).recipe
     assert recipe.task.name == "glue"
-    assert recipe.task.subset == cell["task"].removeprefix("glue/")
+    assert recipe.task.subset == subset_of(cell)
     assert recipe.model.name_or_path == cell["hub_id"]
     assert recipe.red.positions == cell["positions"]
     ours = {**recipe.train.model_dump(), "max_length": recipe.data.max_length}
-    assert {key: ours[key] for key in cell["hyperparameters"]} == cell["hyperparameters"]
+    assert {key: ours[key] for key in cell["hyperparameters"]} == figures_of(cell)
+    assert (recipe.train.adam_epsilon, recipe.train.max_grad_norm, recipe.train.seed) == (1e-6, None, 42)
+    assert recipe.eval.metric is None
+    assert GLUE[subset_of(cell)].metrics[0] == cell["metric"]
     assert recipe.paper is not None
     assert (recipe.paper.table, recipe.paper.score, recipe.paper.std) == (cell["table"], cell["score"], cell["std"])
     assert recipe.paper.model == cell["model"]
+    assert "eval.split=paper" in (recipe.paper.note or "")
+
+
+@pytest.mark.parametrize("variant", dict.fromkeys(variant_of(cell) for cell in CELLS))
+def test_edited_parameters_are_the_papers(variant: str) -> None:
+    """Counted on models of the real sizes, without weights."""
+    cell = next(cell for cell in CELLS if variant_of(cell) == variant)
+    model_type, sizes = SIZES[cell["model"]]
+    with torch.device("meta"):
+        model = AutoModel.from_config(AutoConfig.for_model(model_type, **sizes))
+    attach(model, load_recipe("glue_rte", variant).recipe.red)
+    assert count(model).edited == cell["edited_parameters"]
 
 
 @pytest.mark.parametrize("name", recipe_names())

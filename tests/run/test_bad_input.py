@@ -6,14 +6,17 @@ import errno
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from red_cli.edit.adapter import WEIGHTS_FILE
+from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.errors import out_of_space
+from red_cli.export.dtypes import vector
 from tests.tiny import make_base, sentences, write_csv
 
 # name -> (arguments of `red train` beside the recipe, words of the message)
@@ -36,6 +39,18 @@ TRAIN_FAULTS = {
     "label twice": (["task.labels=[a, b, a]"], "each label once"),
     "no such path": (["data.path=~nobody123/x"], "no such file or folder"),
     "shorter than anything": (["data.max_length=2"], "no text fits into fewer than"),
+    "the paper's cut of other data": (["eval.split=paper"], "the paper's cut is of GLUE's validation sets"),
+    "no such split rule": (["eval.split=papr"], "expected standard or paper (nearest: paper), got 'papr'"),
+    "a drawn validation set to cut": (
+        ["task={name: glue, subset: rte}", "eval.split=paper", "data.validation_share=0.1"],
+        "drop data.validation_share",
+    ),
+    "metric of numbers for labels": (["eval.metric=pearson"], "scored by accuracy, f1, matthews_correlation"),
+    "metric of labels for numbers": (
+        ["task={name: glue, subset: stsb}", "eval.metric=f1"],
+        "scored by pearson, spearman",
+    ),
+    "dropping everything": (["model.classifier_dropout=1.0"], "less than 1"),
     "labels given wrongly": (["task.labels=[good, bad]"], "is not one of: good, bad"),
 }
 
@@ -256,18 +271,22 @@ def test_eval_and_export_of_what_is_not_there(red, recipe: Path, tmp_path: Path)
 def test_an_export_that_differs_is_no_export(
     red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from red_cli.run import export as export_module
+    from red_cli.export import model as model_module
 
-    real_merge = export_module.merge
+    real_write = model_module.write_shards
 
-    def wrong_merge(model):
-        merged = real_merge(model)
-        with torch.no_grad():
-            merged.classifier.weight.add_(0.1)
-        return merged
+    def wrong_write(shards, folder: Path, progress) -> None:
+        outputs = next(iter(shards.values()))
+        outputs[:] = [
+            replace(output, content=vector(output.name, np.ones(2, dtype=np.float32), "F32"))
+            if output.name == "classifier.bias"
+            else output
+            for output in outputs
+        ]
+        real_write(shards, folder, progress)
 
     red("train", recipe)
-    monkeypatch.setattr(export_module, "merge", wrong_merge)
+    monkeypatch.setattr(model_module, "write_shards", wrong_write)
     outcome = red("export", tmp_path / "run", "--output", tmp_path / "merged")
     assert outcome.code == 1
     assert "differs from the adapter" in outcome.err

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from red_cli.edit.adapter import WEIGHTS_FILE
+from red_cli.edit.adapter_config import WEIGHTS_FILE
 from tests.tiny import ENCODERS, make_base, read_lines, sentences, write_csv
 
 

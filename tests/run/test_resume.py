@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from red_cli.edit.adapter import WEIGHTS_FILE
+from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.run import train as train_module
 from tests.tiny import read_lines
 

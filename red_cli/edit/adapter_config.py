@@ -1,0 +1,89 @@
+"""What `adapter_config.json` says: what an adapter edits, and the base it belongs to. Plain data, nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from red_cli.edit.config import RedConfig
+from red_cli.errors import UserError
+from red_cli.files import read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+KEY_PREFIX = "base_model.model."
+
+
+class BaseIdentity(BaseModel):
+    """What tells one base from another without its weights."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model_type: str
+    hidden_size: int | None
+    num_hidden_layers: int | None
+    vocab_size: int | None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> BaseIdentity:
+        return cls.model_validate({name: getattr(model.config, name, None) for name in cls.model_fields})
+
+
+class BaseDigest(BaseModel):
+    """SHA-256 of what a base's files held when the adapter was trained.
+
+    Attributes:
+        config: of config.json, without the keys that change with every saving.
+        tensors: of the edited modules' weights and biases, as they are stored.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: str
+    tensors: str
+
+
+class AdapterConfig(BaseModel):
+    """The content of `adapter_config.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    peft_type: str = "RED"
+    base_model_name_or_path: str
+    revision: str | None = None
+    task_type: str
+    architecture: str | None = None  # the model's class, whose names the keys are
+    red: RedConfig
+    target_modules: list[str]
+    head: list[str]
+    label_names: list[str] | None = None
+    base: BaseIdentity
+    base_digest: BaseDigest | None = None  # None where the base's files were not at hand
+    weights_sha256: str  # of the file of tensors: a flipped bit in a vector would otherwise pass for a value
+    library_versions: dict[str, str]
+
+
+def read_adapter_config(folder: str | Path) -> AdapterConfig:
+    """Read `adapter_config.json`.
+
+    Raises:
+        UserError: the folder or file is missing, not JSON, not a RED adapter's, or lacks a key.
+    """
+    file = Path(folder) / CONFIG_FILE
+    if not file.is_file():
+        raise UserError(f"{folder} is not an adapter folder: it has no {CONFIG_FILE}")
+    content = read_json(file)
+    kind = content.get("peft_type") if isinstance(content, dict) else None
+    if kind != "RED":
+        raise UserError(f"{file}: not a RED adapter (peft_type is {kind!r})")
+    try:
+        return AdapterConfig.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{file}: key {key!r}: {first['msg']}") from None

@@ -1,0 +1,66 @@
+"""A model with a modelling file of its own, for architectures that have no place for an edit's bias."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from red_cli.export.places import Places
+
+MODELLING_FILE = "modeling_red.py"
+# The end of a class's name -> the class of transformers that loads it.
+_AUTO_CLASSES = {
+    "ForSequenceClassification": "AutoModelForSequenceClassification",
+    "ForCausalLM": "AutoModelForCausalLM",
+    "LMHeadModel": "AutoModelForCausalLM",
+    "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
+}
+_SOURCE = '''"""{architecture} with a bias after some modules, learnt by Representation EDiting (arXiv 2402.15179)."""
+
+import torch
+from torch import nn
+from transformers import {architecture}
+
+
+def _add_bias(module, inputs, output):
+    return output + module.red_bias
+
+
+class Red{architecture}({architecture}):
+    """The base model, plus the biases that `red_biases` in its configuration names: module path -> parameter name."""
+
+    def __init__(self, config, *args, **kwargs):
+        super().__init__(config, *args, **kwargs)
+        for path, name in config.red_biases.items():
+            module = self.get_submodule(path)
+            width = module.out_features if isinstance(module, nn.Linear) else config.hidden_size
+            module.register_parameter(name, nn.Parameter(torch.zeros(width)))
+            if name == "red_bias":
+                module.register_forward_hook(_add_bias)
+'''
+
+
+def auto_class(architecture: str) -> str:
+    """The name of the class in transformers that loads models of class `architecture`."""
+    return next((auto for end, auto in _AUTO_CLASSES.items() if architecture.endswith(end)), "AutoModel")
+
+
+def modelling_file(architecture: str) -> str:
+    """The text of the modelling file for a base class of transformers."""
+    return _SOURCE.format(architecture=architecture)
+
+
+def bias_names(places: Places) -> dict[str, str]:
+    """Path of each module without a bias -> the name of the one it gets: a projection's own, or one added after it."""
+    kinds = {}
+    for place in places.places:
+        if place.bias is None:
+            same = place.module.rpartition(".")[2] == place.path.rpartition(".")[2]
+            kinds[place.path] = "bias" if same else "red_bias"
+    return kinds
+
+
+def code_config(config: dict[str, Any], architecture: str, biases: dict[str, str]) -> dict[str, Any]:
+    """The configuration that makes transformers load the modelling file, with trust_remote_code=True."""
+    own = f"Red{architecture}"
+    reference = f"{MODELLING_FILE.removesuffix('.py')}.{own}"
+    return {**config, "architectures": [own], "auto_map": {auto_class(architecture): reference}, "red_biases": biases}

@@ -1,0 +1,60 @@
+"""What comes along with the weights: tokenizer, generation settings, licence, and the changed configuration."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from red_cli.edit.adapter_config import AdapterConfig
+from red_cli.files import read_json, write_json
+
+# Files of a base that belong to any model made from it, by name.
+COMPANIONS = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja", "additional_chat_templates/*.jinja",
+    "chat_template.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
+    "normalizer.json", "LICENSE*", "NOTICE*", "USE_POLICY*",
+)  # fmt: skip
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+# The class that reads tokenizer.json as it is, for a model whose own class is no longer told by its type.
+_PLAIN_TOKENIZER = "PreTrainedTokenizerFast"
+
+
+def copy_companions(base: Path, folder: Path) -> None:
+    """Copy the base's other files, byte for byte."""
+    for pattern in COMPANIONS:
+        for file in sorted(base.glob(pattern)):
+            target = folder / file.relative_to(base)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, target)
+
+
+def name_tokenizer_class(folder: Path) -> None:
+    """Write which class the tokenizer is, where only the model's type told it."""
+    file = folder / _TOKENIZER_CONFIG
+    if (folder / "tokenizer.json").is_file():
+        content = read_json(file) if file.is_file() else {}
+        if "tokenizer_class" not in content:
+            write_json(file, {**content, "tokenizer_class": _PLAIN_TOKENIZER})
+
+
+def exported_config(base: Mapping[str, Any], adapter: AdapterConfig, dtype: str | None) -> dict[str, Any]:
+    """The base's configuration with the class, the labels and the dtype of the exported model.
+
+    Args:
+        dtype: torch's name of the dtype if it was changed.
+    """
+    config = dict(base)
+    if adapter.head:
+        names = adapter.label_names or []
+        config["id2label"] = {str(index): name for index, name in enumerate(names)}
+        config["label2id"] = {name: index for index, name in enumerate(names)}
+        config["problem_type"] = "regression" if len(names) == 1 else "single_label_classification"
+    if adapter.architecture is not None and (adapter.head or not config.get("architectures")):
+        config["architectures"] = [adapter.architecture]
+    if dtype is not None:
+        config.pop("torch_dtype", None)  # the key's name before transformers 5
+        config["dtype"] = dtype
+    return config

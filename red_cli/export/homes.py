@@ -1,0 +1,156 @@
+"""Where an edit's bias lives in an ordinary model: in place, in a LLaMA that computes the same, or nowhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from red_cli.edit.architectures import ARCHITECTURES
+from red_cli.errors import UserError
+
+LLAMA = "llama"
+
+
+@dataclass(frozen=True)
+class Home:
+    """What must change in a model so that all edits' biases have a place.
+
+    Attributes:
+        switches: configuration keys to be turned on.
+        siblings: regular expressions over the ends of the paths of modules that then need a bias too: zeros.
+        as_llama: whether the model is written as a LLaMA, because its own architecture has no such switch.
+    """
+
+    switches: tuple[str, ...] = ()
+    siblings: tuple[str, ...] = ()
+    as_llama: bool = False
+
+    @property
+    def description(self) -> str:
+        """What is done, in words for the model card; empty where nothing but numbers changes."""
+        turned_on = " and ".join(f"`{key}`" for key in self.switches)
+        if self.as_llama:
+            return f"The model is written as a LLaMA with {turned_on}, which computes the same function."
+        return f"The configuration has {turned_on} turned on; biases that nothing was folded into are 0." * bool(
+            turned_on
+        )
+
+
+def find_home(model_type: str, config: Mapping[str, Any], lacking: Iterable[str]) -> Home:
+    """The home of a model whose modules `lacking` (paths) gain a bias that they have not had.
+
+    Args:
+        config: the content of config.json.
+
+    Raises:
+        UserError: the architecture has no place for it, with the reason and the ways out.
+    """
+    lacking = list(lacking)
+    if not lacking:
+        return Home()
+    architecture = ARCHITECTURES.get(model_type)
+    switches = {} if architecture is None else architecture.bias_switches
+    homeless = [path for path in lacking if _switch_of(path, switches) is None]
+    if not homeless:
+        used = {_switch_of(path, switches) for path in lacking}
+        return Home(
+            switches=tuple(sorted({switches[pattern] for pattern in used if pattern})),
+            siblings=tuple(pattern for pattern, key in switches.items() if key in {switches[p] for p in used if p}),
+        )
+    if model_type not in _AS_LLAMA:
+        raise _no_home(f"a {model_type} model has no place for a bias at {homeless[0]}")
+    obstacle = _AS_LLAMA[model_type].obstacle(config)
+    if obstacle is not None:
+        raise _no_home(
+            f"a {model_type} model has no place for a bias at {homeless[0]}, nor can it be a LLaMA: {obstacle}"
+        )
+    patterns, llama = ARCHITECTURES[LLAMA].bias_switches, _AS_LLAMA[model_type]
+    there = [_path_in_llama(path, llama.split) for path in lacking]
+    wanted = {patterns[pattern] for path in there if (pattern := _switch_of(path, patterns))} | set(llama.always)
+    return Home(
+        switches=tuple(sorted(wanted)),
+        siblings=tuple(pattern for pattern, key in patterns.items() if key in wanted),
+        as_llama=True,
+    )
+
+
+def _path_in_llama(path: str, split: Mapping[str, tuple[str, ...]]) -> str:
+    parent, dot, last = path.rpartition(".")
+    return f"{parent}{dot}{split[last][0] if last in split else last}"
+
+
+def _no_home(message: str) -> UserError:
+    return UserError(
+        message,
+        hint="Keep it as an adapter (--format adapter), train with red.components=[scale], which folds everywhere, or "
+        "export with --format code: a model with its own modelling file, loaded with trust_remote_code=True.",
+    )
+
+
+def _switch_of(path: str, switches: Mapping[str, str]) -> str | None:
+    """The pattern among `switches` that a module's path ends with."""
+    return next((pattern for pattern in switches if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", path)), None)
+
+
+@dataclass(frozen=True)
+class _AsLlama:
+    """Under which condition an architecture computes what a LLaMA does.
+
+    Attributes:
+        obstacle: the configuration -> what a LLaMA would do differently, or None.
+        always: LLaMA's keys that must be on because the architecture has these biases itself.
+        split: fused projection -> the projections that its rows belong to.
+    """
+
+    obstacle: Callable[[Mapping[str, Any]], str | None]
+    always: tuple[str, ...] = ()
+    split: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def _window(config: Mapping[str, Any], default: int | None) -> str | None:
+    window = config.get("sliding_window", default)
+    most = config.get("max_position_embeddings")
+    if window is None or (most is not None and window >= most):
+        return None
+    return f"its attention reaches back only {window} tokens (sliding_window)"
+
+
+def _qwen2_window(config: Mapping[str, Any]) -> str | None:
+    if "sliding_attention" in (config.get("layer_types") or ()) or config.get("use_sliding_window", False):
+        return _window(config, 4096)
+    return None
+
+
+def _phi3(config: Mapping[str, Any]) -> str | None:
+    parameters = config.get("rope_parameters") or {}
+    share = config.get("partial_rotary_factor", parameters.get("partial_rotary_factor", 1.0))
+    return _window(config, None) or (None if share == 1.0 else f"only {share:.0%} of a head is rotated")
+
+
+# Defaults of keys that config.json may lack are those of each architecture's configuration class.
+_AS_LLAMA: dict[str, _AsLlama] = {
+    "mistral": _AsLlama(lambda config: _window(config, 4096)),
+    "qwen2": _AsLlama(_qwen2_window, always=("attention_bias",)),
+    "phi3": _AsLlama(
+        _phi3, split={"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+    ),
+}
+
+
+def split_of(model_type: str) -> Mapping[str, tuple[str, ...]]:
+    """Fused projection -> the LLaMA's projections that its rows belong to, in their order."""
+    return _AS_LLAMA[model_type].split
+
+
+def llama_config(config: Mapping[str, Any], home: Home) -> dict[str, Any]:
+    """The configuration of the LLaMA that computes what the model with `config` does, every key explicit."""
+    from transformers import AutoConfig, LlamaConfig
+
+    source = AutoConfig.for_model(**config)
+    known = LlamaConfig().to_dict()
+    kept = {key: getattr(source, key) for key in known if hasattr(source, key) and key != "model_type"}
+    housed = LlamaConfig(**{**kept, **dict.fromkeys(home.switches, True)}).to_dict()
+    kind = [name.replace(type(source).__name__.removesuffix("Config"), "Llama") for name in source.architectures or []]
+    return {**housed, "architectures": kind}

@@ -1,0 +1,213 @@
+"""Every tensor of the exported model, and where its bytes come from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from red_cli.errors import UserError
+from red_cli.export.dtypes import SIZES, Vector, is_float, to_float32, vector
+from red_cli.export.homes import Home, split_of
+from red_cli.export.places import Place, Places
+from red_cli.export.source import SINGLE_FILE, BaseFiles, Stored
+from red_cli.export.vectors import AdapterArrays, Edit
+
+_MATRIX = 2
+
+
+@dataclass(frozen=True)
+class Output:
+    """A tensor of the exported model.
+
+    Attributes:
+        dtype: it is written in.
+        content: where its numbers are now.
+        scale: what they are multiplied with: one factor for each row, or for each column (`by_row` False).
+    """
+
+    name: str
+    dtype: str
+    content: Stored | Vector
+    scale: NDArray[np.float32] | None = None
+    by_row: bool = True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.content.shape
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count * SIZES[self.dtype] if self.dtype in SIZES else self._stored_size
+
+    @property
+    def _stored_size(self) -> int:
+        assert isinstance(self.content, Stored)
+        return self.content.size
+
+    @property
+    def copied(self) -> Stored | None:
+        """Where its bytes lie as they are, if they do."""
+        unchanged = self.scale is None and isinstance(self.content, Stored) and self.content.dtype == self.dtype
+        return self.content if unchanged and isinstance(self.content, Stored) else None
+
+
+Shards = dict[str, list[Output]]  # file name -> its tensors
+
+
+def lay_out(
+    base: BaseFiles, adapter: AdapterArrays, places: Places, home: Home, conv1d: bool, dtype: str | None
+) -> Shards:
+    """Decide for every tensor of the exported model where it comes from.
+
+    Args:
+        home: where biases go that the base has no place for.
+        conv1d: whether the edited projections store (in, out).
+        dtype: safetensors' name of the dtype of all floating-point tensors; None keeps the base's.
+
+    Raises:
+        UserError: an edited tensor is quantised or has another width than its edit.
+    """
+    shards: Shards = {}
+    by_tensor = {name: (place, role) for place in places.places for name, role in _roles(place)}
+    names = {name: (places.prefix if adapter.head else "") + name for name in base.tensors}
+    for name, stored in base.tensors.items():
+        written = dtype if dtype and is_float(stored.dtype) else stored.dtype
+        outputs = shards.setdefault(stored.file.with_suffix(".safetensors").name, [])
+        if name not in by_tensor:
+            outputs.append(Output(names[name], written, stored))
+            continue
+        place, role = by_tensor[name]
+        edit = adapter.edits[place.path]
+        _require_fit(base, name, stored, edit, role == "weight" and len(stored.shape) == _MATRIX and conv1d)
+        output = Output(names[name], written, stored)
+        outputs.append(_folded_weight(output, edit, conv1d) if role == "weight" else _folded_bias(output, edit))
+        if role == "weight" and place.bias is None and edit.bias is not None:
+            outputs.append(
+                Output(f"{names[name].rpartition('.')[0]}.bias", written, vector(place.path, edit.bias, written))
+            )
+    if home.as_llama:
+        shards = {file: list(_split(outputs, base)) for file, outputs in shards.items()}
+    _fill_siblings(shards, home)
+    return shards
+
+
+def add_tensors(shards: Shards, arrays: Mapping[str, NDArray[np.float32]], dtype: str) -> Shards:
+    """Put more tensors (a trained head, biases of one's own) into the last shard; they replace those of their names."""
+    added = {file: [output for output in outputs if output.name not in arrays] for file, outputs in shards.items()}
+    added[max(added)] += [Output(name, dtype, vector(name, array, dtype)) for name, array in arrays.items()]
+    return added
+
+
+def keep_known(shards: Shards, known: set[str]) -> Shards:
+    """Leave out tensors that the exported model's class does not have, such as the head of another task."""
+    kept = {file: [output for output in outputs if output.name in known] for file, outputs in shards.items()}
+    return {file: outputs for file, outputs in kept.items() if outputs}
+
+
+def main_dtype(base: BaseFiles, places: Places) -> str:
+    """safetensors' name of the dtype of the edited weights."""
+    return base.tensors[places.places[0].weight].dtype
+
+
+def named_for_loading(shards: Shards) -> Shards:
+    """A model in one file is called as plain transformers expects; several files keep their names."""
+    return shards if len(shards) > 1 else {SINGLE_FILE: next(iter(shards.values()))}
+
+
+def _roles(place: Place) -> Iterator[tuple[str, str]]:
+    yield place.weight, "weight"
+    if place.bias is not None:
+        yield place.bias, "bias"
+
+
+def _require_fit(base: BaseFiles, name: str, stored: Stored, edit: Edit, columns: bool) -> None:
+    if not is_float(stored.dtype):
+        raise UserError(
+            f"{stored.file}: {name} is stored as {stored.dtype}: {base.name} is a quantised base",
+            hint="Give the unquantised model it was made from: --base MODEL",
+        )
+    learnt = edit.scale if edit.scale is not None else edit.bias
+    assert learnt is not None
+    width = stored.shape[-1] if columns else stored.shape[0]
+    if width != len(learnt):
+        raise UserError(
+            f"{base.folder}: {name} is {width} wide, its edit {len(learnt)}",
+            hint="The adapter belongs to another base.",
+        )
+
+
+def _folded_weight(output: Output, edit: Edit, conv1d: bool) -> Output:
+    """W' = diag(scale) W, from equation (3) of the paper and y = W x + b; a norm's weight is the same in one row."""
+    if edit.scale is None:
+        return output
+    if len(output.shape) == _MATRIX:
+        return replace(output, scale=edit.scale, by_row=not conv1d)
+    values = _read(output).reshape(output.shape) * edit.scale
+    return replace(output, content=vector(output.name, values, output.dtype))
+
+
+def _folded_bias(output: Output, edit: Edit) -> Output:
+    """b' = scale * b + bias."""
+    values = _read(output)
+    if edit.scale is not None:
+        values = values * edit.scale
+    if edit.bias is not None:
+        values = values + edit.bias
+    return replace(output, content=vector(output.name, values, output.dtype))
+
+
+def _read(output: Output) -> NDArray[np.float32]:
+    assert isinstance(output.content, Stored)
+    return to_float32(output.content.read(), output.content.dtype)
+
+
+def _fill_siblings(shards: Shards, home: Home) -> None:
+    """Give zeros to the modules that have a bias wherever an edited one has."""
+    pattern = re.compile("|".join(rf"(?:.*\.)?(?:{sibling})" for sibling in home.siblings) or r"(?!)")
+    present = {output.name for outputs in shards.values() for output in outputs}
+    for file, outputs in shards.items():
+        for output in list(outputs):
+            module, _, kind = output.name.rpartition(".")
+            if kind == "weight" and f"{module}.bias" not in present and pattern.fullmatch(module):
+                zeros = vector(output.name, np.zeros(output.shape[0], dtype=np.float32), output.dtype)
+                shards[file].append(Output(f"{module}.bias", output.dtype, zeros))
+
+
+def _split(outputs: list[Output], base: BaseFiles) -> Iterator[Output]:
+    """Divide fused projections between the LLaMA's own."""
+    fused = split_of(base.model_type)
+    for output in outputs:
+        module, _, kind = output.name.rpartition(".")
+        parent, _, last = module.rpartition(".")
+        if last not in fused:
+            yield output
+            continue
+        first = 0
+        for name, rows in zip(fused[last], _extents(base, fused[last], output.shape[0]), strict=True):
+            yield _rows(output, f"{parent}.{name}.{kind}", first, first + rows)
+            first += rows
+
+
+def _extents(base: BaseFiles, names: tuple[str, ...], rows: int) -> list[int]:
+    """How many rows of a fused projection belong to each part."""
+    heads = base.config["num_attention_heads"]
+    head = base.config.get("head_dim") or base.config["hidden_size"] // heads
+    keys = (base.config.get("num_key_value_heads") or heads) * head
+    return [heads * head, keys, keys] if "q_proj" in names else [rows // len(names)] * len(names)
+
+
+def _rows(output: Output, name: str, first: int, last: int) -> Output:
+    scale = None if output.scale is None else output.scale[first:last]
+    if isinstance(output.content, Stored):
+        return Output(name, output.dtype, output.content.rows(first, last), scale)
+    size = SIZES[output.dtype]
+    part = output.content.content[first * size : last * size]
+    return Output(name, output.dtype, Vector((last - first,), output.dtype, part))

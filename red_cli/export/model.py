@@ -1,0 +1,188 @@
+"""Write an exported model: weights, configuration and what comes along, in a folder that plain transformers loads."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from red_cli.edit.architectures import ARCHITECTURES
+from red_cli.errors import UserError
+from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
+from red_cli.export.companions import copy_companions, exported_config, name_tokenizer_class
+from red_cli.export.digest import base_digest
+from red_cli.export.dtypes import SAFETENSORS_NAMES
+from red_cli.export.homes import Home, find_home, llama_config
+from red_cli.export.layout import Shards, add_tensors, keep_known, lay_out, main_dtype, named_for_loading
+from red_cli.export.places import Places, find_places
+from red_cli.export.source import BaseFiles
+from red_cli.export.stream import Progress, write_shards
+from red_cli.export.vectors import AdapterArrays, Edit
+from red_cli.files import write_json, write_text
+
+# Model types of transformers whose projections store (in, out) and that the table of architectures does not hold.
+_OTHER_CONV1D = ("openai-gpt", "imagegpt", "decision_transformer", "convbert", "clvp")
+_SPARE_BYTES = 64 << 20  # for configuration, tokenizer and card
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model as it will be written.
+
+    Attributes:
+        architecture: the class of the model in transformers.
+        remarks: what was done beside folding, for the model card; may be empty.
+        modelling: the text of a modelling file, where the model has one.
+    """
+
+    base: BaseFiles
+    shards: Shards
+    config: dict[str, Any]
+    architecture: str
+    remarks: str = ""
+    modelling: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of its weights."""
+        return sum(output.size for outputs in self.shards.values() for output in outputs)
+
+
+def merged_model(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
+    """The model with its edits folded into ordinary weights.
+
+    Args:
+        dtype: torch's name of the dtype to write; None keeps the base's.
+
+    Raises:
+        UserError: the adapter does not fit the base, or a bias has no place in this architecture.
+    """
+    places = find_places(base, adapter.edits)
+    learnt = [path for path in places.lacking if adapter.edits[path].bias is not None]
+    home = find_home(base.model_type, base.config, learnt)
+    config = exported_config(base.config, adapter.config, dtype)
+    architecture = _architecture(base, adapter)
+    shards = _shards(base, adapter, places, home, dtype)
+    if home.as_llama:
+        config = llama_config(config, home)
+        architecture = config["architectures"][0]
+    else:
+        config |= dict.fromkeys(home.switches, True)
+    shards = _of_its_class(shards, adapter, config, architecture)
+    return Exported(base, shards, config, architecture, home.description)
+
+
+def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
+    """The model with its scales folded, and a modelling file that adds the biases the architecture has no place for.
+
+    Raises:
+        UserError: the adapter does not fit the base, or the base's class is not one of transformers.
+    """
+    places = find_places(base, adapter.edits)
+    architecture = _architecture(base, adapter)
+    names = {path: name for path, name in bias_names(places).items() if adapter.edits[path].bias is not None}
+    biases = {f"{path}.{name}": adapter.edits[path].bias for path, name in names.items()}
+    present = {path: edit for path, edit in adapter.edits.items() if path not in names}
+    scales = {path: Edit(adapter.edits[path].scale, None) for path in names}
+    folded = AdapterArrays(adapter.folder, adapter.config, present | scales, adapter.head)
+    shards = _shards(base, folded, places, Home(), dtype)
+    config = exported_config(base.config, adapter.config, dtype)
+    shards = _of_its_class(shards, adapter, config, architecture)
+    stored = SAFETENSORS_NAMES[dtype] if dtype else main_dtype(base, places)
+    shards = add_tensors(shards, {key: value for key, value in biases.items() if value is not None}, stored)
+    config = code_config(config, architecture, names)
+    remarks = f"Its own `{MODELLING_FILE}` adds {len(names)} biases that a {base.model_type} model has no place for."
+    return Exported(base, shards, config, architecture, remarks, modelling_file(architecture))
+
+
+def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
+    """Make sure that the adapter was trained on this base, as it is now.
+
+    Raises:
+        UserError: another architecture or vocabulary, or its configuration or edited weights have changed.
+    """
+    recorded, config = adapter.config.base, base.config
+    wrong = [
+        f"{key} {known} (here {config[key]})"
+        for key in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
+        if (known := getattr(recorded, key)) is not None and key in config and config[key] != known
+    ]
+    if wrong:
+        raise UserError(
+            f"{adapter.folder} belongs to another base, {adapter.config.base_model_name_or_path}: {', '.join(wrong)}",
+            hint="Give that base with --base, or train an adapter for this one.",
+        )
+    digest = adapter.config.base_digest
+    if digest is None:
+        return
+    now = base_digest(base, find_places(base, adapter.edits))
+    changed = [name for name, same in (("configuration", now.config == digest.config),
+                                       ("weights", now.tensors == digest.tensors)) if not same]  # fmt: skip
+    if changed:
+        raise UserError(
+            f"the {' and the '.join(changed)} of {base.name} changed since {adapter.folder} was trained on it",
+            hint="Give the base as it was: --base FOLDER, or model.revision of the recipe for one from the Hub.",
+        )
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Refuse to begin what cannot be finished.
+
+    Raises:
+        UserError: the disk of `folder` has less than `size` bytes and some more left.
+    """
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    needed = size + _SPARE_BYTES
+    if free < needed:
+        raise UserError(
+            f"not enough space for {folder}: {needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free",
+            hint="Free some space, or choose a folder on another disk.",
+        )
+
+
+def write_model(exported: Exported, folder: Path, progress: Progress) -> None:
+    """Write all of it; config.json comes last, so that no folder without all its weights can be taken for a model."""
+    write_shards(exported.shards, folder, progress)
+    copy_companions(exported.base.folder, folder)
+    if exported.config["model_type"] != exported.base.model_type:
+        name_tokenizer_class(folder)
+    if exported.modelling is not None:
+        write_text(folder / MODELLING_FILE, exported.modelling)
+    write_json(folder / "config.json", exported.config)
+
+
+def _architecture(base: BaseFiles, adapter: AdapterArrays) -> str:
+    """The class of the model; adapters of old do not say it."""
+    named = base.config.get("architectures") or [None]
+    architecture = adapter.config.architecture or named[0]
+    if architecture is None:
+        raise UserError(f"{adapter.folder} does not say the class of its model, nor does {base.folder}/config.json")
+    return str(architecture)
+
+
+def _shards(base: BaseFiles, adapter: AdapterArrays, places: Places, home: Home, dtype: str | None) -> Shards:
+    known = ARCHITECTURES.get(base.model_type)
+    conv1d = known.conv1d if known is not None else base.model_type in _OTHER_CONV1D
+    stored = SAFETENSORS_NAMES[dtype] if dtype else None
+    shards = lay_out(base, adapter, places, home, conv1d, stored)
+    if adapter.head:
+        shards = add_tensors(shards, adapter.head, stored or main_dtype(base, places))
+    return named_for_loading(shards)
+
+
+def _of_its_class(shards: Shards, adapter: AdapterArrays, config: dict[str, Any], architecture: str) -> Shards:
+    """Leave out what the base's own class had and a class with a new head has not, such as a language model's head."""
+    known = ARCHITECTURES.get(config["model_type"])
+    if not adapter.head or (known is not None and known.in_files):  # names in files are not those in the model
+        return shards
+    import torch
+    import transformers
+
+    kind = getattr(transformers, architecture, None)
+    if kind is None:
+        raise UserError(f"{architecture} is not a class of transformers", hint="Share the adapter: --format adapter")
+    with torch.device("meta"):
+        model = kind(transformers.AutoConfig.for_model(**config))
+    return named_for_loading(keep_known(shards, set(model.state_dict())))

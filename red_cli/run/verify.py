@@ -1,0 +1,175 @@
+"""Compare an exported model with the adapter it was made from, on real inputs of the run's task."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
+
+from red_cli.edit.adapter import load_adapter
+from red_cli.errors import RunFailed
+from red_cli.export.code import auto_class
+from red_cli.export.companions import exported_config
+from red_cli.export.hub import base_folder
+from red_cli.export.source import BaseFiles, read_base
+from red_cli.files import read_json
+from red_cli.recipe.schema import Recipe
+from red_cli.run.base_model import resolve_max_length
+from red_cli.run.events import Listener
+from red_cli.run.export import Source
+from red_cli.run.task import recipe_task
+
+# Largest difference of logits, as a share of the largest logit, that counts as the same model. In a half-precision
+# base the folded weights are rounded once more; only a gross fault can be told from that.
+TOLERANCES = {"F32": 1e-4, "F64": 1e-4, "F16": 0.2, "BF16": 0.2}
+_EXAMPLES = 64
+_AT_ONCE = 16
+_RANDOM_ROWS, _RANDOM_LENGTH = 4, 32
+_MOST_LOGITS = 64 << 20  # numbers that are kept for the comparison
+_MEMORY_SHARE = 0.8
+
+Inputs = dict[str, torch.Tensor]
+
+
+def verify(source: Source, folder: Path, listener: Listener) -> dict[str, Any]:
+    """Run the adapter on its base and the model in `folder` over the same inputs, both computing in float32.
+
+    A model that does not fit into memory is read from its files layer by layer.
+
+    Returns:
+        "examples" compared, "largest_difference" of logits, the share of "equal_answers" (argmax), and "checked_on".
+
+    Raises:
+        RunFailed: they differ by more than the dtype of the weights explains.
+    """
+    listener.working("checking the result")
+    base = read_base(source.base, base_folder(source.base, source.revision))
+    batches, what = _inputs(source, base)
+    if not batches:
+        listener.note(f"Not checked: a {base.model_type} model takes no text.")
+        return {"examples": 0, "largest_difference": None, "equal_answers": None, "checked_on": None}
+    with tempfile.TemporaryDirectory() as spare:
+        model = _with_adapter(source, base, Path(spare))
+        expected = [_logits(model, batch) for batch in batches]
+        del model
+        gc.collect()
+        model = _exported(folder, Path(spare))
+        found = [_logits(model, batch) for batch in batches]
+        del model
+    return {**_compare(expected, found, read_base(str(folder), folder)), "checked_on": what}
+
+
+def _compare(expected: list[torch.Tensor], found: list[torch.Tensor], exported: BaseFiles) -> dict[str, Any]:
+    difference = max((one - other).abs().max().item() for one, other in zip(expected, found, strict=True))
+    largest = max(logits.abs().max().item() for logits in expected)
+    dtype = max((stored.dtype for stored in exported.tensors.values() if stored.dtype in TOLERANCES), key=_coarseness)
+    if not difference <= TOLERANCES[dtype] * max(1.0, largest):
+        raise RunFailed(
+            f"the exported model differs from the adapter: logits by up to {difference:.2e}, the largest being "
+            f"{largest:.2e}; nothing was written"
+        )
+    equal = torch.cat(
+        [(one.argmax(-1) == other.argmax(-1)).flatten() for one, other in zip(expected, found, strict=True)]
+    )
+    return {
+        "examples": sum(len(logits) for logits in expected),
+        "largest_difference": difference,
+        "equal_answers": equal.float().mean().item(),
+    }
+
+
+def _coarseness(dtype: str) -> float:
+    return TOLERANCES[dtype]
+
+
+@torch.inference_mode()
+def _logits(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
+    output = model(**inputs)
+    logits = getattr(output, "logits", None)
+    logits = output.last_hidden_state if logits is None else logits
+    mask = inputs.get("attention_mask")
+    if mask is not None and logits.shape[:-1] == mask.shape:  # what padding yields is nobody's answer
+        logits = logits * mask[..., None]
+    return logits.float()
+
+
+def _with_adapter(source: Source, base: BaseFiles, spare: Path) -> PreTrainedModel:
+    config = _config(source, base)
+    kind = getattr(transformers, source.adapter.config.architecture or base.config["architectures"][0])
+    placement = _placement(base, kind, config, source.adapter.config.head, spare / "base")
+    model = kind.from_pretrained(base.folder, config=config, ignore_mismatched_sizes=True, **placement)
+    load_adapter(model, source.adapter.folder)
+    return model.eval()
+
+
+def _exported(folder: Path, spare: Path) -> PreTrainedModel:
+    config = read_json(folder / "config.json")
+    has_code = "auto_map" in config
+    architecture = config["architectures"][0]
+    kind = getattr(transformers, auto_class(architecture) if has_code else architecture)
+    files = read_base(str(folder), folder)
+    options: dict[str, Any] = {"trust_remote_code": True} if has_code else {}
+    if not _fits(files):
+        options |= {"device_map": {"": "disk"}, "offload_folder": str(spare / "exported")}
+    return kind.from_pretrained(folder, dtype=torch.float32, **options).eval()
+
+
+def _config(source: Source, base: BaseFiles) -> PretrainedConfig:
+    return AutoConfig.for_model(**exported_config(base.config, source.adapter.config, None))
+
+
+def _fits(files: BaseFiles) -> bool:
+    """Whether a model fits into memory in float32."""
+    numbers = sum(_count(stored.shape) for stored in files.tensors.values())
+    return numbers * torch.float32.itemsize < psutil.virtual_memory().available * _MEMORY_SHARE
+
+
+def _placement(
+    base: BaseFiles, kind: type[PreTrainedModel], config: PretrainedConfig, head: list[str], spare: Path
+) -> dict[str, Any]:
+    """How a base is loaded: whole where memory allows, else layer by layer while it runs, but for a trained head."""
+    if _fits(base):
+        return {"dtype": torch.float32}
+    with torch.device("meta"):
+        parts = [name for name, _ in kind(config).named_children()]
+    trained = {name.split(".")[0] for name in head}
+    places = {part: "cpu" if part in trained else "disk" for part in parts}
+    return {"dtype": torch.float32, "device_map": places, "offload_folder": str(spare)}
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _inputs(source: Source, base: BaseFiles) -> tuple[list[Inputs], str | None]:
+    """Batches for the model, and what they are."""
+    if source.recipe is not None:
+        return list(_of_task(source, source.recipe, base)), "examples of the task"
+    config = AutoConfig.for_model(**base.config)
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    if vocabulary is None or hasattr(config, "vision_config") or hasattr(config, "num_mel_bins"):
+        return [], None
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(vocabulary, (1, _RANDOM_LENGTH), generator=generator) for _ in range(_RANDOM_ROWS)]
+    names = ("input_ids", "decoder_input_ids") if config.is_encoder_decoder else ("input_ids",)
+    return [dict.fromkeys(names, row) for row in rows], "rows of random tokens"
+
+
+def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> Iterator[Inputs]:
+    task = recipe_task(recipe, source.adapter.config.label_names)
+    tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    limit = resolve_max_length(recipe.data.max_length, _config(source, base), tokenizer)
+    split = task.validation_splits[0]
+    rows = task.load(recipe.train.seed, (split,))[split]
+    rows = rows.take(list(range(min(_EXAMPLES, rows.table.num_rows))))
+    encoded = task.encode(rows, tokenizer, limit)
+    for start in range(0, len(encoded), _AT_ONCE):
+        yield task.collate(encoded, np.arange(start, min(start + _AT_ONCE, len(encoded)))).inputs

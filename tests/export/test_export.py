@@ -1,0 +1,322 @@
+"""`red export`: what it writes, where from, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from red_cli import RedConfig, attach, save_adapter
+from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config
+from red_cli.edit.attachment import active_adapter
+from red_cli.edit.model import edits
+from red_cli.export.dtypes import from_float32, to_float32
+from red_cli.recipe.schema import Model
+from red_cli.run.base_record import record_base
+from tests.export.test_homes import load
+from tests.tiny import first_output, random_vectors, tiny_inputs, tiny_model
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def prepare(folder: Path, model_type: str = "llama", shard: str = "50GB", **changes: object) -> torch.Tensor:
+    """A base and an adapter with a digest, as a run leaves them; returns the logits that the adapter gives."""
+    model = tiny_model(model_type, **changes)
+    model.save_pretrained(folder / "base", max_shard_size=shard)
+    (folder / "base" / "generation_config.json").write_text('{"max_length": 7}')
+    (folder / "base" / "chat_template.jinja").write_text("{{ messages }}")
+    model = type(model).from_pretrained(folder / "base").eval()
+    attach(model, RedConfig())
+    random_vectors(model)
+    record = record_base(Model(name_or_path=str(folder / "base")), active_adapter(model).paths)
+    assert record.digest is not None
+    save_adapter(model, folder / "adapter", base_digest=record.digest)
+    return first_output(model, tiny_inputs(model_type)).detach()
+
+
+def assert_exported(folder: Path, expected: torch.Tensor, model_type: str = "llama") -> None:
+    with torch.inference_mode():
+        found = first_output(load(folder), tiny_inputs(model_type))
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("shard", ["50GB", "20KB"])
+def test_what_is_not_edited_is_copied_byte_for_byte(red, tmp_path: Path, shard: str) -> None:
+    expected = prepare(tmp_path, shard=shard)
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["equal_answers"] == 1
+    assert outcome.json["checked_on"] == "rows of random tokens"
+    merged, base = tmp_path / "merged", tmp_path / "base"
+    assert_exported(merged, expected)
+    shards = sorted(path.name for path in base.glob("*.safetensors"))
+    assert (len(shards) > 2) == (shard == "20KB")
+    assert sorted(path.name for path in merged.glob("*.safetensors")) == shards
+    for name in shards:
+        before, after = load_file(base / name), load_file(merged / name)
+        assert all(torch.equal(after[key], before[key]) for key in before if "down_proj" not in key)
+        added = {key for key in after if key not in before}
+        assert {key.rsplit(".", 2)[1] for key in added} <= {"gate_proj", "up_proj", "down_proj"}
+    for name in ("generation_config.json", "chat_template.jinja"):
+        assert (merged / name).read_bytes() == (base / name).read_bytes()
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_base_of_pickles(red, tmp_path: Path, sharded: bool) -> None:
+    expected = prepare(tmp_path, "gpt2")
+    base = tmp_path / "base"
+    tensors = load_file(base / "model.safetensors")
+    (base / "model.safetensors").unlink()
+    tensors["lm_head.weight"] = tensors["transformer.wte.weight"]  # shared, as such files often have it
+    if sharded:
+        names = sorted(tensors)
+        parts = {"pytorch_model-1.bin": names[::2], "pytorch_model-2.bin": names[1::2]}
+        for file, keys in parts.items():
+            torch.save({key: tensors[key] for key in keys}, base / file)
+        places = {key: file for file, keys in parts.items() for key in keys}
+        (base / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    else:
+        torch.save(tensors, base / "pytorch_model.bin")
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged")
+    assert outcome.code == 0, outcome.err
+    with torch.inference_mode():
+        model = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "merged").eval()
+        torch.testing.assert_close(first_output(model, tiny_inputs("gpt2")), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_dtype(red, tmp_path: Path, dtype: str) -> None:
+    expected = prepare(tmp_path)
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--dtype", dtype, "--json")
+    assert outcome.code == 0, outcome.err
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert model.dtype == getattr(torch, dtype)
+    error = (first_output(model.float().eval(), tiny_inputs("llama")) - expected).abs().max() / expected.abs().max()
+    assert error < {"float32": 1e-5, "float16": 5e-3, "bfloat16": 4e-2}[dtype]
+    assert (error > 1e-5) == (dtype != "float32")
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("BF16", torch.bfloat16), ("F16", torch.float16), ("F32", torch.float32)])
+def test_rounding_is_torchs(name: str, dtype: torch.dtype) -> None:
+    values = torch.randn(10_000, generator=torch.Generator().manual_seed(0)) * 10
+    ties = torch.tensor([1.00390625, 1.01171875, -1.00390625, 0.0, -0.0, 6e4])  # half-way between two of bfloat16
+    values = torch.cat([values, ties])
+    stored = values.to(dtype)
+    ours = from_float32(values.numpy(), name)
+    assert ours.tobytes() == stored.view(torch.int16 if dtype != torch.float32 else torch.int32).numpy().tobytes()
+    assert np.array_equal(to_float32(ours.tobytes(), name), stored.float().numpy())
+
+
+def test_an_adapter_to_be_shared(red, tmp_path: Path) -> None:
+    prepare(tmp_path)
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "shared", "--format", "adapter")
+    assert outcome.code == 0, outcome.err
+    assert {path.name for path in (tmp_path / "shared").iterdir()} == {CONFIG_FILE, WEIGHTS_FILE, "README.md"}
+    assert red("export", tmp_path / "shared", "-o", tmp_path / "merged").code == 0
+
+
+def cache(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Path:
+    """Lay the base into a local cache of the Hub, as if it had been fetched."""
+    snapshot = folder / "cache" / f"models--{name.replace('/', '--')}" / "snapshots" / COMMIT
+    shutil.copytree(folder / "base", snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "cache"))
+    return snapshot
+
+
+def test_a_base_in_the_cache(red, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = prepare(tmp_path, shard="20KB")
+    snapshot = cache(tmp_path, monkeypatch, "some/llama")
+    assert red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--base", "some/llama").code == 0
+    assert_exported(tmp_path / "merged", expected)
+    red("export", tmp_path / "adapter", "-o", tmp_path / "a", "--format", "adapter", "--base", "some/llama")
+    pinned = read_adapter_config(tmp_path / "a")
+    assert (pinned.base_model_name_or_path, pinned.revision) == ("some/llama", COMMIT)
+    sorted(snapshot.glob("*.safetensors"))[1].unlink()  # now only a part of it is there, and there is no network
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "b", "--base", "some/llama")
+    assert outcome.code == 2
+    assert "--base FOLDER" in outcome.err
+
+
+class FakeHub:
+    """What `red export --push-to-hub` asks of the Hub's client."""
+
+    calls: list[tuple]
+    refuses: str | None = None
+
+    def create_repo(self, repository: str, **options: object) -> str:
+        self.calls.append(("create", repository, options["private"]))
+        return f"https://hub.example/{repository}"
+
+    def upload_folder(self, *, folder_path: Path, repo_id: str, commit_message: str) -> None:
+        if self.refuses:
+            raise OSError(self.refuses)
+        self.calls.append(("upload", repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
+
+
+def test_push_to_hub(red, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(tmp_path)
+    monkeypatch.setattr(FakeHub, "calls", [], raising=False)
+    monkeypatch.setattr("huggingface_hub.HfApi", FakeHub)
+    arguments = ["export", tmp_path / "adapter", "--no-verify", "--push-to-hub"]
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    assert red(*arguments, "me/mine", "-o", tmp_path / "a").code == 2
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_x")
+    assert red(*arguments, "not a name", "-o", tmp_path / "a").code == 2
+    assert not (tmp_path / "a").exists()
+    outcome = red(*arguments, "me/mine", "-o", tmp_path / "a", "--json")
+    assert outcome.json["pushed_to"] == "https://hub.example/me/mine"
+    assert FakeHub.calls[0] == ("create", "me/mine", True)
+    assert {"model.safetensors", "config.json", "README.md"} <= set(FakeHub.calls[1][2])
+    monkeypatch.setattr(FakeHub, "refuses", "503 Service Unavailable")
+    outcome = red(*arguments, "me/mine", "-o", tmp_path / "b")
+    assert outcome.code == 1
+    assert "503" in outcome.err
+    assert (tmp_path / "b" / "config.json").is_file()
+
+
+def first_shard(folder: Path) -> Path:
+    return sorted((folder / "base").glob("*.safetensors"))[0]
+
+
+def flip_weight(folder: Path) -> None:
+    for file in (folder / "base").glob("*.safetensors"):
+        tensors = load_file(file)
+        for key in tensors:
+            if "layers.1.mlp.down_proj" in key:
+                tensors[key][3, 3] += 1e-3
+        save_file(tensors, file, metadata={"format": "pt"})
+
+
+def edit_json(file: Path, **changes: object) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def put_nan(folder: Path) -> None:
+    tensors = load_file(folder / "adapter" / WEIGHTS_FILE)
+    tensors[next(iter(tensors))][0] = float("nan")
+    save_file(tensors, folder / "adapter" / WEIGHTS_FILE)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-5])
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no adapter": (lambda folder: shutil.rmtree(folder / "adapter"), "no such folder"),
+    "weights changed": (flip_weight, "the weights of"),
+    "configuration changed": (
+        lambda folder: edit_json(folder / "base" / "config.json", rms_norm_eps=1e-3),
+        "the configuration of",
+    ),
+    "another base": (
+        lambda folder: edit_json(folder / "base" / "config.json", vocab_size=24),
+        "belongs to another base",
+    ),
+    "shard missing": (lambda folder: first_shard(folder).unlink(), "is missing"),
+    "shard cut short": (lambda folder: cut(first_shard(folder)), "cut short"),
+    "shard is no shard": (lambda folder: first_shard(folder).write_text("nothing here"), "is damaged"),
+    "index names what is not there": (
+        lambda folder: edit_json(
+            folder / "base" / "model.safetensors.index.json",
+            weight_map={"model.norm.weights": first_shard(folder).name},
+        ),
+        "does not hold it",
+    ),
+    "index leads outside": (
+        lambda folder: edit_json(
+            folder / "base" / "model.safetensors.index.json", weight_map={"model.norm.weight": "../x.safetensors"}
+        ),
+        "outside its folder",
+    ),
+    "not a number": (put_nan, "not finite"),
+    "adapter cut short": (lambda folder: cut(folder / "adapter" / WEIGHTS_FILE), "is damaged"),
+    "base gone": (lambda folder: shutil.rmtree(folder / "base"), "--base FOLDER"),
+}
+
+
+@pytest.mark.parametrize(("damage", "words"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(red, tmp_path: Path, damage: Callable[[Path], object], words: str) -> None:
+    prepare(tmp_path, shard="20KB")
+    damage(tmp_path)
+    before = {path.name for path in tmp_path.iterdir()}
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged")
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert "Traceback" not in outcome.err
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_too_little_space_is_said_before_the_first_byte(red, tmp_path: Path, monkeypatch) -> None:
+    prepare(tmp_path)
+    monkeypatch.setattr("red_cli.export.model.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1000))
+    monkeypatch.setattr("red_cli.export.model.write_shards", lambda *arguments: pytest.fail("it began to write"))
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "deep" / "merged")
+    assert outcome.code == 2
+    assert "not enough space" in outcome.err
+
+
+@pytest.mark.parametrize("where", ["red_cli.export.stream.to_float32", "red_cli.export.model.copy_companions"])
+def test_an_interrupted_export_leaves_nothing(red, tmp_path: Path, monkeypatch, where: str) -> None:
+    prepare(tmp_path)
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupt)
+    assert red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--no-verify").code == 130
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter"}
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(red, tmp_path: Path) -> None:
+    prepare(tmp_path)
+    (tmp_path / ".merged.999999999.tmp").mkdir()
+    assert red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--no-verify").code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter", "merged"}
+
+
+def test_numbers_that_a_dtype_cannot_hold(red, tmp_path: Path) -> None:
+    prepare(tmp_path)
+    tensors = load_file(tmp_path / "base" / "model.safetensors")
+    model = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base")
+    attach(model, RedConfig())
+    for _, edit in edits(model):
+        edit.scale.data.fill_(1e6)
+    save_adapter(model, tmp_path / "large")
+    assert max(tensor.abs().max() for tensor in tensors.values()) > 0.1
+    outcome = red("export", tmp_path / "large", "-o", tmp_path / "merged", "--dtype", "float16")
+    assert outcome.code == 2
+    assert "float16" in outcome.err
+    assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("model_type", ["llama", "t5", "bert"])
+def test_a_check_that_reads_the_models_from_disk(tmp_path: Path, monkeypatch, model_type: str, red) -> None:
+    prepare(tmp_path, model_type)
+    form = "code" if model_type == "t5" else "merged"
+    arguments = ["export", tmp_path / "adapter", "--format", form, "--json"]
+    whole = red(*arguments, "-o", tmp_path / "a").json
+    monkeypatch.setattr("red_cli.run.verify._MEMORY_SHARE", 0.0)
+    streamed = red(*arguments, "-o", tmp_path / "b").json
+    assert streamed["equal_answers"] == 1
+    assert streamed["largest_difference"] == pytest.approx(whole["largest_difference"], abs=1e-6)
+
+
+def test_a_base_with_quantised_weights_is_refused(red, tmp_path: Path) -> None:
+    prepare(tmp_path)
+    config = json.loads((tmp_path / "adapter" / CONFIG_FILE).read_text())
+    (tmp_path / "adapter" / CONFIG_FILE).write_text(json.dumps({**config, "base_digest": None}))
+    file = tmp_path / "base" / "model.safetensors"
+    tensors = load_file(file)
+    save_file({key: t.to(torch.int8) if "down_proj" in key else t for key, t in tensors.items()}, file)
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged")
+    assert outcome.code == 2
+    assert "quantised" in outcome.err
