@@ -26,7 +26,7 @@ _NAME = "default"
 _PREFIX = "base_model.model."
 _WEIGHTS_FILE = "adapter_model.safetensors"
 # What is adapted where the recipe does not say: the usual choice of each method's authors for separate projections
-_USUAL: dict[str, tuple[Position, ...]] = {"lora": ("query", "value"), "ia3": ("key", "value", "ffn")}
+_USUAL: dict[MethodName, tuple[Position, ...]] = {"lora": ("query", "value"), "ia3": ("key", "value", "ffn")}
 
 
 def require_peft(method: str) -> None:
@@ -39,23 +39,30 @@ def require_peft(method: str) -> None:
         raise UserError(f"method {method}: peft is not installed", hint="Install it: pip install 'red-cli[baselines]'")
 
 
-def _paths(model: PreTrainedModel, positions: list[Position] | None, usual: tuple[Position, ...]) -> list[str]:
+def _paths(model: PreTrainedModel, positions: list[Position] | None, method: MethodName) -> list[str]:
     """Paths of the projections at `positions`; by default the usual ones, or the fused one they are part of."""
     if positions is None:
         architecture = ARCHITECTURES.get(model.config.model_type)
         known = get_args(Position) if architecture is None else tuple(architecture.positions)
-        positions = list(dict.fromkeys(name if name in known else "qkv" for name in usual))
-    return [target.path for target in find_targets(model, RedConfig(positions=positions))]
+        positions = list(dict.fromkeys(name if name in known else "qkv" for name in _USUAL[method]))
+    return _found(model, RedConfig(positions=positions), method)
+
+
+def _found(model: PreTrainedModel, config: RedConfig, method: MethodName) -> list[str]:
+    try:
+        return [target.path for target in find_targets(model, config)]
+    except UserError as error:  # it speaks of the keys under `red`
+        hint = error.hint and error.hint.replace("red.", f"{method}.")
+        raise UserError(error.message.replace("red.", f"{method}."), hint=hint) from None
 
 
 def _lora_config(model: PreTrainedModel, options: Lora) -> Any:
     from peft import LoraConfig
 
     if options.target_modules is not None:
-        targets = find_targets(model, RedConfig(target_modules=options.target_modules))
-        paths = [target.path for target in targets]
+        paths = _found(model, RedConfig(target_modules=options.target_modules), "lora")
     else:
-        paths = _paths(model, options.positions, _USUAL["lora"])
+        paths = _paths(model, options.positions, "lora")
     return LoraConfig(
         r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=paths,
         fan_in_fan_out=_conv1d(model, paths),
@@ -66,8 +73,8 @@ def _ia3_config(model: PreTrainedModel, options: Ia3) -> Any:
     """Outputs of the attention's projections and inputs of the FFN's are scaled (arXiv 2205.05638, section 3.3)."""
     from peft import IA3Config
 
-    paths = _paths(model, options.positions, _USUAL["ia3"])
-    feedforward = _paths(model, ["ffn"], ()) if options.positions is None or "ffn" in options.positions else []
+    paths = _paths(model, options.positions, "ia3")
+    feedforward = _paths(model, ["ffn"], "ia3") if options.positions is None or "ffn" in options.positions else []
     return IA3Config(
         target_modules=paths,
         feedforward_modules=[path for path in paths if path in set(feedforward)],
@@ -75,8 +82,8 @@ def _ia3_config(model: PreTrainedModel, options: Ia3) -> Any:
     )
 
 
-_CONFIGS: dict[str, Callable[[PreTrainedModel, Any], Any]] = {"lora": _lora_config, "ia3": _ia3_config}
-_OPTIONS: dict[str, type[Lora] | type[Ia3]] = {"lora": Lora, "ia3": Ia3}
+_CONFIGS: dict[MethodName, Callable[[PreTrainedModel, Any], Any]] = {"lora": _lora_config, "ia3": _ia3_config}
+_OPTIONS: dict[MethodName, type[Lora] | type[Ia3]] = {"lora": Lora, "ia3": Ia3}
 
 
 def _conv1d(model: PreTrainedModel, paths: list[str]) -> bool:
@@ -119,8 +126,22 @@ def _save(
     config = model.peft_config[_NAME]
     config.base_model_name_or_path, config.revision = model.config._name_or_path, revision
     config.task_type, config.inference_mode = "SEQ_CLS", True
-    config.modules_to_save = list(dict.fromkeys(name.rpartition(".")[0] for name in trained.head))
+    config.modules_to_save = _modules_of(model, trained.head)
     config.save_pretrained(folder)
+
+
+def _modules_of(model: PreTrainedModel, head: list[str]) -> list[str]:
+    """The largest modules that hold nothing but parameters of the head: PEFT saves whole modules."""
+    known, modules = set(head), list[str]()
+    for name in head:
+        owners = [name[:end] for end, letter in enumerate(name) if letter == "."]
+        whole = (
+            owner
+            for owner in owners
+            if all(f"{owner}.{inner}" in known for inner, _ in model.get_submodule(owner).named_parameters())
+        )
+        modules.append(next(whole))
+    return list(dict.fromkeys(modules))
 
 
 def _load(method: MethodName, model: PreTrainedModel, folder: Path) -> Trained:

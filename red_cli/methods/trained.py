@@ -53,13 +53,12 @@ def base_size(model: PreTrainedModel, head: list[str]) -> int:
 
 
 def free(model: PreTrainedModel, names: list[str], head: list[str]) -> None:
-    """Freeze everything but `names` and `head`; the head becomes float32, and what comes in is cast to it."""
+    """Freeze everything but `names` and `head`, which become float32; what comes in to the head is cast to it."""
     model.requires_grad_(False)
     lower = {name.rpartition(".")[0] for name in head if model.get_parameter(name).dtype != torch.float32}
-    for name in head:
+    for name in (*names, *head):
         parameter = model.get_parameter(name)
         parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
     for owner in lower:
         model.get_submodule(owner).register_forward_pre_hook(cast_to_float32)
-    for name in (*names, *head):
-        model.get_parameter(name).requires_grad_(True)

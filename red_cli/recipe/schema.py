@@ -300,6 +300,8 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
     wanted = ("pearson", "spearman") if is_regression(recipe) else ("accuracy", "f1", "matthews_correlation")
     if recipe.method in ("full", "bitfit") and recipe.model.quantization is not None:
         faults.append((("method",), f"{recipe.method} trains the base's own parameters; drop model.quantization"))
+    if recipe.method in ("full", "bitfit") and recipe.model.dtype in ("bfloat16", "float16"):
+        faults.append((("model", "dtype"), f"method {recipe.method} takes float32 (train.bf16 computes in bfloat16)"))
     if recipe.lora is not None and recipe.lora.positions is not None and recipe.lora.target_modules is not None:
         faults.append((("lora", "target_modules"), "give lora.positions or lora.target_modules, not both"))
     if recipe.method == "head" and train.learning_rate == "auto" and train.head_learning_rate is not None:

@@ -175,7 +175,7 @@ def _score(run: Run, listener: Listener) -> str:
     from red_cli.run.target import open_target
 
     folder = run.loaded.run_folder
-    split = default_split(run.loaded.recipe)
+    split, _ = default_split(run.loaded.recipe)
     if split not in RunFolder(folder).read_metrics()["splits"]:
         listener.working(f"scoring the {split} split")
         evaluate(open_target(folder, None, []), split, folder, Silent())

@@ -21,9 +21,9 @@ def summarise(folder: Path, runs: Sequence[tuple[str, int, Loaded]], failed: lis
     """One row for each method, over its finished seeds.
 
     Returns:
-        The content of comparison.json: "metric" and the "split" it is of, "rows" and "failed".
+        The content of comparison.json (docs/formats.md).
     """
-    split = default_split(runs[0][2].recipe)
+    split, chose_best = default_split(runs[0][2].recipe)
     lost = {(entry["method"], entry["seed"]) for entry in failed}
     found: dict[str, dict[int, dict[str, Any]]] = {method: {} for method, _, _ in runs}
     sizes: dict[str, int] = {}
@@ -41,7 +41,7 @@ def summarise(folder: Path, runs: Sequence[tuple[str, int, Loaded]], failed: lis
         "base_parameters": some.get("parameters", {}).get("base"),
         "metric": some.get("metric"),
         "split": split,
-        "split_chose_the_best_evaluation": split in some.get("splits", {}) and split != "test",
+        "chose_best": chose_best,
         "examples": some.get("splits", {}).get(split, {}).get("examples"),
         "rows": rows,
         "failed": failed,
@@ -91,7 +91,8 @@ def table(result: dict[str, Any]) -> list[list[str]]:
 
 def score_note(result: dict[str, Any]) -> str:
     """What the scores are of."""
-    chosen = ", which also chose the best evaluation" if result["split_chose_the_best_evaluation"] else ""
+    share = {"all": "which", "some": "some of which", "none": ""}[result["chose_best"]]
+    chosen = f", {share} also chose the best evaluation" if share else ""
     return f"{result['task']}: {result['metric']} x 100 on {result['split']}, {result['examples']:,} rows{chosen}"
 
 

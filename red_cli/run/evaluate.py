@@ -121,9 +121,11 @@ def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
     return folder / "evaluations" / str(number)
 
 
-def default_split(recipe: Recipe) -> str:
-    """The split that is scored where none is named."""
-    return _choose_split(recipe_task(recipe), None, recipe.train.seed)[0]
+def default_split(recipe: Recipe) -> tuple[str, str]:
+    """The split that is scored where none is named, and whether all, some or none of its rows chose the best."""
+    task = recipe_task(recipe)
+    split = _choose_split(task, None, recipe.train.seed)[0]
+    return split, chose_best(task, split)
 
 
 def _choose_split(task: Task, split: str | None, seed: int) -> tuple[str, Rows]:
