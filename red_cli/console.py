@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,16 @@ def print_lines(rows: Iterable[tuple[str, str]], stderr: bool = False) -> None:
     for label, value in rows:
         console.print(f"[bold]{label:<{width}}[/]", end="")
         console.print(value, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_columns(rows: Sequence[Sequence[str]]) -> None:
+    """A table: the first row is the heading, the first column stands left and the others right."""
+    console = _console(stderr=False)
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for number, cells in enumerate(rows):
+        first, *others = zip(cells, widths, strict=True)
+        line = "  ".join([f"{first[0]:<{first[1]}}", *(f"{cell:>{width}}" for cell, width in others)])
+        console.print(line, style="bold" if number == 0 else None, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_text(text: str = "", stderr: bool = False) -> None:
@@ -153,7 +163,18 @@ class Terminal:
 
     def planned(self, plan: Plan, folder: str) -> None:
         self._stop_status()
+        self._score, self._printed_at, self._first_step = "", 0, 0  # another run may have gone before
         print_lines(plan_rows(plan, folder), stderr=self.answers_on_stderr)
+
+    def searching(self, done: int, total: int, rate: float) -> None:
+        self._show(done, total, f"searching a learning rate: {rate:.1e}")
+
+    def searched(self, rate: float, edges: Sequence[float | None]) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        broke = ", ".join("nowhere" if edge is None else f"at {edge:.2g}" for edge in edges)
+        print_text(f"learning rate {rate:g}: the loss broke away {broke}", stderr=True)
 
     def stepped(self, step: Step) -> None:
         if self._first_step == 0:

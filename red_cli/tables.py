@@ -22,13 +22,15 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
     rows = [
         ("task", f"{plan.task}, scored by {plan.metric}"),
         ("base", plan.base),
-        ("", f"{plan.architecture}, {counts.base:,} parameters, frozen"),
-        ("edited", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}"),
-        ("parameters", f"{counts.edited:,} edited ({counts.share:.3%} of the base) + {counts.head:,} head"),
+        ("", f"{plan.architecture}, {counts.base:,} parameters"),
+        ("method", f"{plan.method}: {plan.trains}"),
+        *([("changed", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}")] if plan.edited_modules else []),
+        ("parameters", _counts_text(plan.method, counts.edited, counts.share, counts.head)),
         ("rows", splits),
         *_scoring_rows(asdict(plan.scoring)),
         ("tokens a row", f"median {train.median}, 95% up to {train.percentile_95}, longest {train.longest}{cut}"),
         ("steps", f"{plan.total_steps:,} of {plan.batch_size} rows{micro}, {plan.warmup_steps} to warm up"),
+        ("learning rate", _rate_text(plan)),
     ]
     if plan.memory is not None:
         rows.append(
@@ -39,6 +41,23 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
     if folder is not None:
         rows.append(("run folder", folder))
     return rows
+
+
+def _counts_text(method: str, part: int, share: float, head: int) -> str:
+    if part == 0:
+        return f"{head:,} head"
+    word = "edited" if method.lower() == "red" else "trained"
+    return f"{part:,} {word} ({share:.3%} of the base) + {head:,} head"
+
+
+def _rate_text(plan: Plan) -> str:
+    search = plan.search
+    if search is None:
+        return f"{plan.learning_rate:g}"
+    if not search.sweeps:
+        return f"auto: {search.usual:g}, the run being too short for a search"
+    sweeps = "a sweep" if search.sweeps == 1 else f"{search.sweeps} sweeps"
+    return f"auto: {sweeps} from {search.lowest:g} to {search.highest:g}, {search.total} steps before the run"
 
 
 def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -58,12 +77,34 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     share, speed = parameters["share"], training["examples_per_second"]
     rows += [
         ("best at", f"step {best['step']:,} of {training['steps']:,} (epoch {best['epoch']:.3g})"),
-        ("parameters", f"{parameters['edited']:,} edited ({share:.3%} of the base) + {parameters['head']:,} head"),
+        ("parameters", _counts_text(result["method"], parameters["edited"], share, parameters["head"])),
+        ("learning rate", f"{result['learning_rate']:g}{_found_text(result['learning_rate_search'])}"),
         ("time", f"{duration(training['seconds'])} of training, {speed:,.0f} rows/s on {training['device']}"),
         ("peak memory", f"{training['peak_memory_bytes'] / 2**30:.2f} GiB"),
         ("run folder", result["folder"]),
     ]
     return rows
+
+
+def _found_text(search: dict[str, Any] | None) -> str:
+    return "" if search is None else f", found in {search['steps']} steps before the run"
+
+
+def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a recipe under several seeds has to say."""
+    rows = []
+    for split, scores in result["splits"].items():
+        for name, score in scores.items():
+            if name != "examples":
+                values = "  ".join(f"{seed}: {value * _PERCENT:.2f}" for seed, value in score["seeds"].items())
+                spread = "" if score["std"] is None else f" ± {score['std'] * _PERCENT:.2f}"
+                count = f"{split}, {scores['examples']:,} rows"
+                rows.append((name, f"{score['mean'] * _PERCENT:.2f}{spread}  {count}; by seed  {values}"))
+    if result.get("paper"):
+        rows.append(("paper", _paper_text(result["paper"])))
+    rates = dict.fromkeys(f"{rate:g}" for rate in result["learning_rates"].values())
+    rows.append(("learning rate", ", ".join(rates)))
+    return [*rows, *(("run folder", folder) for folder in result["folders"].values())]
 
 
 def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -39,6 +39,7 @@ from red_cli import RedConfig, attach
 from red_cli.console import hush
 from red_cli.edit.layer import Vectors
 from red_cli.edit.model import train_head
+from red_cli.methods.red import trained_red
 from red_cli.recipe.load import load_recipe
 from red_cli.run.base_model import load_base
 from red_cli.run.events import Silent
@@ -80,7 +81,7 @@ def encoder_methods(session: Session) -> dict[str, Step]:
     session.wrapped.train()
     return {
         "red": lambda rows: optimizer_step(session, rows),
-        "bare": bare(edited, build_optimizer(edited, loaded.recipe.train)),
+        "bare": bare(edited, build_optimizer(trained_red(edited), loaded.recipe.train)),
         "lora": bare(lora, adamw(lora, rate)),
     }
 

@@ -18,6 +18,7 @@ ROOMS = [
     "run",
     "export",
     "tasks",
+    "methods",
     "recipe",
     "edit",
     "files",

@@ -13,6 +13,9 @@ Overrides = Annotated[
 ]
 Variant = Annotated[str | None, typer.Option("--variant", "-v", help="A variant that the recipe names.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
+Seeds = Annotated[
+    str | None, typer.Option("--seeds", metavar="N,N,...", help="Seeds to run under, one after the other.")
+]
 TargetArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run folder, an adapter folder, or an exported model.")
 ]

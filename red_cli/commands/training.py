@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from red_cli import console, tables
-from red_cli.commands.options import Json, Overrides, RecipeArgument, Variant
+from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Variant
 
 
 def train(
@@ -16,10 +16,15 @@ def train(
     overrides: Overrides = None,
     variant: Variant = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")] = False,
+    seeds: Seeds = None,
     json: Json = False,
 ) -> None:
-    """Train a recipe; the result is a run folder."""
+    """Train a recipe; the result is a run folder, or one for each seed."""
     from red_cli.recipe.load import load_recipe
+
+    if seeds is not None:
+        _train_seeds(recipe, overrides or [], variant, seeds, json)
+        return
 
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
@@ -36,6 +41,62 @@ def train(
     console.print_lines(tables.result_rows(result))
     folder = shlex.quote(result["folder"])
     console.next_commands(f"red eval {folder}", f"red export {folder} --output {folder}/merged")
+
+
+def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: str, json: bool) -> None:
+    from red_cli.run.seeds import load_seeds, parse_seeds
+
+    runs = load_seeds(recipe, variant, overrides, parse_seeds(seeds))
+    with console.Terminal(json_output=json) as terminal:
+        terminal.working("starting")
+        console.hush()
+        from red_cli.run.seeds import train_seeds
+
+        result = train_seeds(runs, terminal)
+    if json:
+        console.print_json(result)
+        return
+    console.print_text()
+    console.print_lines(tables.seeds_rows(result))
+
+
+def compare(
+    recipe: RecipeArgument,
+    methods: Annotated[str, typer.Option(help="Methods to compare: red, red++, full, head, bitfit, lora, ia3.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[[METHOD:]KEY=VALUE]...",
+            help="Recipe keys to set, for all or for one method, e.g. lora:train.learning_rate=2e-3",
+        ),
+    ] = None,
+    variant: Variant = None,
+    seeds: Seeds = None,
+    json: Json = False,
+) -> None:
+    """Train a recipe by several methods and put them side by side; given again, it goes on where it was stopped."""
+    from red_cli.errors import RunFailed
+
+    with console.Terminal(json_output=json) as terminal:
+        terminal.working("starting")
+        console.hush()
+        from red_cli.run.compare import compare as run_comparison
+        from red_cli.run.compare import parse_methods, plan_comparison
+        from red_cli.run.comparison import score_note, table
+        from red_cli.run.seeds import parse_seeds
+
+        numbers = None if seeds is None else parse_seeds(seeds)
+        comparison = plan_comparison(recipe, variant, overrides or [], parse_methods(methods), numbers)
+        result = run_comparison(comparison, terminal)
+    if json:
+        console.print_json(result)
+    elif result["rows"]:
+        console.print_text()
+        console.print_columns(table(result))
+        console.print_text(f"\n{score_note(result)}\nAlso in {result['folder']}/comparison.md")
+    if result["failed"]:
+        failed = ", ".join(f"{run['method']} with seed {run['seed']}" for run in result["failed"])
+        raise RunFailed(f"failed: {failed}", hint="The same command tries them again.")
 
 
 def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant = None, json: Json = False) -> None:

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Position = Literal["ffn", "attn", "query", "key", "value", "qkv", "ffn_norm", "attn_norm"]
 Component = Literal["scale", "bias"]
 
+# RED++ of the paper: these, or the fused projection where the architecture has one.
+PLUS_PLUS: tuple[Position, ...] = ("ffn", "attn", "query", "key", "value", "qkv")
+
 _RANGE = re.compile(r"(\d*):(\d*)")
+
+
+def pattern_that_compiles(pattern: str | None) -> str | None:
+    """A regular expression, checked.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if pattern is not None:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"a regular expression ({error})") from None
+    return pattern
 
 
 class RedConfig(BaseModel):
@@ -22,11 +39,11 @@ class RedConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    positions: list[Position] = Field(
+    positions: Annotated[list[Position], Field(min_length=1)] | Literal["red++"] = Field(
         default=["ffn"],
-        min_length=1,
         description="What is edited in each layer: the output of ffn (the method's own), attn, query, key, value, "
-        "qkv (where fused), ffn_norm or attn_norm (after residual and LayerNorm).",
+        "qkv (where fused), ffn_norm or attn_norm (after residual and LayerNorm); red++: ffn, attn and either query, "
+        "key and value or qkv, as the architecture has it.",
     )
     components: list[Component] = Field(
         default=["scale", "bias"], min_length=1, description="The vectors that are learnt; either alone is allowed."
@@ -42,8 +59,8 @@ class RedConfig(BaseModel):
 
     @field_validator("positions", "components")
     @classmethod
-    def _no_repeats(cls, names: list[str]) -> list[str]:
-        if len(set(names)) != len(names):
+    def _no_repeats(cls, names: list[str] | str) -> list[str] | str:
+        if not isinstance(names, str) and len(set(names)) != len(names):
             raise ValueError("each name once")
         return names
 
@@ -59,12 +76,7 @@ class RedConfig(BaseModel):
     @field_validator("target_modules")
     @classmethod
     def _pattern_compiles(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"a regular expression ({error})") from None
-        return pattern
+        return pattern_that_compiles(pattern)
 
     def wanted_layers(self, available: set[int]) -> set[int]:
         """The layers of `available` that this configuration names.

@@ -14,7 +14,7 @@ from red_cli.edit.attachment import Adapter, Attachment, active_adapter, attachm
 from red_cli.edit.config import RedConfig
 from red_cli.edit.layer import RedEdit, Selection, Vectors, apply_edit, cast_to_float32
 from red_cli.edit.rows import release_adapter_names, take_adapter_names
-from red_cli.edit.targets import find_targets
+from red_cli.edit.targets import find_targets, spelled_out
 from red_cli.errors import UserError
 
 DEFAULT = "default"
@@ -39,6 +39,7 @@ def attach(model: PreTrainedModel, config: RedConfig, name: str = DEFAULT) -> li
         raise UserError(f"the model already has edits named {name!r}", hint="Detach or fold them first.")
     if not name.isidentifier() or hasattr(nn.Module, name) or name == "selection":
         raise UserError(f"{name!r} cannot be the name of an adapter", hint="Take a word of letters, digits and _.")
+    config = spelled_out(config, model.config.model_type)
     targets = find_targets(model, config)
     if attached is None:
         trained_before = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
@@ -160,7 +161,7 @@ def count(model: PreTrainedModel) -> Counts:
     edited = sum(vector.numel() for _, vectors in edits(model) for vector in vectors.parameters())
     head = sum(model.get_parameter(name).numel() for name in active_adapter(model).head)
     vectors = _vector_ids(model)
-    plain = sum(_full_size(parameter) for parameter in model.parameters() if id(parameter) not in vectors)
+    plain = sum(full_size(parameter) for parameter in model.parameters() if id(parameter) not in vectors)
     return Counts(edited=edited, head=head, base=plain - head)
 
 
@@ -171,7 +172,7 @@ def _device(module: nn.Module) -> torch.device:
     return next(module.parameters()).device if executes_on is None else torch.device(executes_on)
 
 
-def _full_size(parameter: nn.Parameter) -> int:
+def full_size(parameter: nn.Parameter) -> int:
     """How many numbers a parameter stands for, also where it is packed (4-bit) or sharded (ZeRO-3)."""
     packed = getattr(parameter, "quant_state", None)
     if packed is not None:

@@ -11,10 +11,19 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from red_cli.edit.architectures import ARCHITECTURES
-from red_cli.edit.config import RedConfig
+from red_cli.edit.config import PLUS_PLUS, RedConfig
 from red_cli.edit.layer import RedEdit, Vectors
 from red_cli.edit.search import as_pattern, search_ffn_outputs
 from red_cli.errors import UserError
+
+
+def spelled_out(config: RedConfig, model_type: str) -> RedConfig:
+    """`config` with the positions of RED++ as a list: those that the architecture has."""
+    if config.positions != "red++":
+        return config
+    architecture = ARCHITECTURES.get(model_type)
+    known = PLUS_PLUS if architecture is None else architecture.positions
+    return config.model_copy(update={"positions": [name for name in PLUS_PLUS if name in known]})
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ def find_targets(model: PreTrainedModel, config: RedConfig) -> list[Target]:
         UserError: an unknown architecture without `target_modules`, a position, layer or pattern that matches nothing,
             a matched module whose output width is not known.
     """
+    config = spelled_out(config, model.config.model_type)
     ours = (RedEdit, Vectors)
     modules = {path: module for path, module in model.named_modules() if not isinstance(module, ours)}
     if config.target_modules is not None:
@@ -76,6 +86,7 @@ def _paths_of_positions(model: PreTrainedModel, config: RedConfig, modules: Mapp
     if architecture is None:
         raise UserError(f"architecture {model_type!r} is not known", hint=_suggestion(model))
     chosen: set[str] = set()
+    assert not isinstance(config.positions, str)
     for position in config.positions:
         end = architecture.positions.get(position)
         pattern = re.compile(rf"(?:.*\.)?{end}")

@@ -7,6 +7,7 @@ from typing import Any
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.edit.config import RedConfig
 from red_cli.export.code import auto_class
+from red_cli.methods.description import TITLES, WHAT_TRAINS
 from red_cli.recipe.yaml_file import dump
 
 _PERCENT = 100.0
@@ -14,12 +15,14 @@ _PERCENT = 100.0
 
 def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:
     """The card of a run folder, from its resolved recipe and metrics."""
-    use = (
-        "red eval .                      # score it again\n"
-        "red export . --output merged    # an ordinary model for plain transformers\n"
-    )
-    base, red = recipe["model"]["name_or_path"], RedConfig.model_validate(recipe["red"])
-    return _card(name, base, red, recipe, metrics, f"## Use\n\n```bash\n{use}```\n")
+    use = "red eval .                      # score it again\n"
+    method, base = recipe["method"], recipe["model"]["name_or_path"]
+    if method == "red":
+        use += "red export . --output merged    # an ordinary model for plain transformers\n"
+        how = _edits(RedConfig.model_validate(recipe["red"]))
+    else:
+        how = f"{TITLES[method]}: what trains is {WHAT_TRAINS[method]}."
+    return _card(name, base, how, recipe, metrics, f"## Use\n\n```bash\n{use}```\n")
 
 
 def merged_card(
@@ -56,7 +59,7 @@ def merged_card(
     kind = "" if with_code else ": an ordinary model of its architecture"
     text = f"The edits are folded into the base's weights{kind}. {check}\n{remarks}".strip()
     base = adapter.base_model_name_or_path
-    return _card(name, base, adapter.red, recipe, metrics, f"{text}\n\n## Use\n\n```python\n{use}```\n")
+    return _card(name, base, _edits(adapter.red), recipe, metrics, f"{text}\n\n## Use\n\n```python\n{use}```\n")
 
 
 def adapter_card(
@@ -71,36 +74,43 @@ def adapter_card(
         f'red_cli.load_adapter(model, "{name}")\n'
     )
     return _card(
-        name, adapter.base_model_name_or_path, adapter.red, recipe, metrics, f"## Use\n\n```python\n{use}```\n"
+        name, adapter.base_model_name_or_path, _edits(adapter.red), recipe, metrics, f"## Use\n\n```python\n{use}```\n"
     )
 
 
 def _card(
     name: str,
     base: str,
-    red: RedConfig,
+    how: str,
     recipe: dict[str, Any] | None,
     metrics: dict[str, Any] | None,
     ending: str,
 ) -> str:
     front = dump({"library_name": "transformers", "base_model": base, "tags": ["red"]})
-    edited = red.target_modules or ", ".join(red.positions)
-    learnt = {("scale", "bias"): "scale * h + bias", ("scale",): "scale * h", ("bias",): "h + bias"}
-    formula = learnt[tuple(part for part in ("scale", "bias") if part in red.components)]
     task = ""
     if recipe is not None:
         task = " for " + " ".join(str(recipe["task"][key]) for key in ("name", "subset") if key in recipe["task"])
     return (
         f"---\n{front}---\n\n# {name}\n\n"
-        f"`{base}` fine-tuned{task} by Representation EDiting (RED, arXiv 2402.15179):\n"
-        f"the base is frozen; the output h of each edited module ({edited}; layers {red.layers}) becomes {formula}.\n\n"
+        f"`{base}` fine-tuned{task} by {how}\n\n"
         f"{'' if metrics is None else _figures(metrics)}"
         f"{ending}" + ("" if recipe is None else f"\n## Recipe\n\n```yaml\n{dump(recipe)}```\n")
     )
 
 
+def _edits(red: RedConfig) -> str:
+    edited = red.target_modules or (red.positions if isinstance(red.positions, str) else ", ".join(red.positions))
+    learnt = {("scale", "bias"): "scale * h + bias", ("scale",): "scale * h", ("bias",): "h + bias"}
+    formula = learnt[tuple(part for part in ("scale", "bias") if part in red.components)]
+    return (
+        "Representation EDiting (RED, arXiv 2402.15179):\n"
+        f"the base is frozen; the output h of each edited module ({edited}; layers {red.layers}) becomes {formula}."
+    )
+
+
 def _figures(metrics: dict[str, Any]) -> str:
     parameters, training = metrics["parameters"], metrics["training"]
+    word = "edited" if metrics.get("method", "red") == "red" else "trained"  # runs of version 0.1 do not say
     scores = "\n".join(
         f"| {split} | {metric} | {value * _PERCENT:.2f} |"
         for split, values in metrics["splits"].items()
@@ -109,8 +119,8 @@ def _figures(metrics: dict[str, Any]) -> str:
     )
     return (
         f"| parameters | |\n|---|---|\n"
-        f"| edited | {parameters['edited']:,} ({parameters['share']:.4%} of the base) |\n"
-        f"| head | {parameters['head']:,} |\n| base, frozen | {parameters['base']:,} |\n\n"
+        f"| {word} | {parameters['edited']:,} ({parameters['share']:.4%} of the base) |\n"
+        f"| head | {parameters['head']:,} |\n| base | {parameters['base']:,} |\n\n"
         f"| split | metric | score (x100) |\n|---|---|---|\n{scores}\n\n"
         f"One run, seed {training['seed']}, {training['steps']} steps in {training['seconds']:.0f} s; "
         f"the best evaluation was kept.{_rows_used(metrics.get('scoring'))}\n\n"

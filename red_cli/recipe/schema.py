@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from red_cli.edit.config import RedConfig
+from red_cli.edit.config import Position, RedConfig, pattern_that_compiles
 
 GlueSubset = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
 Metric = Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman"]
@@ -19,6 +19,7 @@ SchedulerName = Literal[
     "constant_with_warmup",
     "inverse_sqrt",
 ]
+MethodName = Literal["red", "full", "head", "bitfit", "lora", "ia3"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -84,6 +85,35 @@ class Model(Section):
     trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
 
 
+class Lora(Section):
+    """LoRA (arXiv 2106.09685), by PEFT."""
+
+    rank: Count = Field(default=8, description="Rank of the two matrices.")
+    alpha: Positive = Field(default=16.0, description="Their product is scaled by alpha / rank.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="Dropout of what they read.")
+    positions: list[Position] | None = Field(
+        default=None, min_length=1, description="Projections to adapt; default: query and value, or qkv where fused."
+    )
+    target_modules: str | None = Field(
+        default=None, description="A regular expression over whole module paths, instead of positions."
+    )
+
+    @field_validator("target_modules")
+    @classmethod
+    def _pattern_compiles(cls, pattern: str | None) -> str | None:
+        return pattern_that_compiles(pattern)
+
+
+class Ia3(Section):
+    """IA3 (arXiv 2205.05638), by PEFT."""
+
+    positions: list[Position] | None = Field(
+        default=None,
+        min_length=1,
+        description="What is scaled: outputs of projections, of ffn the input; default: key (or qkv), value and ffn.",
+    )
+
+
 class Columns(Section):
     """Which column of the data holds what."""
 
@@ -107,6 +137,9 @@ class Data(Section):
         default=None, description="Take this share of the training rows as validation split (drawn by train.seed)."
     )
     columns: Columns = Field(default_factory=Columns, description="Which column holds what.")
+    max_train_rows: Count | None = Field(
+        default=None, description="Train on so many rows only, drawn by train.seed; all if there are fewer."
+    )
     max_length: Count | None = Field(
         default=None, description="Longest sequence in tokens; longer ones are cut. Default: the most the base takes."
     )
@@ -118,7 +151,9 @@ class Train(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         default=42, description="Decides head initialisation, order and dropout."
     )
-    learning_rate: Positive = Field(default=1e-3, description="Peak learning rate of the vectors.")
+    learning_rate: Positive | Literal["auto"] = Field(
+        default=1e-3, description="Peak learning rate; auto: a short search before the run finds it."
+    )
     head_learning_rate: Positive | None = Field(default=None, description="Of the head; default: learning_rate.")
     num_train_epochs: Positive = Field(default=3.0, description="Passes over the training split.")
     max_steps: Count | None = Field(
@@ -191,12 +226,25 @@ class Recipe(Section):
 
     task: Task
     model: Model
+    method: MethodName = Field(
+        default="red", description="What is trained: RED, or a method to compare it with (lora, ia3: extra baselines)."
+    )
     red: RedConfig = Field(default_factory=RedConfig)
+    lora: Lora | None = Field(default=None, description="Options of method lora.")
+    ia3: Ia3 | None = Field(default=None, description="Options of method ia3.")
     data: Data = Field(default_factory=Data)
     train: Train = Field(default_factory=Train)
     eval: Eval = Field(default_factory=Eval)
     output: Output = Field(default_factory=Output)
     paper: Paper | None = None
+
+    @model_validator(mode="after")
+    def _options_of_the_method(self) -> Recipe:
+        if self.method == "lora" and self.lora is None:
+            self.lora = Lora()
+        if self.method == "ia3" and self.ia3 is None:
+            self.ia3 = Ia3()
+        return self
 
 
 class RecipeFile(Recipe):
@@ -250,6 +298,14 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
         elif data.validation_share is not None:
             faults.append((("eval", "split"), "paper cuts the official validation set; drop data.validation_share"))
     wanted = ("pearson", "spearman") if is_regression(recipe) else ("accuracy", "f1", "matthews_correlation")
+    if recipe.method in ("full", "bitfit") and recipe.model.quantization is not None:
+        faults.append((("method",), f"{recipe.method} trains the base's own parameters; drop model.quantization"))
+    if recipe.method in ("full", "bitfit") and recipe.model.dtype in ("bfloat16", "float16"):
+        faults.append((("model", "dtype"), f"method {recipe.method} takes float32 (train.bf16 computes in bfloat16)"))
+    if recipe.lora is not None and recipe.lora.positions is not None and recipe.lora.target_modules is not None:
+        faults.append((("lora", "target_modules"), "give lora.positions or lora.target_modules, not both"))
+    if recipe.method == "head" and train.learning_rate == "auto" and train.head_learning_rate is not None:
+        faults.append((("train", "head_learning_rate"), "nothing is left for learning_rate: auto to find"))
     if recipe.eval.metric is not None and recipe.eval.metric not in wanted:
         faults.append((("eval", "metric"), f"this task is scored by {', '.join(wanted)}"))
     return faults

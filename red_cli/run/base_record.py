@@ -25,14 +25,18 @@ class BaseRecord:
 def record_base(model: Model, paths: list[str]) -> BaseRecord:
     """Record the base of `model`, whose modules `paths` are edited; it has been loaded, so no network is used.
 
-    A base whose files cannot be folded into (8-bit weights, an old pickle) trains all the same, without a digest.
+    A base whose files cannot be folded into (8-bit weights, an old pickle) trains all the same, without a digest; so
+    does one that nothing is folded into, `paths` being empty.
     """
     name = model.name_or_path
     folder = Path(name) if Path(name).is_dir() else cached_folder(name, model.revision)
     if folder is None:
         return BaseRecord(model.revision, None)
+    revision = commit_of(folder) or model.revision
+    if not paths:
+        return BaseRecord(revision, None)
     try:
         base = read_base(name, folder)
-        return BaseRecord(commit_of(folder) or model.revision, base_digest(base, find_places(base, paths)))
+        return BaseRecord(revision, base_digest(base, find_places(base, paths)))
     except UserError:
-        return BaseRecord(commit_of(folder) or model.revision, None)
+        return BaseRecord(revision, None)

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel
 
-from red_cli.edit.adapter import load_adapter_weights, save_adapter
 from red_cli.errors import UserError
 from red_cli.files import read_json, replacing_folder, write_bytes, write_json
+from red_cli.methods.table import load_trained_weights, save_trained
+from red_cli.methods.trained import Trained
+from red_cli.recipe.schema import Recipe
 
 STATE_FILE = "state.json"
 _OPTIMIZER_FILE = "optimizer.pt"
@@ -48,7 +49,8 @@ class TrainingState:
 
 def save_checkpoint(
     folder: Path,
-    model: PreTrainedModel,
+    trained: Trained,
+    recipe: Recipe,
     optimizer: torch.optim.Optimizer,
     scheduler: LRScheduler,
     state: TrainingState,
@@ -58,7 +60,7 @@ def save_checkpoint(
     path = folder / f"step-{state.step}"
     if not path.exists():
         with replacing_folder(path) as temporary:
-            save_adapter(model, temporary)
+            save_trained(trained, recipe, temporary, recipe.model.revision, None)
             content = io.BytesIO()
             torch.save(
                 {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), **_generators()}, content
@@ -99,15 +101,15 @@ def read_state(path: Path) -> TrainingState:
 
 
 def load_checkpoint(
-    path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, scheduler: LRScheduler
+    path: Path, trained: Trained, recipe: Recipe, optimizer: torch.optim.Optimizer, scheduler: LRScheduler
 ) -> TrainingState:
-    """Put vectors, head, optimiser, schedule and generators back to where they were.
+    """Put what trains, optimiser, schedule and generators back to where they were.
 
     Raises:
         UserError: the checkpoint is incomplete, damaged, or another model's.
     """
     state = read_state(path)
-    load_adapter_weights(model, path)
+    load_trained_weights(trained, recipe, path)
     try:
         stored = torch.load(path / _OPTIMIZER_FILE, weights_only=True, map_location="cpu")
         optimizer.load_state_dict(stored["optimizer"])

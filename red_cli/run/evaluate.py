@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from red_cli.errors import RunFailed
+from red_cli.recipe.schema import Recipe
 from red_cli.run.base_model import load_tokenizer, resolve_max_length, to_device
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
@@ -118,6 +119,13 @@ def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
     while (folder / "evaluations" / str(number)).exists():
         number += 1
     return folder / "evaluations" / str(number)
+
+
+def default_split(recipe: Recipe) -> tuple[str, str]:
+    """The split that is scored where none is named, and whether all, some or none of its rows chose the best."""
+    task = recipe_task(recipe)
+    split = _choose_split(task, None, recipe.train.seed)[0]
+    return split, chose_best(task, split)
 
 
 def _choose_split(task: Task, split: str | None, seed: int) -> tuple[str, Rows]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,6 +45,12 @@ class Listener(Protocol):
     def planned(self, plan: Plan, folder: str) -> None:
         """The run is about to start."""
 
+    def searching(self, done: int, total: int, rate: float) -> None:
+        """A search for the learning rate is at `rate`; so many of its steps are done."""
+
+    def searched(self, rate: float, edges: Sequence[float | None]) -> None:
+        """A learning rate is found; `edges`: where the loss broke away in each sweep (None: nowhere)."""
+
     def stepped(self, step: Step) -> None: ...
 
     def evaluating(self, done: int, total: int) -> None:
@@ -63,6 +70,10 @@ class Silent:
     def working(self, what: str) -> None: ...
 
     def planned(self, plan: Plan, folder: str) -> None: ...
+
+    def searching(self, done: int, total: int, rate: float) -> None: ...
+
+    def searched(self, rate: float, edges: Sequence[float | None]) -> None: ...
 
     def stepped(self, step: Step) -> None: ...
 

@@ -16,6 +16,7 @@ from red_cli.export.model import Exported, merged_model, model_with_code, requir
 from red_cli.export.source import read_base
 from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing_folder, write_json, write_text
+from red_cli.methods.description import trained_method
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
@@ -60,6 +61,7 @@ def open_source(folder: Path, recipe_name: str | None, base: str | None, overrid
         )
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}", hint="Give a run folder or an adapter folder.")
+    _require_red(folder)
     if (folder / CONFIG_FILE).is_file():
         place, around = folder, [folder, folder.resolve().parent]
     elif (folder / "config.json").is_file():
@@ -80,6 +82,17 @@ def open_source(folder: Path, recipe_name: str | None, base: str | None, overrid
         None if base else adapter.config.revision,
         run,
     )
+
+
+def _require_red(folder: Path) -> None:
+    """Refuse a run, or what it trained, of another method."""
+    for place in (folder, RunFolder(folder).adapter):
+        if (method := trained_method(place)) != "red":
+            peft = "PEFT merges it: PeftModel.from_pretrained(model, folder).merge_and_unload()"
+            raise UserError(
+                f"{folder} was trained by method {method}; red export folds RED's edits alone",
+                hint=peft if (place / CONFIG_FILE).is_file() else None,
+            )
 
 
 def export(

@@ -70,10 +70,10 @@ class RunFolder:
     def finished(self) -> bool:
         return "training" in self.read_metrics()
 
-    def write_start(self, recipe: Recipe) -> None:
-        """The resolved recipe, which repeats the run, and the versions it runs with."""
+    def write_start(self, recipe: Recipe, note: str | None = None) -> None:
+        """The resolved recipe, which repeats the run, under a comment `note`; and the versions it runs with."""
         command = f"red train {shlex.quote(str(self.recipe))} output.dir=<another folder>"
-        header = f"# Resolved by red. To repeat the run: {command}\n"
+        header = f"# Resolved by red. To repeat the run: {command}\n" + (f"# {note}\n" if note else "")
         write_text(self.recipe, header + dump(resolved(recipe)))
         write_json(self.path / "environment.json", environment())
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -15,6 +17,8 @@ from red_cli.errors import RunFailed
 
 _ADAM_BYTES = 16  # a float32 parameter: value, gradient and two moments
 _SAFE_SHARE = 0.8
+_STATUS = Path("/proc/self/status")
+_CLEAR_PEAK = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,21 @@ def peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
+    if _STATUS.is_file():  # Linux: ru_maxrss would start at the peak of the process that launched this one
+        peak = next((line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")), None)
+        if peak is not None:
+            return int(peak.split()[1]) * 1024
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def forget_peak() -> None:
+    """Let the peak start anew at what is in use now, where the system can: several runs may share a process."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        _CLEAR_PEAK.write_text("5")
 
 
 def out_of_memory(error: BaseException) -> bool:

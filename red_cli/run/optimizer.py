@@ -1,4 +1,4 @@
-"""AdamW over the edits and the head, and the learning rate's course."""
+"""AdamW over what a method trains and the head, and the learning rate's course."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel, get_scheduler
+from transformers import get_scheduler
 
-from red_cli.edit.attachment import active_adapter
-from red_cli.edit.model import edits
+from red_cli.methods.trained import Trained
 from red_cli.recipe.schema import Train
 
 
-def build_optimizer(model: PreTrainedModel, settings: Train) -> torch.optim.AdamW:
-    """AdamW with one group each for scales, biases and the head (those that exist)."""
-    scales = [edit.scale for _, edit in edits(model) if edit.scale is not None]
-    biases = [edit.bias for _, edit in edits(model) if edit.bias is not None]
-    head = [model.get_parameter(name) for name in active_adapter(model).head]
-    head_rate = settings.head_learning_rate or settings.learning_rate
+def build_optimizer(trained: Trained, settings: Train) -> torch.optim.AdamW:
+    """AdamW with one group each for what weight decay spares, the rest of the method's part, and the head.
+
+    `settings.learning_rate` is a number here.
+    """
+    rate = settings.learning_rate
+    spared = [name for name in trained.part if name in trained.spared]
+    decayed = [name for name in trained.part if name not in trained.spared]
     groups: list[dict[str, Any]] = [
-        {"params": scales, "lr": settings.learning_rate, "weight_decay": 0.0},
-        {"params": biases, "lr": settings.learning_rate, "weight_decay": settings.weight_decay},
-        {"params": head, "lr": head_rate, "weight_decay": settings.weight_decay},
+        {"params": trained.parameters(spared), "lr": rate, "weight_decay": 0.0},
+        {"params": trained.parameters(decayed), "lr": rate, "weight_decay": settings.weight_decay},
+        {
+            "params": trained.parameters(trained.head),
+            "lr": settings.head_learning_rate or rate,
+            "weight_decay": settings.weight_decay,
+        },
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],

@@ -11,15 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from red_cli.edit.model import Counts, attach, count, edits, head_parameter_names, train_head
+from red_cli.edit.model import Counts, edits, head_parameter_names
 from red_cli.errors import UserError
 from red_cli.export.homes import find_home
+from red_cli.methods.description import TITLES, WHAT_TRAINS
+from red_cli.methods.table import attach_method
+from red_cli.methods.trained import Trained
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
 from red_cli.run.base_model import load_config, load_tokenizer, resolve_max_length, skeleton
 from red_cli.run.batches import Order
 from red_cli.run.memory import MemoryEstimate, estimate_memory
 from red_cli.run.optimizer import total_steps, warmup_steps
+from red_cli.run.search_plan import SearchPlan, plan_search
 from red_cli.run.task import recipe_task
 from red_cli.tasks.base import Encoded, Task
 from red_cli.tasks.data import Rows
@@ -84,8 +88,12 @@ class Plan:
     task: str
     base: str
     architecture: str
+    method: str
+    trains: str
     edited_modules: list[str]
     counts: Counts
+    learning_rate: float | None  # None: found by a search
+    search: SearchPlan | None
     total_steps: int
     warmup_steps: int
     steps_per_epoch: int
@@ -132,6 +140,7 @@ def prepare(recipe: Recipe) -> Prepared:
     task = recipe_task(recipe)
     needed = ("train", *task.validation_splits)
     splits = task.load(recipe.train.seed, needed)
+    splits["train"] = drawn(splits["train"], recipe.data.max_train_rows, recipe.train.seed)
     config = load_config(recipe.model, task.label_names)
     tokenizer = load_tokenizer(recipe.model)
     max_length = resolve_max_length(recipe.data.max_length, config, tokenizer)
@@ -144,6 +153,14 @@ def prepare(recipe: Recipe) -> Prepared:
     scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
     places = {split: splits[split].places for split in needed}
     return Prepared(task, config, tokenizer, max_length, encoded, places, scoring)
+
+
+def drawn(rows: Rows, most: int | None, seed: int) -> Rows:
+    """At most `most` of the rows, drawn by `seed`, in the file's order."""
+    if most is None or rows.table.num_rows <= most:
+        return rows
+    chosen = np.random.default_rng(seed).permutation(rows.table.num_rows)[:most]
+    return rows.take(sorted(chosen.tolist()))
 
 
 def require_labels(encoded: Encoded, source: str) -> None:
@@ -165,16 +182,20 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
     """
     recipe = loaded.recipe
     model = skeleton(prepared.config, recipe.model)
-    edited_modules = attach(model, recipe.red)
-    train_head(model, head_parameter_names(model))
+    trained = attach_method(model, recipe, head_parameter_names(model))
     order = training_order(recipe, prepared)
     total = total_steps(recipe.train, order.steps_per_epoch)
+    rate = recipe.train.learning_rate
     return Plan(
         task=task_title(recipe),
         base=recipe.model.name_or_path,
         architecture=prepared.config.model_type,
-        edited_modules=edited_modules,
-        counts=count(model),
+        method=TITLES[recipe.method],
+        trains=WHAT_TRAINS[recipe.method],
+        edited_modules=trained.modules,
+        counts=trained.counts,
+        learning_rate=None if rate == "auto" else rate,
+        search=plan_search(recipe, total) if rate == "auto" else None,
         total_steps=total,
         warmup_steps=warmup_steps(recipe.train, total),
         steps_per_epoch=order.steps_per_epoch,
@@ -186,18 +207,22 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
         lengths={split: Lengths.of(encoded) for split, encoded in prepared.encoded.items()},
         label_names=prepared.task.label_names,
         examples=_examples(prepared),
-        memory=_memory(model, recipe, prepared),
-        export_obstacle=_export_obstacle(model),
+        memory=_memory(trained, recipe, prepared),
+        export_obstacle=_export_obstacle(model) if recipe.method == "red" else None,
     )
 
 
-def _memory(model: PreTrainedModel, recipe: Recipe, prepared: Prepared) -> MemoryEstimate | None:
+def _memory(trained: Trained, recipe: Recipe, prepared: Prepared) -> MemoryEstimate | None:
     """Estimated peak of a training step over the longest rows; None where the model cannot run without data."""
     rows = min(recipe.train.micro_batch_size or recipe.train.batch_size, len(prepared.encoded["train"]))
     longest = int(prepared.encoded["train"].lengths.max())
     try:
         return estimate_memory(
-            model, count(model), _BYTES.get(recipe.model.quantization or recipe.model.dtype, 4.0), rows, longest
+            trained.model,
+            trained.counts,
+            _BYTES.get(recipe.model.quantization or recipe.model.dtype, 4.0),
+            rows,
+            longest,
         )
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None

@@ -15,8 +15,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
-from red_cli.edit.attachment import active_adapter
-from red_cli.edit.model import attach, train_head
+from red_cli.methods.table import attach_method
+from red_cli.methods.trained import Trained
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe, Train
 from red_cli.run.base_model import load_base, to_device
@@ -29,6 +29,7 @@ from red_cli.run.memory import find_micro_batch_size
 from red_cli.run.optimizer import build_optimizer, build_scheduler, total_steps
 from red_cli.run.plan import Plan, Prepared, training_order
 from red_cli.run.precision import uses_bf16
+from red_cli.run.search_record import SEARCH_FILE, LearningRateSearch, has_search
 from red_cli.tasks.base import Batch
 
 # What one more micro-batch costs, in tokens: little on a CPU, on a GPU the launching of some hundred kernels.
@@ -44,7 +45,7 @@ class Session:
     prepared: Prepared
     listener: Listener
     accelerator: Accelerator
-    model: PreTrainedModel  # the model itself, for saving
+    trained: Trained  # the model itself with the method on it, for saving
     wrapped: nn.Module  # the model as Accelerate prepared it, for running
     optimizer: torch.optim.Optimizer
     scheduler: LRScheduler
@@ -52,6 +53,11 @@ class Session:
     total: int
     state: TrainingState
     base_record: BaseRecord = field(default_factory=lambda: BaseRecord(None, None))
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model itself, for scoring."""
+        return self.trained.model
 
     @property
     def recipe(self) -> Recipe:
@@ -71,13 +77,15 @@ class Session:
 
 
 def set_up(loaded: Loaded, prepared: Prepared, plan: Plan, checkpoint: Path | None, listener: Listener) -> Session:
-    """Base, edits, head, optimiser and schedule, as they are before the first step or at `checkpoint`."""
+    """Base, method, head, optimiser and schedule, as they are before the first step or at `checkpoint`.
+
+    Nothing is written yet; the learning rate is a number.
+    """
     recipe, folder = loaded.recipe, RunFolder(loaded.run_folder)
     settings = recipe.train
     listener.working("loading the base")
     model, head = load_base(recipe.model, prepared.config, settings.seed)
-    attach(model, recipe.red)
-    train_head(model, head)
+    trained = attach_method(model, recipe, head)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
@@ -89,31 +97,40 @@ def set_up(loaded: Loaded, prepared: Prepared, plan: Plan, checkpoint: Path | No
     to_device(model, accelerator.device)
     order = training_order(recipe, prepared)
     total = total_steps(settings, order.steps_per_epoch)
-    optimizer = build_optimizer(model, settings)
+    optimizer = build_optimizer(trained, settings)
     scheduler = build_scheduler(optimizer, settings, total)
     wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
     session = Session(
-        loaded, folder, prepared, listener, accelerator, model, wrapped, prepared_optimizer, scheduler, order, total,
-        TrainingState(), record_base(recipe.model, active_adapter(model).paths),
+        loaded, folder, prepared, listener, accelerator, trained, wrapped, prepared_optimizer, scheduler, order, total,
+        TrainingState(), record_base(recipe.model, trained.modules if recipe.method == "red" else []),
     )  # fmt: skip
     torch.manual_seed(settings.seed)
     if checkpoint is not None:
-        session.state = load_checkpoint(checkpoint, model, optimizer, scheduler)
+        session.state = load_checkpoint(checkpoint, trained, recipe, optimizer, scheduler)
         if checkpoint.resolve().parent != folder.checkpoints.resolve():
             session.state.forget_best()  # its adapter lies in another run's folder
-        folder.trim_log(session.state.step)
         listener.note(f"Going on from step {session.state.step} of {total} ({checkpoint}).")
     else:
-        folder.trim_log(0)
         session.state.micro_batch_size = settings.micro_batch_size or _find_micro_batch_size(session, plan)
+    return session
+
+
+def begin(session: Session, search: LearningRateSearch | None) -> None:
+    """Write what a run folder holds from the start; `search` is where the learning rate comes from, if it was found."""
+    recipe, folder, settings = session.recipe, session.folder, session.settings
+    folder.trim_log(session.state.step)
     resolved = settings.model_copy(
         update={"micro_batch_size": session.state.micro_batch_size, "resume_from_checkpoint": False}
     )
     output = recipe.output.model_copy(update={"dir": str(folder.path.resolve())})
-    folder.write_start(recipe.model_copy(update={"train": resolved, "output": output}))
+    recipe = recipe.model_copy(update={"train": resolved, "output": output})
+    if search is not None and not has_search(folder.path):
+        # Ended between these lines, the run can still be gone on with.
+        folder.write_start(recipe.model_copy(update={"train": resolved.model_copy(update={"learning_rate": "auto"})}))
+        search.write(folder)
+    folder.write_start(recipe, note=f"train.learning_rate: found by a search, {SEARCH_FILE}" if search else None)
     if settings.report_to:
-        accelerator.init_trackers("red", config=_flat_settings(recipe))
-    return session
+        session.accelerator.init_trackers("red", config=_flat_settings(session.recipe))
 
 
 def backward(session: Session, batch: Batch, weight: int) -> torch.Tensor:
@@ -126,8 +143,8 @@ def backward(session: Session, batch: Batch, weight: int) -> torch.Tensor:
 def save(session: Session) -> Path:
     """Write a checkpoint of the present state."""
     return save_checkpoint(
-        session.folder.checkpoints, session.model, session.optimizer, session.scheduler, session.state,
-        keep=session.settings.save_total_limit,
+        session.folder.checkpoints, session.trained, session.recipe, session.optimizer, session.scheduler,
+        session.state, keep=session.settings.save_total_limit,
     )  # fmt: skip
 
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from red_cli.edit.adapter import load_adapter
-from red_cli.edit.adapter_config import CONFIG_FILE, read_adapter_config
 from red_cli.errors import UserError
+from red_cli.methods.table import is_trained_folder, load_trained, read_trained_files
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe, is_regression
 from red_cli.run.base_model import load_base, load_config, load_own_config
 from red_cli.run.folder import RECIPE_FILE, RunFolder
 
+# Keys that say what is trained, and how
+_TRAINED_KEYS = ("method=", "red.", "lora.", "ia3.", "train.")
 _CHOOSE_ROWS = ("data", "task", "eval.split", "eval=")  # beginnings of overrides that may change which rows are meant
 
 
@@ -46,9 +47,9 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}", hint="Give a run folder, an adapter folder or an exported model.")
-    if late := [override for override in overrides if override.startswith(("red.", "train."))]:
+    if late := [override for override in overrides if override.startswith(_TRAINED_KEYS)]:
         raise UserError(f"{late[0]} has no effect any more: {folder} is trained already")
-    if (folder / CONFIG_FILE).is_file():
+    if is_trained_folder(folder):
         return _open_adapter(folder, recipe_name, overrides)
     if recipe_name is None and not (folder / RECIPE_FILE).is_file():
         raise UserError(
@@ -63,9 +64,9 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
         labels = None if is_regression(recipe) else [str(names[index]) for index in sorted(names)]
         return Target(folder, recipe, None, labels, same_rows)
     adapter = RunFolder(folder).adapter
-    if not (adapter / CONFIG_FILE).is_file():
+    if not is_trained_folder(adapter):
         raise UserError(f"{folder} has no adapter yet", hint="The run has not reached its first evaluation.")
-    labels = None if is_regression(recipe) else read_adapter_config(adapter).label_names
+    labels = None if is_regression(recipe) else read_trained_files(adapter).label_names
     return Target(folder, recipe, adapter, labels, same_rows)
 
 
@@ -78,12 +79,12 @@ def load_model(target: Target) -> tuple[PreTrainedModel, PretrainedConfig]:
     config = load_config(target.recipe.model, target.label_names)
     model, _ = load_base(target.recipe.model, config, target.recipe.train.seed)
     if target.adapter is not None:
-        load_adapter(model, target.adapter)
+        load_trained(model, target.adapter)
     return model.eval(), config
 
 
 def _open_adapter(folder: Path, recipe_name: str | None, overrides: Sequence[str]) -> Target:
-    adapter = read_adapter_config(folder)
+    adapter = read_trained_files(folder)
     same_rows = _same_rows(recipe_name, overrides)
     if recipe_name is None:
         parent = folder.resolve().parent / RECIPE_FILE
@@ -92,7 +93,7 @@ def _open_adapter(folder: Path, recipe_name: str | None, overrides: Sequence[str
                 f"{folder} is an adapter without a recipe", hint=f"Name one: red eval {folder} --recipe RECIPE"
             )
         recipe_name = str(parent)
-    recipe = load_recipe(recipe_name, overrides=overrides).recipe
+    recipe = load_recipe(recipe_name, overrides=overrides).recipe.model_copy(update={"method": adapter.method})
     if not any(override.startswith("model.name_or_path=") for override in overrides):
         recipe = _with_base(recipe, adapter.base_model_name_or_path, adapter.revision)
     regression = is_regression(recipe)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,20 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from red_cli.edit.adapter import load_adapter_weights, save_adapter
-from red_cli.edit.model import count
 from red_cli.errors import Interrupted, RunFailed
 from red_cli.export.card import run_card
 from red_cli.files import write_text
+from red_cli.methods.table import METHODS, load_trained_weights, save_trained
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import resolved
 from red_cli.run.checkpoint import list_checkpoints
 from red_cli.run.evaluate import evaluation_batch_size, predict
 from red_cli.run.events import Evaluation, Listener, Silent, Step
-from red_cli.run.memory import peak_bytes
+from red_cli.run.learning_rate import search_learning_rate
+from red_cli.run.memory import forget_peak, peak_bytes
 from red_cli.run.plan import make_plan, prepare, task_title
-from red_cli.run.session import Session, backward, save, set_up
+from red_cli.run.search_record import LearningRateSearch, found_before, with_rate
+from red_cli.run.session import Session, begin, save, set_up
 from red_cli.run.start import claim_folder
+from red_cli.run.step import NotFinite, optimizer_step
 from red_cli.run.stopping import Stop, StopRequested, stop_on_interrupt
 from red_cli.run.trackers import require_trackers
 
@@ -44,11 +45,18 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
     listener = listener or Silent()
     checkpoint = claim_folder(loaded)
     require_trackers(loaded.recipe.train.report_to)
+    METHODS[loaded.recipe.method].require()
+    forget_peak()
     listener.working("reading the data")
     prepared = prepare(loaded.recipe)
     plan = make_plan(loaded, prepared)
     listener.planned(plan, str(loaded.run_folder))
+    search = None
+    if loaded.recipe.train.learning_rate == "auto":
+        search = found_before(loaded, checkpoint) or search_learning_rate(loaded, prepared, plan, listener)
+        loaded = with_rate(loaded, search.rate)
     session = set_up(loaded, prepared, plan, checkpoint, listener)
+    begin(session, search)
     with stop_on_interrupt() as stop:
         try:
             run_steps(session, stop)
@@ -58,7 +66,7 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
                 f"stopped after step {session.state.step} of {session.total}; checkpoint {path}",
                 hint="Go on with the same command and --resume.",
             ) from None
-    return finish(session)
+    return finish(session, search)
 
 
 def run_steps(session: Session, stop: Stop) -> None:
@@ -73,7 +81,10 @@ def run_steps(session: Session, stop: Stop) -> None:
             break
         started = time.perf_counter()
         learning_rate = float(session.scheduler.get_last_lr()[0])
-        loss, gradient_norm = optimizer_step(session, rows)
+        try:
+            loss, gradient_norm = optimizer_step(session, rows)
+        except NotFinite as problem:
+            raise _not_finite(session, str(problem), rows) from None
         state.step += 1
         seconds = time.perf_counter() - started
         state.seconds += seconds
@@ -98,43 +109,7 @@ def run_steps(session: Session, stop: Stop) -> None:
             save(session)
 
 
-def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
-    """One step over the rows of a global batch.
-
-    The loss is the mean over the step's labelled items, however it is cut into micro-batches. Nothing is changed where
-    it, or the gradient, is not finite.
-
-    Returns:
-        The loss and the gradient's norm before clipping.
-
-    Raises:
-        RunFailed: one of them is not finite.
-    """
-    accelerator, task = session.accelerator, session.prepared.task
-    encoded = session.prepared.encoded["train"]
-    batches = [task.collate(encoded, piece).to(accelerator.device) for piece in session.micro_batches(rows)]
-    weight = sum(batch.weight for batch in batches)
-    losses = []
-    for number, batch in enumerate(batches, start=1):
-        if number < len(batches):
-            with accelerator.no_sync(session.wrapped):
-                losses.append(backward(session, batch, weight))
-        else:
-            losses.append(backward(session, batch, weight))
-    trained = [parameter for group in session.optimizer.param_groups for parameter in group["params"]]
-    limit = session.settings.max_grad_norm
-    norm = accelerator.clip_grad_norm_(trained, math.inf if limit is None else limit)
-    loss, gradient_norm = float(sum(losses)), float(norm)
-    if not math.isfinite(loss) or not math.isfinite(gradient_norm):
-        raise _not_finite(session, loss, gradient_norm, rows)
-    session.optimizer.step()
-    session.scheduler.step()
-    session.optimizer.zero_grad()
-    return loss, gradient_norm
-
-
-def _not_finite(session: Session, loss: float, gradient_norm: float, rows: NDArray[np.int64]) -> RunFailed:
-    what = f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {gradient_norm}"
+def _not_finite(session: Session, what: str, rows: NDArray[np.int64]) -> RunFailed:
     shown = ", ".join(str(row) for row in rows[:_SHOWN_ROWS]) + (", …" if len(rows) > _SHOWN_ROWS else "")
     step = session.state.step + 1
     session.folder.append_log({"step": step, "not_finite": what, "rows": [int(row) for row in rows]})
@@ -163,7 +138,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     if better:
         state.best_value, state.best_step, state.best_scores = value, state.step, scores
         record = session.base_record
-        save_adapter(session.model, session.folder.adapter, base_revision=record.revision, base_digest=record.digest)
+        save_trained(session.trained, recipe, session.folder.adapter, record.revision, record.digest)
         session.folder.write_predictions(split, predictions, session.prepared.places[split])
     state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
     state.evaluated_step = state.step
@@ -172,23 +147,24 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     session.listener.evaluated(Evaluation(state.step, epoch, task.metric, value, better))
 
 
-def finish(session: Session) -> dict[str, Any]:
+def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any]:
     """Take the best adapter, score the remaining validation splits, write metrics.json and the model card."""
     task, state, folder, recipe = session.prepared.task, session.state, session.folder, session.recipe
     first, *others = task.validation_splits
     encoded = session.prepared.encoded
     scores: dict[str, Any] = {first: {"examples": len(encoded[first]), **state.best_scores}}
-    load_adapter_weights(session.model, folder.adapter)
+    load_trained_weights(session.trained, recipe, folder.adapter)
     for split in others:
         size = evaluation_batch_size(recipe.eval.batch_size, state.micro_batch_size)
         predictions = predict(session.model, task, encoded[split], size, session.listener.evaluating)
         folder.write_predictions(split, predictions, session.prepared.places[split])
         scores[split] = {"examples": len(encoded[split]), **task.score(predictions)}
-    counts = count(session.model)
+    counts = session.trained.counts
     scored = session.prepared.scoring.scored.split
     metrics = {
         "task": task_title(recipe),
         "base": recipe.model.name_or_path,
+        "method": recipe.method,
         "metric": task.metric,
         "best": {
             "value": state.best_value,
@@ -199,6 +175,8 @@ def finish(session: Session) -> dict[str, Any]:
         "splits": {scored: scores.pop(scored), **scores},
         "paper": None if recipe.paper is None else recipe.paper.model_dump(exclude_none=True),
         "parameters": {**asdict(counts), "share": counts.share},
+        "learning_rate": recipe.train.learning_rate,
+        "learning_rate_search": None if search is None else search.summary(),
         "training": {
             "steps": state.step,
             "seconds": round(state.seconds, 2),

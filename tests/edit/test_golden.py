@@ -23,6 +23,7 @@ from red_cli import RedConfig, attach, load_adapter
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.edit.model import edits, head_parameter_names, train_head
 from red_cli.edit.published import read_published
+from red_cli.methods.red import trained_red
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
 from red_cli.run.batches import Order
@@ -149,14 +150,15 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
     scoring = Scoring("standard", rows_used, rows_used)
     prepared = Prepared(task, model.config, None, 40, {"train": encoded}, {"train": None}, scoring)
     accelerator = Accelerator(cpu=True)
-    optimizer = build_optimizer(model, recipe.train)
+    trained = trained_red(model)
+    optimizer = build_optimizer(trained, recipe.train)
     session = Session(
         loaded=Loaded(recipe, "golden", None),
         folder=RunFolder(tmp_path),
         prepared=prepared,
         listener=Silent(),
         accelerator=accelerator,
-        model=model,
+        trained=trained,
         wrapped=model,
         optimizer=optimizer,
         scheduler=build_scheduler(optimizer, recipe.train, steps),

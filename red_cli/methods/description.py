@@ -1,0 +1,72 @@
+"""What `trained.json` says of a folder that a method other than RED trained, and the methods' names in print.
+
+Plain data, nothing heavy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from red_cli.edit.adapter_config import BaseIdentity
+from red_cli.errors import UserError
+from red_cli.files import read_json
+from red_cli.recipe.schema import MethodName
+
+TRAINED_FILE = "trained.json"
+TITLES: dict[MethodName, str] = {
+    "red": "RED",
+    "full": "full fine-tuning",
+    "head": "linear probe",
+    "bitfit": "BitFit",
+    "lora": "LoRA",
+    "ia3": "IA3",
+}
+WHAT_TRAINS: dict[MethodName, str] = {
+    "red": "two vectors after each edited module",
+    "full": "every parameter of the base",
+    "head": "the head alone",
+    "bitfit": "every bias of the base",
+    "lora": "a product of two low matrices beside each adapted weight",
+    "ia3": "a vector of factors at each adapted module",
+}
+
+
+class Stored(BaseModel):
+    """The content of `trained.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: MethodName
+    options: dict[str, Any]  # the recipe's section of that method
+    base_model_name_or_path: str
+    revision: str | None = None
+    head: list[str]
+    label_names: list[str] | None = None
+    base: BaseIdentity
+    weights_file: str
+    weights_sha256: str
+    library_versions: dict[str, str]
+
+
+def read_stored(folder: Path) -> Stored:
+    """Read `trained.json`.
+
+    Raises:
+        UserError: it is missing, not JSON, or lacks a key.
+    """
+    file = folder / TRAINED_FILE
+    content = read_json(file)
+    try:
+        return Stored.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{file}: key {key!r}: {first['msg']}") from None
+
+
+def trained_method(folder: Path) -> MethodName:
+    """The method that trained what a folder holds."""
+    return read_stored(folder).method if (folder / TRAINED_FILE).is_file() else "red"

@@ -1,0 +1,134 @@
+"""The one table of methods, and what is asked of a method by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from red_cli.edit.adapter_config import CONFIG_FILE, BaseDigest, read_adapter_config
+from red_cli.methods import peft_adapters, red, weights
+from red_cli.methods.description import TRAINED_FILE, read_stored
+from red_cli.methods.trained import Trained
+from red_cli.recipe.schema import MethodName, Recipe
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method.
+
+    Attributes:
+        options: the part of a recipe that belongs to it.
+        attach: puts it on a model, given those options and the names of the head's parameters.
+        save: writes what was trained to a folder.
+        load: attaches what a folder holds to a model.
+        load_weights: copies what a folder holds into a model with the method on it.
+        require: checks that the packages it needs are there.
+        rates: lowest and highest learning rate that a search may choose.
+        below_edge: by what factor a good rate lies below the one at which a short run becomes unstable.
+    """
+
+    options: Callable[[Recipe], Any]
+    attach: Callable[[PreTrainedModel, Any, list[str]], Trained]
+    save: Callable[[Trained, Path, Any, str | None, BaseDigest | None], None]
+    load: Callable[[PreTrainedModel, Path], Trained]
+    load_weights: Callable[[Trained, Path], None]
+    rates: tuple[float, float]
+    below_edge: float = 2.5
+    require: Callable[[], None] = lambda: None
+
+
+METHODS: dict[MethodName, Method] = {
+    "red": Method(
+        lambda recipe: recipe.red,
+        red.attach_red, red.save_red, red.load_red, red.load_red_weights, rates=(1e-3, 1e-1),
+    ),
+    "full": Method(
+        lambda recipe: None,
+        weights.attach_full, weights.save_full, weights.load_full, weights.load_weights, rates=(1e-5, 1e-3),
+    ),
+    "head": Method(
+        lambda recipe: None,
+        weights.attach_head, weights.save_head, weights.load_head, weights.load_weights, rates=(1e-3, 1e-1),
+    ),
+    "bitfit": Method(
+        lambda recipe: None,
+        weights.attach_bitfit, weights.save_bitfit, weights.load_bitfit, weights.load_weights, rates=(3e-4, 3e-2),
+    ),
+    "lora": Method(
+        lambda recipe: recipe.lora,
+        peft_adapters.attach_lora, peft_adapters.save_lora, peft_adapters.load_lora, peft_adapters.load_weights,
+        rates=(1e-4, 1e-2), below_edge=5.0, require=lambda: peft_adapters.require_peft("lora"),
+    ),
+    "ia3": Method(
+        lambda recipe: recipe.ia3,
+        peft_adapters.attach_ia3, peft_adapters.save_ia3, peft_adapters.load_ia3, peft_adapters.load_weights,
+        rates=(1e-3, 1e-1), require=lambda: peft_adapters.require_peft("ia3"),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainedFiles:
+    """What a folder of trained tensors says of itself."""
+
+    method: MethodName
+    base_model_name_or_path: str
+    revision: str | None
+    head: list[str]
+    label_names: list[str] | None
+
+
+def attach_method(model: PreTrainedModel, recipe: Recipe, head: list[str]) -> Trained:
+    """Put the recipe's method on `model`; everything else is frozen.
+
+    Raises:
+        UserError: it does not fit the model, or a package is missing.
+    """
+    method = METHODS[recipe.method]
+    return method.attach(model, method.options(recipe), head)
+
+
+def save_trained(
+    trained: Trained, recipe: Recipe, folder: Path, revision: str | None, digest: BaseDigest | None
+) -> None:
+    """Write what was trained to `folder`, each file whole or not at all; `revision` and `digest` are the base's."""
+    method = METHODS[recipe.method]
+    method.save(trained, folder, method.options(recipe), revision, digest)
+
+
+def load_trained_weights(trained: Trained, recipe: Recipe, folder: Path) -> None:
+    """Copy what `folder` holds into a model with the recipe's method on it."""
+    METHODS[recipe.method].load_weights(trained, folder)
+
+
+def load_trained(model: PreTrainedModel, folder: Path) -> Trained:
+    """Attach to `model` whatever method's tensors `folder` holds."""
+    return METHODS[read_trained_files(folder).method].load(model, folder)
+
+
+def is_trained_folder(folder: Path) -> bool:
+    """Whether a folder holds what a method trained."""
+    return (folder / TRAINED_FILE).is_file() or (folder / CONFIG_FILE).is_file()
+
+
+def read_trained_files(folder: Path) -> TrainedFiles:
+    """What a folder of trained tensors says of itself.
+
+    Raises:
+        UserError: it is no such folder, or damaged.
+    """
+    if not (folder / TRAINED_FILE).is_file():
+        adapter = read_adapter_config(folder)
+        return TrainedFiles("red", adapter.base_model_name_or_path, adapter.revision, adapter.head, adapter.label_names)
+    stored = read_stored(folder)
+    return TrainedFiles(
+        stored.method,
+        stored.base_model_name_or_path,
+        stored.revision,
+        stored.head,
+        stored.label_names,
+    )

@@ -1,0 +1,64 @@
+"""A base with a method on it: which parameters train, by role."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from red_cli.edit.layer import cast_to_float32
+from red_cli.edit.model import Counts, full_size
+
+
+@dataclass
+class Trained:
+    """A model with a method on it.
+
+    Attributes:
+        modules: paths of the modules that the method adds something to.
+        part: names of the method's own parameters.
+        head: names of the head's parameters, which train beside them.
+        spared: those of `part` that weight decay leaves alone: 0 is not where they start.
+        base_size: parameters of the base without its head.
+    """
+
+    model: PreTrainedModel
+    modules: list[str]
+    part: list[str]
+    head: list[str]
+    base_size: int
+    spared: set[str] = field(default_factory=set)
+
+    def parameters(self, names: list[str]) -> list[nn.Parameter]:
+        """The named parameters, in that order."""
+        return [self.model.get_parameter(name) for name in names]
+
+    @property
+    def names(self) -> list[str]:
+        """All that trains."""
+        return [*self.part, *self.head]
+
+    @property
+    def counts(self) -> Counts:
+        """Parameters by role; `edited` are the method's own."""
+        sizes = [sum(parameter.numel() for parameter in self.parameters(names)) for names in (self.part, self.head)]
+        return Counts(edited=sizes[0], head=sizes[1], base=self.base_size)
+
+
+def base_size(model: PreTrainedModel, head: list[str]) -> int:
+    """Parameters of a model that nothing is attached to, without its head."""
+    return sum(full_size(parameter) for name, parameter in model.named_parameters() if name not in set(head))
+
+
+def free(model: PreTrainedModel, names: list[str], head: list[str]) -> None:
+    """Freeze everything but `names` and `head`, which become float32; what comes in to the head is cast to it."""
+    model.requires_grad_(False)
+    lower = {name.rpartition(".")[0] for name in head if model.get_parameter(name).dtype != torch.float32}
+    for name in (*names, *head):
+        parameter = model.get_parameter(name)
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
+    for owner in lower:
+        model.get_submodule(owner).register_forward_pre_hook(cast_to_float32)

@@ -1,0 +1,100 @@
+"""`learning_rate: auto`: a short search before the run, by sweeps of a rising learning rate."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from red_cli.methods.table import METHODS, Method
+from red_cli.recipe.load import Loaded
+from red_cli.run.events import Listener
+from red_cli.run.optimizer import build_optimizer
+from red_cli.run.plan import Plan, Prepared
+from red_cli.run.search_plan import SearchPlan, plan_search
+from red_cli.run.search_record import LearningRateSearch, Sweep, with_rate
+from red_cli.run.session import Session, set_up
+from red_cli.run.step import NotFinite, gradients
+
+_CYCLE = 8  # batches that a sweep goes over again and again: an average over so many steps is of the same rows
+_RISE = 0.08  # a loss that is above its lowest by this share of its first value has broken away
+
+
+def search_learning_rate(loaded: Loaded, prepared: Prepared, plan: Plan, listener: Listener) -> LearningRateSearch:
+    """Find a learning rate for the run; the run itself starts anew afterwards, as if the rate had been given.
+
+    In a sweep the rate rises by the same factor at each step until the training loss breaks away: that edge is where
+    the method stops being stable on this base and these data, and shows long before short runs differ in what they
+    have learnt. The rate chosen lies a factor below it, within the method's range. The same seed finds the same rate;
+    validation and test splits are not looked at.
+    """
+    searching = plan_search(loaded.recipe, plan.total_steps)
+    if searching.sweeps == 0:
+        return LearningRateSearch(searching.usual, 0, plan.total_steps, [])
+    session = set_up(with_rate(loaded, searching.usual), prepared, plan, None, listener)
+    start = {name: session.model.get_parameter(name).detach().clone() for name in session.trained.names}
+    sweeps: list[Sweep] = []
+    for number in range(searching.sweeps):
+        _put_back(session, start)
+        sweeps.append(_sweep(session, searching, number, listener))
+    rate = choose_rate([sweep.edge for sweep in sweeps], METHODS[loaded.recipe.method])
+    listener.searched(rate, [sweep.edge for sweep in sweeps])
+    return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), plan.total_steps, sweeps)
+
+
+def _put_back(session: Session, start: dict[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in start.items():
+            parameter = session.model.get_parameter(name)
+            parameter.copy_(value)
+            parameter.grad = None
+
+
+def _sweep(session: Session, searching: SearchPlan, number: int, listener: Listener) -> Sweep:
+    settings = session.settings
+    optimizer = build_optimizer(session.trained, settings)
+    torch.manual_seed(settings.seed)
+    session.wrapped.train()
+    batches = session.order.epoch(number)[:_CYCLE]
+    # A head with a rate of its own keeps it.
+    swept = optimizer.param_groups if settings.head_learning_rate is None else optimizer.param_groups[:-1]
+    rates: list[float] = []
+    losses: list[float] = []
+    for step, rows in zip(range(searching.steps), itertools.cycle(batches), strict=False):
+        rate = searching.rate(step)
+        listener.searching(number * searching.steps + step, searching.total, rate)
+        for group in swept:
+            group["lr"] = rate
+        try:
+            loss, _ = gradients(session, rows)
+        except NotFinite:
+            return Sweep(rates, losses, rate)
+        rates.append(rate)
+        losses.append(loss)
+        if edge := find_edge(rates, losses, len(batches)):
+            return Sweep(rates, losses, edge)
+        optimizer.step()
+        optimizer.zero_grad()
+    return Sweep(rates, losses, None)
+
+
+def find_edge(rates: Sequence[float], losses: Sequence[float], window: int) -> float | None:
+    """The rate from which the loss, averaged over `window` steps, has broken away from its lowest; None: nowhere."""
+    if len(losses) < window:
+        return None
+    averages = np.convolve(losses, np.ones(window) / window, "valid")
+    lowest = np.minimum.accumulate(averages)
+    risen = np.flatnonzero(averages > lowest + _RISE * averages[0])
+    return rates[int(risen[0])] if len(risen) else None
+
+
+def choose_rate(edges: Sequence[float | None], method: Method) -> float:
+    """The rate for a run: a factor below the edge (the middle one of several), within the method's range."""
+    low, high = method.rates
+    known = [math.log(high * method.below_edge if edge is None else edge) for edge in edges]
+    rate = math.exp(statistics.median(known)) / method.below_edge
+    return float(f"{min(max(rate, low), high):.1e}")

@@ -1,0 +1,53 @@
+"""The sweep that a search for a learning rate consists of; planned before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from red_cli.methods.table import METHODS
+from red_cli.recipe.schema import Recipe
+
+_SHARE = 0.25  # of the run's own optimiser steps
+_LEAST_STEPS = 24  # of one sweep
+_MOST_STEPS = 80
+_MOST_SWEEPS = 3
+_BEYOND = 10.0  # the sweep goes on so far above the highest rate that may be chosen
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search will do.
+
+    Attributes:
+        lowest, highest: the rates of a sweep.
+        sweeps: how many, each over other rows.
+        steps: of one sweep.
+        usual: the method's usual rate, taken where the run is too short for a sweep (`sweeps` 0).
+    """
+
+    lowest: float
+    highest: float
+    sweeps: int
+    steps: int
+    usual: float
+
+    @property
+    def total(self) -> int:
+        """Optimiser steps in all."""
+        return self.sweeps * self.steps
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step of a sweep, from 0: it rises by the same factor at each."""
+        return self.lowest * (self.highest / self.lowest) ** (step / (self.steps - 1))
+
+
+def plan_search(recipe: Recipe, total: int) -> SearchPlan:
+    """The search before a run of `total` steps: at most a quarter of them."""
+    low, high = METHODS[recipe.method].rates
+    usual = float(f"{math.sqrt(low * high):.1e}")
+    budget = math.floor(_SHARE * total)
+    if budget < _LEAST_STEPS:
+        return SearchPlan(low, high * _BEYOND, 0, 0, usual)
+    sweeps = max(1, min(_MOST_SWEEPS, budget // _MOST_STEPS))
+    return SearchPlan(low, high * _BEYOND, sweeps, min(budget // sweeps, _MOST_STEPS), usual)

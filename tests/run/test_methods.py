@@ -1,0 +1,217 @@
+"""Every method of the table: the same loop, saved, scored and gone on with in the same way."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from red_cli.edit.model import head_parameter_names
+from red_cli.methods.table import METHODS, attach_method
+from red_cli.recipe.schema import Recipe
+from red_cli.run import train as train_module
+from tests.tiny import LAYERS, WIDTH, make_base, read_lines, tiny_model
+
+# Of the tiny BERT (3 layers, width 32, FFN 64); worked out by hand from each method's definition
+HEAD = 2 * (WIDTH + 1)
+PARTS = {
+    "red": LAYERS * 2 * WIDTH,
+    "head": 0,
+    "lora": LAYERS * 2 * 8 * (WIDTH + WIDTH),  # rank 8 beside query and value
+    "ia3": LAYERS * (WIDTH + WIDTH + 64),  # key, value, the FFN's hidden state
+    # a layer's query, key, value, attention output, FFN in and out, two norms; the embeddings' norm; the pooler
+    "bitfit": LAYERS * (4 * WIDTH + 64 + WIDTH + 2 * WIDTH) + 2 * WIDTH,
+}
+NOT_RED = [name for name in METHODS if name != "red"]
+
+
+def trained_files(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run / "adapter").glob("*.safetensors")}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_learns_and_is_scored_again_alike(red, recipe: Path, tmp_path: Path, method: str) -> None:
+    rate = "1e-3" if method == "full" else "2e-2"
+    trained = red("train", recipe, f"method={method}", f"train.learning_rate={rate}", "--json").json
+    run = tmp_path / "run"
+    assert trained["method"] == method
+    assert trained["parameters"]["head"] == HEAD
+    base = trained["parameters"]["base"]
+    assert trained["parameters"]["edited"] == (base if method == "full" else PARTS[method])
+    assert base == sum(p.numel() for p in tiny_model("bert").base_model.parameters())
+    losses = [line["loss"] for line in read_lines(run / "log.jsonl") if "loss" in line]
+    assert sum(losses[-4:]) < sum(losses[:4])
+    before = (run / "predictions" / "validation.jsonl").read_text()
+    evaluated = red("eval", run, "--split", "validation", "--json").json
+    assert evaluated["scores"] == pytest.approx(
+        {name: value for name, value in trained["splits"]["validation"].items() if name != "examples"}, abs=0
+    )
+    assert (run / "predictions" / "validation.jsonl").read_text() == before
+    assert red("eval", run / "adapter", "--split", "validation", "--json").json["scores"] == evaluated["scores"]
+    planned = red("check", recipe, f"method={method}", "--json").json["plan"]
+    assert planned["counts"] == {key: trained["parameters"][key] for key in ("edited", "head", "base")}
+
+
+@pytest.mark.parametrize("method", NOT_RED)
+def test_going_on_ends_in_the_same_weights(
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    options = [f"method={method}", "train.weight_decay=0.1", "lora.dropout=0.1"]
+    options = options if method == "lora" else options[:2]
+    assert red("train", recipe, *options, f"output.dir={tmp_path / 'whole'}").code == 0
+    real_step = train_module.optimizer_step
+
+    def step(session, rows):
+        result = real_step(session, rows)
+        if session.state.step + 1 == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(train_module, "optimizer_step", step)
+    assert red("train", recipe, *options).code == 130
+    monkeypatch.setattr(train_module, "optimizer_step", real_step)
+    assert red("train", recipe, *options, "--resume").code == 0
+    assert trained_files(tmp_path / "run") == trained_files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_trains_is_what_the_method_says(base: Path, method: str) -> None:
+    model = tiny_model("bert")
+    head = head_parameter_names(model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    recipe = Recipe.model_validate(
+        {"task": {"name": "classification"}, "model": {"name_or_path": "x"}, "data": {"path": "x"}, "method": method}
+    )
+    trained = attach_method(model, recipe, head)
+    free = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert free == set(trained.names)
+    assert trained.head == head
+    assert trained.spared <= set(trained.part)
+    # Nothing that was there has another value, under whatever name
+    after = {name.replace(".base_layer", ""): value for name, value in model.state_dict().items()}
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "distilbert", "modernbert"])
+@pytest.mark.parametrize("method", ["lora", "ia3"])
+def test_peft_itself_loads_the_folder(
+    red, recipe: Path, data: Path, tmp_path: Path, model_type: str, method: str
+) -> None:
+    from peft import PeftModel
+
+    folder = make_base(tmp_path / "base", model_type)
+    options = [f"model.name_or_path={folder}", f"method={method}", "train.learning_rate=5e-2"]
+    assert red("train", recipe, *options).code == 0
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+    loaded = PeftModel.from_pretrained(model, tmp_path / "run" / "adapter").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = (data / "validation.csv").read_text().splitlines()[1:]
+    answers = []
+    for row in rows:
+        logits = loaded(**tokenizer(row.split(",")[0], return_tensors="pt")).logits
+        answers.append(("negative", "positive")[int(logits.argmax())])
+    written = read_lines(tmp_path / "run" / "predictions" / "validation.jsonl")
+    assert answers == [line["prediction"] for line in written]
+
+
+def test_options_of_lora(red, recipe: Path, tmp_path: Path) -> None:
+    options = ["method=lora", "lora.rank=2", "lora.alpha=4", "lora.positions=[ffn]"]
+    trained = red("train", recipe, *options, "--json").json
+    assert trained["parameters"]["edited"] == LAYERS * 2 * (64 + WIDTH)
+    config = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 2, 4.0)
+    assert red("eval", tmp_path / "run").code == 0
+    counted = red("check", recipe, "method=lora", r"lora.target_modules=.*\.0\..*\.query", "--json").json["plan"]
+    assert counted["counts"]["edited"] == 8 * 2 * WIDTH
+
+
+def test_bitfit_keeps_only_biases(red, recipe: Path, tmp_path: Path) -> None:
+    assert red("train", recipe, "method=bitfit").code == 0
+    stored = load_file(tmp_path / "run" / "adapter" / "trained.safetensors")
+    weights = [name for name in stored if not name.endswith("bias")]
+    assert weights == ["classifier.weight"]
+
+
+def test_red_plus_plus_has_the_positions_of_its_architecture(red, recipe: Path, tmp_path: Path) -> None:
+    plan = red("check", recipe, "red.positions=red++", "--json").json["plan"]
+    assert plan["counts"]["edited"] == LAYERS * 5 * 2 * WIDTH
+    fused = make_base(tmp_path / "base", "modernbert")
+    options = [f"model.name_or_path={fused}", "red.positions=red++"]
+    trained = red("train", recipe, *options, "--json").json
+    assert trained["parameters"]["edited"] == LAYERS * 2 * (WIDTH + WIDTH + 3 * WIDTH)
+    config = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    assert config["red"]["positions"] == ["ffn", "attn", "qkv"]
+
+
+def test_a_lower_precision_takes_float32_heads(red, recipe: Path, tmp_path: Path) -> None:
+    for method in ("lora", "ia3", "head"):
+        options = [f"method={method}", "model.dtype=bfloat16", f"output.dir={tmp_path / method}"]
+        assert red("train", recipe, *options).code == 0
+        tensors = next((tmp_path / method / "adapter").glob("*.safetensors"))
+        assert {tensor.dtype for tensor in load_file(tensors).values()} == {torch.float32}
+        assert red("eval", tmp_path / method).code == 0
+
+
+FAULTS = {
+    "no such method": (["method=lara"], "nearest: lora"),
+    "both places": (["method=lora", "lora.positions=[ffn]", "lora.target_modules=x"], "not both"),
+    "bad pattern": (["method=lora", "lora.target_modules=("], "a regular expression"),
+    "nothing matches": (["method=lora", "lora.target_modules=x"], "lora.target_modules matches no module"),
+    "no such position": (["method=ia3", "ia3.positions=[qkv]"], "has no position 'qkv'"),
+    "norms": (["method=lora", "lora.positions=[ffn_norm]"], "does not fit this model"),
+    "rank of nothing": (["method=lora", "lora.rank=0"], "greater than 0"),
+    "low precision": (["method=full", "model.dtype=bfloat16"], "takes float32"),
+    "quantised": (["method=bitfit", "model.quantization=int8"], "drop model.quantization"),
+    "not auto": (["train.learning_rate=automatic"], "or auto"),
+    "auto for nothing": (["method=head", "train.learning_rate=auto", "train.head_learning_rate=1"], "nothing is left"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(red, recipe: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+    outcome = red("train", recipe, *arguments)
+    assert (outcome.code, outcome.out) == (2, ""), outcome.err
+    assert words in outcome.err
+    assert len(outcome.err.splitlines()) <= 4
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_a_missing_package_is_named_with_its_extra(
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else real(name, *rest))
+    outcome = red(command, recipe, "method=lora")
+    assert outcome.code == 2
+    assert "pip install 'red-cli[baselines]'" in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", NOT_RED)
+def test_what_a_folder_of_a_method_cannot_do(red, recipe: Path, tmp_path: Path, method: str) -> None:
+    assert red("train", recipe, f"method={method}").code == 0
+    run = tmp_path / "run"
+    for folder in (run, run / "adapter"):
+        outcome = red("export", folder, "-o", tmp_path / "merged")
+        assert outcome.code == 2
+        assert f"trained by method {method}" in outcome.err
+    assert red("eval", run, "method=red").code == 2
+    other = make_base(tmp_path / "other", num_hidden_layers=2)
+    assert "num_hidden_layers 3 (here 2)" in red("eval", run, f"model.name_or_path={other}").err
+    tensors = next((run / "adapter").glob("*.safetensors"))
+    whole = tensors.read_bytes()
+    for content, words in ((b"garbage", "damaged"), (whole[:-4] + b"\1\1\1\1", "damaged"), (None, "no such file")):
+        tensors.unlink() if content is None else tensors.write_bytes(content)
+        outcome = red("eval", run)
+        assert outcome.code == 2
+        assert words in outcome.err
+    (run / "adapter" / "trained.json").write_text("{}")
+    assert "key 'method'" in red("eval", run).err
