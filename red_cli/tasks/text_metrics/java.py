@@ -23,6 +23,8 @@ _LAST_WORDS = 5.0  # seconds in which a program that stopped answering may end b
 # The same figures whatever the user's language: how bytes become letters, how a fraction is written, what lower case is
 _LANGUAGE = ("-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US")
 
+_SHORT = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # over in seconds: thorough compilation would not pay
+
 
 def find_java() -> str | None:
     """The `java` of JAVA_HOME or of the path; None where there is none."""
@@ -45,7 +47,7 @@ def java_process(name: str, arguments: Sequence[str]) -> Iterator[JavaProcess]:
     with tempfile.TemporaryFile() as complaints:  # a pipe would fill up while nobody reads it
         try:
             process = subprocess.Popen(  # noqa: S603 - the arguments are ours, texts go through the pipe
-                [java, *_LANGUAGE, *arguments],
+                [java, *_LANGUAGE, *_SHORT, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,

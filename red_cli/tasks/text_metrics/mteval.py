@@ -86,16 +86,17 @@ def nist(predictions: Sequence[Words], references: Sequence[Sequence[Words]]) ->
     The script asks for as many references of every input, so shorter lists are filled up with empty ones: the length
     that a prediction is held against is that of all references over the *largest* number of references of an input.
     """
-    information = _information(references)
+    counted = [[_ngrams(row) for row in rows] for rows in references]
+    information = _information(counted)
     gained = [0.0] * _NIST_ORDERS
     totals = [0] * _NIST_ORDERS
-    for words, rows in zip(predictions, references, strict=True):
+    for words, counts in zip(predictions, counted, strict=True):
         allowed: Counter[Ngram] = Counter()
-        for row in rows:
-            allowed |= _ngrams(row)
-        for ngram, count in _ngrams(words).items():
-            totals[len(ngram) - 1] += count
-            gained[len(ngram) - 1] += information.get(ngram, 0.0) * min(count, allowed[ngram])
+        for count in counts:
+            allowed |= count
+        for ngram, occurrences in _ngrams(words).items():
+            totals[len(ngram) - 1] += occurrences
+            gained[len(ngram) - 1] += information.get(ngram, 0.0) * min(occurrences, allowed[ngram])
     reference_length = sum(len(row) for rows in references for row in rows) / max(len(rows) for rows in references)
     if reference_length == 0:
         return 0.0
@@ -103,11 +104,11 @@ def nist(predictions: Sequence[Words], references: Sequence[Sequence[Words]]) ->
     return score * _nist_length_penalty(totals[0] / reference_length)
 
 
-def _information(references: Sequence[Sequence[Words]]) -> dict[Ngram, float]:
+def _information(references: Sequence[Sequence[Counter[Ngram]]]) -> dict[Ngram, float]:
     counts: Counter[Ngram] = Counter()
     for rows in references:
         for row in rows:
-            counts.update(_ngrams(row))
+            counts.update(row)
     total = sum(count for ngram, count in counts.items() if len(ngram) == 1)
     # the script takes a first part that is the word 0 for no first part: its language holds "0" for false
     return {
