@@ -149,26 +149,6 @@ def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
             parameter.copy_(stored[key])
 
 
-def read_adapter_tensors(folder: str | Path) -> dict[str, Tensor]:
-    """The tensors of an adapter folder by key, without a model to fit them to.
-
-    Raises:
-        UserError: the file is missing or damaged, or a value is not finite.
-    """
-    file = Path(folder) / WEIGHTS_FILE
-    stored = _read_tensors(file)
-    for key, tensor in stored.items():
-        if not torch.isfinite(tensor).all():
-            raise UserError(f"{file}: {key} holds values that are not finite")
-    _require_digest(file)
-    return stored
-
-
-def _require_digest(file: Path) -> None:
-    if hashlib.sha256(file.read_bytes()).hexdigest() != read_adapter_config(file.parent).weights_sha256:
-        raise UserError(f"{file} is damaged: its digest is not the one in {CONFIG_FILE}", hint=_COPY_AGAIN)
-
-
 def read_adapter_config(folder: str | Path) -> AdapterConfig:
     """Read `adapter_config.json`.
 
@@ -206,6 +186,11 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         raise UserError(f"{file} is damaged: {error}", hint=_COPY_AGAIN) from None
 
 
+def _require_digest(file: Path) -> None:
+    if hashlib.sha256(file.read_bytes()).hexdigest() != read_adapter_config(file.parent).weights_sha256:
+        raise UserError(f"{file} is damaged: its digest is not the one in {CONFIG_FILE}", hint=_COPY_AGAIN)
+
+
 def _require_same_base(model: PreTrainedModel, config: AdapterConfig, folder: Path) -> None:
     here, there = BaseIdentity.of(model).model_dump(), config.base.model_dump()
     differing = [f"{name} {there[name]} (here {here[name]})" for name in there if here[name] != there[name]]
@@ -224,3 +209,18 @@ def _label_names(model: PreTrainedModel) -> list[str] | None:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def read_adapter_tensors(folder: str | Path) -> dict[str, Tensor]:
+    """The tensors of an adapter folder by key, without a model to fit them to.
+
+    Raises:
+        UserError: the file is missing or damaged, or a value is not finite.
+    """
+    file = Path(folder) / WEIGHTS_FILE
+    stored = _read_tensors(file)
+    for key, tensor in stored.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{file}: {key} holds values that are not finite")
+    _require_digest(file)
+    return stored
