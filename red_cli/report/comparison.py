@@ -10,9 +10,10 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Paper
-from red_cli.report.groups import Group, group_runs, standard_deviation
+from red_cli.report.groups import Group, group_runs
 from red_cli.report.names import RED, Column, base_name, column_of, method_name, paper_method, shown_value
 from red_cli.report.runs import LeftOut, find_runs
+from red_cli.run.statistics import mean_and_spread
 
 _MOST_LISTED = 5
 _STANDARD = "standard"
@@ -60,7 +61,7 @@ class Row:
         seeds = [list(group.scores) for group in groups]
         std = None
         if all(each == seeds[0] for each in seeds):
-            std = standard_deviation([statistics.fmean(group.scores[seed] for group in groups) for seed in seeds[0]])
+            _, std = mean_and_spread([statistics.fmean(group.scores[seed] for group in groups) for seed in seeds[0]])
         return Average(statistics.fmean(group.mean for group in groups), std, len(groups))
 
     @property

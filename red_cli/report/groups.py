@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from red_cli.recipe.schema import Paper
 from red_cli.report.runs import FinishedRun, LeftOut
 from red_cli.run.folder import training_keys
+from red_cli.run.statistics import mean_and_spread
 
 PERCENT = 100.0
 _TEST = "test"
@@ -45,12 +45,12 @@ class Group:
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(self.scores.values())
+        return mean_and_spread(list(self.scores.values()))[0]
 
     @property
     def std(self) -> float | None:
         """The sample standard deviation over seeds; None for a single one."""
-        return standard_deviation(list(self.scores.values()))
+        return mean_and_spread(list(self.scores.values()))[1]
 
     @property
     def chose_best(self) -> bool:
@@ -66,11 +66,6 @@ class Group:
         """The paper's figure, where all recipes of the group name the same."""
         papers = [run.recipe.paper for run in self.runs]
         return papers[0] if all(paper == papers[0] for paper in papers) else None
-
-
-def standard_deviation(values: Sequence[float]) -> float | None:
-    """The sample standard deviation; None for fewer than two values."""
-    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def group_runs(runs: Sequence[FinishedRun]) -> tuple[list[Group], list[LeftOut], list[str]]:
