@@ -47,7 +47,7 @@ def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: 
     from red_cli.run.seeds import load_seeds, parse_seeds
 
     runs = load_seeds(recipe, variant, overrides, parse_seeds(seeds))
-    with console.Terminal(json_output=json) as terminal:
+    with console.Terminal(json_output=True) as terminal:  # the plans of the runs are no answer
         terminal.working("starting")
         console.hush()
         from red_cli.run.seeds import train_seeds
