@@ -69,6 +69,11 @@ def print_text(text: str = "", stderr: bool = False) -> None:
     _console(stderr).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def width() -> int:
+    """How many columns standard output has."""
+    return _console(stderr=False).width
+
+
 def next_commands(*commands: str) -> None:
     """What to type next."""
     console = _console(stderr=False)
@@ -87,7 +92,7 @@ def hush() -> None:
     import logging
 
     warnings.filterwarnings("ignore")
-    for name in ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes"):
+    for name in ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
     import datasets

@@ -160,6 +160,18 @@ def conversion_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def score_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What scores of generated text have to say; as fractions with four decimals, as the official scripts give them."""
+    inputs = result["inputs"]
+    rows = [
+        ("predictions", f"{inputs:,}  {result['predictions']}"),
+        ("references", f"{result['reference_texts']:,} for {inputs:,} inputs  {result['references']}"),
+    ]
+    for name, value in result["scores"].items():
+        rows.append((name, "not computed" if value is None else f"{value:.4f}"))
+    return [*rows, *(("", reason) for reason in dict.fromkeys(result["not_computed"].values()))]
+
+
 def _paper_text(paper: dict[str, Any]) -> str:
     spread = f" ± {paper['std']}" if paper.get("std") is not None else ""
     note = f"; {paper['note']}" if paper.get("note") else ""

@@ -44,3 +44,24 @@ make_environment() {
   "$folder/bin/python" -m pip install --quiet --constraint "$project/scripts/constraints.txt" --editable "$project$extra"
   echo "$wanted" >"$stamp"
 }
+
+# Java runs METEOR and the tokenizer of METEOR, ROUGE_L and CIDEr. Root on Debian and its relatives gets it; elsewhere,
+# or where the packages cannot be had, the tests that need it are skipped.
+install_java() {
+  if has_java; then return 0; fi
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "Installing Java …" >&2
+    apt_install_java || { apt_get update && apt_install_java; } || true
+    if has_java; then return 0; fi
+  fi
+  echo "There is no Java: what needs it is skipped. To have it: apt-get install default-jre-headless" >&2
+}
+
+has_java() { [ -x "${JAVA_HOME:-/none}/bin/java" ] || command -v java >/dev/null 2>&1; }
+
+apt_install_java() { apt_get install --yes --no-install-recommends default-jre-headless; }
+
+apt_get() {
+  DEBIAN_FRONTEND=noninteractive timeout 300 apt-get --quiet --quiet -o Acquire::Retries=0 -o Acquire::http::Timeout=15 \
+    -o DPkg::Lock::Timeout=60 "$@" </dev/null >/dev/null 2>&1
+}

@@ -5,6 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 make_environment "$project/.venv" dev
+install_java
 cd "$project"
 export OMP_NUM_THREADS=1 # one thread a worker: threads that wait for each other's cores are slower than one
 exec .venv/bin/python -m pytest --numprocesses 2 -m "not slow" "$@"

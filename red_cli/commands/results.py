@@ -61,7 +61,12 @@ def evaluate(
 def export(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or an adapter folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write; new or empty.")],
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[data.KEY=VALUE]...", help="Where the data are now that the check takes examples from."
+        ),
+    ] = None,
     recipe: RecipeOption = None,
     base: Annotated[
         str | None, typer.Option(help="The base, if it is not where the adapter says: a folder or a name on the Hub.")

@@ -147,14 +147,23 @@ def open_run(path: Path) -> tuple[RunFolder, Loaded]:
 
 def changed_keys(before: Recipe, now: Recipe) -> list[str]:
     """Keys whose change makes another run, as `key: old -> new`."""
-    old, new = _flat(before.model_dump(mode="json")), _flat(now.model_dump(mode="json"))
+    old, new = training_keys(before), training_keys(now)
     changed = []
     for key in sorted(old.keys() | new.keys()):
-        free = any(key == name or key.startswith(name + ".") for name in _FREE_KEYS)
         found_by_trying = key == "train.micro_batch_size" and new.get(key) is None
-        if not free and not found_by_trying and old.get(key) != new.get(key):
+        if not found_by_trying and old.get(key) != new.get(key):
             changed.append(f"{key}: {old.get(key)} -> {new.get(key)}")
     return changed
+
+
+def training_keys(recipe: Recipe) -> dict[str, Any]:
+    """The keys that decide what is trained, as dotted paths."""
+    flat = _flat(recipe.model_dump(mode="json"))
+    return {
+        key: value
+        for key, value in flat.items()
+        if not any(key == name or key.startswith(name + ".") for name in _FREE_KEYS)
+    }
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

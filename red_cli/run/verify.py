@@ -15,7 +15,7 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from red_cli.edit.adapter import load_adapter
-from red_cli.errors import RunFailed
+from red_cli.errors import RunFailed, UserError
 from red_cli.export.code import auto_class
 from red_cli.export.companions import exported_config
 from red_cli.export.hub import base_folder
@@ -52,7 +52,7 @@ def verify(source: Source, folder: Path, listener: Listener) -> dict[str, Any]:
     """
     listener.working("checking the result")
     base = read_base(source.base, base_folder(source.base, source.revision))
-    batches, what = _inputs(source, base)
+    batches, what = _inputs(source, base, listener)
     if not batches:
         listener.note(f"Not checked: a {base.model_type} model takes no text.")
         return {"examples": 0, "largest_difference": None, "equal_answers": None, "checked_on": None}
@@ -149,10 +149,13 @@ def _count(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape, dtype=np.int64))
 
 
-def _inputs(source: Source, base: BaseFiles) -> tuple[list[Inputs], str | None]:
+def _inputs(source: Source, base: BaseFiles, listener: Listener) -> tuple[list[Inputs], str | None]:
     """Batches for the model, and what they are."""
     if source.recipe is not None:
-        return list(_of_task(source, source.recipe, base)), "examples of the task"
+        try:
+            return list(_of_task(source, source.recipe, base)), "examples of the task"
+        except UserError as error:
+            listener.note(f"The task's data is not at hand, so the check takes random tokens: {error.message}")
     config = AutoConfig.for_model(**base.config)
     vocabulary = getattr(config.get_text_config(), "vocab_size", None)
     if vocabulary is None or hasattr(config, "vision_config") or hasattr(config, "num_mel_bins"):

@@ -21,7 +21,7 @@ from red_cli.export.dtypes import from_float32, to_float32
 from red_cli.recipe.schema import Model
 from red_cli.run.base_record import record_base
 from tests.export.test_homes import load
-from tests.tiny import first_output, random_vectors, tiny_inputs, tiny_model
+from tests.tiny import first_output, make_data, random_vectors, tiny_inputs, tiny_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -253,6 +253,28 @@ def test_faults(red, tmp_path: Path, damage: Callable[[Path], object], words: st
     assert words in outcome.err
     assert "Traceback" not in outcome.err
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_the_check_without_the_tasks_data(red, recipe: Path, tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data")
+    red("train", recipe, f"data.path={data}")
+    shutil.move(data, tmp_path / "moved")
+    outcome = red("export", tmp_path / "run", "-o", tmp_path / "a", "--json")
+    assert outcome.json["checked_on"] == "rows of random tokens"
+    assert "not at hand" in outcome.err
+    outcome = red("export", tmp_path / "run", f"data.path={tmp_path / 'moved'}", "-o", tmp_path / "b", "--json")
+    assert outcome.json["checked_on"] == "examples of the task"
+    assert red("export", tmp_path / "run", "train.seed=2", "-o", tmp_path / "c").code == 2
+
+
+def test_runs_without_an_adapter(red, recipe: Path, tmp_path: Path, base: Path) -> None:
+    red("train", recipe)
+    shutil.rmtree(tmp_path / "run" / "adapter")
+    outcome = red("export", tmp_path / "run", "-o", tmp_path / "merged")
+    assert outcome.code == 2
+    assert "no adapter yet" in outcome.err
+    assert red("export", base, "-o", tmp_path / "merged").code == 2
+    assert not (tmp_path / "merged").exists()
 
 
 def test_too_little_space_is_said_before_the_first_byte(red, tmp_path: Path, monkeypatch) -> None:

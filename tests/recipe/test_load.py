@@ -95,7 +95,7 @@ FAULTS = {
         "num_train_epochs",
         "train.num_train_epochs",
     ),
-    "word for a number": (("1e-3", "fast"), 7, "train.learning_rate", "expected a number, got 'fast'"),
+    "word for a number": (("1e-3", "fast"), 7, "train.learning_rate", "expected a number or auto, got 'fast'"),
     "number for a word": (("org/model", "12"), 4, "model.name_or_path", "expected text"),
     "negative": (("1e-3", "-1"), 7, "train.learning_rate", "greater than 0"),
     "unknown choice": (("classification", "clasification"), 2, "task", "nearest: classification"),

@@ -1,0 +1,98 @@
+"""The command report: what one run learnt, or many runs in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from red_cli import console, tables
+from red_cli.commands.options import Json
+
+_MOST_LEFT_OUT = 5
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the command says: to programs, and to people (a table as it stands, then rows of what and value)."""
+
+    data: dict[str, Any]
+    rows: list[tuple[str, str]]
+    table: str | None = None
+
+
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="A run or adapter folder; or several, or folders of runs.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where to write; default: report/ in the folder named, or here."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """What a run learnt, layer by layer; or many runs in one table beside the paper's figures."""
+    with console.Terminal(json_output=json) as terminal:
+        terminal.working("starting")
+        from red_cli.report.runs import is_adapter, is_run
+        from red_cli.report.style import NO_PICTURES, can_draw
+        from red_cli.report.write import check_output
+
+        single = len(folders) == 1 and (is_run(folders[0]) or is_adapter(folders[0]))
+        place = output or (folders[0] if len(folders) == 1 else Path()) / "report"
+        check_output(place)
+        terminal.working("reading and drawing")
+        answer = _report_run(folders[0], place) if single else _report_runs(folders, place)
+        if not can_draw():
+            terminal.note(NO_PICTURES)
+    if json:
+        console.print_json(answer.data)
+        return
+    if answer.table is not None:
+        console.print_text(answer.table)
+    console.print_lines(answer.rows)
+
+
+def _report_run(folder: Path, output: Path) -> _Answer:
+    from red_cli.report.run_report import origin_rows, report_on, run_document
+    from red_cli.report.terminal import learnt_rows
+    from red_cli.report.write import write_report
+
+    found = report_on(folder)
+    figures = [] if found.run is None else tables.result_rows({**found.run.metrics, "folder": str(folder)})
+    data = found.to_json()
+    files = write_report(output, run_document(found, figures), data)
+    learnt = [] if found.learnt is None else learnt_rows(found.learnt)
+    rows = [*origin_rows(found), *figures, *learnt, *_listed("note", found.notes), ("report", str(files[0]))]
+    return _Answer({**data, "files": [str(file) for file in files]}, rows)
+
+
+def _report_runs(folders: list[Path], output: Path) -> _Answer:
+    from red_cli.report.cells import Cells
+    from red_cli.report.comparison import compare
+    from red_cli.report.comparison_page import comparison_data, comparison_document
+    from red_cli.report.comparison_text import comparison_lines
+    from red_cli.report.write import write_report
+
+    comparison = compare(folders)
+    data = comparison_data(comparison)
+    files = write_report(output, comparison_document(comparison), data)
+    left_out = [f"{left.path}: {left.reason}" for left in comparison.left_out]
+    if more := len(left_out) - _MOST_LEFT_OUT:
+        left_out[_MOST_LEFT_OUT:] = [f"and {more} more, all in the report"] if more > 0 else []
+    rows = [
+        ("scored on", Cells(comparison).scored_on),
+        *_listed("bear in mind", comparison.notes),
+        *_listed("left out", left_out),
+        ("report", str(files[0])),
+    ]
+    table = "\n".join(comparison_lines(comparison, console.width())) + "\n"
+    return _Answer({**data, "files": [str(file) for file in files]}, rows, table)
+
+
+def _listed(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Rows with the label at the first alone."""
+    return [(label if number == 0 else "", text) for number, text in enumerate(texts)]

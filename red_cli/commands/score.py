@@ -1,0 +1,44 @@
+"""The command over generated text: score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from red_cli import console, tables
+from red_cli.commands.options import Json
+
+
+def score(
+    predictions: Annotated[Path, typer.Option("--predictions", "-p", help="A file with one prediction a line.")],
+    references: Annotated[
+        Path, typer.Option("--references", "-r", help="One reference a line, a blank line between inputs.")
+    ],
+    metrics: Annotated[
+        str, typer.Option(help="Which, with commas between: BLEU NIST METEOR ROUGE_L CIDEr chrF rouge1 rouge2 rougeL.")
+    ] = "BLEU,NIST,METEOR,ROUGE_L,CIDEr",
+    json: Json = False,
+) -> None:
+    """Score generated texts against references, as the official E2E NLG scripts do."""
+    with console.Terminal(json_output=json) as terminal:
+        terminal.working("starting")
+        from red_cli.tasks.text_metrics.layout import read_texts
+        from red_cli.tasks.text_metrics.score import metric_names, not_computed, score_texts
+
+        names = metric_names(name.strip() for name in metrics.split(","))
+        texts, truths = read_texts(predictions, references)
+        scores = score_texts(texts, truths, names, terminal.working)
+    result = {
+        "predictions": str(predictions),
+        "references": str(references),
+        "inputs": len(texts),
+        "reference_texts": sum(len(row) for row in truths),
+        "scores": scores,
+        "not_computed": not_computed(names),
+    }
+    if json:
+        console.print_json(result)
+    else:
+        console.print_lines(tables.score_rows(result))

@@ -1,0 +1,193 @@
+"""Many runs as one table in the layout of the paper's: tasks across, bases and methods down."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from red_cli.errors import UserError
+from red_cli.recipe.schema import Paper
+from red_cli.report.groups import Group, group_runs
+from red_cli.report.names import RED, Column, base_name, column_of, method_name, paper_method, shown_value
+from red_cli.report.runs import LeftOut, find_runs
+from red_cli.run.statistics import mean_and_spread
+
+_MOST_LISTED = 5
+_STANDARD = "standard"
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean over the tasks of a row: of how many, and its sample deviation over seeds where all tasks share them."""
+
+    value: float
+    std: float | None
+    tasks: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One base and method, and its group of runs for each task that has one.
+
+    Attributes:
+        protocol: which rows choose and which are scored: the recipe's eval.split.
+        settings: what tells the row from another of the same base, method and protocol: a recipe's key and its value.
+    """
+
+    base: str
+    method: str
+    protocol: str
+    settings: tuple[tuple[str, str], ...]
+    cells: dict[Column, Group]
+
+    @property
+    def title(self) -> str:
+        """The method, the protocol where it is not the standard one, and the settings."""
+        protocol = [] if self.protocol == _STANDARD else [f"split {self.protocol}"]
+        return ", ".join([self.method, *protocol, *(f"{key} {value}" for key, value in self.settings)])
+
+    @property
+    def parameters(self) -> tuple[int, int]:
+        """How many parameters the method trains, without the head: the fewest and the most over the tasks."""
+        counts = [int(group.first.metrics["parameters"]["edited"]) for group in self.cells.values()]
+        return min(counts), max(counts)
+
+    @property
+    def average(self) -> Average:
+        groups = list(self.cells.values())
+        seeds = [list(group.scores) for group in groups]
+        std = None
+        if all(each == seeds[0] for each in seeds):
+            _, std = mean_and_spread([statistics.fmean(group.scores[seed] for group in groups) for seed in seeds[0]])
+        return Average(statistics.fmean(group.mean for group in groups), std, len(groups))
+
+    @property
+    def paper(self) -> dict[Column, Paper]:
+        """The paper's figures for this row: of the same method, and of the metric that the column is of."""
+        return {
+            column: group.paper
+            for column, group in self.cells.items()
+            if group.paper is not None and column.usual_metric and paper_method(group.paper) in (None, self.method)
+        }
+
+    @property
+    def paper_title(self) -> str:
+        """Whose figures those are."""
+        papers = self.paper.values()
+        sources = dict.fromkeys(f"{paper.model}, Table {paper.table}" for paper in papers)
+        return f"paper: {'; '.join(sources)}"
+
+    @property
+    def paper_average(self) -> Average | None:
+        """The mean of the paper's figures over the same tasks; None where it lacks one of them."""
+        scores = [paper.score for paper in self.paper.values()]
+        return Average(statistics.fmean(scores), None, len(scores)) if len(scores) == len(self.cells) else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table, what was left out of it, and what to bear in mind when reading it."""
+
+    columns: list[Column]
+    rows: list[Row]
+    left_out: list[LeftOut]
+    notes: list[str]
+
+    @property
+    def groups(self) -> list[Group]:
+        return [group for row in self.rows for group in row.cells.values()]
+
+
+def compare(paths: Sequence[Path]) -> Comparison:
+    """The comparison of the finished runs among and below `paths`.
+
+    Raises:
+        UserError: a path is no folder, or no finished run is in them.
+    """
+    runs, left_out = find_runs(paths)
+    if not runs:
+        listed = "\n".join(f"  {left.path}: {left.reason}" for left in left_out[:_MOST_LISTED])
+        raise UserError(f"no finished run in {', '.join(map(str, paths))}", hint=f"Found, and left out:\n{listed}")
+    groups, repeated, notes = group_runs(runs)
+    bases = _base_names([group.first.recipe.model.name_or_path for group in groups])
+    rows = [row for family in _families(groups) for row in _rows(family, bases)]
+    order = list(bases.values())
+    rows.sort(key=lambda row: (order.index(row.base), -row.parameters[1]))  # as in the paper's tables
+    columns = sorted({column for row in rows for column in row.cells}, key=lambda column: column.order)
+    comparison = Comparison(columns, rows, [*left_out, *repeated], notes)
+    comparison.notes.extend(dict.fromkeys(note for row in rows for note in _caveats(row)))
+    return comparison
+
+
+def _families(groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups of one base, method and protocol, in the order of their first runs."""
+    families: dict[tuple[str, str, str], list[Group]] = {}
+    for group in groups:
+        recipe = group.first.recipe
+        key = (recipe.model.name_or_path, method_name(group.keys), _protocol(group))
+        families.setdefault(key, []).append(group)
+    return list(families.values())
+
+
+def _base_names(bases: Sequence[str]) -> dict[str, str]:
+    """Short names of bases, the whole ones where the short do not tell them apart."""
+    short = {base: base_name(base) for base in bases}
+    return {base: name if list(short.values()).count(name) == 1 else base for base, name in short.items()}
+
+
+def _rows(family: list[Group], bases: Mapping[str, str]) -> list[Row]:
+    """One row, or, where a task has several groups, one for each setting in which they differ."""
+    by_column: dict[Column, list[Group]] = {}
+    for group in family:
+        by_column.setdefault(column_of(group.first), []).append(group)
+    differing = sorted({key for groups in by_column.values() for key in _differing_keys(groups)})
+    rows: dict[tuple[tuple[int, float, str], ...], Row] = {}
+    for column, groups in by_column.items():
+        for group in groups:
+            values = tuple(group.keys.get(key) for key in differing)
+            settings = [
+                (key.rpartition(".")[2], shown_value(value)) for key, value in zip(differing, values, strict=True)
+            ]
+            base = bases[group.first.recipe.model.name_or_path]
+            row = Row(base, method_name(group.keys), _protocol(group), tuple(settings), {})
+            rows.setdefault(tuple(map(_order, values)), row).cells[column] = group
+    return [rows[values] for values in sorted(rows)]
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    """Numbers by size, anything else by its text."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (0, float(value), "") if number else (1, 0.0, repr(value))
+
+
+def _differing_keys(groups: Sequence[Group]) -> set[str]:
+    keys = {key for group in groups for key in group.keys}
+    return {key for key in keys if any(group.keys.get(key) != groups[0].keys.get(key) for group in groups)}
+
+
+def _caveats(row: Row) -> list[str]:
+    """What to bear in mind when reading a row beside others and beside the paper's figures."""
+    notes, papers = [], row.paper
+    if keys := ", ".join(key for key, _ in row.settings):
+        notes.append(f"{row.base}, {row.method}: a task has runs of several {keys}, so each has its own row.")
+    for model in sorted({paper.model for paper in papers.values()} - {row.base.rpartition("/")[2]}):
+        notes.append(f"The paper's figures are of {model}, not of {row.base}: they do not say what to expect here.")
+    named = {f"Table {group.paper.table}" for group in row.cells.values() if group.paper is not None}
+    if named and not papers and row.method.startswith(RED):
+        tables = ", ".join(sorted(named))
+        notes.append(
+            f"{row.title}: no figure of the paper stands beside it; those in its recipes ({tables}) are others."
+        )
+    of: dict[str, list[str]] = {}
+    for column, paper in papers.items():
+        if paper.note:
+            of.setdefault(f"{paper.model}, Table {paper.table}: {paper.note}", []).append(column.title)
+    return [*notes, *(f"The paper's figures of {note} ({', '.join(titles)})" for note, titles in of.items())]
+
+
+def _protocol(group: Group) -> str:
+    """Which rows choose and which are scored: the recipe's eval.split."""
+    return str(group.keys.get("eval.split", _STANDARD))

@@ -1,0 +1,87 @@
+"""A comparison as a document, and as plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from red_cli.report.cells import UNIT, Cells
+from red_cli.report.comparison import Comparison
+from red_cli.report.document import Block, Document, Heading, Items, Paragraph, Picture, Table
+from red_cli.report.draw_comparison import draw_comparison
+from red_cli.report.style import NO_PICTURES, can_draw
+from red_cli.report.write import COMPARISON
+
+
+def comparison_document(comparison: Comparison) -> Document:
+    """The whole report."""
+    cells = Cells(comparison)
+    document = Document("Runs beside the paper's figures", [Paragraph(cells.legend), cells.table])
+    if can_draw():
+        document.pictures[COMPARISON] = draw_comparison(comparison)
+        document.blocks.append(Picture(COMPARISON, _picture_text(comparison)))
+    else:
+        document.blocks.append(Paragraph(f"There are {NO_PICTURES}"))
+    if comparison.notes:
+        document.blocks += [Heading("To bear in mind"), Items(comparison.notes)]
+    document.blocks += _every_run(comparison)
+    if comparison.left_out:
+        left_out = [f"{left.path}: {left.reason}" for left in comparison.left_out]
+        document.blocks += [Heading("Left out"), Items(left_out)]
+    return document
+
+
+def comparison_data(comparison: Comparison) -> dict[str, Any]:
+    """The same as plain data."""
+    rows = []
+    for row in comparison.rows:
+        papers = row.paper
+        average, paper_average = row.average, row.paper_average
+        rows.append(
+            {
+                "base": row.base,
+                "method": row.method,
+                "settings": dict(row.settings),
+                "split": row.protocol,
+                "parameters": list(row.parameters),
+                "tasks": [
+                    {
+                        "task": column.title,
+                        "metric": column.metric,
+                        "mean": group.mean,
+                        "std": group.std,
+                        "seeds": {str(seed): score for seed, score in group.scores.items()},
+                        "split": group.split,
+                        "chose_best": group.chose_best,
+                        "examples": group.examples,
+                        "runs": [str(run.path) for run in group.runs],
+                        "paper": papers[column].model_dump(exclude_none=True) if column in papers else None,
+                    }
+                    for column, group in sorted(row.cells.items(), key=lambda cell: cell[0].order)
+                ],
+                "average": vars(average),
+                "paper_average": None if paper_average is None else paper_average.value,
+            }
+        )
+    left_out = [{"path": str(left.path), "reason": left.reason} for left in comparison.left_out]
+    return {"unit": UNIT, "rows": rows, "notes": comparison.notes, "left_out": left_out}
+
+
+def _every_run(comparison: Comparison) -> list[Block]:
+    rows = [
+        [column.title, row.base, row.title, str(run.path), str(run.seed), f"{group.scores[run.seed]:.2f}", group.split,
+         f"{group.examples:,}"]
+        for row in comparison.rows
+        for column, group in row.cells.items()
+        for run in group.runs
+    ]  # fmt: skip
+    header = ["task", "base", "method", "run", "seed", "score", "split", "rows"]
+    return [Heading("Every run"), Table(header, rows, left=4)]
+
+
+def _picture_text(comparison: Comparison) -> str:
+    paper = any(row.paper for row in comparison.rows)
+    return (
+        "Mean and standard deviation over seeds (filled; the dots below: each seed)"
+        + (", and the paper's figure with its deviation (hollow diamond)" if paper else "")
+        + "; no bar where there is one seed, or the paper has none. Each panel has its own range."
+    )

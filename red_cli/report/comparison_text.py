@@ -1,0 +1,114 @@
+"""A comparison's table for a terminal of any width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from red_cli.report.cells import AVERAGE, Cells, headings, parameters_text, two_digits
+from red_cli.report.comparison import Comparison, Row
+
+_GAP = 2
+
+
+def comparison_lines(comparison: Comparison, width: int) -> list[str]:
+    """The table, where it fits into `width` columns; else with mean, deviation and the paper's figure in lines of
+    their own, and, where that is still too wide, some tasks at a time.
+    """
+    lines = _aligned(_wide_rows(comparison))
+    if max(map(len, lines)) > width:
+        lines = _stacked_lines(comparison, width)
+    return lines
+
+
+def _wide_rows(comparison: Comparison) -> list[list[str]]:
+    table = Cells(comparison).table
+    rows, shown = [["", *table.header[2:]]], ""
+    for base, title, *figures in table.rows:
+        if base not in ("", shown):
+            rows.append([base])
+            shown = base
+        rows.append([" " * _GAP + title, *figures])
+    return rows
+
+
+def _stacked_lines(comparison: Comparison, width: int) -> list[str]:
+    """Each row as several lines of single numbers under the tasks' names."""
+    names = [*headings(comparison), *([AVERAGE] if len(comparison.columns) > 1 else [])]
+    blocks = [(row, _stacked(row, comparison)) for row in comparison.rows]
+    label = max(len(name) for _, lines in blocks for name in lines) + 2 * _GAP
+    widths = [max(len(name), *(len(line[column]) for _, lines in blocks for line in lines.values()))
+              for column, name in enumerate(names)]  # fmt: skip
+    lines: list[str] = []
+    for chosen in _portions(widths, width - label):
+        base = ""
+        lines.append(_line("", label, [names[column] for column in chosen], [widths[column] for column in chosen]))
+        for row, parts in blocks:
+            lines += [row.base] if row.base != base else []
+            base = row.base
+            lines.append(
+                " " * _GAP
+                + f"{row.title}: {parameters_text(row)} parameters{_seeds_text(row)}{_tasks_text(row, names)}"
+            )
+            for name, figures in parts.items():
+                if any(figures[column] for column in chosen):
+                    cells = [figures[column] for column in chosen]
+                    lines.append(_line(" " * 2 * _GAP + name, label, cells, [widths[column] for column in chosen]))
+    return lines
+
+
+def _stacked(row: Row, comparison: Comparison) -> dict[str, list[str]]:
+    """The lines of a row: name -> a figure for each column and for the average."""
+    cells = Cells(comparison)
+    groups = [row.cells.get(column) for column in comparison.columns]
+    papers = [row.paper.get(column) for column in comparison.columns]
+    average, paper_average = cells.shown(row.average), cells.shown(row.paper_average)
+    lines = {
+        "mean": [*(two_digits(group.mean if group else None) for group in groups),
+                 two_digits(average.value if average else None)],
+        "±": [*(two_digits(group.std if group else None) for group in groups),
+              two_digits(average.std if average else None)],
+        "seeds": ["" if group is None or _seeds_text(row) else str(len(group.runs)) for group in groups],
+        "scored": [cells.mark(group) if group is not None else "" for group in groups],
+        "paper": [*(str(paper.score) if paper else "" for paper in papers),
+                  two_digits(paper_average.value if paper_average else None)],
+        "paper ±": [two_digits(paper.std if paper else None) for paper in papers],
+    }  # fmt: skip
+    length = len(comparison.columns) + (len(comparison.columns) > 1)
+    filled = {name: [*figures, *[""] * length][:length] for name, figures in lines.items()}
+    return {name: figures for name, figures in filled.items() if any(figures)}
+
+
+def _seeds_text(row: Row) -> str:
+    """How many seeds, where all tasks of the row have as many."""
+    counts = {len(group.runs) for group in row.cells.values()}
+    count = counts.pop()
+    return "" if counts else f", {count} seed{'' if count == 1 else 's'}"
+
+
+def _tasks_text(row: Row, names: Sequence[str]) -> str:
+    """Over how many tasks the average is, where they are not all that there are."""
+    tasks = row.average.tasks
+    return f", {AVERAGE} of {tasks} tasks" if AVERAGE in names and 1 < tasks < len(names) - 1 else ""
+
+
+def _portions(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Neighbouring columns that fit into `room` together."""
+    portions: list[list[int]] = [[]]
+    for column in range(len(widths)):
+        if portions[-1] and sum(widths[other] + _GAP for other in [*portions[-1], column]) > room:
+            portions.append([])
+        portions[-1].append(column)
+    return portions
+
+
+def _line(name: str, label: int, cells: Sequence[str], widths: Sequence[int]) -> str:
+    figures = (" " * _GAP + cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    return (name.ljust(label) + "".join(figures)).rstrip()
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Words to the left, figures to the right; a row of one cell stands alone."""
+    table = [row for row in rows if len(row) > 1]
+    widths = [max(map(len, column)) for column in zip_longest(*table, fillvalue="")]
+    return [row[0] if len(row) == 1 else _line(row[0], widths[0], row[1:], widths[1:]) for row in rows]

@@ -1,0 +1,62 @@
+"""A run's learning curve, from its log."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from red_cli.errors import UserError
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What the log says, by optimiser step.
+
+    Attributes:
+        losses: (step, mean training loss since the line before).
+        scores: (step, value of the metric that chose the best evaluation), as in metrics.json.
+        metric, split: that metric's name, and the split that it is of.
+    """
+
+    metric: str
+    split: str
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    scores: list[tuple[int, float]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "loss": [{"step": step, "value": value} for step, value in self.losses],
+            "score": [{"step": step, "value": value} for step, value in self.scores],
+            "metric": self.metric,
+            "split": self.split,
+        }
+
+
+def read_curve(log: Path, metric: str, split: str) -> Curve:
+    """Read log.jsonl; `metric` on `split` is what chose the best evaluation. Empty where there is no log.
+
+    Raises:
+        UserError: a line is damaged (its number is named).
+    """
+    losses, scores = [], []
+    key = f"{split}_{metric}"
+    for number, line in enumerate(_lines(log), start=1):
+        try:
+            values = json.loads(line)
+            step = int(values["step"])
+            losses += [(step, float(values["loss"]))] if "loss" in values else []
+            scores += [(step, float(values[key]))] if key in values else []
+        except (ValueError, TypeError, KeyError):
+            raise UserError(f"{log}, line {number} is damaged", hint="Delete that line.") from None
+    finite = [(step, loss) for step, loss in losses if math.isfinite(loss)]
+    return Curve(metric, split, finite, scores)
+
+
+def _lines(log: Path) -> list[str]:
+    if not log.is_file():
+        return []
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return [line for line in text.splitlines() if line.strip()]

@@ -1,0 +1,136 @@
+"""A picture of runs beside the paper's figures, with error bars."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from red_cli.report.comparison import Comparison, Row
+from red_cli.report.names import Column
+from red_cli.report.style import GRID, INK, MUTED, SERIES, new_figure, png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_ACROSS = 3  # panels
+_PANEL, _LABELS = 2.5, 2.0  # inches: width of a panel, of the series' names
+_LINE, _AROUND = 0.4, 0.62  # inches: height of a series, of a panel's title and axis
+_LABEL_WIDTH = 30  # signs
+_ROOM = 0.3  # share of the span left free on each side, for digits
+_LEAST_SPAN = 4.0  # points
+_GAP = 0.06  # between panels, of their width
+_MOST = 100.0  # no score is above
+_BELOW = 0.24  # of a series' height: each seed's dot under the mean
+_AVERAGE = "Avg."
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """One figure: its value, its deviation, and each seed's own value."""
+
+    value: float
+    std: float | None
+    seeds: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class _Series:
+    """One line in every panel: its name and its figure by panel."""
+
+    name: str
+    is_paper: bool
+    marks: dict[str, _Mark]
+
+
+def draw_comparison(comparison: Comparison) -> bytes:
+    """A PNG: a panel for each task; in it a line for each row of the table, and one for the paper's figures beneath.
+
+    Each panel has its own range of scores, at least a few points wide.
+    """
+    names = {column: _panel_title(column) for column in comparison.columns}
+    series = _series(comparison, names)
+    averages = len(names) > 1 and any(_AVERAGE in line.marks for line in series)
+    panels = [*names.values(), *([_AVERAGE] if averages else [])]
+    across = min(_ACROSS, len(panels))
+    down = math.ceil(len(panels) / across)
+    height = down * (_AROUND + _LINE * len(series))
+    figure = new_figure(_LABELS + _PANEL * across, height, _GAP)
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _draw_panel(axes, panel, series)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
+    figure.supxlabel("score × 100", fontsize=9)
+    return png(figure)
+
+
+def _series(comparison: Comparison, names: dict[Column, str]) -> list[_Series]:
+    """A line for each row, and one for the paper's figures after the last row that has them."""
+    one_base = len({row.base for row in comparison.rows}) == 1
+    found: list[_Series] = []
+    for row in comparison.rows:
+        marks = {names[column]: _Mark(group.mean, group.std, list(group.scores.values()))
+                 for column, group in row.cells.items()}  # fmt: skip
+        if row.average.tasks == len(names):  # averages over different tasks do not compare
+            marks[_AVERAGE] = _Mark(row.average.value, row.average.std)
+        found.append(_Series(row.title if one_base else f"{row.title}, {row.base}", False, marks))
+        if papers := _paper_marks(row, names):
+            # One line for figures that several rows share, after the last of them
+            earlier = [series for series in found if series.is_paper and series.name == row.paper_title]
+            found = [series for series in found if series not in earlier]
+            shared = {panel: mark for series in earlier for panel, mark in series.marks.items()}
+            found.append(_Series(row.paper_title, True, shared | papers))
+    return found
+
+
+def _paper_marks(row: Row, names: dict[Column, str]) -> dict[str, _Mark]:
+    marks = {names[column]: _Mark(paper.score, paper.std) for column, paper in row.paper.items()}
+    if row.paper_average is not None and row.paper_average.tasks == len(names):
+        marks[_AVERAGE] = _Mark(row.paper_average.value, None)
+    return marks
+
+
+def _limits(marks: Sequence[_Mark]) -> tuple[float, float]:
+    """The ends of a panel's axis: all scores with their deviations, and room for digits on both sides."""
+    ends = [value for mark in marks for value in (mark.value - (mark.std or 0), mark.value + (mark.std or 0))]
+    ends += [seed for mark in marks for seed in mark.seeds]
+    middle, half = (min(ends) + max(ends)) / 2, max(_LEAST_SPAN, max(ends) - min(ends)) * (0.5 + _ROOM)
+    return middle - half, middle + half
+
+
+def _draw_panel(axes: Axes, panel: str, series: Sequence[_Series]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    marks = [line.marks[panel] for line in series if panel in line.marks]
+    low, high = _limits(marks)
+    axes.set_title(panel)
+    axes.set_xlim(low, high)
+    ticks = MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(low, min(high, _MOST))
+    axes.set_xticks([tick for tick in ticks if low <= tick <= min(high, _MOST)])
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    axes.set_ylim(len(series) - 0.5, -0.75)
+    axes.set_yticks(range(len(series)), [textwrap.fill(line.name, _LABEL_WIDTH) for line in series], fontsize=8)
+    colours = iter(range(len(series)))
+    for height, line in enumerate(series):
+        colour, sign = (INK, "D") if line.is_paper else SERIES[next(colours) % len(SERIES)]
+        mark = line.marks.get(panel)
+        if mark is None:
+            continue
+        if len(mark.seeds) > 1:
+            axes.plot(mark.seeds, [height + _BELOW] * len(mark.seeds), ".", color=colour, markersize=4)
+        axes.errorbar(mark.value, height, xerr=mark.std, fmt=sign, color=colour, markersize=6, capsize=3,
+                      elinewidth=1.4, markerfacecolor="white" if line.is_paper else colour)  # fmt: skip
+        text = f"{mark.value:.2f}" if mark.std is None else f"{mark.value:.2f} ± {mark.std:.2f}"
+        axes.annotate(text, (mark.value, height), xytext=(0, 5), textcoords="offset points", ha="center", va="bottom",
+                      fontsize=7, color=MUTED if line.is_paper else INK)  # fmt: skip
+
+
+def _panel_title(column: Column) -> str:
+    return f"{column.title}, {column.metric_title}"

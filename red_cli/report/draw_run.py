@@ -1,0 +1,169 @@
+"""Pictures of one run: a heat map of what was learnt, and the learning curve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from red_cli.report.curve import Curve
+from red_cli.report.learnt import Learnt
+from red_cli.report.style import HUES, INK, MUTED, NOTHING, SERIES, new_figure, png, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_TITLES = {
+    "scale": "scale − 1: root mean square (a factor, no unit)",
+    "bias": "bias: root mean square (in the unit of the module's output)",
+}
+_CELL, _NARROW_CELL = 0.44, 0.22  # inches
+_MOST_LEVEL, _MOST_VALUES = 32, 80  # layers whose cells have room for their value, level or upright
+_ROW, _AROUND = 0.42, 0.8
+_SIGN, _BAR = 0.085, 0.95  # of a label; room for the colour bar
+_LEAST_CELLS, _MOST_CELLS = 5.4, 17.0  # a title must fit above them
+_LONGEST_LABEL = 36
+_DARK = 0.5  # luminance below which ink on a cell is white
+_LUMINANCE = (0.2126, 0.7152, 0.0722)  # of red, green and blue (ITU-R BT.709)
+_SMOOTH_FROM = 40  # logged lines
+_TINY = 0.0005
+_PERCENT = 100.0
+
+
+def draw_heat_map(learnt: Learnt) -> bytes:
+    """A PNG: kinds of modules down, layers across, the root mean square as colour and, where there is room, as digits.
+
+    Each component has its own panel, hue and scale: a factor and a bias have different units. Every scale starts at 0.
+    """
+    cell = _CELL if len(learnt.layers) <= _MOST_LEVEL else _NARROW_CELL
+    labels = _SIGN * min(max(map(len, learnt.labels)), _LONGEST_LABEL)
+    width = labels + min(max(cell * len(learnt.layers), _LEAST_CELLS), _MOST_CELLS) + _BAR
+    height = (_AROUND + _ROW * len(learnt.labels)) * len(learnt.components)
+    figure = new_figure(width, height)
+    panels = figure.subplots(len(learnt.components), 1, squeeze=False)[:, 0]
+    for axes, component in zip(panels, learnt.components, strict=True):
+        _heat_panel(figure, axes, learnt, component)
+    panels[-1].set_xlabel("layer")
+    return png(figure)
+
+
+def _heat_panel(figure: Figure, axes: Axes, learnt: Learnt, component: str) -> None:
+    values = np.array([[np.nan if rms is None else rms for rms in row] for row in learnt.grid(component)])
+    most = float(np.nanmax(values)) or 1.0
+    axes.set_facecolor(NOTHING)
+    image = axes.imshow(values, cmap=HUES[component], vmin=0, vmax=most, aspect="auto", interpolation="nearest")
+    axes.set_title(_TITLES[component])
+    axes.set_yticks(range(len(learnt.labels)), [shortened(label, _LONGEST_LABEL) for label in learnt.labels])
+    every = 1 if len(learnt.layers) <= _MOST_LEVEL else 5
+    shown = [index for index, layer in enumerate(learnt.layers) if layer is None or layer % every == 0]
+    axes.set_xticks(shown, ["none" if learnt.layers[index] is None else str(learnt.layers[index]) for index in shown])
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    _white_lines(axes, learnt)
+    _write_values(axes, values, image.to_rgba(values))
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.015, aspect=max(6, 5 * len(learnt.labels)))
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=8)
+    remarks = ["every value is exactly 0"] if not np.nanmax(values) else []
+    remarks += ["grey: not edited"] if np.isnan(values).any() else []
+    axes.set_title("; ".join(remarks), loc="right", fontsize=8, color=MUTED)
+
+
+def _write_values(axes: Axes, values: NDArray[np.float64], colours: NDArray[np.float64]) -> None:
+    """The digits of each cell, in white where its colour, of shape (rows, columns, 4), is dark."""
+    columns = values.shape[1]
+    if columns > _MOST_VALUES:
+        return
+    upright = columns > _MOST_LEVEL
+    luminance = colours[..., :3] @ np.array(_LUMINANCE)
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            ink = "white" if luminance[row, column] < _DARK else INK
+            axes.text(column, row, _in_a_cell(value), ha="center", va="center", fontsize=7 if upright else 8,
+                      rotation=90 if upright else 0, color=ink)  # fmt: skip
+
+
+def _white_lines(axes: Axes, learnt: Learnt) -> None:
+    """Gaps between cells, wider ones between an encoder and a decoder."""
+    rows, columns = len(learnt.labels), len(learnt.layers)
+    for column in range(1, columns):
+        axes.axvline(column - 0.5, color="white", linewidth=1)
+    for row in range(1, rows):
+        same = learnt.stacks[row] == learnt.stacks[row - 1]
+        axes.axhline(row - 0.5, color="white", linewidth=1 if same else 6)
+
+
+def draw_curve(curve: Curve, best_step: int | None) -> bytes:
+    """A PNG: training loss over optimiser steps, and below it the validation score with the best evaluation marked."""
+    figure = new_figure(7.5, 5.4 if curve.scores else 3.0, gap=0.06)
+    panels = figure.subplots(2 if curve.scores else 1, 1, sharex=True, squeeze=False)[:, 0]
+    _loss_panel(panels[0], curve)
+    if curve.scores:
+        _score_panel(panels[1], curve, best_step)
+    panels[-1].set_xlabel("optimiser step")
+    panels[-1].set_xlim(left=0)
+    return png(figure)
+
+
+def _loss_panel(axes: Axes, curve: Curve) -> None:
+    tidy(axes)
+    axes.set_ylabel("training loss")
+    if not curve.losses:
+        return
+    steps, losses = np.array(curve.losses).T
+    colour = SERIES[0][0]
+    if len(losses) < _SMOOTH_FROM:
+        axes.plot(steps, losses, color=colour, linewidth=1.5, marker=".", markersize=6)
+        return
+    window = max(3, len(losses) // 20)
+    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+    axes.plot(steps, losses, color=colour, linewidth=0.8, alpha=0.35, label="as logged")
+    axes.plot(
+        steps[window // 2 :][: len(smooth)],
+        smooth,
+        color=colour,
+        linewidth=1.8,
+        label=f"mean of {window} lines of the log",
+    )
+    axes.legend(frameon=False, fontsize=8, loc="upper right")
+
+
+def _score_panel(axes: Axes, curve: Curve, best_step: int | None) -> None:
+    tidy(axes)
+    steps, scores = np.array(curve.scores).T
+    colour, mark = SERIES[1]
+    axes.plot(steps, scores * _PERCENT, color=colour, linewidth=1.5, marker=mark, markersize=4)
+    axes.set_ylabel(f"{curve.split}\n{curve.metric.replace('_', ' ')} × 100")
+    axes.margins(y=0.2)
+    for step, score in curve.scores:
+        if step == best_step:
+            axes.plot(step, score * _PERCENT, mark, markersize=10, markerfacecolor="none", markeredgecolor=INK)
+            axes.annotate(f"best: {score * _PERCENT:.2f} at step {step:,}", (step, score * _PERCENT), xytext=(0, 10),
+                          textcoords="offset points", ha=_inwards(step, steps), fontsize=8,
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+
+
+def _inwards(step: float, steps: NDArray[np.float64]) -> str:
+    """The side of a label that keeps it inside the picture."""
+    share = step / max(steps.max(), 1)
+    return "left" if share < 1 / 4 else "right" if share > 3 / 4 else "center"
+
+
+def three_digits(value: float) -> str:
+    """A number with three digits that count."""
+    return f"{value:#.3g}".rstrip(".").replace("e-0", "e-").replace("e+0", "e+") if value else "0"
+
+
+def _in_a_cell(value: float) -> str:
+    """A number in as few signs as a cell has room for."""
+    if 0 < value < _TINY:
+        return f"{value:.0e}".replace("e-0", "e-")
+    return f"{value:.3f}".lstrip("0") if 0 < value < 1 else three_digits(value)
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many signs; of a longer text the end."""
+    return text if len(text) <= most else "…" + text[1 - most :]

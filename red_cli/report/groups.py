@@ -1,0 +1,118 @@
+"""Runs that differ in nothing but their seed, as one: mean and spread, never the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from red_cli.recipe.schema import Paper
+from red_cli.report.runs import FinishedRun, LeftOut
+from red_cli.run.folder import training_keys
+from red_cli.run.statistics import mean_and_spread
+
+PERCENT = 100.0
+_TEST = "test"
+# Sections of a recipe that belong to one method alone
+_METHOD_SECTIONS = ("red", "lora", "ia3")
+# Keys that may differ between runs that are the same but for their seed; which metric counts stands under "metric"
+_FREE = ("train.seed", "train.micro_batch_size", "eval.metric", "eval.batch_size")
+_RATE = "train.learning_rate"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one recipe over seeds.
+
+    Attributes:
+        keys: the recipe's keys as dotted paths, without those that may differ within the group.
+        runs: by seed.
+        split: the one whose scores are reported, which every run of the group has.
+    """
+
+    keys: dict[str, Any]
+    runs: list[FinishedRun]
+    split: str
+
+    @property
+    def first(self) -> FinishedRun:
+        return self.runs[0]
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """Seed -> score of the split, in percent (or 100 times a coefficient)."""
+        return {run.seed: PERCENT * run.score(self.split) for run in self.runs}
+
+    @property
+    def mean(self) -> float:
+        return mean_and_spread(list(self.scores.values()))[0]
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation over seeds; None for a single one."""
+        return mean_and_spread(list(self.scores.values()))[1]
+
+    @property
+    def chose_best(self) -> bool:
+        """Whether the split is the one that chose each run's best evaluation."""
+        return self.first.chose_best(self.split)
+
+    @property
+    def examples(self) -> int:
+        return int(self.first.metrics["splits"][self.split]["examples"])
+
+    @property
+    def paper(self) -> Paper | None:
+        """The paper's figure, where all recipes of the group name the same."""
+        papers = [run.recipe.paper for run in self.runs]
+        return papers[0] if all(paper == papers[0] for paper in papers) else None
+
+
+def group_runs(runs: Sequence[FinishedRun]) -> tuple[list[Group], list[LeftOut], list[str]]:
+    """Groups in the order of their first runs, runs left out since their seed is there already, and notes.
+
+    A group's split is "test" where all its runs have scored it, or what the paper's cut scores; else the validation
+    split. Scores of different splits never meet in one mean.
+    """
+    by_keys: dict[tuple[tuple[str, str], ...], list[FinishedRun]] = {}
+    left_out: list[LeftOut] = []
+    for run in runs:
+        keys = _keys(run)
+        group = by_keys.setdefault(tuple((key, repr(value)) for key, value in keys.items()), [])
+        if earlier := [other for other in group if other.seed == run.seed]:
+            left_out.append(LeftOut(run.path, f"the same recipe and seed as {earlier[0].path}"))
+        else:
+            group.append(run)
+    groups, notes = [], []
+    for members in by_keys.values():
+        members.sort(key=lambda run: run.seed)
+        split, note = _common_split(members)
+        groups.append(Group(_keys(members[0]), members, split))
+        notes += note
+    return groups, left_out, notes
+
+
+def _keys(run: FinishedRun) -> dict[str, Any]:
+    """What decides a run, but for its seed; a learning rate that each seed's own search found counts as the search."""
+    keys = training_keys(run.recipe)
+    keys["metric"] = run.metric
+    if run.metrics.get("learning_rate_search") is not None:
+        keys[_RATE] = "auto"
+    own = keys.get("method", "red")
+    others = tuple(f"{section}." for section in _METHOD_SECTIONS if section != own)
+    return {key: value for key, value in keys.items() if key not in _FREE and not key.startswith(others)}
+
+
+def _common_split(runs: list[FinishedRun]) -> tuple[str, list[str]]:
+    """The split to report, and a note where only some of the runs have scored "test"."""
+    result = runs[0].result_split
+    if not runs[0].chose_best(result):  # the paper's cut keeps the scored rows apart
+        return result, []
+    tested = [run for run in runs if run.has(_TEST)]
+    if len(tested) == len(runs):
+        return _TEST, []
+    if not tested:
+        return result, []
+    seeds = ", ".join(str(run.seed) for run in tested)
+    missing = next(run for run in runs if run not in tested)
+    return result, [f"{_TEST} is scored for seed {seeds} alone, so {result} is reported; red eval {missing.path}"]

@@ -1,0 +1,95 @@
+"""What bases, methods, tasks and settings are called in tables, and the order of the paper's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from red_cli.recipe.schema import Paper
+from red_cli.report.runs import FinishedRun
+
+# GLUE as in Table 1 of arXiv 2402.15179v3: subset -> heading, in that order
+_GLUE = {"mnli": "MNLI", "sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "qnli": "QNLI", "qqp": "QQP", "rte": "RTE",
+         "stsb": "STS-B"}  # fmt: skip
+_METHODS = {"full": "full fine-tuning", "head": "linear probe", "bitfit": "BitFit", "lora": "LoRA", "ia3": "IA3"}
+RED, RED_PLUS_PLUS = "RED", "RED++"
+# Table of the paper -> whose figures they are, among its rows for the method
+_PAPER_TABLES = {"1": RED, "2": RED, "3": RED, "7": RED_PLUS_PLUS, "8": RED_PLUS_PLUS}
+_PLUS_PLUS = ({"ffn", "attn", "query", "key", "value"}, {"ffn", "attn", "qkv"})
+_METRICS = {"matthews_correlation": "Matthews correlation", "pearson": "Pearson's correlation",
+            "spearman": "Spearman's correlation", "f1": "F1"}  # fmt: skip
+_LONGEST_VALUE = 40
+
+
+@dataclass(frozen=True)
+class Column:
+    """A task and the metric that it is scored by.
+
+    Attributes:
+        order: where the column stands: GLUE as in the paper, then the rest by name.
+        usual_metric: whether it is the metric that the task's published figures are in.
+    """
+
+    order: tuple[int, str]
+    title: str
+    metric: str
+    usual_metric: bool
+
+    @property
+    def metric_title(self) -> str:
+        """The metric in words."""
+        return _METRICS.get(self.metric, self.metric.replace("_", " "))
+
+
+def column_of(run: FinishedRun) -> Column:
+    """The column that a run belongs to; a task of the user's own is told from another by its data."""
+    from red_cli.tasks.glue import GLUE
+
+    task, data = run.recipe.task, run.recipe.data
+    if task.name == "glue":
+        usual = GLUE[task.subset].metrics[0] == run.metric
+        place = list(_GLUE).index(task.subset)
+        title = _GLUE[task.subset]
+        return Column((place, "" if usual else run.metric), title, run.metric, usual)
+    source = data.path or data.train or ""
+    title = f"{run.metrics['task']} {base_name(source)}".strip()
+    return Column((len(_GLUE), f"{run.metrics['task']} {source} {run.metric}"), title, run.metric, True)
+
+
+def base_name(name_or_path: str) -> str:
+    """The end of a path or of a name on the Hub: the last two parts tell more than `model` alone."""
+    return "/".join(Path(name_or_path).parts[-2:]).lstrip("/")
+
+
+def method_name(keys: Mapping[str, Any]) -> str:
+    """The method of a recipe, given by its dotted keys; for RED also what it edits where that is not the usual."""
+    method = keys.get("method", "red")
+    if method != "red":
+        return _METHODS.get(method, str(method))
+    positions = keys["red.positions"]
+    parts = []
+    if keys["red.target_modules"] is not None:
+        parts.append(shown_value(keys["red.target_modules"]))
+        name = RED
+    elif positions == "red++" or set(positions) in _PLUS_PLUS:
+        name = RED_PLUS_PLUS
+    else:
+        name = RED
+        parts += [] if positions == ["ffn"] else ["+".join(positions)]
+    components = keys["red.components"]
+    parts += [f"{components[0]} only"] if len(components) == 1 else []
+    parts += [] if keys["red.layers"] == "all" else [f"layers {shown_value(keys['red.layers'])}"]
+    return f"{name} ({', '.join(parts)})" if parts else name
+
+
+def paper_method(paper: Paper) -> str | None:
+    """Whether a figure of the paper is RED's or RED++'s; None where its table does not say."""
+    return _PAPER_TABLES.get(paper.table)
+
+
+def shown_value(value: Any) -> str:
+    """A recipe's value in a few characters; of a long one the end."""
+    text = "unset" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _LONGEST_VALUE else "…" + text[1 - _LONGEST_VALUE :]

@@ -1,0 +1,151 @@
+"""Run folders, found and read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from red_cli.edit.adapter_config import CONFIG_FILE
+from red_cli.errors import UserError
+from red_cli.recipe.schema import Recipe
+from red_cli.run.folder import METRICS_FILE, RECIPE_FILE, open_run
+
+_LINES = 2  # of a message: what, and the first of what is listed
+_DEPTH = 5  # folders below the one that was named
+_NEEDED = ("task", "base", "metric", "best", "splits", "scoring", "parameters", "training")
+# What a run leaves as soon as it has begun
+_TRACES = (METRICS_FILE, "environment.json", "adapter", "checkpoints")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that came to its end: its folder, its recipe, and the content of its metrics.json."""
+
+    path: Path
+    recipe: Recipe
+    metrics: dict[str, Any]
+
+    @property
+    def seed(self) -> int:
+        return self.recipe.train.seed
+
+    @property
+    def metric(self) -> str:
+        """The metric that chose the best evaluation."""
+        return str(self.metrics["metric"])
+
+    @property
+    def result_split(self) -> str:
+        """The split whose score is the run's result."""
+        return str(self.metrics["scoring"]["scored"]["split"])
+
+    @property
+    def selection_split(self) -> str:
+        """The split that chose the best evaluation."""
+        return str(self.metrics["scoring"]["selection"]["split"])
+
+    def has(self, split: str) -> bool:
+        """Whether that metric was scored on `split`."""
+        return self.metric in self.metrics["splits"].get(split, {})
+
+    def score(self, split: str) -> float:
+        """That metric on `split`, as in metrics.json."""
+        return float(self.metrics["splits"][split][self.metric])
+
+    def chose_best(self, split: str) -> bool:
+        """Whether `split` is the one that chose the best evaluation, so that its score flatters a little."""
+        return split == self.selection_split
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A folder that is not reported, and why."""
+
+    path: Path
+    reason: str
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    return (path / RECIPE_FILE).is_file() and any((path / name).exists() for name in _TRACES)
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a folder is a bare RED adapter."""
+    return (path / CONFIG_FILE).is_file()
+
+
+def read_run(path: Path) -> FinishedRun:
+    """A finished run.
+
+    Raises:
+        UserError: it is none, it is not finished, or its recipe or metrics cannot be used.
+    """
+    if (path / "config.json").is_file():
+        raise UserError(f"{path} is an exported model, whose edits are in its weights", hint="Give the run itself.")
+    folder, loaded = open_run(path)
+    metrics = folder.read_metrics()
+    if "training" not in metrics:
+        has_adapter = is_adapter(folder.adapter)
+        raise UserError(
+            f"{path} is not finished",
+            hint=f"What it has learnt so far: red report {folder.adapter}" if has_adapter else "Let it finish first.",
+        )
+    run = FinishedRun(path, loaded.recipe, metrics)
+    _require_figures(run, folder.metrics)
+    return run
+
+
+def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
+    """The finished runs among and below `paths`, in the order of their paths, and what was left out.
+
+    Raises:
+        UserError: a path is no folder, or there is no run in it.
+    """
+    runs: list[FinishedRun] = []
+    left_out: list[LeftOut] = []
+    seen: set[Path] = set()
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"no such folder: {path}", hint="Give a run folder, or a folder with runs in it.")
+        found = list(_run_folders(path, _DEPTH))
+        if not found:
+            raise UserError(f"there is no run in {path}", hint="A run is a folder that red train wrote.")
+        for folder in found:
+            if folder.resolve() in seen:
+                continue
+            seen.add(folder.resolve())
+            try:
+                runs.append(read_run(folder))
+            except UserError as error:
+                first = (line.strip() for line in error.message.splitlines()[:_LINES])
+                left_out.append(LeftOut(folder, " ".join(first).removeprefix(f"{folder} ")))
+    return runs, left_out
+
+
+def _run_folders(path: Path, depth: int) -> Iterator[Path]:
+    """Run folders in `path`, itself included; nothing inside a run is looked at."""
+    if is_run(path):
+        yield path
+    elif depth > 0 and not is_adapter(path):
+        for child in sorted(path.iterdir()):
+            if child.is_dir() and not child.name.startswith("."):
+                yield from _run_folders(child, depth - 1)
+
+
+def _require_figures(run: FinishedRun, file: Path) -> None:
+    """Refuse metrics that were cut short or changed by hand."""
+    try:
+        splits = run.metrics["splits"]
+        run.selection_split  # noqa: B018 - it raises where the record of the rows used is damaged
+        figures = [run.score(split) for split in {run.result_split, *(name for name in splits if run.has(name))}]
+        figures += [float(scored["examples"]) for scored in splits.values()]
+        figures += [float(run.metrics["parameters"]["edited"])]
+        damaged = any(key not in run.metrics for key in _NEEDED) or not all(math.isfinite(value) for value in figures)
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
+        damaged = True
+    if damaged:
+        raise UserError(f"{file} is damaged", hint="Copy it again, or delete the run.")

@@ -1,0 +1,135 @@
+"""BLEU and NIST as NIST's scoring script mteval-v13a defines them with its default options.
+
+Sources: the script's own rules; Doddington, "Automatic evaluation of machine translation quality using n-gram
+co-occurrence statistics", HLT 2002 (NIST); Papineni et al., ACL 2002 (BLEU).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+_ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))  # in this order: &amp;lt; becomes <
+_LOWER = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A"), ord("Z") + 1)})  # É stays É
+# Rules that set signs apart; apostrophes stay within words, and 1,000 and 2.5 and co-op stay whole
+_RULES = (
+    (re.compile(r"([!-&(-+/:-@\[-`{-~])"), r" \1 "),
+    (re.compile(r"([^0-9])([.,])"), r"\1 \2 "),
+    (re.compile(r"([.,])([^0-9])"), r" \1 \2"),
+    (re.compile(r"([0-9])(-)"), r"\1 \2 "),
+)
+_BLEU_ORDERS = 4
+_NIST_ORDERS = 5
+_HALF_AT = 2 / 3  # NIST halves the score of a text that is two thirds as long as its references
+
+Words = list[str]
+Ngram = tuple[str, ...]
+
+
+def mteval_scores(
+    names: Sequence[str],
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    working: Callable[[str], None],
+) -> dict[str, float]:
+    """BLEU (0 to 1) and NIST (0 and up), whichever of them `names` asks for."""
+    working("BLEU, NIST")
+    words = [mteval_words(text) for text in predictions]
+    reference_words = [[mteval_words(text) for text in texts] for texts in references]
+    functions = {"BLEU": bleu, "NIST": nist}
+    return {name: functions[name](words, reference_words) for name in names}
+
+
+def mteval_words(text: str) -> Words:
+    """Lower-case `text` (ASCII letters only) and cut it into words by mteval's rules for Western languages."""
+    text = text.replace("\x1f", "\ufffd")  # white space to Python, a letter to the script
+    text = " ".join(text.split()).replace("<skipped>", "")
+    for entity, sign in _ENTITIES:
+        text = text.replace(entity, sign)
+    text = f" {text} ".translate(_LOWER)
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text.split()
+
+
+def bleu(predictions: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
+    """Corpus BLEU of up to 4 words; matches and lengths are counted by sacrebleu.
+
+    The reference length of an input is that closest to its prediction's, of two equally close ones the shorter. What
+    differs from sacrebleu's own score shows in tiny corpora only: where no prediction has n words, that order counts as
+    right, and where nothing matches at all, the score is smoothed, not 0.
+    """
+    from sacrebleu.metrics import BLEU
+
+    rows = [[" ".join(words) for words in texts] for texts in references]
+    rows = [[first, *filter(None, others)] for first, *others in rows]  # an empty one counts only if it is the first
+    texts = [" ".join(words) for words in predictions]
+    counter = BLEU(tokenize="none", force=True, max_ngram_order=_BLEU_ORDERS)
+    counted = counter.corpus_score(texts, reference_streams(rows))
+    if counted.sys_len == 0:
+        return 0.0
+    logarithms, smoothing = 0.0, 1
+    for matches, total in zip(counted.counts, counted.totals, strict=True):
+        if total and not matches:
+            smoothing *= 2
+        if total:
+            logarithms += math.log((matches or 1 / smoothing) / total)
+    return math.exp(logarithms / _BLEU_ORDERS + min(0.0, 1 - counted.ref_len / counted.sys_len))
+
+
+def nist(predictions: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
+    """Corpus NIST of up to 5 words: the mean information of matching n-grams, by order, summed, times a length penalty.
+
+    An n-gram's information is log2 of how often its first n-1 words occur in all references over how often all n do.
+    The script asks for as many references of every input, so shorter lists are filled up with empty ones: the length
+    that a prediction is held against is that of all references over the *largest* number of references of an input.
+    """
+    counted = [[_ngrams(row) for row in rows] for rows in references]
+    information = _information(counted)
+    gained = [0.0] * _NIST_ORDERS
+    totals = [0] * _NIST_ORDERS
+    for words, counts in zip(predictions, counted, strict=True):
+        allowed: Counter[Ngram] = Counter()
+        for count in counts:
+            allowed |= count
+        for ngram, occurrences in _ngrams(words).items():
+            totals[len(ngram) - 1] += occurrences
+            gained[len(ngram) - 1] += information.get(ngram, 0.0) * min(occurrences, allowed[ngram])
+    reference_length = sum(len(row) for rows in references for row in rows) / max(len(rows) for rows in references)
+    if reference_length == 0:
+        return 0.0
+    score = sum(gain / max(total, 1) for gain, total in zip(gained, totals, strict=True))
+    return score * _nist_length_penalty(totals[0] / reference_length)
+
+
+def _information(references: Sequence[Sequence[Counter[Ngram]]]) -> dict[Ngram, float]:
+    counts: Counter[Ngram] = Counter()
+    for rows in references:
+        for row in rows:
+            counts.update(row)
+    total = sum(count for ngram, count in counts.items() if len(ngram) == 1)
+    # the script takes a first part that is the word 0 for no first part: its language holds "0" for false
+    return {
+        ngram: math.log2((total if ngram[:-1] in ((), ("0",)) else counts[ngram[:-1]]) / count)
+        for ngram, count in counts.items()
+    }
+
+
+def _ngrams(words: Words) -> Counter[Ngram]:
+    orders = range(1, _NIST_ORDERS + 1)
+    return Counter(tuple(words[i : i + n]) for n in orders for i in range(len(words) - n + 1))
+
+
+def _nist_length_penalty(ratio: float) -> float:
+    """1 for predictions at least as long as the references, else exp(β log²(ratio)), β such that 2/3 gives 1/2."""
+    if ratio >= 1 or ratio <= 0:
+        return float(ratio >= 1)
+    return math.exp(math.log(0.5) * (math.log(ratio) / math.log(_HALF_AT)) ** 2)
+
+
+def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """References by input -> sacrebleu's layout: first ones, second ones, …; None where an input has fewer."""
+    most = max(len(texts) for texts in references)
+    return [[texts[k] if k < len(texts) else None for texts in references] for k in range(most)]

@@ -1,0 +1,134 @@
+"""All metrics of generated text by name, what each needs, and their computation."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from red_cli.errors import UserError
+from red_cli.tasks.text_metrics.coco import coco_scores
+from red_cli.tasks.text_metrics.java import INSTALL_JAVA, find_java
+from red_cli.tasks.text_metrics.mteval import mteval_scores
+from red_cli.tasks.text_metrics.overlap import chrf_scores, rouge_scores
+
+Compute = Callable[
+    [Sequence[str], Sequence[str], Sequence[Sequence[str]], Callable[[str], None]],
+    dict[str, float],
+]
+
+
+@dataclass(frozen=True)
+class MetricFacts:
+    """One metric: the function that computes it, alone or with others, and what that needs."""
+
+    compute: Compute
+    package: str | None = None  # as it is imported; all belong to the extra `nlg`
+    java: bool = False
+
+
+METRICS: dict[str, MetricFacts] = {
+    "BLEU": MetricFacts(mteval_scores, "sacrebleu"),
+    "NIST": MetricFacts(mteval_scores),
+    "METEOR": MetricFacts(coco_scores, "pycocoevalcap", java=True),
+    "ROUGE_L": MetricFacts(coco_scores, "pycocoevalcap", java=True),
+    "CIDEr": MetricFacts(coco_scores, "pycocoevalcap", java=True),
+    "chrF": MetricFacts(chrf_scores, "sacrebleu"),
+    "rouge1": MetricFacts(rouge_scores, "rouge_score"),
+    "rouge2": MetricFacts(rouge_scores, "rouge_score"),
+    "rougeL": MetricFacts(rouge_scores, "rouge_score"),
+}
+E2E_METRICS = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")  # of the paper's Tables 2 and 8, in their order
+
+
+def metric_names(wanted: Iterable[str]) -> list[str]:
+    """The names as this module spells them, each once; case does not count.
+
+    Raises:
+        UserError: there is no such metric.
+    """
+    spelt = {name.lower(): name for name in METRICS}
+    names = []
+    for name in wanted:
+        if name.lower() not in spelt:
+            near = difflib.get_close_matches(name.lower(), spelt, n=1)
+            hint = f"Did you mean {spelt[near[0]]}? " if near else ""
+            raise UserError(f"no such metric: {name or 'an empty name'}", hint=f"{hint}Known: {', '.join(METRICS)}")
+        names.append(spelt[name.lower()])
+    if not names:
+        raise UserError("no metric is named", hint=f"Known: {', '.join(METRICS)}")
+    return list(dict.fromkeys(names))
+
+
+def require_packages(names: Iterable[str]) -> None:
+    """Check that what the metrics import is installed; for the start of a long run that ends in them.
+
+    Raises:
+        UserError: it is not.
+    """
+    for name in names:
+        package = METRICS[name].package
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"{name} needs {package.replace('_', '-')}, which is not installed",
+                hint="Install it: pip install 'red-cli[nlg]'",
+            )
+
+
+def not_computed(names: Iterable[str]) -> dict[str, str]:
+    """The metrics that cannot be computed on this machine -> why, with the line that mends it."""
+    reason = f"Java is missing; install it: {INSTALL_JAVA}"
+    return {} if find_java() else {name: reason for name in names if METRICS[name].java}
+
+
+def score_texts(
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    metrics: Iterable[str] = E2E_METRICS,
+    working: Callable[[str], None] = lambda what: None,
+) -> dict[str, float | None]:
+    """Score generated texts.
+
+    Args:
+        predictions: one text for each input.
+        references: for each input its references, at least one.
+        metrics: names out of METRICS.
+        working: is told what is being computed.
+
+    Returns:
+        metric -> figure (0 to 1; NIST from 0 up, CIDEr 0 to 10), or None where `not_computed` says why.
+
+    Raises:
+        UserError: a package is missing, predictions and references do not match, or a metric is unknown.
+        RunFailed: a metric's Java process failed.
+    """
+    names = metric_names(metrics)
+    require_packages(names)
+    _check(predictions, references)
+    texts = [_one_line(text) for text in predictions]
+    truths = [[_one_line(text) for text in row] for row in references]
+    missing = not_computed(names)
+    scores: dict[str, float | None] = dict.fromkeys(names)
+    wanted = [name for name in names if name not in missing]
+    for compute in dict.fromkeys(METRICS[name].compute for name in wanted):
+        together = [name for name in wanted if METRICS[name].compute is compute]
+        scores |= compute(together, texts, truths, working)
+    return scores
+
+
+def _check(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    if not predictions:
+        raise UserError("there are no predictions to score")
+    if len(predictions) != len(references):
+        raise UserError(
+            f"{len(predictions):,} predictions cannot be held against references for {len(references):,} inputs"
+        )
+    for number, texts in enumerate(references, start=1):
+        if not any(text.strip() for text in texts):
+            raise UserError(f"input {number} has no reference")
+
+
+def _one_line(text: str) -> str:
+    """Every metric takes a text for one line, at most: the tokenizers would take a line break for a new text."""
+    return " ".join(text.splitlines()).strip()
