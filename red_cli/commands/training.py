@@ -40,7 +40,8 @@ def train(
     console.print_text()
     console.print_lines(tables.result_rows(result))
     folder = shlex.quote(result["folder"])
-    console.next_commands(f"red eval {folder}", f"red export {folder} --output {folder}/merged")
+    exports = [f"red export {folder} --output {folder}/merged"] if result["method"] == "red" else []
+    console.next_commands(f"red eval {folder}", *exports)
 
 
 def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: str, json: bool) -> None:

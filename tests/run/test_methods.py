@@ -159,6 +159,33 @@ def test_a_lower_precision_takes_float32_heads(red, recipe: Path, tmp_path: Path
         assert red("eval", tmp_path / method).code == 0
 
 
+def test_at_most_so_many_training_rows(red, recipe: Path, data: Path) -> None:
+    def rows(*options: str) -> tuple[int, list]:
+        found = red("check", recipe, *options, "--json").json["plan"]
+        return found["lengths"]["train"]["rows"], found["examples"]
+
+    everything = rows()
+    assert everything[0] == 96
+    assert rows("data.max_train_rows=200") == everything
+    few = rows("data.max_train_rows=20")
+    assert few[0] == 20
+    assert few == rows("data.max_train_rows=20", "method=head")  # the same for every method
+    assert few[1] != rows("data.max_train_rows=20", "train.seed=1")[1]
+    shared = rows(
+        "data.max_train_rows=20", "data.validation_share=0.5", "data.path=null", f"data.train={_train(recipe)}"
+    )
+    assert shared[0] == 20
+    assert red("train", recipe, "data.max_train_rows=20", "--json").json["training"]["steps"] == 4
+    assert red("check", recipe, "data.max_train_rows=0").code == 2
+
+
+def test_the_papers_figure_stands_beside_the_papers_method_alone(red, recipe: Path, tmp_path: Path) -> None:
+    paper = "paper={model: roberta-base, table: '1', score: 61.0}"
+    assert red("train", recipe, paper, "method=head", "--json").json["paper"] is None
+    assert "61.0" not in red("eval", tmp_path / "run").out
+    assert red("train", recipe, paper, f"output.dir={tmp_path / 'red'}", "--json").json["paper"]["score"] == 61.0
+
+
 FAULTS = {
     "no such method": (["method=lara"], "nearest: lora"),
     "both places": (["method=lora", "lora.positions=[ffn]", "lora.target_modules=x"], "not both"),
