@@ -171,10 +171,8 @@ def test_at_most_so_many_training_rows(red, recipe: Path, data: Path) -> None:
     assert few[0] == 20
     assert few == rows("data.max_train_rows=20", "method=head")  # the same for every method
     assert few[1] != rows("data.max_train_rows=20", "train.seed=1")[1]
-    shared = rows(
-        "data.max_train_rows=20", "data.validation_share=0.5", "data.path=null", f"data.train={_train(recipe)}"
-    )
-    assert shared[0] == 20
+    divided = ["data.path=null", f"data.train={data / 'train.csv'}", "data.validation_share=0.5"]
+    assert rows("data.max_train_rows=20", *divided)[0] == 20
     assert red("train", recipe, "data.max_train_rows=20", "--json").json["training"]["steps"] == 4
     assert red("check", recipe, "data.max_train_rows=0").code == 2
 
