@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import statistics
@@ -45,6 +46,8 @@ def search_learning_rate(loaded: Loaded, prepared: Prepared, plan: Plan, listene
         sweeps.append(_sweep(session, searching, number, listener))
     rate = choose_rate([sweep.edge for sweep in sweeps], METHODS[loaded.recipe.method])
     listener.searched(rate, [sweep.edge for sweep in sweeps])
+    del session
+    gc.collect()  # the run loads the base anew
     return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), plan.total_steps, sweeps)
 
 
