@@ -133,6 +133,7 @@ class Terminal:
         self._printed_at = 0
         self._started = time.monotonic()
         self._first_step = 0
+        self._planned = False
 
     def __enter__(self) -> Terminal:
         return self
@@ -163,8 +164,10 @@ class Terminal:
 
     def planned(self, plan: Plan, folder: str) -> None:
         self._stop_status()
-        self._score, self._printed_at, self._first_step = "", 0, 0  # another run may have gone before
-        print_lines(plan_rows(plan, folder), stderr=self.answers_on_stderr)
+        rows = plan_rows(plan, folder)
+        print_lines(rows[-1:] if self._planned else rows, stderr=self.answers_on_stderr)
+        # Another run of the same plan may follow
+        self._planned, self._score, self._printed_at, self._first_step = True, "", 0, 0
 
     def searching(self, done: int, total: int, rate: float) -> None:
         self._show(done, total, f"searching a learning rate: {rate:.1e}")

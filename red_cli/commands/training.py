@@ -40,14 +40,15 @@ def train(
     console.print_text()
     console.print_lines(tables.result_rows(result))
     folder = shlex.quote(result["folder"])
-    console.next_commands(f"red eval {folder}", f"red export {folder} --output {folder}/merged")
+    exports = [f"red export {folder} --output {folder}/merged"] if result["method"] == "red" else []
+    console.next_commands(f"red eval {folder}", *exports)
 
 
 def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: str, json: bool) -> None:
     from red_cli.run.seeds import load_seeds, parse_seeds
 
     runs = load_seeds(recipe, variant, overrides, parse_seeds(seeds))
-    with console.Terminal(json_output=json) as terminal:
+    with console.Terminal(json_output=True) as terminal:  # the plans of the runs are no answer
         terminal.working("starting")
         console.hush()
         from red_cli.run.seeds import train_seeds

@@ -25,6 +25,13 @@ from red_cli.recipe.schema import Ia3, Lora, MethodName
 _NAME = "default"
 _PREFIX = "base_model.model."
 _WEIGHTS_FILE = "adapter_model.safetensors"
+# How the names of model classes end -> PEFT's word for their task
+_TASK_TYPES = {
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+}
 # What is adapted where the recipe does not say: the usual choice of each method's authors for separate projections
 _USUAL: dict[MethodName, tuple[Position, ...]] = {"lora": ("query", "value"), "ia3": ("key", "value", "ffn")}
 
@@ -125,8 +132,9 @@ def _save(
     )  # fmt: skip
     config = model.peft_config[_NAME]
     config.base_model_name_or_path, config.revision = model.config._name_or_path, revision
-    config.task_type, config.inference_mode = "SEQ_CLS", True
-    config.modules_to_save = _modules_of(model, trained.head)
+    ends = (kind for end, kind in _TASK_TYPES.items() if type(model).__name__.endswith(end))
+    config.task_type, config.inference_mode = next(ends, "FEATURE_EXTRACTION"), True
+    config.modules_to_save = _modules_of(model, trained.head) or None
     config.save_pretrained(folder)
 
 

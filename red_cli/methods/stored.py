@@ -43,7 +43,7 @@ def write_stored(
         base_model_name_or_path=model.config._name_or_path,
         revision=revision,
         head=head,
-        label_names=[str(names[index]) for index in sorted(names)],
+        label_names=[str(names[index]) for index in sorted(names)] if head else None,
         base=BaseIdentity.of(model),
         weights_file=weights_file,
         weights_sha256=hashlib.sha256(weights).hexdigest(),

@@ -48,7 +48,8 @@ METHODS: dict[MethodName, Method] = {
     ),
     "full": Method(
         lambda recipe: None,
-        weights.attach_full, weights.save_full, weights.load_full, weights.load_weights, rates=(1e-5, 1e-3),
+        weights.attach_full, weights.save_full, weights.load_full, weights.load_weights,
+        rates=(1e-5, 1e-3), below_edge=8.0,
     ),
     "head": Method(
         lambda recipe: None,

@@ -42,6 +42,8 @@ _CHOICES = {"full": _all, "bitfit": _biases, "head": _none}
 
 def _attach(method: MethodName, model: PreTrainedModel, options: None, head: list[str]) -> Trained:
     part = [name for name in _CHOICES[method](model) if name not in set(head)]
+    if not part and not head:
+        raise UserError(f"method {method}: nothing of this {model.config.model_type} model would train: it has no head")
     if lower := [name for name in part if model.get_parameter(name).dtype != torch.float32]:
         dtype = str(model.get_parameter(lower[0]).dtype).removeprefix("torch.")
         raise UserError(

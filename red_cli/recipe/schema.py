@@ -271,6 +271,13 @@ def _without_absent(section: BaseModel) -> dict[str, Any]:
     return data
 
 
+def paper_figure(recipe: Recipe) -> dict[str, Any] | None:
+    """The paper's figure; None where the recipe has none, or trains by a method that is not the paper's."""
+    if recipe.paper is None or recipe.method != "red":
+        return None
+    return recipe.paper.model_dump(exclude_none=True)
+
+
 def is_regression(recipe: Recipe) -> bool:
     """Whether the task's answers are numbers."""
     return recipe.task.name == "regression" or getattr(recipe.task, "subset", None) == "stsb"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from red_cli.errors import Interrupted, RedError, UserError
+from red_cli.errors import Interrupted, UserError
 from red_cli.recipe.load import Loaded, expanded, load_recipe
 from red_cli.recipe.schema import MethodName
 from red_cli.run.child import run_red
@@ -162,10 +162,8 @@ def _train(run: Run, what: str, listener: Listener) -> bool:
         raise Interrupted("the comparison was stopped", hint="Go on with the same command.")
     if code == UserError.exit_code:
         raise UserError(f"{run.method}, seed {run.seed}: {message}")
-    if code < 0:
-        raise RedError(f"{run.method}, seed {run.seed}: the process was ended by signal {-code}")
-    if code > 0:
-        listener.note(f"{what}: failed: {message}")
+    if code != 0:
+        listener.note(f"{what}: failed: {message or f'the process was ended by signal {-code}'}")
     return code == 0
 
 

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from red_cli.errors import RunFailed
-from red_cli.recipe.schema import Recipe
+from red_cli.recipe.schema import Recipe, paper_figure
 from red_cli.run.base_model import load_tokenizer, resolve_max_length, to_device
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
@@ -104,8 +104,8 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
         folder.write_metrics(
             {"metric": task.metric, "splits": {split: {"examples": len(predictions), **result["scores"]}}}
         )
-    if recipe.paper is not None:
-        result["paper"] = recipe.paper.model_dump(exclude_none=True)
+    if (figure := paper_figure(recipe)) is not None:
+        result["paper"] = figure
     result["folder"] = str(folder.path)
     result["predictions"] = str(folder.predictions(split))
     return result

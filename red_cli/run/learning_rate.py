@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import statistics
@@ -21,7 +22,9 @@ from red_cli.run.session import Session, set_up
 from red_cli.run.step import NotFinite, gradients
 
 _CYCLE = 8  # batches that a sweep goes over again and again: an average over so many steps is of the same rows
-_RISE = 0.08  # a loss that is above its lowest by this share of its first value has broken away
+# A loss has broken away that has lost again this share of what it had gained, and risen by that share of its start.
+_LOST = 0.5
+_RISEN = 0.08
 
 
 def search_learning_rate(loaded: Loaded, prepared: Prepared, plan: Plan, listener: Listener) -> LearningRateSearch:
@@ -43,6 +46,8 @@ def search_learning_rate(loaded: Loaded, prepared: Prepared, plan: Plan, listene
         sweeps.append(_sweep(session, searching, number, listener))
     rate = choose_rate([sweep.edge for sweep in sweeps], METHODS[loaded.recipe.method])
     listener.searched(rate, [sweep.edge for sweep in sweeps])
+    del session
+    gc.collect()  # the run loads the base anew
     return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), plan.total_steps, sweeps)
 
 
@@ -87,9 +92,9 @@ def find_edge(rates: Sequence[float], losses: Sequence[float], window: int) -> f
     if len(losses) < window:
         return None
     averages = np.convolve(losses, np.ones(window) / window, "valid")
-    lowest = np.minimum.accumulate(averages)
-    risen = np.flatnonzero(averages > lowest + _RISE * averages[0])
-    return rates[int(risen[0])] if len(risen) else None
+    start, lowest = averages[0], np.minimum.accumulate(averages)
+    away = np.flatnonzero(averages > lowest + np.maximum(_LOST * (start - lowest), _RISEN * start))
+    return rates[int(away[0])] if len(away) else None
 
 
 def choose_rate(edges: Sequence[float | None], method: Method) -> float:

@@ -14,7 +14,7 @@ from red_cli.export.card import run_card
 from red_cli.files import write_text
 from red_cli.methods.table import METHODS, load_trained_weights, save_trained
 from red_cli.recipe.load import Loaded
-from red_cli.recipe.schema import resolved
+from red_cli.recipe.schema import paper_figure, resolved
 from red_cli.run.checkpoint import list_checkpoints
 from red_cli.run.evaluate import evaluation_batch_size, predict
 from red_cli.run.events import Evaluation, Listener, Silent, Step
@@ -173,7 +173,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
         },
         "scoring": asdict(session.prepared.scoring),
         "splits": {scored: scores.pop(scored), **scores},
-        "paper": None if recipe.paper is None else recipe.paper.model_dump(exclude_none=True),
+        "paper": paper_figure(recipe),
         "parameters": {**asdict(counts), "share": counts.share},
         "learning_rate": recipe.train.learning_rate,
         "learning_rate_search": None if search is None else search.summary(),

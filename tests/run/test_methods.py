@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from red_cli.edit.model import head_parameter_names
+from red_cli.errors import UserError
 from red_cli.methods.table import METHODS, attach_method
 from red_cli.recipe.schema import Recipe
 from red_cli.run import train as train_module
-from tests.tiny import LAYERS, WIDTH, make_base, read_lines, tiny_model
+from tests.tiny import LAYERS, WIDTH, first_output, make_base, read_lines, tiny_inputs, tiny_model
 
 # Of the tiny BERT (3 layers, width 32, FFN 64); worked out by hand from each method's definition
 HEAD = 2 * (WIDTH + 1)
@@ -30,6 +31,12 @@ PARTS = {
     "bitfit": LAYERS * (4 * WIDTH + 64 + WIDTH + 2 * WIDTH) + 2 * WIDTH,
 }
 NOT_RED = [name for name in METHODS if name != "red"]
+
+
+def recipe_of(method: str) -> Recipe:
+    return Recipe.model_validate(
+        {"task": {"name": "classification"}, "model": {"name_or_path": "x"}, "data": {"path": "x"}, "method": method}
+    )
 
 
 def trained_files(run: Path) -> dict[str, bytes]:
@@ -86,10 +93,7 @@ def test_what_trains_is_what_the_method_says(base: Path, method: str) -> None:
     model = tiny_model("bert")
     head = head_parameter_names(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    recipe = Recipe.model_validate(
-        {"task": {"name": "classification"}, "model": {"name_or_path": "x"}, "data": {"path": "x"}, "method": method}
-    )
-    trained = attach_method(model, recipe, head)
+    trained = attach_method(model, recipe_of(method), head)
     free = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert free == set(trained.names)
     assert trained.head == head
@@ -119,6 +123,37 @@ def test_peft_itself_loads_the_folder(
         answers.append(("negative", "positive")[int(logits.argmax())])
     written = read_lines(tmp_path / "run" / "predictions" / "validation.jsonl")
     assert answers == [line["prediction"] for line in written]
+
+
+# model type -> what each method leaves trainable beside the head; None: it does not fit
+ARCHITECTURES = {
+    "gpt2": {"lora": 3 * 8 * (32 + 96), "ia3": 3 * (96 + 64), "bitfit": True},
+    "llama": {"lora": 3 * 8 * (32 + 32 + 32 + 16), "ia3": 3 * (16 + 16 + 64), "bitfit": None},
+    "t5": {"lora": 9 * 8 * 4 * 32, "ia3": 9 * 2 * 32 + 6 * 64, "bitfit": None},
+    "bloom": {"lora": 3 * 8 * (32 + 96), "ia3": 3 * (96 + 128), "bitfit": True},
+    "mixtral": {"lora": 3 * 8 * (32 + 32 + 32 + 16), "ia3": None, "bitfit": None},
+    "vit": {"lora": None, "ia3": None, "bitfit": True},
+}
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_other_architectures_begin_as_their_base(model_type: str) -> None:
+    inputs = tiny_inputs(model_type)
+    with torch.inference_mode():
+        before = first_output(tiny_model(model_type), inputs)
+    for method, expected in ARCHITECTURES[model_type].items():
+        model = tiny_model(model_type)
+        if expected is None:
+            with pytest.raises(UserError):
+                attach_method(model, recipe_of(method), [])
+            continue
+        trained = attach_method(model, recipe_of(method), [])
+        assert trained.counts.edited == expected or (expected is True and trained.counts.edited > 0)
+        assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == set(trained.part)
+        with torch.inference_mode():
+            assert torch.equal(first_output(model, inputs), before)
+    with pytest.raises(UserError, match="it has no head"):
+        attach_method(tiny_model(model_type), recipe_of("head"), [])
 
 
 def test_options_of_lora(red, recipe: Path, tmp_path: Path) -> None:
@@ -157,6 +192,31 @@ def test_a_lower_precision_takes_float32_heads(red, recipe: Path, tmp_path: Path
         tensors = next((tmp_path / method / "adapter").glob("*.safetensors"))
         assert {tensor.dtype for tensor in load_file(tensors).values()} == {torch.float32}
         assert red("eval", tmp_path / method).code == 0
+
+
+def test_at_most_so_many_training_rows(red, recipe: Path, data: Path) -> None:
+    def rows(*options: str) -> tuple[int, list]:
+        found = red("check", recipe, *options, "--json").json["plan"]
+        return found["lengths"]["train"]["rows"], found["examples"]
+
+    everything = rows()
+    assert everything[0] == 96
+    assert rows("data.max_train_rows=200") == everything
+    few = rows("data.max_train_rows=20")
+    assert few[0] == 20
+    assert few == rows("data.max_train_rows=20", "method=head")  # the same for every method
+    assert few[1] != rows("data.max_train_rows=20", "train.seed=1")[1]
+    divided = ["data.path=null", f"data.train={data / 'train.csv'}", "data.validation_share=0.5"]
+    assert rows("data.max_train_rows=20", *divided)[0] == 20
+    assert red("train", recipe, "data.max_train_rows=20", "--json").json["training"]["steps"] == 4
+    assert red("check", recipe, "data.max_train_rows=0").code == 2
+
+
+def test_the_papers_figure_stands_beside_the_papers_method_alone(red, recipe: Path, tmp_path: Path) -> None:
+    paper = "paper={model: roberta-base, table: '1', score: 61.0}"
+    assert red("train", recipe, paper, "method=head", "--json").json["paper"] is None
+    assert "61.0" not in red("eval", tmp_path / "run").out
+    assert red("train", recipe, paper, f"output.dir={tmp_path / 'red'}", "--json").json["paper"]["score"] == 61.0
 
 
 FAULTS = {
