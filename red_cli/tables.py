@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from red_cli.tasks.metrics import written
+
 if TYPE_CHECKING:
     from red_cli.run.plan import Plan
-
-_PERCENT = 100.0
 
 
 def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
@@ -15,13 +15,14 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
     counts, train = plan.counts, plan.lengths["train"]
     splits = ", ".join(f"{split} {lengths.rows:,}" for split, lengths in plan.lengths.items())
     cut = f"; {train.truncated:,} cut at {plan.max_length}" if train.truncated else ""
+    cut += f", {train.ends_cut:,} without their end" if train.ends_cut else ""
     micro = f" ({plan.micro_batch_size} at once)" if plan.micro_batch_size else ""
     rows = [
         ("task", f"{plan.task}, scored by {plan.metric}"),
         ("base", plan.base),
         ("", f"{plan.architecture}, {counts.base:,} parameters, frozen"),
         ("edited", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}"),
-        ("parameters", f"{counts.edited:,} edited ({counts.share:.3%} of the base) + {counts.head:,} head"),
+        ("parameters", _parameters_text(counts.edited, counts.share, counts.head)),
         ("rows", splits),
         ("tokens a row", f"median {train.median}, 95% up to {train.percentile_95}, longest {train.longest}{cut}"),
         ("steps", f"{plan.total_steps:,} of {plan.batch_size} rows{micro}, {plan.warmup_steps} to warm up"),
@@ -42,14 +43,14 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     for split, scores in result["splits"].items():
         for name, value in scores.items():
             if name != "examples":
-                rows.append((f"{name}", f"{value * _PERCENT:.2f}  {split}, {scores['examples']:,} rows"))
+                rows.append((name, f"{written(name, value)}  {split}, {scores['examples']:,} rows"))
     if paper:
         rows.append(("paper", _paper_text(paper)))
     best, parameters, training = result["best"], result["parameters"], result["training"]
-    share, speed = parameters["share"], training["examples_per_second"]
+    speed = training["examples_per_second"]
     rows += [
         ("best at", f"step {best['step']:,} of {training['steps']:,} (epoch {best['epoch']:.3g})"),
-        ("parameters", f"{parameters['edited']:,} edited ({share:.3%} of the base) + {parameters['head']:,} head"),
+        ("parameters", _parameters_text(parameters["edited"], parameters["share"], parameters["head"])),
         ("time", f"{duration(training['seconds'])} of training, {speed:,.0f} rows/s on {training['device']}"),
         ("peak memory", f"{training['peak_memory_bytes'] / 2**30:.2f} GiB"),
         ("run folder", result["folder"]),
@@ -63,7 +64,7 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     if result["scores"] is None:
         rows = [("not scored", f"{count}: the split has no labels")]
     else:
-        rows = [(name, f"{value * _PERCENT:.2f}  {count}") for name, value in result["scores"].items()]
+        rows = [(name, f"{written(name, value)}  {count}") for name, value in result["scores"].items()]
     if result.get("paper"):
         rows.append(("paper", _paper_text(result["paper"])))
     return [*rows, ("predictions", result["predictions"])]
@@ -89,6 +90,11 @@ def conversion_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("parameters", f"{result['edited_parameters']:,} edited{head}"),
         *(("warning", text) for text in result["warnings"]),
     ]
+
+
+def _parameters_text(edited: int, share: float, head: int) -> str:
+    beside = f" + {head:,} head" if head else ""
+    return f"{edited:,} edited ({share:.3%} of the base){beside}"
 
 
 def _paper_text(paper: dict[str, Any]) -> str:

@@ -9,7 +9,20 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "red_cli"
 # from the top down
-ROOMS = ["cli", "commands", "console", "tables", "report", "run", "export", "tasks", "recipe", "edit", "files", "errors"]
+ROOMS = [
+    "cli",
+    "commands",
+    "console",
+    "tables",
+    "report",
+    "run",
+    "export",
+    "tasks",
+    "recipe",
+    "edit",
+    "files",
+    "errors",
+]
 
 
 def room_of(module: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,8 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from red_cli.edit.attachment import require_attachment
-from red_cli.edit.layer import Vectors
+from red_cli.edit.attachment import attachment, require_attachment
+from red_cli.edit.layer import Vectors, apply_edit
 from red_cli.edit.model import detach, edits
 from red_cli.errors import UserError
 
@@ -37,13 +39,48 @@ def fold(model: PreTrainedModel) -> list[str]:
     edited = dict(edits(model))
     for path in edited:
         module = model.get_submodule(path)
-        if not isinstance(module, _FOLDABLE) or type(module).__module__.startswith("bitsandbytes"):
+        if not _holds_edits(module):
             raise UserError(f"{path} ({type(module).__name__}) cannot hold an edit in its weights")
     gained = [path for path, edit in edited.items() if _fold_module(model.get_submodule(path), edit)]
     for key, value in attached.base_head.items():  # the trained head stays, in the base's dtype
         attached.base_head[key] = model.get_parameter(key).detach().to(value.dtype, copy=True)
     detach(model)
     return gained
+
+
+@contextmanager
+def folded(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the block the active adapter's edits are in the weights; afterwards the model is what it was, bit for bit.
+
+    An edit whose module cannot hold it, or whose weights are rounded more coarsely than float32, stays as it is.
+    """
+    attached = attachment(model)
+    edited = [] if attached is None or attached.active is None or attached.selection.rows else list(edits(model))
+    kept: list[tuple[str, Any, Any, Any]] = []
+    try:
+        for path, edit in edited:
+            module: Any = model.get_submodule(path)
+            if attached is None or not _holds_edits(module) or module.weight.dtype != torch.float32:
+                continue
+            with torch.no_grad():
+                outputs_first = isinstance(module, nn.Linear)
+                weight, bias = fold_tensors(module.weight, module.bias, edit.scale, edit.bias, outputs_first)
+            kept.append((path, module, module.weight, module.bias))
+            attached.hooks.pop(path).remove()
+            module.weight = nn.Parameter(weight, requires_grad=False)
+            module.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        yield
+    finally:
+        for path, module, weight, bias in kept:
+            module.weight, module.bias = weight, bias
+            if attached is not None:
+                attached.hooks[path] = module.register_forward_hook(apply_edit)
+
+
+def _holds_edits(module: nn.Module) -> bool:
+    """Whether an edit can be folded into a module's weights."""
+    quantised = type(module).__module__.startswith("bitsandbytes")
+    return isinstance(module, _FOLDABLE) and not quantised and module.weight is not None
 
 
 @torch.no_grad()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from red_cli.recipe.yaml_file import dump
-
-_PERCENT = 100.0
+from red_cli.tasks.metrics import written
 
 
 def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:
@@ -18,8 +17,11 @@ def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:
     return _card(name, recipe, metrics, f"## Use\n\n```bash\n{use}```\n")
 
 
-def merged_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any] | None, difference: float | None) -> str:
-    """The card of an exported model; `difference` is the largest one of logits from the adapter's.
+def merged_card(
+    name: str, recipe: dict[str, Any], metrics: dict[str, Any] | None, difference: float | None, auto_class: str
+) -> str:
+    """The card of an exported model; `difference` is the largest one of logits from the adapter's, `auto_class`
+    the class of transformers that loads it.
 
     `metrics` None (an adapter whose run is not at hand) leaves the figures out.
     """
@@ -29,8 +31,8 @@ def merged_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any] | Non
         else f"Checked on examples of the task: logits differ from the adapter's by at most {difference:.1e}.\n"
     )
     use = (
-        "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
-        f'model = AutoModelForSequenceClassification.from_pretrained("{name}")\n'
+        f"from transformers import {auto_class}, AutoTokenizer\n\n"
+        f'model = {auto_class}.from_pretrained("{name}")\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
     )
     text = f"The edits are folded into the base's weights: an ordinary model of its architecture. {check}"
@@ -55,7 +57,7 @@ def _card(name: str, recipe: dict[str, Any], metrics: dict[str, Any] | None, end
 def _figures(metrics: dict[str, Any]) -> str:
     parameters, training = metrics["parameters"], metrics["training"]
     scores = "\n".join(
-        f"| {split} | {metric} | {value * _PERCENT:.2f} |"
+        f"| {split} | {metric} | {written(metric, value)} |"
         for split, values in metrics["splits"].items()
         for metric, value in values.items()
         if metric != "examples"
@@ -64,7 +66,7 @@ def _figures(metrics: dict[str, Any]) -> str:
         f"| parameters | |\n|---|---|\n"
         f"| edited | {parameters['edited']:,} ({parameters['share']:.4%} of the base) |\n"
         f"| head | {parameters['head']:,} |\n| base, frozen | {parameters['base']:,} |\n\n"
-        f"| split | metric | score (x100) |\n|---|---|---|\n{scores}\n\n"
+        f"| split | metric | score (shares and coefficients x100) |\n|---|---|---|\n{scores}\n\n"
         f"One run, seed {training['seed']}, {training['steps']} steps in {training['seconds']:.0f} s; "
         f"the best evaluation on the validation split was kept.\n\n"
     )

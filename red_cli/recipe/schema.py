@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from red_cli.edit.config import RedConfig
+from red_cli.recipe.section import Count, NotNegative, Positive, Section, Share
+from red_cli.recipe.text import Decoding, GenerationTask, LabelTexts, Template, faults_of_decoding, faults_of_texts
 
 GlueSubset = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
-Metric = Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman"]
+Metric = Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman", "loss", "exact_match"]
 SchedulerName = Literal[
     "linear",
     "cosine",
@@ -19,16 +21,9 @@ SchedulerName = Literal[
     "constant_with_warmup",
     "inverse_sqrt",
 ]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A section of a recipe."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
+_TEXT_TO_TEXT = "Have an encoder-decoder write the answer as text, instead of training a head."
+_INPUT_TEMPLATE = "With text_to_text: what the encoder reads, columns in braces; default: the text or the pair."
+_LABEL_TEXTS = "With text_to_text: what is written for each label, in the order of their ids; default: their names."
 
 
 class ClassificationTask(Section):
@@ -38,6 +33,10 @@ class ClassificationTask(Section):
     labels: list[str] | None = Field(
         default=None, min_length=2, description="Label names in the order of their ids; learnt from the data if absent."
     )
+
+    text_to_text: bool = Field(default=False, description=_TEXT_TO_TEXT)
+    prompt_template: Template | None = Field(default=None, description=_INPUT_TEMPLATE)
+    label_texts: LabelTexts | None = Field(default=None, description=_LABEL_TEXTS)
 
     @field_validator("labels")
     @classmethod
@@ -51,6 +50,11 @@ class RegressionTask(Section):
     """One text or a pair of texts -> a number."""
 
     name: Literal["regression"]
+    text_to_text: bool = Field(default=False, description=_TEXT_TO_TEXT)
+    prompt_template: Template | None = Field(default=None, description=_INPUT_TEMPLATE)
+    decimals: Annotated[int, Field(ge=0, le=9)] = Field(
+        default=1, description="With text_to_text: digits after the point in the numbers that are written."
+    )
 
 
 class GlueTask(Section):
@@ -58,9 +62,12 @@ class GlueTask(Section):
 
     name: Literal["glue"]
     subset: GlueSubset = Field(description="Which of the GLUE tasks.")
+    text_to_text: bool = Field(default=False, description=_TEXT_TO_TEXT)
+    prompt_template: Template | None = Field(default=None, description=_INPUT_TEMPLATE)
+    label_texts: LabelTexts | None = Field(default=None, description=_LABEL_TEXTS)
 
 
-Task = Annotated[ClassificationTask | RegressionTask | GlueTask, Field(discriminator="name")]
+Task = Annotated[ClassificationTask | RegressionTask | GlueTask | GenerationTask, Field(discriminator="name")]
 
 
 class Model(Section):
@@ -87,6 +94,8 @@ class Columns(Section):
     text: str | None = Field(default=None, description="Column of the text; default: text, or sentence.")
     text_pair: str | None = Field(default=None, description="Column of the second text of a pair.")
     label: str | None = Field(default=None, description="Column of the label; default: label.")
+    prompt: str | None = Field(default=None, description="Generation: column of the prompt; default: prompt.")
+    completion: str | None = Field(default=None, description="Generation: its column; default: completion.")
 
 
 class Data(Section):
@@ -106,6 +115,9 @@ class Data(Section):
     columns: Columns = Field(default_factory=Columns, description="Which column holds what.")
     max_length: Count | None = Field(
         default=None, description="Longest sequence in tokens; longer ones are cut. Default: the most the base takes."
+    )
+    too_long: Literal["cut", "refuse"] = Field(
+        default="cut", description="Cut sequences that are too long (prompts lose their beginning), or refuse them."
     )
 
 
@@ -160,6 +172,7 @@ class Eval(Section):
 
     metric: Metric | None = Field(default=None, description="Chooses the best checkpoint; default: the task's own.")
     batch_size: Count | None = Field(default=None, description="Sequences at once; default: twice the training's.")
+    generation: Decoding | None = Field(default=None, description="How texts are generated, in tasks that do.")
 
 
 class Output(Section):
@@ -189,6 +202,12 @@ class Recipe(Section):
     eval: Eval = Field(default_factory=Eval)
     output: Output = Field(default_factory=Output)
     paper: Paper | None = None
+
+    @model_validator(mode="after")
+    def _texts_are_generated_somehow(self) -> Recipe:
+        if generates_text(self) and self.eval.generation is None:
+            self.eval.generation = Decoding()
+        return self
 
 
 class RecipeFile(Recipe):
@@ -220,9 +239,24 @@ def is_regression(recipe: Recipe) -> bool:
     return recipe.task.name == "regression" or getattr(recipe.task, "subset", None) == "stsb"
 
 
+def generates_text(recipe: Recipe) -> bool:
+    """Whether the task's answers are texts that a model writes."""
+    return recipe.task.name == "generation" or recipe.task.text_to_text
+
+
+def metrics_of(recipe: Recipe) -> tuple[str, ...]:
+    """The metrics that can choose the best checkpoint, the task's own first."""
+    if recipe.task.name == "generation":
+        return ("loss", "exact_match")
+    return ("pearson", "spearman") if is_regression(recipe) else ("accuracy", "f1", "matthews_correlation")
+
+
 def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
     """Faults that only show between keys: (key path, what is wrong)."""
-    faults: list[tuple[tuple[str, ...], str]] = []
+    faults = [
+        *faults_of_texts(recipe.task, recipe.data.columns, is_regression(recipe)),
+        *faults_of_decoding(recipe.eval.generation, generates_text(recipe)),
+    ]
     train, data = recipe.train, recipe.data
     if train.warmup_steps is not None and train.warmup_ratio > 0:
         faults.append((("train", "warmup_steps"), "give warmup_steps or warmup_ratio, not both"))
@@ -235,7 +269,7 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
         faults.append((("data", "validation_share"), "give data.validation or data.validation_share, not both"))
     if recipe.task.name != "glue" and data.path is None and data.train is None:
         faults.append((("data",), "name the data: data.path, or data.train and data.validation"))
-    wanted = ("pearson", "spearman") if is_regression(recipe) else ("accuracy", "f1", "matthews_correlation")
+    wanted = metrics_of(recipe)
     if recipe.eval.metric is not None and recipe.eval.metric not in wanted:
         faults.append((("eval", "metric"), f"this task is scored by {', '.join(wanted)}"))
     return faults

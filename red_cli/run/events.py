@@ -48,6 +48,9 @@ class Listener(Protocol):
     def evaluating(self, done: int, total: int) -> None:
         """So many rows of a split are predicted."""
 
+    def decoding(self, done: int, total: int) -> None:
+        """Texts are generated for so many prompts of a split."""
+
     def evaluated(self, evaluation: Evaluation) -> None: ...
 
 
@@ -63,5 +66,7 @@ class Silent:
     def stepped(self, step: Step) -> None: ...
 
     def evaluating(self, done: int, total: int) -> None: ...
+
+    def decoding(self, done: int, total: int) -> None: ...
 
     def evaluated(self, evaluation: Evaluation) -> None: ...

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from red_cli.edit.model import edits
 from red_cli.errors import RunFailed, UserError
@@ -17,12 +17,10 @@ from red_cli.export.merge import merge
 from red_cli.files import replacing_folder, write_text
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
-from red_cli.run.base_model import load_tokenizer, resolve_max_length
 from red_cli.run.events import Listener
 from red_cli.run.folder import RECIPE_FILE, RunFolder
-from red_cli.run.target import Target, load_model
-from red_cli.tasks.base import Batch, Task
-from red_cli.tasks.build import build_task
+from red_cli.run.target import Opened, Target, load_model, open_task
+from red_cli.tasks.base import Batch
 
 TOLERANCE = 1e-4  # largest difference of float32 logits that counts as the same model
 _CHECKED_EXAMPLES = 64
@@ -42,19 +40,15 @@ def export_merged(target: Target, output: Path, verify: bool, listener: Listener
     """
     if target.adapter is None:
         raise UserError(f"{target.folder} is an exported model already")
-    task = build_task(target.recipe, target.label_names)
+    opened = open_task(target)
     with replacing_folder(output) as folder:
         listener.working("folding")
-        model, config = load_model(target)
-        tokenizer = load_tokenizer(target.recipe.model)
-        batches: list[Batch] = []
-        if verify:
-            limit = resolve_max_length(target.recipe.data.max_length, config, tokenizer)
-            batches = _examples(task, target.recipe, tokenizer, limit)
+        model = load_model(opened)
+        batches: list[Batch] = _examples(opened) if verify else []
         expected = _logits(model, batches)
         edited = sum(1 for _ in edits(model))
         merge(model).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        opened.tokenizer.save_pretrained(folder)
         del model
         gc.collect()
         result: dict[str, Any] = {"output": str(output), "edited_modules": edited, "examples": 0,
@@ -62,17 +56,18 @@ def export_merged(target: Target, output: Path, verify: bool, listener: Listener
         if verify:
             listener.working("checking the result")
             dtype = getattr(torch, target.recipe.model.dtype, "auto")
-            loaded = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype)
+            loaded = opened.task.kind.auto_class.from_pretrained(folder, dtype=dtype)
             result |= _compare(expected, _logits(loaded.eval(), batches), target.recipe)
-        _write_papers(folder, output, target, result["largest_difference"])
+        _write_papers(folder, output, opened, result["largest_difference"])
     return result
 
 
-def _examples(task: Task, recipe: Recipe, tokenizer: Any, max_length: int) -> list[Batch]:
+def _examples(opened: Opened) -> list[Batch]:
+    task = opened.task
     split = task.validation_splits[0]
-    rows = task.load(recipe.train.seed, (split,))[split]
+    rows = task.load(opened.target.recipe.train.seed, (split,))[split]
     rows = rows.take(list(range(min(_CHECKED_EXAMPLES, rows.table.num_rows))))
-    encoded = task.encode(rows, tokenizer, max_length)
+    encoded = task.encode(rows, opened.tokenizer, opened.max_length)
     return [
         task.collate(encoded, np.arange(start, min(start + _CHECKED_AT_ONCE, len(encoded))))
         for start in range(0, len(encoded), _CHECKED_AT_ONCE)
@@ -97,10 +92,14 @@ def _compare(expected: torch.Tensor, found: torch.Tensor, recipe: Recipe) -> dic
     return {"examples": len(expected), "largest_difference": difference, "equal_answers": equal}
 
 
-def _write_papers(folder: Path, output: Path, target: Target, difference: float | None) -> None:
+def _write_papers(folder: Path, output: Path, opened: Opened, difference: float | None) -> None:
     """The recipe, so that the folder can be evaluated, and the card."""
+    target = opened.target
     recipe = resolved(target.recipe)
     write_text(folder / RECIPE_FILE, dump(recipe))
     runs = [RunFolder(folder) for folder in (target.folder, target.folder.resolve().parent)]
     metrics = next((run.read_metrics() for run in runs if run.finished), None)
-    write_text(folder / "README.md", merged_card(output.resolve().name, recipe, metrics, difference))
+    write_text(
+        folder / "README.md",
+        merged_card(output.resolve().name, recipe, metrics, difference, opened.task.kind.auto_class.__name__),
+    )

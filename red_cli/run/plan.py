@@ -14,7 +14,7 @@ from red_cli.edit.model import Counts, attach, count, head_parameter_names, trai
 from red_cli.errors import UserError
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
-from red_cli.run.base_model import load_config, load_tokenizer, resolve_max_length, skeleton
+from red_cli.run.base_model import fit_config, fit_padding, load_config, load_tokenizer, resolve_max_length, skeleton
 from red_cli.run.batches import Order
 from red_cli.run.memory import MemoryEstimate, estimate_memory
 from red_cli.run.optimizer import total_steps, warmup_steps
@@ -35,12 +35,14 @@ class Lengths:
     percentile_95: int
     longest: int
     truncated: int
+    ends_cut: int
 
     @classmethod
     def of(cls, encoded: Encoded) -> Lengths:
         lengths = encoded.lengths
         middle, high = np.percentile(lengths, [50, 95])
-        return cls(len(encoded), int(lengths.min()), int(middle), int(high), int(lengths.max()), encoded.truncated)
+        return cls(len(encoded), int(lengths.min()), int(middle), int(high), int(lengths.max()),
+                   encoded.truncated, encoded.ends_cut)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Example:
     """A row as the model sees it."""
 
     tokens: list[str]
+    masked: int  # so many of the first tokens are not learnt
     label: str | float | None
 
 
@@ -99,24 +102,29 @@ def prepare(recipe: Recipe) -> Prepared:
     Raises:
         UserError: anything about them is wrong.
     """
-    task = build_task(recipe)
+    config = load_config(recipe.model)
+    task = build_task(recipe, config)
     needed = ("train", *task.validation_splits)
     splits = task.load(recipe.train.seed, needed)
-    config = load_config(recipe.model, task.label_names)
+    fit_config(config, recipe.model, task.kind, task.label_names)
     tokenizer = load_tokenizer(recipe.model)
+    fit_padding(config, tokenizer)
     max_length = resolve_max_length(recipe.data.max_length, config, tokenizer)
     encoded = {split: task.encode(splits[split], tokenizer, max_length) for split in needed}
     for split in needed:
-        require_labels(encoded[split], splits[split].source)
+        require_labels(encoded[split], splits[split].source, task.label_column)
         if encoded[split].features["input_ids"].max() >= getattr(config, "vocab_size", math.inf):
             raise UserError(f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model")
     return Prepared(task, config, tokenizer, max_length, encoded)
 
 
-def require_labels(encoded: Encoded, source: str) -> None:
+def require_labels(encoded: Encoded, source: str, column: str) -> None:
     """Refuse a split that cannot be learnt from or scored."""
     if encoded.labels is None:
-        raise UserError(f"{source} has no labels", hint="Name the label's column with data.columns.label.")
+        raise UserError(
+            f"{source} has nothing to learn: column {column!r} is missing or empty",
+            hint="Name the column of labels or completions with data.columns.",
+        )
 
 
 def training_order(recipe: Recipe, prepared: Prepared) -> Order:
@@ -131,7 +139,7 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
         UserError: the architecture or a position is not known.
     """
     recipe = loaded.recipe
-    model = skeleton(prepared.config, recipe.model)
+    model = skeleton(prepared.config, recipe.model, prepared.task.kind)
     edited_modules = attach(model, recipe.red)
     train_head(model, head_parameter_names(model))
     order = training_order(recipe, prepared)
@@ -175,11 +183,6 @@ def task_title(recipe: Recipe) -> str:
 
 
 def _examples(prepared: Prepared) -> list[Example]:
-    encoded, names = prepared.encoded["train"], prepared.task.label_names
-    examples = []
-    for index in range(min(_SHOWN_EXAMPLES, len(encoded))):
-        assert encoded.labels is not None
-        label = encoded.labels[index].item()
-        tokens = [prepared.tokenizer.decode([token]) for token in encoded.row(index).tolist()]
-        examples.append(Example(tokens, names[label] if names else label))
-    return examples
+    encoded = prepared.encoded["train"]
+    shown = [prepared.task.show(encoded, index) for index in range(min(_SHOWN_EXAMPLES, len(encoded)))]
+    return [Example([prepared.tokenizer.decode([token]) for token in row.ids], row.masked, row.label) for row in shown]

@@ -72,7 +72,7 @@ def set_up(loaded: Loaded, prepared: Prepared, plan: Plan, checkpoint: Path | No
     recipe, folder = loaded.recipe, RunFolder(loaded.run_folder)
     settings = recipe.train
     listener.working("loading the base")
-    model, head = load_base(recipe.model, prepared.config, settings.seed)
+    model, head = load_base(recipe.model, prepared.config, prepared.task.kind, settings.seed)
     attach(model, recipe.red)
     train_head(model, head)
     if settings.gradient_checkpointing:

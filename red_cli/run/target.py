@@ -6,14 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from red_cli.edit.adapter import CONFIG_FILE, load_adapter, read_adapter_config
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe, is_regression
-from red_cli.run.base_model import load_base, load_config, load_own_config
+from red_cli.run.base_model import (
+    fit_config,
+    fit_padding,
+    load_base,
+    load_config,
+    load_tokenizer,
+    resolve_max_length,
+)
 from red_cli.run.folder import RECIPE_FILE, RunFolder
+from red_cli.tasks.base import Task
+from red_cli.tasks.build import build_task
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
     recipe = load_recipe(recipe_name or str(folder / RECIPE_FILE), overrides=overrides).recipe
     if (folder / "config.json").is_file():
         recipe = _with_base(recipe, str(folder.resolve()), None)
-        names = load_own_config(recipe.model).id2label
+        names = load_config(recipe.model).id2label
         labels = None if is_regression(recipe) else [str(names[index]) for index in sorted(names)]
         return Target(folder, recipe, None, labels)
     adapter = RunFolder(folder).adapter
@@ -62,17 +71,47 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
     return Target(folder, recipe, adapter, None if is_regression(recipe) else read_adapter_config(adapter).label_names)
 
 
-def load_model(target: Target) -> tuple[PreTrainedModel, PretrainedConfig]:
+@dataclass(frozen=True)
+class Opened:
+    """A target's task, configuration and tokenizer: all but the weights."""
+
+    target: Target
+    task: Task
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def max_length(self) -> int:
+        """Longest sequence in tokens."""
+        return resolve_max_length(self.target.recipe.data.max_length, self.config, self.tokenizer)
+
+
+def open_task(target: Target) -> Opened:
+    """What `target` is for, with nothing of its data read and no weights loaded.
+
+    Raises:
+        UserError: the configuration or the tokenizer cannot be had, or the task is not one for this kind of model.
+    """
+    model = target.recipe.model
+    config = load_config(model)
+    task = build_task(target.recipe, config, target.label_names)
+    tokenizer = load_tokenizer(model)
+    fit_config(config, model, task.kind, target.label_names)
+    fit_padding(config, tokenizer)
+    return Opened(target, task, config, tokenizer)
+
+
+def load_model(opened: Opened) -> PreTrainedModel:
     """The model, with its edits attached where it has an adapter, in evaluation mode.
 
     Raises:
         UserError: the base or the adapter cannot be loaded or do not fit.
     """
-    config = load_config(target.recipe.model, target.label_names)
-    model, _ = load_base(target.recipe.model, config, target.recipe.train.seed)
+    target = opened.target
+    model, _ = load_base(target.recipe.model, opened.config, opened.task.kind, target.recipe.train.seed)
     if target.adapter is not None:
         load_adapter(model, target.adapter)
-    return model.eval(), config
+    return model.eval()
 
 
 def _open_adapter(folder: Path, recipe_name: str | None, overrides: Sequence[str]) -> Target:

@@ -143,7 +143,7 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
         labels=expected["labels"].flatten().numpy(),
         truncated=0,
     )
-    task = build_task(recipe)
+    task = build_task(recipe, model.config)
     task.pad_token_id = model.config.pad_token_id
     prepared = Prepared(task, model.config, None, 40, {"train": encoded})
     accelerator = Accelerator(cpu=True)
