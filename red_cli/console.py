@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from red_cli.run.plan import Plan
 
 _PLAIN_LINES = 20  # at most so many progress lines where there is no terminal
+_SHORT = 10.0  # seconds; of a shorter decoding there is nothing to say
 _NARROW = 100
 _LABEL_WIDTH = 14
 
@@ -183,11 +184,13 @@ class Terminal:
             return
         if self._decoding_from is None or done < self._printed_at:
             self._decoding_from, self._printed_at = (done, time.monotonic()), done
-        elif done - self._printed_at >= -(-total // _PLAIN_LINES) or done == total:
+        elif done - self._printed_at >= -(-total // _PLAIN_LINES):
             first, started = self._decoding_from
-            left = (time.monotonic() - started) / max(1, done - first) * (total - done)
-            print_text(f"decoded {done:,}/{total:,}  {duration(left)} left", stderr=True)
+            taken = time.monotonic() - started
             self._printed_at = done
+            if taken > _SHORT:
+                left = taken / max(1, done - first) * (total - done)
+                print_text(f"decoded {done:,}/{total:,}  {duration(left)} left", stderr=True)
 
     def _beside(self, done: int, total: int, what: str) -> None:
         """Progress of an evaluation: beside the step in a training run, else as the bar itself."""

@@ -24,7 +24,7 @@ from red_cli.recipe.text import Decoding
 from red_cli.run.memory import out_of_memory
 from red_cli.run.penalties import penalties
 from red_cli.tasks.base import Generated
-from red_cli.tasks.tokens import Ends
+from red_cli.tasks.tokens import Ends, decoded
 
 Ids = Sequence[int]
 # Beams of all prompts together: more gain nothing on a CPU, whose caches they leave, and little on a GPU.
@@ -166,8 +166,7 @@ class Decoder:
 
     def _text(self, ids: list[int], ends: Ends) -> str:
         kept = ids[:-1] if ids and ids[-1] == ends.end else ids
-        text: str = self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text.strip()
+        return decoded(self.tokenizer, kept)
 
     def _most_at_once(self, prompts: list[Ids], max_new_tokens: int) -> int:
         """Prompts of a first batch; on a CPU, where running out of memory ends the process, as many as surely fit."""

@@ -20,6 +20,7 @@ from red_cli.run.memory import MemoryEstimate, estimate_memory
 from red_cli.run.optimizer import total_steps, warmup_steps
 from red_cli.tasks.base import Encoded, Task
 from red_cli.tasks.build import build_task
+from red_cli.tasks.language import EncodedTexts
 
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5}
 _SHOWN_EXAMPLES = 3
@@ -166,12 +167,16 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
 
 def _memory(model: PreTrainedModel, recipe: Recipe, prepared: Prepared) -> MemoryEstimate | None:
     """Estimated peak of a training step over the longest rows; None where the model cannot run without data."""
-    rows = min(recipe.train.micro_batch_size or recipe.train.batch_size, len(prepared.encoded["train"]))
-    longest = int(prepared.encoded["train"].lengths.max())
+    encoded = prepared.encoded["train"]
+    rows = min(recipe.train.micro_batch_size or recipe.train.batch_size, len(encoded))
+    per_parameter = _BYTES.get(recipe.model.quantization or recipe.model.dtype, 4.0)
+    lengths, labelled = {"inputs_embeds": int(encoded.lengths.max())}, 0
+    if isinstance(encoded, EncodedTexts) and encoded.labels is not None:
+        labelled = int(encoded.labels.max())
+        if prepared.task.kind.encoder_decoder:
+            lengths = {"inputs_embeds": int(encoded.prompt_lengths.max()), "decoder_inputs_embeds": labelled}
     try:
-        return estimate_memory(
-            model, count(model), _BYTES.get(recipe.model.quantization or recipe.model.dtype, 4.0), rows, longest
-        )
+        return estimate_memory(model, count(model), per_parameter, rows, lengths, labelled)
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None
 

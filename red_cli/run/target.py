@@ -9,6 +9,7 @@ from pathlib import Path
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from red_cli.edit.adapter import CONFIG_FILE, load_adapter, read_adapter_config
+from red_cli.edit.kinds import KINDS
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe, is_regression
@@ -95,6 +96,12 @@ def open_task(target: Target) -> Opened:
     model = target.recipe.model
     config = load_config(model)
     task = build_task(target.recipe, config, target.label_names)
+    if target.adapter is not None:
+        trained_as = read_adapter_config(target.adapter).task_type
+        if trained_as != task.kind.task_type and trained_as in [kind.task_type for kind in KINDS]:
+            raise UserError(
+                f"{target.adapter} was trained for another kind of task: {trained_as}, not {task.kind.task_type}"
+            )
     tokenizer = load_tokenizer(model)
     fit_config(config, model, task.kind, target.label_names)
     fit_padding(config, tokenizer)

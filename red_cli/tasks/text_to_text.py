@@ -19,7 +19,7 @@ from red_cli.tasks.classification import SequenceTask
 from red_cli.tasks.data import Rows
 from red_cli.tasks.language import Cut, EncodedTexts, TextBatch, collate_texts, flat, losses_of
 from red_cli.tasks.texts import filled_texts
-from red_cli.tasks.tokens import Ends, Frame, find_ends, find_frame
+from red_cli.tasks.tokens import Ends, Frame, decoded, find_ends, find_frame
 
 _NUMBER_TOKENS = 16  # most tokens of a generated number
 
@@ -138,7 +138,7 @@ class TextToTextTask(SequenceTask):
         return [*self.frame.before, *ids, self.ends.end]
 
     def _decoded(self, ids: list[int]) -> str:
-        return _plain(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return _plain(decoded(self.tokenizer, ids))
 
     def _read_back(self, names: list[str]) -> None:
         """Find out what each label's text is when it is read back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -84,3 +85,9 @@ def find_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
         if framed[start : start + len(bare)] == bare:
             return Frame(framed[:start], framed[start + len(bare) :])
     return Frame([], [])
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of ids as it stands, without special tokens and outer spaces."""
+    text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text.strip()
