@@ -142,8 +142,7 @@ class CompletionTask:
         if groups:
             texts = [str(group[0].prediction) for group in groups]
             references = [[str(answer.label).strip() for answer in group] for group in groups]
-            right = sum(text in known for text, known in zip(texts, references, strict=True))
-            scores["exact_match"] = right / len(texts)
+            scores |= text_scores(texts, references)
             scores["unfinished"] = sum(not group[0].finished for group in groups)
         return scores
 
@@ -214,3 +213,9 @@ class CompletionTask:
     def _texts(self, rows: Rows, part: str) -> list[str]:
         template = self._template(part)
         return column_texts(rows, self._columns(part)[0]) if template is None else filled_texts(rows, template)
+
+
+def text_scores(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """The TEXT_METRICS of one text for each prompt, held against the completions that the prompt has."""
+    right = sum(text in known for text, known in zip(texts, references, strict=True))
+    return {"exact_match": right / len(texts)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from red_cli import RedConfig, attach
 from red_cli.tasks import token_loss
@@ -18,6 +19,21 @@ FINISHES = {
     "granite": {"logits_scaling": 3.0},
     "cohere": {"logit_scale": 0.3},
 }
+
+
+class LargestLogits(TorchDispatchMode):
+    """Remembers how many positions had logits at once, at most."""
+
+    positions = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        output = function(*arguments, **(options or {}))
+        for tensor in output if isinstance(output, tuple | list) else (output,):
+            if function is torch.ops.aten.t.default:  # of the output layer's weight
+                continue
+            if isinstance(tensor, torch.Tensor) and tensor.dim() > 1 and tensor.shape[-1] == len(VOCABULARY):
+                self.positions = max(self.positions, tensor.numel() // len(VOCABULARY))
+        return output
 
 
 def labelled_inputs(model_type: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -53,3 +69,18 @@ def test_equals_the_loss_of_all_logits(model_type: str, states_at_once: int, mon
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-5)
     with torch.inference_mode():
         torch.testing.assert_close(token_losses(model, inputs, positions, labels.flatten()[positions]), losses)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "t5"])
+@pytest.mark.parametrize(("states_at_once", "at_most"), [(1000, 9), (4, 4)])
+def test_there_are_no_logits_elsewhere(
+    model_type: str, states_at_once: int, at_most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_loss, "PIECE_BYTES", states_at_once * 4 * len(VOCABULARY))
+    model = tiny_model(model_type)
+    attach(model, RedConfig(positions=["ffn"]))
+    inputs, labels = labelled_inputs(model_type)
+    positions = (labels.flatten() != IGNORED).nonzero().flatten()[:9]
+    with LargestLogits() as largest:
+        token_losses(model, inputs, positions, labels.flatten()[positions]).sum().backward()
+    assert largest.positions == at_most
