@@ -72,15 +72,13 @@ def test_equals_the_loss_of_all_logits(model_type: str, states_at_once: int, mon
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "t5"])
-@pytest.mark.parametrize(("states_at_once", "at_most"), [(1000, 9), (4, 4)])
-def test_there_are_no_logits_elsewhere(
-    model_type: str, states_at_once: int, at_most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("states_at_once", [1000, 4])
+def test_there_are_no_logits_elsewhere(model_type: str, states_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_loss, "PIECE_BYTES", states_at_once * 4 * len(VOCABULARY))
     model = tiny_model(model_type)
     attach(model, RedConfig(positions=["ffn"]))
     inputs, labels = labelled_inputs(model_type)
-    positions = (labels.flatten() != IGNORED).nonzero().flatten()[:9]
+    positions = (labels.flatten() != IGNORED).nonzero().flatten()[:7]
     with LargestLogits() as largest:
         token_losses(model, inputs, positions, labels.flatten()[positions]).sum().backward()
-    assert largest.positions == at_most
+    assert largest.positions == min(len(positions), states_at_once) < labels.numel() / 2
