@@ -204,6 +204,7 @@ class Terminal:
 
     def evaluated(self, evaluation: Evaluation) -> None:
         name = evaluation.metric.removesuffix("_correlation")
+        name = f"validation {name}" if name == "loss" else name  # beside that of training
         self._score = f"{name} {written(evaluation.metric, evaluation.value)}{'*' if evaluation.best else ''}"
 
     def _show(self, done: int, total: int, text: str) -> None:

@@ -31,8 +31,8 @@ from red_cli.run.generate import Decoder
 from red_cli.tasks.tokens import Ends, decoded
 
 _OPTIONS = {"num_beams": 10, "length_penalty": 0.9, "no_repeat_ngram_size": 4}
-_MODEL = {"n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": 512}
-_END = 0
+MODEL = {"n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": 512}
+END = 0
 
 
 def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
@@ -53,7 +53,7 @@ def one_at_a_time(model: GPT2LMHeadModel, prompt: list[int], config: GenerationC
     started = time.perf_counter()
     with torch.inference_mode():
         written = model.generate(torch.tensor([prompt]), generation_config=config)[0, len(prompt) :].tolist()
-    return written[: written.index(_END)] if _END in written else written, time.perf_counter() - started
+    return written[: written.index(END)] if END in written else written, time.perf_counter() - started
 
 
 def main() -> None:
@@ -70,11 +70,11 @@ def main() -> None:
     tokenizer = train_tokenizer(column(arguments.data, "train", "human_reference") + prompts)
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
-        GPT2Config(vocab_size=arguments.vocabulary, bos_token_id=_END, eos_token_id=_END, **_MODEL)
+        GPT2Config(vocab_size=arguments.vocabulary, bos_token_id=END, eos_token_id=END, **MODEL)
     ).eval()
     model.generation_config = GenerationConfig()
     ids = tokenizer(prompts)["input_ids"]
-    config = GenerationConfig(**_OPTIONS, max_new_tokens=arguments.max_new_tokens, eos_token_id=_END, pad_token_id=_END)
+    config = GenerationConfig(**_OPTIONS, max_new_tokens=arguments.max_new_tokens, eos_token_id=END, pad_token_id=END)
     sample = random.Random(0).sample(range(len(ids)), arguments.rows)
     one_at_a_time(model, ids[0], config)  # warm up
 
@@ -92,7 +92,7 @@ def main() -> None:
         note=print,
     )  # fmt: skip
     started = time.perf_counter()
-    texts = decoder.generate(ids, Ends(_END, _END), arguments.max_new_tokens)
+    texts = decoder.generate(ids, Ends(END, END), arguments.max_new_tokens)
     batched = time.perf_counter() - started
     measure(sample[len(sample) // 2 :])
 

@@ -72,10 +72,10 @@ def encoder_methods(session: Session) -> dict[str, Step]:
 
         return step
 
-    edited, head = load_base(loaded.recipe.model, prepared.config, seed=0)
+    edited, head = load_base(loaded.recipe.model, prepared.config, prepared.task.kind, seed=0)
     attach(edited, loaded.recipe.red)
     train_head(edited, head)
-    plain, head = load_base(loaded.recipe.model, prepared.config, seed=0)
+    plain, head = load_base(loaded.recipe.model, prepared.config, prepared.task.kind, seed=0)
     lora = with_lora(plain, ["query", "value"], keep=sorted({name.split(".")[0] for name in head}))
     session.wrapped.train()
     return {

@@ -33,7 +33,6 @@ class ClassificationTask(Section):
     labels: list[str] | None = Field(
         default=None, min_length=2, description="Label names in the order of their ids; learnt from the data if absent."
     )
-
     text_to_text: bool = Field(default=False, description=_TEXT_TO_TEXT)
     prompt_template: Template | None = Field(default=None, description=_INPUT_TEMPLATE)
     label_texts: LabelTexts | None = Field(default=None, description=_LABEL_TEXTS)
@@ -114,7 +113,9 @@ class Data(Section):
     )
     columns: Columns = Field(default_factory=Columns, description="Which column holds what.")
     max_length: Count | None = Field(
-        default=None, description="Longest sequence in tokens; longer ones are cut. Default: the most the base takes."
+        default=None,
+        description="Longest sequence in tokens (of prompt and completion together, of an encoder-decoder each); "
+        "longer ones are cut. Default: the most the base takes.",
     )
     too_long: Literal["cut", "refuse"] = Field(
         default="cut", description="Cut sequences that are too long (prompts lose their beginning), or refuse them."

@@ -17,8 +17,8 @@ from red_cli.export.card import run_card
 from red_cli.files import write_text
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import resolved
+from red_cli.run.answering import Answering, make_answering, predict
 from red_cli.run.checkpoint import list_checkpoints
-from red_cli.run.evaluate import Answering, make_answering, predict
 from red_cli.run.events import Evaluation, Listener, Silent, Step
 from red_cli.run.memory import peak_bytes
 from red_cli.run.plan import make_plan, prepare, task_title

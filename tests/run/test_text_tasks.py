@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from red_cli.edit.adapter import WEIGHTS_FILE
-from red_cli.run import evaluate as evaluate_module
+from red_cli.run import generate as generate_module
 from red_cli.run import train as train_module
 from tests.tiny import make_language_model, read_lines, sentences
 
@@ -114,6 +114,27 @@ def test_micro_batches_do_not_change_the_training(red, generation: Path, tmp_pat
         assert other == pytest.approx(losses[0], rel=1e-4)
 
 
+OPTIONS = {
+    "gradient checkpointing": ["train.gradient_checkpointing=true"],
+    "bfloat16 autocast": ["train.bf16=true"],
+    "bfloat16 base": ["model.dtype=bfloat16"],
+    "found micro-batch": ["train.micro_batch_size=null"],
+    "prompts too": ["task={name: generation, train_on_prompt: true}"],
+    "sampling": ["eval.generation={max_new_tokens: 5, do_sample: true, top_p: 0.9}"],
+    "all of RED++": ["red.positions=[ffn, attn, qkv]"],
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_options(red, generation: Path, tmp_path: Path, options: list[str]) -> None:
+    make_language_model(tmp_path / "base", "gpt2")
+    outcome = red("train", generation, *options, "eval.metric=exact_match", "train.num_train_epochs=1", "--json")
+    assert outcome.code == 0, outcome.err
+    scores = {name: value for name, value in outcome.json["splits"]["validation"].items() if name != "examples"}
+    again = red("eval", tmp_path / "run", "--split", "validation", "--json").json["scores"]
+    assert again == pytest.approx(scores, rel=1e-4)
+
+
 def test_a_stopped_run_ends_in_the_same_adapter(
     red, generation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +163,7 @@ def test_an_interrupted_evaluation_goes_on(
     make_language_model(tmp_path / "base", "gpt2")
     assert red("train", generation, "train.num_train_epochs=1", "eval.batch_size=8").code == 0
     run = tmp_path / "run"
-    real = evaluate_module.Decoder._decode
+    real = generate_module.Decoder._decode
     batches = []
 
     def decode(self, prompts, *rest):
@@ -151,8 +172,10 @@ def test_an_interrupted_evaluation_goes_on(
             raise KeyboardInterrupt
         return real(self, prompts, *rest)
 
-    monkeypatch.setattr(evaluate_module.Decoder, "_decode", decode)
-    assert red("eval", run).code == 130
+    monkeypatch.setattr(generate_module.Decoder, "_decode", decode)
+    stopped = red("eval", run)
+    assert stopped.code == 130
+    assert "Go on with the same command." in stopped.err
     assert len(read_lines(run / "predictions" / "test.partial.jsonl")) == 1 + 16
     assert not (run / "predictions" / "test.jsonl").exists()
     outcome = red("eval", run, "--json")
