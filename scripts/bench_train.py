@@ -76,13 +76,13 @@ def encoder_methods(session: Session) -> dict[str, Step]:
         return step
 
     def edited_base() -> PreTrainedModel:
-        model, head = load_base(loaded.recipe.model, prepared.config, seed=0)
+        model, head = load_base(loaded.recipe.model, prepared.config, prepared.task.kind, seed=0)
         attach(model, loaded.recipe.red)
         train_head(model, head)
         return model
 
     edited = edited_base()
-    plain, head = load_base(loaded.recipe.model, prepared.config, seed=0)
+    plain, head = load_base(loaded.recipe.model, prepared.config, prepared.task.kind, seed=0)
     lora = with_lora(plain, ["query", "value"], keep=sorted({name.split(".")[0] for name in head}))
     session.wrapped.train()
     return {
