@@ -55,7 +55,7 @@ def merged_card(
         f'model = {loader}.from_pretrained("{name}"{option})\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
     )
-    kind = "" if with_code else ": an ordinary model of its architecture"
+    kind = "; without its modelling file the biases would be lost" if with_code else ": an ordinary model"
     text = f"The edits are folded into the base's weights{kind}. {check}\n{remarks}".strip()
     base = adapter.base_model_name_or_path
     return _card(name, base, _edits(adapter.red), recipe, metrics, f"{text}\n\n## Use\n\n```python\n{use}```\n")

@@ -21,6 +21,7 @@ from transformers import (
 from red_cli.edit.kinds import Kind
 from red_cli.edit.model import head_parameter_names
 from red_cli.errors import UserError
+from red_cli.export.code import has_own_code
 from red_cli.recipe.schema import Model
 from red_cli.tasks.tokens import padding_id
 
@@ -127,6 +128,11 @@ def load_base(model: Model, config: PretrainedConfig, kind: Kind, seed: int) -> 
     Raises:
         UserError: no such model, no weights, or weights of another architecture.
     """
+    if has_own_code(config) and not model.trust_remote_code:
+        raise UserError(
+            f"{model.name_or_path} has a modelling file of its own, without which its biases are lost",
+            hint="Read it, and allow it: model.trust_remote_code=true",
+        )
     torch.manual_seed(seed)
     loaded, info = _from_pretrained(
         kind.auto_class.from_pretrained,

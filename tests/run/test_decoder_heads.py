@@ -60,8 +60,6 @@ def test_train_eval_and_export(red, recipe: Path, tmp_path: Path, model_type: st
     if padding == "no padding":
         without_padding_token(base)
     options = [f"model.name_or_path={base}", "train.learning_rate=2e-2", "train.num_train_epochs=4"]
-    if model_type == "llama":
-        options.append("red.components=[scale]")  # LLaMA has a place for a bias only in all projections of an FFN
     trained = red("train", recipe, *options, "--json")
     assert trained.code == 0, trained.err
     losses = [line["loss"] for line in read_lines(tmp_path / "run" / "log.jsonl") if "loss" in line]

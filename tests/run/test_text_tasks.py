@@ -61,7 +61,7 @@ output: {{dir: {tmp_path / "run"}}}
 @pytest.mark.parametrize("model_type", LANGUAGE_MODELS)
 def test_train_and_eval(red, generation: Path, tmp_path: Path, model_type: str) -> None:
     make_language_model(tmp_path / "base", model_type)
-    outcome = red("train", generation, "red.components=[scale]", "--json")
+    outcome = red("train", generation, "--json")
     assert outcome.code == 0, outcome.err
     trained, run = outcome.json, tmp_path / "run"
     assert trained["metric"] == "loss"
@@ -91,9 +91,17 @@ def test_train_and_eval(red, generation: Path, tmp_path: Path, model_type: str) 
     )
     assert not list(run.rglob("*.partial.jsonl"))
     assert red("eval", run, "--json").json["scores"] == evaluated["scores"]
-    exported = red("export", run, "-o", tmp_path / "merged", "--json")
+    own_code = model_type == "t5"
+    form = ["--format", "code"] if own_code else []
+    exported = red("export", run, "-o", tmp_path / "merged", *form, "--json")
     assert exported.code == 0, exported.err
-    assert red("eval", tmp_path / "merged", "--json").json["scores"] == pytest.approx(evaluated["scores"], rel=1e-4)
+    assert exported.json["checked_on"] == "examples of the task"
+    if own_code:
+        assert red("eval", tmp_path / "merged").code == 2  # its code has not been allowed
+    allowed = ["model.trust_remote_code=true"] if own_code else []
+    again = red("eval", tmp_path / "merged", *allowed, "--json")
+    assert again.code == 0, again.err
+    assert again.json["scores"] == pytest.approx(evaluated["scores"], rel=1e-4)
 
 
 def test_micro_batches_do_not_change_the_training(red, generation: Path, tmp_path: Path) -> None:
