@@ -124,6 +124,5 @@ def _scale(weight: Tensor, edit: Vectors, dimension: int) -> None:
         weight.mul_(factors)
         return
     rows = max(1, _ROWS_BYTES // (weight[0].numel() * weight.element_size()))
-    for first in range(0, len(weight), rows):
-        part = weight[first : first + rows]
-        part.copy_(part.float().mul_(factors[first : first + rows] if dimension == 0 else factors))
+    for first in range(0, len(weight), rows):  # the product is float32, and rounded once
+        weight[first : first + rows].mul_(factors[first : first + rows] if dimension == 0 else factors)
