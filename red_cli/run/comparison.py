@@ -119,8 +119,8 @@ def write_comparison(folder: Path, result: dict[str, Any]) -> None:
         f"{score_note(result)}. Mean ± sample standard deviation (number of seeds), never the best.",
         f"Base: `{result['base']}`, {result['base_parameters']:,} parameters.",
         "trained: the method's own parameters; head: those that every method trains beside them; rate: learning rate,",
-        "the lowest and the highest of the seeds; ms/step: of training; memory: the peak of the run's own process (on a",
-        "GPU: of what torch allocated there), the largest of the seeds; file: the tensors that are saved (K, M, G bytes).",
+        "the lowest and the highest of the seeds; ms/step: of training; memory: the peak of the run's own process (on",
+        "a GPU: of what torch allocated there), the largest of the seeds; file: the tensors that are saved, in bytes.",
         *(f"{run['method']}, seed {run['seed']} failed." for run in result["failed"]),
     ]
     write_text(folder / MARKDOWN_FILE, "\n".join([*lines, "", *notes]) + "\n")
