@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from red_cli.errors import Interrupted, RedError
 from red_cli.tables import duration, plan_rows
+from red_cli.tasks.metrics import written
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from red_cli.run.events import Evaluation, Step
     from red_cli.run.plan import Plan
 
-_PERCENT = 100.0
 _PLAIN_LINES = 20  # at most so many progress lines where there is no terminal
+_SHORT = 10.0  # seconds; of a shorter decoding there is nothing to say
 _NARROW = 100
 _LABEL_WIDTH = 14
 
@@ -104,12 +105,17 @@ def hush() -> None:
 
 
 def print_examples(plan: Plan) -> None:
-    """The first rows as the model sees them: token by token, and the label."""
+    """The first rows as the model sees them, token by token: what is given dimmed, then what is learnt."""
     console = _console(stderr=False)
     for example in plan.examples:
-        tokens = "·".join(token.replace("\n", "\\n") for token in example.tokens)
-        console.print(tokens, style="dim", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"  → {example.label}", markup=False, highlight=False, soft_wrap=True)
+        tokens = [token.replace("\n", "\\n") for token in example.tokens]
+        given, learnt = tokens[: example.masked], tokens[example.masked :]
+        if given:
+            console.print("·".join(given), style="dim", markup=False, highlight=False, soft_wrap=True)
+        answer = "·".join(learnt) or f"{example.label}"
+        if learnt and example.label is not None:
+            answer += f"  ({example.label})"
+        console.print(f"  → {answer}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _console(stderr: bool) -> Console:
@@ -130,6 +136,8 @@ class Terminal:
         self._bar: TaskID | None = None
         self._score = ""
         self._text = ""
+        self._phase = ""
+        self._decoding_from: tuple[int, float] | None = None  # prompts done, and when
         self._printed_at = 0
         self._started = time.monotonic()
         self._first_step = 0
@@ -197,17 +205,39 @@ class Terminal:
             print_text(f"step {step.step}/{step.total_steps}  {self._text}  {duration(left)} left", stderr=True)
 
     def evaluating(self, done: int, total: int) -> None:
-        if self._bar is None or self._progress is None:
-            self._show(done, total, "evaluating")
-        elif self.live:
-            self._progress.update(self._bar, text=f"{self._text}  evaluating {done / total:.0%}")
+        self._beside(done, total, "evaluating")
+
+    def decoding(self, done: int, total: int) -> None:
+        self._beside(done, total, "decoding")
+        if self.live or self._text:
+            return
+        if self._decoding_from is None or done < self._printed_at:
+            self._decoding_from, self._printed_at = (done, time.monotonic()), done
+        elif done - self._printed_at >= -(-total // _PLAIN_LINES):
+            first, started = self._decoding_from
+            taken = time.monotonic() - started
+            self._printed_at = done
+            if taken > _SHORT:
+                left = taken / max(1, done - first) * (total - done)
+                print_text(f"decoded {done:,}/{total:,}  {duration(left)} left", stderr=True)
+
+    def _beside(self, done: int, total: int, what: str) -> None:
+        """Progress of an evaluation: beside the step in a training run, else as the bar itself."""
+        if not self._text:
+            if self._progress is not None and self._bar is not None and what != self._phase:
+                self._progress.reset(self._bar, total=total)
+            self._phase = what
+            self._show(done, total, what)
+        elif self._progress is not None and self._bar is not None:
+            self._progress.update(self._bar, text=f"{self._text}  {what} {done / max(total, 1):.0%}")
 
     def writing(self, done: int, total: int) -> None:
         self._show(done >> 20, total >> 20, "MiB written")
 
     def evaluated(self, evaluation: Evaluation) -> None:
         name = evaluation.metric.removesuffix("_correlation")
-        self._score = f"{name} {evaluation.value * _PERCENT:.2f}{'*' if evaluation.best else ''}"
+        name = f"validation {name}" if name == "loss" else name  # beside that of training
+        self._score = f"{name} {written(evaluation.metric, evaluation.value)}{'*' if evaluation.best else ''}"
 
     def _show(self, done: int, total: int, text: str) -> None:
         if not self.live:

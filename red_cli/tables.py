@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from red_cli.tasks.metrics import written
+
 if TYPE_CHECKING:
     from red_cli.run.plan import Plan
 
-_PERCENT = 100.0
 # What to say of scored rows that had a part in choosing the best evaluation.
 _CHOSE = {"all": ", which chose the best step", "some": ", some of which chose the best step", "none": ""}
 
@@ -18,6 +19,7 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
     counts, train = plan.counts, plan.lengths["train"]
     splits = ", ".join(f"{split} {lengths.rows:,}" for split, lengths in plan.lengths.items())
     cut = f"; {train.truncated:,} cut at {plan.max_length}" if train.truncated else ""
+    cut += f", {train.ends_cut:,} without their end" if train.ends_cut else ""
     micro = f" ({plan.micro_batch_size} at once)" if plan.micro_batch_size else ""
     rows = [
         ("task", f"{plan.task}, scored by {plan.metric}"),
@@ -69,15 +71,15 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         chose = _CHOSE["all" if split == selection else "none"]
         for name, value in scores.items():
             if name != "examples":
-                rows.append((f"{name}", f"{value * _PERCENT:.2f}  {split}, {scores['examples']:,} rows{chose}"))
+                rows.append((name, f"{written(name, value)}  {split}, {scores['examples']:,} rows{chose}"))
     if paper:
         rows.append(("paper", _paper_text(paper)))
     rows += _scoring_rows(result["scoring"])
     best, parameters, training = result["best"], result["parameters"], result["training"]
-    share, speed = parameters["share"], training["examples_per_second"]
+    speed = training["examples_per_second"]
     rows += [
         ("best at", f"step {best['step']:,} of {training['steps']:,} (epoch {best['epoch']:.3g})"),
-        ("parameters", _counts_text(result["method"], parameters["edited"], share, parameters["head"])),
+        ("parameters", _counts_text(result["method"], parameters["edited"], parameters["share"], parameters["head"])),
         ("learning rate", f"{result['learning_rate']:g}{_found_text(result['learning_rate_search'])}"),
         ("time", f"{duration(training['seconds'])} of training, {speed:,.0f} rows/s on {training['device']}"),
         ("peak memory", f"{training['peak_memory_bytes'] / 2**30:.2f} GiB"),
@@ -96,10 +98,10 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     for split, scores in result["splits"].items():
         for name, score in scores.items():
             if name != "examples":
-                values = "  ".join(f"{seed}: {value * _PERCENT:.2f}" for seed, value in score["seeds"].items())
-                spread = "" if score["std"] is None else f" ± {score['std'] * _PERCENT:.2f}"
+                values = "  ".join(f"{seed}: {written(name, value)}" for seed, value in score["seeds"].items())
+                spread = "" if score["std"] is None else f" ± {written(name, score['std'])}"
                 count = f"{split}, {scores['examples']:,} rows"
-                rows.append((name, f"{score['mean'] * _PERCENT:.2f}{spread}  {count}; by seed  {values}"))
+                rows.append((name, f"{written(name, score['mean'])}{spread}  {count}; by seed  {values}"))
     if result.get("paper"):
         rows.append(("paper", _paper_text(result["paper"])))
     rates = dict.fromkeys(f"{rate:g}" for rate in result["learning_rates"].values())
@@ -113,7 +115,7 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     if result["scores"] is None:
         rows = [("not scored", f"{count}: the split has no labels")]
     else:
-        rows = [(name, f"{value * _PERCENT:.2f}  {count}") for name, value in result["scores"].items()]
+        rows = [(name, f"{written(name, value)}  {count}") for name, value in result["scores"].items()]
     if result["rows"] != f"all of {result['split']}":
         rows.append(("rows", result["rows"]))
     if result.get("paper"):

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -163,6 +163,34 @@ def random_vectors(model: PreTrainedModel, seed: int = 5) -> None:
         for _, edit in edits(model):
             for vector in edit.parameters():
                 vector.add_(torch.randn(vector.shape, generator=generator) * 0.3)
+
+
+def make_language_model(folder: Path, model_type: str = "gpt2", letters: bool = False, **changes: object) -> Path:
+    """A folder with a random language model and a tokenizer of words, or of letters, digits and signs.
+
+    Texts are framed as the kind's are: nothing around a decoder's, [SEP] at the end of an encoder-decoder's.
+    """
+    words = [*VOCABULARY[:5], *" .-_abcdefghijklmnopqrstuvwxyz0123456789"] if letters else VOCABULARY
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    if letters:
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+        tokenizer.decoder = decoders.Fuse()
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    if model_type in SEQ2SEQ:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A [SEP]", pair="$A [SEP] $B [SEP]", special_tokens=[("[SEP]", 3)]
+        )
+    tiny_model(model_type, vocab_size=len(words), **changes).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        eos_token="[SEP]",
+        model_max_length=64,
+        model_input_names=["input_ids", "attention_mask"],
+    ).save_pretrained(folder)
+    return folder
 
 
 def make_base(folder: Path, model_type: str = "bert", **changes: object) -> Path:

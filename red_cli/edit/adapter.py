@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +22,7 @@ from red_cli.edit.adapter_config import (
     read_adapter_config,
 )
 from red_cli.edit.attachment import active_adapter
+from red_cli.edit.kinds import SEQUENCE_CLASSIFIER, kind_of, own_label_names
 from red_cli.edit.model import DEFAULT, attach, detach, edits, train_head
 from red_cli.errors import UserError
 from red_cli.files import write_bytes, write_json
@@ -53,12 +53,12 @@ def save_adapter(
     config = AdapterConfig(
         base_model_name_or_path=model.config._name_or_path,
         revision=base_revision,
-        task_type="SEQ_CLS" if adapter.head else "FEATURE_EXTRACTION",
+        task_type=_task_type(model, trained_head=bool(adapter.head)),
         architecture=type(model).__name__,
         red=adapter.config,
         target_modules=adapter.paths,
         head=list(adapter.head),
-        label_names=_label_names(model) if adapter.head else None,
+        label_names=_label_names(model, trained_head=bool(adapter.head)),
         base=BaseIdentity.of(model),
         base_digest=base_digest,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
@@ -156,9 +156,19 @@ def _require_same_base(model: PreTrainedModel, config: AdapterConfig, folder: Pa
         )
 
 
-def _label_names(model: PreTrainedModel) -> list[str] | None:
-    names: dict[int, Any] = model.config.id2label
-    return [str(names[index]) for index in sorted(names)]
+def _task_type(model: PreTrainedModel, trained_head: bool) -> str:
+    kind = kind_of(model)
+    if kind is not None and not kind.trains_head:
+        return kind.task_type
+    return SEQUENCE_CLASSIFIER.task_type if trained_head else "FEATURE_EXTRACTION"
+
+
+def _label_names(model: PreTrainedModel, trained_head: bool) -> list[str] | None:
+    """In the order of class ids; without a trained head, those that the configuration was given, if any."""
+    names = own_label_names(model.config)
+    if names is None and trained_head:
+        return [str(name) for _, name in sorted(model.config.id2label.items())]
+    return names
 
 
 def _some(names: list[str]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,8 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from red_cli.edit.attachment import require_attachment
-from red_cli.edit.layer import Vectors
+from red_cli.edit.attachment import attachment, require_attachment
+from red_cli.edit.layer import Vectors, apply_edit
 from red_cli.edit.model import detach, edits
 from red_cli.errors import UserError
 
@@ -50,6 +52,38 @@ def fold(model: PreTrainedModel) -> list[str]:
         attached.base_head[key] = model.get_parameter(key).detach().to(value.dtype, copy=True)
     detach(model)
     return gained
+
+
+@contextmanager
+def folded(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the block the active adapter's edits are in the weights; afterwards the model is what it was, bit for bit.
+
+    An edit whose module cannot hold it, or whose weights are rounded more coarsely than float32, stays as it is.
+    """
+    attached = attachment(model)
+    edited = [] if attached is None or attached.active is None or attached.selection.rows else list(edits(model))
+    kept: list[tuple[str, Any, Any, Any]] = []
+    try:
+        for path, edit in edited:
+            module: Any = model.get_submodule(path)
+            if attached is None or not isinstance(module, _FOLDABLE) or not _can_hold(module, edit):
+                continue
+            if module.weight.dtype != torch.float32:
+                continue
+            kept.append((path, module, module.weight, module.bias))
+            attached.hooks.pop(path).remove()
+            module.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
+            if module.bias is not None:
+                module.bias = nn.Parameter(module.bias.detach().clone(), requires_grad=False)
+            _fold_module(module, edit)
+            if module.bias is not None:
+                module.bias.requires_grad_(False)
+        yield
+    finally:
+        for path, module, weight, bias in kept:
+            module.weight, module.bias = weight, bias
+            if attached is not None:
+                attached.hooks[path] = module.register_forward_hook(apply_edit)
 
 
 def _can_hold(module: nn.Module, edit: Vectors) -> bool:

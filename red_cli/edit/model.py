@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.attachment import Adapter, Attachment, active_adapter, attachment, require_attachment
 from red_cli.edit.config import RedConfig
+from red_cli.edit.kinds import kind_of
 from red_cli.edit.layer import RedEdit, Selection, Vectors, apply_edit, cast_to_float32
 from red_cli.edit.rows import release_adapter_names, take_adapter_names
 from red_cli.edit.targets import find_targets, spelled_out
@@ -125,9 +126,12 @@ def train_head(model: PreTrainedModel, names: list[str]) -> None:
 
 
 def head_parameter_names(model: PreTrainedModel) -> list[str]:
-    """The parameters outside the base model proper: the task's head (a classifier and what leads to it)."""
-    base = model.base_model
-    if base is model:
+    """The parameters outside the base model proper: the task's head (a classifier and what leads to it).
+
+    A language model has none: its output layer was pretrained with it, and is often its embedding table.
+    """
+    base, kind = model.base_model, kind_of(model)
+    if base is model or (kind is not None and not kind.trains_head):
         return []
     inside = {id(parameter) for parameter in base.parameters()} | _vector_ids(model)
     return [name for name, parameter in model.named_parameters() if id(parameter) not in inside]

@@ -9,8 +9,7 @@ from red_cli.edit.config import RedConfig
 from red_cli.export.code import auto_class
 from red_cli.methods.description import TITLES, WHAT_TRAINS
 from red_cli.recipe.yaml_file import dump
-
-_PERCENT = 100.0
+from red_cli.tasks.metrics import written
 
 
 def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:
@@ -56,7 +55,7 @@ def merged_card(
         f'model = {loader}.from_pretrained("{name}"{option})\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
     )
-    kind = "" if with_code else ": an ordinary model of its architecture"
+    kind = "; without its modelling file the biases would be lost" if with_code else ": an ordinary model"
     text = f"The edits are folded into the base's weights{kind}. {check}\n{remarks}".strip()
     base = adapter.base_model_name_or_path
     return _card(name, base, _edits(adapter.red), recipe, metrics, f"{text}\n\n## Use\n\n```python\n{use}```\n")
@@ -112,7 +111,7 @@ def _figures(metrics: dict[str, Any]) -> str:
     parameters, training = metrics["parameters"], metrics["training"]
     word = "edited" if metrics.get("method", "red") == "red" else "trained"  # runs of version 0.1 do not say
     scores = "\n".join(
-        f"| {split} | {metric} | {value * _PERCENT:.2f} |"
+        f"| {split} | {metric} | {written(metric, value)} |"
         for split, values in metrics["splits"].items()
         for metric, value in values.items()
         if metric != "examples"
@@ -121,7 +120,7 @@ def _figures(metrics: dict[str, Any]) -> str:
         f"| parameters | |\n|---|---|\n"
         f"| {word} | {parameters['edited']:,} ({parameters['share']:.4%} of the base) |\n"
         f"| head | {parameters['head']:,} |\n| base | {parameters['base']:,} |\n\n"
-        f"| split | metric | score (x100) |\n|---|---|---|\n{scores}\n\n"
+        f"| split | metric | score (shares and coefficients x100) |\n|---|---|---|\n{scores}\n\n"
         f"One run, seed {training['seed']}, {training['steps']} steps in {training['seconds']:.0f} s; "
         f"the best evaluation was kept.{_rows_used(metrics.get('scoring'))}\n\n"
     )

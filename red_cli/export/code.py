@@ -59,6 +59,11 @@ def bias_names(places: Places) -> dict[str, str]:
     return kinds
 
 
+def has_own_code(config: Any) -> bool:
+    """Whether a configuration belongs to a model with a modelling file of ours."""
+    return hasattr(config, "red_biases")
+
+
 def code_config(config: dict[str, Any], architecture: str, biases: dict[str, str]) -> dict[str, Any]:
     """The configuration that makes transformers load the modelling file, with trust_remote_code=True."""
     own = f"Red{architecture}"

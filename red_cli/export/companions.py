@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from red_cli.edit.adapter_config import AdapterConfig
+from red_cli.export.source import BaseFiles
 from red_cli.files import read_json, write_json
 
 # Files of a base that belong to any model made from it, by name.
@@ -40,21 +41,39 @@ def name_tokenizer_class(folder: Path) -> None:
             write_json(file, {**content, "tokenizer_class": _PLAIN_TOKENIZER})
 
 
-def exported_config(base: Mapping[str, Any], adapter: AdapterConfig, dtype: str | None) -> dict[str, Any]:
+def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) -> dict[str, Any]:
     """The base's configuration with the class, the labels and the dtype of the exported model.
 
     Args:
         dtype: torch's name of the dtype if it was changed.
     """
-    config = dict(base)
-    if adapter.head:
-        names = adapter.label_names or []
+    config = dict(base.config)
+    names = adapter.label_names
+    if names is not None:
         config["id2label"] = {str(index): name for index, name in enumerate(names)}
         config["label2id"] = {name: index for index, name in enumerate(names)}
-        config["problem_type"] = "regression" if len(names) == 1 else "single_label_classification"
+    if adapter.head:
+        one = names is not None and len(names) == 1
+        config["problem_type"] = "regression" if one else "single_label_classification"
+        config["pad_token_id"] = _padding(base)  # a decoder's head answers at the last token before it
     if adapter.architecture is not None and (adapter.head or not config.get("architectures")):
         config["architectures"] = [adapter.architecture]
     if dtype is not None:
         config.pop("torch_dtype", None)  # the key's name before transformers 5
         config["dtype"] = dtype
     return config
+
+
+def _padding(base: BaseFiles) -> int | None:
+    """The id that batches are padded with, as in training; the configuration's where there is no tokenizer."""
+    from transformers import AutoTokenizer
+
+    from red_cli.tasks.tokens import padding_id
+
+    own: int | None = base.config.get("pad_token_id")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    except (OSError, ValueError):
+        return own
+    padding = padding_id(tokenizer)
+    return own if padding >= base.config.get("vocab_size", math.inf) else padding

@@ -61,7 +61,7 @@ def merged_model(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> 
     places = find_places(base, adapter.edits)
     learnt = [path for path in places.lacking if adapter.edits[path].bias is not None]
     home = find_home(base.model_type, base.config, learnt)
-    config = exported_config(base.config, adapter.config, dtype)
+    config = exported_config(base, adapter.config, dtype)
     architecture = _architecture(base, adapter)
     shards = _shards(base, adapter, places, home, dtype)
     if home.as_llama:
@@ -87,7 +87,7 @@ def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) 
     scales = {path: Edit(adapter.edits[path].scale, None) for path in names}
     folded = AdapterArrays(adapter.folder, adapter.config, present | scales, adapter.head)
     shards = _shards(base, folded, places, Home(), dtype)
-    config = exported_config(base.config, adapter.config, dtype)
+    config = exported_config(base, adapter.config, dtype)
     shards = _of_its_class(shards, adapter, config, architecture)
     stored = SAFETENSORS_NAMES[dtype] if dtype else main_dtype(base, places)
     shards = add_tensors(shards, {key: value for key, value in biases.items() if value is not None}, stored)

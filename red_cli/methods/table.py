@@ -81,6 +81,7 @@ class TrainedFiles:
     revision: str | None
     head: list[str]
     label_names: list[str] | None
+    task_type: str | None = None  # of the model's kind, where the files say it
 
 
 def attach_method(model: PreTrainedModel, recipe: Recipe, head: list[str]) -> Trained:
@@ -124,7 +125,14 @@ def read_trained_files(folder: Path) -> TrainedFiles:
     """
     if not (folder / TRAINED_FILE).is_file():
         adapter = read_adapter_config(folder)
-        return TrainedFiles("red", adapter.base_model_name_or_path, adapter.revision, adapter.head, adapter.label_names)
+        return TrainedFiles(
+            "red",
+            adapter.base_model_name_or_path,
+            adapter.revision,
+            adapter.head,
+            adapter.label_names,
+            adapter.task_type,
+        )
     stored = read_stored(folder)
     return TrainedFiles(
         stored.method,

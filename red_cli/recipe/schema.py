@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
-from red_cli.edit.config import Position, RedConfig, pattern_that_compiles
+from red_cli.edit.config import RedConfig
+from red_cli.recipe.method import Ia3, Lora, MethodName
+from red_cli.recipe.section import Count, NotNegative, Positive, Section, Share
+from red_cli.recipe.text import Decoding, GenerationTask, LabelTexts, Template, faults_of_decoding, faults_of_texts
 
 GlueSubset = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
-Metric = Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman"]
+Metric = Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman", "loss", "exact_match"]
 SchedulerName = Literal[
     "linear",
     "cosine",
@@ -19,17 +22,9 @@ SchedulerName = Literal[
     "constant_with_warmup",
     "inverse_sqrt",
 ]
-MethodName = Literal["red", "full", "head", "bitfit", "lora", "ia3"]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """A section of a recipe."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
+_TEXT_TO_TEXT = "Have an encoder-decoder write the answer as text, instead of training a head."
+_INPUT_TEMPLATE = "With text_to_text: what the encoder reads, columns in braces; default: the text or the pair."
+_LABEL_TEXTS = "With text_to_text: what is written for each label, in the order of their ids; default: their names."
 
 
 class ClassificationTask(Section):
@@ -39,6 +34,9 @@ class ClassificationTask(Section):
     labels: list[str] | None = Field(
         default=None, min_length=2, description="Label names in the order of their ids; learnt from the data if absent."
     )
+    text_to_text: bool = Field(default=False, description=_TEXT_TO_TEXT)
+    prompt_template: Template | None = Field(default=None, description=_INPUT_TEMPLATE)
+    label_texts: LabelTexts | None = Field(default=None, description=_LABEL_TEXTS)
 
     @field_validator("labels")
     @classmethod
@@ -52,6 +50,11 @@ class RegressionTask(Section):
     """One text or a pair of texts -> a number."""
 
     name: Literal["regression"]
+    text_to_text: bool = Field(default=False, description=_TEXT_TO_TEXT)
+    prompt_template: Template | None = Field(default=None, description=_INPUT_TEMPLATE)
+    decimals: Annotated[int, Field(ge=0, le=9)] = Field(
+        default=1, description="With text_to_text: digits after the point in the numbers that are written."
+    )
 
 
 class GlueTask(Section):
@@ -59,9 +62,12 @@ class GlueTask(Section):
 
     name: Literal["glue"]
     subset: GlueSubset = Field(description="Which of the GLUE tasks.")
+    text_to_text: bool = Field(default=False, description=_TEXT_TO_TEXT)
+    prompt_template: Template | None = Field(default=None, description=_INPUT_TEMPLATE)
+    label_texts: LabelTexts | None = Field(default=None, description=_LABEL_TEXTS)
 
 
-Task = Annotated[ClassificationTask | RegressionTask | GlueTask, Field(discriminator="name")]
+Task = Annotated[ClassificationTask | RegressionTask | GlueTask | GenerationTask, Field(discriminator="name")]
 
 
 class Model(Section):
@@ -85,41 +91,14 @@ class Model(Section):
     trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
 
 
-class Lora(Section):
-    """LoRA (arXiv 2106.09685), by PEFT."""
-
-    rank: Count = Field(default=8, description="Rank of the two matrices.")
-    alpha: Positive = Field(default=16.0, description="Their product is scaled by alpha / rank.")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="Dropout of what they read.")
-    positions: list[Position] | None = Field(
-        default=None, min_length=1, description="Projections to adapt; default: query and value, or qkv where fused."
-    )
-    target_modules: str | None = Field(
-        default=None, description="A regular expression over whole module paths, instead of positions."
-    )
-
-    @field_validator("target_modules")
-    @classmethod
-    def _pattern_compiles(cls, pattern: str | None) -> str | None:
-        return pattern_that_compiles(pattern)
-
-
-class Ia3(Section):
-    """IA3 (arXiv 2205.05638), by PEFT."""
-
-    positions: list[Position] | None = Field(
-        default=None,
-        min_length=1,
-        description="What is scaled: outputs of projections, of ffn the input; default: key (or qkv), value and ffn.",
-    )
-
-
 class Columns(Section):
     """Which column of the data holds what."""
 
     text: str | None = Field(default=None, description="Column of the text; default: text, or sentence.")
     text_pair: str | None = Field(default=None, description="Column of the second text of a pair.")
     label: str | None = Field(default=None, description="Column of the label; default: label.")
+    prompt: str | None = Field(default=None, description="Generation: column of the prompt; default: prompt.")
+    completion: str | None = Field(default=None, description="Generation: its column; default: completion.")
 
 
 class Data(Section):
@@ -141,7 +120,12 @@ class Data(Section):
         default=None, description="Train on so many rows only, drawn by train.seed; all if there are fewer."
     )
     max_length: Count | None = Field(
-        default=None, description="Longest sequence in tokens; longer ones are cut. Default: the most the base takes."
+        default=None,
+        description="Longest sequence in tokens (of prompt and completion together, of an encoder-decoder each); "
+        "longer ones are cut. Default: the most the base takes.",
+    )
+    too_long: Literal["cut", "refuse"] = Field(
+        default="cut", description="Cut sequences that are too long (prompts lose their beginning), or refuse them."
     )
 
 
@@ -203,6 +187,7 @@ class Eval(Section):
     )
     metric: Metric | None = Field(default=None, description="Chooses the best checkpoint; default: the task's own.")
     batch_size: Count | None = Field(default=None, description="Sequences at once; default: twice the training's.")
+    generation: Decoding | None = Field(default=None, description="How texts are generated, in tasks that do.")
 
 
 class Output(Section):
@@ -246,6 +231,12 @@ class Recipe(Section):
             self.ia3 = Ia3()
         return self
 
+    @model_validator(mode="after")
+    def _texts_are_generated_somehow(self) -> Recipe:
+        if generates_text(self) and self.eval.generation is None:
+            self.eval.generation = Decoding()
+        return self
+
 
 class RecipeFile(Recipe):
     """A recipe as it is written: with named variants, each a part of a recipe laid over it."""
@@ -283,9 +274,24 @@ def is_regression(recipe: Recipe) -> bool:
     return recipe.task.name == "regression" or getattr(recipe.task, "subset", None) == "stsb"
 
 
+def generates_text(recipe: Recipe) -> bool:
+    """Whether the task's answers are texts that a model writes."""
+    return recipe.task.name == "generation" or recipe.task.text_to_text
+
+
+def metrics_of(recipe: Recipe) -> tuple[str, ...]:
+    """The metrics that can choose the best checkpoint, the task's own first."""
+    if recipe.task.name == "generation":
+        return ("loss", "exact_match")
+    return ("pearson", "spearman") if is_regression(recipe) else ("accuracy", "f1", "matthews_correlation")
+
+
 def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
     """Faults that only show between keys: (key path, what is wrong)."""
-    faults: list[tuple[tuple[str, ...], str]] = []
+    faults = [
+        *faults_of_texts(recipe.task, recipe.data.columns, is_regression(recipe)),
+        *faults_of_decoding(recipe.eval.generation, generates_text(recipe)),
+    ]
     train, data = recipe.train, recipe.data
     if train.warmup_steps is not None and train.warmup_ratio > 0:
         faults.append((("train", "warmup_steps"), "give warmup_steps or warmup_ratio, not both"))
@@ -304,13 +310,15 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
             faults.append((("eval", "split"), what))
         elif data.validation_share is not None:
             faults.append((("eval", "split"), "paper cuts the official validation set; drop data.validation_share"))
-    wanted = ("pearson", "spearman") if is_regression(recipe) else ("accuracy", "f1", "matthews_correlation")
+    wanted = metrics_of(recipe)
     if recipe.method in ("full", "bitfit") and recipe.model.quantization is not None:
         faults.append((("method",), f"{recipe.method} trains the base's own parameters; drop model.quantization"))
     if recipe.method in ("full", "bitfit") and recipe.model.dtype in ("bfloat16", "float16"):
         faults.append((("model", "dtype"), f"method {recipe.method} takes float32 (train.bf16 computes in bfloat16)"))
     if recipe.lora is not None and recipe.lora.positions is not None and recipe.lora.target_modules is not None:
         faults.append((("lora", "target_modules"), "give lora.positions or lora.target_modules, not both"))
+    if recipe.method == "head" and generates_text(recipe):
+        faults.append((("method",), "a language model has no head of its own to train"))
     if recipe.method == "head" and train.learning_rate == "auto" and train.head_learning_rate is not None:
         faults.append((("train", "head_learning_rate"), "nothing is left for learning_rate: auto to find"))
     if recipe.eval.metric is not None and recipe.eval.metric not in wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,6 @@ from typing import Any, TypeVar
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
     PretrainedConfig,
@@ -18,9 +18,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from red_cli.edit.kinds import Kind
 from red_cli.edit.model import head_parameter_names
 from red_cli.errors import UserError
+from red_cli.export.code import has_own_code
 from red_cli.recipe.schema import Model
+from red_cli.tasks.tokens import padding_id
 
 # Families whose position numbers start after the padding id: that many of max_position_embeddings hold no token.
 _UNUSED_POSITIONS = {"roberta": 2, "xlm-roberta": 2}
@@ -34,17 +37,21 @@ _INFERENCE_LAYOUT = "support_avx512bf16_for_cpu"
 _T = TypeVar("_T")
 
 
-def load_config(model: Model, label_names: list[str] | None) -> PretrainedConfig:
-    """The base's configuration, with the task's outputs and the recipe's dropout.
+def load_config(model: Model) -> PretrainedConfig:
+    """The base's configuration as it is.
 
     Raises:
         UserError: no such model, no network, not a configuration, or no dropout to set.
     """
-    config = load_own_config(model)
-    if label_names is None:
+    return _from_pretrained(AutoConfig.from_pretrained, model)
+
+
+def fit_config(config: PretrainedConfig, model: Model, kind: Kind, label_names: list[str] | None) -> None:
+    """Give a configuration the task's label names, the outputs of a head that is to train, and the recipe's dropout."""
+    if label_names is None and kind.trains_head:
         config.num_labels = 1
         config.problem_type = "regression"
-    else:
+    elif label_names is not None:
         config.id2label = dict(enumerate(label_names))
         config.label2id = {name: index for index, name in enumerate(label_names)}
         config.problem_type = "single_label_classification"
@@ -57,12 +64,6 @@ def load_config(model: Model, label_names: list[str] | None) -> PretrainedConfig
         if name == _USUAL_HEAD_DROPOUT and name not in config.to_dict():
             raise UserError(f"model.classifier_dropout: a {config.model_type} model has no dropout in its head")
         setattr(config, name, model.classifier_dropout)
-    return config
-
-
-def load_own_config(model: Model) -> PretrainedConfig:
-    """The base's configuration as it is."""
-    return _from_pretrained(AutoConfig.from_pretrained, model)
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
@@ -72,6 +73,16 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
         UserError: there is none.
     """
     return _from_pretrained(AutoTokenizer.from_pretrained, model)
+
+
+def fit_padding(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the model know the padding that batches have: decoders with a head answer at the last token before it.
+
+    A padding token that the model has no embedding for, since it was given to the tokenizer alone, is not used.
+    """
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= getattr(config, "vocab_size", math.inf):
+        tokenizer.pad_token = None
+    config.pad_token_id = padding_id(tokenizer)
 
 
 def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -95,36 +106,41 @@ def resolve_max_length(wanted: int | None, config: PretrainedConfig, tokenizer: 
     return wanted or min(most, _NO_LIMIT)
 
 
-def skeleton(config: PretrainedConfig, model: Model) -> PreTrainedModel:
+def skeleton(config: PretrainedConfig, model: Model, kind: Kind) -> PreTrainedModel:
     """The model without weights, on the meta device: enough to find modules and count parameters.
 
     Raises:
-        UserError: the architecture has no sequence-classification form.
+        UserError: the architecture has no model of that kind.
     """
     with torch.device("meta"):
         try:
-            return AutoModelForSequenceClassification.from_config(config, trust_remote_code=model.trust_remote_code)
+            return kind.auto_class.from_config(config, trust_remote_code=model.trust_remote_code)
         except ValueError as error:
             raise UserError(f"{model.name_or_path}: {_first_line(error)}") from None
 
 
-def load_base(model: Model, config: PretrainedConfig, seed: int) -> tuple[PreTrainedModel, list[str]]:
+def load_base(model: Model, config: PretrainedConfig, kind: Kind, seed: int) -> tuple[PreTrainedModel, list[str]]:
     """The base with its weights, and the names of the parameters that train beside the edits: the head.
 
-    The head is everything outside the base model proper, and the pooler where the checkpoint lacks one. `seed` decides
-    its initial values.
+    The head is everything outside the base model proper, and the pooler where the checkpoint lacks one; a language
+    model has none. `seed` decides its initial values.
 
     Raises:
         UserError: no such model, no weights, or weights of another architecture.
     """
+    if has_own_code(config) and not model.trust_remote_code:
+        raise UserError(
+            f"{model.name_or_path} has a modelling file of its own, without which its biases are lost",
+            hint="Read it, and allow it: model.trust_remote_code=true",
+        )
     torch.manual_seed(seed)
     loaded, info = _from_pretrained(
-        AutoModelForSequenceClassification.from_pretrained,
+        kind.auto_class.from_pretrained,
         model,
         config=config,
         dtype=model.dtype if model.dtype == "auto" else getattr(torch, model.dtype),
         output_loading_info=True,
-        **_quantization(model, config),
+        **_quantization(model, config, kind),
         ignore_mismatched_sizes=True,  # a head of another task starts anew; anything else is refused below
     )
     for module in loaded.modules():
@@ -146,8 +162,8 @@ def load_base(model: Model, config: PretrainedConfig, seed: int) -> tuple[PreTra
     return loaded, [name for name in names if name in {*head, *fresh}]
 
 
-def _quantization(model: Model, config: PretrainedConfig) -> dict[str, Any]:
-    """Options that load the base in 8 or 4 bits; the head, which trains, stays as it is.
+def _quantization(model: Model, config: PretrainedConfig, kind: Kind) -> dict[str, Any]:
+    """Options that load the base in 8 or 4 bits; the head, which trains, stays as it is, and so does an output layer.
 
     Raises:
         UserError: bitsandbytes is not installed.
@@ -158,7 +174,8 @@ def _quantization(model: Model, config: PretrainedConfig) -> dict[str, Any]:
         raise UserError(
             "model.quantization: bitsandbytes is not installed", hint="Install it: pip install 'red-cli[quant]'"
         )
-    head = sorted({name.split(".")[0] for name in head_parameter_names(skeleton(config, model))})
+    # None: the library leaves a language model's output layer as it is
+    head = sorted({name.split(".")[0] for name in head_parameter_names(skeleton(config, model, kind))}) or None
     dtype = torch.float32 if model.dtype == "auto" else getattr(torch, model.dtype)
     if model.quantization == "int8":
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=head)}

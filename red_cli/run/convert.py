@@ -6,21 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSequenceClassification,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from red_cli.edit.adapter import save_adapter
+from red_cli.edit.kinds import DECODER, ENCODER_DECODER, SEQUENCE_CLASSIFIER
 from red_cli.edit.model import count
 from red_cli.edit.published import Published, attach_published, read_published
 from red_cli.files import replacing_folder
 from red_cli.recipe.schema import Model
-from red_cli.run.base_model import load_config
+from red_cli.run.base_model import fit_config, load_config
 
 
 def convert(checkpoint: Path, base: str, output: Path) -> dict[str, Any]:
@@ -33,7 +27,9 @@ def convert(checkpoint: Path, base: str, output: Path) -> dict[str, Any]:
         UserError: the checkpoint cannot be read, does not fit the base, or `output` is not empty.
     """
     published = read_published(checkpoint)
-    config = load_config(Model(name_or_path=base), _label_names(published))
+    named = Model(name_or_path=base)
+    config = load_config(named)
+    fit_config(config, named, SEQUENCE_CLASSIFIER, _label_names(published))
     config._name_or_path = base
     model = _skeleton(config, published)
     red = attach_published(model, published)
@@ -64,12 +60,10 @@ def _label_names(published: Published) -> list[str]:
 def _skeleton(config: PretrainedConfig, published: Published) -> PreTrainedModel:
     """The kind of model that the published code edits, without weights."""
     if published.head:
-        kind = AutoModelForSequenceClassification
-    elif config.is_encoder_decoder:
-        kind = AutoModelForSeq2SeqLM
+        auto_class = SEQUENCE_CLASSIFIER.auto_class
+    elif next(iter(published.vectors)).startswith("encoder.") and not config.is_encoder_decoder:
+        auto_class = AutoModel  # paths of encoders begin at the encoder, those of decoders at the whole language model
     else:
-        # Paths of encoders begin at the encoder, those of decoders at the whole language model.
-        begins_at_encoder = next(iter(published.vectors)).startswith("encoder.")
-        kind = AutoModel if begins_at_encoder else AutoModelForCausalLM
+        auto_class = (ENCODER_DECODER if config.is_encoder_decoder else DECODER).auto_class
     with torch.device("meta"):
-        return kind.from_config(config)
+        return auto_class.from_config(config)

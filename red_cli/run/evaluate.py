@@ -2,68 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
-from red_cli.errors import RunFailed
+from red_cli.errors import Interrupted, RunFailed
 from red_cli.recipe.schema import Recipe, paper_figure
-from red_cli.run.base_model import load_tokenizer, resolve_max_length, to_device
+from red_cli.run.answering import make_answering, predict
+from red_cli.run.base_model import load_config, to_device
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
-from red_cli.run.memory import out_of_memory
+from red_cli.run.generate import Partial
 from red_cli.run.plan import RowsUsed
 from red_cli.run.precision import uses_bf16
-from red_cli.run.target import Target, load_model
-from red_cli.run.task import recipe_task
-from red_cli.tasks.base import Encoded, Prediction, Task
+from red_cli.run.target import Target, load_model, open_task
+from red_cli.tasks.base import Task
+from red_cli.tasks.build import build_task
 from red_cli.tasks.data import Rows
 from red_cli.tasks.splits import chose_best, scored_split
-
-_TRAINING_TO_EVALUATION = 2  # without activations to keep, twice as many rows fit
-
-
-def predict(
-    model: PreTrainedModel, task: Task, encoded: Encoded, batch_size: int, tick: Callable[[int, int], None]
-) -> list[Prediction]:
-    """The model's answer to every row, in the rows' order.
-
-    Rows go through longest first, so that memory runs out at once or never; then the batch size is halved. Of each
-    batch only the answers are kept. `tick` is told (rows done, rows in all) after each batch.
-    """
-    order = np.argsort(-encoded.lengths, kind="stable")
-    answers: list[Prediction | None] = [None] * len(encoded)
-    was_training = model.training
-    model.eval()
-    done = 0
-    try:
-        while done < len(order):
-            rows = order[done : done + batch_size]
-            try:
-                with torch.inference_mode():
-                    predictions = task.predict(model, task.collate(encoded, rows).to(model.device))
-            except RuntimeError as error:
-                if not out_of_memory(error) or batch_size == 1:
-                    raise
-                batch_size = -(-batch_size // 2)
-                continue
-            for row, answer in zip(rows.tolist(), predictions, strict=True):
-                answers[row] = answer
-            done += len(rows)
-            tick(done, len(order))
-    finally:
-        model.train(was_training)
-    return [answer for answer in answers if answer is not None]
-
-
-def evaluation_batch_size(wanted: int | None, training_size: int) -> int:
-    """Rows at once: what the recipe wants, else in proportion to training's."""
-    return wanted or _TRAINING_TO_EVALUATION * training_size
 
 
 def evaluate(target: Target, split: str | None, output: Path, listener: Listener) -> dict[str, Any]:
@@ -81,16 +41,29 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     folder = RunFolder(output)
     folder.read_metrics()
     listener.working("reading the data, loading the model")
-    task = recipe_task(recipe, target.label_names)
+    opened = open_task(target)
+    task = opened.task
     split, rows = _choose_split(task, split, recipe.train.seed)
-    model, config = load_model(target)
-    tokenizer = load_tokenizer(recipe.model)
-    encoded = task.encode(rows, tokenizer, resolve_max_length(recipe.data.max_length, config, tokenizer))
+    encoded = task.encode(rows, opened.tokenizer, opened.max_length)
+    model = load_model(opened)
     to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
-    size = evaluation_batch_size(recipe.eval.batch_size, recipe.train.micro_batch_size or recipe.train.batch_size)
+    partial = Partial(folder.partial(split), _model_identity(target))
+    answering = make_answering(
+        recipe, model, opened.tokenizer, recipe.train.micro_batch_size or recipe.train.batch_size, listener, partial
+    )
     with torch.autocast(model.device.type, torch.bfloat16, enabled=uses_bf16(recipe.train)):
-        predictions = predict(model, task, encoded, size, listener.evaluating)
+        try:
+            predictions = predict(task, encoded, answering, final=True)
+        except KeyboardInterrupt:
+            if not partial.path.is_file():
+                raise
+            elsewhere = "" if output == target.folder else f" and --output {output}"
+            raise Interrupted(
+                f"stopped while generating texts; those that are there lie in {partial.path}",
+                hint=f"Go on with the same command{elsewhere}.",
+            ) from None
     folder.write_predictions(split, predictions, rows.places)
+    partial.remove()
     result: dict[str, Any] = {
         **asdict(RowsUsed.of(split, rows)),
         "chose_best": chose_best(task, split) if target.same_rows else None,
@@ -111,6 +84,14 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     return result
 
 
+def _model_identity(target: Target) -> str:
+    """What tells the weights of a target from others, without reading them whole."""
+    place = target.adapter or target.folder
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir())]
+    weights = [file for file in files if "safetensors" in file[0]]
+    return f"{weights} {target.recipe.model.model_dump_json()}"
+
+
 def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
     """Where an evaluation writes: the folder that is scored, or, where anything was changed, a new one inside it."""
     if not overrides:
@@ -123,7 +104,7 @@ def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
 
 def default_split(recipe: Recipe) -> tuple[str, str]:
     """The split that is scored where none is named, and whether all, some or none of its rows chose the best."""
-    task = recipe_task(recipe)
+    task = build_task(recipe, load_config(recipe.model))
     split = _choose_split(task, None, recipe.train.seed)[0]
     return split, chose_best(task, split)
 

@@ -56,6 +56,9 @@ class Listener(Protocol):
     def evaluating(self, done: int, total: int) -> None:
         """So many rows of a split are predicted."""
 
+    def decoding(self, done: int, total: int) -> None:
+        """Texts are generated for so many prompts of a split."""
+
     def evaluated(self, evaluation: Evaluation) -> None: ...
 
     def writing(self, done: int, total: int) -> None:
@@ -78,6 +81,8 @@ class Silent:
     def stepped(self, step: Step) -> None: ...
 
     def evaluating(self, done: int, total: int) -> None: ...
+
+    def decoding(self, done: int, total: int) -> None: ...
 
     def evaluated(self, evaluation: Evaluation) -> None: ...
 

@@ -66,6 +66,10 @@ class RunFolder:
     def predictions(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.jsonl"
 
+    def partial(self, split: str) -> Path:
+        """Texts that are decoded already, while the rest is."""
+        return self.path / "predictions" / f"{split}.partial.jsonl"
+
     @property
     def finished(self) -> bool:
         return "training" in self.read_metrics()

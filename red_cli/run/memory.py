@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.model import Counts
 from red_cli.errors import RunFailed
+from red_cli.tasks.token_loss import PIECE_BYTES
 
 _ADAM_BYTES = 16  # a float32 parameter: value, gradient and two moments
 _SAFE_SHARE = 0.8
 _STATUS = Path("/proc/self/status")
 _CLEAR_PEAK = Path("/proc/self/clear_refs")
+_LOGITS_BYTES, _LOGITS_COPIES = 4, 3  # float32: themselves, their softmax, its gradient
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class MemoryEstimate:
     base: int
     trained: int
     activations_per_row: int
+    logits_per_row: int
     rows: int
 
     @property
@@ -40,27 +43,38 @@ class MemoryEstimate:
 
     def of_rows(self, rows: int) -> int:
         """The peak with so many sequences at once."""
-        return self.libraries + self.base + self.trained + self.activations_per_row * rows
+        logits = min(self.logits_per_row * rows, PIECE_BYTES * _LOGITS_COPIES)
+        return self.libraries + self.base + self.trained + self.activations_per_row * rows + logits
 
 
 def estimate_memory(
-    model: PreTrainedModel, counts: Counts, base_bytes_per_parameter: float, rows: int, length: int
+    model: PreTrainedModel,
+    counts: Counts,
+    base_bytes_per_parameter: float,
+    rows: int,
+    lengths: Mapping[str, int],
+    labelled: int,
 ) -> MemoryEstimate:
-    """Estimate the peak of a training step over `rows` sequences of `length` tokens, from a model on the meta device.
+    """Estimate the peak of a training step over `rows` sequences, from a model on the meta device.
 
     Activations are not guessed: a forward pass without data records every tensor that autograd would keep.
+
+    Args:
+        lengths: tokens of the longest row by the input that takes them, inputs_embeds or decoder_inputs_embeds.
+        labelled: tokens of a row that get logits over the vocabulary.
     """
     return MemoryEstimate(
         libraries=0 if torch.cuda.is_available() else psutil.Process().memory_info().rss,
         base=int(counts.base * base_bytes_per_parameter),
         trained=(counts.edited + counts.head) * _ADAM_BYTES,
-        activations_per_row=_saved_bytes(model, length),
+        activations_per_row=_saved_bytes(model, lengths),
+        logits_per_row=labelled * model.get_input_embeddings().weight.shape[0] * _LOGITS_BYTES * _LOGITS_COPIES,
         rows=rows,
     )
 
 
-def _saved_bytes(model: PreTrainedModel, length: int) -> int:
-    """Bytes that autograd keeps for one sequence of `length` tokens."""
+def _saved_bytes(model: PreTrainedModel, lengths: Mapping[str, int]) -> int:
+    """Bytes that autograd keeps for one row of these lengths."""
     kept: dict[int, tuple[int, torch.Tensor]] = {}
     parameters = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
 
@@ -71,11 +85,11 @@ def _saved_bytes(model: PreTrainedModel, length: int) -> int:
         return tensor
 
     width = model.get_input_embeddings().weight.shape[-1]
-    embeddings = torch.zeros(1, length, width, device="meta")
+    inputs = {name: torch.zeros(1, length, width, device="meta") for name, length in lengths.items()}
     was_training = model.training
     model.train()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = model(inputs_embeds=embeddings)
+        output = model(**inputs)
     model.train(was_training)
     del output
     return sum(size for size, _ in kept.values())

@@ -19,14 +19,15 @@ from red_cli.methods.table import attach_method
 from red_cli.methods.trained import Trained
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
-from red_cli.run.base_model import load_config, load_tokenizer, resolve_max_length, skeleton
+from red_cli.run.base_model import fit_config, fit_padding, load_config, load_tokenizer, resolve_max_length, skeleton
 from red_cli.run.batches import Order
 from red_cli.run.memory import MemoryEstimate, estimate_memory
 from red_cli.run.optimizer import total_steps, warmup_steps
 from red_cli.run.search_plan import SearchPlan, plan_search
-from red_cli.run.task import recipe_task
 from red_cli.tasks.base import Encoded, Task
+from red_cli.tasks.build import build_task
 from red_cli.tasks.data import Rows
+from red_cli.tasks.language import EncodedTexts
 from red_cli.tasks.splits import scored_split
 
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5}
@@ -43,12 +44,14 @@ class Lengths:
     percentile_95: int
     longest: int
     truncated: int
+    ends_cut: int
 
     @classmethod
     def of(cls, encoded: Encoded) -> Lengths:
         lengths = encoded.lengths
         middle, high = np.percentile(lengths, [50, 95])
-        return cls(len(encoded), int(lengths.min()), int(middle), int(high), int(lengths.max()), encoded.truncated)
+        return cls(len(encoded), int(lengths.min()), int(middle), int(high), int(lengths.max()),
+                   encoded.truncated, encoded.ends_cut)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Example:
     """A row as the model sees it."""
 
     tokens: list[str]
+    masked: int  # so many of the first tokens are not learnt
     label: str | float | None
 
 
@@ -137,16 +141,18 @@ def prepare(recipe: Recipe) -> Prepared:
     Raises:
         UserError: anything about them is wrong.
     """
-    task = recipe_task(recipe)
+    config = load_config(recipe.model)
+    task = build_task(recipe, config)
     needed = ("train", *task.validation_splits)
     splits = task.load(recipe.train.seed, needed)
     splits["train"] = drawn(splits["train"], recipe.data.max_train_rows, recipe.train.seed)
-    config = load_config(recipe.model, task.label_names)
+    fit_config(config, recipe.model, task.kind, task.label_names)
     tokenizer = load_tokenizer(recipe.model)
+    fit_padding(config, tokenizer)
     max_length = resolve_max_length(recipe.data.max_length, config, tokenizer)
     encoded = {split: task.encode(splits[split], tokenizer, max_length) for split in needed}
     for split in needed:
-        require_labels(encoded[split], splits[split].source)
+        require_labels(encoded[split], splits[split].source, task.label_column)
         if encoded[split].features["input_ids"].max() >= getattr(config, "vocab_size", math.inf):
             raise UserError(f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model")
     used = {split: RowsUsed.of(split, splits[split]) for split in needed}
@@ -163,10 +169,13 @@ def drawn(rows: Rows, most: int | None, seed: int) -> Rows:
     return rows.take(sorted(chosen.tolist()))
 
 
-def require_labels(encoded: Encoded, source: str) -> None:
+def require_labels(encoded: Encoded, source: str, column: str) -> None:
     """Refuse a split that cannot be learnt from or scored."""
     if encoded.labels is None:
-        raise UserError(f"{source} has no labels", hint="Name the label's column with data.columns.label.")
+        raise UserError(
+            f"{source} has nothing to learn: column {column!r} is missing or empty",
+            hint="Name the column of labels or completions with data.columns.",
+        )
 
 
 def training_order(recipe: Recipe, prepared: Prepared) -> Order:
@@ -181,7 +190,7 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
         UserError: the architecture or a position is not known.
     """
     recipe = loaded.recipe
-    model = skeleton(prepared.config, recipe.model)
+    model = skeleton(prepared.config, recipe.model, prepared.task.kind)
     trained = attach_method(model, recipe, head_parameter_names(model))
     order = training_order(recipe, prepared)
     total = total_steps(recipe.train, order.steps_per_epoch)
@@ -214,16 +223,16 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
 
 def _memory(trained: Trained, recipe: Recipe, prepared: Prepared) -> MemoryEstimate | None:
     """Estimated peak of a training step over the longest rows; None where the model cannot run without data."""
-    rows = min(recipe.train.micro_batch_size or recipe.train.batch_size, len(prepared.encoded["train"]))
-    longest = int(prepared.encoded["train"].lengths.max())
+    encoded = prepared.encoded["train"]
+    rows = min(recipe.train.micro_batch_size or recipe.train.batch_size, len(encoded))
+    per_parameter = _BYTES.get(recipe.model.quantization or recipe.model.dtype, 4.0)
+    lengths, labelled = {"inputs_embeds": int(encoded.lengths.max())}, 0
+    if isinstance(encoded, EncodedTexts) and encoded.labels is not None:
+        labelled = int(encoded.labels.max())
+        if prepared.task.kind.encoder_decoder:
+            lengths = {"inputs_embeds": int(encoded.prompt_lengths.max()), "decoder_inputs_embeds": labelled}
     try:
-        return estimate_memory(
-            trained.model,
-            trained.counts,
-            _BYTES.get(recipe.model.quantization or recipe.model.dtype, 4.0),
-            rows,
-            longest,
-        )
+        return estimate_memory(trained.model, trained.counts, per_parameter, rows, lengths, labelled)
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None
 
@@ -248,11 +257,6 @@ def task_title(recipe: Recipe) -> str:
 
 
 def _examples(prepared: Prepared) -> list[Example]:
-    encoded, names = prepared.encoded["train"], prepared.task.label_names
-    examples = []
-    for index in range(min(_SHOWN_EXAMPLES, len(encoded))):
-        assert encoded.labels is not None
-        label = encoded.labels[index].item()
-        tokens = [prepared.tokenizer.decode([token]) for token in encoded.row(index).tolist()]
-        examples.append(Example(tokens, names[label] if names else label))
-    return examples
+    encoded = prepared.encoded["train"]
+    shown = [prepared.task.show(encoded, index) for index in range(min(_SHOWN_EXAMPLES, len(encoded)))]
+    return [Example([prepared.tokenizer.decode([token]) for token in row.ids], row.masked, row.label) for row in shown]

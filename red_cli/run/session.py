@@ -84,7 +84,7 @@ def set_up(loaded: Loaded, prepared: Prepared, plan: Plan, checkpoint: Path | No
     recipe, folder = loaded.recipe, RunFolder(loaded.run_folder)
     settings = recipe.train
     listener.working("loading the base")
-    model, head = load_base(recipe.model, prepared.config, settings.seed)
+    model, head = load_base(recipe.model, prepared.config, prepared.task.kind, settings.seed)
     trained = attach_method(model, recipe, head)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

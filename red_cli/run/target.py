@@ -6,14 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from red_cli.edit.kinds import KINDS
 from red_cli.errors import UserError
 from red_cli.methods.table import is_trained_folder, load_trained, read_trained_files
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe, is_regression
-from red_cli.run.base_model import load_base, load_config, load_own_config
+from red_cli.run.base_model import (
+    fit_config,
+    fit_padding,
+    load_base,
+    load_config,
+    load_tokenizer,
+    resolve_max_length,
+)
 from red_cli.run.folder import RECIPE_FILE, RunFolder
+from red_cli.tasks.base import Task
+from red_cli.tasks.build import build_task
 
 # Keys that say what is trained, and how
 _TRAINED_KEYS = ("method=", "red.", "lora.", "ia3.", "train.")
@@ -60,7 +70,7 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
     same_rows = _same_rows(recipe_name, overrides)
     if (folder / "config.json").is_file():
         recipe = _with_base(recipe, str(folder.resolve()), None)
-        names = load_own_config(recipe.model).id2label
+        names = load_config(recipe.model).id2label
         labels = None if is_regression(recipe) else [str(names[index]) for index in sorted(names)]
         return Target(folder, recipe, None, labels, same_rows)
     adapter = RunFolder(folder).adapter
@@ -70,17 +80,53 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
     return Target(folder, recipe, adapter, labels, same_rows)
 
 
-def load_model(target: Target) -> tuple[PreTrainedModel, PretrainedConfig]:
+@dataclass(frozen=True)
+class Opened:
+    """A target's task, configuration and tokenizer: all but the weights."""
+
+    target: Target
+    task: Task
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def max_length(self) -> int:
+        """Longest sequence in tokens."""
+        return resolve_max_length(self.target.recipe.data.max_length, self.config, self.tokenizer)
+
+
+def open_task(target: Target) -> Opened:
+    """What `target` is for, with nothing of its data read and no weights loaded.
+
+    Raises:
+        UserError: the configuration or the tokenizer cannot be had, or the task is not one for this kind of model.
+    """
+    model = target.recipe.model
+    config = load_config(model)
+    task = build_task(target.recipe, config, target.label_names)
+    if target.adapter is not None:
+        trained_as = read_trained_files(target.adapter).task_type
+        if trained_as != task.kind.task_type and trained_as in [kind.task_type for kind in KINDS]:
+            raise UserError(
+                f"{target.adapter} was trained for another kind of task: {trained_as}, not {task.kind.task_type}"
+            )
+    tokenizer = load_tokenizer(model)
+    fit_config(config, model, task.kind, target.label_names)
+    fit_padding(config, tokenizer)
+    return Opened(target, task, config, tokenizer)
+
+
+def load_model(opened: Opened) -> PreTrainedModel:
     """The model, with its edits attached where it has an adapter, in evaluation mode.
 
     Raises:
         UserError: the base or the adapter cannot be loaded or do not fit.
     """
-    config = load_config(target.recipe.model, target.label_names)
-    model, _ = load_base(target.recipe.model, config, target.recipe.train.seed)
+    target = opened.target
+    model, _ = load_base(target.recipe.model, opened.config, opened.task.kind, target.recipe.train.seed)
     if target.adapter is not None:
         load_trained(model, target.adapter)
-    return model.eval(), config
+    return model.eval()
 
 
 def _open_adapter(folder: Path, recipe_name: str | None, overrides: Sequence[str]) -> Target:

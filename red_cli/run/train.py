@@ -15,8 +15,8 @@ from red_cli.files import write_text
 from red_cli.methods.table import METHODS, load_trained_weights, save_trained
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import paper_figure, resolved
+from red_cli.run.answering import Answering, make_answering, predict
 from red_cli.run.checkpoint import list_checkpoints
-from red_cli.run.evaluate import evaluation_batch_size, predict
 from red_cli.run.events import Evaluation, Listener, Silent, Step
 from red_cli.run.learning_rate import search_learning_rate
 from red_cli.run.memory import forget_peak, peak_bytes
@@ -27,6 +27,7 @@ from red_cli.run.start import claim_folder
 from red_cli.run.step import NotFinite, optimizer_step
 from red_cli.run.stopping import Stop, StopRequested, stop_on_interrupt
 from red_cli.run.trackers import require_trackers
+from red_cli.tasks.metrics import is_better
 
 _SHOWN_ROWS = 8
 
@@ -125,16 +126,10 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     """Score the first validation split; where it is better than ever before, write adapter/ and its predictions."""
     task, state, recipe = session.prepared.task, session.state, session.recipe
     split = task.validation_splits[0]
-
-    def tick(done: int, total: int) -> None:
-        stop.check()
-        session.listener.evaluating(done, total)
-
-    size = evaluation_batch_size(recipe.eval.batch_size, state.micro_batch_size)
-    predictions = predict(session.model, task, session.prepared.encoded[split], size, tick)
+    predictions = predict(task, session.prepared.encoded[split], _answering(session, stop), final=False)
     scores = task.score(predictions)
     value = scores[task.metric]
-    better = state.best_value is None or value > state.best_value
+    better = is_better(task.metric, value, state.best_value)
     if better:
         state.best_value, state.best_step, state.best_scores = value, state.step, scores
         record = session.base_record
@@ -155,8 +150,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     scores: dict[str, Any] = {first: {"examples": len(encoded[first]), **state.best_scores}}
     load_trained_weights(session.trained, recipe, folder.adapter)
     for split in others:
-        size = evaluation_batch_size(recipe.eval.batch_size, state.micro_batch_size)
-        predictions = predict(session.model, task, encoded[split], size, session.listener.evaluating)
+        predictions = predict(task, encoded[split], _answering(session), final=False)
         folder.write_predictions(split, predictions, session.prepared.places[split])
         scores[split] = {"examples": len(encoded[split]), **task.score(predictions)}
     counts = session.trained.counts
@@ -191,6 +185,14 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics))
     folder.write_metrics(metrics)
     return {**metrics, "folder": str(folder.path)}
+
+
+def _answering(session: Session, stop: Stop | None = None) -> Answering:
+    size = session.state.micro_batch_size
+    check = stop.check if stop is not None else lambda: None
+    return make_answering(
+        session.recipe, session.model, session.prepared.tokenizer, size, session.listener, check=check
+    )
 
 
 @dataclass

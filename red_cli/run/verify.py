@@ -21,11 +21,11 @@ from red_cli.export.companions import exported_config
 from red_cli.export.hub import base_folder
 from red_cli.export.source import BaseFiles, read_base
 from red_cli.files import read_json
-from red_cli.recipe.schema import Recipe
+from red_cli.recipe.schema import Recipe, is_regression
 from red_cli.run.base_model import resolve_max_length
 from red_cli.run.events import Listener
 from red_cli.run.export import Source
-from red_cli.run.task import recipe_task
+from red_cli.tasks.build import build_task
 
 # Largest difference of logits, as a share of the largest logit, that counts as the same model. In a half-precision
 # base the folded weights are rounded once more; only a gross fault can be told from that.
@@ -123,7 +123,7 @@ def _exported(folder: Path, spare: Path) -> PreTrainedModel:
 
 
 def _config(source: Source, base: BaseFiles) -> PretrainedConfig:
-    return AutoConfig.for_model(**exported_config(base.config, source.adapter.config, None))
+    return AutoConfig.for_model(**exported_config(base, source.adapter.config, None))
 
 
 def _fits(files: BaseFiles) -> bool:
@@ -167,12 +167,17 @@ def _inputs(source: Source, base: BaseFiles, listener: Listener) -> tuple[list[I
 
 
 def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> Iterator[Inputs]:
-    task = recipe_task(recipe, source.adapter.config.label_names)
+    """The first rows that choose the best checkpoint, as far as their logits can be kept."""
+    names = None if is_regression(recipe) else source.adapter.config.label_names
+    config = _config(source, base)
+    task = build_task(recipe, config, names)
     tokenizer = AutoTokenizer.from_pretrained(base.folder)
-    limit = resolve_max_length(recipe.data.max_length, _config(source, base), tokenizer)
+    limit = resolve_max_length(recipe.data.max_length, config, tokenizer)
     split = task.validation_splits[0]
     rows = task.load(recipe.train.seed, (split,))[split]
     rows = rows.take(list(range(min(_EXAMPLES, rows.table.num_rows))))
     encoded = task.encode(rows, tokenizer, limit)
-    for start in range(0, len(encoded), _AT_ONCE):
-        yield task.collate(encoded, np.arange(start, min(start + _AT_ONCE, len(encoded)))).inputs
+    wide = 1 if task.kind.trains_head else int(encoded.lengths.max()) * config.get_text_config().vocab_size
+    kept = max(1, min(len(encoded), _MOST_LOGITS // wide))
+    for start in range(0, kept, _AT_ONCE):
+        yield task.collate(encoded, np.arange(start, min(start + _AT_ONCE, kept))).inputs

@@ -1,9 +1,9 @@
-"""The one interface of tasks: load -> encode -> collate -> predict -> score."""
+"""The one interface of tasks: load -> encode -> collate -> loss -> answer -> score."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from red_cli.edit.kinds import Kind
 from red_cli.tasks.data import Rows
 from red_cli.tasks.splits import PaperCut
+from red_cli.tasks.tokens import Ends
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class Encoded:
         offsets: int64, (rows + 1,).
         labels: (rows,), class ids (int64) or numbers (float32); None where the split has no labels.
         truncated: how many rows were cut to the longest length allowed.
+        ends_cut: how many of them lost their end, and with it the token that says that a text is complete.
     """
 
     features: dict[str, NDArray[np.int32]]
     offsets: NDArray[np.int64]
     labels: NDArray[Any] | None
     truncated: int
+    ends_cut: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -53,26 +57,77 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
-        return Batch(inputs, None if self.labels is None else self.labels.to(device, non_blocking=True), self.weight)
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        return replace(self, inputs=inputs, labels=labels)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one row, as it is written to `predictions/`."""
+    """The answer to one row, as it is written to `predictions/`; what is None there does not exist for the task.
 
-    prediction: str | float
+    Attributes:
+        label: what is right, as far as it is known: a label, a number, a text.
+        prompt: what a text was generated from.
+        text: what was generated, where it stands for a label or a number (prediction None: it is neither).
+        finished: whether a generated text came to its end before the most tokens allowed.
+        loss: the sum over the row's labelled tokens.
+        tokens: how many those are.
+    """
+
+    prediction: str | float | None
     label: str | float | None
     probability: float | None = None
+    prompt: str | None = None
+    text: str | None = None
+    finished: bool | None = None
+    loss: float | None = None
+    tokens: int | None = None
 
     def to_json(self, index: int) -> dict[str, Any]:
+        extras = {name: getattr(self, name) for name in ("prompt", "text", "probability", "finished", "loss", "tokens")}
         values = {"index": index, "prediction": self.prediction, "label": self.label}
-        return values if self.probability is None else {**values, "probability": self.probability}
+        return values | {name: value for name, value in extras.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A text that a model wrote, and whether it came to its end before the most tokens allowed."""
+
+    text: str
+    finished: bool
+
+
+class Passes(Protocol):
+    """A model, a split, and the ways to have the one answer the other; the room above provides them."""
+
+    @property
+    def context(self) -> int:
+        """The most tokens that the base takes at once."""
+
+    def forward(self, predict: Callable[[nn.Module, Any], list[Prediction]]) -> list[Prediction]:
+        """What `predict` says of batches, for all rows in their order; nothing larger than that is kept."""
+
+    def generate(self, prompts: Sequence[Sequence[int]], ends: Ends, max_new_tokens: int) -> list[Generated]:
+        """What the model writes after each prompt, in their order."""
+
+    def note(self, text: str) -> None:
+        """One line that the user should see."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A row as `red check` shows it: token ids, how many of the first are not learnt, and the label, if it has one."""
+
+    ids: list[int]
+    masked: int
+    label: str | float | None
 
 
 class Task(Protocol):
     """What a task must offer. Rows come in as columns; nothing here knows of training."""
 
-    metric: str  # chooses the best checkpoint; higher is better
+    kind: Kind  # of the model that learns it
+    metric: str  # chooses the best checkpoint
     metrics: tuple[str, ...]  # all that are reported
     validation_splits: tuple[str, ...]  # reported after training; the first chooses the best checkpoint
     paper_cut: PaperCut | None  # where the rows that choose and the rows that are scored are cut as in the paper
@@ -80,6 +135,10 @@ class Task(Protocol):
     @property
     def label_names(self) -> list[str] | None:
         """In the order of class ids; None for regression."""
+
+    @property
+    def label_column(self) -> str:
+        """The column of what is to be learnt."""
 
     def split_names(self) -> list[str]:
         """The splits that there are; nothing is read yet."""
@@ -96,11 +155,17 @@ class Task(Protocol):
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
         """The rows `indices`, padded to the longest of them."""
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """The sum of the losses of the batch's labelled items, float32."""
 
-    def predict(self, model: nn.Module, batch: Batch) -> list[Prediction]:
-        """The answers for a batch; nothing larger than they are is kept."""
+    def answer(self, encoded: Encoded, passes: Passes, final: bool) -> list[Prediction]:
+        """The answers to all rows, in their order: by forward passes, by generation, or both.
+
+        `final` asks for all that can be said, else what `metric` needs is enough: an evaluation on the way.
+        """
+
+    def show(self, encoded: Encoded, index: int) -> Shown:
+        """A labelled row, to be looked at."""
 
     def score(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Every metric of the task over labelled predictions."""

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from transformers import PretrainedConfig
+
+from red_cli.edit.kinds import language_model_kind
 from red_cli.errors import UserError
 from red_cli.recipe.schema import ClassificationTask, GlueTask, Recipe
+from red_cli.recipe.text import GenerationTask
 from red_cli.tasks.answers import Labels, Numbers
 from red_cli.tasks.base import Task
 from red_cli.tasks.classification import SequenceTask
+from red_cli.tasks.generation import CompletionTask
 from red_cli.tasks.glue import glue_task, with_paper_cut
 from red_cli.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from red_cli.tasks.text_to_text import TextToTextTask
 
 
-def build_task(recipe: Recipe, label_names: list[str] | None = None, encoder_decoder: bool = False) -> Task:
-    """The task that the recipe names, with nothing read yet.
+def build_task(recipe: Recipe, config: PretrainedConfig, label_names: list[str] | None = None) -> Task:
+    """The task that the recipe names, for a base of this configuration, with nothing of its data read yet.
 
-    `label_names` are those a trained model knows; whether the base is an `encoder_decoder` decides the paper's cut.
+    `label_names` are those a trained model knows.
+
+    Raises:
+        UserError: the base is of a kind that the task cannot be learnt with.
     """
+    if isinstance(recipe.task, GenerationTask):
+        return _generation_task(recipe, recipe.task, config)
+    task = _labelled_task(recipe, label_names, config.is_encoder_decoder)
+    return _text_to_text(recipe, task, config) if recipe.task.text_to_text else task
+
+
+def _labelled_task(recipe: Recipe, label_names: list[str] | None, encoder_decoder: bool) -> SequenceTask:
     named, metric = recipe.task, recipe.eval.metric
     if isinstance(named, GlueTask):
         task = glue_task(named.subset, recipe.data, metric)
@@ -26,3 +42,37 @@ def build_task(recipe: Recipe, label_names: list[str] | None = None, encoder_dec
         answers = Labels(named.labels or label_names, given=named.labels is not None)
         return SequenceTask(recipe.data, answers, CLASSIFICATION_METRICS, metric or CLASSIFICATION_METRICS[0])
     return SequenceTask(recipe.data, Numbers(), REGRESSION_METRICS, metric or REGRESSION_METRICS[0])
+
+
+def _text_to_text(recipe: Recipe, task: SequenceTask, config: PretrainedConfig) -> TextToTextTask:
+    if not config.is_encoder_decoder:
+        raise UserError(
+            f"task.text_to_text is for encoder-decoders; {config.model_type} is none",
+            hint="Leave it out: other bases answer with a head.",
+        )
+    named, decoding = recipe.task, recipe.eval.generation
+    assert not isinstance(named, GenerationTask)
+    return TextToTextTask.of(
+        task,
+        config=config,
+        label_texts=getattr(named, "label_texts", None),
+        decimals=getattr(named, "decimals", 1),
+        prompt_template=named.prompt_template,
+        max_new_tokens=None if decoding is None else decoding.max_new_tokens,
+    )
+
+
+def _generation_task(recipe: Recipe, named: GenerationTask, config: PretrainedConfig) -> CompletionTask:
+    kind, decoding = language_model_kind(config), recipe.eval.generation
+    if named.train_on_prompt and kind.encoder_decoder:
+        raise UserError(
+            f"task.train_on_prompt: {config.model_type} is an encoder-decoder, and its encoder predicts nothing"
+        )
+    return CompletionTask(
+        data=recipe.data,
+        settings=named,
+        kind=kind,
+        config=config,
+        max_new_tokens=None if decoding is None else decoding.max_new_tokens,
+        metric=recipe.eval.metric or "loss",
+    )

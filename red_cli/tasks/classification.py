@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from red_cli.edit.kinds import SEQUENCE_CLASSIFIER, Kind
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Data
 from red_cli.tasks.answers import Answers, Labels
-from red_cli.tasks.base import Batch, Encoded, Prediction
-from red_cli.tasks.data import Rows, find_splits
+from red_cli.tasks.base import Batch, Encoded, Passes, Prediction, Shown
+from red_cli.tasks.data import Rows
+from red_cli.tasks.loading import divide, read_splits, require_uncut, split_names
 from red_cli.tasks.splits import PaperCut
+from red_cli.tasks.tokens import padding_id
 
 _TEXT_COLUMNS = ("text", "sentence")
 _ENCODE_ROWS = 1000
@@ -32,6 +35,7 @@ class SequenceTask:
     metric: str
     validation_splits: tuple[str, ...] = ("validation",)
     paper_cut: PaperCut | None = None
+    kind: Kind = SEQUENCE_CLASSIFIER
     pad_token_id: int = 0
     pad_token_type_id: int = 0
 
@@ -45,9 +49,7 @@ class SequenceTask:
 
     def split_names(self) -> list[str]:
         """The splits that there are; nothing is read yet."""
-        names = list(find_splits(self.data, self.label_column))
-        if self.data.validation_share is not None and "train" in names:
-            names.append("validation")
+        names = split_names(self.data, self.label_column)
         return names if self.paper_cut is None else self.paper_cut.with_parts(names)
 
     def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
@@ -63,29 +65,11 @@ class SequenceTask:
 
     def _official(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
         """The `needed` splits as the data have them, or with validation rows drawn from the training rows."""
-        readers = find_splits(self.data, self.label_column)
-        share = self.data.validation_share
-        if share is not None and "validation" in readers:
-            raise UserError("data.validation_share is set, but there is a validation split", hint="Drop one of them.")
-        names = [*readers, *(["validation"] if share is not None and "train" in readers else [])]
-        if missing := [split for split in needed if split not in names]:
-            hint = "Add one, or set data.validation_share=0.1 to take a tenth of the training rows."
-            raise UserError(
-                f"no {missing[0]} split; there is {', '.join(names)} ({self.data.path or self.data.train})",
-                hint=hint if missing[0] == "validation" else None,
-            )
         learning = isinstance(self.answers, Labels) and self.answers.names is None
-        dividing = share is not None and "validation" in needed
-        splits = {
-            split: read()
-            for split, read in readers.items()
-            if split in needed or (split == "train" and (learning or dividing))
-        }
+        splits = read_splits(self.data, self.label_column, needed, with_train=learning)
         if "train" in splits:
             self.answers.learn(splits["train"], self.label_column)
-            if share is not None:
-                splits["train"], splits["validation"] = _divide(splits["train"], share, seed)
-        return splits
+        return divide(splits, self.data, seed)
 
     def has_labels(self, rows: Rows) -> bool:
         """Whether a split has its label column, and does not hide it: null, empty, or -1 as in the Hub's GLUE."""
@@ -100,7 +84,7 @@ class SequenceTask:
         Raises:
             UserError: a column is missing, a text is null, a label is null or unknown (the row is named).
         """
-        self.pad_token_id = tokenizer.pad_token_id or 0
+        self.pad_token_id = padding_id(tokenizer)
         self.pad_token_type_id = tokenizer.pad_token_type_id
         texts = self._texts(rows)
         least = tokenizer.num_special_tokens_to_add(pair=len(texts) > 1) + len(texts)
@@ -109,17 +93,18 @@ class SequenceTask:
         names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
         flat: dict[str, list[NDArray[np.int32]]] = {name: [] for name in names}
         lengths: list[int] = []
-        truncated = 0
+        cut: list[int] = []
         for start in range(0, rows.table.num_rows, _ENCODE_ROWS):
             chunk = [column[start : start + _ENCODE_ROWS] for column in texts]
             encoded = tokenizer(*chunk, truncation=True, max_length=max_length, return_attention_mask=False)
-            truncated += sum(1 for encoding in encoded.encodings or [] if encoding.overflowing)
+            cut += [start + row for row, encoding in enumerate(encoded.encodings or [], 1) if encoding.overflowing]
             lengths += [len(ids) for ids in encoded["input_ids"]]
             for name in names:
                 flat[name].append(np.fromiter((token for ids in encoded[name] for token in ids), dtype=np.int32))
+        require_uncut(self.data, rows, len(cut), min(cut, default=0), max_length)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         features = {name: np.concatenate(parts) for name, parts in flat.items()}
-        return Encoded(features, offsets, self._labels(rows), truncated)
+        return Encoded(features, offsets, self._labels(rows), len(cut))
 
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
         lengths = encoded.lengths[indices]
@@ -137,14 +122,22 @@ class SequenceTask:
         assert batch.labels is not None
         return self.answers.loss(model(**batch.inputs).logits.float(), batch.labels)
 
-    def predict(self, model: nn.Module, batch: Batch) -> list[Prediction]:
-        logits = model(**batch.inputs).logits.float()
-        return self.answers.predict(logits, None if batch.labels is None else batch.labels.tolist())
+    def answer(self, encoded: Encoded, passes: Passes, final: bool) -> list[Prediction]:
+        return passes.forward(self._predict)
+
+    def show(self, encoded: Encoded, index: int) -> Shown:
+        assert encoded.labels is not None
+        ids, label = encoded.row(index).tolist(), encoded.labels[index].item()
+        return Shown(ids, len(ids), self.label_names[label] if self.label_names else label)
 
     def score(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         predicted = [answer.prediction for answer in predictions]
         actual = [answer.label for answer in predictions]
         return self.answers.score(self.metrics, predicted, actual)
+
+    def _predict(self, model: nn.Module, batch: Batch) -> list[Prediction]:
+        logits = model(**batch.inputs).logits.float()
+        return self.answers.predict(logits, None if batch.labels is None else batch.labels.tolist())
 
     def _texts(self, rows: Rows) -> list[list[str]]:
         columns = self.data.columns
@@ -162,17 +155,3 @@ class SequenceTask:
 
     def _labels(self, rows: Rows) -> NDArray[np.generic] | None:
         return self.answers.encode(rows, self.label_column) if self.has_labels(rows) else None
-
-
-def _divide(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
-    """Draw `share` of the rows, by `seed`, as validation rows; both parts keep the file's order."""
-    total = rows.table.num_rows
-    size = round(total * share)
-    if not 0 < size < total:
-        raise UserError(f"{rows.source}: {total} rows are too few to take {share} of them for validation")
-    drawn = set(np.random.default_rng(seed).permutation(total)[:size].tolist())
-    kept = [index for index in range(total) if index not in drawn]
-    return (
-        rows.take(kept, f"what a draw of {share} by seed {seed} left of train"),
-        rows.take(sorted(drawn), f"{share} of train, drawn by seed {seed}"),
-    )

@@ -9,6 +9,9 @@ from typing import Any
 
 CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews_correlation")
 REGRESSION_METRICS = ("pearson", "spearman")
+_LOWER_IS_BETTER = ("loss", "perplexity")
+# Scores that are neither shares nor coefficients, and how they are written; all others are written times 100.
+_AS_THEY_ARE = {"loss": ".4f", "perplexity": ".4g", "unfinished": ",.0f", "no_label": ",.0f", "no_number": ",.0f"}
 
 
 def classification_metrics(
@@ -44,3 +47,15 @@ def regression_metrics(names: Sequence[str], predicted: Sequence[float], actual:
             value = float(functions[name](predicted, actual).statistic) if len(actual) > 1 else math.nan
         values[name] = 0.0 if math.isnan(value) else value
     return values
+
+
+def is_better(metric: str, value: float, best: float | None) -> bool:
+    """Whether an evaluation is better than the best before it (None: there was none)."""
+    if best is None or math.isnan(best):
+        return True
+    return value < best if metric in _LOWER_IS_BETTER else value > best
+
+
+def written(metric: str, value: float) -> str:
+    """A score as it is shown: times 100, but for losses and counts."""
+    return f"{value:{_AS_THEY_ARE[metric]}}" if metric in _AS_THEY_ARE else f"{value * 100:.2f}"

@@ -144,7 +144,7 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
         labels=expected["labels"].flatten().numpy(),
         truncated=0,
     )
-    task = build_task(recipe)
+    task = build_task(recipe, model.config)
     task.pad_token_id = model.config.pad_token_id
     rows_used = RowsUsed("train", len(encoded), "all of train")
     scoring = Scoring("standard", rows_used, rows_used)

@@ -66,6 +66,10 @@ def test_glue_recipe_is_the_papers(cell: dict) -> None:
     assert {key: ours[key] for key in cell["hyperparameters"]} == figures_of(cell)
     assert (recipe.train.adam_epsilon, recipe.train.max_grad_norm, recipe.train.seed) == (1e-6, None, 42)
     assert recipe.eval.metric is None
+    facts, writes = GLUE[subset_of(cell)], cell["model"] == "t5-base"
+    assert recipe.task.text_to_text == writes
+    ids = [str(index) for index in range(len(facts.labels or ()))]  # what the published code has T5 write
+    assert recipe.task.label_texts == (ids if writes and ids else None)
     assert GLUE[subset_of(cell)].metrics[0] == cell["metric"]
     assert recipe.paper is not None
     assert (recipe.paper.table, recipe.paper.score, recipe.paper.std) == (cell["table"], cell["score"], cell["std"])

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from red_cli.edit.kinds import SEQUENCE_CLASSIFIER
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Model
-from red_cli.run.base_model import load_config, skeleton
+from red_cli.run.base_model import fit_config, load_config, skeleton
 from tests.tiny import ENCODERS, tiny_config
 
 
@@ -17,7 +18,9 @@ from tests.tiny import ENCODERS, tiny_config
 def test_the_heads_dropout_is_set_alone(tmp_path: Path, model_type: str) -> None:
     tiny_config(model_type).save_pretrained(tmp_path)
     model = Model(name_or_path=str(tmp_path), dropout=0.25, classifier_dropout=0.5)
-    built = skeleton(load_config(model, ["no", "yes"]), model)
+    config = load_config(model)
+    fit_config(config, model, SEQUENCE_CLASSIFIER, ["no", "yes"])
+    built = skeleton(config, model, SEQUENCE_CLASSIFIER)
     body = built.base_model_prefix
     rates = {path: module.p for path, module in built.named_modules() if isinstance(module, nn.Dropout)}
     assert {rate for path, rate in rates.items() if not path.startswith(f"{body}.")} >= {0.5}
@@ -26,5 +29,6 @@ def test_the_heads_dropout_is_set_alone(tmp_path: Path, model_type: str) -> None
 
 def test_a_head_without_dropout_is_refused(tmp_path: Path) -> None:
     tiny_config("gpt2").save_pretrained(tmp_path)
+    model = Model(name_or_path=str(tmp_path), classifier_dropout=0.5)
     with pytest.raises(UserError, match="a gpt2 model has no dropout in its head"):
-        load_config(Model(name_or_path=str(tmp_path), classifier_dropout=0.5), ["no", "yes"])
+        fit_config(load_config(model), model, SEQUENCE_CLASSIFIER, ["no", "yes"])

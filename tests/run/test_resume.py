@@ -66,9 +66,9 @@ def test_interrupted_while_evaluating(
 ) -> None:
     real_predict = train_module.predict
 
-    def predict(*arguments):
+    def predict(*arguments, **options):
         os.kill(os.getpid(), signal.SIGINT)
-        return real_predict(*arguments)
+        return real_predict(*arguments, **options)
 
     monkeypatch.setattr(train_module, "predict", predict)
     assert red("train", recipe).code == 130

@@ -1,0 +1,112 @@
+"""Batched decoding against one row at a time, over the test inputs of E2E NLG.
+
+    python scripts/bench_generate.py --data FOLDER [--rows 40] [--threads 2] [--vocabulary 50257] [--max-new-tokens 64]
+
+FOLDER holds train.parquet and test.parquet with the columns meaning_representation and human_reference. The model is a
+random GPT-2 of 6 layers and width 384; beam 10, length penalty 0.9, no repeated 4-grams, as the paper decodes.
+
+  one at a time   transformers' generate on each of the 4,693 rows, as they stand. Measured on a sample of rows, one
+                  half before and one half after the other measurement, and multiplied up.
+  red             run/generate.py over all rows: measured whole.
+
+The texts of the sample are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+from pathlib import Path
+
+import pyarrow.parquet
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from red_cli.console import hush
+from red_cli.recipe.text import Decoding
+from red_cli.run.generate import Decoder
+from red_cli.tasks.tokens import Ends, decoded
+
+_OPTIONS = {"num_beams": 10, "length_penalty": 0.9, "no_repeat_ngram_size": 4}
+MODEL = {"n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": 512}
+END = 0
+
+
+def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+
+
+def column(folder: Path, split: str, name: str) -> list[str]:
+    return pyarrow.parquet.read_table(folder / f"{split}.parquet", columns=[name]).column(0).to_pylist()
+
+
+def one_at_a_time(model: GPT2LMHeadModel, prompt: list[int], config: GenerationConfig) -> tuple[list[int], float]:
+    started = time.perf_counter()
+    with torch.inference_mode():
+        written = model.generate(torch.tensor([prompt]), generation_config=config)[0, len(prompt) :].tolist()
+    return written[: written.index(END)] if END in written else written, time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=40, help="rows of the sample that is decoded one at a time")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--vocabulary", type=int, default=50257)
+    parser.add_argument("--max-new-tokens", type=int, default=64)
+    arguments = parser.parse_args()
+    hush()
+    torch.set_num_threads(arguments.threads)
+    prompts = column(arguments.data, "test", "meaning_representation")
+    tokenizer = train_tokenizer(column(arguments.data, "train", "human_reference") + prompts)
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=arguments.vocabulary, bos_token_id=END, eos_token_id=END, **MODEL)
+    ).eval()
+    model.generation_config = GenerationConfig()
+    ids = tokenizer(prompts)["input_ids"]
+    config = GenerationConfig(**_OPTIONS, max_new_tokens=arguments.max_new_tokens, eos_token_id=END, pad_token_id=END)
+    sample = random.Random(0).sample(range(len(ids)), arguments.rows)
+    one_at_a_time(model, ids[0], config)  # warm up
+
+    alone: dict[int, list[int]] = {}
+    seconds = []
+
+    def measure(rows: list[int]) -> None:
+        for row in rows:
+            alone[row], taken = one_at_a_time(model, ids[row], config)
+            seconds.append(taken)
+
+    measure(sample[: len(sample) // 2])
+    decoder = Decoder(
+        model, tokenizer, Decoding(**_OPTIONS), batch_size=None, seed=0, fold=True, tick=lambda done, total: None,
+        note=print,
+    )  # fmt: skip
+    started = time.perf_counter()
+    texts = decoder.generate(ids, Ends(END, END), arguments.max_new_tokens)
+    batched = time.perf_counter() - started
+    measure(sample[len(sample) // 2 :])
+
+    same = sum(texts[row].text == decoded(tokenizer, written) for row, written in alone.items())
+    each = statistics.mean(seconds)
+    halves = [statistics.mean(half) for half in (seconds[: len(sample) // 2], seconds[len(sample) // 2 :])]
+    whole = each * len(ids)
+    print(f"{len(ids):,} rows, {len(set(map(tuple, ids)))} distinct; {arguments.threads} threads")
+    print(f"one at a time   {each:.3f} s a row ({halves[0]:.3f} before, {halves[1]:.3f} after), {whole:,.0f} s in all")
+    print(f"red             {batched:,.0f} s in all, measured whole")
+    print(f"ratio           {whole / batched:.1f}")
+    ended = sum(text.finished for text in texts)
+    print(f"same texts      {same} of {len(alone)}; {ended:,} of {len(ids):,} came to an end")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""A training step of the generation task against steps that compute all logits, over the rows of E2E NLG.
+
+    python scripts/bench_text_loss.py --data FOLDER [--steps 20] [--threads 2] [--vocabulary 50257]
+
+FOLDER holds train.parquet and test.parquet with the columns meaning_representation and human_reference. The model is a
+random GPT-2 of 6 layers and width 384 with RED, 10 rows a step, dropout off:
+
+  red             the toolkit's batches, logits at the completions' tokens alone
+  all logits      the same batches, the loss that transformers computes
+  padded to 164   the same with every row padded to 164 tokens, as the published code does
+
+Every batch is taken by all three, in random order. Times are medians; memory is what a step allocates at its peak, over
+the longest rows and over the last batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from bench_generate import END, MODEL, column, train_tokenizer
+from bench_train import adamw, measure_memory
+from torch.nn import functional
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from red_cli import RedConfig, attach
+from red_cli.console import hush
+from red_cli.recipe.load import load_recipe
+from red_cli.run.plan import prepare
+
+_ROWS, _LENGTH, _WARMUP = 10, 164, 2
+_NO_DROPOUT = {"resid_pdrop": 0.0, "attn_pdrop": 0.0, "embd_pdrop": 0.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--vocabulary", type=int, default=50257)
+    arguments = parser.parse_args()
+    hush()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=arguments.vocabulary, bos_token_id=END, eos_token_id=END, **MODEL, **_NO_DROPOUT)
+    model = GPT2LMHeadModel(config).train()
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        train_tokenizer(column(arguments.data, "train", "human_reference")).save_pretrained(folder)
+        columns = "{prompt: meaning_representation, completion: human_reference}"
+        overrides = [f"model.name_or_path={folder}", f"data.path={arguments.data}", f"data.columns={columns}"]
+        prepared = prepare(load_recipe("generation", overrides=overrides).recipe)
+    task, encoded = prepared.task, prepared.encoded["train"]
+    attach(model, RedConfig())
+    optimizer = adamw(model, 0.0)  # the three take the same batches from the same state
+
+    def finish(loss: torch.Tensor) -> float:
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item()
+
+    def red(rows: np.ndarray) -> float:
+        batch = task.collate(encoded, rows)
+        return finish(task.loss(model, batch) / batch.weight)
+
+    def all_logits(rows: np.ndarray, length: int = 0) -> float:
+        batch = task.collate(encoded, rows)
+        missing = max(0, length - batch.labels.shape[1])
+        inputs = {name: functional.pad(tensor, (0, missing)) for name, tensor in batch.inputs.items()}
+        labels = functional.pad(batch.labels.roll(1, 1), (0, missing), value=-100)  # shifted inside the model
+        return finish(model(**inputs, labels=labels).loss)
+
+    steps = {"red": red, "all logits": all_logits, "padded to 164": lambda rows: all_logits(rows, _LENGTH)}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    generator, apart = np.random.default_rng(0), 0.0
+    for number in range(_WARMUP + arguments.steps):
+        rows = generator.choice(len(encoded), _ROWS, replace=False)
+        losses = []
+        for name in random.Random(number).sample(list(steps), len(steps)):
+            started = time.perf_counter()
+            losses.append(steps[name](rows))
+            seconds[name].append(time.perf_counter() - started)
+        apart = max(apart, max(losses) - min(losses))
+    longest = np.argsort(-encoded.lengths, kind="stable")[:_ROWS]
+    print(f"{'':15}{'step (ms)':>10}{'of red':>8}{'peak MiB, longest rows':>24}{'peak MiB, last rows':>21}")
+    for name, times in seconds.items():
+        ratio = statistics.median(own / red for own, red in zip(times[_WARMUP:], seconds["red"][_WARMUP:], strict=True))
+        peaks = [measure_memory(steps[name], rows_) / 2**20 for rows_ in (longest, rows)]
+        print(f"{name:15}{statistics.median(times) * 1000:10.0f}{ratio:8.2f}{peaks[0]:24.0f}{peaks[1]:21.0f}")
+    print(f"losses of the same batch differ by at most {apart:.1e}")
+
+
+if __name__ == "__main__":
+    main()
