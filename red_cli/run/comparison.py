@@ -14,7 +14,6 @@ from red_cli.run.statistics import mean_and_spread
 
 JSON_FILE, MARKDOWN_FILE = "comparison.json", "comparison.md"
 _PERCENT = 100.0
-_MIB = 2**20
 
 
 def summarise(folder: Path, runs: Sequence[tuple[str, int, Loaded]], failed: list[dict[str, Any]]) -> dict[str, Any]:
@@ -69,24 +68,37 @@ def _row(method: str, seeds: dict[int, dict[str, Any]], split: str, file_bytes: 
 
 def table(result: dict[str, Any]) -> list[list[str]]:
     """The comparison as text: a heading, then one row for each method."""
-    heading = ["method", result["metric"] or "score", "trained", "head", "rate", "ms/step", "MiB", "file KiB"]
+    heading = ["method", "score", "trained", "head", "rate", "ms/step", "memory", "file"]
     rows = []
     for row in result["rows"]:
         spread = "" if row["std"] is None else f" ± {row['std'] * _PERCENT:.2f}"
-        rates = [f"{rate:g}" for rate in dict.fromkeys(sorted(row["learning_rates"].values()))]
         rows.append(
             [
                 row["method"],
                 f"{row['mean'] * _PERCENT:.2f}{spread} ({len(row['seeds'])})",
                 f"{row['trained_parameters']:,}",
                 f"{row['head_parameters']:,}",
-                rates[0] if len(rates) == 1 else f"{rates[0]}-{rates[-1]}",
+                _rates(sorted(set(row["learning_rates"].values()))),
                 f"{row['seconds_per_step'] * 1000:,.0f}",
-                f"{row['peak_memory_bytes'] / _MIB:,.0f}",
-                f"{row['file_bytes'] / 1024:,.0f}",
+                _size(row["peak_memory_bytes"]),
+                _size(row["file_bytes"]),
             ]
         )
     return [heading, *rows]
+
+
+def _rates(rates: list[float]) -> str:
+    """The one rate, or roughly the lowest and the highest."""
+    if len(rates) == 1:
+        return f"{rates[0]:g}"
+    lowest, highest = (f"{rate:.0e}".replace("e-0", "e-") for rate in (rates[0], rates[-1]))
+    return lowest if lowest == highest else f"{lowest}…{highest}"
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest unit that leaves a whole number."""
+    power = next((power for power in (3, 2, 1) if count >= 10 * 1024**power), 0)
+    return f"{count / 1024**power:,.0f}{('B', 'K', 'M', 'G')[power]}"
 
 
 def score_note(result: dict[str, Any]) -> str:
@@ -106,9 +118,9 @@ def write_comparison(folder: Path, result: dict[str, Any]) -> None:
     notes = [
         f"{score_note(result)}. Mean ± sample standard deviation (number of seeds), never the best.",
         f"Base: `{result['base']}`, {result['base_parameters']:,} parameters.",
-        "trained: the method's own parameters; head: those trained beside them by every method; rate: learning rates",
-        "from the lowest to the highest over the seeds; MiB: peak memory of the run's own process (on a GPU: of what",
-        "torch allocated there), the largest over the seeds; file: the tensors that are saved.",
+        "trained: the method's own parameters; head: those that every method trains beside them; rate: learning rate,",
+        "the lowest and the highest of the seeds; ms/step: of training; memory: the peak of the run's own process (on",
+        "a GPU: of what torch allocated there), the largest of the seeds; file: the tensors that are saved, in bytes.",
         *(f"{run['method']}, seed {run['seed']} failed." for run in result["failed"]),
     ]
     write_text(folder / MARKDOWN_FILE, "\n".join([*lines, "", *notes]) + "\n")

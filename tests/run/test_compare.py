@@ -17,6 +17,7 @@ from red_cli.run import child as child_module
 from red_cli.run import compare as compare_module
 from red_cli.run.child import run_red
 from red_cli.run.compare import plan_comparison
+from red_cli.run.comparison import table
 
 
 @pytest.fixture
@@ -83,6 +84,18 @@ def test_the_table_is_that_of_the_runs(red, recipe: Path, tmp_path: Path, in_pro
     more = red("compare", recipe, "--methods", "red,bitfit", "--seeds", "1,2", "--json")
     assert len(in_process) == 10
     assert [row["method"] for row in more.json["rows"]] == ["red", "bitfit"]
+
+
+def test_the_table_fits_80_columns() -> None:
+    row = {
+        "method": "bitfit", "mean": 0.9985, "std": 0.0123, "seeds": {"1": 0.9, "2": 0.9, "3": 0.9},
+        "trained_parameters": 22_713_216, "head_parameters": 16_770, "learning_rates": {"1": 0.0018, "2": 0.0042},
+        "seconds_per_step": 1.234, "peak_memory_bytes": 1292 << 20, "file_bytes": 88738 << 10,
+    }  # fmt: skip
+    cells = table({"rows": [row, {**row, "learning_rates": {"1": 1.5e-4}, "std": None}]})
+    assert sum(max(map(len, column)) for column in zip(*cells, strict=True)) + 2 * (len(cells[0]) - 1) <= 80
+    assert cells[1] == ["bitfit", "99.85 ± 1.23 (3)", "22,713,216", "16,770", "2e-3…4e-3", "1,234", "1,292M", "87M"]
+    assert cells[2][4] == "0.00015"
 
 
 def test_a_run_of_a_comparison_is_the_run_it_would_be_alone(
@@ -170,6 +183,7 @@ def test_each_run_has_a_process_and_a_peak_of_its_own(red, recipe: Path, tmp_pat
     assert len(ballast) > result["rows"][0]["peak_memory_bytes"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_passed_on_once_and_the_command_goes_on(recipe: Path, tmp_path: Path) -> None:
     keys = ["--methods", "red", "train.num_train_epochs=400"]
     command = [sys.executable, "-m", "red_cli", "compare", str(recipe), *keys]
