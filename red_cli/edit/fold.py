@@ -87,6 +87,8 @@ def folded(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _can_hold(module: nn.Module, edit: Vectors) -> bool:
+    if isinstance(module, nn.LayerNorm):
+        return type(module).forward is nn.LayerNorm.forward  # some of its kin multiply by 1 + weight
     if isinstance(module, _FOLDABLE):
         return not type(module).__module__.startswith("bitsandbytes")
     return edit.bias is None and bool(_last_weights(module))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from red_cli.export.places import Places
+from red_cli.export.source import BaseFiles
 
 MODELLING_FILE = "modeling_red.py"
+_MATRIX = 2
 # The end of a class's name -> the class of transformers that loads it.
 _AUTO_CLASSES = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
@@ -26,13 +28,12 @@ def _add_bias(module, inputs, output):
 
 
 class Red{architecture}({architecture}):
-    """The base model, plus the biases that `red_biases` in its configuration names: module path -> parameter name."""
+    """The base, plus the biases in `red_biases` of its configuration: module path -> [parameter, width]."""
 
     def __init__(self, config, *args, **kwargs):
         super().__init__(config, *args, **kwargs)
-        for path, name in config.red_biases.items():
+        for path, (name, width) in config.red_biases.items():
             module = self.get_submodule(path)
-            width = module.out_features if isinstance(module, nn.Linear) else config.hidden_size
             module.register_parameter(name, nn.Parameter(torch.zeros(width)))
             if name == "red_bias":
                 module.register_forward_hook(_add_bias)
@@ -49,13 +50,14 @@ def modelling_file(architecture: str) -> str:
     return _SOURCE.format(architecture=architecture)
 
 
-def bias_names(places: Places) -> dict[str, str]:
+def bias_names(base: BaseFiles, places: Places) -> dict[str, str]:
     """Path of each module without a bias -> the name of the one it gets: a projection's own, or one added after it."""
     kinds = {}
     for place in places.places:
         if place.bias is None:
             same = place.module.rpartition(".")[2] == place.path.rpartition(".")[2]
-            kinds[place.path] = "bias" if same else "red_bias"
+            projection = same and len(base.tensors[place.weight].shape) == _MATRIX
+            kinds[place.path] = "bias" if projection else "red_bias"
     return kinds
 
 
@@ -64,7 +66,7 @@ def has_own_code(config: Any) -> bool:
     return hasattr(config, "red_biases")
 
 
-def code_config(config: dict[str, Any], architecture: str, biases: dict[str, str]) -> dict[str, Any]:
+def code_config(config: dict[str, Any], architecture: str, biases: dict[str, tuple[str, int]]) -> dict[str, Any]:
     """The configuration that makes transformers load the modelling file, with trust_remote_code=True."""
     own = f"Red{architecture}"
     reference = f"{MODELLING_FILE.removesuffix('.py')}.{own}"

@@ -47,7 +47,7 @@ def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) 
     Args:
         dtype: torch's name of the dtype if it was changed.
     """
-    config = dict(base.config)
+    config = {key: value for key, value in base.config.items() if key != "auto_map"}  # its code stays behind
     names = adapter.label_names
     if names is not None:
         config["id2label"] = {str(index): name for index, name in enumerate(names)}
@@ -56,7 +56,7 @@ def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) 
         one = names is not None and len(names) == 1
         config["problem_type"] = "regression" if one else "single_label_classification"
         config["pad_token_id"] = _padding(base)  # a decoder's head answers at the last token before it
-    if adapter.architecture is not None and (adapter.head or not config.get("architectures")):
+    if adapter.architecture is not None:
         config["architectures"] = [adapter.architecture]
     if dtype is not None:
         config.pop("torch_dtype", None)  # the key's name before transformers 5

@@ -125,7 +125,7 @@ def _qwen2_window(config: Mapping[str, Any]) -> str | None:
 
 def _phi3(config: Mapping[str, Any]) -> str | None:
     parameters = config.get("rope_parameters") or {}
-    share = config.get("partial_rotary_factor", parameters.get("partial_rotary_factor", 1.0))
+    share = config.get("partial_rotary_factor") or parameters.get("partial_rotary_factor") or 1.0
     return _window(config, None) or (None if share == 1.0 else f"only {share:.0%} of a head is rotated")
 
 
@@ -151,6 +151,7 @@ def llama_config(config: Mapping[str, Any], home: Home) -> dict[str, Any]:
     source = AutoConfig.for_model(**config)
     known = LlamaConfig().to_dict()
     kept = {key: getattr(source, key) for key in known if hasattr(source, key) and key != "model_type"}
-    housed = LlamaConfig(**{**kept, **dict.fromkeys(home.switches, True)}).to_dict()
+    biases = {key: key in home.switches for key in ("attention_bias", "mlp_bias")}
+    housed = LlamaConfig(**{**kept, **biases}).to_dict()
     kind = [name.replace(type(source).__name__.removesuffix("Config"), "Llama") for name in source.architectures or []]
     return {**housed, "architectures": kind}

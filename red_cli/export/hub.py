@@ -19,7 +19,7 @@ def base_folder(name: str, revision: str | None) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
-    if Path(name).is_absolute() or name.count("/") > 1:
+    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise UserError(f"no such model folder: {name}", hint="Say where the base is: --base FOLDER")
     cached = cached_folder(name, revision)
     if cached is not None:
@@ -113,7 +113,9 @@ def _complete(folder: Path) -> bool:
 
     if not (folder / "config.json").is_file():
         return False
-    for index in (folder / INDEX_FILE, folder / BIN_INDEX_FILE):
+    for single, index in ((folder / SINGLE_FILE, folder / INDEX_FILE), (folder / BIN_FILE, folder / BIN_INDEX_FILE)):
+        if single.is_file():
+            return True
         if index.is_file():
             return all((folder / shard).is_file() for shard in read_index(index).values())
-    return (folder / SINGLE_FILE).is_file() or (folder / BIN_FILE).is_file()
+    return False

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from red_cli.errors import UserError
 from red_cli.export.dtypes import SIZES, Vector, is_float, to_float32, vector
 from red_cli.export.homes import Home, split_of
-from red_cli.export.places import Place, Places
+from red_cli.export.places import Place, Places, as_loaded
 from red_cli.export.source import SINGLE_FILE, BaseFiles, Stored
 from red_cli.export.vectors import AdapterArrays, Edit
 
 _MATRIX = 2
+# Model types whose norms multiply by 1 + weight.
+_ONE_PLUS_WEIGHT = ("gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n_text", "recurrent_gemma", "nemotron",
+                    "qwen3_next")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def lay_out(
 
     Args:
         home: where biases go that the base has no place for.
-        conv1d: whether the edited projections store (in, out).
+        conv1d: whether the architecture's projections store (in, out).
         dtype: safetensors' name of the dtype of all floating-point tensors; None keeps the base's.
 
     Raises:
@@ -86,9 +89,10 @@ def lay_out(
             continue
         place, role = by_tensor[name]
         edit = adapter.edits[place.path]
-        _require_fit(base, name, stored, edit, role == "weight" and len(stored.shape) == _MATRIX and conv1d)
+        columns = conv1d and len(stored.shape) == _MATRIX and stored.shape[-1] == _width(edit)
+        _require_fit(base, name, stored, edit, columns)
         output = Output(names[name], written, stored)
-        outputs.append(_folded_weight(output, edit, conv1d) if role == "weight" else _folded_bias(output, edit))
+        outputs.append(_folded_weight(output, edit, columns) if role == "weight" else _folded_bias(output, edit))
         if role == "weight" and place.bias is None and edit.bias is not None:
             outputs.append(
                 Output(f"{names[name].rpartition('.')[0]}.bias", written, vector(place.path, edit.bias, written))
@@ -108,7 +112,7 @@ def add_tensors(shards: Shards, arrays: Mapping[str, NDArray[np.float32]], dtype
 
 def keep_known(shards: Shards, known: set[str]) -> Shards:
     """Leave out tensors that the exported model's class does not have, such as the head of another task."""
-    kept = {file: [output for output in outputs if output.name in known] for file, outputs in shards.items()}
+    kept = {file: [output for output in outputs if as_loaded(output.name) in known] for file, outputs in shards.items()}
     return {file: outputs for file, outputs in kept.items() if outputs}
 
 
@@ -134,22 +138,31 @@ def _require_fit(base: BaseFiles, name: str, stored: Stored, edit: Edit, columns
             f"{stored.file}: {name} is stored as {stored.dtype}: {base.name} is a quantised base",
             hint="Give the unquantised model it was made from: --base MODEL",
         )
-    learnt = edit.scale if edit.scale is not None else edit.bias
-    assert learnt is not None
     width = stored.shape[-1] if columns else stored.shape[0]
-    if width != len(learnt):
+    if width != _width(edit):
         raise UserError(
-            f"{base.folder}: {name} is {width} wide, its edit {len(learnt)}",
+            f"{base.folder}: {name} is {width} wide, its edit {_width(edit)}",
             hint="The adapter belongs to another base.",
+        )
+    if len(stored.shape) < _MATRIX and base.model_type in _ONE_PLUS_WEIGHT and edit.scale is not None:
+        raise UserError(
+            f"{name} is a norm of a {base.model_type} model, which multiplies by 1 + weight: its edit is not folded",
+            hint="Keep it as an adapter: --format adapter",
         )
 
 
-def _folded_weight(output: Output, edit: Edit, conv1d: bool) -> Output:
+def _width(edit: Edit) -> int:
+    learnt = edit.scale if edit.scale is not None else edit.bias
+    assert learnt is not None
+    return len(learnt)
+
+
+def _folded_weight(output: Output, edit: Edit, columns: bool) -> Output:
     """W' = diag(scale) W, from equation (3) of the paper and y = W x + b; a norm's weight is the same in one row."""
     if edit.scale is None:
         return output
     if len(output.shape) == _MATRIX:
-        return replace(output, scale=edit.scale, by_row=not conv1d)
+        return replace(output, scale=edit.scale, by_row=not columns)
     values = _read(output).reshape(output.shape) * edit.scale
     return replace(output, content=vector(output.name, values, output.dtype))
 

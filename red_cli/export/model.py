@@ -22,7 +22,7 @@ from red_cli.export.vectors import AdapterArrays, Edit
 from red_cli.files import write_json, write_text
 
 # Model types of transformers whose projections store (in, out) and that the table of architectures does not hold.
-_OTHER_CONV1D = ("openai-gpt", "imagegpt", "decision_transformer", "convbert", "clvp")
+_OTHER_CONV1D = ("openai-gpt", "imagegpt", "decision_transformer", "clvp")
 _SPARE_BYTES = 64 << 20  # for configuration, tokenizer and card
 
 
@@ -81,8 +81,9 @@ def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) 
     """
     places = find_places(base, adapter.edits)
     architecture = _architecture(base, adapter)
-    names = {path: name for path, name in bias_names(places).items() if adapter.edits[path].bias is not None}
-    biases = {f"{path}.{name}": adapter.edits[path].bias for path, name in names.items()}
+    names = {path: name for path, name in bias_names(base, places).items() if adapter.edits[path].bias is not None}
+    learnt = {f"{path}.{name}": adapter.edits[path].bias for path, name in names.items()}
+    biases = {key: bias for key, bias in learnt.items() if bias is not None}
     present = {path: edit for path, edit in adapter.edits.items() if path not in names}
     scales = {path: Edit(adapter.edits[path].scale, None) for path in names}
     folded = AdapterArrays(adapter.folder, adapter.config, present | scales, adapter.head)
@@ -90,8 +91,10 @@ def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) 
     config = exported_config(base, adapter.config, dtype)
     shards = _of_its_class(shards, adapter, config, architecture)
     stored = SAFETENSORS_NAMES[dtype] if dtype else main_dtype(base, places)
-    shards = add_tensors(shards, {key: value for key, value in biases.items() if value is not None}, stored)
-    config = code_config(config, architecture, names)
+    shards = add_tensors(shards, biases, stored)
+    config = code_config(
+        config, architecture, {path: (name, len(biases[f"{path}.{name}"])) for path, name in names.items()}
+    )
     remarks = f"Its own `{MODELLING_FILE}` adds {len(names)} biases that a {base.model_type} model has no place for."
     return Exported(base, shards, config, architecture, remarks, modelling_file(architecture))
 

@@ -14,6 +14,13 @@ from red_cli.export.source import BaseFiles
 _WEIGHT_NAMES = {"weight": "bias", "gamma": "beta"}
 
 
+def as_loaded(name: str) -> str:
+    """A tensor's name in files as loading renames it."""
+    module, _, kind = name.rpartition(".")
+    renamed = {"gamma": "weight", "beta": "bias"}.get(kind)
+    return name if renamed is None else f"{module}.{renamed}"
+
+
 @dataclass(frozen=True)
 class Place:
     """An edited module in a base's files.

@@ -91,18 +91,23 @@ def read_base(name: str, folder: Path) -> BaseFiles:
     config = read_json(folder / "config.json")
     if not isinstance(config, dict) or "model_type" not in config:
         raise UserError(f"{folder / 'config.json'} is not a model's configuration: it has no model_type")
-    index = next((folder / name for name in (INDEX_FILE, BIN_INDEX_FILE) if (folder / name).is_file()), None)
-    single = next((folder / name for name in (SINGLE_FILE, BIN_FILE) if (folder / name).is_file()), None)
-    if single is not None and (index is None or (index.name == BIN_INDEX_FILE and single.name == SINGLE_FILE)):
-        places, shards = None, [single]
-    elif index is not None:
-        places = read_index(index)
+    # The order in which transformers looks.
+    found = next(
+        (name for name in (SINGLE_FILE, INDEX_FILE, BIN_FILE, BIN_INDEX_FILE) if (folder / name).is_file()), None
+    )
+    places = None
+    if found in (SINGLE_FILE, BIN_FILE):
+        shards = [folder / found]
+    elif found is not None:
+        places = read_index(folder / found)
         shards = [folder / shard for shard in sorted(set(places.values()))]
     else:
         raise UserError(f"{folder} has no weights: neither {SINGLE_FILE} nor {INDEX_FILE}", hint=_COPY_AGAIN)
     tensors = {key: stored for shard in shards for key, stored in _read_shard(shard)}
     if places is not None and (lacking := sorted(places.keys() - tensors.keys())):
-        raise UserError(f"{index} names {lacking[0]}, but {places[lacking[0]]} does not hold it", hint=_COPY_AGAIN)
+        raise UserError(
+            f"{folder / str(found)} names {lacking[0]}, but {places[lacking[0]]} does not hold it", hint=_COPY_AGAIN
+        )
     return BaseFiles(name, folder, config, tensors)
 
 
@@ -153,7 +158,7 @@ def read_header(file: Path) -> Iterator[tuple[str, Stored]]:
             raise UserError(f"{file} is damaged: its header cannot be read", hint=_COPY_AGAIN) from None
     begins = _LENGTH_BYTES + length
     end_of_all = begins
-    for key, dtype, shape, start, end in sorted(entries, key=lambda entry: entry[3]):
+    for key, dtype, shape, start, end in sorted(entries, key=lambda entry: entry[3:5]):
         stored = Stored(file, dtype, shape, begins + start, begins + end)
         numbers = 1
         for extent in shape:

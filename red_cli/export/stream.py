@@ -159,6 +159,8 @@ def _write_one(output: Output, target: int, to: int) -> int:
         os.pwrite(target, output.content.content, to)
         return output.size
     stored = output.content
+    if stored.size == 0:
+        return 0
     rows = output.shape[0] if output.shape else 1
     row_bytes = max(1, stored.size // max(1, rows))
     at_once = max(1, _BLOCK // row_bytes)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
@@ -142,15 +146,35 @@ def _write_model(
     quantization = source.recipe.model.quantization if source.recipe is not None else None
     if quantization is not None:
         listener.note(f"The run's base was quantised ({quantization}); folding into the unquantised {base.name}.")
+    if base.folder.resolve() in (output.resolve(), *output.resolve().parents):
+        raise UserError(f"{output} lies inside the base's folder, {base.folder}", hint="Choose another.")
     require_base(base, source.adapter)
     make = {"merged": merged_model, "code": model_with_code}[form]
     exported = make(base, source.adapter, dtype)
     require_space(output, exported.size)
-    with replacing_folder(output) as folder:
+    with ended_politely(), replacing_folder(output) as folder:
         write_model(exported, folder, listener.writing)
         checked = dict(_NOT_CHECKED) if verify is None else verify(source, folder, listener)
         _write_papers(source, exported, folder, output, checked)
     return {**checked, "remarks": exported.remarks}
+
+
+@contextmanager
+def ended_politely() -> Iterator[None]:
+    """Let a request to end (SIGTERM, a closed terminal) clean up as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _write_papers(source: Source, exported: Exported, folder: Path, output: Path, checked: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from red_cli.tasks.build import build_task
 
 # Largest difference of logits, as a share of the largest logit, that counts as the same model. In a half-precision
 # base the folded weights are rounded once more; only a gross fault can be told from that.
-TOLERANCES = {"F32": 1e-4, "F64": 1e-4, "F16": 0.2, "BF16": 0.2}
+TOLERANCES = {"F32": 1e-4, "F64": 1e-4, "F16": 0.05, "BF16": 0.05}
 _EXAMPLES = 64
 _AT_ONCE = 16
 _RANDOM_ROWS, _RANDOM_LENGTH = 4, 32
@@ -112,7 +112,7 @@ def _with_adapter(source: Source, base: BaseFiles, spare: Path) -> PreTrainedMod
 
 def _exported(folder: Path, spare: Path) -> PreTrainedModel:
     config = read_json(folder / "config.json")
-    has_code = "auto_map" in config
+    has_code = "red_biases" in config
     architecture = config["architectures"][0]
     kind = getattr(transformers, auto_class(architecture) if has_code else architecture)
     files = read_base(str(folder), folder)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from red_cli import RedConfig, attach, save_adapter
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config
 from red_cli.edit.attachment import active_adapter
-from red_cli.edit.model import edits
+from red_cli.edit.model import edits, head_parameter_names, train_head
 from red_cli.export.dtypes import from_float32, to_float32
 from red_cli.recipe.schema import Model
 from red_cli.run.base_record import record_base
@@ -342,3 +344,108 @@ def test_a_base_with_quantised_weights_is_refused(red, tmp_path: Path) -> None:
     outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged")
     assert outcome.code == 2
     assert "quantised" in outcome.err
+
+
+def rename_norms(folder: Path) -> None:
+    """Name the norms as the first BERT checkpoints do."""
+    file = folder / "base" / "model.safetensors"
+    tensors = load_file(file)
+    names = {key: key.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta") for key in tensors}
+    save_file({names[key]: tensor + 0.1 * ("Norm" in key) for key, tensor in tensors.items()}, file)
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+def test_norms_named_as_of_old(red, tmp_path: Path, with_head: bool) -> None:
+    tiny_model("bert").save_pretrained(tmp_path / "base")
+    rename_norms(tmp_path)
+    model = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "base").eval()
+    attach(model, RedConfig(positions=["ffn", "ffn_norm"]))
+    if with_head:
+        train_head(model, head_parameter_names(model))
+    random_vectors(model)
+    save_adapter(model, tmp_path / "adapter")
+    expected = first_output(model, tiny_inputs()).detach()
+    assert red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--no-verify").code == 0
+    with torch.inference_mode():
+        loaded = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
+        torch.testing.assert_close(first_output(loaded, tiny_inputs()), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama"])
+@pytest.mark.parametrize("headless", [True, False])
+def test_the_adapters_class_decides(red, tmp_path: Path, model_type: str, headless: bool) -> None:
+    """A base saved without its language-model head, or an adapter on the bare model."""
+    model = tiny_model(model_type, tie_word_embeddings=True)
+    (model.base_model if headless else model).save_pretrained(tmp_path / "base")
+    kind = type(model) if headless else type(model.base_model)
+    edited = kind.from_pretrained(tmp_path / "base").eval()
+    attach(edited, RedConfig())
+    random_vectors(edited)
+    save_adapter(edited, tmp_path / "adapter")
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads((tmp_path / "merged" / "config.json").read_text())["architectures"] == [kind.__name__]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "pattern"), [("llama", r".*input_layernorm"), ("t5", r".*SelfAttention\.q|.*0.layer_norm")]
+)
+def test_code_carries_the_bias_of_a_norm(red, tmp_path: Path, model_type: str, pattern: str) -> None:
+    tiny_model(model_type).save_pretrained(tmp_path / "base")
+    model = type(tiny_model(model_type)).from_pretrained(tmp_path / "base").eval()
+    attach(model, RedConfig(target_modules=pattern))
+    random_vectors(model)
+    save_adapter(model, tmp_path / "adapter")
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "code", "--format", "code", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["largest_difference"] < 1e-4
+
+
+def test_a_norm_that_adds_one_to_its_weight_is_refused(red, tmp_path: Path) -> None:
+    tiny_model("gemma").save_pretrained(tmp_path / "base")
+    model = transformers.GemmaForCausalLM.from_pretrained(tmp_path / "base")
+    attach(model, RedConfig(target_modules=r".*input_layernorm", components=["scale"]))
+    save_adapter(model, tmp_path / "adapter")
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--no-verify")
+    assert outcome.code == 2
+    assert "1 + weight" in outcome.err
+
+
+def test_code_of_the_bases_own_stays_behind(red, tmp_path: Path) -> None:
+    expected = prepare(tmp_path)
+    edit_json(tmp_path / "base" / "config.json", auto_map={"AutoModelForCausalLM": "other/repository--modeling.X"})
+    config = json.loads((tmp_path / "adapter" / CONFIG_FILE).read_text())
+    (tmp_path / "adapter" / CONFIG_FILE).write_text(json.dumps({**config, "base_digest": None}))
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged")
+    assert outcome.code == 0, outcome.err
+    assert "auto_map" not in json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert_exported(tmp_path / "merged", expected)
+
+
+def test_empty_tensors_and_a_stale_index(red, tmp_path: Path) -> None:
+    expected = prepare(tmp_path)
+    file = tmp_path / "base" / "model.safetensors"
+    save_file({**load_file(file), "a.empty": torch.zeros(5, 0), "zz.empty": torch.zeros(0)}, file)
+    (tmp_path / "base" / "model.safetensors.index.json").write_text('{"weight_map": {"x": "gone.safetensors"}}')
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--no-verify", "--dtype", "bfloat16")
+    assert outcome.code == 0, outcome.err
+    names = load_file(tmp_path / "merged" / "model.safetensors")
+    assert names["a.empty"].shape == (5, 0)
+    assert expected.isfinite().all()
+
+
+@pytest.mark.parametrize("place", ["base", "base/inside"])
+def test_the_bases_own_folder_is_no_place(red, tmp_path: Path, place: str) -> None:
+    prepare(tmp_path)
+    before = sorted(path.name for path in (tmp_path / "base").iterdir())
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / place)
+    assert outcome.code == 2
+    assert "inside the base's folder" in outcome.err
+    assert before == sorted(path.name for path in (tmp_path / "base").iterdir())
+
+
+def test_a_request_to_end_cleans_up(red, tmp_path: Path, monkeypatch) -> None:
+    prepare(tmp_path)
+    monkeypatch.setattr("red_cli.export.model.copy_companions", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--no-verify").code == 130
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter"}

@@ -52,7 +52,7 @@ def written(folder: Path, form: str = "merged", dtype: str | None = None) -> Pat
 def load(folder: Path) -> transformers.PreTrainedModel:
     """The model as anyone loads it, and nothing that it lacks or has too much."""
     config = json.loads((folder / "config.json").read_text())
-    if "auto_map" in config:
+    if "auto_map" in config:  # of ours: those of bases stay behind
         (auto,) = config["auto_map"]
         return getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True).eval()
     kind = getattr(transformers, config["architectures"][0])
