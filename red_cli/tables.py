@@ -39,7 +39,8 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
             ("memory", f"about {plan.memory.total / 2**30:.2f} GiB with {plan.memory.rows} longest rows at once")
         )
     if plan.export_obstacle is not None:
-        rows.append(("export", f"adapter or --format code only: {plan.export_obstacle}"))
+        ways = "as adapter, with --format code, or with red.components=[scale]"
+        rows.append(("export", f"{ways}: {plan.export_obstacle}"))
     if folder is not None:
         rows.append(("run folder", folder))
     return rows

@@ -58,6 +58,21 @@ output: {{dir: {tmp_path / "run"}}}
     return path
 
 
+@pytest.mark.parametrize(
+    ("model_type", "keys", "told"),
+    [("t5", [], True), ("t5", ["red.components=[scale]"], False), ("gpt2", [], False), ("qwen3", [], True),
+     ("qwen3", ["red.positions=[query]"], False)],
+)  # fmt: skip
+def test_a_bias_without_a_home_is_told_at_the_start(
+    red, generation: Path, tmp_path: Path, model_type: str, keys: list[str], told: bool
+) -> None:
+    make_language_model(tmp_path / "base", model_type)
+    plan = red("check", generation, *keys, "--json").json["plan"]
+    assert (plan["export_obstacle"] is not None) == told
+    shown = red("check", generation, *keys).out
+    assert ("--format code" in shown) == told
+
+
 @pytest.mark.parametrize("model_type", LANGUAGE_MODELS)
 def test_train_and_eval(red, generation: Path, tmp_path: Path, model_type: str) -> None:
     make_language_model(tmp_path / "base", model_type)
