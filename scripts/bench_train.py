@@ -1,6 +1,7 @@
 """Time and memory of training steps, methods side by side over the same batches.
 
     python scripts/bench_train.py --model FOLDER --data FOLDER [--recipe glue_sst2] [--steps 60]
+    python scripts/bench_train.py --epoch --model FOLDER --data FOLDER [--recipe glue_sst2]
     python scripts/bench_train.py --decoder [--steps 30]
 
 The first compares `red train`'s own step (collation, Accelerate, clipping, checks) with bare loops on an encoder:
@@ -9,16 +10,19 @@ The first compares `red train`'s own step (collation, Accelerate, clipping, chec
   lora      the same plain loop with PEFT's LoRA (r=8 on query and value) and the same head
   published a loop as the published code has it: each shuffled batch padded to its longest row, the edit as a product
             and then a sum, a plain AdamW
-The second compares the edit itself with other methods on a random GPT-2 of 6 layers, width 384, sequences of 256:
+The second lets `red train` run for one epoch and then a script around the published loop, each a process that reads,
+trains, evaluates and saves. Times are seconds of the processor (the same as
+the clock's where nothing else runs, with OMP_NUM_THREADS=1), which other work on the machine hardly changes.
+The third compares the edit itself with other methods on a random GPT-2 of 6 layers, width 384, sequences of 256:
   bias      training the biases of the same modules: the floor, for an edit cannot cost less
   red       the edit
   two-step  the edit as the published code writes it, a product and then a sum
   lora      PEFT's LoRA, r=8 on the fused query, key and value
   ia3       PEFT's IA3 at its own places
   full      everything
-Methods take every batch in turn, in random order, each on its own copy of the model. Ratios are medians over steps of
-the times of one step, so that a slow moment of the machine hits all alike. Memory is what a step allocates at its peak,
-on top of the model.
+In the first and the third, methods take every batch in turn, in random order, each on its own copy of the model. Ratios
+are medians over steps of the times of one step, so that a slow moment of the machine hits all alike. Memory is what a
+step allocates at its peak, on top of the model.
 """
 
 from __future__ import annotations
@@ -26,7 +30,10 @@ from __future__ import annotations
 import argparse
 import copy
 import random
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -224,6 +231,51 @@ def bench_encoder(arguments: argparse.Namespace, folder: str) -> None:
     print(f"all steps: red takes {sum(seconds['red']) / sum(seconds['published']):.3f} of published")
 
 
+def bench_epoch(arguments: argparse.Namespace, folder: str) -> None:
+    named = {"model.name_or_path": arguments.model, "data.path": arguments.data, "train.num_train_epochs": 1}
+    overrides = [f"{key}={value}" for key, value in named.items() if value] + [f"output.dir={folder}/run"]
+    commands = {
+        "red train": [sys.executable, "-m", "red_cli", "train", arguments.recipe, *overrides],
+        "published": [sys.executable, __file__, "--published-epoch", arguments.recipe, *overrides],
+    }
+    spent, wall = {}, {}
+    for name, command in commands.items():
+        started = time.perf_counter(), processor_seconds()
+        subprocess.run(command, check=True, capture_output=True)
+        wall[name], spent[name] = time.perf_counter() - started[0], processor_seconds() - started[1]
+        print(f"{name:12}{spent[name]:7.1f} s of the processor, {wall[name]:7.1f} s by the clock")
+    ratios = [taken["red train"] / taken["published"] for taken in (spent, wall)]
+    print(f"{'ratio':12}{ratios[0]:7.3f}{'':20}{ratios[1]:7.3f}")
+
+
+def published_epoch(recipe: str, overrides: list[str]) -> None:
+    """The published code's script for one epoch: read, train, evaluate, save."""
+    loaded = load_recipe(recipe, overrides=overrides)
+    prepared = prepare(loaded.recipe)
+    model, head = load_base(loaded.recipe.model, prepared.config, prepared.task.kind, seed=0)
+    attach(model, loaded.recipe.red)
+    train_head(model, head)
+    step = published_step(model, prepared, loaded.recipe.train.learning_rate)
+    encoded, size = prepared.encoded["train"], loaded.recipe.train.batch_size
+    rows = np.random.default_rng(0).permutation(len(encoded))
+    for start in range(0, len(rows), size):
+        step(rows[start : start + size])
+    chosen, collate = prepared.encoded["validation"], DataCollatorWithPadding(prepared.tokenizer)
+    model.eval()
+    for start in range(0, len(chosen), size):
+        places = range(start, min(start + size, len(chosen)))
+        with torch.no_grad():
+            model(**collate([{"input_ids": chosen.row(place).tolist()} for place in places]))
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    torch.save(trained, f"{loaded.recipe.output.dir}.pth")
+
+
+def processor_seconds() -> float:
+    """Of this process's children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def bench_decoder(arguments: argparse.Namespace) -> None:
     methods = decoder_methods()
     shape = (_DECODER_BATCH, _DECODER_LENGTH)
@@ -238,7 +290,9 @@ def bench_decoder(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--decoder", action="store_true", help="the second comparison")
+    parser.add_argument("--epoch", action="store_true", help="the second comparison")
+    parser.add_argument("--published-epoch", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--decoder", action="store_true", help="the third comparison")
     parser.add_argument("--recipe", default="glue_sst2")
     parser.add_argument("--model", help="model folder or name; default: the recipe's")
     parser.add_argument("--data", help="data folder; default: the recipe's")
@@ -246,11 +300,14 @@ def main() -> None:
     parser.add_argument("--micro-batch-size", type=int, default=32)
     arguments = parser.parse_args()
     hush()
+    if arguments.published_epoch:
+        published_epoch(arguments.published_epoch[0], arguments.published_epoch[1:])
+        return
     if arguments.decoder:
         bench_decoder(arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
-        bench_encoder(arguments, folder)
+        (bench_epoch if arguments.epoch else bench_encoder)(arguments, folder)
 
 
 if __name__ == "__main__":
