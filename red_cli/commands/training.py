@@ -103,7 +103,7 @@ def compare(
 def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant = None, json: Json = False) -> None:
     """Show what a recipe will do, and train nothing; the base's weights are not needed."""
     from red_cli.recipe.load import load_recipe
-    from red_cli.recipe.schema import resolved
+    from red_cli.recipe.schema import resolved, text_metrics
     from red_cli.recipe.yaml_file import dump
 
     loaded = load_recipe(recipe, variant, overrides or [])
@@ -112,8 +112,10 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant 
         console.hush()
         from red_cli.run.plan import make_plan, prepare
         from red_cli.run.trackers import require_trackers
+        from red_cli.tasks.text_metrics.score import require_metrics
 
         require_trackers(loaded.recipe.train.report_to)
+        require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
         plan = make_plan(loaded, prepare(loaded.recipe))
     if json:
         console.print_json(

@@ -66,6 +66,10 @@ class RunFolder:
     def predictions(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.jsonl"
 
+    def texts(self, split: str) -> tuple[Path, Path]:
+        """Generated texts and their references, each as E2E NLG's official scripts take them."""
+        return self.path / "predictions" / f"{split}.txt", self.path / "predictions" / f"{split}.references.txt"
+
     def partial(self, split: str) -> Path:
         """Texts that are decoded already, while the rest is."""
         return self.path / "predictions" / f"{split}.partial.jsonl"
