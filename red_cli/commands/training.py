@@ -83,7 +83,7 @@ def compare(
         console.hush()
         from red_cli.run.compare import compare as run_comparison
         from red_cli.run.compare import parse_methods, plan_comparison
-        from red_cli.run.comparison import score_note, table
+        from red_cli.run.comparison import score_note, tables_of
         from red_cli.run.seeds import parse_seeds
 
         numbers = None if seeds is None else parse_seeds(seeds)
@@ -93,8 +93,10 @@ def compare(
         console.print_json(result)
     elif result["rows"]:
         console.print_text()
-        console.print_columns(table(result))
-        console.print_text(f"\n{score_note(result)}\nAlso in {result['folder']}/comparison.md")
+        for rows in tables_of(result):
+            console.print_columns(rows)
+            console.print_text()
+        console.print_text(f"{score_note(result)}\nAlso in {result['folder']}/comparison.md")
     if result["failed"]:
         failed = ", ".join(f"{run['method']} with seed {run['seed']}" for run in result["failed"])
         raise RunFailed(f"failed: {failed}", hint="The same command tries them again.")
