@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,11 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         chose = _CHOSE["all" if split == selection else "none"]
         for name, value in scores.items():
             if name != "examples":
-                rows.append((name, f"{written(name, value)}  {split}, {scores['examples']:,} rows{chose}"))
+                count = f"{split}, {scores['examples']:,} rows{chose}"
+                rows.append((name, f"{written(name, value)}{_beside(paper, name)}  {count}"))
     if paper:
-        rows.append(("paper", _paper_text(paper)))
+        shown = {name for scores in result["splits"].values() for name in scores}
+        rows.append(("paper", _paper_text(paper, shown)))
     rows += _scoring_rows(result["scoring"])
     best, parameters, training = result["best"], result["parameters"], result["training"]
     speed = training["examples_per_second"]
@@ -104,7 +107,7 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
                 count = f"{split}, {scores['examples']:,} rows"
                 rows.append((name, f"{written(name, score['mean'])}{spread}  {count}; by seed  {values}"))
     if result.get("paper"):
-        rows.append(("paper", _paper_text(result["paper"])))
+        rows.append(("paper", _paper_text(result["paper"], ())))
     rates = dict.fromkeys(f"{rate:g}" for rate in result["learning_rates"].values())
     rows.append(("learning rate", ", ".join(rates)))
     return [*rows, *(("run folder", folder) for folder in result["folders"].values())]
@@ -112,16 +115,24 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """What an evaluation has to say."""
-    count = f"{result['split']}, {result['examples']:,} rows{_CHOSE[result['chose_best'] or 'none']}"
+    rows_text = f"{result['examples']:,} rows"
+    if result["inputs"] != result["examples"]:
+        rows_text = f"{result['inputs']:,} inputs in {rows_text}"
+    count = f"{result['split']}, {rows_text}{_CHOSE[result['chose_best'] or 'none']}"
     if result["scores"] is None:
         rows = [("not scored", f"{count}: the split has no labels")]
     else:
-        rows = [(name, f"{written(name, value)}  {count}") for name, value in result["scores"].items()]
+        paper = result.get("paper")
+        rows = [
+            (name, f"{written(name, value)}{_beside(paper, name)}  {count}") for name, value in result["scores"].items()
+        ]
+        rows += [(name, f"not computed: {reason}") for name, reason in result["not_computed"].items()]
     if result["rows"] != f"all of {result['split']}":
         rows.append(("rows", result["rows"]))
     if result.get("paper"):
-        rows.append(("paper", _paper_text(result["paper"])))
-    return [*rows, ("predictions", result["predictions"])]
+        rows.append(("paper", _paper_text(result["paper"], result["scores"] or ())))
+    texts = [("texts", f"{result['texts']}, for red score")] if result["texts"] else []
+    return [*rows, ("predictions", result["predictions"]), *texts]
 
 
 def _scoring_rows(scoring: dict[str, Any]) -> list[tuple[str, str]]:
@@ -175,10 +186,31 @@ def score_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [*rows, *(("", reason) for reason in dict.fromkeys(result["not_computed"].values()))]
 
 
-def _paper_text(paper: dict[str, Any]) -> str:
-    spread = f" ± {paper['std']}" if paper.get("std") is not None else ""
+def _beside(paper: dict[str, Any] | None, metric: str) -> str:
+    """The paper's figure for one of several metrics, to stand beside ours."""
+    if paper is None or not isinstance(paper["score"], dict) or metric not in paper["score"]:
+        return ""
+    return f" (paper: {_figure_text(paper, metric)})"
+
+
+def _paper_text(paper: dict[str, Any], shown: Container[str]) -> str:
+    """The paper's figures but those that stand beside one of the metrics `shown`, and whose they are."""
+    score = paper["score"]
+    figures = (
+        ", ".join(f"{name} {_figure_text(paper, name)}" for name in score if name not in shown)
+        if isinstance(score, dict)
+        else _figure_text(paper, "")
+    )
     note = f"; {paper['note']}" if paper.get("note") else ""
-    return f"{paper['score']}{spread}  {paper['model']}, Table {paper['table']}{note}"
+    return f"{figures}{'  ' if figures else ''}{paper['model']}, Table {paper['table']}{note}"
+
+
+def _figure_text(paper: dict[str, Any], metric: str) -> str:
+    from red_cli.recipe.paper import Paper
+
+    figure = Paper.model_validate(paper).figure(metric)
+    assert figure is not None
+    return f"{figure.score}" + (f" ± {figure.std}" if figure.std is not None else "")
 
 
 def duration(seconds: float) -> str:

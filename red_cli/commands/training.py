@@ -83,7 +83,7 @@ def compare(
         console.hush()
         from red_cli.run.compare import compare as run_comparison
         from red_cli.run.compare import parse_methods, plan_comparison
-        from red_cli.run.comparison import score_note, table
+        from red_cli.run.comparison import score_note, tables_of
         from red_cli.run.seeds import parse_seeds
 
         numbers = None if seeds is None else parse_seeds(seeds)
@@ -93,8 +93,10 @@ def compare(
         console.print_json(result)
     elif result["rows"]:
         console.print_text()
-        console.print_columns(table(result))
-        console.print_text(f"\n{score_note(result)}\nAlso in {result['folder']}/comparison.md")
+        for rows in tables_of(result):
+            console.print_columns(rows)
+            console.print_text()
+        console.print_text(f"{score_note(result)}\nAlso in {result['folder']}/comparison.md")
     if result["failed"]:
         failed = ", ".join(f"{run['method']} with seed {run['seed']}" for run in result["failed"])
         raise RunFailed(f"failed: {failed}", hint="The same command tries them again.")
@@ -103,7 +105,7 @@ def compare(
 def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant = None, json: Json = False) -> None:
     """Show what a recipe will do, and train nothing; the base's weights are not needed."""
     from red_cli.recipe.load import load_recipe
-    from red_cli.recipe.schema import resolved
+    from red_cli.recipe.schema import resolved, text_metrics
     from red_cli.recipe.yaml_file import dump
 
     loaded = load_recipe(recipe, variant, overrides or [])
@@ -112,8 +114,10 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant 
         console.hush()
         from red_cli.run.plan import make_plan, prepare
         from red_cli.run.trackers import require_trackers
+        from red_cli.tasks.text_metrics.score import require_metrics
 
         require_trackers(loaded.recipe.train.report_to)
+        require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
         plan = make_plan(loaded, prepare(loaded.recipe))
     if json:
         console.print_json(

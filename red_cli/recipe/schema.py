@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from red_cli.edit.config import RedConfig
 from red_cli.recipe.method import Ia3, Lora, MethodName
+from red_cli.recipe.metric_names import E2E_METRICS, Metric, TextMetric
+from red_cli.recipe.paper import Paper
 from red_cli.recipe.section import Count, NotNegative, Positive, Section, Share
-from red_cli.recipe.text import Decoding, GenerationTask, LabelTexts, Template, faults_of_decoding, faults_of_texts
+from red_cli.recipe.text import (
+    Decoding,
+    E2eTask,
+    GenerationTask,
+    LabelTexts,
+    Template,
+    faults_of_decoding,
+    faults_of_texts,
+)
 
 GlueSubset = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
-Metric = Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman", "loss", "exact_match"]
 SchedulerName = Literal[
     "linear",
     "cosine",
@@ -67,7 +76,7 @@ class GlueTask(Section):
     label_texts: LabelTexts | None = Field(default=None, description=_LABEL_TEXTS)
 
 
-Task = Annotated[ClassificationTask | RegressionTask | GlueTask | GenerationTask, Field(discriminator="name")]
+Task = Annotated[ClassificationTask | RegressionTask | GlueTask | GenerationTask | E2eTask, Field(discriminator="name")]
 
 
 class Model(Section):
@@ -109,6 +118,7 @@ class Data(Section):
         description="A folder with split files (train.csv, validation.csv, ...), one file, or a data set on the Hub.",
     )
     name: str | None = Field(default=None, description="Configuration of a data set on the Hub.")
+    revision: str | None = Field(default=None, description="Branch, tag or commit of a data set on the Hub.")
     train: str | None = Field(default=None, description="File of the training split.")
     validation: str | None = Field(default=None, description="File of the validation split.")
     test: str | None = Field(default=None, description="File of the test split.")
@@ -186,6 +196,9 @@ class Eval(Section):
         "of GLUE, drawn by train.seed: part of the official validation set chooses, the other part is scored.",
     )
     metric: Metric | None = Field(default=None, description="Chooses the best checkpoint; default: the task's own.")
+    metrics: list[TextMetric] | None = Field(
+        default=None, description="Metrics of generated texts (extra: nlg); default: E2E NLG's five for it, else none."
+    )
     batch_size: Count | None = Field(default=None, description="Sequences at once; default: twice the training's.")
     generation: Decoding | None = Field(default=None, description="How texts are generated, in tasks that do.")
 
@@ -194,16 +207,6 @@ class Output(Section):
     """Where the run goes."""
 
     dir: str | None = Field(default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>.")
-
-
-class Paper(Section):
-    """The paper's figure, shown beside ours."""
-
-    model: str = Field(description="The base that the figure is of.")
-    table: str = Field(description="Table of arXiv 2402.15179v3.")
-    score: float = Field(description="In the paper's unit: percent, or 100 times the coefficient.")
-    std: float | None = Field(default=None, description="Standard deviation over the paper's seeds.")
-    note: str | None = Field(default=None, description="What to bear in mind when comparing.")
 
 
 class Recipe(Section):
@@ -276,14 +279,24 @@ def is_regression(recipe: Recipe) -> bool:
 
 def generates_text(recipe: Recipe) -> bool:
     """Whether the task's answers are texts that a model writes."""
-    return recipe.task.name == "generation" or recipe.task.text_to_text
+    return isinstance(recipe.task, GenerationTask | E2eTask) or recipe.task.text_to_text
 
 
 def metrics_of(recipe: Recipe) -> tuple[str, ...]:
     """The metrics that can choose the best checkpoint, the task's own first."""
-    if recipe.task.name == "generation":
-        return ("loss", "exact_match")
+    if isinstance(recipe.task, GenerationTask):
+        return ("loss", "exact_match", *get_args(TextMetric))
+    if isinstance(recipe.task, E2eTask):
+        return ("loss", *get_args(TextMetric))
     return ("pearson", "spearman") if is_regression(recipe) else ("accuracy", "f1", "matthews_correlation")
+
+
+def text_metrics(recipe: Recipe) -> tuple[str, ...]:
+    """The metrics of generated texts: those that are named, else the task's own; and the one that chooses."""
+    own = E2E_METRICS if isinstance(recipe.task, E2eTask) else ()
+    named = own if recipe.eval.metrics is None else recipe.eval.metrics
+    chosen = [recipe.eval.metric] if recipe.eval.metric in get_args(TextMetric) else []
+    return tuple(dict.fromkeys([*named, *chosen]))
 
 
 def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
@@ -302,7 +315,7 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
         faults.append((("data", files[0]), "give data.path or single files, not both (data.path=null drops the path)"))
     if data.validation is not None and data.validation_share is not None:
         faults.append((("data", "validation_share"), "give data.validation or data.validation_share, not both"))
-    if recipe.task.name != "glue" and data.path is None and data.train is None:
+    if recipe.task.name not in ("glue", "e2e") and data.path is None and data.train is None:
         faults.append((("data",), "name the data: data.path, or data.train and data.validation"))
     if recipe.eval.split == "paper":
         if recipe.task.name != "glue":
@@ -311,6 +324,8 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
         elif data.validation_share is not None:
             faults.append((("eval", "split"), "paper cuts the official validation set; drop data.validation_share"))
     wanted = metrics_of(recipe)
+    if recipe.eval.metrics and not isinstance(recipe.task, GenerationTask | E2eTask):
+        faults.append((("eval", "metrics"), f"they are of generated texts; {recipe.task.name} has its own"))
     if recipe.method in ("full", "bitfit") and recipe.model.quantization is not None:
         faults.append((("method",), f"{recipe.method} trains the base's own parameters; drop model.quantization"))
     if recipe.method in ("full", "bitfit") and recipe.model.dtype in ("bfloat16", "float16"):

@@ -30,6 +30,17 @@ class GenerationTask(Section):
     )
 
 
+class E2eTask(Section):
+    """E2E NLG: a meaning representation, such as name[Blue Spice], food[French], -> a text that says all of it."""
+
+    name: Literal["e2e"]
+    linearization: Literal["table", "published"] = Field(
+        default="table",
+        description="How the meaning is written. table: 'name : Blue Spice | food : French', as LoRA and prefix-tuning "
+        "have it; published: as it stands in the data, as RED's published code has it.",
+    )
+
+
 class Decoding(Section):
     """How texts are generated: the options of transformers' GenerationConfig, with its defaults."""
 
@@ -54,11 +65,11 @@ def faults_of_texts(task: Any, columns: Any, is_number: bool) -> list[Fault]:
     """Keys of the one way of reading rows in a task that has the other."""
     faults: list[Fault] = []
     idle: list[tuple[str, ...]]
-    if isinstance(task, GenerationTask):
+    if isinstance(task, GenerationTask | E2eTask):
         idle = [("data", "columns", name) for name in ("text", "text_pair", "label") if getattr(columns, name)]
-        faults += [(path, "generation has a prompt and a completion") for path in idle]
+        faults += [(path, f"{task.name} has a prompt and a completion") for path in idle]
         for part in ("prompt", "completion"):
-            if getattr(columns, part) and getattr(task, f"{part}_template"):
+            if getattr(columns, part) and getattr(task, f"{part}_template", None):
                 faults.append((("data", "columns", part), f"give the column or task.{part}_template, not both"))
         return faults
     idle = [("data", "columns", name) for name in ("prompt", "completion") if getattr(columns, name)]

@@ -8,8 +8,9 @@ from red_cli.report.comparison import Average, Comparison, Row
 from red_cli.report.document import Table
 from red_cli.report.groups import Group
 from red_cli.report.names import Column
+from red_cli.tasks.metrics import is_share
 
-UNIT = "percent, or 100 times a coefficient"
+_UNIT = "percent, or 100 times a coefficient"
 AVERAGE = "Avg."
 _MARKS = "abcdefghijklmnopqrstuvwxyz"
 _FEWEST_TASKS = 2  # that make an average
@@ -55,15 +56,15 @@ class Cells:
         """The mean over tasks, with their number where it is not that of all columns."""
         if self.shown(average) is None or average is None:
             return ""
-        tasks = "" if average.tasks == len(self.comparison.columns) else f" (of {average.tasks})"
+        tasks = "" if average.tasks == len(self.comparison.averaged) else f" (of {average.tasks})"
         return _spread(average.value, average.std) + tasks
 
     def paper(self, row: Row, column: Column) -> str:
         """The paper's figure as it is printed there."""
-        paper = row.paper.get(column)
-        return (
-            "" if paper is None else f"{paper.score}" + (f" ± {two_digits(paper.std)}" if paper.std is not None else "")
-        )
+        figure = row.figures.get(column)
+        if figure is None:
+            return ""
+        return f"{figure.score}" + (f" ± {two_digits(figure.std)}" if figure.std is not None else "")
 
     @property
     def table(self) -> Table:
@@ -79,7 +80,7 @@ class Cells:
                 figures = [self.paper(row, column) for column in columns]
                 rows.append(["", row.paper_title, "", *figures, self.average(row.paper_average)])
         header = ["base", "method", "parameters", *headings(self.comparison), AVERAGE]
-        if len(columns) == 1:
+        if len(self.comparison.averaged) < _FEWEST_TASKS:
             header, rows = header[:-1], [row[:-1] for row in rows]
         return Table(header, rows, left=2, reference=frozenset(reference))
 
@@ -96,13 +97,20 @@ class Cells:
     def legend(self) -> str:
         """How to read a cell."""
         seeds = "seeds (how many)" if self.seeds is None else f"{self.seeds} seed{'' if self.seeds == 1 else 's'}"
-        several = len(self.comparison.columns) > 1
+        several = len(self.comparison.averaged) >= _FEWEST_TASKS
         return (
-            f"Mean ± sample standard deviation over {seeds}, {UNIT}; no seed is chosen or dropped. "
+            f"Mean ± sample standard deviation over {seeds}, {unit(self.comparison)}; no seed is chosen or dropped. "
             f"Metric: {_by_value({column: column.metric_title for column in self.comparison.columns})}. "
             f"Scored on: {self.scored_on}."
             + (" Avg.: over the tasks that a row has, where it has several." if several else "")
         )
+
+
+def unit(comparison: Comparison) -> str:
+    """What scores are shown in."""
+    others = [column.metric_title for column in comparison.columns if not is_share(column.metric)]
+    listed = " and ".join(dict.fromkeys(others))
+    return f"{_UNIT} ({listed}: as it is)" if others else _UNIT
 
 
 def _by_value(values: Mapping[Column, str]) -> str:
@@ -121,8 +129,11 @@ def parameters_text(row: Row) -> str:
 
 
 def headings(comparison: Comparison) -> list[str]:
-    """Task names, with the metric where it is not the usual one."""
-    return [column.title if column.usual_metric else f"{column.title} {column.metric}" for column in comparison.columns]
+    """Task names, with the metric where it is not the usual one, or one of several."""
+    return [
+        column.title if column.usual_metric and column.alone else f"{column.title} {column.metric}"
+        for column in comparison.columns
+    ]
 
 
 def two_digits(value: float | None) -> str:

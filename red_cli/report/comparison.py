@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Paper
+from red_cli.recipe.paper import Figure, Paper
 from red_cli.report.groups import Group, group_runs
 from red_cli.report.names import RED, Column, base_name, column_of, method_name, paper_method, shown_value
 from red_cli.report.runs import LeftOut, find_runs
@@ -56,8 +56,11 @@ class Row:
         return min(counts), max(counts)
 
     @property
-    def average(self) -> Average:
-        groups = list(self.cells.values())
+    def average(self) -> Average | None:
+        """Over the tasks that are told by one metric; None where there is none such."""
+        groups = [group for column, group in self.cells.items() if column.alone]
+        if not groups:
+            return None
         seeds = [list(group.scores) for group in groups]
         std = None
         if all(each == seeds[0] for each in seeds):
@@ -66,12 +69,21 @@ class Row:
 
     @property
     def paper(self) -> dict[Column, Paper]:
-        """The paper's figures for this row: of the same method, and of the metric that the column is of."""
+        """Where the paper's figures for this row stand: of the same method, and of the column's metric."""
         return {
             column: group.paper
             for column, group in self.cells.items()
-            if group.paper is not None and column.usual_metric and paper_method(group.paper) in (None, self.method)
+            if group.paper is not None
+            and column.usual_metric
+            and group.paper.figure(column.metric) is not None
+            and paper_method(group.paper) in (None, self.method)
         }
+
+    @property
+    def figures(self) -> dict[Column, Figure]:
+        """The paper's figures for this row."""
+        figures = {column: paper.figure(column.metric) for column, paper in self.paper.items()}
+        return {column: figure for column, figure in figures.items() if figure is not None}
 
     @property
     def paper_title(self) -> str:
@@ -83,8 +95,10 @@ class Row:
     @property
     def paper_average(self) -> Average | None:
         """The mean of the paper's figures over the same tasks; None where it lacks one of them."""
-        scores = [paper.score for paper in self.paper.values()]
-        return Average(statistics.fmean(scores), None, len(scores)) if len(scores) == len(self.cells) else None
+        average = self.average
+        scores = [figure.score for column, figure in self.figures.items() if column.alone]
+        complete = average is not None and len(scores) == average.tasks
+        return Average(statistics.fmean(scores), None, len(scores)) if complete else None
 
 
 @dataclass(frozen=True)
@@ -95,6 +109,11 @@ class Comparison:
     rows: list[Row]
     left_out: list[LeftOut]
     notes: list[str]
+
+    @property
+    def averaged(self) -> list[Column]:
+        """The columns that an average over tasks counts."""
+        return [column for column in self.columns if column.alone]
 
     @property
     def groups(self) -> list[Group]:
@@ -141,12 +160,14 @@ def _base_names(bases: Sequence[str]) -> dict[str, str]:
 def _rows(family: list[Group], bases: Mapping[str, str]) -> list[Row]:
     """One row, or, where a task has several groups, one for each setting in which they differ."""
     by_column: dict[Column, list[Group]] = {}
-    for group in family:
-        by_column.setdefault(column_of(group.first), []).append(group)
-    differing = sorted({key for groups in by_column.values() for key in _differing_keys(groups)})
-    rows: dict[tuple[tuple[int, float, str], ...], Row] = {}
-    for column, groups in by_column.items():
+    for runs in family:
+        groups = runs.by_metric
         for group in groups:
+            by_column.setdefault(column_of(group.first, group.metric, len(groups) == 1), []).append(group)
+    differing = sorted({key for members in by_column.values() for key in _differing_keys(members)})
+    rows: dict[tuple[tuple[int, float, str], ...], Row] = {}
+    for column, members in by_column.items():
+        for group in members:
             values = tuple(group.keys.get(key) for key in differing)
             settings = [
                 (key.rpartition(".")[2], shown_value(value)) for key, value in zip(differing, values, strict=True)
@@ -185,7 +206,8 @@ def _caveats(row: Row) -> list[str]:
     for column, paper in papers.items():
         if paper.note:
             of.setdefault(f"{paper.model}, Table {paper.table}: {paper.note}", []).append(column.title)
-    return [*notes, *(f"The paper's figures of {note} ({', '.join(titles)})" for note, titles in of.items())]
+    titled = {note: ", ".join(dict.fromkeys(titles)) for note, titles in of.items()}
+    return [*notes, *(f"The paper's figures of {note} ({titles})" for note, titles in titled.items())]
 
 
 def _protocol(group: Group) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from red_cli.report.cells import UNIT, Cells
+from red_cli.report.cells import Cells, unit
 from red_cli.report.comparison import Comparison
 from red_cli.report.document import Block, Document, Heading, Items, Paragraph, Picture, Table
 from red_cli.report.draw_comparison import draw_comparison
@@ -58,24 +58,24 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
                     }
                     for column, group in sorted(row.cells.items(), key=lambda cell: cell[0].order)
                 ],
-                "average": vars(average),
+                "average": None if average is None else vars(average),
                 "paper_average": None if paper_average is None else paper_average.value,
             }
         )
     left_out = [{"path": str(left.path), "reason": left.reason} for left in comparison.left_out]
-    return {"unit": UNIT, "rows": rows, "notes": comparison.notes, "left_out": left_out}
+    return {"unit": unit(comparison), "rows": rows, "notes": comparison.notes, "left_out": left_out}
 
 
 def _every_run(comparison: Comparison) -> list[Block]:
     rows = [
-        [column.title, row.base, row.title, str(run.path), str(run.seed), f"{group.scores[run.seed]:.2f}", group.split,
-         f"{group.examples:,}"]
+        [column.title, column.metric, row.base, row.title, str(run.path), str(run.seed),
+         f"{group.scores[run.seed]:.2f}", group.split, f"{group.examples:,}"]
         for row in comparison.rows
         for column, group in row.cells.items()
         for run in group.runs
     ]  # fmt: skip
-    header = ["task", "base", "method", "run", "seed", "score", "split", "rows"]
-    return [Heading("Every run"), Table(header, rows, left=4)]
+    header = ["task", "metric", "base", "method", "run", "seed", "score", "split", "rows"]
+    return [Heading("Every run"), Table(header, rows, left=5)]
 
 
 def _picture_text(comparison: Comparison) -> str:

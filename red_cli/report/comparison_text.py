@@ -34,7 +34,7 @@ def _wide_rows(comparison: Comparison) -> list[list[str]]:
 
 def _stacked_lines(comparison: Comparison, width: int) -> list[str]:
     """Each row as several lines of single numbers under the tasks' names."""
-    names = [*headings(comparison), *([AVERAGE] if len(comparison.columns) > 1 else [])]
+    names = [*headings(comparison), *([AVERAGE] if len(comparison.averaged) > 1 else [])]
     blocks = [(row, _stacked(row, comparison)) for row in comparison.rows]
     label = max(len(name) for _, lines in blocks for name in lines) + 2 * _GAP
     widths = [max(len(name), *(len(line[column]) for _, lines in blocks for line in lines.values()))
@@ -46,10 +46,8 @@ def _stacked_lines(comparison: Comparison, width: int) -> list[str]:
         for row, parts in blocks:
             lines += [row.base] if row.base != base else []
             base = row.base
-            lines.append(
-                " " * _GAP
-                + f"{row.title}: {parameters_text(row)} parameters{_seeds_text(row)}{_tasks_text(row, names)}"
-            )
+            counts = f"{parameters_text(row)} parameters{_seeds_text(row)}{_tasks_text(row, comparison)}"
+            lines.append(" " * _GAP + f"{row.title}: {counts}")
             for name, figures in parts.items():
                 if any(figures[column] for column in chosen):
                     cells = [figures[column] for column in chosen]
@@ -61,7 +59,7 @@ def _stacked(row: Row, comparison: Comparison) -> dict[str, list[str]]:
     """The lines of a row: name -> a figure for each column and for the average."""
     cells = Cells(comparison)
     groups = [row.cells.get(column) for column in comparison.columns]
-    papers = [row.paper.get(column) for column in comparison.columns]
+    papers = [row.figures.get(column) for column in comparison.columns]
     average, paper_average = cells.shown(row.average), cells.shown(row.paper_average)
     lines = {
         "mean": [*(two_digits(group.mean if group else None) for group in groups),
@@ -74,7 +72,7 @@ def _stacked(row: Row, comparison: Comparison) -> dict[str, list[str]]:
                   two_digits(paper_average.value if paper_average else None)],
         "paper ±": [two_digits(paper.std if paper else None) for paper in papers],
     }  # fmt: skip
-    length = len(comparison.columns) + (len(comparison.columns) > 1)
+    length = len(comparison.columns) + (len(comparison.averaged) > 1)
     filled = {name: [*figures, *[""] * length][:length] for name, figures in lines.items()}
     return {name: figures for name, figures in filled.items() if any(figures)}
 
@@ -86,10 +84,10 @@ def _seeds_text(row: Row) -> str:
     return "" if counts else f", {count} seed{'' if count == 1 else 's'}"
 
 
-def _tasks_text(row: Row, names: Sequence[str]) -> str:
+def _tasks_text(row: Row, comparison: Comparison) -> str:
     """Over how many tasks the average is, where they are not all that there are."""
-    tasks = row.average.tasks
-    return f", {AVERAGE} of {tasks} tasks" if AVERAGE in names and 1 < tasks < len(names) - 1 else ""
+    tasks = 0 if row.average is None else row.average.tasks
+    return f", {AVERAGE} of {tasks} tasks" if 1 < tasks < len(comparison.averaged) else ""
 
 
 def _portions(widths: Sequence[int], room: int) -> list[list[int]]:

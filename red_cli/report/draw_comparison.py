@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from red_cli.report.cells import unit
 from red_cli.report.comparison import Comparison, Row
 from red_cli.report.names import Column
 from red_cli.report.style import GRID, INK, MUTED, SERIES, new_figure, png
+from red_cli.tasks.metrics import is_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +22,7 @@ _PANEL, _LABELS = 2.5, 2.0  # inches: width of a panel, of the series' names
 _LINE, _AROUND = 0.4, 0.62  # inches: height of a series, of a panel's title and axis
 _LABEL_WIDTH = 30  # signs
 _ROOM = 0.3  # share of the span left free on each side, for digits
-_LEAST_SPAN = 4.0  # points
+_LEAST_SPAN, _LEAST_OTHER_SPAN = 4.0, 0.5  # points; of scores that are no percentages
 _GAP = 0.06  # between panels, of their width
 _MOST = 100.0  # no score is above
 _BELOW = 0.24  # of a series' height: each seed's dot under the mean
@@ -52,32 +54,34 @@ def draw_comparison(comparison: Comparison) -> bytes:
     """
     names = {column: _panel_title(column) for column in comparison.columns}
     series = _series(comparison, names)
-    averages = len(names) > 1 and any(_AVERAGE in line.marks for line in series)
+    averages = len(comparison.averaged) > 1 and any(_AVERAGE in line.marks for line in series)
     panels = [*names.values(), *([_AVERAGE] if averages else [])]
+    others = {title for column, title in names.items() if not is_share(column.metric)}
     across = min(_ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
     height = down * (_AROUND + _LINE * len(series))
     figure = new_figure(_LABELS + _PANEL * across, height, _GAP)
     grid = figure.subplots(down, across, sharey=True, squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
-        _draw_panel(axes, panel, series)
+        _draw_panel(axes, panel, series, _LEAST_OTHER_SPAN if panel in others else _LEAST_SPAN)
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
-    figure.supxlabel("score × 100", fontsize=9)
+    figure.supxlabel(unit(comparison), fontsize=9)
     return png(figure)
 
 
 def _series(comparison: Comparison, names: dict[Column, str]) -> list[_Series]:
     """A line for each row, and one for the paper's figures after the last row that has them."""
+    averaged = len(comparison.averaged)
     one_base = len({row.base for row in comparison.rows}) == 1
     found: list[_Series] = []
     for row in comparison.rows:
         marks = {names[column]: _Mark(group.mean, group.std, list(group.scores.values()))
                  for column, group in row.cells.items()}  # fmt: skip
-        if row.average.tasks == len(names):  # averages over different tasks do not compare
+        if row.average is not None and row.average.tasks == averaged:  # averages over different tasks do not compare
             marks[_AVERAGE] = _Mark(row.average.value, row.average.std)
         found.append(_Series(row.title if one_base else f"{row.title}, {row.base}", False, marks))
-        if papers := _paper_marks(row, names):
+        if papers := _paper_marks(row, names, averaged):
             # One line for figures that several rows share, after the last of them
             earlier = [series for series in found if series.is_paper and series.name == row.paper_title]
             found = [series for series in found if series not in earlier]
@@ -86,26 +90,26 @@ def _series(comparison: Comparison, names: dict[Column, str]) -> list[_Series]:
     return found
 
 
-def _paper_marks(row: Row, names: dict[Column, str]) -> dict[str, _Mark]:
-    marks = {names[column]: _Mark(paper.score, paper.std) for column, paper in row.paper.items()}
-    if row.paper_average is not None and row.paper_average.tasks == len(names):
+def _paper_marks(row: Row, names: dict[Column, str], averaged: int) -> dict[str, _Mark]:
+    marks = {names[column]: _Mark(figure.score, figure.std) for column, figure in row.figures.items()}
+    if row.paper_average is not None and row.paper_average.tasks == averaged:
         marks[_AVERAGE] = _Mark(row.paper_average.value, None)
     return marks
 
 
-def _limits(marks: Sequence[_Mark]) -> tuple[float, float]:
+def _limits(marks: Sequence[_Mark], least: float) -> tuple[float, float]:
     """The ends of a panel's axis: all scores with their deviations, and room for digits on both sides."""
     ends = [value for mark in marks for value in (mark.value - (mark.std or 0), mark.value + (mark.std or 0))]
     ends += [seed for mark in marks for seed in mark.seeds]
-    middle, half = (min(ends) + max(ends)) / 2, max(_LEAST_SPAN, max(ends) - min(ends)) * (0.5 + _ROOM)
+    middle, half = (min(ends) + max(ends)) / 2, max(least, max(ends) - min(ends)) * (0.5 + _ROOM)
     return middle - half, middle + half
 
 
-def _draw_panel(axes: Axes, panel: str, series: Sequence[_Series]) -> None:
+def _draw_panel(axes: Axes, panel: str, series: Sequence[_Series], least: float) -> None:
     from matplotlib.ticker import MaxNLocator
 
     marks = [line.marks[panel] for line in series if panel in line.marks]
-    low, high = _limits(marks)
+    low, high = _limits(marks, least)
     axes.set_title(panel)
     axes.set_xlim(low, high)
     ticks = MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(low, min(high, _MOST))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from red_cli.report.curve import Curve
 from red_cli.report.learnt import Learnt
 from red_cli.report.style import HUES, INK, MUTED, NOTHING, SERIES, new_figure, png, tidy
+from red_cli.tasks.metrics import in_unit, is_share, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,6 @@ _DARK = 0.5  # luminance below which ink on a cell is white
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # of red, green and blue (ITU-R BT.709)
 _SMOOTH_FROM = 40  # logged lines
 _TINY = 0.0005
-_PERCENT = 100.0
 
 
 def draw_heat_map(learnt: Learnt) -> bytes:
@@ -135,13 +135,16 @@ def _score_panel(axes: Axes, curve: Curve, best_step: int | None) -> None:
     tidy(axes)
     steps, scores = np.array(curve.scores).T
     colour, mark = SERIES[1]
-    axes.plot(steps, scores * _PERCENT, color=colour, linewidth=1.5, marker=mark, markersize=4)
-    axes.set_ylabel(f"{curve.split}\n{curve.metric.replace('_', ' ')} × 100")
+    heights = [in_unit(curve.metric, score) for score in scores]
+    axes.plot(steps, heights, color=colour, linewidth=1.5, marker=mark, markersize=4)
+    unit = " × 100" if is_share(curve.metric) else ""
+    axes.set_ylabel(f"{curve.split}\n{curve.metric.replace('_', ' ')}{unit}")
     axes.margins(y=0.2)
     for step, score in curve.scores:
         if step == best_step:
-            axes.plot(step, score * _PERCENT, mark, markersize=10, markerfacecolor="none", markeredgecolor=INK)
-            axes.annotate(f"best: {score * _PERCENT:.2f} at step {step:,}", (step, score * _PERCENT), xytext=(0, 10),
+            height = in_unit(curve.metric, score)
+            axes.plot(step, height, mark, markersize=10, markerfacecolor="none", markeredgecolor=INK)
+            axes.annotate(f"best: {written(curve.metric, score)} at step {step:,}", (step, height), xytext=(0, 10),
                           textcoords="offset points", ha=_inwards(step, steps), fontsize=8,
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from red_cli.recipe.schema import Paper
+from red_cli.recipe.paper import Paper
 from red_cli.report.runs import FinishedRun, LeftOut
 from red_cli.run.folder import training_keys
 from red_cli.run.statistics import mean_and_spread
+from red_cli.tasks.metrics import in_unit, reported
 
-PERCENT = 100.0
 _TEST = "test"
 # Sections of a recipe that belong to one method alone
 _METHOD_SECTIONS = ("red", "lora", "ia3")
@@ -28,11 +28,13 @@ class Group:
         keys: the recipe's keys as dotted paths, without those that may differ within the group.
         runs: by seed.
         split: the one whose scores are reported, which every run of the group has.
+        metric: of those scores.
     """
 
     keys: dict[str, Any]
     runs: list[FinishedRun]
     split: str
+    metric: str
 
     @property
     def first(self) -> FinishedRun:
@@ -40,8 +42,8 @@ class Group:
 
     @property
     def scores(self) -> dict[int, float]:
-        """Seed -> score of the split, in percent (or 100 times a coefficient)."""
-        return {run.seed: PERCENT * run.score(self.split) for run in self.runs}
+        """Seed -> score of the split, in percent (or 100 times a coefficient), if the metric is a share."""
+        return {run.seed: in_unit(self.metric, run.score(self.split, self.metric)) for run in self.runs}
 
     @property
     def mean(self) -> float:
@@ -62,8 +64,14 @@ class Group:
         return int(self.first.metrics["splits"][self.split]["examples"])
 
     @property
+    def by_metric(self) -> list[Group]:
+        """The same runs under each metric that all of them are told by."""
+        told = [reported(run.metric, run.metrics["splits"][self.split]) for run in self.runs]
+        return [replace(self, metric=metric) for metric in told[0] if all(metric in names for names in told)]
+
+    @property
     def paper(self) -> Paper | None:
-        """The paper's figure, where all recipes of the group name the same."""
+        """The paper's figures, where all recipes of the group name the same."""
         papers = [run.recipe.paper for run in self.runs]
         return papers[0] if all(paper == papers[0] for paper in papers) else None
 
@@ -87,7 +95,7 @@ def group_runs(runs: Sequence[FinishedRun]) -> tuple[list[Group], list[LeftOut],
     for members in by_keys.values():
         members.sort(key=lambda run: run.seed)
         split, note = _common_split(members)
-        groups.append(Group(_keys(members[0]), members, split))
+        groups.append(Group(_keys(members[0]), members, split, members[0].metric))
         notes += note
     return groups, left_out, notes
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from red_cli.recipe.schema import Paper
+from red_cli.recipe.metric_names import TextMetric
+from red_cli.recipe.paper import Paper
 from red_cli.report.runs import FinishedRun
 
 # GLUE as in Table 1 of arXiv 2402.15179v3: subset -> heading, in that order
@@ -19,23 +20,26 @@ RED, RED_PLUS_PLUS = "RED", "RED++"
 _PAPER_TABLES = {"1": RED, "2": RED, "3": RED, "7": RED_PLUS_PLUS, "8": RED_PLUS_PLUS}
 _PLUS_PLUS = ({"ffn", "attn", "query", "key", "value"}, {"ffn", "attn", "qkv"})
 _METRICS = {"matthews_correlation": "Matthews correlation", "pearson": "Pearson's correlation",
-            "spearman": "Spearman's correlation", "f1": "F1"}  # fmt: skip
+            "spearman": "Spearman's correlation", "f1": "F1", "ROUGE_L": "ROUGE_L"}  # fmt: skip
+_TEXT = get_args(TextMetric)
 _LONGEST_VALUE = 40
 
 
 @dataclass(frozen=True)
 class Column:
-    """A task and the metric that it is scored by.
+    """A task and a metric that it is scored by.
 
     Attributes:
         order: where the column stands: GLUE as in the paper, then the rest by name.
-        usual_metric: whether it is the metric that the task's published figures are in.
+        usual_metric: whether it is a metric that the task's published figures are in.
+        alone: whether the task has no other column, so that an average over tasks can count it.
     """
 
     order: tuple[int, str]
     title: str
     metric: str
     usual_metric: bool
+    alone: bool = True
 
     @property
     def metric_title(self) -> str:
@@ -43,19 +47,24 @@ class Column:
         return _METRICS.get(self.metric, self.metric.replace("_", " "))
 
 
-def column_of(run: FinishedRun) -> Column:
-    """The column that a run belongs to; a task of the user's own is told from another by its data."""
+def column_of(run: FinishedRun, metric: str, alone: bool) -> Column:
+    """The column of a run's scores by `metric`; a task of the user's own is told from another by its data.
+
+    Args:
+        alone: whether no other metric of the run has a column.
+    """
     from red_cli.tasks.glue import GLUE
 
     task, data = run.recipe.task, run.recipe.data
     if task.name == "glue":
-        usual = GLUE[task.subset].metrics[0] == run.metric
+        usual = GLUE[task.subset].metrics[0] == metric
         place = list(_GLUE).index(task.subset)
         title = _GLUE[task.subset]
-        return Column((place, "" if usual else run.metric), title, run.metric, usual)
+        return Column((place, "" if usual else metric), title, metric, usual)
     source = data.path or data.train or ""
     title = f"{run.metrics['task']} {base_name(source)}".strip()
-    return Column((len(_GLUE), f"{run.metrics['task']} {source} {run.metric}"), title, run.metric, True)
+    order = f"{_TEXT.index(metric):02}" if metric in _TEXT else metric
+    return Column((len(_GLUE), f"{run.metrics['task']} {source} {order}"), title, metric, True, alone)
 
 
 def base_name(name_or_path: str) -> str:

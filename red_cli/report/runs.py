@@ -51,9 +51,9 @@ class FinishedRun:
         """Whether that metric was scored on `split`."""
         return self.metric in self.metrics["splits"].get(split, {})
 
-    def score(self, split: str) -> float:
-        """That metric on `split`, as in metrics.json."""
-        return float(self.metrics["splits"][split][self.metric])
+    def score(self, split: str, metric: str | None = None) -> float:
+        """A metric on `split`, as in metrics.json; that which chose the best evaluation, unless another is named."""
+        return float(self.metrics["splits"][split][metric or self.metric])
 
     def chose_best(self, split: str) -> bool:
         """Whether `split` is the one that chose the best evaluation, so that its score flatters a little."""

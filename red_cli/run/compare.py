@@ -13,18 +13,16 @@ from red_cli.recipe.load import Loaded, expanded, load_recipe
 from red_cli.recipe.schema import MethodName
 from red_cli.run.child import run_red
 from red_cli.run.comparison import summarise, write_comparison
-from red_cli.run.events import Listener, Silent
+from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
 from red_cli.run.start import is_finished
+from red_cli.tasks.metrics import reported, written
 
 # name on the command line -> keys it sets; red is the recipe's own `red` section
 COMPARED: dict[str, list[str]] = {
     **{name: [f"method={name}"] for name in get_args(MethodName)},
     "red++": ["method=red", "red.positions=red++"],
 }
-
-
-_PERCENT = 100.0
 
 
 @dataclass(frozen=True)
@@ -176,7 +174,8 @@ def _score(run: Run, listener: Listener) -> str:
     split, _ = default_split(run.loaded.recipe)
     if split not in RunFolder(folder).read_metrics()["splits"]:
         listener.working(f"scoring the {split} split")
-        evaluate(open_target(folder, None, []), split, folder, Silent())
+        evaluate(open_target(folder, None, []), split, folder, listener)
     metrics = RunFolder(folder).read_metrics()
-    score, rate = metrics["splits"][split][metrics["metric"]], metrics["learning_rate"]
-    return f"{metrics['metric']} {score * _PERCENT:.2f} on {split}, learning rate {rate:g}"
+    scores = metrics["splits"][split]
+    told = ", ".join(f"{name} {written(name, scores[name])}" for name in reported(metrics["metric"], scores))
+    return f"{told} on {split}, learning rate {metrics['learning_rate']:g}"

@@ -11,9 +11,9 @@ from red_cli.recipe.load import Loaded
 from red_cli.run.evaluate import default_split
 from red_cli.run.folder import RunFolder
 from red_cli.run.statistics import mean_and_spread
+from red_cli.tasks.metrics import is_share, reported, written
 
 JSON_FILE, MARKDOWN_FILE = "comparison.json", "comparison.md"
-_PERCENT = 100.0
 
 
 def summarise(folder: Path, runs: Sequence[tuple[str, int, Loaded]], failed: list[dict[str, Any]]) -> dict[str, Any]:
@@ -31,14 +31,15 @@ def summarise(folder: Path, runs: Sequence[tuple[str, int, Loaded]], failed: lis
             run = RunFolder(loaded.run_folder)
             found[method][seed] = run.read_metrics()
             sizes[method] = sum(path.stat().st_size for path in run.adapter.glob("*.safetensors"))
-    rows = [_row(method, seeds, split, sizes[method]) for method, seeds in found.items() if seeds]
     some = next((metrics for seeds in found.values() for metrics in seeds.values()), {})
+    names = _common_metrics([metrics for seeds in found.values() for metrics in seeds.values()], split)
+    rows = [_row(method, seeds, split, names, sizes[method]) for method, seeds in found.items() if seeds]
     return {
         "folder": str(folder),
         "task": some.get("task"),
         "base": some.get("base"),
         "base_parameters": some.get("parameters", {}).get("base"),
-        "metric": some.get("metric"),
+        "metrics": names,
         "split": split,
         "chose_best": chose_best,
         "examples": some.get("splits", {}).get(split, {}).get("examples"),
@@ -47,16 +48,25 @@ def summarise(folder: Path, runs: Sequence[tuple[str, int, Loaded]], failed: lis
     }
 
 
-def _row(method: str, seeds: dict[int, dict[str, Any]], split: str, file_bytes: int) -> dict[str, Any]:
+def _common_metrics(runs: Sequence[dict[str, Any]], split: str) -> list[str]:
+    """The metrics that every run is told by."""
+    told = [reported(metrics["metric"], metrics["splits"][split]) for metrics in runs]
+    return [name for name in told[0] if all(name in names for names in told)] if told else []
+
+
+def _row(
+    method: str, seeds: dict[int, dict[str, Any]], split: str, names: Sequence[str], file_bytes: int
+) -> dict[str, Any]:
     first = next(iter(seeds.values()))
-    scores = {seed: metrics["splits"][split][metrics["metric"]] for seed, metrics in seeds.items()}
-    mean, spread = mean_and_spread(list(scores.values()))
+    scores = {}
+    for name in names:
+        values = {seed: metrics["splits"][split][name] for seed, metrics in seeds.items()}
+        mean, spread = mean_and_spread(list(values.values()))
+        scores[name] = {"mean": mean, "std": spread, "seeds": values}
     training = [metrics["training"] for metrics in seeds.values()]
     return {
         "method": method,
-        "mean": mean,
-        "std": spread,
-        "seeds": scores,
+        "scores": scores,
         "trained_parameters": first["parameters"]["edited"],
         "head_parameters": first["parameters"]["head"],
         "learning_rates": {seed: metrics["learning_rate"] for seed, metrics in seeds.items()},
@@ -66,16 +76,20 @@ def _row(method: str, seeds: dict[int, dict[str, Any]], split: str, file_bytes: 
     }
 
 
-def table(result: dict[str, Any]) -> list[list[str]]:
-    """The comparison as text: a heading, then one row for each method."""
-    heading = ["method", "score", "trained", "head", "rate", "ms/step", "memory", "file"]
-    rows = []
+def tables_of(result: dict[str, Any]) -> list[list[list[str]]]:
+    """The comparison as text, each table a heading and a row for each method.
+
+    It is one table; where there are several metrics, the scores have one of their own, so that both stay narrow.
+    """
+    names = result["metrics"]
+    several = len(names) > 1
+    scores = [["method", *(names if several else ["score"])]]
+    costs = [["method", "trained", "head", "rate", "ms/step", "memory", "file"]]
     for row in result["rows"]:
-        spread = "" if row["std"] is None else f" ± {row['std'] * _PERCENT:.2f}"
-        rows.append(
+        scores.append([row["method"], *(_score_text(name, row["scores"][name], not several) for name in names)])
+        costs.append(
             [
                 row["method"],
-                f"{row['mean'] * _PERCENT:.2f}{spread} ({len(row['seeds'])})",
                 f"{row['trained_parameters']:,}",
                 f"{row['head_parameters']:,}",
                 _rates(sorted(set(row["learning_rates"].values()))),
@@ -84,7 +98,12 @@ def table(result: dict[str, Any]) -> list[list[str]]:
                 _size(row["file_bytes"]),
             ]
         )
-    return [heading, *rows]
+    return [scores, costs] if several else [[[*left, *right[1:]] for left, right in zip(scores, costs, strict=True)]]
+
+
+def _score_text(metric: str, score: dict[str, Any], counted: bool) -> str:
+    spread = "" if score["std"] is None else f" ± {written(metric, score['std'])}"
+    return f"{written(metric, score['mean'])}{spread}" + (f" ({len(score['seeds'])})" if counted else "")
 
 
 def _rates(rates: list[float]) -> str:
@@ -105,7 +124,10 @@ def score_note(result: dict[str, Any]) -> str:
     """What the scores are of."""
     share = {"all": "which", "some": "some of which", "none": ""}[result["chose_best"]]
     chosen = f", {share} also chose the best evaluation" if share else ""
-    return f"{result['task']}: {result['metric']} x 100 on {result['split']}, {result['examples']:,} rows{chosen}"
+    names = ", ".join(f"{name} x 100" if is_share(name) else name for name in result["metrics"])
+    counts = sorted({len(row["scores"][name]["seeds"]) for row in result["rows"] for name in result["metrics"]})
+    seeds = f", seeds: {' to '.join(map(str, counts))}" if len(result["metrics"]) > 1 else ""
+    return f"{result['task']}: {names} on {result['split']}, {result['examples']:,} rows{chosen}{seeds}"
 
 
 def write_comparison(folder: Path, result: dict[str, Any]) -> None:
@@ -113,8 +135,10 @@ def write_comparison(folder: Path, result: dict[str, Any]) -> None:
     write_json(folder / JSON_FILE, result)
     if not result["rows"]:
         return
-    heading, *rows = table(result)
-    lines = ["| " + " | ".join(cells) + " |" for cells in (heading, ["---"] * len(heading), *rows)]
+    lines: list[str] = []
+    for heading, *rows in tables_of(result):
+        lines += ["| " + " | ".join(cells) + " |" for cells in (heading, ["---"] * len(heading), *rows)]
+        lines.append("")
     notes = [
         f"{score_note(result)}. Mean ± sample standard deviation (number of seeds), never the best.",
         f"Base: `{result['base']}`, {result['base_parameters']:,} parameters.",
@@ -123,4 +147,4 @@ def write_comparison(folder: Path, result: dict[str, Any]) -> None:
         "a GPU: of what torch allocated there), the largest of the seeds; file: the tensors that are saved, in bytes.",
         *(f"{run['method']}, seed {run['seed']} failed." for run in result["failed"]),
     ]
-    write_text(folder / MARKDOWN_FILE, "\n".join([*lines, "", *notes]) + "\n")
+    write_text(folder / MARKDOWN_FILE, "\n".join([*lines, *notes]) + "\n")

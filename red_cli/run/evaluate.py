@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from red_cli.errors import Interrupted, RunFailed
-from red_cli.recipe.schema import Recipe, paper_figure
+from red_cli.recipe.schema import Recipe, paper_figure, text_metrics
 from red_cli.run.answering import make_answering, predict
 from red_cli.run.base_model import load_config, to_device
 from red_cli.run.events import Listener
@@ -23,7 +23,10 @@ from red_cli.run.target import Target, load_model, open_task
 from red_cli.tasks.base import Task
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data import Rows
+from red_cli.tasks.generation import CompletionTask, grouped_texts
 from red_cli.tasks.splits import chose_best, scored_split
+from red_cli.tasks.text_metrics.layout import write_texts
+from red_cli.tasks.text_metrics.score import not_computed, require_metrics
 
 
 def evaluate(target: Target, split: str | None, output: Path, listener: Listener) -> dict[str, Any]:
@@ -40,6 +43,7 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     recipe = target.recipe
     folder = RunFolder(output)
     folder.read_metrics()
+    require_metrics(text_metrics(recipe))
     listener.working("reading the data, loading the model")
     opened = open_task(target)
     task = opened.task
@@ -63,24 +67,33 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
                 hint=f"Go on with the same command{elsewhere}.",
             ) from None
     folder.write_predictions(split, predictions, rows.places)
-    partial.remove()
+    texts, references = grouped_texts(predictions) if isinstance(task, CompletionTask) else ([], [])
+    if texts:
+        text_file, reference_file = folder.texts(split)
+        write_texts(text_file, reference_file if all(references) else None, texts, references)
     result: dict[str, Any] = {
         **asdict(RowsUsed.of(split, rows)),
         "chose_best": chose_best(task, split) if target.same_rows else None,
         "metric": task.metric,
+        "inputs": len(texts) or len(predictions),
         "scores": None,
+        "not_computed": {},
     }
     if encoded.labels is not None:
+        listener.working("scoring")
         result["scores"] = task.score(predictions)
+        result["not_computed"] = not_computed(metric for metric in text_metrics(recipe) if texts)
         if any(not np.isfinite(value) for value in result["scores"].values()):
             raise RunFailed(f"a metric of {split} is not finite: {result['scores']}")
         folder.write_metrics(
             {"metric": task.metric, "splits": {split: {"examples": len(predictions), **result["scores"]}}}
         )
+    partial.remove()  # not before: what is decoded is not lost where a metric fails
     if (figure := paper_figure(recipe)) is not None:
         result["paper"] = figure
     result["folder"] = str(folder.path)
     result["predictions"] = str(folder.predictions(split))
+    result["texts"] = str(folder.texts(split)[0]) if texts else None
     return result
 
 

@@ -29,8 +29,8 @@ METRICS_FILE = "metrics.json"
 _LIBRARIES = ("red-cli", "torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scikit-learn")
 
 # Changing these does not change what is trained; any other change makes another run.
-_FREE_KEYS = ("output", "paper", "train.resume_from_checkpoint", "train.report_to", "train.logging_steps",
-              "train.save_steps", "train.save_total_limit")  # fmt: skip
+_FREE_KEYS = ("output", "paper", "eval.metrics", "train.resume_from_checkpoint", "train.report_to",
+              "train.logging_steps", "train.save_steps", "train.save_total_limit")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class RunFolder:
 
     def predictions(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.jsonl"
+
+    def texts(self, split: str) -> tuple[Path, Path]:
+        """Generated texts and their references, each as E2E NLG's official scripts take them."""
+        return self.path / "predictions" / f"{split}.txt", self.path / "predictions" / f"{split}.references.txt"
 
     def partial(self, split: str) -> Path:
         """Texts that are decoded already, while the rest is."""

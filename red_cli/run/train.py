@@ -14,7 +14,7 @@ from red_cli.export.card import run_card
 from red_cli.files import write_text
 from red_cli.methods.table import METHODS, load_trained_weights, save_trained
 from red_cli.recipe.load import Loaded
-from red_cli.recipe.schema import paper_figure, resolved
+from red_cli.recipe.schema import paper_figure, resolved, text_metrics
 from red_cli.run.answering import Answering, make_answering, predict
 from red_cli.run.checkpoint import list_checkpoints
 from red_cli.run.events import Evaluation, Listener, Silent, Step
@@ -28,6 +28,7 @@ from red_cli.run.step import NotFinite, optimizer_step
 from red_cli.run.stopping import Stop, StopRequested, stop_on_interrupt
 from red_cli.run.trackers import require_trackers
 from red_cli.tasks.metrics import is_better
+from red_cli.tasks.text_metrics.score import require_metrics
 
 _SHOWN_ROWS = 8
 
@@ -47,6 +48,7 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
     checkpoint = claim_folder(loaded)
     require_trackers(loaded.recipe.train.report_to)
     METHODS[loaded.recipe.method].require()
+    require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
     forget_peak()
     listener.working("reading the data")
     prepared = prepare(loaded.recipe)

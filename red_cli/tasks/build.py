@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from transformers import PretrainedConfig
 
 from red_cli.edit.kinds import language_model_kind
 from red_cli.errors import UserError
-from red_cli.recipe.schema import ClassificationTask, GlueTask, Recipe
-from red_cli.recipe.text import GenerationTask
+from red_cli.recipe.schema import ClassificationTask, GlueTask, Recipe, text_metrics
+from red_cli.recipe.text import E2eTask, GenerationTask
 from red_cli.tasks.answers import Labels, Numbers
 from red_cli.tasks.base import Task
 from red_cli.tasks.classification import SequenceTask
+from red_cli.tasks.e2e import e2e_task
 from red_cli.tasks.generation import CompletionTask
 from red_cli.tasks.glue import glue_task, with_paper_cut
 from red_cli.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
@@ -27,6 +30,8 @@ def build_task(recipe: Recipe, config: PretrainedConfig, label_names: list[str] 
     """
     if isinstance(recipe.task, GenerationTask):
         return _generation_task(recipe, recipe.task, config)
+    if isinstance(recipe.task, E2eTask):
+        return _e2e_task(recipe, recipe.task, config)
     task = _labelled_task(recipe, label_names, config.is_encoder_decoder)
     return _text_to_text(recipe, task, config) if recipe.task.text_to_text else task
 
@@ -50,29 +55,32 @@ def _text_to_text(recipe: Recipe, task: SequenceTask, config: PretrainedConfig) 
             f"task.text_to_text is for encoder-decoders; {config.model_type} is none",
             hint="Leave it out: other bases answer with a head.",
         )
-    named, decoding = recipe.task, recipe.eval.generation
-    assert not isinstance(named, GenerationTask)
+    named = recipe.task
+    assert not isinstance(named, GenerationTask | E2eTask)
     return TextToTextTask.of(
         task,
         config=config,
         label_texts=getattr(named, "label_texts", None),
         decimals=getattr(named, "decimals", 1),
         prompt_template=named.prompt_template,
-        max_new_tokens=None if decoding is None else decoding.max_new_tokens,
+        max_new_tokens=_most_tokens(recipe),
     )
 
 
 def _generation_task(recipe: Recipe, named: GenerationTask, config: PretrainedConfig) -> CompletionTask:
-    kind, decoding = language_model_kind(config), recipe.eval.generation
+    kind = language_model_kind(config)
     if named.train_on_prompt and kind.encoder_decoder:
         raise UserError(
             f"task.train_on_prompt: {config.model_type} is an encoder-decoder, and its encoder predicts nothing"
         )
-    return CompletionTask(
-        data=recipe.data,
-        settings=named,
-        kind=kind,
-        config=config,
-        max_new_tokens=None if decoding is None else decoding.max_new_tokens,
-        metric=recipe.eval.metric or "loss",
-    )
+    task = CompletionTask(recipe.data, named, kind, config, _most_tokens(recipe), recipe.eval.metric or "loss")
+    return replace(task, metrics=(*task.metrics, *text_metrics(recipe)))
+
+
+def _e2e_task(recipe: Recipe, named: E2eTask, config: PretrainedConfig) -> CompletionTask:
+    task = e2e_task(named, recipe.data, language_model_kind(config), config, _most_tokens(recipe))
+    return replace(task, metric=recipe.eval.metric or "loss", metrics=("loss", "perplexity", *text_metrics(recipe)))
+
+
+def _most_tokens(recipe: Recipe) -> int | None:
+    return None if recipe.eval.generation is None else recipe.eval.generation.max_new_tokens

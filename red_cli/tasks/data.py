@@ -83,7 +83,7 @@ def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
     elif Path(data.path).is_file():
         files = {"train": [Path(data.path)]}
     elif _HUB_NAME.fullmatch(data.path) and not data.path.startswith("."):
-        return _splits_of_hub(data.path, data.name, label_column)
+        return _splits_of_hub(data.path, data.name, data.revision, label_column)
     else:
         raise UserError(f"data.path: no such file or folder: {data.path}")
     return {split: partial(_read_files, paths) for split, paths in files.items()}
@@ -189,13 +189,15 @@ def _read_json_rows(path: Path) -> list[dict[str, Any]]:
     return [{key: row.get(key) for key in columns} for _, row in numbered]
 
 
-def _splits_of_hub(path: str, name: str | None, label_column: str) -> dict[str, Callable[[], Rows]]:
+def _splits_of_hub(
+    path: str, name: str | None, revision: str | None, label_column: str
+) -> dict[str, Callable[[], Rows]]:
     import datasets
 
     datasets.disable_progress_bars()
     source = f"{path} ({name})" if name else path
     try:
-        loaded = datasets.load_dataset(path, name)
+        loaded = datasets.load_dataset(path, name, revision=revision)
     except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line
         reason = str(error).strip().split("\n")[0]
         raise UserError(

@@ -21,13 +21,14 @@ from red_cli.tasks.data import Rows
 from red_cli.tasks.language import Cut, EncodedTexts, TextBatch, collate_texts, fit, flat, losses_of, row_losses
 from red_cli.tasks.loading import divide, read_splits, require_uncut, split_names
 from red_cli.tasks.splits import PaperCut
+from red_cli.tasks.text_metrics.score import score_texts
 from red_cli.tasks.texts import column_texts, filled_texts, first_blank
 from red_cli.tasks.tokens import Ends, Frame, find_ends, find_frame
 
-TEXT_METRICS = ("exact_match",)
 _ENCODE_ROWS = 1000
 _MAX_NEW_TOKENS = 128
 _LARGEST_LOSS = 700.0  # its exponential is still a number
+_OF_LOSSES = ("loss", "perplexity")  # metrics for which no text is generated
 
 
 @dataclass
@@ -40,7 +41,7 @@ class CompletionTask:
     config: PretrainedConfig
     max_new_tokens: int | None
     metric: str = "loss"
-    metrics: tuple[str, ...] = ("loss", "perplexity", *TEXT_METRICS)
+    metrics: tuple[str, ...] = (*_OF_LOSSES, "exact_match")
     validation_splits: tuple[str, ...] = ("validation",)
     label_names: list[str] | None = None
     paper_cut: PaperCut | None = None
@@ -84,7 +85,7 @@ class CompletionTask:
         """
         self.tokenizer, self.max_length = tokenizer, max_length
         self.ends = find_ends(tokenizer, self.config, self.kind, self.settings.end_token)
-        self.frame = find_frame(tokenizer)
+        self.frame = self._frame(tokenizer)
         if max_length < len(self.frame) + 2:
             raise UserError(f"data.max_length is {max_length}; no prompt and completion fit into so few tokens")
         prompts = self._texts(rows, "prompt")
@@ -123,7 +124,7 @@ class CompletionTask:
         prompts = self._texts(encoded.rows, "prompt")
         labels = [None] * len(prompts) if encoded.labels is None else self._completions(encoded.rows)
         texts: Sequence[Generated | None] = [None] * len(prompts)
-        if final or self.metric in TEXT_METRICS:
+        if final or self.metric not in _OF_LOSSES:
             texts = self._generate(encoded.rows, prompts, passes, final)
         return [
             replace(answer, label=label, prompt=prompt)
@@ -137,15 +138,10 @@ class CompletionTask:
         losses = [(answer.loss, answer.tokens) for answer in predictions if answer.loss is not None]
         loss = math.fsum(loss for loss, _ in losses) / sum(tokens or 0 for _, tokens in losses)
         scores = {"loss": loss, "perplexity": math.exp(min(loss, _LARGEST_LOSS))}
-        by_prompt: dict[str | None, list[Prediction]] = {}
-        for answer in predictions:
-            by_prompt.setdefault(answer.prompt, []).append(answer)
-        groups = [group for group in by_prompt.values() if group[0].prediction is not None]
-        if groups:
-            texts = [str(group[0].prediction) for group in groups]
-            references = [[str(answer.label).strip() for answer in group] for group in groups]
-            scores |= text_scores(texts, references)
-            scores["unfinished"] = sum(not group[0].finished for group in groups)
+        texts, references = grouped_texts(predictions)
+        if texts:
+            scores |= text_scores(texts, references, [name for name in self.metrics if name not in _OF_LOSSES])
+            scores["unfinished"] = len({answer.prompt for answer in predictions if answer.finished is False})
         return scores
 
     def show(self, encoded: Encoded, index: int) -> Shown:
@@ -156,6 +152,11 @@ class CompletionTask:
     @property
     def _whole(self) -> bool:
         return self.settings.train_on_prompt
+
+    def _frame(self, tokenizer: PreTrainedTokenizerBase) -> Frame:
+        """What stands around a prompt; after a decoder's nothing does, its completion goes on from it."""
+        frame = find_frame(tokenizer)
+        return frame if self.kind.encoder_decoder else Frame(frame.before, [])
 
     def _losses(self, model: nn.Module, batch: TextBatch) -> list[Prediction]:
         sums, tokens = row_losses(model, batch)
@@ -184,7 +185,7 @@ class CompletionTask:
         answers: Sequence[list[int] | None] = [None] * len(prompts)
         if completions is not None:
             answers = self.tokenizer(completions, add_special_tokens=False)["input_ids"]
-            if not apart:
+            if not apart and not self.frame.after:
                 running = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
                 together = self.tokenizer(running, add_special_tokens=False)["input_ids"]
                 answers = [
@@ -217,7 +218,27 @@ class CompletionTask:
         return column_texts(rows, self._columns(part)[0]) if template is None else filled_texts(rows, template)
 
 
-def text_scores(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """The TEXT_METRICS of one text for each prompt, held against the completions that the prompt has."""
-    right = sum(text in known for text, known in zip(texts, references, strict=True))
-    return {"exact_match": right / len(texts)}
+def grouped_texts(predictions: Sequence[Prediction]) -> tuple[list[str], list[list[str]]]:
+    """The generated text of each distinct prompt, and the completions that its rows have: none where none is known."""
+    groups: dict[str | None, list[Prediction]] = {}
+    for answer in predictions:
+        if answer.prediction is not None:
+            groups.setdefault(answer.prompt, []).append(answer)
+    texts = [str(group[0].prediction) for group in groups.values()]
+    truths = [[str(answer.label).strip() for answer in group if answer.label is not None] for group in groups.values()]
+    return texts, truths
+
+
+def text_scores(texts: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, float]:
+    """Metrics of one text for each prompt, held against the completions that the prompt has.
+
+    Those that need Java are left out where there is none.
+    """
+    scores = {}
+    if "exact_match" in names:
+        right = sum(text in known for text, known in zip(texts, references, strict=True))
+        scores["exact_match"] = right / len(texts)
+    if others := [name for name in names if name != "exact_match"]:
+        computed = score_texts(texts, references, others)
+        scores |= {name: value for name, value in computed.items() if value is not None}
+    return scores

@@ -81,10 +81,9 @@ def fit(prompt: list[int], completion: list[int] | None, frame: Frame, end: int,
         limit: more than the frame and one token each of prompt and completion.
     """
     answer = [] if completion is None else [*(frame.before if apart else []), *completion, end]
-    after = frame.after if apart else []
-    room = limit - len(frame.before) - len(after) - (0 if apart else len(answer))
+    room = limit - len(frame) - (0 if apart else len(answer))
     kept = prompt[len(prompt) - max(room, 1) :] if len(prompt) > max(room, 1) else prompt
-    framed = [*frame.before, *kept, *after]
+    framed = [*frame.before, *kept, *frame.after]
     left = limit - (0 if apart else len(framed))
     return Cut(framed, answer[:left], len(kept) < len(prompt) or left < len(answer), left < len(answer))
 

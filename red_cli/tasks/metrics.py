@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from red_cli.recipe.metric_names import TextMetric
 
 CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews_correlation")
 REGRESSION_METRICS = ("pearson", "spearman")
 _LOWER_IS_BETTER = ("loss", "perplexity")
 # Scores that are neither shares nor coefficients, and how they are written; all others are written times 100.
-_AS_THEY_ARE = {"loss": ".4f", "perplexity": ".4g", "unfinished": ",.0f", "no_label": ",.0f", "no_number": ",.0f"}
+_AS_THEY_ARE = {"NIST": ".3f", "CIDEr": ".3f", "loss": ".4f", "perplexity": ".4g",
+                "unfinished": ",.0f", "no_label": ",.0f", "no_number": ",.0f"}  # fmt: skip
 
 
 def classification_metrics(
@@ -56,6 +59,25 @@ def is_better(metric: str, value: float, best: float | None) -> bool:
     return value < best if metric in _LOWER_IS_BETTER else value > best
 
 
+def is_share(metric: str) -> bool:
+    """Whether a score is a share or a coefficient, which is shown times 100."""
+    return metric not in _AS_THEY_ARE
+
+
+def in_unit(metric: str, value: float) -> float:
+    """A score in the unit that it is shown in, and published in: times 100, but for those that are no share."""
+    return value * 100 if is_share(metric) else value
+
+
 def written(metric: str, value: float) -> str:
-    """A score as it is shown: times 100, but for losses and counts."""
-    return f"{value:{_AS_THEY_ARE[metric]}}" if metric in _AS_THEY_ARE else f"{value * 100:.2f}"
+    """A score as it is shown."""
+    return f"{in_unit(metric, value):{_AS_THEY_ARE.get(metric, '.2f')}}"
+
+
+def reported(metric: str, scores: Mapping[str, Any]) -> list[str]:
+    """The metrics of a split that results are told by: those of generated texts, else `metric`, which chose the best.
+
+    Args:
+        scores: metric -> figure, as in metrics.json; a metric that could not be computed is not among them.
+    """
+    return [name for name in get_args(TextMetric) if name in scores] or [metric]

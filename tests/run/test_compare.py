@@ -17,7 +17,7 @@ from red_cli.run import child as child_module
 from red_cli.run import compare as compare_module
 from red_cli.run.child import run_red
 from red_cli.run.compare import plan_comparison
-from red_cli.run.comparison import table
+from red_cli.run.comparison import tables_of
 
 
 @pytest.fixture
@@ -60,19 +60,21 @@ def test_the_table_is_that_of_the_runs(red, recipe: Path, tmp_path: Path, in_pro
             run = tmp_path / "run" / row["method"] / f"seed{seed}"
             metrics = json.loads((run / "metrics.json").read_text())
             values.append(metrics["splits"]["test"]["accuracy"])
-            assert row["seeds"][seed] == values[-1]
+            assert row["scores"]["accuracy"]["seeds"][seed] == values[-1]
             assert row["learning_rates"][seed] == (2e-3 if row["method"] == "lora" else 1e-2)
             assert row["peak_memory_bytes"] >= metrics["training"]["peak_memory_bytes"]
             assert not (run / "checkpoints").exists()
             tensors = next((run / "adapter").glob("*.safetensors"))
             assert row["file_bytes"] == tensors.stat().st_size
-        assert row["mean"] == statistics.fmean(values)
-        assert row["std"] == statistics.stdev(values)
+        score = row["scores"]["accuracy"]
+        assert score["mean"] == statistics.fmean(values)
+        assert score["std"] == statistics.stdev(values)
         assert row["seconds_per_step"] > 0
     assert json.loads((tmp_path / "run" / "comparison.json").read_text()) == result
     markdown = (tmp_path / "run" / "comparison.md").read_text()
     for row in result["rows"]:
-        assert f"| {row['method']} | {row['mean'] * 100:.2f} ± {row['std'] * 100:.2f} (2) |" in markdown
+        score = row["scores"]["accuracy"]
+        assert f"| {row['method']} | {score['mean'] * 100:.2f} ± {score['std'] * 100:.2f} (2) |" in markdown
     assert len(in_process) == 8
     # The same command has nothing left to do
     outcome = red(*command, "lora:train.learning_rate=2e-3")
@@ -86,16 +88,33 @@ def test_the_table_is_that_of_the_runs(red, recipe: Path, tmp_path: Path, in_pro
     assert [row["method"] for row in more.json["rows"]] == ["red", "bitfit"]
 
 
+def width(rows: list[list[str]]) -> int:
+    """Columns of a terminal that a table takes."""
+    return sum(max(map(len, column)) for column in zip(*rows, strict=True)) + 2 * (len(rows[0]) - 1)
+
+
 def test_the_table_fits_80_columns() -> None:
+    score = {"mean": 0.9985, "std": 0.0123, "seeds": {"1": 0.9, "2": 0.9, "3": 0.9}}
     row = {
-        "method": "bitfit", "mean": 0.9985, "std": 0.0123, "seeds": {"1": 0.9, "2": 0.9, "3": 0.9},
+        "method": "bitfit", "scores": {"accuracy": score},
         "trained_parameters": 22_713_216, "head_parameters": 16_770, "learning_rates": {"1": 0.0018, "2": 0.0042},
         "seconds_per_step": 1.234, "peak_memory_bytes": 1292 << 20, "file_bytes": 88738 << 10,
     }  # fmt: skip
-    cells = table({"rows": [row, {**row, "learning_rates": {"1": 1.5e-4}, "std": None}]})
-    assert sum(max(map(len, column)) for column in zip(*cells, strict=True)) + 2 * (len(cells[0]) - 1) <= 80
+    other = {**row, "learning_rates": {"1": 1.5e-4}, "scores": {"accuracy": {**score, "std": None}}}
+    (cells,) = tables_of({"metrics": ["accuracy"], "rows": [row, other]})
+    assert width(cells) <= 80
     assert cells[1] == ["bitfit", "99.85 ± 1.23 (3)", "22,713,216", "16,770", "2e-3…4e-3", "1,234", "1,292M", "87M"]
+    assert cells[2][1] == "99.85 (3)"
     assert cells[2][4] == "0.00015"
+    texts = {"BLEU": 0.65, "NIST": 8.3934, "METEOR": 0.4503, "ROUGE_L": 0.6761, "CIDEr": 2.2333}
+    scores = {name: {"mean": value, "std": value / 200, "seeds": {"1": value}} for name, value in texts.items()}
+    told, costs = tables_of({"metrics": [*texts], "rows": [{**row, "scores": scores}]})
+    assert told == [
+        ["method", *texts],
+        ["bitfit", "65.00 ± 0.33", "8.393 ± 0.042", "45.03 ± 0.23", "67.61 ± 0.34", "2.233 ± 0.011"],
+    ]
+    assert costs[1] == ["bitfit", *cells[1][2:]]
+    assert max(width(told), width(costs)) <= 80
 
 
 def test_a_run_of_a_comparison_is_the_run_it_would_be_alone(

@@ -17,7 +17,7 @@ from typing import IO
 from red_cli.errors import RunFailed
 
 INSTALL_JAVA = "apt-get install default-jre-headless"
-WITHOUT_JAVA = "Metrics without Java: --metrics BLEU,NIST"
+WITHOUT_JAVA = "Metrics without Java: --metrics BLEU,NIST (red score), eval.metrics=[BLEU,NIST] (red eval)"
 _PATIENCE = 300.0  # seconds for one answer; METEOR's first, which waits for its tables, takes about 5
 _LAST_WORDS = 5.0  # seconds in which a program that stopped answering may end by itself
 # The same figures whatever the user's language: how bytes become letters, how a fraction is written, what lower case is

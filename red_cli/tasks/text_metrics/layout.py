@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from red_cli.errors import UserError
+from red_cli.files import write_text
 
 _LAYOUT = (
     "One prediction a line; one reference a line, with a blank line between inputs (none: one reference for each)."
@@ -28,6 +30,21 @@ def read_texts(predictions: Path, references: Path) -> tuple[list[str], list[lis
             _mismatch(predictions, len(texts), references, groups), hint=_hidden_break(predictions) or _LAYOUT
         )
     return texts, [lines for _, lines in groups]
+
+
+def write_texts(
+    predictions: Path, references: Path | None, texts: Sequence[str], truths: Sequence[Sequence[str]]
+) -> None:
+    """The reverse of `read_texts`: several lines of a text become one; `references`: None to write none."""
+    write_text(predictions, "".join(f"{one_line(text)}\n" for text in texts))
+    if references is not None:
+        groups = ("".join(f"{one_line(text)}\n" for text in row) for row in truths)
+        write_text(references, "\n".join(groups))
+
+
+def one_line(text: str) -> str:
+    """The text as the one line that every metric takes it for: a tokenizer would take a line break for a new text."""
+    return " ".join(text.splitlines()).strip()
 
 
 def _read_groups(path: Path) -> list[tuple[int, list[str]]]:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from red_cli.errors import UserError
+from red_cli.recipe.metric_names import E2E_METRICS
 from red_cli.tasks.text_metrics.coco import coco_scores
 from red_cli.tasks.text_metrics.java import INSTALL_JAVA, find_java
+from red_cli.tasks.text_metrics.layout import one_line
 from red_cli.tasks.text_metrics.mteval import mteval_scores
 from red_cli.tasks.text_metrics.overlap import chrf_scores, rouge_scores
 
@@ -39,7 +41,6 @@ METRICS: dict[str, MetricFacts] = {
     "rouge2": MetricFacts(rouge_scores, "rouge_score"),
     "rougeL": MetricFacts(rouge_scores, "rouge_score"),
 }
-E2E_METRICS = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")  # of the paper's Tables 2 and 8, in their order
 
 
 def metric_names(wanted: Iterable[str]) -> list[str]:
@@ -61,8 +62,22 @@ def metric_names(wanted: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def require_packages(names: Iterable[str]) -> None:
+def require_metrics(names: Iterable[str], choosing: str | None = None) -> None:
     """Check that what the metrics import is installed; for the start of a long run that ends in them.
+
+    Args:
+        choosing: the metric that chooses the best evaluation, which has to be computed.
+
+    Raises:
+        UserError: it is not, or the metric that chooses needs Java, which is missing.
+    """
+    require_packages(names)
+    if choosing is not None and choosing in METRICS and not_computed([choosing]):
+        raise UserError(f"eval.metric: {choosing} needs Java, which is missing", hint=f"Install it: {INSTALL_JAVA}")
+
+
+def require_packages(names: Iterable[str]) -> None:
+    """Check that what the metrics import is installed.
 
     Raises:
         UserError: it is not.
@@ -106,8 +121,8 @@ def score_texts(
     names = metric_names(metrics)
     require_packages(names)
     _check(predictions, references)
-    texts = [_one_line(text) for text in predictions]
-    truths = [[_one_line(text) for text in row] for row in references]
+    texts = [one_line(text) for text in predictions]
+    truths = [[one_line(text) for text in row] for row in references]
     missing = not_computed(names)
     scores: dict[str, float | None] = dict.fromkeys(names)
     wanted = [name for name in names if name not in missing]
@@ -127,8 +142,3 @@ def _check(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> N
     for number, texts in enumerate(references, start=1):
         if not any(text.strip() for text in texts):
             raise UserError(f"input {number} has no reference")
-
-
-def _one_line(text: str) -> str:
-    """Every metric takes a text for one line, at most: the tokenizers would take a line break for a new text."""
-    return " ".join(text.splitlines()).strip()

@@ -1,0 +1,51 @@
+"""The section of a recipe that holds the paper's figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field, model_validator
+
+from red_cli.recipe.metric_names import Metric
+from red_cli.recipe.section import Section
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the paper, in its unit, and its standard deviation over seeds, where one is given."""
+
+    score: float
+    std: float | None
+
+
+class Paper(Section):
+    """The paper's figures, shown beside ours."""
+
+    model: str = Field(description="The base that the figures are of.")
+    table: str = Field(description="Table of arXiv 2402.15179v3.")
+    score: float | dict[Metric, float] = Field(
+        description="In the paper's unit: percent, or 100 times the coefficient; one for each metric, where a task is "
+        "scored by several."
+    )
+    std: float | dict[Metric, float] | None = Field(
+        default=None, description="Standard deviation over the paper's seeds, in the same form."
+    )
+    note: str | None = Field(default=None, description="What to bear in mind when comparing.")
+
+    @model_validator(mode="after")
+    def _same_form(self) -> Paper:
+        if isinstance(self.std, dict):
+            fits = isinstance(self.score, dict) and self.std.keys() <= self.score.keys()
+        else:
+            fits = self.std is None or not isinstance(self.score, dict)
+        if not fits:
+            raise ValueError("std in the form of score: a number, or one for each metric that has a score")
+        return self
+
+    def figure(self, metric: str) -> Figure | None:
+        """The figure for a metric, if there is one; a single score is that of the task's own metric."""
+        std = self.std.get(metric) if isinstance(self.std, dict) else self.std  # type: ignore[call-overload]
+        if not isinstance(self.score, dict):
+            return Figure(self.score, std)
+        score = self.score.get(metric)  # type: ignore[call-overload]
+        return None if score is None else Figure(score, std)
