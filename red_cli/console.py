@@ -9,6 +9,8 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -109,13 +111,13 @@ def print_examples(plan: Plan) -> None:
     console = _console(stderr=False)
     for example in plan.examples:
         tokens = [token.replace("\n", "\\n") for token in example.tokens]
-        given, learnt = tokens[: example.masked], tokens[example.masked :]
-        if given:
-            console.print("·".join(given), style="dim", markup=False, highlight=False, soft_wrap=True)
-        answer = "·".join(learnt) or f"{example.label}"
-        if learnt and example.label is not None:
-            answer += f"  ({example.label})"
-        console.print(f"  → {answer}", markup=False, highlight=False, soft_wrap=True)
+        label = "" if example.label is None else f"  ({example.label})"
+        for learnt, part in groupby(zip(example.learnt, tokens, strict=True), key=itemgetter(0)):
+            text = "·".join(token for _, token in part)
+            text, style = (f"  → {text}{label}", None) if learnt else (text, "dim")
+            console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        if not any(example.learnt):
+            console.print(f"  → {example.label}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _console(stderr: bool) -> Console:

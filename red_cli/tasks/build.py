@@ -8,6 +8,7 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.kinds import language_model_kind
 from red_cli.errors import UserError
+from red_cli.recipe.instruction import InstructionTask
 from red_cli.recipe.schema import ClassificationTask, GlueTask, Recipe, text_metrics
 from red_cli.recipe.text import E2eTask, GenerationTask
 from red_cli.tasks.answers import Labels, Numbers
@@ -16,6 +17,7 @@ from red_cli.tasks.classification import SequenceTask
 from red_cli.tasks.e2e import e2e_task
 from red_cli.tasks.generation import CompletionTask
 from red_cli.tasks.glue import glue_task, with_paper_cut
+from red_cli.tasks.instruction import ConversationTask
 from red_cli.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from red_cli.tasks.text_to_text import TextToTextTask
 
@@ -28,6 +30,8 @@ def build_task(recipe: Recipe, config: PretrainedConfig, label_names: list[str] 
     Raises:
         UserError: the base is of a kind that the task cannot be learnt with.
     """
+    if isinstance(recipe.task, InstructionTask):
+        return _conversation_task(recipe, recipe.task, config)
     if isinstance(recipe.task, GenerationTask):
         return _generation_task(recipe, recipe.task, config)
     if isinstance(recipe.task, E2eTask):
@@ -56,7 +60,7 @@ def _text_to_text(recipe: Recipe, task: SequenceTask, config: PretrainedConfig) 
             hint="Leave it out: other bases answer with a head.",
         )
     named = recipe.task
-    assert not isinstance(named, GenerationTask | E2eTask)
+    assert not isinstance(named, GenerationTask | E2eTask | InstructionTask)
     return TextToTextTask.of(
         task,
         config=config,
@@ -80,6 +84,27 @@ def _generation_task(recipe: Recipe, named: GenerationTask, config: PretrainedCo
 def _e2e_task(recipe: Recipe, named: E2eTask, config: PretrainedConfig) -> CompletionTask:
     task = e2e_task(named, recipe.data, language_model_kind(config), config, _most_tokens(recipe))
     return replace(task, metric=recipe.eval.metric or "loss", metrics=("loss", "perplexity", *text_metrics(recipe)))
+
+
+def _conversation_task(recipe: Recipe, named: InstructionTask, config: PretrainedConfig) -> ConversationTask:
+    kind = language_model_kind(config)
+    if kind.encoder_decoder:
+        raise UserError(
+            f"task instruction is for decoders; {config.model_type} is an encoder-decoder",
+            hint="For prompts and completions there is  task={name: generation}.",
+        )
+    steps = recipe.train.max_steps
+    task = ConversationTask(
+        data=recipe.data,
+        settings=GenerationTask(name="generation", train_on_prompt=named.train_on_prompt),
+        kind=kind,
+        config=config,
+        max_new_tokens=_most_tokens(recipe),
+        metric=recipe.eval.metric or "loss",
+        instruction=named,
+        stream_rows=None if steps is None else steps * recipe.train.batch_size,
+    )
+    return replace(task, metrics=(*task.metrics, *text_metrics(recipe)))
 
 
 def _most_tokens(recipe: Recipe) -> int | None:

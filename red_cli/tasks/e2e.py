@@ -10,7 +10,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.edit.kinds import Kind
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Columns, Data
+from red_cli.recipe.data import Columns, Data
 from red_cli.recipe.text import E2eTask, GenerationTask
 from red_cli.tasks.data import Rows
 from red_cli.tasks.generation import CompletionTask

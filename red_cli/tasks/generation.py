@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.edit.kinds import Kind
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Data
+from red_cli.recipe.data import Data
 from red_cli.recipe.template import fields
 from red_cli.recipe.text import GenerationTask
 from red_cli.tasks.base import Encoded, Generated, Passes, Prediction, Shown
