@@ -70,7 +70,7 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     selection = result["scoring"]["selection"]["split"]
     for split, scores in result["splits"].items():
         chose = _CHOSE["all" if split == selection else "none"]
-        for name, value in scores.items():
+        for name, value in _without_parts(scores).items():
             if name != "examples":
                 rows.append((name, f"{written(name, value)}  {split}, {scores['examples']:,} rows{chose}"))
     if paper:
@@ -97,7 +97,7 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """What a recipe under several seeds has to say."""
     rows = []
     for split, scores in result["splits"].items():
-        for name, score in scores.items():
+        for name, score in _without_parts(scores).items():
             if name != "examples":
                 values = "  ".join(f"{seed}: {written(name, value)}" for seed, value in score["seeds"].items())
                 spread = "" if score["std"] is None else f" ± {written(name, score['std'])}"
@@ -116,12 +116,17 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     if result["scores"] is None:
         rows = [("not scored", f"{count}: the split has no labels")]
     else:
-        rows = [(name, f"{written(name, value)}  {count}") for name, value in result["scores"].items()]
+        rows = [(name, f"{written(name, value)}  {count}") for name, value in _without_parts(result["scores"]).items()]
     if result["rows"] != f"all of {result['split']}":
         rows.append(("rows", result["rows"]))
     if result.get("paper"):
         rows.append(("paper", _paper_text(result["paper"])))
     return [*rows, ("predictions", result["predictions"])]
+
+
+def _without_parts(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores but for those of single tasks, such as accuracy.boolq: they have a table of their own."""
+    return {name: value for name, value in scores.items() if "." not in name}
 
 
 def _scoring_rows(scoring: dict[str, Any]) -> list[tuple[str, str]]:

@@ -7,12 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from red_cli.edit.config import RedConfig
+from red_cli.recipe.commonsense import COMMONSENSE_METRICS, CommonsenseTask
 from red_cli.recipe.method import Ia3, Lora, MethodName
 from red_cli.recipe.section import Count, NotNegative, Positive, Section, Share
 from red_cli.recipe.text import Decoding, GenerationTask, LabelTexts, Template, faults_of_decoding, faults_of_texts
 
 GlueSubset = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
-Metric = Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman", "loss", "exact_match"]
+Metric = Literal[
+    "accuracy", "f1", "matthews_correlation", "pearson", "spearman", "loss", "exact_match", "likelihood_accuracy"
+]
 SchedulerName = Literal[
     "linear",
     "cosine",
@@ -67,7 +70,9 @@ class GlueTask(Section):
     label_texts: LabelTexts | None = Field(default=None, description=_LABEL_TEXTS)
 
 
-Task = Annotated[ClassificationTask | RegressionTask | GlueTask | GenerationTask, Field(discriminator="name")]
+Task = Annotated[
+    ClassificationTask | RegressionTask | GlueTask | GenerationTask | CommonsenseTask, Field(discriminator="name")
+]
 
 
 class Model(Section):
@@ -276,13 +281,15 @@ def is_regression(recipe: Recipe) -> bool:
 
 def generates_text(recipe: Recipe) -> bool:
     """Whether the task's answers are texts that a model writes."""
-    return recipe.task.name == "generation" or recipe.task.text_to_text
+    return recipe.task.name in ("generation", "commonsense") or getattr(recipe.task, "text_to_text", False)
 
 
 def metrics_of(recipe: Recipe) -> tuple[str, ...]:
     """The metrics that can choose the best checkpoint, the task's own first."""
     if recipe.task.name == "generation":
         return ("loss", "exact_match")
+    if recipe.task.name == "commonsense":
+        return COMMONSENSE_METRICS
     return ("pearson", "spearman") if is_regression(recipe) else ("accuracy", "f1", "matthews_correlation")
 
 
@@ -298,6 +305,8 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
     if train.micro_batch_size is not None and train.micro_batch_size > train.batch_size:
         faults.append((("train", "micro_batch_size"), f"larger than batch_size ({train.batch_size})"))
     files = [name for name in ("train", "validation", "test") if getattr(data, name) is not None]
+    if recipe.task.name == "commonsense" and data.train is None:
+        files = []  # the joint file is for training alone: tests lie elsewhere
     if data.path is not None and files:
         faults.append((("data", files[0]), "give data.path or single files, not both (data.path=null drops the path)"))
     if data.validation is not None and data.validation_share is not None:

@@ -6,11 +6,13 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.kinds import language_model_kind
 from red_cli.errors import UserError
+from red_cli.recipe.commonsense import CommonsenseTask
 from red_cli.recipe.schema import ClassificationTask, GlueTask, Recipe
 from red_cli.recipe.text import GenerationTask
 from red_cli.tasks.answers import Labels, Numbers
 from red_cli.tasks.base import Task
 from red_cli.tasks.classification import SequenceTask
+from red_cli.tasks.commonsense import commonsense_task
 from red_cli.tasks.generation import CompletionTask
 from red_cli.tasks.glue import glue_task, with_paper_cut
 from red_cli.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
@@ -27,6 +29,8 @@ def build_task(recipe: Recipe, config: PretrainedConfig, label_names: list[str] 
     """
     if isinstance(recipe.task, GenerationTask):
         return _generation_task(recipe, recipe.task, config)
+    if isinstance(recipe.task, CommonsenseTask):
+        return commonsense_task(recipe, recipe.task, config)
     task = _labelled_task(recipe, label_names, config.is_encoder_decoder)
     return _text_to_text(recipe, task, config) if recipe.task.text_to_text else task
 
@@ -51,7 +55,7 @@ def _text_to_text(recipe: Recipe, task: SequenceTask, config: PretrainedConfig) 
             hint="Leave it out: other bases answer with a head.",
         )
     named, decoding = recipe.task, recipe.eval.generation
-    assert not isinstance(named, GenerationTask)
+    assert not isinstance(named, GenerationTask | CommonsenseTask)
     return TextToTextTask.of(
         task,
         config=config,
