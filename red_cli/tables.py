@@ -83,7 +83,7 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     selection = result["scoring"]["selection"]["split"]
     for split, scores in result["splits"].items():
         chose = _CHOSE["all" if split == selection else "none"]
-        for name, value in scores.items():
+        for name, value in _without_parts(scores).items():
             if name != "examples":
                 count = f"{split}, {scores['examples']:,} rows{chose}"
                 rows.append((name, f"{written(name, value)}{_beside(paper, name)}  {count}"))
@@ -112,7 +112,7 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """What a recipe under several seeds has to say."""
     rows = []
     for split, scores in result["splits"].items():
-        for name, score in scores.items():
+        for name, score in _without_parts(scores).items():
             if name != "examples":
                 values = "  ".join(f"{seed}: {written(name, value)}" for seed, value in score["seeds"].items())
                 spread = "" if score["std"] is None else f" ± {written(name, score['std'])}"
@@ -136,7 +136,8 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     else:
         paper = result.get("paper")
         rows = [
-            (name, f"{written(name, value)}{_beside(paper, name)}  {count}") for name, value in result["scores"].items()
+            (name, f"{written(name, value)}{_beside(paper, name)}  {count}")
+            for name, value in _without_parts(result["scores"]).items()
         ]
         rows += [(name, f"not computed: {reason}") for name, reason in result["not_computed"].items()]
     if result["rows"] != f"all of {result['split']}":
@@ -145,6 +146,11 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("paper", _paper_text(result["paper"], result["scores"] or ())))
     texts = [("texts", f"{result['texts']}, for red score")] if result["texts"] else []
     return [*rows, ("predictions", result["predictions"]), *texts]
+
+
+def _without_parts(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores but for those of single tasks, such as accuracy.boolq: they have a table of their own."""
+    return {name: value for name, value in scores.items() if "." not in name}
 
 
 def _scoring_rows(scoring: dict[str, Any]) -> list[tuple[str, str]]:

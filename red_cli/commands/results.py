@@ -55,7 +55,12 @@ def evaluate(
     if json:
         console.print_json(result)
     else:
+        from red_cli.tasks.commonsense import commonsense_table
+
         console.print_lines(tables.evaluation_rows(result))
+        if parts := commonsense_table(result["scores"] or {}):
+            console.print_text()
+            console.print_columns(parts)
 
 
 def export(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from red_cli.edit.config import RedConfig
+from red_cli.recipe.commonsense import COMMONSENSE_METRICS, CommonsenseTask
 from red_cli.recipe.data import Data
 from red_cli.recipe.instruction import InstructionTask, faults_of_conversations
 from red_cli.recipe.method import Ia3, Lora, MethodName
@@ -79,7 +80,7 @@ class GlueTask(Section):
 
 
 Task = Annotated[
-    ClassificationTask | RegressionTask | GlueTask | GenerationTask | E2eTask | InstructionTask,
+    ClassificationTask | RegressionTask | GlueTask | GenerationTask | E2eTask | InstructionTask | CommonsenseTask,
     Field(discriminator="name"),
 ]
 
@@ -249,7 +250,8 @@ def is_regression(recipe: Recipe) -> bool:
 
 def generates_text(recipe: Recipe) -> bool:
     """Whether the task's answers are texts that a model writes."""
-    return isinstance(recipe.task, GenerationTask | E2eTask | InstructionTask) or recipe.task.text_to_text
+    writes = GenerationTask | E2eTask | InstructionTask | CommonsenseTask
+    return isinstance(recipe.task, writes) or recipe.task.text_to_text
 
 
 def metrics_of(recipe: Recipe) -> tuple[str, ...]:
@@ -258,6 +260,8 @@ def metrics_of(recipe: Recipe) -> tuple[str, ...]:
         return ("loss", "exact_match", *get_args(TextMetric))
     if isinstance(recipe.task, E2eTask):
         return ("loss", *get_args(TextMetric))
+    if isinstance(recipe.task, CommonsenseTask):
+        return COMMONSENSE_METRICS
     return ("pearson", "spearman") if is_regression(recipe) else ("accuracy", "f1", "matthews_correlation")
 
 
@@ -282,6 +286,8 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
     if train.micro_batch_size is not None and train.micro_batch_size > train.batch_size:
         faults.append((("train", "micro_batch_size"), f"larger than batch_size ({train.batch_size})"))
     files = [name for name in ("train", "validation", "test") if getattr(data, name) is not None]
+    if recipe.task.name == "commonsense" and data.train is None:
+        files = []  # the joint file is for training alone: tests lie elsewhere
     if data.path is not None and files:
         faults.append((("data", files[0]), "give data.path or single files, not both (data.path=null drops the path)"))
     if data.validation is not None and data.validation_share is not None:

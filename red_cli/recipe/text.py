@@ -75,6 +75,9 @@ def faults_of_texts(task: Any, columns: Any, is_number: bool) -> list[Fault]:
             if getattr(columns, part) and getattr(task, f"{part}_template", None):
                 faults.append((("data", "columns", part), f"give the column or task.{part}_template, not both"))
         return faults
+    if task.name == "commonsense":
+        idle = [("data", "columns", name) for name in ("text", "text_pair") if getattr(columns, name)]
+        return [(path, "commonsense has a prompt, a completion and a label") for path in idle]
     idle = [("data", "columns", name) for name in ("prompt", "completion") if getattr(columns, name)]
     faults += [(path, f"{task.name} has a text and a label") for path in idle]
     if not task.text_to_text:

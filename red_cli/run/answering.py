@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from red_cli.run.precision import uses_bf16
 from red_cli.tasks.base import Encoded, Generated, Prediction, Task
 from red_cli.tasks.tokens import Ends
 
+T = TypeVar("T")
 _TRAINING_TO_EVALUATION = 2  # without activations to keep, twice as many rows fit
 
 
@@ -68,15 +69,16 @@ class _Passes:
     def note(self, text: str) -> None:
         self.answering.note(text)
 
-    def forward(self, predict: Callable[[nn.Module, Any], list[Prediction]]) -> list[Prediction]:
+    def forward(self, predict: Callable[[nn.Module, Any], list[T]], encoded: Encoded | None = None) -> list[T]:
         """What `predict` says of batches, for all rows in their order.
 
         Rows go through longest first, so that memory runs out at once or never; then the batch size is halved. Of each
         batch only the answers are kept.
         """
-        model, encoded, batch_size = self.answering.model, self.encoded, self.answering.batch_size
+        model, batch_size = self.answering.model, self.answering.batch_size
+        encoded = self.encoded if encoded is None else encoded
         order = np.argsort(-encoded.lengths, kind="stable")
-        answers: list[Prediction | None] = [None] * len(encoded)
+        answers: dict[int, T] = {}
         was_training = model.training
         model.eval()
         done = 0
@@ -97,7 +99,7 @@ class _Passes:
                 self.answering.tick(done, len(order))
         finally:
             model.train(was_training)
-        return [answer for answer in answers if answer is not None]
+        return [answers[row] for row in range(len(encoded))]
 
 
 def make_answering(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from red_cli.edit.kinds import Kind
 from red_cli.tasks.data import Rows
 from red_cli.tasks.splits import PaperCut
 from red_cli.tasks.tokens import Ends
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,11 @@ class Passes(Protocol):
     def context(self) -> int:
         """The most tokens that the base takes at once."""
 
-    def forward(self, predict: Callable[[nn.Module, Any], list[Prediction]]) -> list[Prediction]:
-        """What `predict` says of batches, for all rows in their order; nothing larger than that is kept."""
+    def forward(self, predict: Callable[[nn.Module, Any], list[T]], encoded: Encoded | None = None) -> list[T]:
+        """What `predict` says of batches, for all rows in their order; nothing larger than that is kept.
+
+        The rows are the split's, or those of another encoding that the task collates.
+        """
 
     def generate(self, prompts: Sequence[Sequence[int]], ends: Ends, max_new_tokens: int) -> list[Generated]:
         """What the model writes after each prompt, in their order."""

@@ -8,12 +8,14 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.kinds import language_model_kind
 from red_cli.errors import UserError
+from red_cli.recipe.commonsense import CommonsenseTask
 from red_cli.recipe.instruction import InstructionTask
 from red_cli.recipe.schema import ClassificationTask, GlueTask, Recipe, text_metrics
 from red_cli.recipe.text import E2eTask, GenerationTask
 from red_cli.tasks.answers import Labels, Numbers
 from red_cli.tasks.base import Task
 from red_cli.tasks.classification import SequenceTask
+from red_cli.tasks.commonsense import commonsense_task
 from red_cli.tasks.e2e import e2e_task
 from red_cli.tasks.generation import CompletionTask
 from red_cli.tasks.glue import glue_task, with_paper_cut
@@ -36,6 +38,8 @@ def build_task(recipe: Recipe, config: PretrainedConfig, label_names: list[str] 
         return _generation_task(recipe, recipe.task, config)
     if isinstance(recipe.task, E2eTask):
         return _e2e_task(recipe, recipe.task, config)
+    if isinstance(recipe.task, CommonsenseTask):
+        return commonsense_task(recipe, recipe.task, config)
     task = _labelled_task(recipe, label_names, config.is_encoder_decoder)
     return _text_to_text(recipe, task, config) if recipe.task.text_to_text else task
 
@@ -60,7 +64,7 @@ def _text_to_text(recipe: Recipe, task: SequenceTask, config: PretrainedConfig) 
             hint="Leave it out: other bases answer with a head.",
         )
     named = recipe.task
-    assert not isinstance(named, GenerationTask | E2eTask | InstructionTask)
+    assert not isinstance(named, GenerationTask | E2eTask | InstructionTask | CommonsenseTask)
     return TextToTextTask.of(
         task,
         config=config,

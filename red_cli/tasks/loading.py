@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,10 +10,17 @@ from red_cli.errors import UserError
 from red_cli.recipe.data import Data
 from red_cli.tasks.data import Rows, find_splits
 
+Readers = dict[str, Callable[[], Rows]]  # split -> what reads it
+
 
 def split_names(data: Data, label_column: str) -> list[str]:
     """The splits that there are; nothing is read yet."""
-    names = list(find_splits(data, label_column))
+    return names_of(find_splits(data, label_column), data)
+
+
+def names_of(readers: Readers, data: Data) -> list[str]:
+    """The splits that `readers` read, and what can be drawn from them."""
+    names = list(readers)
     return [*names, "validation"] if data.validation_share is not None and "train" in names else names
 
 
@@ -25,11 +32,15 @@ def read_splits(data: Data, label_column: str, needed: Sequence[str], with_train
     Raises:
         UserError: a file or split is missing, unreadable or empty.
     """
-    readers = find_splits(data, label_column)
+    return read_needed(find_splits(data, label_column), data, needed, with_train)
+
+
+def read_needed(readers: Readers, data: Data, needed: Sequence[str], with_train: bool) -> dict[str, Rows]:
+    """The same of splits that lie elsewhere: `readers` say how each is read."""
     share = data.validation_share
     if share is not None and "validation" in readers:
         raise UserError("data.validation_share is set, but there is a validation split", hint="Drop one of them.")
-    names = split_names(data, label_column)
+    names = names_of(readers, data)
     if missing := [split for split in needed if split not in names]:
         hint = "Add one, or set data.validation_share=0.1 to take a tenth of the training rows."
         raise UserError(

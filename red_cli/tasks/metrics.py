@@ -14,7 +14,7 @@ REGRESSION_METRICS = ("pearson", "spearman")
 _LOWER_IS_BETTER = ("loss", "perplexity")
 # Scores that are neither shares nor coefficients, and how they are written; all others are written times 100.
 _AS_THEY_ARE = {"NIST": ".3f", "CIDEr": ".3f", "loss": ".4f", "perplexity": ".4g",
-                "unfinished": ",.0f", "no_label": ",.0f", "no_number": ",.0f"}  # fmt: skip
+                "unfinished": ",.0f", "no_label": ",.0f", "no_number": ",.0f", "no_answer": ",.0f"}  # fmt: skip
 
 
 def classification_metrics(
