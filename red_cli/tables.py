@@ -19,8 +19,11 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
     """A plan in a few lines."""
     counts, train = plan.counts, plan.lengths["train"]
     splits = ", ".join(f"{split} {lengths.rows:,}" for split, lengths in plan.lengths.items())
-    cut = f"; {train.truncated:,} cut at {plan.max_length}" if train.truncated else ""
-    cut += f", {train.ends_cut:,} without their end" if train.ends_cut else ""
+    cut = "".join(
+        f"; {'' if split == 'train' else f'{split} '}{_cut_text(lengths.truncated, lengths.ends_cut, plan.max_length)}"
+        for split, lengths in plan.lengths.items()
+        if lengths.truncated
+    )
     micro = f" ({plan.micro_batch_size} at once)" if plan.micro_batch_size else ""
     rows = [
         ("task", f"{plan.task}, scored by {plan.metric}"),
@@ -57,6 +60,11 @@ def _left_out_rows(plan: Plan) -> list[tuple[str, str]]:
             total = lengths.rows + sum(lengths.left_out.values())
             splits.append(("", f"of {total:,} {split} rows left out: {reasons}"))
     return splits
+
+
+def _cut_text(truncated: int, ends_cut: int, longest: int) -> str:
+    """How many rows were cut, and how many of them lost their end."""
+    return f"{truncated:,} cut at {longest:,}" + (f", {ends_cut:,} without their end" if ends_cut else "")
 
 
 def _counts_text(method: str, part: int, share: float, head: int) -> str:
@@ -140,6 +148,8 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             for name, value in _without_parts(result["scores"]).items()
         ]
         rows += [(name, f"not computed: {reason}") for name, reason in result["not_computed"].items()]
+    if result["truncated"]:
+        rows.append(("rows cut", _cut_text(result["truncated"], result["ends_cut"], result["max_length"])))
     if result["rows"] != f"all of {result['split']}":
         rows.append(("rows", result["rows"]))
     if result.get("paper"):

@@ -282,6 +282,8 @@ def _nearest_key(path: KeyPath) -> str:
     """Did you mean …? The nearest key of the same section, else the same key of another section."""
     keys = key_paths()
     parent, name = _dotted(path[:-1]), str(path[-1])
+    if _dotted(path) in keys:
+        return f" It is one of another {parent}."
     siblings = {key.rpartition(".")[2]: key for key in keys if key.rpartition(".")[0] == parent}
     near = [key for key in siblings if key.startswith(name)] or difflib.get_close_matches(name, siblings, n=1)
     if near:

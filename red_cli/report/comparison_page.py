@@ -34,7 +34,7 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
     """The same as plain data."""
     rows = []
     for row in comparison.rows:
-        papers = row.paper
+        papers, figures = row.paper, row.figures
         average, paper_average = row.average, row.paper_average
         rows.append(
             {
@@ -54,7 +54,9 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
                         "chose_best": group.chose_best,
                         "examples": group.examples,
                         "runs": [str(run.path) for run in group.runs],
-                        "paper": papers[column].model_dump(exclude_none=True) if column in papers else None,
+                        "paper": {**papers[column].model_dump(exclude_none=True), **vars(figures[column])}
+                        if column in papers
+                        else None,
                     }
                     for column, group in sorted(row.cells.items(), key=lambda cell: cell[0].order)
                 ],

@@ -77,6 +77,9 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
         "chose_best": chose_best(task, split) if target.same_rows else None,
         "metric": task.metric,
         "inputs": len(texts) or len(predictions),
+        "truncated": encoded.truncated,
+        "ends_cut": encoded.ends_cut,
+        "max_length": opened.max_length,
         "scores": None,
         "not_computed": {},
     }

@@ -32,8 +32,9 @@ class MeaningTask(CompletionTask):
     table: bool = True
 
     def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """Read the `needed` splits; columns of the official CSV files get the Hub's names."""
-        return {split: _renamed(rows) for split, rows in super().load(seed, needed).items()}
+        """Read the `needed` splits; the official CSV files' columns get the Hub's names, where those are wanted."""
+        wanted = (self.data.columns.prompt, self.data.columns.completion)
+        return {split: _renamed(rows, wanted) for split, rows in super().load(seed, needed).items()}
 
     def _frame(self, tokenizer: PreTrainedTokenizerBase) -> Frame:
         frame = super()._frame(tokenizer)
@@ -97,9 +98,8 @@ def _tabular(meaning: str, where: str) -> str:
         ) from None
 
 
-def _renamed(rows: Rows) -> Rows:
+def _renamed(rows: Rows, wanted: Sequence[str | None]) -> Rows:
     names = rows.table.column_names
     new = [_OFFICIAL_FILES.get(name.lower(), name) for name in names]
-    if len(set(new)) < len(new):
-        return rows
+    new = [name if other in names or other not in wanted else other for name, other in zip(names, new, strict=True)]
     return Rows(rows.table.rename_columns(new), rows.source, rows.label_names, rows.places, rows.drawn)

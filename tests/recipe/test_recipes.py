@@ -12,15 +12,19 @@ from transformers import AutoConfig, AutoModel
 from red_cli.edit.model import attach, count
 from red_cli.recipe.find import copy_recipe, find_recipe, recipe_names, recipe_title
 from red_cli.recipe.load import load_recipe, variants_of
+from red_cli.recipe.schema import metrics_of, text_metrics
 from red_cli.tasks.glue import GLUE
 
 # Every GLUE cell that RED has in the paper, with the hyperparameters of its appendix and, for RED++, of its scripts;
 # null where neither gives any.
 CELLS = json.loads((Path(__file__).parents[1] / "data" / "glue_cells.json").read_text())
+E2E_CELLS = json.loads((Path(__file__).parents[1] / "data" / "e2e_cells.json").read_text())
 SIZES = {
     "roberta-base": ("roberta", {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}),
     "roberta-large": ("roberta", {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}),
     "t5-base": ("t5", {"d_model": 768, "num_layers": 12, "num_decoder_layers": 12, "num_heads": 12, "d_ff": 3072}),
+    "gpt2-medium": ("gpt2", {"n_embd": 1024, "n_layer": 24, "n_head": 16}),
+    "gpt2-large": ("gpt2", {"n_embd": 1280, "n_layer": 36, "n_head": 20}),
 }
 
 
@@ -77,14 +81,44 @@ def test_glue_recipe_is_the_papers(cell: dict) -> None:
     assert "eval.split=paper" in (recipe.paper.note or "")
 
 
-@pytest.mark.parametrize("variant", dict.fromkeys(variant_of(cell) for cell in CELLS))
-def test_edited_parameters_are_the_papers(variant: str) -> None:
+def test_there_are_all_four_e2e_cells() -> None:
+    variants = [variant_of(cell) for cell in E2E_CELLS]
+    assert sorted(variants) == sorted(variants_of(find_recipe("e2e_nlg")))
+    assert len(variants) == 4
+    assert load_recipe("e2e_nlg").recipe == load_recipe("e2e_nlg", "gpt2-medium").recipe
+
+
+@pytest.mark.parametrize("cell", E2E_CELLS, ids=variant_of)
+def test_e2e_recipe_is_the_papers(cell: dict) -> None:
+    recipe = load_recipe("e2e_nlg", variant_of(cell)).recipe
+    assert recipe.task.name == "e2e"
+    assert recipe.model.name_or_path == cell["hub_id"]
+    assert recipe.red.positions == cell["positions"]
+    figures = {key: value for key, value in cell["hyperparameters"].items() if key != "label_smoothing"}
+    assert cell["hyperparameters"]["label_smoothing"] == 0.0  # what training does without a key for it
+    assert {key: getattr(recipe.train, key) for key in figures} == figures
+    assert (recipe.train.warmup_ratio, recipe.train.eval_steps, recipe.train.seed) == (0.0, 500, 42)
+    assert (recipe.train.adam_epsilon, recipe.train.max_grad_norm) == (1e-6, None)
+    assert recipe.eval.generation is not None
+    assert {key: getattr(recipe.eval.generation, key) for key in cell["decoding"]} == cell["decoding"]
+    assert metrics_of(recipe)[0] == "loss"
+    assert text_metrics(recipe) == tuple(cell["score"])
+    assert recipe.paper is not None
+    assert (recipe.paper.model, recipe.paper.table) == (cell["model"], cell["table"])
+    assert (recipe.paper.score, recipe.paper.std) == (cell["score"], cell["std"])
+
+
+VARIANTS = {(cell["task"].partition("/")[0], variant_of(cell)): cell for cell in (*CELLS, *E2E_CELLS)}
+
+
+@pytest.mark.parametrize(("task", "variant"), VARIANTS)
+def test_edited_parameters_are_the_papers(task: str, variant: str) -> None:
     """Counted on models of the real sizes, without weights."""
-    cell = next(cell for cell in CELLS if variant_of(cell) == variant)
+    cell = VARIANTS[task, variant]
     model_type, sizes = SIZES[cell["model"]]
     with torch.device("meta"):
         model = AutoModel.from_config(AutoConfig.for_model(model_type, **sizes))
-    attach(model, load_recipe("glue_rte", variant).recipe.red)
+    attach(model, load_recipe({"glue": "glue_rte", "e2e": "e2e_nlg"}[task], variant).recipe.red)
     assert count(model).edited == cell["edited_parameters"]
 
 

@@ -22,6 +22,7 @@ from tests.tiny import make_base, sentences, write_csv
 # name -> (arguments of `red train` beside the recipe, words of the message)
 TRAIN_FAULTS = {
     "misspelt key": (["train.lerning_rate=1"], "Did you mean train.learning_rate?"),
+    "metrics of labels": (["eval.metrics=[BLEU]"], "they are of generated texts; classification has its own"),
     "wrong type": (["train.seed=x"], "expected a whole number"),
     "no such variant": (["--variant", "large"], "no variant 'large'"),
     "no such model folder": (["model.name_or_path=/no/model"], "no such model folder: /no/model"),

@@ -104,6 +104,7 @@ def test_train_and_eval(red, generation: Path, tmp_path: Path, model_type: str) 
     assert sum(row["loss"] for row in rows) / sum(row["tokens"] for row in rows) == pytest.approx(
         evaluated["scores"]["loss"]
     )
+    assert (evaluated["truncated"], evaluated["ends_cut"]) == (0, 0)
     assert not list(run.rglob("*.partial.jsonl"))
     assert red("eval", run, "--json").json["scores"] == evaluated["scores"]
     own_code = model_type == "t5"
@@ -231,7 +232,7 @@ def test_check_shows_prompt_completion_and_end(red, generation: Path, tmp_path: 
     assert plan["lengths"]["train"]["ends_cut"] == 0
     assert plan["memory"]["logits_per_row"] > 0
     shown = red("check", generation, "data.max_length=3").out
-    assert "cut at 3, 64 without their end" in shown
+    assert "cut at 3, 64 without their end; validation 24 cut at 3, 24 without their end" in shown
     assert f"  → {row['completion'].replace(' ', '·')}\n" in shown
     assert "head" not in shown.split("parameters")[1].split("\n")[0]
 

@@ -1,0 +1,172 @@
+"""E2E NLG and metrics of generated texts through the command line, on tiny models."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from red_cli.tasks.text_metrics import coco
+from red_cli.tasks.text_metrics import score as score_module
+from red_cli.tasks.text_metrics.score import E2E_METRICS
+from tests.tiny import NEUTRAL, make_language_model, read_lines
+
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")
+WITHOUT_JAVA = ["BLEU", "NIST"]
+SMALL = ["eval.generation={num_beams: 2, max_new_tokens: 5}", "train.warmup_steps=0", "train.learning_rate=3e-2",
+         "train.num_train_epochs=1"]  # fmt: skip
+
+
+def write_split(path: Path, inputs: int, references: int) -> None:
+    """`inputs` meanings of the tiny vocabulary's words, each with `references` texts."""
+    words = NEUTRAL[: inputs + references]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["mr", "ref"])
+        for number in range(inputs):
+            for other in range(references):
+                writer.writerow(
+                    [f"name[{words[number]}], food[{words[number + 1]}]", f"{words[number]} {words[other]}"]
+                )
+
+
+@pytest.fixture(scope="module")
+def meanings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("meanings")
+    write_split(folder / "train.csv", 6, 4)
+    write_split(folder / "validation.csv", 3, 2)
+    write_split(folder / "test.csv", 4, 3)
+    return folder
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return make_language_model(tmp_path / "base", "gpt2")
+
+
+@pytest.fixture
+def without_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_module, "find_java", lambda: None)
+
+
+def test_train_eval_and_score(
+    red, base: Path, meanings: Path, tmp_path: Path, without_java: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    outcome = red(
+        "train", "e2e_nlg", f"model.name_or_path={base}", f"data.path={meanings}", f"output.dir={run}",
+        "train.eval_steps=2", *SMALL,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert "BLEU 64.86 ± 0.4, NIST 8.36 ± 0.03" in outcome.out  # the paper's, before ours are computed
+    steps = [line["step"] for line in read_lines(run / "log.jsonl") if "validation_loss" in line]
+    assert steps == [2, 3]  # 24 rows, 10 a step; and the last one
+    shown = red("eval", run).out
+    assert "(paper: 64.86 ± 0.4)" in shown
+    assert "not computed: Java is missing; install it: apt-get install" in shown
+    result = red("eval", run, "--json").json
+    assert (result["split"], result["examples"], result["inputs"]) == ("test", 12, 4)
+    assert [name for name in result["scores"] if name in E2E_METRICS] == WITHOUT_JAVA
+    assert list(result["not_computed"]) == ["METEOR", "ROUGE_L", "CIDEr"]
+    texts, references = (run / "predictions" / name for name in ("test.txt", "test.references.txt"))
+    assert len(texts.read_text().splitlines()) == 4
+    assert [len(group.split("\n")) for group in references.read_text().strip().split("\n\n")] == [3] * 4
+    scored = red("score", "-p", texts, "-r", references, "--json").json
+    assert {name: scored["scores"][name] for name in WITHOUT_JAVA} == {
+        name: result["scores"][name] for name in WITHOUT_JAVA
+    }
+    table = red("report", run, run.parent, "--output", tmp_path / "report", "--json").json
+    told = {task["metric"]: task["mean"] for task in table["rows"][0]["tasks"]}
+    assert told == pytest.approx({"BLEU": 100 * result["scores"]["BLEU"], "NIST": result["scores"]["NIST"]})
+    # other metrics are a matter of scoring alone
+    others = red("eval", run, "eval.metrics=[chrF, rougeL]", "--json").json
+    assert others["scores"].keys() == {"loss", "perplexity", "chrF", "rougeL", "unfinished"}
+    assert red("eval", run, "eval.metrics=[]", "--json").json["scores"].keys() == {"loss", "perplexity", "unfinished"}
+
+
+@needs_java
+def test_a_metric_that_fails_loses_no_text(
+    red, base: Path, meanings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    metrics = ["BLEU", "ROUGE_L"]  # METEOR would take its time
+    options = [f"model.name_or_path={base}", f"data.path={meanings}", f"output.dir={run}", *SMALL]
+    assert red("train", "e2e_nlg", *options, f"eval.metrics=[{', '.join(metrics)}]").code == 0
+    real = coco._TOKENIZER_OPTIONS
+    monkeypatch.setattr(coco, "_TOKENIZER_OPTIONS", ("no.such.Class",))
+    failed = red("eval", run)
+    assert failed.code == 1
+    assert "the tokenizer of METEOR, ROUGE_L and CIDEr: its Java process ended with code 1" in failed.err
+    assert "eval.metrics=[BLEU,NIST]" in failed.err
+    monkeypatch.setattr(coco, "_TOKENIZER_OPTIONS", real)
+    again = red("eval", run, "--json")
+    assert again.code == 0, again.err
+    assert "Going on: 4 of 4 prompts are decoded already." in again.err
+    assert [name for name in again.json["scores"] if name in E2E_METRICS] == metrics
+    assert again.json["not_computed"] == {}
+    assert not list(run.rglob("*.partial.jsonl"))
+
+
+@pytest.mark.parametrize("metric", ["BLEU", "chrF"])
+def test_texts_may_choose_the_best(red, base: Path, tmp_path: Path, metric: str) -> None:
+    rows = [{"prompt": f"{word} is", "completion": f"{word} {word}"} for word in NEUTRAL[:8] for _ in range(2)]
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    outcome = red(
+        "train", "generation", f"model.name_or_path={base}", f"data.path={tmp_path}", f"output.dir={tmp_path / 'run'}",
+        f"eval.metric={metric}", "eval.metrics=[rouge1]", "eval.generation={max_new_tokens: 4}",
+        "train.learning_rate=3e-2", "train.num_train_epochs=3", "--json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    values = [line[f"validation_{metric}"] for line in read_lines(tmp_path / "run" / "log.jsonl") if "epoch" in line
+              and f"validation_{metric}" in line]  # fmt: skip
+    assert len(values) == 3
+    assert outcome.json["best"]["value"] == max(values)
+    assert {metric, "rouge1", "exact_match", "loss"} <= outcome.json["splits"]["validation"].keys()
+
+
+FAULTS = {
+    "no such metric": (["eval.metrics=[BLUE]"], "BLUE"),
+    "key of another task": (["task.name=classification"], "unknown key. It is one of another task."),
+    "no such form": (["task.linearization=tabular"], "expected table or published"),
+    "column of a text": (["data.columns.text=mr"], "e2e has a prompt and a completion"),
+    "no meaning": (["data.columns={prompt: ref, completion: mr}"], "is no meaning representation"),
+    "no column": (["data.columns.prompt=meaning"], "no column 'meaning'"),
+    "figures without a score": (["paper.std={chrF: 1.0}"], "std in the form of score"),
+    "another metric's figure": (["paper.score={F7: 1.0}"], "paper.score"),
+}
+
+
+@pytest.mark.parametrize(("options", "words"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(red, base: Path, meanings: Path, tmp_path: Path, options: list[str], words: str) -> None:
+    run = tmp_path / "run"
+    keys = [f"model.name_or_path={base}", f"data.path={meanings}", f"output.dir={run}", *SMALL]
+    outcome = red("train", "e2e_nlg", *keys, *options)
+    assert outcome.code == 2, outcome.err
+    assert words in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not run.exists()
+
+
+def test_what_metrics_need_is_checked_before_training(
+    red, base: Path, meanings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_java: None
+) -> None:
+    run = tmp_path / "run"
+    keys = [f"model.name_or_path={base}", f"data.path={meanings}", f"output.dir={run}", *SMALL]
+    for command in ("train", "check"):
+        outcome = red(command, "e2e_nlg", *keys, "eval.metric=METEOR")
+        assert outcome.code == 2
+        assert "eval.metric: METEOR needs Java, which is missing" in outcome.err
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sacrebleu" else real(name))
+    for command in ("train", "check"):
+        outcome = red(command, "e2e_nlg", *keys)
+        assert outcome.code == 2
+        assert "BLEU needs sacrebleu" in outcome.err
+        assert "pip install 'red-cli[nlg]'" in outcome.err
+    assert not run.exists()
+    assert red("check", "e2e_nlg", *keys, "eval.metrics=[NIST]").code == 0
