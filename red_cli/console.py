@@ -95,7 +95,7 @@ def hush() -> None:
     import logging
 
     warnings.filterwarnings("ignore")
-    for name in ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes", "matplotlib"):
+    for name in ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes", "matplotlib", "lm_eval"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
     import datasets

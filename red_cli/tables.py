@@ -163,6 +163,40 @@ def _without_parts(scores: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in scores.items() if "." not in name}
 
 
+def suite_columns(result: dict[str, Any]) -> list[list[str]]:
+    """The table of a suite that is scored, heading first; empty where a judge scores it."""
+    if "columns" in result:
+        heading = ["", "shots", "metric", "examples", "score"]
+        cells = [
+            [title, str(cell["shots"]), cell["metric"], f"{cell['examples']:,}", f"{cell['value'] * 100:.2f}"]
+            for title, cell in result["columns"].items()
+        ]
+        averages = {"average": "average", "with ai2_arc": "average_with_ai2_arc"}
+        return [heading, *cells, *([title, "", "", "", f"{result[key] * 100:.2f}"] for title, key in averages.items())]
+    rows = [
+        [name, "" if found["shots"] is None else str(found["shots"]), metric, f"{found['examples']:,}", f"{value:.4f}",
+         f"± {found['errors'][metric]:.4f}" if metric in found["errors"] else ""]
+        for name, found in result.get("tasks", {}).items()
+        for metric, value in found["scores"].items()
+    ]  # fmt: skip
+    return [["", "shots", "metric", "examples", "score", "error"], *rows] if rows else []
+
+
+def suite_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What else a suite has to say."""
+    metrics = ("metrics", f"{result['folder']}/metrics.json")
+    if "answers" not in result:
+        limit = [] if result["limit"] is None else [("limit", f"{result['limit']:,} questions of each task")]
+        return [("by", result["tool"]), *limit, metrics]
+    unfinished = f", {result['unfinished']:,} answers cut off" if result["unfinished"] else ""
+    return [
+        ("answered", f"{result['questions']:,} questions{unfinished}"),
+        ("template", result["template"].partition("\n")[0]),
+        ("answers", result["answers"]),
+        metrics,
+    ]
+
+
 def _scoring_rows(scoring: dict[str, Any]) -> list[tuple[str, str]]:
     """Which rows choose and which are scored, where they are not the same."""
     if scoring["selection"] == scoring["scored"]:

@@ -11,6 +11,8 @@ import typer
 
 from red_cli import console, tables
 from red_cli.commands.options import Json, Overrides, RecipeOption, TargetArgument
+from red_cli.commands.suites import evaluate_suite
+from red_cli.errors import UserError
 
 
 class Format(str, Enum):
@@ -40,9 +42,31 @@ def evaluate(
             help="Where to write; default: the folder that is scored, or a new one inside it if keys are set."
         ),
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A benchmark: open-llm, alpaca-eval, mt-bench, or tasks of lm-evaluation-harness (A,B,...).",
+        ),
+    ] = None,
+    questions: Annotated[Path | None, typer.Option(help="alpaca-eval, mt-bench: the file of questions.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="alpaca-eval, mt-bench: chat template; default: that of the training, or own.")
+    ] = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="Harness tasks: examples before each question.")] = None,
+    tasks: Annotated[Path | None, typer.Option(help="Harness tasks: a folder that defines more of them.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="With --suite: so many questions of each task only.")] = None,
     json: Json = False,
 ) -> None:
     """Score a run, an adapter or an exported model; writes metrics.json and predictions/."""
+    asked = {"questions": questions, "template": template, "shots": shots, "tasks": tasks, "limit": limit}
+    if suite is not None:
+        if split is not None:
+            raise UserError("--split has no effect with --suite")
+        evaluate_suite(target, overrides or [], recipe, output, {"suite": suite, **asked}, json)
+        return
+    if idle := [name for name, value in asked.items() if value is not None]:
+        raise UserError(f"--{idle[0]} goes with --suite")
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         console.hush()

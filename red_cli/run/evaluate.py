@@ -52,7 +52,7 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     rows = encoded.kept_rows(split, rows)
     model = load_model(opened)
     to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
-    partial = Partial(folder.partial(split), _model_identity(target))
+    partial = Partial(folder.partial(split), model_identity(target))
     answering = make_answering(
         recipe, model, opened.tokenizer, recipe.train.micro_batch_size or recipe.train.batch_size, listener, partial
     )
@@ -101,7 +101,7 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     return result
 
 
-def _model_identity(target: Target) -> str:
+def model_identity(target: Target) -> str:
     """What tells the weights of a target from others, without reading them whole."""
     place = target.adapter or target.folder
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir())]

@@ -8,7 +8,6 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.kinds import language_model_kind
 from red_cli.recipe.commonsense import CommonsenseTask
-from red_cli.recipe.data import Columns
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.text import GenerationTask
 from red_cli.tasks.choice import GENERATED, LIKELIEST, ChoiceTask
@@ -24,7 +23,7 @@ def commonsense_task(recipe: Recipe, named: CommonsenseTask, config: PretrainedC
     """The task, on a decoder or an encoder-decoder, with nothing of its data read yet."""
     decoding = recipe.eval.generation
     return ChoiceTask(
-        data=recipe.data.model_copy(update={"columns": Columns()}),  # the files' rows come with columns of their own
+        data=recipe.data.model_copy(update={"columns": type(recipe.data.columns)()}),  # rows come with their own
         settings=GenerationTask(name="generation"),
         kind=language_model_kind(config),
         config=config,

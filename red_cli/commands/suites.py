@@ -1,0 +1,36 @@
+"""`red eval --suite`: benchmarks as their owners define them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from red_cli import console, tables
+
+
+def evaluate_suite(
+    target: Path, overrides: list[str], recipe: str | None, output: Path | None, asked: dict[str, Any], json: bool
+) -> None:
+    """Have a model answer the benchmark that is `asked` (the fields of a SuiteRequest), and show what came of it."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars; read when tqdm is imported
+    with console.Terminal(json_output=json) as terminal:
+        terminal.working("starting")
+        console.hush()
+        from red_cli.run.evaluate import evaluation_folder
+        from red_cli.run.suites.evaluate import evaluate_suite as run_suite
+        from red_cli.run.suites.request import SuiteRequest
+        from red_cli.run.target import open_target
+
+        opened = open_target(target, recipe, overrides)
+        request = SuiteRequest(overrides=overrides, **asked)
+        result = run_suite(opened, request, output or evaluation_folder(target, overrides), terminal)
+    if json:
+        console.print_json(result)
+        return
+    if columns := tables.suite_columns(result):
+        console.print_columns(columns)
+        console.print_text()
+    console.print_lines(tables.suite_rows(result))
+    if "next" in result:
+        console.next_commands(*result["next"])
