@@ -93,12 +93,15 @@ def hush() -> None:
     import logging
 
     warnings.filterwarnings("ignore")
-    for name in ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes", "matplotlib"):
+    for name in ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes", "DeepSpeed", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
     import datasets
+    import torch
     import transformers
 
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed says on standard output that it found none
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from red_cli.edit.config import RedConfig
+from red_cli.recipe.launch import Launch, faults_of_launch
 from red_cli.recipe.method import Ia3, Lora, MethodName
 from red_cli.recipe.section import Count, NotNegative, Positive, Section, Share
 from red_cli.recipe.text import Decoding, GenerationTask, LabelTexts, Template, faults_of_decoding, faults_of_texts
@@ -220,6 +221,7 @@ class Recipe(Section):
     data: Data = Field(default_factory=Data)
     train: Train = Field(default_factory=Train)
     eval: Eval = Field(default_factory=Eval)
+    launch: Launch = Field(default_factory=Launch)
     output: Output = Field(default_factory=Output)
     paper: Paper | None = None
 
@@ -291,6 +293,7 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
     faults = [
         *faults_of_texts(recipe.task, recipe.data.columns, is_regression(recipe)),
         *faults_of_decoding(recipe.eval.generation, generates_text(recipe)),
+        *faults_of_launch(recipe),
     ]
     train, data = recipe.train, recipe.data
     if train.warmup_steps is not None and train.warmup_ratio > 0:
