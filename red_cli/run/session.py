@@ -122,8 +122,8 @@ def set_up(
     optimizer, engine = build_engine(recipe, trained, accelerator, processes, plan.strategy)
     scheduler = build_scheduler(optimizer, settings, total)
     session = Session(
-        loaded, folder, prepared, plan, listener, processes, accelerator, trained, counts, optimizer, engine, scheduler, order,
-        total, TrainingState(), base_record,
+        loaded, folder, prepared, plan, listener, processes, accelerator, trained, counts, optimizer, engine, scheduler,
+        order, total, TrainingState(), base_record,
     )  # fmt: skip
     seed_generators(settings.seed, processes)
     if checkpoint is not None:

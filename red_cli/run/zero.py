@@ -171,8 +171,12 @@ class Zero:
                 self._set(parameter, state["state"][number][key], key)
 
     def _link(self) -> None:
-        """Let the parameters find their parts of the moments, as DeepSpeed does for its own checkpoints."""
+        """Let the parameters find their parts of the moments.
+
+        ZeRO-2 does so by itself, but after the first group's first step, when the other groups have none.
+        """
         if not self.sharded:
+            self.engine.optimizer._hp_optimizer_states_linked = False
             self.engine.optimizer._lazy_init_hp_params_optimizer_state()
 
     def _set(self, parameter: nn.Parameter, value: Tensor, key: str) -> None:
