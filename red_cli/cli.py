@@ -11,7 +11,7 @@ import typer
 
 from red_cli import console
 from red_cli.commands import recipes, report, results, score, training
-from red_cli.errors import RedError, from_os_error, out_of_space
+from red_cli.errors import Interrupted, RedError, from_os_error, out_of_space
 
 _INTERRUPTED = 130
 
@@ -61,15 +61,14 @@ def main() -> None:
         _fail(error)
     except SystemExit as exit_:
         if exit_.code == _INTERRUPTED:
-            console.print_text("interrupted", stderr=True)
+            _fail(Interrupted("interrupted"))
         raise
     except BrokenPipeError:
         console.stdout_is_closed()
         sys.exit(1)
     except BaseException as error:
         if _interrupted(error):
-            console.print_text("interrupted", stderr=True)
-            sys.exit(_INTERRUPTED)
+            _fail(Interrupted("interrupted"))
         if full := out_of_space(error):
             _fail(full)
         if isinstance(error, OSError):
@@ -89,10 +88,24 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _fail(error: RedError) -> NoReturn:
+    from red_cli.run import worker
+
+    if worker.report_failure(error):
+        _leave(error.exit_code)
+    if not worker.is_main():
+        worker.show_failure(f"error: {error}\n")
+        _leave(error.exit_code)
     if os.environ.get("RED_DEBUG"):
         traceback.print_exception(error)
     console.print_error(error)
     sys.exit(error.exit_code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End one of several processes at once: clean-up that waits for the others would wait for ever."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -95,12 +95,16 @@ def hush() -> None:
     import logging
 
     warnings.filterwarnings("ignore")
-    for name in ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes", "matplotlib", "lm_eval"):
+    loud = ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes", "DeepSpeed", "matplotlib", "lm_eval")
+    for name in loud:
         logging.getLogger(name).setLevel(logging.ERROR)
 
     import datasets
+    import torch
     import transformers
 
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed says on standard output that it found none
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()

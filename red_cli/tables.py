@@ -38,6 +38,7 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
         ("tokens a row", f"median {train.median}, 95% up to {train.percentile_95}, longest {train.longest}{cut}"),
         ("steps", f"{plan.total_steps:,} of {plan.batch_size} rows{micro}, {plan.warmup_steps} to warm up"),
         ("learning rate", _rate_text(plan)),
+        *([("runs on", _strategy_text(plan))] if plan.processes > 1 or plan.strategy.strategy != "single" else []),
     ]
     if plan.memory is not None:
         rows.append(
@@ -72,6 +73,12 @@ def _counts_text(method: str, part: int, share: float, head: int) -> str:
         return f"{head:,} head"
     word = "edited" if method.lower() == "red" else "trained"
     return f"{part:,} {word} ({share:.3%} of the base) + {head:,} head"
+
+
+def _strategy_text(plan: Plan) -> str:
+    count = "1 process" if plan.processes == 1 else f"{plan.processes} processes"
+    reason = f": {plan.strategy.reason}" if plan.strategy.reason else ""
+    return f"{count}, {plan.strategy.strategy}{reason}"
 
 
 def _rate_text(plan: Plan) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from red_cli import console, tables
 from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Variant
+
+if TYPE_CHECKING:
+    from red_cli.recipe.launch import Launch
 
 
 def train(
@@ -21,19 +25,24 @@ def train(
 ) -> None:
     """Train a recipe; the result is a run folder, or one for each seed."""
     from red_cli.recipe.load import load_recipe
+    from red_cli.run.worker import begin_worker, is_main
 
+    begin_worker()
+    changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
+    loaded = load_recipe(recipe, variant, changes)
+    if _started_elsewhere(loaded.recipe.launch, json):
+        return
     if seeds is not None:
         _train_seeds(recipe, overrides or [], variant, seeds, json)
         return
-
-    changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
-    loaded = load_recipe(recipe, variant, changes)
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         console.hush()
         from red_cli.run.train import train as run_training
 
         result = run_training(loaded, terminal)
+    if not is_main():
+        return
     if json:
         console.print_json(result)
         return
@@ -44,8 +53,24 @@ def train(
     console.next_commands(f"red eval {folder}", *exports)
 
 
+def _started_elsewhere(launch: Launch, json: bool) -> bool:
+    """Have this very command done by several processes, where the recipe or the machine asks for them."""
+    if launch.strategy == "single" or (launch.num_machines == 1 and launch.num_processes == 1):
+        return False
+    with console.Terminal(json_output=json) as terminal:
+        terminal.working("starting")
+        console.hush()
+        from red_cli.run.launch import processes_to_start, start_processes
+
+        count = processes_to_start(launch)
+    if count > 1:
+        start_processes(sys.argv[1:], launch, count)
+    return count > 1
+
+
 def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: str, json: bool) -> None:
     from red_cli.run.seeds import load_seeds, parse_seeds
+    from red_cli.run.worker import is_main
 
     runs = load_seeds(recipe, variant, overrides, parse_seeds(seeds))
     with console.Terminal(json_output=True) as terminal:  # the plans of the runs are no answer
@@ -54,6 +79,8 @@ def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: 
         from red_cli.run.seeds import train_seeds
 
         result = train_seeds(runs, terminal)
+    if not is_main():
+        return
     if json:
         console.print_json(result)
         return

@@ -20,7 +20,7 @@ from red_cli.recipe.yaml_file import KeyPath, parse_value, read_document
 
 # Keys that may hold a local path: relative ones start at the file's folder; on the command line, where you are.
 _PATH_KEYS = (("data", "path"), ("data", "train"), ("data", "validation"), ("data", "test"), ("model", "name_or_path"),
-              ("task", "template"))  # fmt: skip
+              ("task", "template"), ("launch", "deepspeed_config"))  # fmt: skip
 
 _MOST_SHOWN = 10
 

@@ -10,6 +10,7 @@ from red_cli.edit.config import RedConfig
 from red_cli.recipe.commonsense import COMMONSENSE_METRICS, CommonsenseTask
 from red_cli.recipe.data import Data
 from red_cli.recipe.instruction import InstructionTask, faults_of_conversations
+from red_cli.recipe.launch import Launch, faults_of_launch
 from red_cli.recipe.method import Ia3, Lora, MethodName
 from red_cli.recipe.metric_names import E2E_METRICS, Metric, TextMetric
 from red_cli.recipe.paper import Paper
@@ -194,6 +195,7 @@ class Recipe(Section):
     data: Data = Field(default_factory=Data)
     train: Train = Field(default_factory=Train)
     eval: Eval = Field(default_factory=Eval)
+    launch: Launch = Field(default_factory=Launch)
     output: Output = Field(default_factory=Output)
     paper: Paper | None = None
 
@@ -279,6 +281,7 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
         *faults_of_texts(recipe.task, recipe.data.columns, is_regression(recipe)),
         *faults_of_decoding(recipe.eval.generation, generates_text(recipe)),
         *faults_of_conversations(recipe.task, recipe.data, recipe.train),
+        *faults_of_launch(recipe),
     ]
     train, data = recipe.train, recipe.data
     if train.warmup_steps is not None and train.warmup_ratio > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from red_cli.run.events import Listener
 from red_cli.run.generate import Decoder, Partial
 from red_cli.run.memory import out_of_memory
 from red_cli.run.precision import uses_bf16
+from red_cli.run.processes import Processes
 from red_cli.tasks.base import Encoded, Generated, Prediction, Task
 from red_cli.tasks.tokens import Ends
 
@@ -32,6 +34,8 @@ class Answering:
         batch_size: rows at once in a forward pass.
         decoder: generates texts, in tasks that do.
         context: the most tokens that the base takes at once.
+        processes: those that share the rows.
+        sharded: whether each of them holds a part of the base only.
         tick: told (rows done, rows in all) after each batch of a forward pass.
         note: told what the user should see.
     """
@@ -40,6 +44,8 @@ class Answering:
     batch_size: int
     decoder: Decoder | None
     context: int
+    processes: Processes
+    sharded: bool
     tick: Callable[[int, int], None]
     note: Callable[[str], None]
 
@@ -73,33 +79,43 @@ class _Passes:
         """What `predict` says of batches, for all rows in their order.
 
         Rows go through longest first, so that memory runs out at once or never; then the batch size is halved. Of each
-        batch only the answers are kept.
+        batch only the answers are kept. Each process takes its share of the rows, all of them in as many batches.
         """
-        model, batch_size = self.answering.model, self.answering.batch_size
+        answering, batch_size = self.answering, self.answering.batch_size
+        model, processes = answering.model, answering.processes
         encoded = self.encoded if encoded is None else encoded
-        order = np.argsort(-encoded.lengths, kind="stable")
-        answers: dict[int, T] = {}
+        order = np.argsort(-encoded.lengths, kind="stable").tolist()
+        mine = processes.share_of(order)
+        found: dict[int, T] = {}
         was_training = model.training
         model.eval()
         done = 0
         try:
-            while done < len(order):
-                rows = order[done : done + batch_size]
+            while done < len(mine):
+                rows = np.array(mine[done : done + batch_size])
+                failed, predictions = None, list[T]()
                 try:
-                    with torch.inference_mode():
+                    with forward_only(answering.sharded):
                         predictions = predict(model, self.task.collate(encoded, rows).to(model.device))
                 except RuntimeError as error:
                     if not out_of_memory(error) or batch_size == 1:
                         raise
+                    failed = error
+                if any(processes.any(failed is not None)):
                     batch_size = -(-batch_size // 2)
                     continue
-                for row, answer in zip(rows.tolist(), predictions, strict=True):
-                    answers[row] = answer
+                found.update(zip(rows.tolist(), predictions, strict=True))
                 done += len(rows)
-                self.answering.tick(done, len(order))
+                answering.tick(min(done * processes.count, len(order)), len(order))
         finally:
             model.train(was_training)
+        answers = {row: answer for part in processes.gather(found) for row, answer in part.items()}
         return [answers[row] for row in range(len(encoded))]
+
+
+def forward_only(sharded: bool) -> AbstractContextManager[Any]:
+    """Without gradients; parts of a base are put together in tensors that may need them later."""
+    return torch.no_grad() if sharded else torch.inference_mode()
 
 
 def make_answering(
@@ -108,10 +124,12 @@ def make_answering(
     tokenizer: PreTrainedTokenizerBase,
     training_size: int,
     listener: Listener,
+    processes: Processes,
+    sharded: bool = False,
     partial: Partial | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Answering:
-    """How a model answers as its recipe says; `check` is called between batches and may raise."""
+    """How a model answers as its recipe says; `check` is called between batches, in all processes, and may raise."""
 
     def telling(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
         def tick(done: int, total: int) -> None:
@@ -123,9 +141,10 @@ def make_answering(
     decoder, options = None, recipe.eval.generation
     if options is not None:
         decoder = Decoder(
-            model, tokenizer, options, recipe.eval.batch_size, recipe.train.seed, not uses_bf16(recipe.train),
-            telling(listener.decoding), listener.note, partial,
+            model, tokenizer, options, recipe.eval.batch_size, recipe.train.seed,
+            not uses_bf16(recipe.train) and not sharded, telling(listener.decoding), listener.note, partial,
+            processes, sharded,
         )  # fmt: skip
     size = recipe.eval.batch_size or _TRAINING_TO_EVALUATION * training_size
     context = longest_sequence(model.config, tokenizer)
-    return Answering(model, size, decoder, context, telling(listener.evaluating), listener.note)
+    return Answering(model, size, decoder, context, processes, sharded, telling(listener.evaluating), listener.note)

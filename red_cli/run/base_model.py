@@ -119,11 +119,14 @@ def skeleton(config: PretrainedConfig, model: Model, kind: Kind) -> PreTrainedMo
             raise UserError(f"{model.name_or_path}: {_first_line(error)}") from None
 
 
-def load_base(model: Model, config: PretrainedConfig, kind: Kind, seed: int) -> tuple[PreTrainedModel, list[str]]:
+def load_base(
+    model: Model, config: PretrainedConfig, kind: Kind, seed: int, device: torch.device | None = None
+) -> tuple[PreTrainedModel, list[str]]:
     """The base with its weights, and the names of the parameters that train beside the edits: the head.
 
     The head is everything outside the base model proper, and the pooler where the checkpoint lacks one; a language
-    model has none. `seed` decides its initial values.
+    model has none. `seed` decides its initial values. A quantised base goes to `device` at once, which is None for
+    the only one there is.
 
     Raises:
         UserError: no such model, no weights, or weights of another architecture.
@@ -140,7 +143,7 @@ def load_base(model: Model, config: PretrainedConfig, kind: Kind, seed: int) -> 
         config=config,
         dtype=model.dtype if model.dtype == "auto" else getattr(torch, model.dtype),
         output_loading_info=True,
-        **_quantization(model, config, kind),
+        **_quantization(model, config, kind, device),
         ignore_mismatched_sizes=True,  # a head of another task starts anew; anything else is refused below
     )
     for module in loaded.modules():
@@ -162,7 +165,7 @@ def load_base(model: Model, config: PretrainedConfig, kind: Kind, seed: int) -> 
     return loaded, [name for name in names if name in {*head, *fresh}]
 
 
-def _quantization(model: Model, config: PretrainedConfig, kind: Kind) -> dict[str, Any]:
+def _quantization(model: Model, config: PretrainedConfig, kind: Kind, device: torch.device | None) -> dict[str, Any]:
     """Options that load the base in 8 or 4 bits; the head, which trains, stays as it is, and so does an output layer.
 
     Raises:
@@ -177,12 +180,13 @@ def _quantization(model: Model, config: PretrainedConfig, kind: Kind) -> dict[st
     # None: the library leaves a language model's output layer as it is
     head = sorted({name.split(".")[0] for name in head_parameter_names(skeleton(config, model, kind))}) or None
     dtype = torch.float32 if model.dtype == "auto" else getattr(torch, model.dtype)
+    place = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}
     if model.quantization == "int8":
-        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=head)}
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=head), **place}
     options = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=head
     )
-    return {"quantization_config": options}
+    return {"quantization_config": options, **place}
 
 
 def to_device(model: PreTrainedModel, device: torch.device | str) -> None:

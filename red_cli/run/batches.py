@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,3 +76,44 @@ def cut_by_length(rows: Rows, lengths: NDArray[np.int64], size: int, cost: int) 
         pieces.append(rows[starts[end] : end])
         end = int(starts[end])
     return pieces
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a step that go through the model of one process together.
+
+    Attributes:
+        counted: whether they count; else the process has none left, and keeps step with the others on a row of theirs.
+    """
+
+    rows: Rows
+    counted: bool = True
+
+
+def deal(
+    rows: Rows, lengths: NDArray[np.int64], index: int, count: int, cut: Callable[[Rows], list[Rows]]
+) -> list[Piece]:
+    """The part of a step's rows that process `index` of `count` takes, cut by `cut`.
+
+    Rows are dealt out by length, so that every process has about as much to do, and every process has as many pieces:
+    where each holds a part of the base, a forward pass is a matter of all.
+    """
+    if count == 1:
+        return [Piece(part) for part in cut(rows)]
+    by_length = rows[np.argsort(-lengths[rows], kind="stable")]
+    hands = [cut(by_length[first::count]) if first < len(rows) else [] for first in range(count)]
+    most = max(len(hand) for hand in hands)
+    mine = _in_pieces(hands[index], most)
+    return [Piece(part) for part in mine] + [Piece(by_length[-1:], counted=False)] * (most - len(mine))
+
+
+def _in_pieces(parts: list[Rows], number: int) -> list[Rows]:
+    """`parts` halved, the largest first, until there are `number` of them or each is a single row."""
+    parts = list(parts)
+    while parts and len(parts) < number:
+        largest = max(range(len(parts)), key=lambda at: len(parts[at]))
+        part = parts[largest]
+        if len(part) == 1:
+            break
+        parts[largest : largest + 1] = [part[: len(part) // 2], part[len(part) // 2 :]]
+    return parts

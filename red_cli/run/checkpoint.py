@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
 import re
@@ -17,13 +18,16 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from red_cli.errors import UserError
 from red_cli.files import read_json, replacing_folder, write_bytes, write_json
-from red_cli.methods.table import load_trained_weights, save_trained
+from red_cli.methods.table import save_trained
 from red_cli.methods.trained import Trained
 from red_cli.recipe.schema import Recipe
+from red_cli.run.engine import Engine
+from red_cli.run.processes import Processes
 
 STATE_FILE = "state.json"
 _OPTIMIZER_FILE = "optimizer.pt"
 _DAMAGED = "Delete this checkpoint to go on from the one before it."
+_DIGESTS = "files"  # name -> sha256
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -51,25 +55,63 @@ def save_checkpoint(
     folder: Path,
     trained: Trained,
     recipe: Recipe,
-    optimizer: torch.optim.Optimizer,
+    engine: Engine,
     scheduler: LRScheduler,
     state: TrainingState,
+    processes: Processes,
     keep: int,
 ) -> Path:
-    """Write `folder/step-N` whole, then delete all but the last `keep` checkpoints."""
+    """Write `folder/step-N` whole, then delete all but the last `keep` checkpoints.
+
+    What trains and the optimiser's state are written whole, so that a run can go on with another strategy or another
+    number of processes; of the base nothing is. Called by all processes; the main one writes.
+    """
     path = folder / f"step-{state.step}"
-    if not path.exists():
-        with replacing_folder(path) as temporary:
-            save_trained(trained, recipe, temporary, recipe.model.revision, None)
-            content = io.BytesIO()
-            torch.save(
-                {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), **_generators()}, content
-            )
-            write_bytes(temporary / _OPTIMIZER_FILE, content.getvalue())
-            write_json(temporary / STATE_FILE, asdict(state))
-    for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+    if not processes.share(processes.main and damage(path) is None):
+        training = {
+            "optimizer": engine.optimizer_state(),
+            "scheduler": scheduler.state_dict(),
+            "generators": processes.gather(_generators()),
+        }
+        with engine.whole():
+            if processes.main:
+                _write(path, trained, recipe, training, state)
+    if processes.main:
+        for old in list_checkpoints(folder)[:-keep]:
+            shutil.rmtree(old)
+    processes.wait()  # none may end, and have the others ended, while the main one writes
     return path
+
+
+def _write(path: Path, trained: Trained, recipe: Recipe, training: dict[str, Any], state: TrainingState) -> None:
+    if path.exists():  # damaged, or deleted by half
+        shutil.rmtree(path)
+    with replacing_folder(path) as temporary:
+        save_trained(trained, recipe, temporary, recipe.model.revision, None)
+        content = io.BytesIO()
+        torch.save(training, content)
+        write_bytes(temporary / _OPTIMIZER_FILE, content.getvalue())
+        digests = {file.name: _digest(file) for file in sorted(temporary.iterdir())}
+        write_json(temporary / STATE_FILE, {**asdict(state), _DIGESTS: digests})
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint: a file that is missing or not what was written; None: nothing."""
+    try:
+        digests = read_json(path / STATE_FILE)[_DIGESTS]
+        read_state(path)
+        for name, digest in digests.items():
+            if not (path / name).is_file():
+                return f"{name} is missing"
+            if _digest(path / name) != digest:
+                return f"{name} is not what was written"
+    except (UserError, KeyError, TypeError, AttributeError):
+        return f"{STATE_FILE} is missing or damaged"
+    return None
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -91,8 +133,12 @@ def read_state(path: Path) -> TrainingState:
         UserError: it is missing or damaged.
     """
     try:
-        state = TypeAdapter(TrainingState).validate_python(read_json(path / STATE_FILE))
-    except ValidationError as error:
+        content = dict(read_json(path / STATE_FILE))
+        content.pop(_DIGESTS, None)
+        state = TypeAdapter(TrainingState).validate_python(content)
+    except (TypeError, ValueError) as error:
+        if not isinstance(error, ValidationError):
+            raise UserError(f"{path / STATE_FILE} is damaged", hint=_DAMAGED) from None
         first = error.errors()[0]
         raise UserError(f"{path / STATE_FILE} is damaged: {first['loc']}: {first['msg']}", hint=_DAMAGED) from None
     if state.step < 0 or state.micro_batch_size < 1:
@@ -100,21 +146,21 @@ def read_state(path: Path) -> TrainingState:
     return state
 
 
-def load_checkpoint(
-    path: Path, trained: Trained, recipe: Recipe, optimizer: torch.optim.Optimizer, scheduler: LRScheduler
-) -> TrainingState:
-    """Put what trains, optimiser, schedule and generators back to where they were.
+def load_checkpoint(path: Path, engine: Engine, scheduler: LRScheduler, processes: Processes) -> TrainingState:
+    """Put optimiser, schedule and this process's generators back to where they were; what trains is loaded already.
+
+    A process that there was none of starts its generators by the seed, as at the beginning of a run.
 
     Raises:
         UserError: the checkpoint is incomplete, damaged, or another model's.
     """
     state = read_state(path)
-    load_trained_weights(trained, recipe, path)
     try:
         stored = torch.load(path / _OPTIMIZER_FILE, weights_only=True, map_location="cpu")
-        optimizer.load_state_dict(stored["optimizer"])
+        engine.load_optimizer_state(stored["optimizer"])
         scheduler.load_state_dict(stored["scheduler"])
-        _restore_generators(stored)
+        if processes.index < len(stored["generators"]):
+            _restore_generators(stored["generators"][processes.index])
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         raise UserError(f"{path / _OPTIMIZER_FILE} is damaged, or of another model", hint=_DAMAGED) from error
     return state
@@ -124,7 +170,7 @@ def _generators() -> dict[str, Any]:
     algorithm, keys, position, *gauss = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         "python": random.getstate(),
         "numpy": [algorithm, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, *gauss],
     }
@@ -132,8 +178,8 @@ def _generators() -> dict[str, Any]:
 
 def _restore_generators(stored: dict[str, Any]) -> None:
     torch.set_rng_state(stored["torch"])
-    if stored["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(stored["cuda"])
+    if stored["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(stored["cuda"])
     version, internal, gauss = stored["python"]
     random.setstate((version, tuple(internal), gauss))
     algorithm, keys, *rest = stored["numpy"]

@@ -19,6 +19,7 @@ from red_cli.run.folder import RunFolder
 from red_cli.run.generate import Partial
 from red_cli.run.plan import RowsUsed
 from red_cli.run.precision import uses_bf16
+from red_cli.run.processes import ALONE
 from red_cli.run.target import Target, load_model, open_task
 from red_cli.tasks.base import Task
 from red_cli.tasks.build import build_task
@@ -54,8 +55,9 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
     partial = Partial(folder.partial(split), model_identity(target))
     answering = make_answering(
-        recipe, model, opened.tokenizer, recipe.train.micro_batch_size or recipe.train.batch_size, listener, partial
-    )
+        recipe, model, opened.tokenizer, recipe.train.micro_batch_size or recipe.train.batch_size, listener,
+        ALONE, partial=partial,
+    )  # fmt: skip
     with torch.autocast(model.device.type, torch.bfloat16, enabled=uses_bf16(recipe.train)):
         try:
             predictions = predict(task, encoded, answering, final=True)

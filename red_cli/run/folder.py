@@ -29,15 +29,16 @@ METRICS_FILE = "metrics.json"
 _LIBRARIES = ("red-cli", "torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scikit-learn")
 
 # Changing these does not change what is trained; any other change makes another run.
-_FREE_KEYS = ("output", "paper", "eval.metrics", "train.resume_from_checkpoint", "train.report_to",
+_FREE_KEYS = ("output", "paper", "launch", "eval.metrics", "train.resume_from_checkpoint", "train.report_to",
               "train.logging_steps", "train.save_steps", "train.save_total_limit")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths inside a run folder."""
+    """Paths inside a run folder, and what is written to them: nothing where not `writes`, beside the main process."""
 
     path: Path
+    writes: bool = True
 
     @property
     def recipe(self) -> Path:
@@ -80,6 +81,8 @@ class RunFolder:
 
     def write_start(self, recipe: Recipe, note: str | None = None) -> None:
         """The resolved recipe, which repeats the run, under a comment `note`; and the versions it runs with."""
+        if not self.writes:
+            return
         command = f"red train {shlex.quote(str(self.recipe))} output.dir=<another folder>"
         header = f"# Resolved by red. To repeat the run: {command}\n" + (f"# {note}\n" if note else "")
         write_text(self.recipe, header + dump(resolved(recipe)))
@@ -89,6 +92,8 @@ class RunFolder:
         self, split: str, predictions: list[Prediction], places: NDArray[np.int64] | None = None
     ) -> None:
         """A line for each answer; `places` (rows,) are where the rows stand in their source, if they are not all."""
+        if not self.writes:
+            return
         indices = range(len(predictions)) if places is None else places.tolist()
         answers = zip(indices, predictions, strict=True)
         lines = [json.dumps(answer.to_json(index), ensure_ascii=False) for index, answer in answers]
@@ -107,13 +112,22 @@ class RunFolder:
 
     def write_metrics(self, changes: dict[str, Any]) -> None:
         """Lay `changes` over metrics.json; "splits" merges split by split."""
+        if not self.writes:
+            return
         metrics = self.read_metrics()
         splits = {**metrics.get("splits", {}), **changes.get("splits", {})}
         write_json(self.metrics, {**metrics, **changes, "splits": splits})
 
+    def sweep(self) -> None:
+        """Remove what a run that was killed left half-written; no other may be writing."""
+        if self.writes:
+            for folder in (self.path, self.adapter, self.path / "predictions"):
+                for leftover in folder.glob(".*.tmp"):
+                    leftover.unlink(missing_ok=True)
+
     def trim_log(self, step: int) -> None:
         """Drop log lines after `step`: a resumed run writes them again."""
-        if self.log.is_file():
+        if self.writes and self.log.is_file():
             kept = []
             for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError, TypeError, KeyError):
@@ -122,6 +136,8 @@ class RunFolder:
             write_text(self.log, "".join(kept))
 
     def append_log(self, values: dict[str, Any]) -> None:
+        if not self.writes:
+            return
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 

@@ -23,6 +23,7 @@ from red_cli.files import write_text
 from red_cli.recipe.text import Decoding
 from red_cli.run.memory import out_of_memory
 from red_cli.run.penalties import penalties
+from red_cli.run.processes import ALONE, Processes
 from red_cli.tasks.base import Generated
 from red_cli.tasks.tokens import Ends, decoded
 
@@ -84,6 +85,8 @@ class Decoder:
         tick: told (prompts done, prompts in all) after each batch.
         note: told what the user should see.
         partial: where texts are put down as they come; None: nowhere.
+        processes: those that share the prompts.
+        sharded: whether each of them holds a part of the base only, so that all have to generate as long.
     """
 
     model: PreTrainedModel
@@ -95,6 +98,8 @@ class Decoder:
     tick: Callable[[int, int], None]
     note: Callable[[str], None]
     partial: Partial | None = None
+    processes: Processes = ALONE
+    sharded: bool = False
 
     def generate(self, prompts: Sequence[Ids], ends: Ends, max_new_tokens: int) -> list[Generated]:
         """What the model writes after each prompt, in their order; special tokens and outer spaces are left out.
@@ -120,32 +125,35 @@ class Decoder:
         if found:
             self.note(f"Going on: {len(found):,} of {len(prompts):,} prompts are decoded already.")
         order = sorted((place for place in range(len(prompts)) if place not in found), key=lambda at: -len(prompts[at]))
-        size = self.batch_size or self._most_at_once(prompts, max_new_tokens)
+        mine = self.processes.share_of(order)
+        size = self.batch_size or min(self.processes.gather(self._most_at_once(prompts, max_new_tokens)))
         with _answering(self.model), folded(self.model) if self.fold else contextlib.nullcontext():
             self.tick(len(found), len(prompts))
-            while order:
-                places = order[:size]
+            while mine:
+                places, answers, failed = mine[:size], list[list[int]](), None
                 try:
                     answers = self._decode([prompts[place] for place in places], config, ends, places[0])
                 except RuntimeError as error:
                     if not out_of_memory(error):
                         raise
+                    failed = error
+                if any(self.processes.any(failed is not None)):
                     if size == 1:
                         raise RunFailed(
                             "not even one prompt fits into memory while decoding",
                             hint="Lower eval.generation.num_beams or eval.generation.max_new_tokens.",
-                        ) from error
+                        ) from failed
                     size = -(-len(places) // 2)
                     continue
-                for place, ids in zip(places, answers, strict=True):
-                    found[place] = ids
-                    if self.partial is not None:
-                        self.partial.add(place, ids, self._text(ids, ends))
-                order = order[size:]
+                for part in self.processes.gather(dict(zip(places, answers, strict=True))):
+                    for place, ids in part.items():
+                        if place not in found and self.partial is not None:
+                            self.partial.add(place, ids, self._text(ids, ends))
+                        found[place] = ids
+                mine = mine[size:]
                 self.tick(len(found), len(prompts))
         return [found[place] for place in range(len(prompts))]
 
-    @torch.inference_mode()
     def _decode(self, prompts: list[Ids], config: GenerationConfig, ends: Ends, first: int) -> list[list[int]]:
         """One batch: the ids that are generated, up to the end and with it."""
         apart = self.model.config.is_encoder_decoder
@@ -154,13 +162,15 @@ class Decoder:
         padding = (1 - inputs["attention_mask"]).sum(1) * int(not apart)  # at the beginning of what is generated on
         against_repetition = penalties(self.options.repetition_penalty, self.options.no_repeat_ngram_size, padding)
         devices = [self.model.device] if self.model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices, enabled=self.options.do_sample):
+        without_gradients = torch.no_grad() if self.sharded else torch.inference_mode()
+        with without_gradients, torch.random.fork_rng(devices, enabled=self.options.do_sample):
             if self.options.do_sample:
                 torch.manual_seed(self.seed + first)
-            read = {} if apart else _read_once(self.model, inputs, self.options.num_beams)
+            read = {} if apart or self.sharded else _read_once(self.model, inputs, self.options.num_beams)
             written = self.model.generate(
-                **inputs, **read, generation_config=config, logits_processor=against_repetition
-            )
+                **inputs, **read, generation_config=config, logits_processor=against_repetition,
+                synced_gpus=self.sharded,
+            )  # fmt: skip
         start = 1 if apart else inputs["input_ids"].shape[1]
         return [_until_end(row, ends.end) for row in written[:, start:].tolist()]
 
@@ -179,7 +189,8 @@ class Decoder:
         tokens = max((len(prompt) for prompt in prompts), default=0) + max_new_tokens
         cache = 2 * config.num_hidden_layers * config.hidden_size * tokens * _COPIES["cache"]
         sequence = (cache + config.vocab_size * _COPIES["logits"]) * _FLOAT_BYTES
-        fitting = psutil.virtual_memory().available * _SAFE_SHARE / (sequence * beams)
+        available = psutil.virtual_memory().available / self.processes.count
+        fitting = available * _SAFE_SHARE / (sequence * beams)
         return max(1, min(most, int(fitting)))
 
 

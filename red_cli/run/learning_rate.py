@@ -13,13 +13,15 @@ import torch
 
 from red_cli.methods.table import METHODS, Method
 from red_cli.recipe.load import Loaded
+from red_cli.run.engine import NotFinite, Replicated
 from red_cli.run.events import Listener
 from red_cli.run.optimizer import build_optimizer
 from red_cli.run.plan import Plan, Prepared
+from red_cli.run.processes import Processes
 from red_cli.run.search_plan import SearchPlan, plan_search
 from red_cli.run.search_record import LearningRateSearch, Sweep, with_rate
-from red_cli.run.session import Session, set_up
-from red_cli.run.step import NotFinite, gradients
+from red_cli.run.session import Session, seed_generators, set_up
+from red_cli.run.step import accumulate
 
 _CYCLE = 8  # batches that a sweep goes over again and again: an average over so many steps is of the same rows
 # A loss has broken away that has lost again this share of what it had gained, and risen by that share of its start.
@@ -27,7 +29,9 @@ _LOST = 0.5
 _RISEN = 0.08
 
 
-def search_learning_rate(loaded: Loaded, prepared: Prepared, plan: Plan, listener: Listener) -> LearningRateSearch:
+def search_learning_rate(
+    loaded: Loaded, prepared: Prepared, plan: Plan, listener: Listener, processes: Processes
+) -> LearningRateSearch:
     """Find a learning rate for the run; the run itself starts anew afterwards, as if the rate had been given.
 
     In a sweep the rate rises by the same factor at each step until the training loss breaks away: that edge is where
@@ -38,7 +42,7 @@ def search_learning_rate(loaded: Loaded, prepared: Prepared, plan: Plan, listene
     searching = plan_search(loaded.recipe, plan.total_steps)
     if searching.sweeps == 0:
         return LearningRateSearch(searching.usual, 0, plan.total_steps, [])
-    session = set_up(with_rate(loaded, searching.usual), prepared, plan, None, listener)
+    session = set_up(with_rate(loaded, searching.usual), prepared, plan, None, listener, processes)
     start = {name: session.model.get_parameter(name).detach().clone() for name in session.trained.names}
     sweeps: list[Sweep] = []
     for number in range(searching.sweeps):
@@ -60,10 +64,11 @@ def _put_back(session: Session, start: dict[str, torch.Tensor]) -> None:
 
 
 def _sweep(session: Session, searching: SearchPlan, number: int, listener: Listener) -> Sweep:
-    settings = session.settings
+    settings, engine = session.settings, session.engine
+    assert isinstance(engine, Replicated)  # the recipe is refused where another would take its place
     optimizer = build_optimizer(session.trained, settings)
-    torch.manual_seed(settings.seed)
-    session.wrapped.train()
+    seed_generators(settings.seed, session.processes)
+    engine.model.train()
     batches = session.order.epoch(number)[:_CYCLE]
     # A head with a rate of its own keeps it.
     swept = optimizer.param_groups if settings.head_learning_rate is None else optimizer.param_groups[:-1]
@@ -75,7 +80,8 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Liste
         for group in swept:
             group["lr"] = rate
         try:
-            loss, _ = gradients(session, rows)
+            loss = accumulate(session, rows)
+            engine.collect(settings.max_grad_norm)
         except NotFinite:
             return Sweep(rates, losses, rate)
         rates.append(rate)

@@ -133,8 +133,7 @@ def find_micro_batch_size(try_step: Callable[[int], None], batch_size: int, esti
     """
     size = batch_size
     if not torch.cuda.is_available():
-        while size > 1 and estimate(size) > psutil.virtual_memory().available * _SAFE_SHARE:
-            size = -(-size // 2)
+        size = estimated_micro_batch_size(batch_size, estimate, psutil.virtual_memory().available)
     while True:
         try:
             try_step(size)
@@ -150,3 +149,11 @@ def find_micro_batch_size(try_step: Callable[[int], None], batch_size: int, esti
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         size = -(-size // 2)
+
+
+def estimated_micro_batch_size(batch_size: int, estimate: Callable[[int], int], room: int) -> int:
+    """The largest halving of `batch_size` whose estimate fits into `room` bytes, or 1."""
+    size = batch_size
+    while size > 1 and estimate(size) > room * _SAFE_SHARE:
+        size = -(-size // 2)
+    return size

@@ -23,7 +23,9 @@ from red_cli.run.base_model import fit_config, fit_padding, load_config, load_to
 from red_cli.run.batches import Order
 from red_cli.run.memory import MemoryEstimate, estimate_memory
 from red_cli.run.optimizer import total_steps, warmup_steps
+from red_cli.run.processes import ALONE, Processes
 from red_cli.run.search_plan import SearchPlan, plan_search
+from red_cli.run.strategy import Choice, choose_strategy
 from red_cli.tasks.base import Encoded, Task
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data import Rows
@@ -112,6 +114,8 @@ class Plan:
     label_names: list[str] | None
     examples: list[Example]
     memory: MemoryEstimate | None
+    processes: int
+    strategy: Choice
     export_obstacle: str | None  # why the result cannot become ordinary merged weights
 
     @property
@@ -186,7 +190,7 @@ def training_order(recipe: Recipe, prepared: Prepared) -> Order:
     return Order(len(prepared.encoded["train"]), recipe.train.batch_size, recipe.train.seed)
 
 
-def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
+def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) -> Plan:
     """The plan, from the configuration alone: the model is built without weights.
 
     Raises:
@@ -198,6 +202,7 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
     order = training_order(recipe, prepared)
     total = total_steps(recipe.train, order.steps_per_epoch)
     rate = recipe.train.learning_rate
+    memory = _memory(trained, recipe, prepared)
     return Plan(
         task=task_title(recipe),
         base=recipe.model.name_or_path,
@@ -219,7 +224,9 @@ def make_plan(loaded: Loaded, prepared: Prepared) -> Plan:
         lengths={split: Lengths.of(encoded) for split, encoded in prepared.encoded.items()},
         label_names=prepared.task.label_names,
         examples=_examples(prepared),
-        memory=_memory(trained, recipe, prepared),
+        memory=memory,
+        processes=processes.count,
+        strategy=processes.share(choose_strategy(recipe, memory, processes)),
         export_obstacle=_export_obstacle(model) if recipe.method == "red" else None,
     )
 

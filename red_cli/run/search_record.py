@@ -51,7 +51,8 @@ class LearningRateSearch:
 
     def write(self, folder: RunFolder) -> None:
         """Leave a record in the run folder and its log; a resumed run does not search again."""
-        write_json(folder.path / SEARCH_FILE, asdict(self))
+        if folder.writes:
+            write_json(folder.path / SEARCH_FILE, asdict(self))
         folder.append_log({"step": 0, "epoch": 0.0, "learning_rate_search": self.summary()})
 
 

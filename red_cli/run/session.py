@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +11,34 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
-from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
-from red_cli.methods.table import attach_method
+from red_cli.edit.model import Counts
+from red_cli.methods.table import attach_method, load_trained_weights
 from red_cli.methods.trained import Trained
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe, Train
 from red_cli.run.base_model import load_base, to_device
 from red_cli.run.base_record import BaseRecord, record_base
-from red_cli.run.batches import Order, cut, cut_by_length
+from red_cli.run.batches import Order, Piece, Rows, cut, cut_by_length, deal
 from red_cli.run.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from red_cli.run.engine import Engine, Replicated
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
-from red_cli.run.memory import find_micro_batch_size
+from red_cli.run.fsdp import shard_base
+from red_cli.run.memory import estimated_micro_batch_size, find_micro_batch_size
 from red_cli.run.optimizer import build_optimizer, build_scheduler, total_steps
 from red_cli.run.plan import Plan, Prepared, training_order
 from red_cli.run.precision import uses_bf16
+from red_cli.run.processes import Processes
 from red_cli.run.search_record import SEARCH_FILE, LearningRateSearch, has_search
-from red_cli.tasks.base import Batch
+from red_cli.run.strategy import Choice, device_memory
+from red_cli.run.zero import Zero, deepspeed_config
 
 # What one more micro-batch costs, in tokens: little on a CPU, on a GPU the launching of some hundred kernels.
 _CUT_COST = {"cpu": 64, "cuda": 16384}
+_NEXT_PROCESS = 0x9E3779B1  # between the seeds of two processes: no other run's seed is near
 
 
 @dataclass
@@ -43,11 +48,14 @@ class Session:
     loaded: Loaded
     folder: RunFolder
     prepared: Prepared
+    plan: Plan
     listener: Listener
+    processes: Processes
     accelerator: Accelerator
     trained: Trained  # the model itself with the method on it, for saving
-    wrapped: nn.Module  # the model as Accelerate prepared it, for running
+    counts: Counts  # before the base was spread
     optimizer: torch.optim.Optimizer
+    engine: Engine
     scheduler: LRScheduler
     order: Order
     total: int
@@ -67,57 +75,94 @@ class Session:
     def settings(self) -> Train:
         return self.loaded.recipe.train
 
-    def micro_batches(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """A step's rows as they go through the model together."""
-        size = self.state.micro_batch_size
-        if not self.settings.group_by_length:
-            return cut(rows, size)
-        cost = _CUT_COST.get(self.accelerator.device.type, _CUT_COST["cuda"])
-        return cut_by_length(rows, self.prepared.encoded["train"].lengths, size, cost)
+    def micro_batches(self, rows: NDArray[np.int64]) -> list[Piece]:
+        """This process's part of a step's rows, as they go through the model together."""
+        size, lengths = self.state.micro_batch_size, self.prepared.encoded["train"].lengths
+        cost = _CUT_COST.get(self.processes.device.type, _CUT_COST["cuda"])
+
+        def cut_up(part: Rows) -> list[Rows]:
+            return cut_by_length(part, lengths, size, cost) if self.settings.group_by_length else cut(part, size)
+
+        return deal(rows, lengths, self.processes.index, self.processes.count, cut_up)
 
 
-def set_up(loaded: Loaded, prepared: Prepared, plan: Plan, checkpoint: Path | None, listener: Listener) -> Session:
+def set_up(
+    loaded: Loaded,
+    prepared: Prepared,
+    plan: Plan,
+    checkpoint: Path | None,
+    listener: Listener,
+    processes: Processes,
+) -> Session:
     """Base, method, head, optimiser and schedule, as they are before the first step or at `checkpoint`.
 
     Nothing is written yet; the learning rate is a number.
     """
-    recipe, folder = loaded.recipe, RunFolder(loaded.run_folder)
+    recipe, folder = loaded.recipe, RunFolder(loaded.run_folder, writes=processes.main)
     settings = recipe.train
     listener.working("loading the base")
-    model, head = load_base(recipe.model, prepared.config, prepared.task.kind, settings.seed)
+    model, head = load_base(recipe.model, prepared.config, prepared.task.kind, settings.seed, processes.device)
     trained = attach_method(model, recipe, head)
+    counts = trained.counts
+    base_record = record_base(recipe.model, trained.modules if recipe.method == "red" else [])
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
     accelerator = Accelerator(
         mixed_precision="bf16" if uses_bf16(settings) else "no",
+        cpu=processes.count > 1 and processes.device.type == "cpu",
         log_with=settings.report_to or None,
         project_dir=folder.path,
     )
-    to_device(model, accelerator.device)
+    processes = replace(processes, device=accelerator.device)
     order = training_order(recipe, prepared)
     total = total_steps(settings, order.steps_per_epoch)
-    optimizer = build_optimizer(trained, settings)
-    scheduler = build_scheduler(optimizer, settings, total)
-    wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
-    session = Session(
-        loaded, folder, prepared, listener, accelerator, trained, wrapped, prepared_optimizer, scheduler, order, total,
-        TrainingState(), record_base(recipe.model, trained.modules if recipe.method == "red" else []),
-    )  # fmt: skip
-    torch.manual_seed(settings.seed)
     if checkpoint is not None:
-        session.state = load_checkpoint(checkpoint, trained, recipe, optimizer, scheduler)
+        load_trained_weights(trained, recipe, checkpoint)
+    optimizer, engine = build_engine(recipe, trained, accelerator, processes, plan.strategy)
+    scheduler = build_scheduler(optimizer, settings, total)
+    session = Session(
+        loaded, folder, prepared, plan, listener, processes, accelerator, trained, counts, optimizer, engine, scheduler,
+        order, total, TrainingState(), base_record,
+    )  # fmt: skip
+    seed_generators(settings.seed, processes)
+    if checkpoint is not None:
+        session.state = load_checkpoint(checkpoint, engine, scheduler, processes)
         if checkpoint.resolve().parent != folder.checkpoints.resolve():
             session.state.forget_best()  # its adapter lies in another run's folder
         listener.note(f"Going on from step {session.state.step} of {total} ({checkpoint}).")
     else:
-        session.state.micro_batch_size = settings.micro_batch_size or _find_micro_batch_size(session, plan)
+        session.state.micro_batch_size = settings.micro_batch_size or _find_micro_batch_size(session)
     return session
+
+
+def build_engine(
+    recipe: Recipe, trained: Trained, accelerator: Accelerator, processes: Processes, choice: Choice
+) -> tuple[torch.optim.Optimizer, Engine]:
+    """The optimiser, and what spreads its steps, or the base as well, over the processes."""
+    model = trained.model
+    if choice.strategy == "fsdp":
+        shard_base(model, trained, processes)
+    elif not choice.sharded:
+        to_device(model, accelerator.device)
+    # evaluation_mode: precision is taken care of, and the model not wrapped
+    accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
+    optimizer = build_optimizer(trained, recipe.train)
+    if not choice.deepspeed:
+        return optimizer, Replicated(model, trained, optimizer, processes, sharded=choice.sharded)
+    config = deepspeed_config(recipe.launch, choice.strategy, recipe.train.max_grad_norm)
+    return optimizer, Zero(model, trained, optimizer, processes, config)
+
+
+def seed_generators(seed: int, processes: Processes) -> None:
+    """Start every process's generators; each draws other dropout masks."""
+    torch.manual_seed(seed if processes.main else seed + processes.index * _NEXT_PROCESS)
 
 
 def begin(session: Session, search: LearningRateSearch | None) -> None:
     """Write what a run folder holds from the start; `search` is where the learning rate comes from, if it was found."""
     recipe, folder, settings = session.recipe, session.folder, session.settings
+    folder.sweep()
     folder.trim_log(session.state.step)
     resolved = settings.model_copy(
         update={"micro_batch_size": session.state.micro_batch_size, "resume_from_checkpoint": False}
@@ -133,38 +178,34 @@ def begin(session: Session, search: LearningRateSearch | None) -> None:
         session.accelerator.init_trackers("red", config=_flat_settings(session.recipe))
 
 
-def backward(session: Session, batch: Batch, weight: int) -> torch.Tensor:
-    """Add the gradients of the batch's share of a step with `weight` labelled items; returns that share of the loss."""
-    loss = session.prepared.task.loss(session.wrapped, batch) / weight
-    session.accelerator.backward(loss)
-    return loss.detach()
-
-
 def save(session: Session) -> Path:
     """Write a checkpoint of the present state."""
     return save_checkpoint(
-        session.folder.checkpoints, session.trained, session.recipe, session.optimizer, session.scheduler,
-        session.state, keep=session.settings.save_total_limit,
+        session.folder.checkpoints, session.trained, session.recipe, session.engine, session.scheduler,
+        session.state, session.processes, keep=session.settings.save_total_limit,
     )  # fmt: skip
 
 
-def _find_micro_batch_size(session: Session, plan: Plan) -> int:
+def _find_micro_batch_size(session: Session) -> int:
     """Try a training step over the longest rows, in ever smaller cuts, without leaving a trace."""
-    encoded = session.prepared.encoded["train"]
+    encoded, processes, plan = session.prepared.encoded["train"], session.processes, session.plan
     longest = (-encoded.lengths).argsort(kind="stable")
+    engine, task = session.engine, session.prepared.task
 
     def try_step(size: int) -> None:
-        batch = session.prepared.task.collate(encoded, longest[:size]).to(session.accelerator.device)
+        batch = task.collate(encoded, longest[:size]).to(processes.device)
         with torch.random.fork_rng():
-            backward(session, batch, batch.weight)
+            (task.loss(engine.model, batch) / batch.weight).backward()
         session.optimizer.zero_grad()
 
     def estimate(size: int) -> int:
         return 0 if plan.memory is None else plan.memory.of_rows(size)
 
-    session.wrapped.train()
-    most = min(session.settings.batch_size, len(encoded))
-    return find_micro_batch_size(try_step, most, estimate)
+    engine.model.train()
+    most = min(-(-session.settings.batch_size // processes.count), len(encoded))
+    if plan.strategy.deepspeed:  # a pass without a step would leave traces in it
+        return processes.share(estimated_micro_batch_size(most, estimate, device_memory(processes.count)))
+    return min(processes.gather(find_micro_batch_size(try_step, most, estimate)))
 
 
 def _flat_settings(recipe: Recipe) -> dict[str, Any]:

@@ -6,42 +6,61 @@ from pathlib import Path
 
 from red_cli.errors import UserError
 from red_cli.recipe.load import Loaded, expanded
-from red_cli.run.checkpoint import STATE_FILE, list_checkpoints, read_state
+from red_cli.run.checkpoint import STATE_FILE, damage, list_checkpoints
+from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder, changed_keys, open_run
+from red_cli.run.lock import LOCK_FILE, require_unlocked
 from red_cli.run.search_record import as_found
 
+_ANOTHER = "Delete it, or choose another folder: output.dir=…"
 
-def claim_folder(loaded: Loaded) -> Path | None:
-    """Check that the run may write to its folder; nothing is written yet.
+
+def claim_folder(loaded: Loaded, listener: Listener) -> Path | None:
+    """Check that the run may write to its folder; nothing is written yet. An unfinished run of the recipe goes on.
 
     Returns:
         The checkpoint to go on from, or None to start at the beginning.
 
     Raises:
-        UserError: the folder holds something else, a finished run, or an unfinished one that is not to be resumed;
-            or the recipe is not the one that was begun.
+        UserError: the folder holds something else, a finished run, or one of another recipe; or a living run has it.
     """
     folder = RunFolder(loaded.run_folder)
     resume = loaded.recipe.train.resume_from_checkpoint
-    another = "Delete it, or choose another folder: output.dir=…"
     if not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
         return _named_checkpoint(loaded, resume) if isinstance(resume, str) else None
-    if not folder.path.is_dir() or not folder.recipe.is_file():
+    if folder.path.is_dir():
+        require_unlocked(folder.path)
+    if not folder.path.is_dir() or not _is_run(folder):
         raise UserError(f"{folder.path} exists and is not a run folder", hint="Choose another folder: output.dir=…")
     if folder.finished:
-        raise UserError(f"{folder.path} already holds a finished run", hint=another)
-    if changed := _changed(folder.path, loaded):
+        raise UserError(f"{folder.path} already holds a finished run", hint=_ANOTHER)
+    if folder.recipe.is_file() and (changed := _changed(folder.path, loaded)):
         listed = "\n".join(f"  {line}" for line in changed)
-        raise UserError(f"{folder.path} holds an unfinished run of another recipe:\n{listed}", hint=another)
+        raise UserError(f"{folder.path} holds an unfinished run of another recipe:\n{listed}", hint=_ANOTHER)
     if isinstance(resume, str):
-        return _named_checkpoint(loaded, resume)
-    checkpoints = list_checkpoints(folder.checkpoints)
-    if not resume:
-        stands = f"stopped after step {read_state(checkpoints[-1]).step}" if checkpoints else "without a checkpoint"
-        raise UserError(
-            f"{folder.path} already holds an unfinished run ({stands})", hint=f"Go on with --resume. {another}"
-        )
-    return checkpoints[-1] if checkpoints else None
+        named = _named_checkpoint(loaded, resume)
+        own = named.resolve().parent == folder.checkpoints.resolve()
+        return named if own else _last_sound_checkpoint(folder, listener) or named
+    return _last_sound_checkpoint(folder, listener)
+
+
+def _is_run(folder: RunFolder) -> bool:
+    """Whether a run was begun in a folder, if only by locking it."""
+    return folder.recipe.is_file() or all(
+        path.name == LOCK_FILE or path.name.endswith(".tmp") for path in folder.path.iterdir()
+    )
+
+
+def _last_sound_checkpoint(folder: RunFolder, listener: Listener) -> Path | None:
+    """The last checkpoint that is whole; those after it are named."""
+    for path in reversed(list_checkpoints(folder.checkpoints)):
+        wrong = damage(path)
+        if wrong is None:
+            return path
+        listener.note(f"{path} is damaged ({wrong}); it is left out, the one before it is taken.")
+    if list_checkpoints(folder.checkpoints):
+        listener.note("No checkpoint is whole: the run starts at the beginning.")
+    return None
 
 
 def _named_checkpoint(loaded: Loaded, name: str) -> Path:
@@ -49,6 +68,8 @@ def _named_checkpoint(loaded: Loaded, name: str) -> Path:
     path = expanded(name)
     if not (path / STATE_FILE).is_file():
         raise UserError(f"train.resume_from_checkpoint: {name} is not a checkpoint")
+    if (wrong := damage(path)) is not None:
+        raise UserError(f"train.resume_from_checkpoint: {name} is damaged: {wrong}", hint="Name the one before it.")
     owner = path.resolve().parent.parent
     if RunFolder(owner).recipe.is_file() and (changed := _changed(owner, loaded)):
         listed = "\n".join(f"  {line}" for line in changed)
@@ -71,10 +92,9 @@ def is_finished(loaded: Loaded) -> bool:
     folder = RunFolder(loaded.run_folder)
     if not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
         return False
-    another = "Delete it, or choose another folder: output.dir=…"
-    if not folder.path.is_dir() or not folder.recipe.is_file():
+    if not folder.path.is_dir() or not _is_run(folder):
         raise UserError(f"{folder.path} exists and is not a run folder", hint="Choose another folder: output.dir=…")
-    if changed := _changed(folder.path, loaded):
+    if folder.recipe.is_file() and (changed := _changed(folder.path, loaded)):
         listed = "\n".join(f"  {line}" for line in changed)
-        raise UserError(f"{folder.path} holds a run of another recipe:\n{listed}", hint=another)
+        raise UserError(f"{folder.path} holds a run of another recipe:\n{listed}", hint=_ANOTHER)
     return folder.finished

@@ -7,17 +7,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from red_cli.run.session import Session, backward
-
-
-class NotFinite(Exception):
-    """The loss, or the gradient, is not finite; the message says which."""
+from red_cli.run.engine import NotFinite
+from red_cli.run.session import Session
 
 
 def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
     """One step over the rows of a global batch.
 
-    Nothing is changed where the loss, or the gradient, is not finite.
+    Nothing is changed where the loss is not finite.
 
     Returns:
         The loss and the gradient's norm before clipping.
@@ -25,33 +22,34 @@ def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, fl
     Raises:
         NotFinite: one of them is not finite.
     """
-    loss, gradient_norm = gradients(session, rows)
-    session.optimizer.step()
+    loss = accumulate(session, rows)
+    norm = session.engine.update(session.settings.max_grad_norm)
     session.scheduler.step()
-    session.optimizer.zero_grad()
-    return loss, gradient_norm
+    return loss, norm
 
 
-def gradients(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
-    """Put the clipped gradients of a global batch on what trains; the same results and errors as a whole step.
+def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
+    """Add up the gradients of this process's share of a global batch; returns the loss of the whole.
 
-    The loss is the mean over the step's labelled items, however it is cut into micro-batches.
+    The loss is the mean over the step's labelled items, however they are dealt out and cut into micro-batches.
+
+    Raises:
+        NotFinite: the loss is not.
     """
-    accelerator, task = session.accelerator, session.prepared.task
+    task, engine, processes = session.prepared.task, session.engine, session.processes
     encoded = session.prepared.encoded["train"]
-    batches = [task.collate(encoded, piece).to(accelerator.device) for piece in session.micro_batches(rows)]
-    weight = sum(batch.weight for batch in batches)
+    pieces = session.micro_batches(rows)
+    batches = [task.collate(encoded, piece.rows).to(processes.device) for piece in pieces]
+    own = sum(batch.weight for batch, piece in zip(batches, pieces, strict=True) if piece.counted)
+    weight = processes.total(own)
     losses = []
-    for number, batch in enumerate(batches, start=1):
-        if number < len(batches):
-            with accelerator.no_sync(session.wrapped):
-                losses.append(backward(session, batch, weight))
-        else:
-            losses.append(backward(session, batch, weight))
-    trained = [parameter for group in session.optimizer.param_groups for parameter in group["params"]]
-    limit = session.settings.max_grad_norm
-    norm = accelerator.clip_grad_norm_(trained, math.inf if limit is None else limit)
-    loss, gradient_norm = float(sum(losses)), float(norm)
-    if not math.isfinite(loss) or not math.isfinite(gradient_norm):
-        raise NotFinite(f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {gradient_norm}")
-    return loss, gradient_norm
+    for number, (batch, piece) in enumerate(zip(batches, pieces, strict=True), start=1):
+        engine.announce(last=number == len(batches))
+        loss = task.loss(engine.model, batch) / weight
+        engine.backward(loss if piece.counted else loss * 0.0)
+        if piece.counted:
+            losses.append(loss.detach())
+    loss_of_all = processes.total(float(sum(losses)))
+    if not math.isfinite(loss_of_all):
+        raise NotFinite(f"loss {loss_of_all}")
+    return loss_of_all

@@ -1,4 +1,4 @@
-"""Ctrl-C: finish the step in hand, save, and stop; twice stops at once."""
+"""Ctrl-C and requests to end: finish the step in hand, save, and stop; twice stops at once."""
 
 from __future__ import annotations
 
@@ -8,38 +8,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from red_cli.run.processes import Processes
+
+# Ctrl-C; what schedulers send before they take a machine away (Slurm by default the second, on request the third).
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+
 
 class StopRequested(Exception):
-    """The user asked to stop; raised where it is safe."""
+    """The run was asked to stop; raised where it is safe."""
 
 
 class Stop:
-    """Whether the user asked to stop."""
+    """Whether the run was asked to stop, in any of its processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Processes) -> None:
         self.requested = False
+        self.processes = processes
 
     def check(self) -> None:
-        """Raise StopRequested if the user asked to stop."""
-        if self.requested:
+        """Raise StopRequested in all processes if one of them was asked to stop."""
+        if any(self.processes.any(self.requested)):
             raise StopRequested
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Stop]:
-    """Turn the first Ctrl-C inside the block into a request that the work looks at between steps."""
-    stop = Stop()
+def stop_when_asked(processes: Processes) -> Iterator[Stop]:
+    """Turn the first signal inside the block into a request that the work looks at between steps."""
+    stop = Stop(processes)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.requested = True
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
-    signal.signal(signal.SIGINT, request)
+    for number in _SIGNALS:
+        signal.signal(number, request)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

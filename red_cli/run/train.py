@@ -17,15 +17,18 @@ from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import paper_figure, resolved, text_metrics
 from red_cli.run.answering import Answering, make_answering, predict
 from red_cli.run.checkpoint import list_checkpoints
+from red_cli.run.engine import NotFinite
 from red_cli.run.events import Evaluation, Listener, Silent, Step
 from red_cli.run.learning_rate import search_learning_rate
+from red_cli.run.lock import FolderLock
 from red_cli.run.memory import forget_peak, peak_bytes
 from red_cli.run.plan import make_plan, prepare, task_title
+from red_cli.run.processes import Processes, join_processes
 from red_cli.run.search_record import LearningRateSearch, found_before, with_rate
 from red_cli.run.session import Session, begin, save, set_up
 from red_cli.run.start import claim_folder
-from red_cli.run.step import NotFinite, optimizer_step
-from red_cli.run.stopping import Stop, StopRequested, stop_on_interrupt
+from red_cli.run.step import optimizer_step
+from red_cli.run.stopping import Stop, StopRequested, stop_when_asked
 from red_cli.run.trackers import require_trackers
 from red_cli.tasks.metrics import is_better
 from red_cli.tasks.text_metrics.score import require_metrics
@@ -44,30 +47,42 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
         RunFailed: the loss is not finite, or nothing fits into memory.
         Interrupted: the user stopped it; a checkpoint is written.
     """
-    listener = listener or Silent()
-    checkpoint = claim_folder(loaded)
+    processes = join_processes(loaded.recipe.launch)
+    listener = listener if listener is not None and processes.main else Silent()
+    lock = FolderLock(loaded.run_folder)
+    try:
+        return _train(loaded, listener, processes, lock)
+    finally:
+        lock.release()
+
+
+def _train(loaded: Loaded, listener: Listener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
+    checkpoint = processes.share(claim_folder(loaded, listener) if processes.main else None)
     require_trackers(loaded.recipe.train.report_to)
     METHODS[loaded.recipe.method].require()
     require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
     forget_peak()
     listener.working("reading the data")
     prepared = prepare(loaded.recipe)
-    plan = make_plan(loaded, prepared)
+    plan = make_plan(loaded, prepared, processes)
     listener.planned(plan, str(loaded.run_folder))
     search = None
     if loaded.recipe.train.learning_rate == "auto":
-        search = found_before(loaded, checkpoint) or search_learning_rate(loaded, prepared, plan, listener)
+        search = found_before(loaded, checkpoint)
+        search = search or search_learning_rate(loaded, prepared, plan, listener, processes)
         loaded = with_rate(loaded, search.rate)
-    session = set_up(loaded, prepared, plan, checkpoint, listener)
+    session = set_up(loaded, prepared, plan, checkpoint, listener, processes)
+    if processes.main:
+        lock.take()
     begin(session, search)
-    with stop_on_interrupt() as stop:
+    with stop_when_asked(processes) as stop:
         try:
             run_steps(session, stop)
         except StopRequested:
             path = save(session)
             raise Interrupted(
                 f"stopped after step {session.state.step} of {session.total}; checkpoint {path}",
-                hint="Go on with the same command and --resume.",
+                hint="Go on with the same command.",
             ) from None
     return finish(session, search)
 
@@ -75,7 +90,7 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
 def run_steps(session: Session, stop: Stop) -> None:
     """Optimiser steps until the last, with evaluations and checkpoints on the way."""
     settings, state = session.settings, session.state
-    session.wrapped.train()
+    session.engine.model.train()
     interval = _Interval()
     if _evaluation_due(session) and state.evaluated_step < state.step:
         evaluate_and_keep_best(session, stop)
@@ -135,7 +150,9 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     if better:
         state.best_value, state.best_step, state.best_scores = value, state.step, scores
         record = session.base_record
-        save_trained(session.trained, recipe, session.folder.adapter, record.revision, record.digest)
+        with session.engine.whole():
+            if session.processes.main:
+                save_trained(session.trained, recipe, session.folder.adapter, record.revision, record.digest)
         session.folder.write_predictions(split, predictions, session.prepared.places[split])
     state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
     state.evaluated_step = state.step
@@ -150,12 +167,14 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     first, *others = task.validation_splits
     encoded = session.prepared.encoded
     scores: dict[str, Any] = {first: {"examples": len(encoded[first]), **state.best_scores}}
-    load_trained_weights(session.trained, recipe, folder.adapter)
+    session.processes.wait()
+    with session.engine.whole(change=True):
+        load_trained_weights(session.trained, recipe, folder.adapter)
     for split in others:
         predictions = predict(task, encoded[split], _answering(session), final=False)
         folder.write_predictions(split, predictions, session.prepared.places[split])
         scores[split] = {"examples": len(encoded[split]), **task.score(predictions)}
-    counts = session.trained.counts
+    counts = session.counts
     scored = session.prepared.scoring.scored.split
     metrics = {
         "task": task_title(recipe),
@@ -177,15 +196,19 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
             "steps": state.step,
             "seconds": round(state.seconds, 2),
             "examples_per_second": round(state.rows / max(state.seconds, 1e-9), 1),
-            "peak_memory_bytes": peak_bytes(session.accelerator.device),
-            "device": str(session.accelerator.device),
+            "peak_memory_bytes": max(session.processes.gather(peak_bytes(session.processes.device))),
+            "device": session.processes.device.type,
+            "processes": session.processes.count,
+            "strategy": session.plan.strategy.strategy,
             "seed": recipe.train.seed,
         },
     }
     if session.settings.report_to:
         session.accelerator.end_training()
-    write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics))
+    if session.processes.main:
+        write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics))
     folder.write_metrics(metrics)
+    session.processes.wait()  # what follows may read the folder
     return {**metrics, "folder": str(folder.path)}
 
 
@@ -193,8 +216,9 @@ def _answering(session: Session, stop: Stop | None = None) -> Answering:
     size = session.state.micro_batch_size
     check = stop.check if stop is not None else lambda: None
     return make_answering(
-        session.recipe, session.model, session.prepared.tokenizer, size, session.listener, check=check
-    )
+        session.recipe, session.model, session.prepared.tokenizer, size, session.listener, session.processes,
+        session.engine.sharded, check=check,
+    )  # fmt: skip
 
 
 @dataclass

@@ -51,10 +51,9 @@ def test_interrupted_between_steps(
     outcome = red("train", recipe)
     assert outcome.code == 130
     assert f"stopped after step {stop_after} of 12" in outcome.err
-    assert "--resume" in outcome.err
+    assert "Go on with the same command" in outcome.err
     monkeypatch.setattr(train_module, "optimizer_step", real_step)
-    assert red("train", recipe).code == 2  # not without being asked
-    resumed = red("train", recipe, "--resume", "--json")
+    resumed = red("train", recipe, "--json")
     assert resumed.code == 0
     assert f"from step {stop_after} of 12" in resumed.err
     assert adapter_bytes(tmp_path / "run") == adapter_bytes(whole)
@@ -163,14 +162,31 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(("file", "content"), DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_checkpoint_is_told(
+def test_a_damaged_checkpoint_is_left_out(
     red, recipe: Path, tmp_path: Path, whole: Path, file: str, content: bytes
 ) -> None:
+    expected, log = adapter_bytes(whole), training_log(whole)
     (whole / "metrics.json").unlink()
     (whole / "checkpoints" / "step-12" / file).write_bytes(content)
+    named = red("train", recipe, f"train.resume_from_checkpoint={whole / 'checkpoints' / 'step-12'}")
+    assert named.code == 2
+    assert "damaged" in named.err
+    outcome = red("train", recipe, f"output.dir={whole}")
+    assert outcome.code == 0
+    assert "step-12 is damaged" in outcome.err
+    assert "Going on from step 6" in outcome.err
+    assert adapter_bytes(whole) == expected
+    assert training_log(whole) == log
+
+
+def test_without_a_whole_checkpoint_a_run_starts_at_the_beginning(red, recipe: Path, whole: Path) -> None:
+    expected = adapter_bytes(whole)
+    (whole / "metrics.json").unlink()
     (whole / "log.jsonl").write_bytes(b"[]\n\xff\n{}\n")
-    outcome = red("train", recipe, f"output.dir={whole}", "--resume")
-    assert outcome.code == 2
-    assert "damaged" in outcome.err
-    (whole / "checkpoints" / "step-12" / "state.json").unlink()
-    assert red("train", recipe, f"output.dir={whole}", "--resume").code == 0
+    for checkpoint in (whole / "checkpoints").iterdir():
+        (checkpoint / "optimizer.pt").write_bytes(b"garbage")
+    outcome = red("train", recipe, f"output.dir={whole}")
+    assert outcome.code == 0
+    assert "the run starts at the beginning" in outcome.err
+    assert adapter_bytes(whole) == expected
+    assert not list(whole.glob(".*"))

@@ -1,0 +1,112 @@
+"""Whether this is one of several processes, and how such a process speaks: the main one shows, all report failures.
+
+Any launcher's processes are known by the environment that torch.distributed reads, RANK and WORLD_SIZE: torchrun,
+accelerate launch, deepspeed and `red` itself set them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from red_cli.errors import RedError
+
+# Set by `red` for the processes that it starts: how many there are in all, and its own process id.
+STARTED = "RED_PROCESSES"
+LAUNCHER = "RED_LAUNCHER"
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # where torch's launcher, which Accelerate's is, looks for a failure
+_LOOK_EVERY = 0.5  # seconds
+_shown: TextIO | None = None  # the terminal's standard error, where this process is not to write on it
+
+
+def is_worker() -> bool:
+    """Whether a launcher started this process as one of several (or of one)."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def is_main() -> bool:
+    """Whether this process shows and writes: the first, or the only one."""
+    return not is_worker() or int(os.environ["RANK"]) == 0
+
+
+def expected_processes() -> int:
+    """How many processes were started, on all machines together."""
+    return int(os.environ.get(STARTED) or os.environ.get("WORLD_SIZE") or 1) if is_worker() else 1
+
+
+def started_by_red() -> bool:
+    """Whether `red` itself started this process, and shows what it reports."""
+    return is_worker() and LAUNCHER in os.environ
+
+
+def begin_worker() -> None:
+    """Keep a process that is not the main one from the terminal, and end with the launcher, however that ends."""
+    global _shown
+    if started_by_red() and os.getppid() == int(os.environ[LAUNCHER]):
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if not is_main() and _shown is None and not os.environ.get("RED_DEBUG"):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        _shown = os.fdopen(os.dup(2), "w", errors="replace")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+
+
+def _end_with(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(_LOOK_EVERY)
+    os._exit(1)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a process reported before it ended.
+
+    Attributes:
+        when: seconds since 1970.
+        trace: of the exception.
+    """
+
+    message: str
+    hint: str | None
+    exit_code: int
+    when: float
+    trace: str
+
+
+def report_failure(error: RedError) -> bool:
+    """Leave a failure for the launcher, in the form of torch's launcher; whether that one shows it."""
+    path = os.environ.get(_ERROR_FILE) if is_worker() else None
+    if path is None:
+        return False
+    failure = Failure(error.message, error.hint, error.exit_code, time.time(), traceback.format_exc())
+    extra = {"py_callstack": failure.trace, "timestamp": str(int(failure.when))}
+    content = {"message": {"message": str(error), "extraInfo": extra}, "red": vars(failure)}
+    with contextlib.suppress(OSError):
+        Path(path).write_text(json.dumps(content), encoding="utf-8")
+    return started_by_red()
+
+
+def show_failure(text: str) -> None:
+    """Write on the terminal from a process that is otherwise kept from it."""
+    if _shown is not None:
+        _shown.write(text)
+        _shown.flush()
+
+
+def read_failure(path: str) -> Failure | None:
+    """What a process reported; None where it did not come to it."""
+    try:
+        content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Failure(**content["red"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
