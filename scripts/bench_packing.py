@@ -1,9 +1,9 @@
 """Packed against padded training on texts of very different lengths: examples per second, and whether losses agree.
 
-    OMP_NUM_THREADS=1 python scripts/bench_packing.py [--device cuda] [--width 256] [--layers 4] [--longest 512] [--repeats 3]
+    OMP_NUM_THREADS=1 python scripts/bench_packing.py [--device cuda] [--width 256] [--layers 4] [--longest 512]
 
-A random LLaMA learns random conversations whose lengths are log-normal, as those of instructions are: most are short and
-a few are long. Each way takes optimiser steps over the same rows through `red train`'s own session:
+A random LLaMA learns random conversations whose lengths are log-normal, as those of instructions are: most are short
+and a few are long. Each way takes optimiser steps over the same rows through `red train`'s own session:
 
 - random: batches in random order, each padded to its longest row
 - grouped: micro-batches of similar length within a step (train.group_by_length, the default)
