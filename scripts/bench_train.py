@@ -54,6 +54,7 @@ from red_cli.run.base_model import load_base
 from red_cli.run.events import Silent
 from red_cli.run.optimizer import build_optimizer
 from red_cli.run.plan import Prepared, make_plan, prepare
+from red_cli.run.processes import ALONE
 from red_cli.run.session import Session, set_up
 from red_cli.run.train import optimizer_step
 
@@ -70,12 +71,12 @@ def encoder_methods(session: Session) -> dict[str, Step]:
     rate = loaded.recipe.train.learning_rate
 
     def bare(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> Step:
-        encoded, device = prepared.encoded["train"], session.accelerator.device
+        encoded, device = prepared.encoded["train"], session.processes.device
         model.to(device).train()
 
         def step(rows: Any) -> None:
             for piece in session.micro_batches(rows):
-                batch = prepared.task.collate(encoded, piece).to(device)
+                batch = prepared.task.collate(encoded, piece.rows).to(device)
                 (prepared.task.loss(model, batch) / len(rows)).backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -91,7 +92,7 @@ def encoder_methods(session: Session) -> dict[str, Step]:
     edited = edited_base()
     plain, head = load_base(loaded.recipe.model, prepared.config, prepared.task.kind, seed=0)
     lora = with_lora(plain, ["query", "value"], keep=sorted({name.split(".")[0] for name in head}))
-    session.wrapped.train()
+    session.engine.model.train()
     return {
         "red": lambda rows: optimizer_step(session, rows),
         "bare": bare(edited, build_optimizer(trained_red(edited), loaded.recipe.train)),
@@ -221,7 +222,7 @@ def bench_encoder(arguments: argparse.Namespace, folder: str) -> None:
     overrides += [f"{key}={value}" for key, value in named.items() if value]
     loaded = load_recipe(arguments.recipe, overrides=overrides)
     prepared = prepare(loaded.recipe)
-    session = set_up(loaded, prepared, make_plan(loaded, prepared), None, Silent())
+    session = set_up(loaded, prepared, make_plan(loaded, prepared), None, Silent(), ALONE)
     methods = encoder_methods(session)
     batches = (rows for _, rows in zip(range(_WARMUP + arguments.steps), session.order.from_step(0), strict=False))
     seconds = measure_times(methods, batches)

@@ -238,7 +238,7 @@ def _memory(trained: Trained, recipe: Recipe, prepared: Prepared) -> MemoryEstim
     per_parameter = _BYTES.get(recipe.model.quantization or recipe.model.dtype, 4.0)
     lengths, labelled = {"inputs_embeds": int(encoded.lengths.max())}, 0
     if isinstance(encoded, EncodedTexts) and encoded.labels is not None:
-        labelled = int(encoded.labels.max())
+        labelled = lengths["inputs_embeds"] if recipe.train.packing else int(encoded.labels.max())
         if prepared.task.kind.encoder_decoder:
             lengths = {"inputs_embeds": int(encoded.prompt_lengths.max()), "decoder_inputs_embeds": labelled}
     try:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
@@ -35,6 +34,9 @@ from red_cli.run.processes import Processes
 from red_cli.run.search_record import SEARCH_FILE, LearningRateSearch, has_search
 from red_cli.run.strategy import Choice, device_memory
 from red_cli.run.zero import Zero, deepspeed_config
+from red_cli.tasks.base import Batch
+from red_cli.tasks.generation import CompletionTask
+from red_cli.tasks.packing import pack
 
 # What one more micro-batch costs, in tokens: little on a CPU, on a GPU the launching of some hundred kernels.
 _CUT_COST = {"cpu": 64, "cuda": 16384}
@@ -75,15 +77,26 @@ class Session:
     def settings(self) -> Train:
         return self.loaded.recipe.train
 
-    def micro_batches(self, rows: NDArray[np.int64]) -> list[Piece]:
+    def micro_batches(self, rows: Rows) -> list[Piece]:
         """This process's part of a step's rows, as they go through the model together."""
         size, lengths = self.state.micro_batch_size, self.prepared.encoded["train"].lengths
         cost = _CUT_COST.get(self.processes.device.type, _CUT_COST["cuda"])
 
         def cut_up(part: Rows) -> list[Rows]:
+            if self.settings.packing:
+                packs = pack(part, lengths)
+                return [np.concatenate(packs[start : start + size]) for start in range(0, len(packs), size)]
             return cut_by_length(part, lengths, size, cost) if self.settings.group_by_length else cut(part, size)
 
         return deal(rows, lengths, self.processes.index, self.processes.count, cut_up)
+
+    def collate(self, rows: Rows) -> Batch:
+        """Training rows as a batch: packed, or padded to the longest of them."""
+        task, encoded = self.prepared.task, self.prepared.encoded["train"]
+        if not self.settings.packing:
+            return task.collate(encoded, rows)
+        assert isinstance(task, CompletionTask)
+        return task.collate_packed(encoded, pack(rows, encoded.lengths))
 
 
 def set_up(

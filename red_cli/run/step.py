@@ -37,9 +37,8 @@ def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
         NotFinite: the loss is not.
     """
     task, engine, processes = session.prepared.task, session.engine, session.processes
-    encoded = session.prepared.encoded["train"]
     pieces = session.micro_batches(rows)
-    batches = [task.collate(encoded, piece.rows).to(processes.device) for piece in pieces]
+    batches = [session.collate(piece.rows).to(processes.device) for piece in pieces]
     own = sum(batch.weight for batch, piece in zip(batches, pieces, strict=True) if piece.counted)
     weight = processes.total(own)
     losses = []

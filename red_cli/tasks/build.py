@@ -21,6 +21,7 @@ from red_cli.tasks.generation import CompletionTask
 from red_cli.tasks.glue import glue_task, with_paper_cut
 from red_cli.tasks.instruction import ConversationTask
 from red_cli.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from red_cli.tasks.packing import require_packing
 from red_cli.tasks.text_to_text import TextToTextTask
 
 
@@ -32,6 +33,8 @@ def build_task(recipe: Recipe, config: PretrainedConfig, label_names: list[str] 
     Raises:
         UserError: the base is of a kind that the task cannot be learnt with.
     """
+    if recipe.train.packing:
+        require_packing(config)
     if isinstance(recipe.task, InstructionTask):
         return _conversation_task(recipe, recipe.task, config)
     if isinstance(recipe.task, GenerationTask):

@@ -193,3 +193,33 @@ def test_an_encoder_decoder_is_refused(red: Callable, recipe: Path, tmp_path: Pa
     outcome = red("check", recipe, f"model.name_or_path={tmp_path / 't5'}")
     assert outcome.code == 2
     assert "task instruction is for decoders" in outcome.err
+
+
+def test_packing_does_not_change_the_training(red: Callable, recipe: Path, tmp_path: Path) -> None:
+    """The same loss at every step, whether texts are padded or packed, however many sequences go together."""
+    losses = {}
+    for name, options in {
+        "padded": [],
+        "packed": ["train.packing=true"],
+        "by two": ["train.packing=true", "train.micro_batch_size=2"],
+    }.items():
+        folder = tmp_path / name
+        assert red("train", recipe, "train.num_train_epochs=2", f"output.dir={folder}", *options).code == 0
+        losses[name] = [line["loss"] for line in read_lines(folder / "log.jsonl") if "loss" in line]
+    assert len(losses["padded"]) == 6
+    assert losses["packed"] == pytest.approx(losses["padded"], abs=1e-5)
+    assert losses["by two"] == pytest.approx(losses["padded"], abs=1e-5)
+
+
+def test_packing_is_refused_where_texts_would_mix(red: Callable, recipe: Path, tmp_path: Path) -> None:
+    make_language_model(tmp_path / "opt", "opt", letters=True)
+    options = [f"model.name_or_path={tmp_path / 'opt'}", "task.template=human-assistant", "train.packing=true"]
+    outcome = red("check", recipe, *options)
+    assert outcome.code == 2
+    assert "train.packing: opt is not known to keep packed texts apart" in outcome.err
+
+
+def test_packing_is_of_texts(red: Callable, tmp_path: Path) -> None:
+    outcome = red("check", "quickstart", "train.packing=true")
+    assert outcome.code == 2
+    assert "train.packing: packing is for tasks that learn texts" in outcome.err
