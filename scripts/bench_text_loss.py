@@ -5,8 +5,8 @@
 FOLDER holds train.parquet and test.parquet with the columns meaning_representation and human_reference. The model is a
 random GPT-2 of 6 layers and width 384 with RED, 10 rows a step, dropout off:
 
-  red             the toolkit's batches, logits at the completions' tokens alone
-  all logits      the same batches, the loss that transformers computes
+  red             the toolkit's step: micro-batches of similar length, logits at the completions' tokens alone
+  all logits      the same rows in one batch, the loss that transformers computes
   padded to 164   the same with every row padded to 164 tokens, as the published code does
 
 Every batch is taken by all three, in random order. Times are medians; memory is what a step allocates at its peak, over
@@ -32,7 +32,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from red_cli import RedConfig, attach
 from red_cli.console import hush
 from red_cli.recipe.load import load_recipe
+from red_cli.run.batches import cut_by_length
 from red_cli.run.plan import prepare
+from red_cli.run.session import _CUT_COST
 
 _ROWS, _LENGTH, _WARMUP = 10, 164, 2
 _NO_DROPOUT = {"resid_pdrop": 0.0, "attn_pdrop": 0.0, "embd_pdrop": 0.0}
@@ -60,22 +62,30 @@ def main() -> None:
     attach(model, RedConfig())
     optimizer = adamw(model, 0.0)  # the three take the same batches from the same state
 
-    def finish(loss: torch.Tensor) -> float:
-        loss.backward()
+    def finish() -> None:
         optimizer.step()
         optimizer.zero_grad()
-        return loss.item()
 
     def red(rows: np.ndarray) -> float:
-        batch = task.collate(encoded, rows)
-        return finish(task.loss(model, batch) / batch.weight)
+        cut = cut_by_length(rows, encoded.lengths, _ROWS, _CUT_COST["cpu"])
+        batches = [task.collate(encoded, some) for some in cut]
+        weight, total = sum(batch.weight for batch in batches), 0.0
+        for batch in batches:
+            loss = task.loss(model, batch) / weight
+            loss.backward()
+            total += loss.item()
+        finish()
+        return total
 
     def all_logits(rows: np.ndarray, length: int = 0) -> float:
         batch = task.collate(encoded, rows)
         missing = max(0, length - batch.labels.shape[1])
         inputs = {name: functional.pad(tensor, (0, missing)) for name, tensor in batch.inputs.items()}
         labels = functional.pad(batch.labels.roll(1, 1), (0, missing), value=-100)  # shifted inside the model
-        return finish(model(**inputs, labels=labels).loss)
+        loss = model(**inputs, labels=labels).loss
+        loss.backward()
+        finish()
+        return loss.item()
 
     steps = {"red": red, "all logits": all_logits, "padded to 164": lambda rows: all_logits(rows, _LENGTH)}
     seconds: dict[str, list[float]] = {name: [] for name in steps}

@@ -129,7 +129,7 @@ def parameters_text(row: Row) -> str:
 
 
 def headings(comparison: Comparison) -> list[str]:
-    """Task names, with the metric where it is not the usual one, or one of several."""
+    """Task names, with the metric where it is not the usual one, one of several, or no share."""
     return [
         column.title if column.usual_metric and column.alone else f"{column.title} {column.metric}"
         for column in comparison.columns

@@ -17,6 +17,7 @@ from red_cli.run.statistics import mean_and_spread
 
 _MOST_LISTED = 5
 _STANDARD = "standard"
+_LOSS = "loss"
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,14 @@ def _caveats(row: Row) -> list[str]:
         notes.append(f"{row.base}, {row.method}: a task has runs of several {keys}, so each has its own row.")
     for model in sorted({paper.model for paper in papers.values()} - {row.base.rpartition("/")[2]}):
         notes.append(f"The paper's figures are of {model}, not of {row.base}: they do not say what to expect here.")
-    named = {f"Table {group.paper.table}" for group in row.cells.values() if group.paper is not None}
+    unscored = [
+        group
+        for group in row.cells.values()
+        if group.paper is not None and group.paper.figure(group.metric) is None and group.metric == _LOSS
+    ]
+    for group in unscored:
+        notes.append(f"{row.title}: the metrics of the paper's figures are not scored yet; red eval {group.first.path}")
+    named = {f"Table {group.paper.table}" for group in row.cells.values() if group.paper and group not in unscored}
     if named and not papers and row.method.startswith(RED):
         tables = ", ".join(sorted(named))
         notes.append(

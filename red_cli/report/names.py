@@ -10,6 +10,7 @@ from typing import Any, get_args
 from red_cli.recipe.metric_names import TextMetric
 from red_cli.recipe.paper import Paper
 from red_cli.report.runs import FinishedRun
+from red_cli.tasks.metrics import is_share
 
 # GLUE as in Table 1 of arXiv 2402.15179v3: subset -> heading, in that order
 _GLUE = {"mnli": "MNLI", "sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "qnli": "QNLI", "qqp": "QQP", "rte": "RTE",
@@ -32,7 +33,7 @@ class Column:
     Attributes:
         order: where the column stands: GLUE as in the paper, then the rest by name.
         usual_metric: whether it is a metric that the task's published figures are in.
-        alone: whether the task has no other column, so that an average over tasks can count it.
+        alone: whether the task has no other column and is told by a share, so that an average over tasks can count it.
     """
 
     order: tuple[int, str]
@@ -64,7 +65,9 @@ def column_of(run: FinishedRun, metric: str, alone: bool) -> Column:
     source = data.path or data.train or ""
     title = f"{run.metrics['task']} {base_name(source)}".strip()
     order = f"{_TEXT.index(metric):02}" if metric in _TEXT else metric
-    return Column((len(_GLUE), f"{run.metrics['task']} {source} {order}"), title, metric, True, alone)
+    return Column(
+        (len(_GLUE), f"{run.metrics['task']} {source} {order}"), title, metric, True, alone and is_share(metric)
+    )
 
 
 def base_name(name_or_path: str) -> str:

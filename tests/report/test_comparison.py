@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from red_cli.errors import UserError
-from red_cli.report.cells import Cells
+from red_cli.report.cells import Cells, headings
 from red_cli.report.comparison import Comparison, Row, compare
 from red_cli.report.comparison_page import comparison_data
 from red_cli.report.comparison_text import comparison_lines
+from red_cli.report.draw_comparison import draw_comparison
 from tests.report.finished import finished_run
 
 PLUS_PLUS = "red.positions=[ffn, attn, query, key, value]"
@@ -306,3 +307,42 @@ def test_the_data_hold_every_seed(tmp_path: Path) -> None:
     assert first["mean"] == pytest.approx(statistics.fmean(first["seeds"].values()))
     assert first["paper"]["score"] in (83.9, 89.5)
     assert len(data["rows"]) == 2
+
+
+def test_texts_have_a_column_for_each_metric_beside_the_papers(tmp_path: Path) -> None:
+    ours = {"BLEU": 0.65, "NIST": 8.4, "METEOR": 0.45, "ROUGE_L": 0.67, "CIDEr": 2.25}
+    for seed in (42, 43):
+        scores = {name: value * (1 + (seed - 42) / 100) for name, value in ours.items()}
+        splits = {"validation": {"examples": 9, "loss": 1.1}, "test": {"examples": 9, "loss": 1.2, **scores}}
+        finished_run(tmp_path / str(seed), "e2e_nlg", seed=seed, splits=splits, metric="loss")
+    finished_run(tmp_path / "sst2", score=0.93)
+    comparison = compare([tmp_path])
+    assert [column.metric for column in comparison.columns] == ["accuracy", *ours]
+    found = next(row for row in comparison.rows if row.base == "openai-community/gpt2-medium")
+    told = {column.metric: group.mean for column, group in found.cells.items()}
+    unit = {"NIST": 1, "CIDEr": 1}
+    assert told == pytest.approx({name: value * 1.005 * unit.get(name, 100) for name, value in ours.items()})
+    figures = {column.metric: (figure.score, figure.std) for column, figure in found.figures.items()}
+    assert figures == {
+        "BLEU": (64.86, 0.4), "NIST": (8.36, 0.03), "METEOR": (44.99, 0.02), "ROUGE_L": (67.62, 0.22),
+        "CIDEr": (2.28, 0.01),
+    }  # fmt: skip
+    assert found.average is None  # the metrics have different units
+    assert [column.title for column in comparison.averaged] == ["SST-2"]
+    lines = comparison_lines(comparison, 80)
+    assert max(map(len, lines)) <= 80
+    assert "Avg." not in "\n".join(lines)
+    tasks = comparison_data(comparison)["rows"][comparison.rows.index(found)]["tasks"]
+    assert [(task["metric"], task["paper"]["score"]) for task in tasks] == [(name, figures[name][0]) for name in ours]
+    assert draw_comparison(comparison).startswith(b"\x89PNG")
+
+
+def test_losses_are_no_percentages(tmp_path: Path) -> None:
+    splits = {"validation": {"examples": 9, "loss": 1.1}}
+    finished_run(tmp_path / "a", "e2e_nlg", splits=splits, metric="loss", score=1.1)
+    comparison = compare([tmp_path])
+    (group,) = comparison.groups
+    assert group.mean == pytest.approx(1.1)
+    assert headings(comparison) == ["e2e loss"]
+    assert any(f"red eval {tmp_path / 'a'}" in note for note in comparison.notes)
+    assert not comparison.rows[0].paper
