@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from transformers import PretrainedConfig
 
 from red_cli.edit.kinds import language_model_kind
+from red_cli.errors import UserError
 from red_cli.recipe.commonsense import CommonsenseTask
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.text import GenerationTask
@@ -20,12 +21,21 @@ _MISSING = "-"
 
 
 def commonsense_task(recipe: Recipe, named: CommonsenseTask, config: PretrainedConfig) -> ChoiceTask:
-    """The task, on a decoder or an encoder-decoder, with nothing of its data read yet."""
-    decoding = recipe.eval.generation
+    """The task, with nothing of its data read yet.
+
+    Raises:
+        UserError: the base is no decoder.
+    """
+    kind, decoding = language_model_kind(config), recipe.eval.generation
+    if kind.encoder_decoder:
+        raise UserError(
+            f"commonsense is for decoders; {config.model_type} is an encoder-decoder",
+            hint="There, use task generation with the same files: red recipes copy generation",
+        )
     return ChoiceTask(
         data=recipe.data.model_copy(update={"columns": type(recipe.data.columns)()}),  # rows come with their own
         settings=GenerationTask(name="generation"),
-        kind=language_model_kind(config),
+        kind=kind,
         config=config,
         max_new_tokens=MAX_NEW_TOKENS if decoding is None else decoding.max_new_tokens or MAX_NEW_TOKENS,
         metric=recipe.eval.metric or GENERATED,

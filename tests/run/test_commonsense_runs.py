@@ -9,7 +9,7 @@ import pytest
 
 from red_cli.tasks.commonsense_protocol import COMMONSENSE
 from tests.questions import FORMATS, make_decoder, questions
-from tests.tiny import read_lines
+from tests.tiny import make_language_model, read_lines
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +118,26 @@ def test_faults(red, recipe: Path, tmp_path: Path, keys: list[str], words: str) 
     assert words in outcome.err
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "run").exists()
+
+
+def test_encoder_decoders_are_refused(red, recipe: Path, tmp_path: Path) -> None:
+    outcome = red("train", recipe, f"model.name_or_path={make_language_model(tmp_path / 't5', 't5')}")
+    assert outcome.code == 2
+    assert "commonsense is for decoders; t5 is an encoder-decoder" in outcome.err
+
+
+def test_training_rows_of_the_hub(
+    red, recipe: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_list(questions("piqa", 30, 7))
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, name: datasets.DatasetDict(train=rows))
+    keys = ["data.path=someone/commonsense_170k", f"data.test={dataset}", "train.max_steps=1"]
+    outcome = red("train", recipe, *keys, "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["splits"]["validation"]["examples"] == 6
+    assert red("eval", tmp_path / "run", "--json").json["examples"] == 60
 
 
 def test_rows_that_do_not_say_which_answers_there_are(red, recipe: Path, dataset: Path, tmp_path: Path) -> None:

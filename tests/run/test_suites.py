@@ -12,6 +12,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from red_cli.run.generate import Decoder
 from red_cli.run.suites.open_llm import ASKED, COLUMNS
 from red_cli.tasks.chat_prompt import chat_prompt, choose_template, end_of_answer
 from red_cli.tasks.commonsense_protocol import ANSWER_LEAD
@@ -202,6 +203,34 @@ def test_mt_bench(red, folder: Path, tmp_path: Path) -> None:
     assert red(*command, "--output", tmp_path / "out").code == 2
 
 
+def test_answers_go_on_where_they_were_stopped(
+    red, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = write_questions(tmp_path / "question.jsonl", QUESTIONS)
+    command = ["eval", folder / "run", "--suite", "mt-bench", "--questions", asked, "eval.generation.max_new_tokens=6"]
+    assert red(*command, "--output", tmp_path / "whole").code == 0
+    decode, calls = Decoder._decode, []
+
+    def stop_at_the_third(decoder: Decoder, *arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return decode(decoder, *arguments)
+
+    monkeypatch.setattr(Decoder, "_decode", stop_at_the_third)
+    stopped = red(*command, "--output", tmp_path / "out")
+    assert stopped.code == 130
+    assert f"Go on with the same command and --output {tmp_path / 'out'}." in stopped.err
+    answers = tmp_path / "out" / "mt-bench" / "model_answer"
+    assert not (answers / "run.jsonl").exists()
+    calls.clear()
+    monkeypatch.setattr(Decoder, "_decode", decode)
+    assert red(*command, "--output", tmp_path / "out").code == 0
+    whole = read_lines(tmp_path / "whole" / "mt-bench" / "model_answer" / "run.jsonl")
+    assert [row["choices"] for row in read_lines(answers / "run.jsonl")] == [row["choices"] for row in whole]
+    assert [path.name for path in answers.iterdir()] == ["run.jsonl"]
+
+
 def test_the_second_turn_sees_the_first(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     first, answer, second = ({"role": role, "content": text} for role, text in
@@ -231,6 +260,7 @@ FAULTS = {
     "an option of another suite": (["--suite", "mt-bench", "--shots", "3"], "--shots has no effect with --suite mt-"),
     "an option without a suite": (["--limit", "3"], "--limit goes with --suite"),
     "a split": (["--suite", "mt-bench", "--split", "test"], "--split has no effect with --suite"),
+    "instructions out of reach": (["--suite", "alpaca-eval"], "tatsu-lab/alpaca_eval cannot be had from the Hub"),
     "no questions": (["--suite", "mt-bench"], "takes its questions from a file"),
     "no such file": (["--suite", "mt-bench", "--questions", "nowhere"], "--questions: no such file: nowhere"),
     "broken questions": (["--suite", "alpaca-eval", "--questions", "{broken}"], "line 2: not valid JSON"),

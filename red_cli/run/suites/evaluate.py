@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 
-from red_cli.errors import UserError
+from red_cli.errors import Interrupted, UserError
 from red_cli.files import write_text
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
@@ -46,7 +47,11 @@ def evaluate_suite(target: Target, request: SuiteRequest, output: Path, listener
     listener.working("looking for the questions")
     answering = {alpaca_eval.NAME: alpaca_eval.answer_alpaca_eval, mt_bench.NAME: mt_bench.answer_mt_bench}
     if request.suite in answering:
-        result = answering[request.suite](target, request, output, listener)
+        try:
+            result = answering[request.suite](target, request, output, listener)
+        except Interrupted as stop:
+            elsewhere = "" if output == target.folder else f" and --output {shlex.quote(str(output))}"
+            raise Interrupted(stop.message, hint=f"Go on with the same command{elsewhere}.") from None
     elif request.suite == OPEN_LLM:
         result = _open_llm(target, request, output, listener)
     else:

@@ -130,10 +130,7 @@ def write_answers(
         try:
             return decoder.generate([prompt[-room:] for prompt in prompts], live.ends(end), wanted)
         except KeyboardInterrupt:
-            raise Interrupted(
-                f"stopped while answering; the answers that are there lie in {partial}",
-                hint="Go on with the same command.",
-            ) from None
+            raise Interrupted(f"stopped while answering; the answers that are there lie in {partial}") from None
 
 
 def read_questions(path: Path, needed: Sequence[str]) -> list[dict[str, object]]:
