@@ -55,6 +55,10 @@ class Processes:
         distributed.all_reduce(found)
         return float(found)
 
+    def most(self, number: int) -> int:
+        """The largest of a number over the processes."""
+        return max(self.gather(number))
+
     def gather(self, value: _T) -> list[_T]:
         """Every process's value, by the processes' order, in all of them."""
         found: list[Any] = [value]
