@@ -47,6 +47,7 @@ from red_cli.run.base_model import load_base
 from red_cli.run.events import Silent
 from red_cli.run.optimizer import build_optimizer
 from red_cli.run.plan import Prepared, make_plan, prepare
+from red_cli.run.processes import ALONE
 from red_cli.run.session import Session, set_up
 from red_cli.run.train import optimizer_step
 
@@ -84,7 +85,7 @@ def encoder_methods(session: Session) -> dict[str, Step]:
     edited = edited_base()
     plain, head = load_base(loaded.recipe.model, prepared.config, prepared.task.kind, seed=0)
     lora = with_lora(plain, ["query", "value"], keep=sorted({name.split(".")[0] for name in head}))
-    session.wrapped.train()
+    session.engine.model.train()
     return {
         "red": lambda rows: optimizer_step(session, rows),
         "bare": bare(edited, build_optimizer(trained_red(edited), loaded.recipe.train)),
@@ -214,7 +215,7 @@ def bench_encoder(arguments: argparse.Namespace, folder: str) -> None:
     overrides += [f"{key}={value}" for key, value in named.items() if value]
     loaded = load_recipe(arguments.recipe, overrides=overrides)
     prepared = prepare(loaded.recipe)
-    session = set_up(loaded, prepared, make_plan(loaded, prepared), None, Silent())
+    session = set_up(loaded, prepared, make_plan(loaded, prepared), None, Silent(), ALONE)
     methods = encoder_methods(session)
     batches = (rows for _, rows in zip(range(_WARMUP + arguments.steps), session.order.from_step(0), strict=False))
     seconds = measure_times(methods, batches)

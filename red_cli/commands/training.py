@@ -127,7 +127,16 @@ def compare(
         raise RunFailed(f"failed: {failed}", hint="The same command tries them again.")
 
 
-def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant = None, json: Json = False) -> None:
+def check(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    variant: Variant = None,
+    device_memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="GIB", help="Memory of the devices to plan for; default: this machine's."),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Show what a recipe will do, and train nothing; the base's weights are not needed."""
     from red_cli.recipe.load import load_recipe
     from red_cli.recipe.schema import resolved
@@ -137,17 +146,30 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant 
     with console.Terminal(json_output=json) as terminal:
         terminal.working("reading the data")
         console.hush()
+        from red_cli.run.fits import fits
         from red_cli.run.plan import make_plan, prepare
+        from red_cli.run.strategy import device_memory as this_device
         from red_cli.run.trackers import require_trackers
 
         require_trackers(loaded.recipe.train.report_to)
         plan = make_plan(loaded, prepare(loaded.recipe))
+        room = this_device(1) if device_memory is None else int(device_memory * 2**30)
+        devices = fits(plan, loaded.recipe, room)
     if json:
         console.print_json(
-            {"recipe": resolved(loaded.recipe), "plan": plan.to_json(), "run_folder": str(loaded.run_folder)}
+            {
+                "recipe": resolved(loaded.recipe),
+                "plan": plan.to_json(),
+                "run_folder": str(loaded.run_folder),
+                "device_memory_bytes": room,
+                "devices": [fit.to_json() for fit in devices],
+            }
         )
         return
     console.print_text(dump(resolved(loaded.recipe)))
     console.print_lines(tables.plan_rows(plan, str(loaded.run_folder)))
+    if devices:
+        console.print_text(f"\nOn devices of {room / 2**30:.1f} GiB, {devices[0].rows} rows at once on each:")
+        console.print_columns(tables.devices_columns(devices))
     console.print_text()
     console.print_examples(plan)

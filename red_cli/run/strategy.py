@@ -13,7 +13,7 @@ from red_cli.recipe.schema import Recipe
 from red_cli.run.memory import MemoryEstimate
 from red_cli.run.processes import Processes
 
-_SAFE_SHARE = 0.9  # of a device's memory
+USABLE_SHARE = 0.9  # of a device's memory
 _GIB = 2**30
 
 
@@ -51,7 +51,7 @@ def choose_strategy(recipe: Recipe, memory: MemoryEstimate | None, processes: Pr
     if wanted != "auto":
         return Choice(wanted)
     here = max(1, processes.count // recipe.launch.num_machines)
-    room = int(device_memory(here) * _SAFE_SHARE)
+    room = int(device_memory(here) * USABLE_SHARE)
     rows = recipe.train.micro_batch_size or 1
     needed = 0 if memory is None else memory.of_rows(rows)
     sizes = f"{needed / _GIB:.2f} GiB of {room / _GIB:.2f} usable on each"
