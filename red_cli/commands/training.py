@@ -12,7 +12,7 @@ from red_cli import console, tables
 from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Variant
 
 if TYPE_CHECKING:
-    from red_cli.recipe.launch import Launch
+    from red_cli.recipe.schema import Recipe
 
 
 def train(
@@ -30,7 +30,7 @@ def train(
     begin_worker()
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
-    if _started_elsewhere(loaded.recipe.launch, json):
+    if _started_elsewhere(loaded.recipe, json):
         return
     if seeds is not None:
         _train_seeds(recipe, overrides or [], variant, seeds, json)
@@ -53,15 +53,18 @@ def train(
     console.next_commands(f"red eval {folder}", *exports)
 
 
-def _started_elsewhere(launch: Launch, json: bool) -> bool:
+def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
     """Have this very command done by several processes, where the recipe or the machine asks for them."""
+    launch = recipe.launch
     if launch.strategy == "single" or (launch.num_machines == 1 and launch.num_processes == 1):
         return False
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         console.hush()
         from red_cli.run.launch import processes_to_start, start_processes
+        from red_cli.run.strategy import require_strategy
 
+        require_strategy(recipe)
         count = processes_to_start(launch)
     if count > 1:
         start_processes(sys.argv[1:], launch, count)

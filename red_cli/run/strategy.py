@@ -12,6 +12,7 @@ from red_cli.recipe.launch import DEEPSPEED, SHARDED
 from red_cli.recipe.schema import Recipe
 from red_cli.run.memory import MemoryEstimate
 from red_cli.run.processes import Processes
+from red_cli.run.zero import deepspeed_config, require_deepspeed
 
 USABLE_SHARE = 0.9  # of a device's memory
 _GIB = 2**30
@@ -32,6 +33,18 @@ class Choice:
     def sharded(self) -> bool:
         """Whether each process holds a part of the base only."""
         return self.strategy in SHARDED
+
+
+def require_strategy(recipe: Recipe) -> None:
+    """Check that the strategy that the recipe names can be had.
+
+    Raises:
+        UserError: its package is missing, or its configuration cannot be used.
+    """
+    launch = recipe.launch
+    if launch.strategy in DEEPSPEED:
+        require_deepspeed()
+        deepspeed_config(launch, launch.strategy, recipe.train.max_grad_norm)
 
 
 def device_memory(processes_here: int) -> int:

@@ -30,6 +30,7 @@ from red_cli.run.session import Session, begin, save, set_up
 from red_cli.run.start import claim_folder
 from red_cli.run.step import optimizer_step
 from red_cli.run.stopping import Stop, StopRequested, stop_when_asked
+from red_cli.run.strategy import require_strategy
 from red_cli.run.trackers import require_trackers
 from red_cli.tasks.metrics import is_better
 from red_cli.tasks.token_loss import as_many_pieces
@@ -48,6 +49,7 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
         RunFailed: the loss is not finite, or nothing fits into memory.
         Interrupted: the user stopped it; a checkpoint is written.
     """
+    require_strategy(loaded.recipe)
     processes = join_processes(loaded.recipe.launch)
     listener = listener if listener is not None and processes.main else Silent()
     lock = FolderLock(loaded.run_folder)
