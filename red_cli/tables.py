@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from red_cli.tasks.metrics import written
 
 if TYPE_CHECKING:
+    from red_cli.run.fits import Fit
     from red_cli.run.plan import Plan
 
 # What to say of scored rows that had a part in choosing the best evaluation.
@@ -79,6 +80,22 @@ def _strategy_text(plan: Plan) -> str:
     count = "1 process" if plan.processes == 1 else f"{plan.processes} processes"
     reason = f": {plan.strategy.reason}" if plan.strategy.reason else ""
     return f"{count}, {plan.strategy.strategy}{reason}"
+
+
+def devices_columns(devices: Sequence[Fit]) -> list[list[str]]:
+    """What a recipe takes on some numbers of devices: a heading and a row for each."""
+    rows = [["devices", "strategy", "memory on each", "sent by each in a step"]]
+    for fit in devices:
+        strategy = fit.strategy or "does not fit"
+        rows.append([f"{fit.devices}", strategy, _bytes_text(fit.memory), _bytes_text(fit.sent)])
+    return rows
+
+
+def _bytes_text(count: int) -> str:
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} B"
 
 
 def _rate_text(plan: Plan) -> str:

@@ -12,7 +12,7 @@ from red_cli import console, tables
 from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Variant
 
 if TYPE_CHECKING:
-    from red_cli.recipe.launch import Launch
+    from red_cli.recipe.schema import Recipe
 
 
 def train(
@@ -30,7 +30,7 @@ def train(
     begin_worker()
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
-    if _started_elsewhere(loaded.recipe.launch, json):
+    if _started_elsewhere(loaded.recipe, json):
         return
     if seeds is not None:
         _train_seeds(recipe, overrides or [], variant, seeds, json)
@@ -53,15 +53,18 @@ def train(
     console.next_commands(f"red eval {folder}", *exports)
 
 
-def _started_elsewhere(launch: Launch, json: bool) -> bool:
+def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
     """Have this very command done by several processes, where the recipe or the machine asks for them."""
+    launch = recipe.launch
     if launch.strategy == "single" or (launch.num_machines == 1 and launch.num_processes == 1):
         return False
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         console.hush()
         from red_cli.run.launch import processes_to_start, start_processes
+        from red_cli.run.strategy import require_strategy
 
+        require_strategy(recipe)
         count = processes_to_start(launch)
     if count > 1:
         start_processes(sys.argv[1:], launch, count)
@@ -129,7 +132,16 @@ def compare(
         raise RunFailed(f"failed: {failed}", hint="The same command tries them again.")
 
 
-def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant = None, json: Json = False) -> None:
+def check(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    variant: Variant = None,
+    device_memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="GIB", help="Memory of the devices to plan for; default: this machine's."),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Show what a recipe will do, and train nothing; the base's weights are not needed."""
     from red_cli.recipe.load import load_recipe
     from red_cli.recipe.schema import resolved, text_metrics
@@ -139,19 +151,32 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, variant: Variant 
     with console.Terminal(json_output=json) as terminal:
         terminal.working("reading the data")
         console.hush()
+        from red_cli.run.fits import fits
         from red_cli.run.plan import make_plan, prepare
+        from red_cli.run.strategy import device_memory as this_device
         from red_cli.run.trackers import require_trackers
         from red_cli.tasks.text_metrics.score import require_metrics
 
         require_trackers(loaded.recipe.train.report_to)
         require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
         plan = make_plan(loaded, prepare(loaded.recipe))
+        room = this_device(1) if device_memory is None else int(device_memory * 2**30)
+        devices = fits(plan, loaded.recipe, room)
     if json:
         console.print_json(
-            {"recipe": resolved(loaded.recipe), "plan": plan.to_json(), "run_folder": str(loaded.run_folder)}
+            {
+                "recipe": resolved(loaded.recipe),
+                "plan": plan.to_json(),
+                "run_folder": str(loaded.run_folder),
+                "device_memory_bytes": room,
+                "devices": [fit.to_json() for fit in devices],
+            }
         )
         return
     console.print_text(dump(resolved(loaded.recipe)))
     console.print_lines(tables.plan_rows(plan, str(loaded.run_folder)))
+    if devices:
+        console.print_text(f"\nOn devices of {room / 2**30:.1f} GiB, {devices[0].rows} rows at once on each:")
+        console.print_columns(tables.devices_columns(devices))
     console.print_text()
     console.print_examples(plan)

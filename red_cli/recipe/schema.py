@@ -96,7 +96,7 @@ class Model(Section):
         description="dtype of the frozen base; auto takes the checkpoint's. Vectors are float32 always.",
     )
     quantization: Literal["int8", "nf4"] | None = Field(
-        default=None, description="Load the frozen base in 8 or 4 bits by bitsandbytes (extra: quant)."
+        default=None, description="Load the frozen base in 8 or 4 bits (8bit, 4bit) by bitsandbytes (extra: quant)."
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None, description="Sets every dropout of the base; the base's own values if absent."
@@ -105,6 +105,11 @@ class Model(Section):
         default=None, description="Dropout of the classification head; the base's own if absent."
     )
     trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
+
+    @field_validator("quantization", mode="before")
+    @classmethod
+    def _by_bits(cls, value: Any) -> Any:
+        return {"8bit": "int8", "4bit": "nf4"}.get(value, value) if isinstance(value, str) else value
 
 
 class Train(Section):

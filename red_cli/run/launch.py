@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +94,8 @@ def start_processes(arguments: Sequence[str], launch: Launch, count: int) -> Non
 
 def launcher_arguments(arguments: Sequence[str], launch: Launch, count: int) -> list[str]:
     """The arguments of `accelerate launch` for `red` with `arguments`."""
+    from red_cli.run.processes import free_port
+
     here = count // launch.num_machines
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // here))
     options = [
@@ -109,14 +110,8 @@ def launcher_arguments(arguments: Sequence[str], launch: Launch, count: int) -> 
             "--rdzv_backend", "static", "--rdzv_conf", f"timeout={int(launch.timeout)}",
         ]  # fmt: skip
     else:
-        options += ["--main_process_port", str(launch.main_process_port or _free_port())]
+        options += ["--main_process_port", str(launch.main_process_port or free_port())]
     return [*options, "--module", "red_cli", *arguments]
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
 from red_cli.run.base_model import fit_config, fit_padding, load_config, load_tokenizer, resolve_max_length, skeleton
 from red_cli.run.batches import Order
+from red_cli.run.blocks import blocks
 from red_cli.run.memory import MemoryEstimate, estimate_memory
 from red_cli.run.optimizer import total_steps, warmup_steps
 from red_cli.run.processes import ALONE, Processes
@@ -114,6 +115,7 @@ class Plan:
     label_names: list[str] | None
     examples: list[Example]
     memory: MemoryEstimate | None
+    largest_block: int  # bytes of the largest layer, which is whole on a device while it computes
     processes: int
     strategy: Choice
     export_obstacle: str | None  # why the result cannot become ordinary merged weights
@@ -225,24 +227,33 @@ def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) 
         label_names=prepared.task.label_names,
         examples=_examples(prepared),
         memory=memory,
+        largest_block=_largest_block(trained.model, recipe),
         processes=processes.count,
         strategy=processes.share(choose_strategy(recipe, memory, processes)),
         export_obstacle=_export_obstacle(model) if recipe.method == "red" else None,
     )
 
 
+def _largest_block(model: PreTrainedModel, recipe: Recipe) -> int:
+    sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks(model)]
+    return int(max(sizes, default=0) * _bytes_per_parameter(recipe))
+
+
+def _bytes_per_parameter(recipe: Recipe) -> float:
+    return _BYTES.get(recipe.model.quantization or recipe.model.dtype, 4.0)
+
+
 def _memory(trained: Trained, recipe: Recipe, prepared: Prepared) -> MemoryEstimate | None:
     """Estimated peak of a training step over the longest rows; None where the model cannot run without data."""
     encoded = prepared.encoded["train"]
     rows = min(recipe.train.micro_batch_size or recipe.train.batch_size, len(encoded))
-    per_parameter = _BYTES.get(recipe.model.quantization or recipe.model.dtype, 4.0)
     lengths, labelled = {"inputs_embeds": int(encoded.lengths.max())}, 0
     if isinstance(encoded, EncodedTexts) and encoded.labels is not None:
         labelled = lengths["inputs_embeds"] if recipe.train.packing else int(encoded.labels.max())
         if prepared.task.kind.encoder_decoder:
             lengths = {"inputs_embeds": int(encoded.prompt_lengths.max()), "decoder_inputs_embeds": labelled}
     try:
-        return estimate_memory(trained.model, trained.counts, per_parameter, rows, lengths, labelled)
+        return estimate_memory(trained.model, trained.counts, _bytes_per_parameter(recipe), rows, lengths, labelled)
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None
 

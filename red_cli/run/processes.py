@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,7 @@ from accelerate import PartialState
 from torch import Tensor, distributed
 
 from red_cli.errors import UserError
-from red_cli.recipe.launch import Launch
+from red_cli.recipe.launch import DEEPSPEED, Launch
 from red_cli.run.worker import expected_processes, is_worker
 
 _T = TypeVar("_T")
@@ -54,6 +55,10 @@ class Processes:
         found = torch.tensor(number, dtype=torch.float64, device=self.device)
         distributed.all_reduce(found)
         return float(found)
+
+    def most(self, number: int) -> int:
+        """The largest of a number over the processes."""
+        return max(self.gather(number))
 
     def gather(self, value: _T) -> list[_T]:
         """Every process's value, by the processes' order, in all of them."""
@@ -108,7 +113,9 @@ def join_processes(launch: Launch) -> Processes:
         UserError: there are others than the recipe says, or not all find each other: each would train on its own.
     """
     if not is_worker():
-        return ALONE
+        if launch.strategy not in DEEPSPEED:
+            return ALONE
+        _be_the_only_one()
     on_cpu = not torch.cuda.is_available()
     options: dict[str, Any] = {} if PartialState._shared_state else {"timeout": timedelta(seconds=1800)}
     state = PartialState(cpu=on_cpu, **options)
@@ -128,7 +135,14 @@ def join_processes(launch: Launch) -> Processes:
     return Processes(state.process_index, state.num_processes, state.device)
 
 
-def leave_processes() -> None:
-    """Say good-bye, so that no process waits for one that is gone."""
-    if is_worker() and distributed.is_initialized() and not os.environ.get("RED_KEEP_PROCESSES"):
-        distributed.destroy_process_group()
+def _be_the_only_one() -> None:
+    """Set what a launcher sets, for one process: DeepSpeed's offload is of use on a single device as well."""
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}  # fmt: skip
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

@@ -12,8 +12,9 @@ from red_cli.recipe.launch import DEEPSPEED, SHARDED
 from red_cli.recipe.schema import Recipe
 from red_cli.run.memory import MemoryEstimate
 from red_cli.run.processes import Processes
+from red_cli.run.zero import deepspeed_config, require_deepspeed
 
-_SAFE_SHARE = 0.9  # of a device's memory
+USABLE_SHARE = 0.9  # of a device's memory
 _GIB = 2**30
 
 
@@ -34,6 +35,18 @@ class Choice:
         return self.strategy in SHARDED
 
 
+def require_strategy(recipe: Recipe) -> None:
+    """Check that the strategy that the recipe names can be had.
+
+    Raises:
+        UserError: its package is missing, or its configuration cannot be used.
+    """
+    launch = recipe.launch
+    if launch.strategy in DEEPSPEED:
+        require_deepspeed()
+        deepspeed_config(launch, launch.strategy, recipe.train.max_grad_norm)
+
+
 def device_memory(processes_here: int) -> int:
     """Bytes that one process may take: of its GPU, or its share of the machine's memory."""
     if torch.cuda.is_available():
@@ -51,7 +64,7 @@ def choose_strategy(recipe: Recipe, memory: MemoryEstimate | None, processes: Pr
     if wanted != "auto":
         return Choice(wanted)
     here = max(1, processes.count // recipe.launch.num_machines)
-    room = int(device_memory(here) * _SAFE_SHARE)
+    room = int(device_memory(here) * USABLE_SHARE)
     rows = recipe.train.micro_batch_size or 1
     needed = 0 if memory is None else memory.of_rows(rows)
     sizes = f"{needed / _GIB:.2f} GiB of {room / _GIB:.2f} usable on each"

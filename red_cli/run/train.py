@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,9 +30,11 @@ from red_cli.run.session import Session, begin, save, set_up
 from red_cli.run.start import claim_folder
 from red_cli.run.step import optimizer_step
 from red_cli.run.stopping import Stop, StopRequested, stop_when_asked
+from red_cli.run.strategy import require_strategy
 from red_cli.run.trackers import require_trackers
 from red_cli.tasks.metrics import is_better
 from red_cli.tasks.text_metrics.score import require_metrics
+from red_cli.tasks.token_loss import as_many_pieces
 
 _SHOWN_ROWS = 8
 
@@ -47,6 +50,7 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
         RunFailed: the loss is not finite, or nothing fits into memory.
         Interrupted: the user stopped it; a checkpoint is written.
     """
+    require_strategy(loaded.recipe)
     processes = join_processes(loaded.recipe.launch)
     listener = listener if listener is not None and processes.main else Silent()
     lock = FolderLock(loaded.run_folder)
@@ -75,16 +79,17 @@ def _train(loaded: Loaded, listener: Listener, processes: Processes, lock: Folde
     if processes.main:
         lock.take()
     begin(session, search)
-    with stop_when_asked(processes) as stop:
-        try:
-            run_steps(session, stop)
-        except StopRequested:
-            path = save(session)
-            raise Interrupted(
-                f"stopped after step {session.state.step} of {session.total}; checkpoint {path}",
-                hint="Go on with the same command.",
-            ) from None
-    return finish(session, search)
+    with as_many_pieces(processes.most) if session.engine.sharded else nullcontext():
+        with stop_when_asked(processes) as stop:
+            try:
+                run_steps(session, stop)
+            except StopRequested:
+                path = save(session)
+                raise Interrupted(
+                    f"stopped after step {session.state.step} of {session.total}; checkpoint {path}",
+                    hint="Go on with the same command.",
+                ) from None
+        return finish(session, search)
 
 
 def run_steps(session: Session, stop: Stop) -> None:

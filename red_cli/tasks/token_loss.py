@@ -7,6 +7,9 @@ and of those a piece at a time.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -16,6 +19,17 @@ from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100  # the label of a position where nothing is to be predicted
 PIECE_BYTES = 2**27  # float32 logits at once
+_PIECES: ContextVar[Callable[[int], int]] = ContextVar("pieces", default=lambda pieces: pieces)
+
+
+@contextmanager
+def as_many_pieces(agree: Callable[[int], int]) -> Iterator[None]:
+    """Inside the block a batch takes `agree(pieces)` of them: processes that hold parts of a model take as many."""
+    token = _PIECES.set(agree)
+    try:
+        yield
+    finally:
+        _PIECES.reset(token)
 
 
 def token_losses(model: nn.Module, inputs: dict[str, Tensor], positions: Tensor, targets: Tensor) -> Tensor:
@@ -45,10 +59,16 @@ def token_losses(model: nn.Module, inputs: dict[str, Tensor], positions: Tensor,
         """The model runs on one token, so that it finishes the logits of these states in its own way."""
         return _cross_entropy(_logits(inner, inner, first_token, lambda _: states), labels)
 
-    for start in range(size, len(positions), size):
-        piece = hidden[0][start : start + size], targets[start : start + size]
-        again = torch.is_grad_enabled()
-        losses.append(checkpoint(piece_losses, *piece, use_reentrant=False) if again else piece_losses(*piece))
+    again = torch.is_grad_enabled()
+    for number in range(1, _PIECES.get()(max(1, -(-len(positions) // size)))):
+        here = slice(number * size, (number + 1) * size)
+        own = number * size < len(positions)
+        piece = (hidden[0][here], targets[here]) if own else (hidden[0][:1], targets[:1])
+        found = checkpoint(piece_losses, *piece, use_reentrant=False) if again else piece_losses(*piece)
+        if own:
+            losses.append(found)
+        else:  # another process's piece: gone through with it, forwards and backwards, and not counted
+            losses[0] = losses[0] + 0.0 * found.sum()
     return torch.cat(losses)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,8 +17,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from red_cli.edit.adapter_config import WEIGHTS_FILE
-from red_cli.errors import out_of_space
+from red_cli.errors import UserError, out_of_space
 from red_cli.export.dtypes import vector
+from red_cli.recipe.launch import Launch
+from red_cli.run import checkpoint
+from red_cli.run.zero import deepspeed_config
 from tests.tiny import make_base, sentences, write_csv
 
 # name -> (arguments of `red train` beside the recipe, words of the message)
@@ -52,6 +57,21 @@ TRAIN_FAULTS = {
         "scored by pearson, spearman",
     ),
     "dropping everything": (["model.classifier_dropout=1.0"], "less than 1"),
+    "more processes than devices": (["launch.num_processes=4096"], "4096 processes on this machine, which has"),
+    "no such strategy": (["launch.strategy=zero1"], "expected auto, single, ddp, zero2, zero3 or fsdp"),
+    "several processes as one": (["launch.strategy=single", "launch.num_processes=2"], "single is one process"),
+    "a rank without a machine": (["launch.machine_rank=1"], "machines count from 0; there are 1"),
+    "no main machine": (["launch.num_machines=2"], "launch.main_process_ip: required with several machines"),
+    "uneven machines": (
+        ["launch.num_machines=2", "launch.main_process_ip=x", "launch.num_processes=3"],
+        "each having as many",
+    ),
+    "spread and quantised": (["launch.strategy=zero3", "model.quantization=4bit"], "zero3 does not go with"),
+    "offload of nothing": (["launch.strategy=ddp", "launch.offload=true"], "is for the strategy zero3"),
+    "a configuration without DeepSpeed": (["launch.deepspeed_config=x.json"], "is for the strategies zero2 and zero3"),
+    "no such configuration": (["launch.strategy=zero2", "launch.deepspeed_config=/no.json"], "no such file: /no.json"),
+    "nothing to spread": (["launch.strategy=fsdp", "method=full"], "method full freezes nothing"),
+    "a search that cannot be": (["launch.strategy=zero2", "train.learning_rate=auto"], "takes a learning rate that is"),
     "labels given wrongly": (["task.labels=[good, bad]"], "is not one of: good, bad"),
 }
 
@@ -64,6 +84,54 @@ def test_faults_of_a_recipe(red, recipe: Path, tmp_path: Path, arguments: list[s
     assert words in outcome.err
     assert len(outcome.err.splitlines()) <= 4
     assert not (tmp_path / "run").exists()
+
+
+# what a DeepSpeed configuration says -> words of the message
+CONFIGURATION_FAULTS = {
+    "an optimiser": ({"optimizer": {"type": "Adam"}}, "optimizer: the optimiser is the recipe's"),
+    "half precision": ({"bf16": {"enabled": True}}, "bf16: the vectors stay float32"),
+    "another stage": ({"zero_optimization": {"stage": 3}}, "stage is 3, but launch.strategy is zero2"),
+    "a list": ([1], "not a DeepSpeed configuration"),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), CONFIGURATION_FAULTS.values(), ids=CONFIGURATION_FAULTS.keys())
+def test_faults_of_a_deepspeed_configuration(tmp_path: Path, content: object, words: str) -> None:
+    path = tmp_path / "deepspeed.json"
+    path.write_text(json.dumps(content))
+    launch = Launch(strategy="zero2", deepspeed_config=str(path))
+    with pytest.raises(UserError, match=re.escape(words)):
+        deepspeed_config(launch, "zero2", 1.0)
+
+
+def test_a_strategy_without_its_extra(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "deepspeed" else found(name))
+    outcome = red("train", recipe, "launch.strategy=zero3")
+    assert outcome.code == 2
+    assert "pip install 'red-cli[deepspeed]'" in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_that_fills_up(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint that no longer fits is not there at all, and the run goes on from the one before."""
+    assert red("train", recipe, f"output.dir={tmp_path / 'whole'}").code == 0
+    real = checkpoint.write_bytes
+
+    def full(path: Path, content: bytes) -> None:
+        if "step-12" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_bytes", full)
+    outcome = red("train", recipe)
+    assert outcome.code == 2
+    assert "no space left on the disk" in outcome.err
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-6"]
+    monkeypatch.setattr(checkpoint, "write_bytes", real)
+    assert red("train", recipe).code == 0
+    one, other = (load_file(tmp_path / name / "adapter" / WEIGHTS_FILE) for name in ("run", "whole"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def null_text(rows: list[dict]) -> list[dict]:
