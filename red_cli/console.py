@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -70,6 +71,35 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
 def print_text(text: str = "", stderr: bool = False) -> None:
     """Text as it is, unwrapped."""
     _console(stderr).print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_heading(text: str) -> None:
+    """A line that says what follows."""
+    _console(stderr=False).print(text, style="bold", markup=False, highlight=False)
+
+
+def print_piece(text: str) -> None:
+    """A piece of a text that is still growing, at once."""
+    print(text, end="", flush=True)
+
+
+def is_typed() -> bool:
+    """Whether standard input is a person's."""
+    return sys.stdin.isatty()
+
+
+def ask() -> str | None:
+    """The next line of standard input, which a person is asked for; None at its end."""
+    if not is_typed():
+        line = sys.stdin.readline()
+        return line.rstrip("\n") if line else None
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - lets a line be edited, and earlier ones come back
+    try:
+        return input("> ")
+    except EOFError:
+        print()
+        return None
 
 
 def width() -> int:

@@ -50,7 +50,8 @@ def train(
     console.print_lines(tables.result_rows(result))
     folder = shlex.quote(result["folder"])
     exports = [f"red export {folder} --output {folder}/merged"] if result["method"] == "red" else []
-    console.next_commands(f"red eval {folder}", *exports)
+    talks = [f"red chat {folder}"] if result["task"] in ("instruction", "generation") else []
+    console.next_commands(f"red eval {folder}", *talks, *exports)
 
 
 def _started_elsewhere(recipe: Recipe, json: bool) -> bool:

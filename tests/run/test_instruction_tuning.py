@@ -40,27 +40,23 @@ def write_jsonl(path: Path, rows: list[dict]) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def talking_base(folder: Path) -> Path:
     """A tiny LLaMA with a chat template of its own."""
-    folder = make_language_model(tmp_path_factory.mktemp("base") / "llama", "llama", letters=True)
+    make_language_model(folder, "llama", letters=True)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     return folder
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
+def talk_data(folder: Path) -> Path:
     for seed, (split, count) in enumerate({"train": 48, "validation": 12, "test": 6}.items()):
         write_jsonl(folder / f"{split}.jsonl", talks(count, seed))
     return folder
 
 
-@pytest.fixture
-def recipe(tmp_path: Path, base: Path, data: Path) -> Path:
-    path = tmp_path / "talk.yaml"
+def talk_recipe(folder: Path, base: Path, data: Path) -> Path:
+    path = folder / "talk.yaml"
     path.write_text(
         f"""# Talk. For tests.
 task: {{name: instruction}}
@@ -68,10 +64,25 @@ model: {{name_or_path: {base}}}
 data: {{path: {data}}}
 train: {{learning_rate: 1e-2, num_train_epochs: 1, batch_size: 16, micro_batch_size: 16, logging_steps: 1}}
 eval: {{generation: {{max_new_tokens: 6}}}}
-output: {{dir: {tmp_path / "run"}}}
+output: {{dir: {folder / "run"}}}
 """
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return talking_base(tmp_path_factory.mktemp("base") / "llama")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return talk_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, base: Path, data: Path) -> Path:
+    return talk_recipe(tmp_path, base, data)
 
 
 def test_check_shows_what_is_learnt(red: Callable, recipe: Path, data: Path) -> None:
@@ -121,6 +132,11 @@ def test_other_rows_and_templates(red: Callable, recipe: Path, tmp_path: Path, f
         assert "no row is left" in outcome.err
     else:
         assert outcome.code == 0, outcome.err
+        assert red("export", tmp_path / "run", "--output", tmp_path / "model").code == 0
+        asked = AutoTokenizer.from_pretrained(tmp_path / "model").apply_chat_template(
+            [{"role": "user", "content": "bc"}], tokenize=False, add_generation_prompt=True
+        )
+        assert asked == "Human: bc\n\nAssistant:"
 
 
 def test_rows_left_out_are_told(red: Callable, recipe: Path, tmp_path: Path) -> None:
@@ -160,7 +176,10 @@ def test_every_turn_is_trained_as_transformers_would(red: Callable, recipe: Path
 
 
 BAD_RECIPES = {
-    "no such template": (["task.template=alpacca"], "own, alpaca, human-assistant or a Jinja file"),
+    "no such template": (
+        ["task.template=alpacca"],
+        "own, alpaca, human-assistant or a Jinja file (nearest: alpaca); there is no such file",
+    ),
     "stream without steps": (["data.streaming=true"], "say how long to train: train.max_steps"),
     "label column": (["data.columns.label=x"], "instruction has messages"),
     "keys of another task": (
