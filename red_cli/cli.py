@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from red_cli import console
-from red_cli.commands import recipes, report, results, score, training
+from red_cli.commands import chat, recipes, report, results, score, training
 from red_cli.errors import RedError, from_os_error, out_of_space
 
 _INTERRUPTED = 130
@@ -31,6 +31,7 @@ app.command()(results.export)
 app.command()(results.convert)
 app.command()(report.report)
 app.command()(score.score)
+app.command()(chat.chat)
 app.add_typer(recipes.recipes_app, name="recipes")
 app.command()(recipes.schema)
 

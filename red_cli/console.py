@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -9,6 +10,8 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +73,35 @@ def print_text(text: str = "", stderr: bool = False) -> None:
     _console(stderr).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def print_heading(text: str) -> None:
+    """A line that says what follows."""
+    _console(stderr=False).print(text, style="bold", markup=False, highlight=False)
+
+
+def print_piece(text: str) -> None:
+    """A piece of a text that is still growing, at once."""
+    print(text, end="", flush=True)
+
+
+def is_typed() -> bool:
+    """Whether standard input is a person's."""
+    return sys.stdin.isatty()
+
+
+def ask() -> str | None:
+    """The next line of standard input, which a person is asked for; None at its end."""
+    if not is_typed():
+        line = sys.stdin.readline()
+        return line.rstrip("\n") if line else None
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - lets a line be edited, and earlier ones come back
+    try:
+        return input("> ")
+    except EOFError:
+        print()
+        return None
+
+
 def width() -> int:
     """How many columns standard output has."""
     return _console(stderr=False).width
@@ -109,13 +141,13 @@ def print_examples(plan: Plan) -> None:
     console = _console(stderr=False)
     for example in plan.examples:
         tokens = [token.replace("\n", "\\n") for token in example.tokens]
-        given, learnt = tokens[: example.masked], tokens[example.masked :]
-        if given:
-            console.print("·".join(given), style="dim", markup=False, highlight=False, soft_wrap=True)
-        answer = "·".join(learnt) or f"{example.label}"
-        if learnt and example.label is not None:
-            answer += f"  ({example.label})"
-        console.print(f"  → {answer}", markup=False, highlight=False, soft_wrap=True)
+        label = "" if example.label is None else f"  ({example.label})"
+        for learnt, part in groupby(zip(example.learnt, tokens, strict=True), key=itemgetter(0)):
+            text = "·".join(token for _, token in part)
+            text, style = (f"  → {text}{label}", None) if learnt else (text, "dim")
+            console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        if not any(example.learnt):
+            console.print(f"  → {example.label}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _console(stderr: bool) -> Console:

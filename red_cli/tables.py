@@ -29,6 +29,7 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
         *([("changed", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}")] if plan.edited_modules else []),
         ("parameters", _counts_text(plan.method, counts.edited, counts.share, counts.head)),
         ("rows", splits),
+        *_left_out_rows(plan),
         *_scoring_rows(asdict(plan.scoring)),
         ("tokens a row", f"median {train.median}, 95% up to {train.percentile_95}, longest {train.longest}{cut}"),
         ("steps", f"{plan.total_steps:,} of {plan.batch_size} rows{micro}, {plan.warmup_steps} to warm up"),
@@ -44,6 +45,17 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
     if folder is not None:
         rows.append(("run folder", folder))
     return rows
+
+
+def _left_out_rows(plan: Plan) -> list[tuple[str, str]]:
+    """How many rows of each split were left out, and why."""
+    splits = []
+    for split, lengths in plan.lengths.items():
+        reasons = ", ".join(f"{count:,} with {reason}" for reason, count in lengths.left_out.items())
+        if reasons:
+            total = lengths.rows + sum(lengths.left_out.values())
+            splits.append(("", f"of {total:,} {split} rows left out: {reasons}"))
+    return splits
 
 
 def _counts_text(method: str, part: int, share: float, head: int) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from red_cli import __version__
 
-COMMANDS = ["train", "check", "eval", "export", "report", "recipes", "schema", "score"]
+COMMANDS = ["train", "check", "eval", "export", "report", "recipes", "schema", "score", "chat"]
 
 
 def timed(*arguments: str) -> tuple[float, subprocess.CompletedProcess[str]]:

@@ -41,7 +41,8 @@ def train(
     console.print_lines(tables.result_rows(result))
     folder = shlex.quote(result["folder"])
     exports = [f"red export {folder} --output {folder}/merged"] if result["method"] == "red" else []
-    console.next_commands(f"red eval {folder}", *exports)
+    talks = [f"red chat {folder}"] if result["task"] in ("instruction", "generation") else []
+    console.next_commands(f"red eval {folder}", *talks, *exports)
 
 
 def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: str, json: bool) -> None:

@@ -14,11 +14,13 @@ from pydantic.fields import FieldInfo
 
 from red_cli.errors import UserError
 from red_cli.recipe.find import find_recipe
+from red_cli.recipe.instruction import is_template_file
 from red_cli.recipe.schema import Recipe, inconsistencies
 from red_cli.recipe.yaml_file import KeyPath, parse_value, read_document
 
 # Keys that may hold a local path: relative ones start at the file's folder; on the command line, where you are.
-_PATH_KEYS = (("data", "path"), ("data", "train"), ("data", "validation"), ("data", "test"), ("model", "name_or_path"))
+_PATH_KEYS = (("data", "path"), ("data", "train"), ("data", "validation"), ("data", "test"), ("model", "name_or_path"),
+              ("task", "template"))  # fmt: skip
 
 _MOST_SHOWN = 10
 
@@ -181,6 +183,8 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
         if not isinstance(values, dict) or not isinstance(values.get(key), str):
             continue
         text = values[key]
+        if key == "template" and not is_template_file(text):
+            continue
         try:
             anchored = (folder / expanded(text)).resolve()
         except (OSError, ValueError):  # no path at all; what reads it will say so

@@ -8,8 +8,10 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from red_cli.edit.config import RedConfig
 from red_cli.recipe.commonsense import COMMONSENSE_METRICS, CommonsenseTask
+from red_cli.recipe.data import Data
+from red_cli.recipe.instruction import InstructionTask, faults_of_conversations
 from red_cli.recipe.method import Ia3, Lora, MethodName
-from red_cli.recipe.section import Count, NotNegative, Positive, Section, Share
+from red_cli.recipe.section import Count, NotNegative, Positive, Section
 from red_cli.recipe.text import Decoding, GenerationTask, LabelTexts, Template, faults_of_decoding, faults_of_texts
 
 GlueSubset = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
@@ -71,7 +73,8 @@ class GlueTask(Section):
 
 
 Task = Annotated[
-    ClassificationTask | RegressionTask | GlueTask | GenerationTask | CommonsenseTask, Field(discriminator="name")
+    ClassificationTask | RegressionTask | GlueTask | GenerationTask | CommonsenseTask | InstructionTask,
+    Field(discriminator="name"),
 ]
 
 
@@ -94,44 +97,6 @@ class Model(Section):
         default=None, description="Dropout of the classification head; the base's own if absent."
     )
     trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
-
-
-class Columns(Section):
-    """Which column of the data holds what."""
-
-    text: str | None = Field(default=None, description="Column of the text; default: text, or sentence.")
-    text_pair: str | None = Field(default=None, description="Column of the second text of a pair.")
-    label: str | None = Field(default=None, description="Column of the label; default: label.")
-    prompt: str | None = Field(default=None, description="Generation: column of the prompt; default: prompt.")
-    completion: str | None = Field(default=None, description="Generation: its column; default: completion.")
-
-
-class Data(Section):
-    """Where the rows come from."""
-
-    path: str | None = Field(
-        default=None,
-        description="A folder with split files (train.csv, validation.csv, ...), one file, or a data set on the Hub.",
-    )
-    name: str | None = Field(default=None, description="Configuration of a data set on the Hub.")
-    train: str | None = Field(default=None, description="File of the training split.")
-    validation: str | None = Field(default=None, description="File of the validation split.")
-    test: str | None = Field(default=None, description="File of the test split.")
-    validation_share: Share | None = Field(
-        default=None, description="Take this share of the training rows as validation split (drawn by train.seed)."
-    )
-    columns: Columns = Field(default_factory=Columns, description="Which column holds what.")
-    max_train_rows: Count | None = Field(
-        default=None, description="Train on so many rows only, drawn by train.seed; all if there are fewer."
-    )
-    max_length: Count | None = Field(
-        default=None,
-        description="Longest sequence in tokens (of prompt and completion together, of an encoder-decoder each); "
-        "longer ones are cut. Default: the most the base takes.",
-    )
-    too_long: Literal["cut", "refuse"] = Field(
-        default="cut", description="Cut sequences that are too long (prompts lose their beginning), or refuse them."
-    )
 
 
 class Train(Section):
@@ -166,6 +131,10 @@ class Train(Section):
     max_grad_norm: Positive | None = Field(default=1.0, description="Clip the gradient's norm to this; null: never.")
     bf16: bool | Literal["auto"] = Field(default="auto", description="bfloat16 autocast; auto: where a GPU has it.")
     gradient_checkpointing: bool = Field(default=False, description="Less memory for more time.")
+    packing: bool = Field(
+        default=False,
+        description="Lay the texts of a step one behind another, with no attention across them, instead of padding.",
+    )
     group_by_length: bool = Field(default=True, description="Pad rows of a step with rows of similar length.")
     logging_steps: Count = Field(default=10, description="Write a line to log.jsonl every so many steps.")
     eval_steps: Count | None = Field(default=None, description="Evaluate every so many steps; default: every epoch.")
@@ -281,12 +250,13 @@ def is_regression(recipe: Recipe) -> bool:
 
 def generates_text(recipe: Recipe) -> bool:
     """Whether the task's answers are texts that a model writes."""
-    return recipe.task.name in ("generation", "commonsense") or getattr(recipe.task, "text_to_text", False)
+    texts = isinstance(recipe.task, GenerationTask | InstructionTask | CommonsenseTask)
+    return texts or getattr(recipe.task, "text_to_text", False)
 
 
 def metrics_of(recipe: Recipe) -> tuple[str, ...]:
     """The metrics that can choose the best checkpoint, the task's own first."""
-    if recipe.task.name == "generation":
+    if isinstance(recipe.task, GenerationTask | InstructionTask):
         return ("loss", "exact_match")
     if recipe.task.name == "commonsense":
         return COMMONSENSE_METRICS
@@ -298,6 +268,7 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
     faults = [
         *faults_of_texts(recipe.task, recipe.data.columns, is_regression(recipe)),
         *faults_of_decoding(recipe.eval.generation, generates_text(recipe)),
+        *faults_of_conversations(recipe.task, recipe.data, recipe.train),
     ]
     train, data = recipe.train, recipe.data
     if train.warmup_steps is not None and train.warmup_ratio > 0:
@@ -319,6 +290,8 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
             faults.append((("eval", "split"), what))
         elif data.validation_share is not None:
             faults.append((("eval", "split"), "paper cuts the official validation set; drop data.validation_share"))
+    if train.packing and not isinstance(recipe.task, GenerationTask | InstructionTask):
+        faults.append((("train", "packing"), f"packing is for tasks that learn texts; {recipe.task.name} pads"))
     wanted = metrics_of(recipe)
     if recipe.method in ("full", "bitfit") and recipe.model.quantization is not None:
         faults.append((("method",), f"{recipe.method} trains the base's own parameters; drop model.quantization"))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from red_cli.recipe.instruction import InstructionTask
 from red_cli.recipe.section import Count, Positive, Section
 from red_cli.recipe.template import checked
 
@@ -54,6 +55,8 @@ def faults_of_texts(task: Any, columns: Any, is_number: bool) -> list[Fault]:
     """Keys of the one way of reading rows in a task that has the other."""
     faults: list[Fault] = []
     idle: list[tuple[str, ...]]
+    if isinstance(task, InstructionTask):
+        return faults
     if isinstance(task, GenerationTask):
         idle = [("data", "columns", name) for name in ("text", "text_pair", "label") if getattr(columns, name)]
         faults += [(path, "generation has a prompt and a completion") for path in idle]

@@ -114,7 +114,8 @@ def skeleton(config: PretrainedConfig, model: Model, kind: Kind) -> PreTrainedMo
     """
     with torch.device("meta"):
         try:
-            return kind.auto_class.from_config(config, trust_remote_code=model.trust_remote_code)
+            options = {} if model.dtype == "auto" else {"dtype": getattr(torch, model.dtype)}
+            return kind.auto_class.from_config(config, trust_remote_code=model.trust_remote_code, **options)
         except ValueError as error:
             raise UserError(f"{model.name_or_path}: {_first_line(error)}") from None
 

@@ -45,6 +45,7 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     task = opened.task
     split, rows = _choose_split(task, split, recipe.train.seed)
     encoded = task.encode(rows, opened.tokenizer, opened.max_length)
+    rows = encoded.kept_rows(split, rows)
     model = load_model(opened)
     to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
     partial = Partial(folder.partial(split), model_identity(target))

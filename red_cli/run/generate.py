@@ -121,7 +121,7 @@ class Decoder:
             self.note(f"Going on: {len(found):,} of {len(prompts):,} prompts are decoded already.")
         order = sorted((place for place in range(len(prompts)) if place not in found), key=lambda at: -len(prompts[at]))
         size = self.batch_size or self._most_at_once(prompts, max_new_tokens)
-        with _answering(self.model), folded(self.model) if self.fold else contextlib.nullcontext():
+        with undisturbed(self.model), folded(self.model) if self.fold else contextlib.nullcontext():
             self.tick(len(found), len(prompts))
             while order:
                 places = order[:size]
@@ -199,7 +199,7 @@ def generation_config(options: Decoding, ends: Ends, max_new_tokens: int) -> Gen
 
 
 @contextmanager
-def _answering(model: PreTrainedModel) -> Iterator[None]:
+def undisturbed(model: PreTrainedModel) -> Iterator[None]:
     """Without dropout, and without the options that come in a model's own files: decoding is what the recipe says."""
     training, own = model.training, model.generation_config
     model.eval()

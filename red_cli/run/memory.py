@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.model import Counts
 from red_cli.errors import RunFailed
+from red_cli.run.fused_attention import FusedAttention
 from red_cli.tasks.token_loss import PIECE_BYTES
 
 _ADAM_BYTES = 16  # a float32 parameter: value, gradient and two moments
@@ -84,11 +85,14 @@ def _saved_bytes(model: PreTrainedModel, lengths: Mapping[str, int]) -> int:
             kept[storage._cdata] = (storage.nbytes(), tensor)  # the tensor stays alive, so no address is used twice
         return tensor
 
-    width = model.get_input_embeddings().weight.shape[-1]
-    inputs = {name: torch.zeros(1, length, width, device="meta") for name, length in lengths.items()}
+    embedding = model.get_input_embeddings().weight
+    inputs = {
+        name: torch.zeros(1, length, embedding.shape[-1], dtype=embedding.dtype, device="meta")
+        for name, length in lengths.items()
+    }
     was_training = model.training
     model.train()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), FusedAttention():
         output = model(**inputs)
     model.train(was_training)
     del output

@@ -45,13 +45,14 @@ class Lengths:
     longest: int
     truncated: int
     ends_cut: int
+    left_out: dict[str, int]  # why rows were left out -> how many
 
     @classmethod
     def of(cls, encoded: Encoded) -> Lengths:
         lengths = encoded.lengths
         middle, high = np.percentile(lengths, [50, 95])
         return cls(len(encoded), int(lengths.min()), int(middle), int(high), int(lengths.max()),
-                   encoded.truncated, encoded.ends_cut)  # fmt: skip
+                   encoded.truncated, encoded.ends_cut, dict(encoded.left_out))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Example:
     tokens: list[str]
     masked: int  # so many of the first tokens are not learnt
     label: str | float | None
+    learnt: list[bool]  # which tokens are
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def prepare(recipe: Recipe) -> Prepared:
     max_length = resolve_max_length(recipe.data.max_length, config, tokenizer)
     encoded = {split: task.encode(splits[split], tokenizer, max_length) for split in needed}
     for split in needed:
+        splits[split] = encoded[split].kept_rows(split, splits[split])
         require_labels(encoded[split], splits[split].source, task.label_column)
         if encoded[split].features["input_ids"].max() >= getattr(config, "vocab_size", math.inf):
             raise UserError(f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model")
@@ -228,7 +231,7 @@ def _memory(trained: Trained, recipe: Recipe, prepared: Prepared) -> MemoryEstim
     per_parameter = _BYTES.get(recipe.model.quantization or recipe.model.dtype, 4.0)
     lengths, labelled = {"inputs_embeds": int(encoded.lengths.max())}, 0
     if isinstance(encoded, EncodedTexts) and encoded.labels is not None:
-        labelled = int(encoded.labels.max())
+        labelled = lengths["inputs_embeds"] if recipe.train.packing else int(encoded.labels.max())
         if prepared.task.kind.encoder_decoder:
             lengths = {"inputs_embeds": int(encoded.prompt_lengths.max()), "decoder_inputs_embeds": labelled}
     try:
@@ -259,4 +262,12 @@ def task_title(recipe: Recipe) -> str:
 def _examples(prepared: Prepared) -> list[Example]:
     encoded = prepared.encoded["train"]
     shown = [prepared.task.show(encoded, index) for index in range(min(_SHOWN_EXAMPLES, len(encoded)))]
-    return [Example([prepared.tokenizer.decode([token]) for token in row.ids], row.masked, row.label) for row in shown]
+    return [
+        Example(
+            tokens=[prepared.tokenizer.decode([token]) for token in row.ids],
+            masked=row.masked,
+            label=row.label,
+            learnt=[place >= row.masked for place in range(len(row.ids))] if row.learnt is None else row.learnt,
+        )
+        for row in shown
+    ]

@@ -31,6 +31,8 @@ from red_cli.run.plan import Plan, Prepared, training_order
 from red_cli.run.precision import uses_bf16
 from red_cli.run.search_record import SEARCH_FILE, LearningRateSearch, has_search
 from red_cli.tasks.base import Batch
+from red_cli.tasks.generation import CompletionTask
+from red_cli.tasks.packing import pack
 
 # What one more micro-batch costs, in tokens: little on a CPU, on a GPU the launching of some hundred kernels.
 _CUT_COST = {"cpu": 64, "cuda": 16384}
@@ -66,6 +68,15 @@ class Session:
     @property
     def settings(self) -> Train:
         return self.loaded.recipe.train
+
+    def batches(self, rows: NDArray[np.int64]) -> list[Batch]:
+        """A step's rows as batches that go through the model."""
+        task, encoded = self.prepared.task, self.prepared.encoded["train"]
+        if not self.settings.packing:
+            return [task.collate(encoded, piece) for piece in self.micro_batches(rows)]
+        assert isinstance(task, CompletionTask)
+        packs, size = pack(rows, encoded.lengths), self.state.micro_batch_size
+        return [task.collate_packed(encoded, packs[start : start + size]) for start in range(0, len(packs), size)]
 
     def micro_batches(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """A step's rows as they go through the model together."""

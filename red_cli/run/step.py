@@ -37,9 +37,8 @@ def gradients(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
 
     The loss is the mean over the step's labelled items, however it is cut into micro-batches.
     """
-    accelerator, task = session.accelerator, session.prepared.task
-    encoded = session.prepared.encoded["train"]
-    batches = [task.collate(encoded, piece).to(accelerator.device) for piece in session.micro_batches(rows)]
+    accelerator = session.accelerator
+    batches = [batch.to(accelerator.device) for batch in session.batches(rows)]
     weight = sum(batch.weight for batch in batches)
     losses = []
     for number, batch in enumerate(batches, start=1):

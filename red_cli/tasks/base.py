@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -30,6 +30,8 @@ class Encoded:
         labels: (rows,), class ids (int64) or numbers (float32); None where the split has no labels.
         truncated: how many rows were cut to the longest length allowed.
         ends_cut: how many of them lost their end, and with it the token that says that a text is complete.
+        kept: which rows of the split these are, where some were left out; None: they are all.
+        left_out: why rows were left out -> how many.
     """
 
     features: dict[str, NDArray[np.int32]]
@@ -37,6 +39,8 @@ class Encoded:
     labels: NDArray[Any] | None
     truncated: int
     ends_cut: int = 0
+    kept: NDArray[np.int64] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -47,6 +51,13 @@ class Encoded:
 
     def row(self, index: int, feature: str = "input_ids") -> NDArray[np.int32]:
         return self.features[feature][self.offsets[index] : self.offsets[index + 1]]
+
+    def kept_rows(self, split: str, rows: Rows) -> Rows:
+        """Those of a split's `rows` that these are."""
+        if self.kept is None:
+            return rows
+        reasons = " and ".join(f"{count:,} with {reason}" for reason, count in self.left_out.items())
+        return rows.take(self.kept.tolist(), f"{rows.drawn or f'all of {split}'}, but {reasons}")
 
 
 @dataclass
@@ -121,11 +132,19 @@ class Passes(Protocol):
 
 @dataclass(frozen=True)
 class Shown:
-    """A row as `red check` shows it: token ids, how many of the first are not learnt, and the label, if it has one."""
+    """A row as `red check` shows it.
+
+    Attributes:
+        ids: its tokens.
+        masked: how many of the first are not learnt.
+        label: if it has one.
+        learnt: which tokens are learnt, where those that are not come between as well; None: all after `masked`.
+    """
 
     ids: list[int]
     masked: int
     label: str | float | None
+    learnt: list[bool] | None = None
 
 
 class Task(Protocol):

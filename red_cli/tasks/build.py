@@ -7,6 +7,7 @@ from transformers import PretrainedConfig
 from red_cli.edit.kinds import language_model_kind
 from red_cli.errors import UserError
 from red_cli.recipe.commonsense import CommonsenseTask
+from red_cli.recipe.instruction import InstructionTask
 from red_cli.recipe.schema import ClassificationTask, GlueTask, Recipe
 from red_cli.recipe.text import GenerationTask
 from red_cli.tasks.answers import Labels, Numbers
@@ -15,7 +16,9 @@ from red_cli.tasks.classification import SequenceTask
 from red_cli.tasks.commonsense import commonsense_task
 from red_cli.tasks.generation import CompletionTask
 from red_cli.tasks.glue import glue_task, with_paper_cut
+from red_cli.tasks.instruction import ConversationTask
 from red_cli.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from red_cli.tasks.packing import require_packing
 from red_cli.tasks.text_to_text import TextToTextTask
 
 
@@ -27,6 +30,10 @@ def build_task(recipe: Recipe, config: PretrainedConfig, label_names: list[str] 
     Raises:
         UserError: the base is of a kind that the task cannot be learnt with.
     """
+    if recipe.train.packing:
+        require_packing(config)
+    if isinstance(recipe.task, InstructionTask):
+        return _conversation_task(recipe, recipe.task, config)
     if isinstance(recipe.task, GenerationTask):
         return _generation_task(recipe, recipe.task, config)
     if isinstance(recipe.task, CommonsenseTask):
@@ -55,7 +62,7 @@ def _text_to_text(recipe: Recipe, task: SequenceTask, config: PretrainedConfig) 
             hint="Leave it out: other bases answer with a head.",
         )
     named, decoding = recipe.task, recipe.eval.generation
-    assert not isinstance(named, GenerationTask | CommonsenseTask)
+    assert not isinstance(named, GenerationTask | CommonsenseTask | InstructionTask)
     return TextToTextTask.of(
         task,
         config=config,
@@ -79,4 +86,24 @@ def _generation_task(recipe: Recipe, named: GenerationTask, config: PretrainedCo
         config=config,
         max_new_tokens=None if decoding is None else decoding.max_new_tokens,
         metric=recipe.eval.metric or "loss",
+    )
+
+
+def _conversation_task(recipe: Recipe, named: InstructionTask, config: PretrainedConfig) -> ConversationTask:
+    kind, decoding = language_model_kind(config), recipe.eval.generation
+    if kind.encoder_decoder:
+        raise UserError(
+            f"task instruction is for decoders; {config.model_type} is an encoder-decoder",
+            hint="For prompts and completions there is  task={name: generation}.",
+        )
+    steps = recipe.train.max_steps
+    return ConversationTask(
+        data=recipe.data,
+        settings=GenerationTask(name="generation", train_on_prompt=named.train_on_prompt),
+        kind=kind,
+        config=config,
+        max_new_tokens=None if decoding is None else decoding.max_new_tokens,
+        metric=recipe.eval.metric or "loss",
+        instruction=named,
+        stream_rows=None if steps is None else steps * recipe.train.batch_size,
     )

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from red_cli.edit.kinds import SEQUENCE_CLASSIFIER, Kind
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Data
+from red_cli.recipe.data import Data
 from red_cli.tasks.answers import Answers, Labels
 from red_cli.tasks.base import Batch, Encoded, Passes, Prediction, Shown
 from red_cli.tasks.data import Rows

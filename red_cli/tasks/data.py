@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Data
+from red_cli.recipe.data import Data
+from red_cli.recipe.instruction import SplitName
 
 # Name of a file in a data folder -> split it holds
 _SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
@@ -75,18 +76,29 @@ def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
     Raises:
         UserError: a file or folder is missing, or the Hub cannot be reached.
     """
+    files = split_files(data)
+    if files is None:
+        assert data.path is not None
+        return _splits_of_hub(data.path, data.name, label_column, data.splits or {})
+    return {split: partial(_read_files, paths) for split, paths in files.items()}
+
+
+def split_files(data: Data) -> dict[str, list[Path]] | None:
+    """The local files of every split that `data` names; None where it names a data set on the Hub.
+
+    Raises:
+        UserError: a file or folder is missing.
+    """
     if data.path is None:
         named = {split: getattr(data, split) for split in ("train", "validation", "test")}
-        files = {split: [Path(file)] for split, file in named.items() if file is not None}
-    elif Path(data.path).is_dir():
-        files = _files_of_folder(Path(data.path))
-    elif Path(data.path).is_file():
-        files = {"train": [Path(data.path)]}
-    elif _HUB_NAME.fullmatch(data.path) and not data.path.startswith("."):
-        return _splits_of_hub(data.path, data.name, label_column)
-    else:
-        raise UserError(f"data.path: no such file or folder: {data.path}")
-    return {split: partial(_read_files, paths) for split, paths in files.items()}
+        return {split: [Path(file)] for split, file in named.items() if file is not None}
+    if Path(data.path).is_dir():
+        return _files_of_folder(Path(data.path))
+    if Path(data.path).is_file():
+        return {"train": [Path(data.path)]}
+    if _HUB_NAME.fullmatch(data.path) and not data.path.startswith("."):
+        return None
+    raise UserError(f"data.path: no such file or folder: {data.path}")
 
 
 def _files_of_folder(folder: Path) -> dict[str, list[Path]]:
@@ -189,7 +201,9 @@ def _read_json_rows(path: Path) -> list[dict[str, Any]]:
     return [{key: row.get(key) for key in columns} for _, row in numbered]
 
 
-def _splits_of_hub(path: str, name: str | None, label_column: str) -> dict[str, Callable[[], Rows]]:
+def _splits_of_hub(
+    path: str, name: str | None, label_column: str, renamed: Mapping[SplitName, str]
+) -> dict[str, Callable[[], Rows]]:
     import datasets
 
     datasets.disable_progress_bars()
@@ -208,4 +222,7 @@ def _splits_of_hub(path: str, name: str | None, label_column: str) -> dict[str, 
         label_names = feature.names if isinstance(feature, datasets.ClassLabel) else None
         return Rows(loaded[split].with_format("arrow")[:], f"{source}, split {split}", label_names)
 
-    return {str(split): partial(read, split) for split in loaded}
+    if absent := [theirs for theirs in renamed.values() if theirs not in loaded]:
+        raise UserError(f"data.splits: {source} has no split {absent[0]!r}; it has {', '.join(map(str, loaded))}")
+    ours = {theirs: split for split, theirs in renamed.items()}
+    return {ours.get(str(split), str(split)): partial(read, split) for split in loaded}

@@ -13,13 +13,14 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.edit.kinds import Kind
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Data
+from red_cli.recipe.data import Data
 from red_cli.recipe.template import fields
 from red_cli.recipe.text import GenerationTask
 from red_cli.tasks.base import Encoded, Generated, Passes, Prediction, Shown
 from red_cli.tasks.data import Rows
 from red_cli.tasks.language import Cut, EncodedTexts, TextBatch, collate_texts, fit, flat, losses_of, row_losses
 from red_cli.tasks.loading import divide, read_splits, require_uncut, split_names
+from red_cli.tasks.packing import Pack, collate_packs
 from red_cli.tasks.splits import PaperCut
 from red_cli.tasks.texts import column_texts, filled_texts, first_blank
 from red_cli.tasks.tokens import Ends, Frame, find_ends, find_frame
@@ -112,6 +113,11 @@ class CompletionTask:
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> TextBatch:
         assert isinstance(encoded, EncodedTexts)
         return collate_texts(encoded, indices, self.kind, self.ends, whole=self._whole)
+
+    def collate_packed(self, encoded: Encoded, packs: Sequence[Pack]) -> TextBatch:
+        """The rows of `packs`, a sequence for each."""
+        assert isinstance(encoded, EncodedTexts)
+        return collate_packs(encoded, packs, self.ends.padding, whole=self._whole)
 
     def loss(self, model: nn.Module, batch: TextBatch) -> Tensor:
         return losses_of(model, batch).sum()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from red_cli.recipe.schema import Columns, Data, GlueSubset
+from red_cli.recipe.data import Columns, Data
+from red_cli.recipe.schema import GlueSubset
 from red_cli.tasks.answers import Labels, Numbers
 from red_cli.tasks.classification import SequenceTask
 from red_cli.tasks.splits import SCORED, SELECTION, PaperCut

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,15 +28,34 @@ class EncodedTexts(Encoded):
     Attributes:
         prompt_lengths: (rows,), tokens of the prompts.
         rows: what the ids were made of.
+        learnt: (tokens,) bool, which tokens are learnt, where that is not all that follows a prompt.
     """
 
     prompt_lengths: NDArray[np.int64]
     rows: Rows
+    learnt: NDArray[np.bool_] | None = None
 
     def parts(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """A row's prompt and completion."""
         row = self.row(index)
         return row[: self.prompt_lengths[index]], row[self.prompt_lengths[index] :]
+
+    def targets(self, index: int, whole: bool) -> NDArray[np.int64]:
+        """What a decoder is to predict at each position of a row: the token after it, or nothing.
+
+        `whole` learns the prompt too.
+        """
+        row = self.row(index)
+        if self.labels is None:
+            return np.full(len(row), IGNORED)
+        after = np.append(row[1:], IGNORED)
+        if whole:
+            return after
+        if self.learnt is not None:
+            learnt = self.learnt[self.offsets[index] + 1 : self.offsets[index + 1]]
+        else:
+            learnt = np.arange(1, len(row)) >= self.prompt_lengths[index]
+        return np.where(np.append(learnt, False), after, IGNORED)
 
 
 @dataclass
@@ -99,25 +119,22 @@ def flat(rows: Sequence[Cut]) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.
 
 def collate_texts(encoded: EncodedTexts, indices: NDArray[np.int64], kind: Kind, ends: Ends, whole: bool) -> TextBatch:
     """The rows `indices`, padded on the right; `whole` learns prompts too (of decoders)."""
-    parts = [encoded.parts(index) for index in indices.tolist()]
     if kind.encoder_decoder:
+        parts = [encoded.parts(index) for index in indices.tolist()]
         inputs = _padded([prompt for prompt, _ in parts], ends.padding)
-        answers = [answer for _, answer in parts]
+        answers: list[NDArray[Any]] = [answer for _, answer in parts]
         starts = [np.concatenate([[ends.decoder_start], answer[:-1]]) for answer in answers]
         inputs["decoder_input_ids"] = _padded(starts, ends.padding)["input_ids"]
+        if encoded.labels is None:
+            answers = [np.full(len(answer), IGNORED) for answer in answers]
     else:
-        sequences = [np.concatenate(pair) for pair in parts]
-        inputs = _padded(sequences, ends.padding)
-        # a position predicts the token after it
-        answers = [
-            np.concatenate([np.full(len(prompt) - 1, IGNORED), row[len(prompt) :], [IGNORED]])
-            if not whole
-            else np.append(row[1:], IGNORED)
-            for (prompt, _), row in zip(parts, sequences, strict=True)
-        ]
-    if encoded.labels is None:
-        answers = [np.full(len(answer), IGNORED) for answer in answers]
-    labels = _padded(answers, IGNORED)["input_ids"]
+        inputs = _padded([encoded.row(index) for index in indices.tolist()], ends.padding)
+        answers = [encoded.targets(index, whole) for index in indices.tolist()]
+    return text_batch(inputs, _padded(answers, IGNORED)["input_ids"])
+
+
+def text_batch(inputs: dict[str, Tensor], labels: Tensor) -> TextBatch:
+    """A batch of these inputs and targets, with the places of its labelled tokens."""
     owners, _ = (labels != IGNORED).nonzero(as_tuple=True)
     positions = (labels.flatten() != IGNORED).nonzero().flatten()
     return TextBatch(inputs, labels, weight=len(positions), positions=positions, owners=owners)

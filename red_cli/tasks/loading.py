@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Data
+from red_cli.recipe.data import Data
 from red_cli.tasks.data import Rows, find_splits
 
 Readers = dict[str, Callable[[], Rows]]  # split -> what reads it

@@ -117,3 +117,25 @@ def test_commonsense_recipes_follow_the_neighbours(name: str) -> None:
         assert (train.lr_scheduler_type, train.weight_decay, recipe.data.max_length) == ("linear", 0, 512)
         assert recipe.eval.generation is not None
         assert (recipe.eval.generation.num_beams, recipe.eval.generation.max_new_tokens) == (1, 32)
+
+
+def test_ultrafeedback_has_the_paper_s_hyperparameters() -> None:
+    """Table 10: batch 128, cosine, warm-up 0.1, length 768, rate 1e-3, 10 epochs; the script's 2e-5, 3 and 512."""
+    recipe = load_recipe("ultrafeedback").recipe
+    train = recipe.train
+    assert (train.learning_rate, train.num_train_epochs, train.batch_size) == (1e-3, 10, 128)
+    assert (train.lr_scheduler_type, train.warmup_ratio, train.weight_decay) == ("cosine", 0.1, 0.0)
+    assert recipe.data.max_length == 768
+    published = load_recipe("ultrafeedback", "published").recipe
+    assert (published.train.learning_rate, published.train.num_train_epochs) == (2e-5, 3)
+    assert (published.data.max_length, published.data.max_prompt_length) == (512, 256)
+    assert recipe.model == published.model == load_recipe("ultrafeedback", "llama-2-7b").recipe.model
+
+
+@pytest.mark.parametrize("name", ["ultrafeedback", "alpaca", "instruction"])
+def test_instruction_recipes_have_the_same_bases(name: str) -> None:
+    variants = [variant for variant in variants_of(find_recipe(name)) if variant != "published"]
+    assert variants == variants_of(find_recipe("alpaca"))
+    for variant in variants:
+        base = load_recipe("alpaca", variant).recipe.model.name_or_path
+        assert load_recipe(name, variant).recipe.model.name_or_path == base

@@ -12,9 +12,10 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from red_cli.recipe.load import load_recipe
 from red_cli.run.generate import Decoder
+from red_cli.run.suites.asking import choose_template, prompt_ids
 from red_cli.run.suites.open_llm import ASKED, COLUMNS
-from red_cli.tasks.chat_prompt import chat_prompt, choose_template, end_of_answer
 from red_cli.tasks.commonsense_protocol import ANSWER_LEAD
 from tests.questions import FORMATS, make_decoder, questions
 from tests.tiny import read_lines
@@ -24,13 +25,15 @@ QUESTIONS = [
     {"question_id": 81, "category": "math", "turns": ["is it so ?", "now then ?"]},
     {"question_id": 90, "category": "anything", "turns": ["why ?", "why ?"], "required_temperature": 0},
 ]
-CHAT = "{% for message in messages %}<{{ message.role }}> {{ message.content }} [END]{% endfor %}"
+CHAT = (
+    "{% for message in messages %}<{{ message.role }}> {{ message.content }} [END]{% endfor %}"
+    "{{ '<assistant> ' if add_generation_prompt else '' }}"
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The rows of BoolQ-like questions, a base, a recipe, and a run of a few steps at a high rate."""
-    from red_cli.recipe.load import load_recipe
     from red_cli.run.train import train
 
     folder = tmp_path_factory.mktemp("suites")
@@ -236,19 +239,19 @@ def test_the_second_turn_sees_the_first(folder: Path) -> None:
     first, answer, second = ({"role": role, "content": text} for role, text in
                              (("user", "why ?"), ("assistant", "so now"), ("user", "then why ?")))  # fmt: skip
 
-    def prompt(*messages: dict, template: str) -> str:
-        return tokenizer.decode(chat_prompt(messages, tokenizer, template))
+    recipe = load_recipe(str(folder / "questions.yaml")).recipe
 
-    assert prompt(first, template="human-assistant") == "Human: why ?\n\nAssistant: "
-    told = prompt(first, answer, second, template="human-assistant")
-    assert told == "Human: why ?\n\nAssistant: so now\n\nHuman: then why ?\n\nAssistant: "
-    assert choose_template(None, None, tokenizer) == "human-assistant"
-    assert end_of_answer(tokenizer, "human-assistant") is None
+    def prompt(*messages: dict, named: str | None = None) -> tuple[str, str]:
+        name, template = choose_template(named, recipe, tokenizer)
+        return name, tokenizer.decode(prompt_ids(template, messages))
+
+    assert prompt(first) == ("human-assistant", "Human: why ?\n\nAssistant:")
+    told = prompt(first, answer, second)[1]
+    assert told == "Human: why ?\n\nAssistant: so now[END]\n\nHuman: then why ?\n\nAssistant:"
     tokenizer.chat_template = CHAT
-    assert choose_template(None, None, tokenizer) == "own"
-    assert prompt(first, template="own") == "<user> why ? [END]"
-    assert end_of_answer(tokenizer, "own") == tokenizer.convert_tokens_to_ids("[END]")
-    assert prompt(first, template="{{ messages[0].content }}") == "why ?"
+    assert prompt(first) == ("own", "<user> why ? [END]<assistant> ")
+    assert choose_template(None, recipe, tokenizer)[1].end == tokenizer.convert_tokens_to_ids("[END]")
+    assert prompt(first, named="human-assistant")[0] == "human-assistant"
 
 
 FAULTS = {
@@ -272,7 +275,7 @@ FAULTS = {
     "no template of its own": (["--suite", "mt-bench", "--questions", "{good}", "--template", "own"],
                                "has no chat template of its own"),
     "a template that fails": (["--suite", "mt-bench", "--questions", "{good}", "--template", "{% if %}"],
-                              "the chat template fails in line 1"),
+                              "line 1"),
     "answers longer than the context": (["--suite", "mt-bench", "--questions", "{good}"], "but the base takes 512"),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Columns, Data
+from red_cli.recipe.data import Columns, Data
 from red_cli.tasks.answers import Labels, Numbers
 from red_cli.tasks.classification import SequenceTask
 from red_cli.tasks.data import Rows

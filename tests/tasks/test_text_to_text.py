@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from red_cli.edit.kinds import ENCODER_DECODER
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Columns, Data
+from red_cli.recipe.data import Columns, Data
 from red_cli.tasks.answers import Labels, Numbers
 from red_cli.tasks.base import Generated
 from red_cli.tasks.classification import SequenceTask

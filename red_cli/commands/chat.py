@@ -1,0 +1,56 @@
+"""The command that talks with a result: chat."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from red_cli import console
+from red_cli.commands.options import Overrides, RecipeOption, TargetArgument
+from red_cli.errors import UserError
+
+_NEW, _QUIT = "/new", "/quit"
+_GREETING = f"Ctrl-D or {_QUIT} ends, {_NEW} begins anew, Ctrl-C stops an answer."
+
+
+def chat(
+    target: TargetArgument,
+    overrides: Overrides = None,
+    base: Annotated[bool, typer.Option("--base", help="Show the untuned model's answer beside each.")] = False,
+    system: Annotated[str | None, typer.Option(help="A system message to begin with.")] = None,
+    recipe: RecipeOption = None,
+) -> None:
+    """Talk with a run of texts; lines of standard input are what you say."""
+    with console.Terminal() as terminal:
+        terminal.working("loading the model")
+        console.hush()
+        from red_cli.run.chat import open_talks
+        from red_cli.run.target import open_target
+
+        talks = open_talks(open_target(target, recipe, overrides or []), system, base)
+    if console.is_typed():
+        console.print_text(_GREETING, stderr=True)
+    told = False
+    while (said := console.ask()) is not None and said.strip() != _QUIT:
+        if said.strip() == _NEW:
+            for talk in talks:
+                talk.messages = []
+            continue
+        if not said.strip():
+            continue
+        for talk in talks:
+            if base:
+                console.print_heading("tuned" if talk.tuned else "base")
+            try:
+                forgotten = talk.say(said, console.print_piece)
+            except UserError as error:
+                if not console.is_typed():
+                    raise
+                console.print_error(error)
+                continue
+            console.print_piece("\n")
+            if forgotten and not told:
+                told = True
+                console.print_text("(the first messages no longer fit, and are forgotten)", stderr=True)
+        console.print_piece("\n")

@@ -1,0 +1,50 @@
+"""Keys that say where the rows come from, and which column of them holds what."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from red_cli.recipe.instruction import ConversationColumns, ConversationData
+from red_cli.recipe.section import Count, Share
+
+
+class Columns(ConversationColumns):
+    """Which column of the data holds what."""
+
+    text: str | None = Field(default=None, description="Column of the text; default: text, or sentence.")
+    text_pair: str | None = Field(default=None, description="Column of the second text of a pair.")
+    label: str | None = Field(default=None, description="Column of the label; default: label.")
+    prompt: str | None = Field(default=None, description="Generation: column of the prompt; default: prompt.")
+    completion: str | None = Field(default=None, description="Generation: its column; default: completion.")
+
+
+class Data(ConversationData):
+    """Where the rows come from."""
+
+    path: str | None = Field(
+        default=None,
+        description="A folder with split files (train.csv, validation.csv, ...), one file, or a data set on the Hub.",
+    )
+    name: str | None = Field(default=None, description="Configuration of a data set on the Hub.")
+    train: str | None = Field(default=None, description="File of the training split.")
+    validation: str | None = Field(default=None, description="File of the validation split.")
+    test: str | None = Field(default=None, description="File of the test split.")
+    validation_share: Share | None = Field(
+        default=None, description="Take this share of the training rows as validation split (drawn by train.seed)."
+    )
+    columns: Columns = Field(default_factory=Columns, description="Which column holds what.")
+    max_train_rows: Count | None = Field(
+        default=None, description="Train on so many rows only, drawn by train.seed; all if there are fewer."
+    )
+    max_length: Count | None = Field(
+        default=None,
+        description="Longest sequence in tokens (of prompt and completion together, of an encoder-decoder each); "
+        "longer ones are cut. Default: the most the base takes.",
+    )
+    too_long: Literal["cut", "refuse", "drop"] = Field(
+        default="cut",
+        description="Cut sequences that are too long (prompts lose their beginning, conversations their end), refuse "
+        "them, or leave them out (drop: instruction only).",
+    )
