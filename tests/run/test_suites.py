@@ -260,6 +260,7 @@ FAULTS = {
     "no suite": (["--suite", " , "], "--suite is empty"),
     "no folder of tasks": (["--suite", "x", "--tasks", "nowhere"], "--tasks: no such folder: nowhere"),
     "data out of reach": (["--suite", "far", "--tasks", "{tasks}"], "the data of far cannot be had"),
+    "code of the model's": (["--suite", "code", "--tasks", "{tasks}"], "code runs code that the model writes"),
     "an option of another suite": (["--suite", "mt-bench", "--shots", "3"], "--shots has no effect with --suite mt-"),
     "an option without a suite": (["--limit", "3"], "--limit goes with --suite"),
     "a split": (["--suite", "mt-bench", "--split", "test"], "--split has no effect with --suite"),
@@ -284,12 +285,13 @@ FAULTS = {
 def test_faults(
     red, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
-    if "harness" in words or arguments[1] in ("openllm", "tiny_bolq", "far", "x"):
+    if arguments[1] in ("openllm", "tiny_bolq", "far", "code", "x"):
         tasks = pytest.importorskip("lm_eval.tasks")
         few = functools.partial(tasks.TaskManager, include_defaults=False)  # the harness's own take long to list
         monkeypatch.setattr(tasks, "TaskManager", lambda **named: few(**{**named, "include_defaults": False}))
     write_task(tmp_path / "tasks", folder / "boolq" / "test.json", "tiny_boolq")
     write_task(tmp_path / "tasks", tmp_path / "nowhere.json", "far")
+    write_task(tmp_path / "tasks", folder / "boolq" / "test.json", "code", unsafe_code=True)
     (tmp_path / "broken").write_text('{"instruction": "a"}\n{"instruction')
     files = {
         "lacking": [{"question_id": 1, "category": "math"}],
