@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,9 @@ class InstructionTask(Section):
             return template
         path = Path(template)
         if not path.is_file():
-            raise ValueError(f"{OWN}, {', '.join(NAMED_TEMPLATES)} or a Jinja file; there is no file {template}")
+            near = difflib.get_close_matches(path.name, (OWN, *NAMED_TEMPLATES), n=1)
+            meant = f" (nearest: {near[0]})" if near else ""
+            raise ValueError(f"{OWN}, {', '.join(NAMED_TEMPLATES)} or a Jinja file{meant}; there is no such file")
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:

@@ -21,6 +21,7 @@ from red_cli.export.source import read_base
 from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing_folder, write_json, write_text
 from red_cli.methods.description import trained_method
+from red_cli.recipe.instruction import OWN, InstructionTask
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
@@ -182,12 +183,24 @@ def _write_papers(source: Source, exported: Exported, folder: Path, output: Path
     recipe = None if source.recipe is None else resolved(source.recipe)
     if recipe is not None:
         write_text(folder / RECIPE_FILE, dump(recipe))
+    _write_chat_template(source, folder)
     metrics = None if source.run is None else source.run.read_metrics()
     card = merged_card(
         output.resolve().name, source.adapter.config, recipe, metrics, checked, exported.architecture, exported.remarks,
         with_code=exported.modelling is not None,
     )  # fmt: skip
     write_text(folder / "README.md", card)
+
+
+def _write_chat_template(source: Source, folder: Path) -> None:
+    """The template that the model learnt conversations by, where it is not the base's own, as transformers finds it."""
+    recipe = source.recipe
+    if recipe is not None and isinstance(recipe.task, InstructionTask) and recipe.task.template != OWN:
+        from red_cli.run.base_model import load_tokenizer
+        from red_cli.tasks.chat_template import template_text
+
+        tokenizer = load_tokenizer(recipe.model.model_copy(update={"name_or_path": str(folder), "revision": None}))
+        write_text(folder / "chat_template.jinja", template_text(recipe.task.template, tokenizer))
 
 
 def _write_adapter(source: Source, output: Path) -> None:

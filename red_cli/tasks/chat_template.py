@@ -68,7 +68,7 @@ class ChatTemplate:
         Raises:
             UserError: the tokenizer has none of its own, or the template fails or ends no turn.
         """
-        text = None if settings.template == OWN else _with_begin(settings.template, tokenizer)
+        text = None if settings.template == OWN else template_text(settings.template, tokenizer)
         if text is None and not tokenizer.chat_template:
             raise UserError(
                 f"{tokenizer.name_or_path} has no chat template of its own",
@@ -200,8 +200,8 @@ class ChatTemplate:
         return said[self._length_of_answer(said, "") - 1]
 
 
-def _with_begin(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """A template's text; a named one begins as the tokenizer begins every text."""
+def template_text(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The Jinja text of a template; a named one begins as the tokenizer begins every text."""
     if template not in TEMPLATES:
         return template
     begins = find_frame(tokenizer).before == [tokenizer.bos_token_id]

@@ -132,6 +132,11 @@ def test_other_rows_and_templates(red: Callable, recipe: Path, tmp_path: Path, f
         assert "no row is left" in outcome.err
     else:
         assert outcome.code == 0, outcome.err
+        assert red("export", tmp_path / "run", "--output", tmp_path / "model").code == 0
+        asked = AutoTokenizer.from_pretrained(tmp_path / "model").apply_chat_template(
+            [{"role": "user", "content": "bc"}], tokenize=False, add_generation_prompt=True
+        )
+        assert asked == "Human: bc\n\nAssistant:"
 
 
 def test_rows_left_out_are_told(red: Callable, recipe: Path, tmp_path: Path) -> None:
@@ -171,7 +176,10 @@ def test_every_turn_is_trained_as_transformers_would(red: Callable, recipe: Path
 
 
 BAD_RECIPES = {
-    "no such template": (["task.template=alpacca"], "own, alpaca, human-assistant or a Jinja file"),
+    "no such template": (
+        ["task.template=alpacca"],
+        "own, alpaca, human-assistant or a Jinja file (nearest: alpaca); there is no such file",
+    ),
     "stream without steps": (["data.streaming=true"], "say how long to train: train.max_steps"),
     "label column": (["data.columns.label=x"], "instruction has messages"),
     "keys of another task": (

@@ -25,10 +25,12 @@ SYSTEM = {"role": "system", "content": "Count."}
 INSTRUCTION = {"role": "user", "content": "Add.", "input": "1 2"}
 
 
-def bytes_tokenizer(special: list[str], template: str | None = None, **names: str) -> PreTrainedTokenizerFast:
-    """Every byte is a token, and so is each of the special ones."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({sign: place for place, sign in enumerate(alphabet)}, []))
+def bytes_tokenizer(
+    special: list[str], template: str | None = None, merges: tuple[tuple[str, str], ...] = (), **names: str
+) -> PreTrainedTokenizerFast:
+    """Every byte is a token, and so are the pairs that are merged, and each of the special ones."""
+    signs = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer(models.BPE({sign: place for place, sign in enumerate(signs)}, list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
@@ -143,3 +145,18 @@ def test_a_prompt_has_the_tokens_that_were_given_in_training(case: str) -> None:
             assert turns.ids[: len(prompt)] == prompt
             assert turns.learnt[len(prompt)]
             assert not turns.learnt[len(prompt) - 1]
+
+
+def test_a_token_across_the_beginning_of_an_answer_is_cut_there() -> None:
+    """The prompt ends with a line's end and the answer begins with one: as running text the two are one token."""
+    end = "('\n' if message.role == 'user' else '</s>')"
+    template = "{% for message in messages %}{{ message.content + " + end + " }}{% endfor %}"
+    tokenizer = bytes_tokenizer(["</s>"], template, merges=(("Ċ", "Ċ"),), eos_token="</s>")
+    assert len(tokenizer("\n\n")["input_ids"]) == 1
+    chat = template_of(tokenizer)
+    conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "\nb"}]
+    turns = chat.encode([conversation], ["row 1"])[0]
+    prompt = tokenizer(chat.prompts([conversation[:1]], [""])[0], add_special_tokens=False)["input_ids"]
+    assert turns.ids[: turns.prompt_length] == prompt
+    assert tokenizer.decode(turns.ids) == "a\n\nb</s>"
+    assert sum(turns.learnt) == 3
