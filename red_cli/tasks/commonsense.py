@@ -38,7 +38,7 @@ def commonsense_task(recipe: Recipe, named: CommonsenseTask, config: PretrainedC
         kind=kind,
         config=config,
         max_new_tokens=MAX_NEW_TOKENS if decoding is None else decoding.max_new_tokens or MAX_NEW_TOKENS,
-        metric=recipe.eval.metric or GENERATED,
+        metric=recipe.eval.metric or (LIKELIEST if named.scoring == "likelihood" else GENERATED),
         readers=CommonsenseFiles(recipe.data, named.subset, named.prompt_template).readers,
         read=read_answer,
         lead=ANSWER_LEAD,

@@ -71,6 +71,8 @@ def test_one_scoring_and_one_task(red, recipe: Path, tmp_path: Path) -> None:
     result = red("eval", tmp_path / "run", "--json").json
     assert set(result["scores"]) == {"likelihood_accuracy"}
     assert result["examples"] == 20
+    alone = red("eval", tmp_path / "run", "eval.metric=null", "task.scoring=likelihood", "--json").json
+    assert (set(alone["scores"]), alone["metric"]) == ({"likelihood_accuracy"}, "likelihood_accuracy")
     other = red("eval", tmp_path / "run", "task.scoring=generation", "task.subset=piqa", "--json").json
     assert set(other["scores"]) == {"accuracy", "likelihood_accuracy", "no_answer"}  # the metric is always there
 

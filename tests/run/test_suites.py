@@ -12,9 +12,10 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from red_cli.recipe.load import load_recipe
 from red_cli.run.generate import Decoder
+from red_cli.run.suites.asking import choose_template, prompt_ids
 from red_cli.run.suites.open_llm import ASKED, COLUMNS
-from red_cli.tasks.chat_prompt import chat_prompt, choose_template, end_of_answer
 from red_cli.tasks.commonsense_protocol import ANSWER_LEAD
 from tests.questions import FORMATS, make_decoder, questions
 from tests.tiny import read_lines
@@ -24,13 +25,15 @@ QUESTIONS = [
     {"question_id": 81, "category": "math", "turns": ["is it so ?", "now then ?"]},
     {"question_id": 90, "category": "anything", "turns": ["why ?", "why ?"], "required_temperature": 0},
 ]
-CHAT = "{% for message in messages %}<{{ message.role }}> {{ message.content }} [END]{% endfor %}"
+CHAT = (
+    "{% for message in messages %}<{{ message.role }}> {{ message.content }} [END]{% endfor %}"
+    "{{ '<assistant> ' if add_generation_prompt else '' }}"
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The rows of BoolQ-like questions, a base, a recipe, and a run of a few steps at a high rate."""
-    from red_cli.recipe.load import load_recipe
     from red_cli.run.train import train
 
     folder = tmp_path_factory.mktemp("suites")
@@ -236,19 +239,19 @@ def test_the_second_turn_sees_the_first(folder: Path) -> None:
     first, answer, second = ({"role": role, "content": text} for role, text in
                              (("user", "why ?"), ("assistant", "so now"), ("user", "then why ?")))  # fmt: skip
 
-    def prompt(*messages: dict, template: str) -> str:
-        return tokenizer.decode(chat_prompt(messages, tokenizer, template))
+    recipe = load_recipe(str(folder / "questions.yaml")).recipe
 
-    assert prompt(first, template="human-assistant") == "Human: why ?\n\nAssistant: "
-    told = prompt(first, answer, second, template="human-assistant")
-    assert told == "Human: why ?\n\nAssistant: so now\n\nHuman: then why ?\n\nAssistant: "
-    assert choose_template(None, None, tokenizer) == "human-assistant"
-    assert end_of_answer(tokenizer, "human-assistant") is None
+    def prompt(*messages: dict, named: str | None = None) -> tuple[str, str]:
+        name, template = choose_template(named, recipe, tokenizer)
+        return name, tokenizer.decode(prompt_ids(template, messages))
+
+    assert prompt(first) == ("human-assistant", "Human: why ?\n\nAssistant:")
+    told = prompt(first, answer, second)[1]
+    assert told == "Human: why ?\n\nAssistant: so now[END]\n\nHuman: then why ?\n\nAssistant:"
     tokenizer.chat_template = CHAT
-    assert choose_template(None, None, tokenizer) == "own"
-    assert prompt(first, template="own") == "<user> why ? [END]"
-    assert end_of_answer(tokenizer, "own") == tokenizer.convert_tokens_to_ids("[END]")
-    assert prompt(first, template="{{ messages[0].content }}") == "why ?"
+    assert prompt(first) == ("own", "<user> why ? [END]<assistant> ")
+    assert choose_template(None, recipe, tokenizer)[1].end == tokenizer.convert_tokens_to_ids("[END]")
+    assert prompt(first, named="human-assistant")[0] == "human-assistant"
 
 
 FAULTS = {
@@ -257,6 +260,7 @@ FAULTS = {
     "no suite": (["--suite", " , "], "--suite is empty"),
     "no folder of tasks": (["--suite", "x", "--tasks", "nowhere"], "--tasks: no such folder: nowhere"),
     "data out of reach": (["--suite", "far", "--tasks", "{tasks}"], "the data of far cannot be had"),
+    "code of the model's": (["--suite", "code", "--tasks", "{tasks}"], "code runs code that the model writes"),
     "an option of another suite": (["--suite", "mt-bench", "--shots", "3"], "--shots has no effect with --suite mt-"),
     "an option without a suite": (["--limit", "3"], "--limit goes with --suite"),
     "a split": (["--suite", "mt-bench", "--split", "test"], "--split has no effect with --suite"),
@@ -272,7 +276,7 @@ FAULTS = {
     "no template of its own": (["--suite", "mt-bench", "--questions", "{good}", "--template", "own"],
                                "has no chat template of its own"),
     "a template that fails": (["--suite", "mt-bench", "--questions", "{good}", "--template", "{% if %}"],
-                              "the chat template fails in line 1"),
+                              "line 1"),
     "answers longer than the context": (["--suite", "mt-bench", "--questions", "{good}"], "but the base takes 512"),
 }  # fmt: skip
 
@@ -281,12 +285,13 @@ FAULTS = {
 def test_faults(
     red, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
-    if "harness" in words or arguments[1] in ("openllm", "tiny_bolq", "far", "x"):
+    if arguments[1] in ("openllm", "tiny_bolq", "far", "code", "x"):
         tasks = pytest.importorskip("lm_eval.tasks")
         few = functools.partial(tasks.TaskManager, include_defaults=False)  # the harness's own take long to list
         monkeypatch.setattr(tasks, "TaskManager", lambda **named: few(**{**named, "include_defaults": False}))
     write_task(tmp_path / "tasks", folder / "boolq" / "test.json", "tiny_boolq")
     write_task(tmp_path / "tasks", tmp_path / "nowhere.json", "far")
+    write_task(tmp_path / "tasks", folder / "boolq" / "test.json", "code", unsafe_code=True)
     (tmp_path / "broken").write_text('{"instruction": "a"}\n{"instruction')
     files = {
         "lacking": [{"question_id": 1, "category": "math"}],

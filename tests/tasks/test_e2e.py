@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 
 from red_cli.edit.kinds import DECODER, ENCODER_DECODER
 from red_cli.errors import UserError
-from red_cli.recipe.metric_names import E2E_METRICS, TextMetric
 from red_cli.recipe.data import Columns, Data
+from red_cli.recipe.metric_names import E2E_METRICS, TextMetric
 from red_cli.recipe.text import E2eTask
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.e2e import MeaningTask, e2e_task, tabular

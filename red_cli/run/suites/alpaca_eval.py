@@ -11,6 +11,7 @@ from red_cli.errors import UserError
 from red_cli.files import write_json
 from red_cli.recipe.text import Decoding
 from red_cli.run.events import Listener
+from red_cli.run.suites.asking import choose_template, prompt_ids
 from red_cli.run.suites.live import (
     load_live,
     model_name,
@@ -22,7 +23,6 @@ from red_cli.run.suites.live import (
 )
 from red_cli.run.suites.request import SuiteRequest
 from red_cli.run.target import Target
-from red_cli.tasks.chat_prompt import chat_prompt, choose_template, end_of_answer
 
 NAME = "alpaca-eval"
 # AlpacaEval leaves decoding to the model's owner; this is the paper's code, generate_alpaca_eval.py
@@ -42,15 +42,14 @@ def answer_alpaca_eval(target: Target, request: SuiteRequest, output: Path, list
     source = request.questions or _from_hub()
     questions = read_questions(source, ("instruction",))[: request.limit]
     opened = open_language_model(target)
-    template = choose_template(request.template, getattr(target.recipe.task, "template", None), opened.tokenizer)
+    name, template = choose_template(request.template, target.recipe, opened.tokenizer)
     options = suite_decoding(DECODING, target.recipe, request.overrides)
     prompts = [
-        chat_prompt([{"role": "user", "content": str(question["instruction"])}], opened.tokenizer, template)
-        for question in questions
+        prompt_ids(template, [{"role": "user", "content": str(question["instruction"])}]) for question in questions
     ]
     live = load_live(opened, listener)
     partial = path.with_suffix(".partial.jsonl")
-    answers = write_answers(live, prompts, options, end_of_answer(opened.tokenizer, template), partial, listener)
+    answers = write_answers(live, prompts, options, template.end, partial, listener)
     generator = model_name(target)
     rows = [
         {
@@ -67,7 +66,7 @@ def answer_alpaca_eval(target: Target, request: SuiteRequest, output: Path, list
         "answers": str(path),
         "questions": len(rows),
         "unfinished": sum(not answer.finished for answer in answers),
-        "template": template,
+        "template": name,
         "decoding": options.model_dump(),
         "next": _judging(path),
     }

@@ -141,7 +141,7 @@ def load_tasks(manager: Any, names: Sequence[str], shots: int | None) -> Any:
         shots: examples before each question; None: as each task has it.
 
     Raises:
-        UserError: the data of a task cannot be had.
+        UserError: the data of a task cannot be had, it needs a package, or it runs code that the model writes.
     """
     random.seed(_SEEDS["random"])
     try:
@@ -149,7 +149,14 @@ def load_tasks(manager: Any, names: Sequence[str], shots: int | None) -> Any:
     except OSError as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"the data of {', '.join(names)} cannot be had: {reason}") from None
-    for task in loaded["tasks"].values():
+    except ImportError as error:
+        raise UserError(f"{', '.join(names)}: {str(error).strip().splitlines()[0]}") from None
+    for name, task in loaded["tasks"].items():
+        if getattr(task, "UNSAFE_CODE", False):
+            raise UserError(
+                f"{name} runs code that the model writes, which red does not",
+                hint="Export the model, and run lm-eval --confirm_run_unsafe_code where that can do no harm.",
+            )
         own = task.get_config("num_fewshot")
         if own != 0:  # a task that wants none keeps to it
             task.set_config(key="num_fewshot", value=own or 0 if shots is None else shots)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -51,10 +51,9 @@ class LiveModel:
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=uses_bf16(self.recipe.train)):
             yield
 
-    def ends(self, end: int | None) -> Ends:
-        """The ids around answers; `end` is the one that ends them where it is not the tokenizer's."""
-        found = find_ends(self.tokenizer, self.opened.config, self.opened.task.kind, None)
-        return found if end is None else Ends(end, found.padding, found.decoder_start)
+    def ends(self, end: int) -> Ends:
+        """The ids around answers, of which `end` ends them."""
+        return replace(find_ends(self.tokenizer, self.opened.config, self.opened.task.kind, None), end=end)
 
 
 def open_language_model(target: Target) -> Opened:
@@ -99,7 +98,7 @@ def write_answers(
     live: LiveModel,
     prompts: Sequence[Sequence[int]],
     options: Decoding,
-    end: int | None,
+    end: int,
     partial: Path,
     listener: Listener,
 ) -> list[Generated]:

@@ -15,6 +15,7 @@ from red_cli.errors import UserError
 from red_cli.files import write_text
 from red_cli.recipe.text import Decoding
 from red_cli.run.events import Listener
+from red_cli.run.suites.asking import choose_template, prompt_ids
 from red_cli.run.suites.live import (
     LiveModel,
     load_live,
@@ -28,7 +29,7 @@ from red_cli.run.suites.live import (
 from red_cli.run.suites.request import SuiteRequest
 from red_cli.run.target import Target
 from red_cli.tasks.base import Generated
-from red_cli.tasks.chat_prompt import chat_prompt, choose_template, end_of_answer
+from red_cli.tasks.chat_template import ChatTemplate
 
 NAME = "mt-bench"
 _MAX_NEW_TOKENS = 1024
@@ -58,7 +59,7 @@ def answer_mt_bench(target: Target, request: SuiteRequest, output: Path, listene
         )
     questions = _read(request.questions)[: request.limit]
     opened = open_language_model(target)
-    template = choose_template(request.template, getattr(target.recipe.task, "template", None), opened.tokenizer)
+    name, template = choose_template(request.template, target.recipe, opened.tokenizer)
     live = load_live(opened, listener)
     answers: dict[int, list[Generated]] = {place: [] for place in range(len(questions))}
     partials = []
@@ -83,7 +84,7 @@ def answer_mt_bench(target: Target, request: SuiteRequest, output: Path, listene
         "answers": str(path),
         "questions": len(questions),
         "unfinished": sum(not answer.finished for turns in answers.values() for answer in turns),
-        "template": template,
+        "template": name,
         "model_id": model_id,
         "next": _judging(path, model_id),
     }
@@ -128,11 +129,11 @@ def _conversation(question: Question, answers: Sequence[Generated]) -> list[dict
 
 
 def _answers(
-    live: LiveModel, asked: Sequence[list[dict[str, str]]], template: str, options: Decoding, partial: Path,
+    live: LiveModel, asked: Sequence[list[dict[str, str]]], template: ChatTemplate, options: Decoding, partial: Path,
     listener: Listener,
 ) -> list[Generated]:  # fmt: skip
-    prompts = [chat_prompt(conversation, live.tokenizer, template) for conversation in asked]
-    return write_answers(live, prompts, options, end_of_answer(live.tokenizer, template), partial, listener)
+    prompts = [prompt_ids(template, conversation) for conversation in asked]
+    return write_answers(live, prompts, options, template.end, partial, listener)
 
 
 def _line(question: Question, answers: Sequence[Generated], model_id: str) -> dict[str, Any]:
