@@ -79,7 +79,7 @@ class Processes:
         """Every count-th item from this process's on; all get as many, those that lack one the last item."""
         mine = list(items[self.index :: self.count])
         lacking = -(-len(items) // self.count) - len(mine)
-        return [*mine, *([items[-1]] * lacking)]
+        return [*mine, *list(items[-1:]) * lacking]
 
     def wait(self) -> None:
         """Until all have come here."""
