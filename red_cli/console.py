@@ -100,6 +100,7 @@ def hush() -> None:
     import transformers
 
     transformers.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # importing it sets the level anew
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
 
