@@ -136,6 +136,7 @@ def hush() -> None:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed says on standard output that it found none
     transformers.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # importing it sets the level anew
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
 
