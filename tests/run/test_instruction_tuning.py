@@ -242,3 +242,18 @@ def test_packing_is_of_texts(red: Callable, tmp_path: Path) -> None:
     outcome = red("check", "quickstart", "train.packing=true")
     assert outcome.code == 2
     assert "train.packing: packing is for tasks that learn texts" in outcome.err
+
+
+def test_a_stream_is_trained_on_as_far_as_the_steps_go(red: Callable, recipe: Path, tmp_path: Path) -> None:
+    """Twice the same; every step has rows of its own."""
+    losses = []
+    for name in ("first", "second"):
+        options = ["data.streaming=true", "train.max_steps=2", "train.batch_size=8", f"output.dir={tmp_path / name}"]
+        outcome = red("train", recipe, *options, "train.micro_batch_size=8", "--json")
+        assert outcome.code == 0, outcome.err
+        losses.append([line["loss"] for line in read_lines(tmp_path / name / "log.jsonl") if "loss" in line])
+    assert len(losses[0]) == 2
+    assert losses[0] == losses[1]
+    plan = red("check", recipe, "data.streaming=true", "train.max_steps=2", "train.batch_size=8",
+               "train.micro_batch_size=8", "--json").json["plan"]  # fmt: skip
+    assert (plan["lengths"]["train"]["rows"], plan["steps_per_epoch"]) == (16, 2)

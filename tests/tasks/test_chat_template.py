@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from red_cli.recipe.instruction import InstructionTask
@@ -160,3 +160,15 @@ def test_a_token_across_the_beginning_of_an_answer_is_cut_there() -> None:
     assert turns.ids[: turns.prompt_length] == prompt
     assert tokenizer.decode(turns.ids) == "a\n\nb</s>"
     assert sum(turns.learnt) == 3
+
+
+def test_a_named_template_begins_as_the_tokenizer_does() -> None:
+    """With the token that the tokenizer puts before every text, once; without, where it puts none."""
+    tokenizer = own("mistral")
+    assert parts(template_of(tokenizer, "human-assistant"), TALK[:2])[0][1].startswith("Human:")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    chat = template_of(tokenizer, "human-assistant")
+    assert parts(chat, TALK[:2])[0][1] == "<s>Human: One?\n\nAssistant:"
+    assert chat.encode([TALK[:2]], ["row 1"])[0].ids.count(tokenizer.bos_token_id) == 1

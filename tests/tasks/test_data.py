@@ -124,3 +124,19 @@ def test_a_missing_column_lists_those_there_are(tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", ROWS)
     with pytest.raises(UserError, match="It has: text, label"):
         load_splits(Data(path=str(tmp_path)), "label")["train"].column("sentence")
+
+
+def test_splits_of_the_hub_by_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    stored = {name: datasets.Dataset.from_dict({"text": [name]}) for name in ("train_sft", "test_sft", "train_gen")}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(stored))
+    data = Data(path="somebody/talks", splits={"train": "train_sft", "validation": "test_sft"})
+    splits = find_splits(data, "text")
+    assert {split: read().column("text") for split, read in splits.items()} == {
+        "train": ["train_sft"],
+        "validation": ["test_sft"],
+        "train_gen": ["train_gen"],
+    }
+    with pytest.raises(UserError, match=r"data\.splits: somebody/talks has no split 'eval'"):
+        find_splits(Data(path="somebody/talks", splits={"validation": "eval"}), "text")
