@@ -92,6 +92,7 @@ def hush() -> None:
         return
     import logging
 
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what fails there is raised as well
     warnings.filterwarnings("ignore")
     for name in ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes", "DeepSpeed", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
