@@ -124,6 +124,7 @@ def hush() -> None:
         return
     import logging
 
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what fails there is raised as well
     warnings.filterwarnings("ignore")
     loud = ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes", "DeepSpeed", "matplotlib", "lm_eval")
     for name in loud:

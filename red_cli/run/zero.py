@@ -153,7 +153,9 @@ class Zero:
         state = {}
         for number, parameter in enumerate(self.parameters):
             moments = {key: safe_get_full_optimizer_state(parameter, key).cpu() for key in _MOMENTS}
-            state[number] = {"step": torch.as_tensor(steps[0]).detach().cpu().float(), **moments}
+            # a tensor of its own: AdamW counts on in place, once for each parameter
+            step = torch.tensor(float(steps[0]), dtype=torch.float32)
+            state[number] = {"step": step, **moments}
         return {"state": state, "param_groups": groups}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
