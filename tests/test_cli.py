@@ -75,7 +75,7 @@ def test_recipes_are_listed_shown_and_copied(red, tmp_path: Path) -> None:
 def test_schema_describes_every_key(red) -> None:
     schema = red("schema").json
     assert schema["additionalProperties"] is False
-    sections = {"task", "model", "method", "red", "lora", "ia3", "data", "train", "eval", "output", "variants", "paper"}
-    assert sections == set(schema["properties"])
+    sections = {"task", "model", "method", "red", "lora", "ia3", "data", "train", "eval", "launch", "output", "paper"}
+    assert sections | {"variants"} == set(schema["properties"])
     assert "learning_rate" in schema["$defs"]["Train"]["properties"]
     assert json.dumps(schema)

@@ -28,10 +28,12 @@ from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
 from red_cli.run.batches import Order
 from red_cli.run.checkpoint import TrainingState
+from red_cli.run.engine import Replicated
 from red_cli.run.events import Silent
 from red_cli.run.folder import RunFolder
 from red_cli.run.optimizer import build_optimizer, build_scheduler
 from red_cli.run.plan import Prepared, RowsUsed, Scoring
+from red_cli.run.processes import ALONE
 from red_cli.run.session import Session
 from red_cli.run.train import optimizer_step
 from red_cli.tasks.base import Encoded
@@ -149,18 +151,20 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
     rows_used = RowsUsed("train", len(encoded), "all of train")
     scoring = Scoring("standard", rows_used, rows_used)
     prepared = Prepared(task, model.config, None, 40, {"train": encoded}, {"train": None}, scoring)
-    accelerator = Accelerator(cpu=True)
     trained = trained_red(model)
     optimizer = build_optimizer(trained, recipe.train)
     session = Session(
         loaded=Loaded(recipe, "golden", None),
         folder=RunFolder(tmp_path),
         prepared=prepared,
+        plan=None,
         listener=Silent(),
-        accelerator=accelerator,
+        processes=ALONE,
+        accelerator=Accelerator(cpu=True),
         trained=trained,
-        wrapped=model,
+        counts=trained.counts,
         optimizer=optimizer,
+        engine=Replicated(model, trained, optimizer, ALONE, sharded=False),
         scheduler=build_scheduler(optimizer, recipe.train, steps),
         order=Order(len(encoded), rows, 0),
         total=steps,

@@ -134,7 +134,7 @@ def test_training_rows_of_the_hub(
     import datasets
 
     rows = datasets.Dataset.from_list(questions("piqa", 30, 7))
-    monkeypatch.setattr(datasets, "load_dataset", lambda path, name: datasets.DatasetDict(train=rows))
+    monkeypatch.setattr(datasets, "load_dataset", lambda path, name, revision: datasets.DatasetDict(train=rows))
     keys = ["data.path=someone/commonsense_170k", f"data.test={dataset}", "train.max_steps=1"]
     outcome = red("train", recipe, *keys, "--json")
     assert outcome.code == 0, outcome.err

@@ -183,7 +183,7 @@ def test_interrupted_in_the_search_nothing_is_left(
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search_module, "gradients", interrupted)
+    monkeypatch.setattr(search_module, "accumulate", interrupted)
     assert red("train", recipe, AUTO, *LONG).code == 130
     assert not (tmp_path / "run").exists()
 
