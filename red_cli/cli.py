@@ -49,6 +49,8 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
     ] = False,
+    # DeepSpeed's launcher gives it to every process; the environment says the same.
+    local_rank: Annotated[int, typer.Option("--local_rank", hidden=True)] = 0,
 ) -> None:
     """Options of `red` itself."""
 

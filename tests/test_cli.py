@@ -72,6 +72,11 @@ def test_recipes_are_listed_shown_and_copied(red, tmp_path: Path) -> None:
     assert (tmp_path / "glue_rte.yaml").is_file()
 
 
+def test_what_deepspeeds_launcher_adds_is_taken(red) -> None:
+    assert red("--local_rank=1", "recipes", "--json").out == red("recipes", "--json").out
+    assert "local_rank" not in red("--help").out
+
+
 def test_schema_describes_every_key(red) -> None:
     schema = red("schema").json
     assert schema["additionalProperties"] is False
