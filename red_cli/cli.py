@@ -65,6 +65,8 @@ def main() -> None:
     except SystemExit as exit_:
         if exit_.code == _INTERRUPTED:
             _fail(Interrupted("interrupted"))
+        if not exit_.code and _is_one_of_several():
+            _leave(0)
         raise
     except BrokenPipeError:
         console.stdout_is_closed()
@@ -79,6 +81,12 @@ def main() -> None:
         if os.environ.get("RED_DEBUG"):
             raise
         _fail(RedError(f"{type(error).__name__}: {error}", hint="RED_DEBUG=1 shows where."))
+
+
+def _is_one_of_several() -> bool:
+    from red_cli.run import worker
+
+    return worker.is_worker()
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -105,7 +113,7 @@ def _fail(error: RedError) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End one of several processes at once: clean-up that waits for the others would wait for ever."""
+    """End one of several processes at once: clean-up would wait for the others for ever, or find them gone."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

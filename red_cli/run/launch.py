@@ -152,7 +152,7 @@ def _first_failure(failures: dict[int, Any], asked: bool) -> RedError:
         said = next(iter(known), None)
         return Interrupted("interrupted" if said is None else said.message, hint=said.hint if said else None)
     if killed and not any(report.exit_code == UserError.exit_code for report in known):
-        rank, code = killed[0]
+        rank, code = min(killed, key=lambda end: end[1] == -signal.SIGTERM)  # how the others are ended once one fails
         return RunFailed(f"process {rank} {_ending(code)}", hint="RED_DEBUG=1 shows what each process has to say.")
     first = min(known, key=lambda report: report.when)
     return as_error(first)
