@@ -77,10 +77,17 @@ def save_checkpoint(
             if processes.main:
                 _write(path, trained, recipe, training, state)
     if processes.main:
-        for old in list_checkpoints(folder)[:-keep]:
-            shutil.rmtree(old)
+        prune(folder, keep)
     processes.wait()  # none may end, and have the others ended, while the main one writes
     return path
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the last `keep` checkpoints, and what is left of one whose deletion was interrupted."""
+    kept = list_checkpoints(folder)[-keep:]
+    for path in folder.iterdir():
+        if _NAME.fullmatch(path.name) and path not in kept:
+            shutil.rmtree(path)
 
 
 def _write(path: Path, trained: Trained, recipe: Recipe, training: dict[str, Any], state: TrainingState) -> None:

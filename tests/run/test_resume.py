@@ -13,6 +13,7 @@ import pytest
 
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.run import train as train_module
+from red_cli.run.checkpoint import prune
 from tests.tiny import read_lines
 
 
@@ -190,3 +191,15 @@ def test_without_a_whole_checkpoint_a_run_starts_at_the_beginning(red, recipe: P
     assert "the run starts at the beginning" in outcome.err
     assert adapter_bytes(whole) == expected
     assert not list(whole.glob(".*"))
+
+
+def test_what_an_interrupted_deletion_left_goes_with_the_next(tmp_path: Path) -> None:
+    left = {1: ["optimizer.pt"], 2: ["optimizer.pt", "state.json"], 3: ["state.json"], 10: ["state.json"]}
+    for step, files in left.items():
+        folder = tmp_path / f"step-{step}"
+        folder.mkdir()
+        for name in files:
+            (folder / name).write_text("{}")
+    (tmp_path / "notes").mkdir()
+    prune(tmp_path, keep=2)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-3", "step-10", "notes"}
