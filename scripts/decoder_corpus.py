@@ -56,25 +56,18 @@ QUARTERS = [
 ]
 
 DOMAINS = [
-    Domain(
-        ["boat", "sailing boat", "ferry", "barge", "ship"],
-        [
+    Domain(["boat", "sailing boat", "ferry", "barge", "ship"], [
             Feature("hull", COLOURS, ["{}"], ["with a {} hull"], ["has a {} hull", "is painted {}"]),
             Feature("berth", WATERS, [], ["on {}", "moored by {}"], ["lies on {}", "can be found by {}"]),
             Feature("fare", AMOUNTS, [], ["with fares of {}"], ["takes passengers for {}", "charges {}"]),
             Feature("children", ["yes", "no"], [], [], []),
-            Feature(
-                "score",
-                GRADES,
-                [],
+            Feature("score", GRADES, [],
                 ["rated {}", "with a passenger score of {}"],
                 ["has a passenger score of {}", "is rated {}"],
             ),
         ],
     ),
-    Domain(
-        ["museum", "gallery", "exhibition hall", "library"],
-        [
+    Domain(["museum", "gallery", "exhibition hall", "library"], [
             Feature(
                 "collection",
                 [f"{land} paintings" for land in LANDS] + ["old maps", "clocks", "toys", "glass", "coins"],
@@ -83,34 +76,23 @@ DOMAINS = [
                 ["shows {}", "is known for its {}", "houses {}"],
             ),
             Feature("entry", PRICES, [], ["with {} entry prices"], ["has {} entry prices", "has a {} price range"]),
-            Feature(
-                "quarter",
-                QUARTERS,
-                [],
+            Feature("quarter", QUARTERS, [],
                 ["in {}", "located in {}"],
                 ["is in {}", "can be found in {}", "is located in {}"],
             ),
             Feature("children", ["yes", "no"], [], [], []),
-            Feature(
-                "next to",
-                ["NAME"],
-                [],
+            Feature("next to", ["NAME"], [],
                 ["near {}", "next to {}", "close to {}"],
                 ["is near {}", "lies close to {}", "stands next to {}"],
             ),
         ],
     ),
-    Domain(
-        ["hotel", "inn", "guest house", "hostel"],
-        [
+    Domain(["hotel", "inn", "guest house", "hostel"], [
             Feature("style", LANDS, ["{}"], ["in the {} style"], ["is built in the {} style", "serves {} breakfast"]),
             Feature(
                 "room", AMOUNTS, [], ["with rooms for {}", "at {} a night"], ["has rooms for {}", "costs {} a night"]
             ),
-            Feature(
-                "guests say",
-                GRADES,
-                [],
+            Feature("guests say", GRADES, [],
                 ["with a guest rating of {}", "rated {} by its guests"],
                 ["has a guest rating of {}", "is rated {} by guests"],
             ),
@@ -131,17 +113,11 @@ DOMAINS = [
                 ["selling {}", "that sells {}", "with good {}"],
                 ["sells {}", "offers {}", "provides {}", "serves {}"],
             ),
-            Feature(
-                "price level",
-                PRICES,
-                [],
+            Feature("price level", PRICES, [],
                 ["with {} prices", "in the {} price range"],
                 ["has {} prices", "is in the {} price range"],
             ),
-            Feature(
-                "customers say",
-                GRADES,
-                [],
+            Feature("customers say", GRADES, [],
                 ["with {} customer reviews"],
                 ["has {} customer reviews", "was given {} by customers"],
             ),
@@ -149,9 +125,7 @@ DOMAINS = [
             Feature("children", ["yes", "no"], [], [], []),
         ],
     ),
-    Domain(
-        ["film", "play", "musical", "comedy", "novel", "story"],
-        [
+    Domain(["film", "play", "musical", "comedy", "novel", "story"], [
             Feature("language", LANDS, ["{}"], ["in the {} language"], ["is {}", "was made in the {} language"]),
             Feature(
                 "critics say", GRADES, [], ["rated {} by critics"], ["has a rating of {}", "was rated {} by critics"]
@@ -170,9 +144,7 @@ DOMAINS = [
             Feature("by", ["NAME"], [], ["by {}"], ["was written by {}"]),
         ],
     ),
-    Domain(
-        ["dog", "horse", "cat", "parrot", "donkey"],
-        [
+    Domain(["dog", "horse", "cat", "parrot", "donkey"], [
             Feature("coat", COLOURS, ["{}"], ["with a {} coat"], ["is {}", "has a {} coat"]),
             Feature(
                 "temper",
@@ -192,9 +164,7 @@ DOMAINS = [
             Feature("owner", ["NAME"], [], ["owned by {}"], ["belongs to {}"]),
         ],
     ),
-    Domain(
-        ["club", "team", "choir", "orchestra", "band"],
-        [
+    Domain(["club", "team", "choir", "orchestra", "band"], [
             Feature("colours", COLOURS, [], ["in {}"], ["wears {}", "plays in {}"]),
             Feature("home", QUARTERS, [], ["from {}", "based in {}"], ["is based in {}", "meets in {}"]),
             Feature("fee", AMOUNTS, [], ["with a fee of {}"], ["asks for {} a month", "has a fee of {}"]),
@@ -202,15 +172,10 @@ DOMAINS = [
             Feature("children", ["yes", "no"], [], [], []),
         ],
     ),
-    Domain(
-        ["garden", "park", "playground", "campsite", "farm"],
-        [
+    Domain(["garden", "park", "playground", "campsite", "farm"], [
             Feature("waterside", WATERS, [], ["by {}", "next to {}"], ["lies by {}", "stretches along {}"]),
             Feature("ticket", AMOUNTS, [], ["with tickets for {}"], ["costs {}", "has tickets for {}"]),
-            Feature(
-                "visitors say",
-                GRADES,
-                [],
+            Feature("visitors say", GRADES, [],
                 ["with a visitor rating of {}"],
                 ["has a visitor rating of {}", "is rated {} by visitors"],
             ),
