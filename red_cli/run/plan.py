@@ -24,6 +24,7 @@ from red_cli.run.batches import Order
 from red_cli.run.blocks import blocks
 from red_cli.run.memory import MemoryEstimate, estimate_memory
 from red_cli.run.optimizer import total_steps, warmup_steps
+from red_cli.run.precision import fit_attention
 from red_cli.run.processes import ALONE, Processes
 from red_cli.run.search_plan import SearchPlan, plan_search
 from red_cli.run.strategy import Choice, choose_strategy
@@ -158,6 +159,7 @@ def prepare(recipe: Recipe) -> Prepared:
     tokenizer = load_tokenizer(recipe.model)
     fit_padding(config, tokenizer)
     max_length = resolve_max_length(recipe.data.max_length, config, tokenizer)
+    fit_attention(config, task.kind, recipe.train, max_length)
     encoded = {split: task.encode(splits[split], tokenizer, max_length) for split in needed}
     for split in needed:
         splits[split] = encoded[split].kept_rows(split, splits[split])

@@ -22,6 +22,7 @@ from red_cli.run.base_model import (
     resolve_max_length,
 )
 from red_cli.run.folder import RECIPE_FILE, RunFolder
+from red_cli.run.precision import fit_attention
 from red_cli.tasks.base import Task
 from red_cli.tasks.build import build_task
 
@@ -123,6 +124,7 @@ def load_model(opened: Opened) -> PreTrainedModel:
         UserError: the base or the adapter cannot be loaded or do not fit.
     """
     target = opened.target
+    fit_attention(opened.config, opened.task.kind, target.recipe.train, opened.max_length)
     model, _ = load_base(target.recipe.model, opened.config, opened.task.kind, target.recipe.train.seed)
     if target.adapter is not None:
         load_trained(model, target.adapter)

@@ -9,8 +9,12 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from red_cli import RedConfig, attach, fold, load_adapter, save_adapter
+from red_cli.edit.kinds import SEQUENCE_CLASSIFIER
 from red_cli.edit.model import count, edits
 from red_cli.errors import UserError
+from red_cli.recipe.schema import Model, Train
+from red_cli.run.base_model import load_base, load_config
+from red_cli.run.precision import fit_attention
 from tests.tiny import first_output, make_base, random_vectors, tiny_inputs, tiny_model
 
 LLAMA = {"hidden_size": 64, "intermediate_size": 128, "num_key_value_heads": 4, "head_dim": 16}
@@ -111,3 +115,26 @@ def test_quantisation_without_its_extra_is_named(red, recipe: Path, tmp_path: Pa
     outcome = red("train", recipe, "model.quantization=nf4")
     assert outcome.code == 2
     assert "red-cli[quant]" in outcome.err
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("max_length", [16, 1024])
+def test_short_texts_in_bfloat16_take_plain_attention_on_a_cpu(base: Path, bf16: bool, max_length: int) -> None:
+    model = Model(name_or_path=str(base))
+    settings = Train(bf16=bf16, learning_rate=1e-2)
+    config = load_config(model)
+    fit_attention(config, SEQUENCE_CLASSIFIER, settings, max_length)
+    loaded, _ = load_base(model, config, SEQUENCE_CLASSIFIER, seed=0)
+    plain = bf16 and max_length == 16 and not torch.cuda.is_available()
+    assert loaded.config._attn_implementation == ("eager" if plain else "sdpa")
+
+
+def test_both_attentions_compute_the_same(base: Path) -> None:
+    model, outputs = Model(name_or_path=str(base)), {}
+    inputs = {"input_ids": torch.arange(5, 17).view(2, 6), "attention_mask": torch.tensor([[1] * 6, [1] * 4 + [0] * 2])}
+    for bf16 in (False, True):
+        config = load_config(model)
+        fit_attention(config, SEQUENCE_CLASSIFIER, Train(bf16=bf16, learning_rate=1e-2), 16)
+        loaded, _ = load_base(model, config, SEQUENCE_CLASSIFIER, seed=0)
+        outputs[bf16] = loaded.eval()(**inputs).logits
+    assert torch.allclose(outputs[True], outputs[False], atol=1e-5)
