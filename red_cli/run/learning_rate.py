@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from red_cli.methods.table import METHODS, Method
 from red_cli.recipe.load import Loaded
+from red_cli.run.base_model import fit_config
 from red_cli.run.engine import NotFinite, Replicated
 from red_cli.run.events import Listener
 from red_cli.run.optimizer import build_optimizer
@@ -23,10 +27,10 @@ from red_cli.run.search_record import LearningRateSearch, Sweep, with_rate
 from red_cli.run.session import Session, seed_generators, set_up
 from red_cli.run.step import accumulate
 
-_CYCLE = 8  # batches that a sweep goes over again and again: an average over so many steps is of the same rows
 # A loss has broken away that has lost again this share of what it had gained, and risen by that share of its start.
 _LOST = 0.5
 _RISEN = 0.08
+_FALLEN = 0.05  # a loss that has not lost this share of its start says nothing of the rates it has seen
 
 
 def search_learning_rate(
@@ -36,23 +40,34 @@ def search_learning_rate(
 
     In a sweep the rate rises by the same factor at each step until the training loss breaks away: that edge is where
     the method stops being stable on this base and these data, and shows long before short runs differ in what they
-    have learnt. The rate chosen lies a factor below it, within the method's range. The same seed finds the same rate;
-    validation and test splits are not looked at.
+    have learnt. A sweep goes over a few batches again and again, without dropout, so that a loss that is mostly noise
+    over a whole split (two texts that do or do not mean the same) falls here, and its rising stands out. The rate
+    chosen lies a factor below the edge, within the method's range. The same seed finds the same rate; validation and
+    test splits are not looked at.
     """
     searching = plan_search(loaded.recipe, plan.total_steps)
     if searching.sweeps == 0:
         return LearningRateSearch(searching.usual, 0, plan.total_steps, [])
-    session = set_up(with_rate(loaded, searching.usual), prepared, plan, None, listener, processes)
+    quiet = without_dropout(loaded, prepared)
+    session = set_up(with_rate(loaded, searching.usual), quiet, plan, None, listener, processes)
     start = {name: session.model.get_parameter(name).detach().clone() for name in session.trained.names}
     sweeps: list[Sweep] = []
     for number in range(searching.sweeps):
         _put_back(session, start)
         sweeps.append(_sweep(session, searching, number, listener))
-    rate = choose_rate([sweep.edge for sweep in sweeps], METHODS[loaded.recipe.method])
+    rate = choose_rate(sweeps, METHODS[loaded.recipe.method], searching)
     listener.searched(rate, [sweep.edge for sweep in sweeps])
     del session
     gc.collect()  # the run loads the base anew
     return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), plan.total_steps, sweeps)
+
+
+def without_dropout(loaded: Loaded, prepared: Prepared) -> Prepared:
+    """The same, with a base that drops nothing: the same rows then always have the same loss."""
+    config = copy.deepcopy(prepared.config)
+    model = loaded.recipe.model.model_copy(update={"dropout": 0.0, "classifier_dropout": None})
+    fit_config(config, model, prepared.task.kind, prepared.task.label_names)
+    return replace(prepared, config=config)
 
 
 def _put_back(session: Session, start: dict[str, torch.Tensor]) -> None:
@@ -69,7 +84,7 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Liste
     optimizer = build_optimizer(session.trained, settings)
     seed_generators(settings.seed, session.processes)
     engine.model.train()
-    batches = session.order.epoch(number)[:_CYCLE]
+    batches = session.order.epoch(number)[: searching.cycle]
     # A head with a rate of its own keeps it.
     swept = optimizer.param_groups if settings.head_learning_rate is None else optimizer.param_groups[:-1]
     rates: list[float] = []
@@ -97,15 +112,32 @@ def find_edge(rates: Sequence[float], losses: Sequence[float], window: int) -> f
     """The rate from which the loss, averaged over `window` steps, has broken away from its lowest; None: nowhere."""
     if len(losses) < window:
         return None
-    averages = np.convolve(losses, np.ones(window) / window, "valid")
+    averages = _averages(losses, window)
     start, lowest = averages[0], np.minimum.accumulate(averages)
     away = np.flatnonzero(averages > lowest + np.maximum(_LOST * (start - lowest), _RISEN * start))
     return rates[int(away[0])] if len(away) else None
 
 
-def choose_rate(edges: Sequence[float | None], method: Method) -> float:
-    """The rate for a run: a factor below the edge (the middle one of several), within the method's range."""
+def choose_rate(sweeps: Sequence[Sweep], method: Method, searching: SearchPlan) -> float:
+    """The rate for a run: a factor below the edge (the middle one of several), within the method's range.
+
+    Where a loss fell to the end of its sweep, the edge lies there or beyond. Sweeps whose loss neither fell nor broke
+    away say nothing, and where all are such, the method's usual rate is taken.
+    """
     low, high = method.rates
-    known = [math.log(high * method.below_edge if edge is None else edge) for edge in edges]
-    rate = math.exp(statistics.median(known)) / method.below_edge
+    known = [edge for sweep in sweeps if (edge := sweep.edge or _end_of_fall(sweep, searching.cycle)) is not None]
+    if not known:
+        return searching.usual
+    rate = math.exp(statistics.median(math.log(edge) for edge in known)) / method.below_edge
     return float(f"{min(max(rate, low), high):.1e}")
+
+
+def _end_of_fall(sweep: Sweep, window: int) -> float | None:
+    """The rate at which the loss was lowest, if it has fallen at all."""
+    averages = _averages(sweep.losses, window)
+    lowest = int(averages.argmin())
+    return sweep.rates[lowest] if averages[lowest] < averages[0] * (1 - _FALLEN) else None
+
+
+def _averages(losses: Sequence[float], window: int) -> NDArray[np.float64]:
+    return np.convolve(losses, np.ones(window) / window, "valid")

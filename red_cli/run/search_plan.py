@@ -12,6 +12,7 @@ _SHARE = 0.25  # of the run's own optimiser steps
 _LEAST_STEPS = 24  # of one sweep
 _MOST_STEPS = 80
 _MOST_SWEEPS = 3
+_TIMES_OVER = 10  # a sweep goes over each of its batches about so often: few rows are learnt, and forgotten, soon
 _BEYOND = 10.0  # the sweep goes on so far above the highest rate that may be chosen
 
 
@@ -23,7 +24,7 @@ class SearchPlan:
         lowest, highest: the rates of a sweep.
         sweeps: how many, each over other rows.
         steps: of one sweep.
-        usual: the method's usual rate, taken where the run is too short for a sweep (`sweeps` 0).
+        usual: the method's usual rate, taken where the run is too short for a sweep (`sweeps` 0) or sweeps show none.
     """
 
     lowest: float
@@ -36,6 +37,11 @@ class SearchPlan:
     def total(self) -> int:
         """Optimiser steps in all."""
         return self.sweeps * self.steps
+
+    @property
+    def cycle(self) -> int:
+        """Batches that a sweep goes over again and again; an average over so many steps is of the same rows."""
+        return math.ceil(self.steps / _TIMES_OVER)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step of a sweep, from 0: it rises by the same factor at each."""

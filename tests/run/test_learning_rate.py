@@ -6,10 +6,13 @@ import json
 import math
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from red_cli.methods.table import METHODS
 from red_cli.recipe.schema import Recipe
@@ -17,6 +20,8 @@ from red_cli.run import learning_rate as search_module
 from red_cli.run import train as train_module
 from red_cli.run.learning_rate import choose_rate, find_edge
 from red_cli.run.search_plan import plan_search
+from red_cli.run.search_record import Sweep
+from red_cli.run.session import Session
 from tests.tiny import read_lines, sentences, write_csv
 
 AUTO = "train.learning_rate=auto"
@@ -40,6 +45,7 @@ def test_a_search_takes_at_most_a_quarter_of_the_run(method: str, total: int) ->
     if plan.sweeps:
         assert plan.rate(0) == pytest.approx(low)
         assert plan.rate(plan.steps - 1) > high * METHODS[method].below_edge  # or its highest rate was never chosen
+        assert 2 < plan.cycle <= 8  # each batch is taken some ten times
 
 
 def curve(edge: float | None, falls_to: float, steps: int = 80) -> tuple[list[float], list[float]]:
@@ -66,13 +72,52 @@ def test_wobbling_is_no_edge() -> None:
     assert find_edge(rates[:5], losses[:5], 8) is None
 
 
-def test_the_rate_lies_below_the_edge_and_within_the_methods_range() -> None:
-    red, lora = METHODS["red"], METHODS["lora"]
-    assert choose_rate([0.05], red) == 0.02
-    assert choose_rate([0.05], lora) == 0.01
-    assert choose_rate([1e-9], red) == red.rates[0]
-    assert choose_rate([None], red) == red.rates[1]
-    assert choose_rate([0.01, 0.05, None], red) == 0.02  # the middle one of several
+def sweep_of(edge: float | None, falls_to: float = 0.3) -> Sweep:
+    return Sweep(*curve(edge, falls_to), edge)
+
+
+@pytest.mark.parametrize(
+    ("method", "sweeps", "rate"),
+    [
+        ("red", [sweep_of(0.05)], 0.02),
+        ("lora", [sweep_of(0.05)], 0.01),
+        ("red", [sweep_of(1e-9)], METHODS["red"].rates[0]),
+        ("red", [sweep_of(0.01), sweep_of(0.05), sweep_of(0.2)], 0.02),  # the middle one of several
+        ("red", [sweep_of(None)], METHODS["red"].rates[1]),  # it fell to the end of the range
+        ("red", [sweep_of(None, falls_to=0.69)], 0.01),  # it neither fell nor broke away: the usual rate
+        ("red", [sweep_of(None, falls_to=0.69), sweep_of(0.05)], 0.02),  # and such a sweep has no vote
+    ],
+)
+def test_the_rate_lies_below_the_edge_and_within_the_methods_range(
+    method: str, sweeps: list[Sweep], rate: float
+) -> None:
+    assert choose_rate(sweeps, METHODS[method], plan_search(recipe_of(method), 320)) == rate
+
+
+def test_a_loss_that_fell_and_stayed_is_taken_at_its_lowest() -> None:
+    rates, losses = curve(None, 0.3)
+    at = 30
+    losses[at:] = [losses[at]] * (len(losses) - at)
+    flat = Sweep(rates, losses, None)
+    found = choose_rate([flat], METHODS["red"], plan_search(recipe_of("red"), 320))
+    assert found == pytest.approx(rates[at] / 2.5, rel=0.1)
+
+
+def test_a_sweep_drops_nothing_and_the_run_does(red, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dropped: list[set[float]] = []
+    for module in (search_module, train_module):
+        monkeypatch.setattr(module, "set_up", _dropouts_noted(module.set_up, dropped))
+    assert red("train", recipe, AUTO, *LONG, "model.classifier_dropout=0.3").code == 0
+    assert dropped == [{0.0}, {0.1, 0.3}]
+
+
+def _dropouts_noted(set_up: Callable[..., Session], dropped: list[set[float]]) -> Callable[..., Session]:
+    def noted(*arguments: Any) -> Session:
+        session = set_up(*arguments)
+        dropped.append({module.p for module in session.model.modules() if isinstance(module, torch.nn.Dropout)})
+        return session
+
+    return noted
 
 
 def test_a_run_finds_its_rate_and_says_so(red, recipe: Path, tmp_path: Path) -> None:
