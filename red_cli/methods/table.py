@@ -28,7 +28,8 @@ class Method:
         load_weights: copies what a folder holds into a model with the method on it.
         require: checks that the packages it needs are there.
         rates: lowest and highest learning rate that a search may choose.
-        below_edge: by what factor a good rate lies below the one at which a short run becomes unstable.
+        below_edge: by what factor a good rate lies below the one at which a short run becomes unstable; given the
+            options.
     """
 
     options: Callable[[Recipe], Any]
@@ -37,19 +38,20 @@ class Method:
     load: Callable[[PreTrainedModel, Path], Trained]
     load_weights: Callable[[Trained, Path], None]
     rates: tuple[float, float]
-    below_edge: float = 2.5
+    below_edge: Callable[[Any], float] = lambda options: 2.5
     require: Callable[[], None] = lambda: None
 
 
 METHODS: dict[MethodName, Method] = {
     "red": Method(
         lambda recipe: recipe.red,
-        red.attach_red, red.save_red, red.load_red, red.load_red_weights, rates=(1e-3, 1e-1),
+        red.attach_red, red.save_red, red.load_red, red.load_red_weights,
+        rates=(1e-3, 1e-1), below_edge=red.below_edge,
     ),
     "full": Method(
         lambda recipe: None,
         weights.attach_full, weights.save_full, weights.load_full, weights.load_weights,
-        rates=(1e-5, 1e-3), below_edge=8.0,
+        rates=(1e-5, 1e-3), below_edge=lambda options: 8.0,
     ),
     "head": Method(
         lambda recipe: None,
@@ -62,7 +64,7 @@ METHODS: dict[MethodName, Method] = {
     "lora": Method(
         lambda recipe: recipe.lora,
         peft_adapters.attach_lora, peft_adapters.save_lora, peft_adapters.load_lora, peft_adapters.load_weights,
-        rates=(1e-4, 1e-2), below_edge=5.0, require=lambda: peft_adapters.require_peft("lora"),
+        rates=(1e-4, 1e-2), below_edge=lambda options: 5.0, require=lambda: peft_adapters.require_peft("lora"),
     ),
     "ia3": Method(
         lambda recipe: recipe.ia3,

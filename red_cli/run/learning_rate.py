@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from red_cli.methods.table import METHODS, Method
 from red_cli.recipe.load import Loaded
 from red_cli.run.base_model import fit_config
 from red_cli.run.engine import NotFinite, Replicated
@@ -55,7 +54,7 @@ def search_learning_rate(
     for number in range(searching.sweeps):
         _put_back(session, start)
         sweeps.append(_sweep(session, searching, number, listener))
-    rate = choose_rate(sweeps, METHODS[loaded.recipe.method], searching)
+    rate = choose_rate(sweeps, searching)
     listener.searched(rate, [sweep.edge for sweep in sweeps])
     del session
     gc.collect()  # the run loads the base anew
@@ -118,18 +117,17 @@ def find_edge(rates: Sequence[float], losses: Sequence[float], window: int) -> f
     return rates[int(away[0])] if len(away) else None
 
 
-def choose_rate(sweeps: Sequence[Sweep], method: Method, searching: SearchPlan) -> float:
+def choose_rate(sweeps: Sequence[Sweep], searching: SearchPlan) -> float:
     """The rate for a run: a factor below the edge (the middle one of several), within the method's range.
 
     Where a loss fell to the end of its sweep, the edge lies there or beyond. Sweeps whose loss neither fell nor broke
     away say nothing, and where all are such, the method's usual rate is taken.
     """
-    low, high = method.rates
     known = [edge for sweep in sweeps if (edge := sweep.edge or _end_of_fall(sweep, searching.cycle)) is not None]
     if not known:
         return searching.usual
-    rate = math.exp(statistics.median(math.log(edge) for edge in known)) / method.below_edge
-    return float(f"{min(max(rate, low), high):.1e}")
+    rate = math.exp(statistics.median(math.log(edge) for edge in known)) / searching.below_edge
+    return float(f"{min(max(rate, searching.lowest), searching.most):.1e}")
 
 
 def _end_of_fall(sweep: Sweep, window: int) -> float | None:

@@ -24,6 +24,8 @@ class SearchPlan:
         lowest, highest: the rates of a sweep.
         sweeps: how many, each over other rows.
         steps: of one sweep.
+        most: the highest rate that may be chosen; the lowest is the sweep's.
+        below_edge: by what factor the rate chosen lies below the one at which the loss breaks away.
         usual: the method's usual rate, taken where the run is too short for a sweep (`sweeps` 0) or sweeps show none.
     """
 
@@ -31,6 +33,8 @@ class SearchPlan:
     highest: float
     sweeps: int
     steps: int
+    most: float
+    below_edge: float
     usual: float
 
     @property
@@ -50,10 +54,11 @@ class SearchPlan:
 
 def plan_search(recipe: Recipe, total: int) -> SearchPlan:
     """The search before a run of `total` steps: at most a quarter of them."""
-    low, high = METHODS[recipe.method].rates
-    usual = float(f"{math.sqrt(low * high):.1e}")
+    method = METHODS[recipe.method]
+    low, high = method.rates
     budget = math.floor(_SHARE * total)
-    if budget < _LEAST_STEPS:
-        return SearchPlan(low, high * _BEYOND, 0, 0, usual)
-    sweeps = max(1, min(_MOST_SWEEPS, budget // _MOST_STEPS))
-    return SearchPlan(low, high * _BEYOND, sweeps, min(budget // sweeps, _MOST_STEPS), usual)
+    sweeps = max(1, min(_MOST_SWEEPS, budget // _MOST_STEPS)) if budget >= _LEAST_STEPS else 0
+    return SearchPlan(
+        low, high * _BEYOND, sweeps, min(budget // sweeps, _MOST_STEPS) if sweeps else 0,
+        high, method.below_edge(method.options(recipe)), usual=float(f"{math.sqrt(low * high):.1e}"),
+    )  # fmt: skip

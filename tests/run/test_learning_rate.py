@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from red_cli import RedConfig
 from red_cli.methods.table import METHODS
 from red_cli.recipe.schema import Recipe
 from red_cli.run import learning_rate as search_module
@@ -44,7 +45,7 @@ def test_a_search_takes_at_most_a_quarter_of_the_run(method: str, total: int) ->
     assert (plan.sweeps > 0) == (total >= 96)
     if plan.sweeps:
         assert plan.rate(0) == pytest.approx(low)
-        assert plan.rate(plan.steps - 1) > high * METHODS[method].below_edge  # or its highest rate was never chosen
+        assert plan.rate(plan.steps - 1) > high * plan.below_edge  # or its highest rate was never chosen
         assert 2 < plan.cycle <= 8  # each batch is taken some ten times
 
 
@@ -79,19 +80,25 @@ def sweep_of(edge: float | None, falls_to: float = 0.3) -> Sweep:
 @pytest.mark.parametrize(
     ("method", "sweeps", "rate"),
     [
-        ("red", [sweep_of(0.05)], 0.02),
+        ("red", [sweep_of(0.06)], 0.02),
         ("lora", [sweep_of(0.05)], 0.01),
         ("red", [sweep_of(1e-9)], METHODS["red"].rates[0]),
-        ("red", [sweep_of(0.01), sweep_of(0.05), sweep_of(0.2)], 0.02),  # the middle one of several
+        ("red", [sweep_of(0.01), sweep_of(0.06), sweep_of(0.2)], 0.02),  # the middle one of several
         ("red", [sweep_of(None)], METHODS["red"].rates[1]),  # it fell to the end of the range
         ("red", [sweep_of(None, falls_to=0.69)], 0.01),  # it neither fell nor broke away: the usual rate
-        ("red", [sweep_of(None, falls_to=0.69), sweep_of(0.05)], 0.02),  # and such a sweep has no vote
+        ("red", [sweep_of(None, falls_to=0.69), sweep_of(0.06)], 0.02),  # and such a sweep has no vote
     ],
 )
 def test_the_rate_lies_below_the_edge_and_within_the_methods_range(
     method: str, sweeps: list[Sweep], rate: float
 ) -> None:
-    assert choose_rate(sweeps, METHODS[method], plan_search(recipe_of(method), 320)) == rate
+    assert choose_rate(sweeps, plan_search(recipe_of(method), 320)) == rate
+
+
+def test_several_edits_in_a_layer_stay_further_from_the_edge() -> None:
+    many = recipe_of("red").model_copy(update={"red": RedConfig(positions="red++")})
+    assert choose_rate([sweep_of(0.045)], plan_search(many, 320)) == 0.01
+    assert choose_rate([sweep_of(0.045)], plan_search(recipe_of("red"), 320)) == 0.015
 
 
 def test_a_loss_that_fell_and_stayed_is_taken_at_its_lowest() -> None:
@@ -99,8 +106,8 @@ def test_a_loss_that_fell_and_stayed_is_taken_at_its_lowest() -> None:
     at = 30
     losses[at:] = [losses[at]] * (len(losses) - at)
     flat = Sweep(rates, losses, None)
-    found = choose_rate([flat], METHODS["red"], plan_search(recipe_of("red"), 320))
-    assert found == pytest.approx(rates[at] / 2.5, rel=0.1)
+    found = choose_rate([flat], plan_search(recipe_of("red"), 320))
+    assert found == pytest.approx(rates[at] / 3, rel=0.1)
 
 
 def test_a_sweep_drops_nothing_and_the_run_does(red, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
