@@ -172,10 +172,10 @@ def _score(run: Run, listener: Listener) -> str:
 
     folder = run.loaded.run_folder
     split, _ = default_split(run.loaded.recipe)
-    if split not in RunFolder(folder).read_metrics()["splits"]:
+    if split not in RunFolder(folder).read_results()["splits"]:
         listener.working(f"scoring the {split} split")
         evaluate(open_target(folder, None, []), split, folder, listener)
-    metrics = RunFolder(folder).read_metrics()
+    metrics = RunFolder(folder).read_results()
     scores = metrics["splits"][split]
     told = ", ".join(f"{name} {written(name, scores[name])}" for name in reported(metrics["metric"], scores))
     return f"{told} on {split}, learning rate {metrics['learning_rate']:g}"

@@ -29,7 +29,7 @@ def summarise(folder: Path, runs: Sequence[tuple[str, int, Loaded]], failed: lis
     for method, seed, loaded in runs:
         if (method, seed) not in lost:
             run = RunFolder(loaded.run_folder)
-            found[method][seed] = run.read_metrics()
+            found[method][seed] = run.read_results()
             sizes[method] = sum(path.stat().st_size for path in run.adapter.glob("*.safetensors"))
     some = next((metrics for seeds in found.values() for metrics in seeds.values()), {})
     names = _common_metrics([metrics for seeds in found.values() for metrics in seeds.values()], split)

@@ -110,6 +110,20 @@ class RunFolder:
             raise UserError(f"{self.metrics} is damaged", hint="Delete it.")
         return metrics
 
+    def read_results(self) -> dict[str, Any]:
+        """The content of a finished run's metrics.json.
+
+        Raises:
+            UserError: it is damaged, or there is none: someone has deleted it since the run ended.
+        """
+        metrics = self.read_metrics()
+        if "training" not in metrics:
+            raise UserError(
+                f"{self.path} holds no finished run any more; it was deleted while others went on",
+                hint="The same command trains it again and keeps the others.",
+            )
+        return metrics
+
     def write_metrics(self, changes: dict[str, Any]) -> None:
         """Lay `changes` over metrics.json; "splits" merges split by split."""
         if not self.writes:

@@ -87,7 +87,7 @@ def resuming(loaded: Loaded) -> Loaded:
 
 def summary(runs: Sequence[Loaded]) -> dict[str, Any]:
     """Each metric of finished runs: mean, sample standard deviation, and every seed's value; never the best."""
-    metrics = {loaded.recipe.train.seed: RunFolder(loaded.run_folder).read_metrics() for loaded in runs}
+    metrics = {loaded.recipe.train.seed: RunFolder(loaded.run_folder).read_results() for loaded in runs}
     first = next(iter(metrics.values()))
     splits: dict[str, Any] = {}
     for split, scores in first["splits"].items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -138,6 +139,26 @@ def test_a_method_that_fails_does_not_stop_the_others(
     written = json.loads((tmp_path / "run" / "comparison.json").read_text())
     assert [row["method"] for row in written["rows"]] == ["head"]
     assert [(run["method"], run["seed"]) for run in written["failed"]] == [("red", 42)]
+
+
+def test_a_run_that_is_deleted_meanwhile_is_told(
+    red, recipe: Path, tmp_path: Path, in_process: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = compare_module.run_red
+
+    def delete_the_other(arguments, told):
+        shutil.rmtree(tmp_path / "run" / "red", ignore_errors=True)
+        return trained(arguments, told)
+
+    command = ["compare", recipe, "--methods", "red,head"]
+    with monkeypatch.context() as patch:
+        patch.setattr(compare_module, "run_red", delete_the_other)
+        outcome = red(*command)
+    assert outcome.code == 2
+    assert f"{tmp_path / 'run' / 'red' / 'seed42'} holds no finished run any more" in outcome.err
+    in_process.clear()
+    assert red(*command).code == 0
+    assert len(in_process) == 1  # what was deleted, and no more
 
 
 def test_without_a_labelled_test_split_the_selection_is_scored_and_said(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import statistics
 from pathlib import Path
@@ -71,6 +72,24 @@ def test_the_same_command_goes_on(red, recipe: Path, tmp_path: Path, monkeypatch
     assert len(resumed.out.splitlines()) < 24
     # Nothing is left to do: the same figures again
     assert red("train", recipe, "--seeds", "1,2,3").out == resumed.out
+
+
+def test_a_run_that_is_deleted_meanwhile_is_told(
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_step = train_module.optimizer_step
+
+    def step(session, rows):
+        if session.settings.seed == 2:
+            shutil.rmtree(tmp_path / "run" / "seed1", ignore_errors=True)
+        return real_step(session, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "optimizer_step", step)
+        outcome = red("train", recipe, "--seeds", "1,2")
+    assert outcome.code == 2
+    assert f"{tmp_path / 'run' / 'seed1'} holds no finished run any more" in outcome.err
+    assert red("train", recipe, "--seeds", "1,2").code == 0
 
 
 def test_the_papers_figure_stands_beside(red, recipe: Path) -> None:
