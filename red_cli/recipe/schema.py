@@ -321,6 +321,8 @@ def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
         faults.append((("lora", "target_modules"), "give lora.positions or lora.target_modules, not both"))
     if recipe.method == "head" and generates_text(recipe):
         faults.append((("method",), "a language model has no head of its own to train"))
+    if train.head_learning_rate is not None and generates_text(recipe):
+        faults.append((("train", "head_learning_rate"), "a language model has no new head; drop this key"))
     if recipe.method == "head" and train.learning_rate == "auto" and train.head_learning_rate is not None:
         faults.append((("train", "head_learning_rate"), "nothing is left for learning_rate: auto to find"))
     if recipe.eval.metric is not None and recipe.eval.metric not in wanted:

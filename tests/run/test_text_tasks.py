@@ -279,6 +279,8 @@ FAULTS = {
     "beams alone": ("gpt2", [GENERATION, "eval.generation.length_penalty=2"], "only with num_beams above 1"),
     "sampling alone": ("gpt2", [GENERATION, "eval.generation.temperature=2"], "only with do_sample: true"),
     "metric of labels": ("gpt2", [GENERATION, "eval.metric=f1"], "this task is scored by loss"),
+    "head alone": ("gpt2", [GENERATION, "method=head"], "has no head of its own"),
+    "rate of no head": ("t5", ["task.text_to_text=true", "train.head_learning_rate=1e-3"], "has no new head"),
     "template": ("gpt2", ["task={name: generation, prompt_template: 'x {'}"], "text with columns in braces"),
     "template without a column": ("gpt2", ["task={name: generation, prompt_template: x}"], "at least one column"),
     "text column": ("gpt2", [GENERATION, "data.columns.text=text"], "has a prompt and a completion"),
