@@ -227,7 +227,8 @@ class Terminal:
 
     def stepped(self, step: Step) -> None:
         if self._first_step == 0:
-            self._first_step, self._started = step.step, time.monotonic()
+            # A run that goes on prints its first line after as many steps as one that begins
+            self._first_step, self._started, self._printed_at = step.step, time.monotonic(), step.step - 1
         fields = [f"epoch {step.epoch:.2f}", f"loss {step.loss:.4f}", f"lr {step.learning_rate:.1e}"]
         if self.console.width >= _NARROW or not self.live:
             fields.append(f"{step.examples_per_second:,.0f} rows/s")
@@ -238,9 +239,10 @@ class Terminal:
         every = -(-step.total_steps // _PLAIN_LINES)
         if not self.live and (step.step - self._printed_at >= every or step.step == step.total_steps):
             self._printed_at = step.step
-            done = max(1, step.step - self._first_step)
-            left = (time.monotonic() - self._started) / done * (step.total_steps - step.step)
-            print_text(f"step {step.step}/{step.total_steps}  {self._text}  {duration(left)} left", stderr=True)
+            done = step.step - self._first_step  # since the clock was started, after the first step
+            taken = time.monotonic() - self._started
+            left = f"{duration(taken / done * (step.total_steps - step.step))} left" if done else "time left: not known"
+            print_text(f"step {step.step}/{step.total_steps}  {self._text}  {left}", stderr=True)
 
     def evaluating(self, done: int, total: int) -> None:
         self._beside(done, total, "evaluating")
