@@ -13,15 +13,6 @@ from red_cli.edit.config import RedConfig
 from red_cli.edit.model import attach, count, edits, require_attachment, train_head
 from red_cli.methods.trained import Trained
 
-# Set on four GLUE tasks and one base, those of docs/results.md.
-_BELOW_EDGE = 3.0
-_BELOW_EDGE_OF_MANY = 4.5  # edits in the same layer add up, and their noise with them
-
-
-def below_edge(config: RedConfig) -> float:
-    """By what factor a good learning rate lies below the edge of stability, for one edit in a layer or several."""
-    return _BELOW_EDGE if len(config.positions) == 1 else _BELOW_EDGE_OF_MANY
-
 
 def attach_red(model: PreTrainedModel, config: RedConfig, head: list[str]) -> Trained:
     """Two vectors after each module that `config` names."""

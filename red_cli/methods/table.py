@@ -27,9 +27,6 @@ class Method:
         load: attaches what a folder holds to a model.
         load_weights: copies what a folder holds into a model with the method on it.
         require: checks that the packages it needs are there.
-        rates: lowest and highest learning rate that a search may choose.
-        below_edge: by what factor a good rate lies below the one at which a short run becomes unstable; given the
-            options.
     """
 
     options: Callable[[Recipe], Any]
@@ -37,8 +34,6 @@ class Method:
     save: Callable[[Trained, Path, Any, str | None, BaseDigest | None], None]
     load: Callable[[PreTrainedModel, Path], Trained]
     load_weights: Callable[[Trained, Path], None]
-    rates: tuple[float, float]
-    below_edge: Callable[[Any], float] = lambda options: 2.5
     require: Callable[[], None] = lambda: None
 
 
@@ -46,30 +41,28 @@ METHODS: dict[MethodName, Method] = {
     "red": Method(
         lambda recipe: recipe.red,
         red.attach_red, red.save_red, red.load_red, red.load_red_weights,
-        rates=(1e-3, 1e-1), below_edge=red.below_edge,
     ),
     "full": Method(
         lambda recipe: None,
         weights.attach_full, weights.save_full, weights.load_full, weights.load_weights,
-        rates=(1e-5, 1e-3), below_edge=lambda options: 8.0,
     ),
     "head": Method(
         lambda recipe: None,
-        weights.attach_head, weights.save_head, weights.load_head, weights.load_weights, rates=(1e-3, 1e-1),
+        weights.attach_head, weights.save_head, weights.load_head, weights.load_weights,
     ),
     "bitfit": Method(
         lambda recipe: None,
-        weights.attach_bitfit, weights.save_bitfit, weights.load_bitfit, weights.load_weights, rates=(3e-4, 3e-2),
+        weights.attach_bitfit, weights.save_bitfit, weights.load_bitfit, weights.load_weights,
     ),
     "lora": Method(
         lambda recipe: recipe.lora,
         peft_adapters.attach_lora, peft_adapters.save_lora, peft_adapters.load_lora, peft_adapters.load_weights,
-        rates=(1e-4, 1e-2), below_edge=lambda options: 5.0, require=lambda: peft_adapters.require_peft("lora"),
+        require=lambda: peft_adapters.require_peft("lora"),
     ),
     "ia3": Method(
         lambda recipe: recipe.ia3,
         peft_adapters.attach_ia3, peft_adapters.save_ia3, peft_adapters.load_ia3, peft_adapters.load_weights,
-        rates=(1e-3, 1e-1), require=lambda: peft_adapters.require_peft("ia3"),
+        require=lambda: peft_adapters.require_peft("ia3"),
     ),
 }  # fmt: skip
 

@@ -29,6 +29,7 @@ from red_cli.run.step import accumulate
 # A loss has broken away that has lost again this share of what it had gained, and risen by that share of its start.
 _LOST = 0.5
 _RISEN = 0.08
+_NEAREST = 2.0  # the usual rate may not pull the one chosen nearer to the edge than by this factor
 _FALLEN = 0.05  # a loss that has not lost this share of its start says nothing of the rates it has seen
 
 
@@ -118,16 +119,25 @@ def find_edge(rates: Sequence[float], losses: Sequence[float], window: int) -> f
 
 
 def choose_rate(sweeps: Sequence[Sweep], searching: SearchPlan) -> float:
-    """The rate for a run: a factor below the edge (the middle one of several), within the method's range.
+    """The rate for a run: a factor below the edges that sweeps found, or the method's usual one, or between the two.
 
+    Each sweep has a vote, its edge over that factor, and the usual rate has one as well: the middle of them is taken
+    (of an even number, the geometric mean of the middle two). A single sweep's edge varies from seed to seed by more
+    than the best rate does, so it may move the rate half of the way only; several that agree move it all of the way.
+    A base far less stable than the usual rate presumes (a large one) still gets a rate well below its edge.
     Where a loss fell to the end of its sweep, the edge lies there or beyond. Sweeps whose loss neither fell nor broke
-    away say nothing, and where all are such, the method's usual rate is taken.
+    away have no vote.
     """
-    known = [edge for sweep in sweeps if (edge := sweep.edge or _end_of_fall(sweep, searching.cycle)) is not None]
-    if not known:
+    edges = [edge for sweep in sweeps if (edge := sweep.edge or _end_of_fall(sweep, searching.cycle)) is not None]
+    if not edges:
         return searching.usual
-    rate = math.exp(statistics.median(math.log(edge) for edge in known)) / searching.below_edge
+    rate = _middle([searching.usual, *(edge / searching.below_edge for edge in edges)])
+    rate = min(rate, _middle(edges) / _NEAREST)
     return float(f"{min(max(rate, searching.lowest), searching.most):.1e}")
+
+
+def _middle(values: Sequence[float]) -> float:
+    return math.exp(statistics.median(math.log(value) for value in values))
 
 
 def _end_of_fall(sweep: Sweep, window: int) -> float | None:

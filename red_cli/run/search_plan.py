@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from red_cli.methods.table import METHODS
+from red_cli.methods.rates import rates_of
 from red_cli.recipe.schema import Recipe
 
 _SHARE = 0.25  # of the run's own optimiser steps
@@ -26,7 +26,7 @@ class SearchPlan:
         steps: of one sweep.
         most: the highest rate that may be chosen; the lowest is the sweep's.
         below_edge: by what factor the rate chosen lies below the one at which the loss breaks away.
-        usual: the method's usual rate, taken where the run is too short for a sweep (`sweeps` 0) or sweeps show none.
+        usual: the method's usual rate, which counts as much as a sweep; taken where the run is too short for one.
     """
 
     lowest: float
@@ -54,11 +54,10 @@ class SearchPlan:
 
 def plan_search(recipe: Recipe, total: int) -> SearchPlan:
     """The search before a run of `total` steps: at most a quarter of them."""
-    method = METHODS[recipe.method]
-    low, high = method.rates
+    rates = rates_of(recipe)
     budget = math.floor(_SHARE * total)
     sweeps = max(1, min(_MOST_SWEEPS, budget // _MOST_STEPS)) if budget >= _LEAST_STEPS else 0
+    steps = min(budget // sweeps, _MOST_STEPS) if sweeps else 0
     return SearchPlan(
-        low, high * _BEYOND, sweeps, min(budget // sweeps, _MOST_STEPS) if sweeps else 0,
-        high, method.below_edge(method.options(recipe)), usual=float(f"{math.sqrt(low * high):.1e}"),
-    )  # fmt: skip
+        rates.lowest, rates.highest * _BEYOND, sweeps, steps, rates.highest, rates.below_edge, rates.usual
+    )

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from red_cli import RedConfig
+from red_cli.methods.rates import rates_of
 from red_cli.methods.table import METHODS
 from red_cli.recipe.schema import Recipe
 from red_cli.run import learning_rate as search_module
@@ -40,12 +41,12 @@ def recipe_of(method: str) -> Recipe:
 def test_a_search_takes_at_most_a_quarter_of_the_run(method: str, total: int) -> None:
     plan = plan_search(recipe_of(method), total)
     assert plan.total <= total / 4
-    low, high = METHODS[method].rates
-    assert low <= plan.usual <= high
+    rates = rates_of(recipe_of(method))
+    assert rates.lowest < plan.usual < rates.highest
     assert (plan.sweeps > 0) == (total >= 96)
     if plan.sweeps:
-        assert plan.rate(0) == pytest.approx(low)
-        assert plan.rate(plan.steps - 1) > high * plan.below_edge  # or its highest rate was never chosen
+        assert plan.rate(0) == pytest.approx(rates.lowest)
+        assert plan.rate(plan.steps - 1) > rates.highest * plan.below_edge  # or its highest rate was never chosen
         assert 2 < plan.cycle <= 8  # each batch is taken some ten times
 
 
@@ -77,36 +78,43 @@ def sweep_of(edge: float | None, falls_to: float = 0.3) -> Sweep:
     return Sweep(*curve(edge, falls_to), edge)
 
 
+FLAT = sweep_of(None, falls_to=0.69)  # it neither falls nor breaks away
+
+
 @pytest.mark.parametrize(
     ("method", "sweeps", "rate"),
     [
-        ("red", [sweep_of(0.06)], 0.02),
-        ("lora", [sweep_of(0.05)], 0.01),
-        ("red", [sweep_of(1e-9)], METHODS["red"].rates[0]),
+        ("red", [sweep_of(0.06)], 0.02),  # the edge and the usual rate agree
+        ("red", [sweep_of(0.24)], 0.04),  # half of the way (in the logarithm) from 0.02 to 0.24 / 3
+        ("red", [sweep_of(0.03)], 0.014),
+        ("red", [sweep_of(0.004)], 0.002),  # never nearer to the edge than half of it
+        ("lora", [sweep_of(0.04)], 0.004),
         ("red", [sweep_of(0.01), sweep_of(0.06), sweep_of(0.2)], 0.02),  # the middle one of several
-        ("red", [sweep_of(None)], METHODS["red"].rates[1]),  # it fell to the end of the range
-        ("red", [sweep_of(None, falls_to=0.69)], 0.01),  # it neither fell nor broke away: the usual rate
-        ("red", [sweep_of(None, falls_to=0.69), sweep_of(0.06)], 0.02),  # and such a sweep has no vote
+        ("red", [sweep_of(0.15), sweep_of(0.15), sweep_of(0.15)], 0.05),  # of one mind: all of the way
+        ("red", [sweep_of(0.12), sweep_of(0.03), sweep_of(0.12)], 0.028),  # between 0.02 and 0.04
+        ("red", [sweep_of(None)] * 3, rates_of(recipe_of("red")).highest),  # it fell to the end of the range
+        ("red", [sweep_of(1e-9)] * 3, rates_of(recipe_of("red")).lowest),
+        ("red", [FLAT], 0.02),
+        ("red", [FLAT, sweep_of(0.24)], 0.04),  # such a sweep has no vote
     ],
 )
-def test_the_rate_lies_below_the_edge_and_within_the_methods_range(
-    method: str, sweeps: list[Sweep], rate: float
-) -> None:
+def test_sweeps_and_the_usual_rate_vote_within_the_methods_range(method: str, sweeps: list[Sweep], rate: float) -> None:
     assert choose_rate(sweeps, plan_search(recipe_of(method), 320)) == rate
 
 
 def test_several_edits_in_a_layer_stay_further_from_the_edge() -> None:
     many = recipe_of("red").model_copy(update={"red": RedConfig(positions="red++")})
-    assert choose_rate([sweep_of(0.045)], plan_search(many, 320)) == 0.01
-    assert choose_rate([sweep_of(0.045)], plan_search(recipe_of("red"), 320)) == 0.015
+    assert plan_search(many, 320).usual < plan_search(recipe_of("red"), 320).usual
+    assert choose_rate([sweep_of(0.045)] * 3, plan_search(many, 320)) == 0.01
+    assert choose_rate([sweep_of(0.045)] * 3, plan_search(recipe_of("red"), 320)) == 0.015
 
 
 def test_a_loss_that_fell_and_stayed_is_taken_at_its_lowest() -> None:
     rates, losses = curve(None, 0.3)
-    at = 30
+    at = 40
     losses[at:] = [losses[at]] * (len(losses) - at)
     flat = Sweep(rates, losses, None)
-    found = choose_rate([flat], plan_search(recipe_of("red"), 320))
+    found = choose_rate([flat] * 2, plan_search(recipe_of("red"), 320))
     assert found == pytest.approx(rates[at] / 3, rel=0.1)
 
 
@@ -134,8 +142,7 @@ def test_a_run_finds_its_rate_and_says_so(red, recipe: Path, tmp_path: Path) -> 
     outcome = red("train", recipe, AUTO, *LONG, "--json")
     metrics = outcome.json
     rate = metrics["learning_rate"]
-    low, high = METHODS["red"].rates
-    assert low <= rate <= high
+    assert 1e-3 <= rate <= 1e-1
     assert f"learning rate {rate:g}: the loss broke away" in outcome.err
     search = json.loads((run / "learning_rate_search.json").read_text())
     assert search["rate"] == rate
@@ -241,8 +248,8 @@ def test_interrupted_in_the_search_nothing_is_left(
 
 
 def test_too_short_for_a_search_takes_the_usual_rate(red, recipe: Path) -> None:
-    assert "auto: 0.01, the run being too short for a search" in red("check", recipe, AUTO).out
-    assert red("train", recipe, AUTO, "--json").json["learning_rate"] == 0.01
+    assert "auto: 0.02, the run being too short for a search" in red("check", recipe, AUTO).out
+    assert red("train", recipe, AUTO, "--json").json["learning_rate"] == 0.02
 
 
 def test_a_head_with_its_own_rate_keeps_it(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
