@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from red_cli.recipe.schema import MethodName, Recipe
+from red_cli.recipe.schema import MethodName
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,18 @@ _OTHERS: dict[MethodName, Rates] = {
 }
 
 
-def rates_of(recipe: Recipe) -> Rates:
-    """The rates of a recipe's method; those of RED for one edit in a layer, or for several."""
-    if recipe.method == "red":
-        return _RED if len(recipe.red.positions) == 1 else _RED_OF_MANY
-    return _OTHERS[recipe.method]
+def rates_of(method: MethodName, modules: Sequence[str]) -> Rates:
+    """The rates of a method; RED has those of one edit in a layer, or of several.
+
+    Args:
+        modules: paths of the edited modules in the model. They count, however the recipe names them.
+    """
+    if method != "red":
+        return _OTHERS[method]
+    return _RED if _most_in_a_layer(modules) <= 1 else _RED_OF_MANY
+
+
+def _most_in_a_layer(modules: Sequence[str]) -> int:
+    """The most edits in one layer, a layer being the part of a path up to its first number."""
+    layers = [match[0] if (match := re.match(r".*?\.\d+(?=\.)", path)) else path for path in modules]
+    return max(Counter(layers).values(), default=0)

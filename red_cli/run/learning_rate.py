@@ -21,7 +21,7 @@ from red_cli.run.events import Listener
 from red_cli.run.optimizer import build_optimizer
 from red_cli.run.plan import Plan, Prepared
 from red_cli.run.processes import Processes
-from red_cli.run.search_plan import SearchPlan, plan_search
+from red_cli.run.search_plan import SearchPlan
 from red_cli.run.search_record import LearningRateSearch, Sweep, with_rate
 from red_cli.run.session import Session, seed_generators, set_up
 from red_cli.run.step import accumulate
@@ -45,7 +45,8 @@ def search_learning_rate(
     chosen lies a factor below the edge, within the method's range. The same seed finds the same rate; validation and
     test splits are not looked at.
     """
-    searching = plan_search(loaded.recipe, plan.total_steps)
+    searching = plan.search
+    assert searching is not None  # the recipe asks for one
     if searching.sweeps == 0:
         return LearningRateSearch(searching.usual, 0, plan.total_steps, [])
     quiet = without_dropout(loaded, prepared)

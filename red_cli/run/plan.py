@@ -216,7 +216,7 @@ def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) 
         edited_modules=trained.modules,
         counts=trained.counts,
         learning_rate=None if rate == "auto" else rate,
-        search=plan_search(recipe, total) if rate == "auto" else None,
+        search=plan_search(recipe.method, trained.modules, total) if rate == "auto" else None,
         total_steps=total,
         warmup_steps=warmup_steps(recipe.train, total),
         steps_per_epoch=order.steps_per_epoch,

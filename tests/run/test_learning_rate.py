@@ -14,10 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from red_cli import RedConfig
 from red_cli.methods.rates import rates_of
 from red_cli.methods.table import METHODS
-from red_cli.recipe.schema import Recipe
 from red_cli.run import learning_rate as search_module
 from red_cli.run import train as train_module
 from red_cli.run.learning_rate import choose_rate, find_edge
@@ -30,18 +28,16 @@ AUTO = "train.learning_rate=auto"
 LONG = ["train.max_steps=100", "train.eval_steps=50"]
 
 
-def recipe_of(method: str) -> Recipe:
-    return Recipe.model_validate(
-        {"task": {"name": "classification"}, "model": {"name_or_path": "x"}, "data": {"path": "x"}, "method": method}
-    )
+ONE_A_LAYER = [f"model.layer.{layer}.output.dense" for layer in range(3)]
+SEVERAL_A_LAYER = [f"model.layer.{layer}.{name}" for layer in range(3) for name in ("output.dense", "attention.query")]
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("total", [1, 12, 95, 96, 100, 316, 640, 1000, 100_000])
 def test_a_search_takes_at_most_a_quarter_of_the_run(method: str, total: int) -> None:
-    plan = plan_search(recipe_of(method), total)
+    plan = plan_search(method, ONE_A_LAYER, total)
     assert plan.total <= total / 4
-    rates = rates_of(recipe_of(method))
+    rates = rates_of(method, ONE_A_LAYER)
     assert rates.lowest < plan.usual < rates.highest
     assert (plan.sweeps > 0) == (total >= 96)
     if plan.sweeps:
@@ -92,21 +88,30 @@ FLAT = sweep_of(None, falls_to=0.69)  # it neither falls nor breaks away
         ("red", [sweep_of(0.01), sweep_of(0.06), sweep_of(0.2)], 0.02),  # the middle one of several
         ("red", [sweep_of(0.15), sweep_of(0.15), sweep_of(0.15)], 0.05),  # of one mind: all of the way
         ("red", [sweep_of(0.12), sweep_of(0.03), sweep_of(0.12)], 0.028),  # between 0.02 and 0.04
-        ("red", [sweep_of(None)] * 3, rates_of(recipe_of("red")).highest),  # it fell to the end of the range
-        ("red", [sweep_of(1e-9)] * 3, rates_of(recipe_of("red")).lowest),
+        ("red", [sweep_of(None)] * 3, rates_of("red", ONE_A_LAYER).highest),  # it fell to the end of the range
+        ("red", [sweep_of(1e-9)] * 3, rates_of("red", ONE_A_LAYER).lowest),
         ("red", [FLAT], 0.02),
         ("red", [FLAT, sweep_of(0.24)], 0.04),  # such a sweep has no vote
     ],
 )
 def test_sweeps_and_the_usual_rate_vote_within_the_methods_range(method: str, sweeps: list[Sweep], rate: float) -> None:
-    assert choose_rate(sweeps, plan_search(recipe_of(method), 320)) == rate
+    assert choose_rate(sweeps, plan_search(method, ONE_A_LAYER, 320)) == rate
 
 
 def test_several_edits_in_a_layer_stay_further_from_the_edge() -> None:
-    many = recipe_of("red").model_copy(update={"red": RedConfig(positions="red++")})
-    assert plan_search(many, 320).usual < plan_search(recipe_of("red"), 320).usual
-    assert choose_rate([sweep_of(0.045)] * 3, plan_search(many, 320)) == 0.01
-    assert choose_rate([sweep_of(0.045)] * 3, plan_search(recipe_of("red"), 320)) == 0.015
+    one, many = (plan_search("red", modules, 320) for modules in (ONE_A_LAYER, SEVERAL_A_LAYER))
+    assert many.usual < one.usual
+    assert choose_rate([sweep_of(0.045)] * 3, many) == 0.01
+    assert choose_rate([sweep_of(0.045)] * 3, one) == 0.015
+
+
+def test_the_same_edits_have_the_same_rates_however_they_are_named(red, recipe: Path) -> None:
+    by_position = red("check", recipe, AUTO, "--json", *LONG, "red.positions=red++").json["plan"]
+    pattern = "|".join(path.replace(".", "\\.") for path in by_position["edited_modules"])
+    by_pattern = red("check", recipe, AUTO, "--json", *LONG, f"red.target_modules='{pattern}'").json["plan"]
+    assert by_pattern["edited_modules"] == by_position["edited_modules"]
+    assert by_pattern["search"] == by_position["search"]
+    assert by_position["search"] != red("check", recipe, AUTO, "--json", *LONG).json["plan"]["search"]
 
 
 def test_a_loss_that_fell_and_stayed_is_taken_at_its_lowest() -> None:
@@ -114,7 +119,7 @@ def test_a_loss_that_fell_and_stayed_is_taken_at_its_lowest() -> None:
     at = 40
     losses[at:] = [losses[at]] * (len(losses) - at)
     flat = Sweep(rates, losses, None)
-    found = choose_rate([flat] * 2, plan_search(recipe_of("red"), 320))
+    found = choose_rate([flat] * 2, plan_search("red", ONE_A_LAYER, 320))
     assert found == pytest.approx(rates[at] / 3, rel=0.1)
 
 
