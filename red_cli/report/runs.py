@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from red_cli.run.folder import METRICS_FILE, RECIPE_FILE, open_run
 
 _LINES = 2  # of a message: what, and the first of what is listed
 _DEPTH = 5  # folders below the one that was named
-_NEEDED = ("task", "base", "metric", "best", "splits", "scoring", "parameters", "training")
 # What a run leaves as soon as it has begun
 _TRACES = (METRICS_FILE, "environment.json", "adapter", "checkpoints")
 
@@ -88,15 +86,15 @@ def read_run(path: Path) -> FinishedRun:
         raise UserError(f"{path} is an exported model, whose edits are in its weights", hint="Give the run itself.")
     folder, loaded = open_run(path)
     metrics = folder.read_metrics()
-    if "training" not in metrics:
+    if not folder.finished:
         has_adapter = is_adapter(folder.adapter)
         raise UserError(
             f"{path} is not finished",
             hint=f"What it has learnt so far: red report {folder.adapter}" if has_adapter else "Let it finish first.",
         )
-    run = FinishedRun(path, loaded.recipe, metrics)
-    _require_figures(run, folder.metrics)
-    return run
+    if metrics.get("scoring") is None:
+        raise UserError(f"{folder.metrics} does not say which rows are scored: version 0.1 wrote it")
+    return FinishedRun(path, loaded.recipe, metrics)
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
@@ -134,18 +132,3 @@ def _run_folders(path: Path, depth: int) -> Iterator[Path]:
         for child in sorted(path.iterdir()):
             if child.is_dir() and not child.name.startswith("."):
                 yield from _run_folders(child, depth - 1)
-
-
-def _require_figures(run: FinishedRun, file: Path) -> None:
-    """Refuse metrics that were cut short or changed by hand."""
-    try:
-        splits = run.metrics["splits"]
-        run.selection_split  # noqa: B018 - it raises where the record of the rows used is damaged
-        figures = [run.score(split) for split in {run.result_split, *(name for name in splits if run.has(name))}]
-        figures += [float(scored["examples"]) for scored in splits.values()]
-        figures += [float(run.metrics["parameters"]["edited"])]
-        damaged = any(key not in run.metrics for key in _NEEDED) or not all(math.isfinite(value) for value in figures)
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
-        damaged = True
-    if damaged:
-        raise UserError(f"{file} is damaged", hint="Copy it again, or delete the run.")

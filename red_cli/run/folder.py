@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError
-from red_cli.files import read_json, write_json, write_text
+from red_cli.files import write_json, write_text
 from red_cli.recipe.load import Loaded, load_recipe
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
+from red_cli.run.metrics_file import is_finished, read_metrics_file
 
 if TYPE_CHECKING:
     from red_cli.tasks.base import Prediction
@@ -77,7 +78,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        return "training" in self.read_metrics()
+        return is_finished(self.read_metrics())
 
     def write_start(self, recipe: Recipe, note: str | None = None) -> None:
         """The resolved recipe, which repeats the run, under a comment `note`; and the versions it runs with."""
@@ -105,10 +106,7 @@ class RunFolder:
         Raises:
             UserError: it is damaged.
         """
-        metrics = read_json(self.metrics) if self.metrics.is_file() else {}
-        if not isinstance(metrics, dict) or not isinstance(metrics.get("splits", {}), dict):
-            raise UserError(f"{self.metrics} is damaged", hint="Delete it.")
-        return metrics
+        return read_metrics_file(self.metrics) if self.metrics.is_file() else {}
 
     def read_results(self) -> dict[str, Any]:
         """The content of a finished run's metrics.json.
@@ -117,10 +115,14 @@ class RunFolder:
             UserError: it is damaged, or there is none: someone has deleted it since the run ended.
         """
         metrics = self.read_metrics()
-        if "training" not in metrics:
+        if not is_finished(metrics):
             raise UserError(
                 f"{self.path} holds no finished run any more; it was deleted while others went on",
                 hint="The same command trains it again and keeps the others.",
+            )
+        if metrics.get("learning_rate") is None:
+            raise UserError(
+                f"{self.metrics} does not record the learning rate: version 0.1 wrote it", hint="Train the run again."
             )
         return metrics
 

@@ -91,9 +91,12 @@ def summary(runs: Sequence[Loaded]) -> dict[str, Any]:
     first = next(iter(metrics.values()))
     splits: dict[str, Any] = {}
     for split, scores in first["splits"].items():
+        everywhere = [found["splits"].get(split, {}) for found in metrics.values()]
+        if not all(everywhere):  # red eval has scored it for some seeds only
+            continue
         splits[split] = {"examples": scores["examples"]}
         for name in scores:
-            if name != "examples":
+            if name != "examples" and all(name in found for found in everywhere):
                 values = {seed: found["splits"][split][name] for seed, found in metrics.items()}
                 mean, spread = mean_and_spread(list(values.values()))
                 splits[split][name] = {"mean": mean, "std": spread, "seeds": values}

@@ -16,6 +16,7 @@ from red_cli.report.comparison import Comparison, Row, compare
 from red_cli.report.comparison_page import comparison_data
 from red_cli.report.comparison_text import comparison_lines
 from red_cli.report.draw_comparison import draw_comparison
+from red_cli.run.folder import RunFolder
 from tests.report.finished import finished_run
 
 PLUS_PLUS = "red.positions=[ffn, attn, query, key, value]"
@@ -116,7 +117,8 @@ def test_keys_that_train_nothing_else_do_not_part_seeds(tmp_path: Path) -> None:
 
 def test_rates_that_each_seed_searched_belong_together(tmp_path: Path) -> None:
     for seed, rate in ((42, "1e-2"), (43, "2e-2")):
-        changes = {"learning_rate_search": {"steps": 10}, "learning_rate": float(rate)}
+        search = {"rate": float(rate), "steps": 10, "edges": [None]}
+        changes = {"learning_rate_search": search, "learning_rate": float(rate)}
         finished_run(tmp_path / f"{seed}", "glue_mrpc", f"train.learning_rate={rate}", seed=seed, **changes)
     assert [len(group.runs) for group in compare([tmp_path]).groups] == [2]
 
@@ -156,7 +158,12 @@ def test_cells_on_different_splits_are_marked(tmp_path: Path) -> None:
 
 def test_the_rows_that_chose_are_told_from_those_scored(tmp_path: Path) -> None:
     """As runs on the paper's cut record it."""
-    scoring = {"selection": {"split": "paper_validation"}, "scored": {"split": "paper_test"}}
+    used = {"examples": 436, "rows": "half of the validation split"}
+    scoring = {
+        "split": "paper",
+        "selection": {"split": "paper_validation", **used},
+        "scored": {"split": "paper_test", **used},
+    }
     splits = {
         "paper_test": {"examples": 436, "accuracy": 0.91},
         "paper_validation": {"examples": 436, "accuracy": 0.95},
@@ -253,6 +260,23 @@ METRICS_FAULTS: dict[str, Callable[[dict], object]] = {
     "not finite": lambda metrics: metrics["splits"]["validation"].update(accuracy=float("nan")),
     "no number": lambda metrics: metrics["splits"]["validation"].update(accuracy="high"),
     "no count": lambda metrics: metrics["splits"]["validation"].pop("examples"),
+    "a split that is a number": lambda metrics: metrics["splits"].update(validation=5),
+    "a list of splits": lambda metrics: metrics.update(splits=[]),
+    "a metric that is a list": lambda metrics: metrics.update(metric=[]),
+    "no base": drop("base"),
+    "a base that is a number": lambda metrics: metrics.update(base=3),
+    "an unknown method": lambda metrics: metrics.update(method="magic"),
+    "the best as text": lambda metrics: metrics["best"].update(value="0.9"),
+    "a step below 0": lambda metrics: metrics["best"].update(step=-1),
+    "rows that are no record": lambda metrics: metrics["scoring"].update(scored="validation"),
+    "a share as text": lambda metrics: metrics["parameters"].update(share="tiny"),
+    "a rate as text": lambda metrics: metrics.update(learning_rate="fast"),
+    "a search without edges": lambda metrics: metrics.update(learning_rate_search={"rate": 1.0, "steps": 2}),
+    "no steps": lambda metrics: metrics["training"].update(steps=0),
+    "seconds as text": lambda metrics: metrics["training"].update(seconds="long"),
+    "no device": lambda metrics: metrics["training"].pop("device"),
+    "the paper as a list": lambda metrics: metrics.update(paper=[]),
+    "suites as a list": lambda metrics: metrics.update(suites=[]),
 }
 
 
@@ -268,6 +292,8 @@ def test_damaged_metrics_are_left_out(tmp_path: Path, change: Callable[[dict], o
     assert "damaged" in comparison.left_out[0].reason
     with pytest.raises(UserError, match="no finished run"):
         compare([tmp_path / "bad"])
+    with pytest.raises(UserError, match=r"metrics\.json is damaged"):  # what eval, compare, --seeds and export read
+        RunFolder(tmp_path / "bad").read_results()
 
 
 def test_where_there_is_nothing(tmp_path: Path) -> None:
