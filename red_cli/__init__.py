@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from red_cli.edit.adapter import load_adapter, save_adapter
+    from red_cli.api import load_adapter
+    from red_cli.edit.adapter import save_adapter
     from red_cli.edit.config import RedConfig
     from red_cli.edit.fold import fold
     from red_cli.edit.model import activate, attach, detach
@@ -21,7 +22,7 @@ _HOME = {
     "attach": "red_cli.edit.model",
     "detach": "red_cli.edit.model",
     "fold": "red_cli.edit.fold",
-    "load_adapter": "red_cli.edit.adapter",
+    "load_adapter": "red_cli.api",
     "save_adapter": "red_cli.edit.adapter",
 }
 

@@ -37,6 +37,11 @@ class Interrupted(RedError):
     exit_code = 130
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text; the name of its class where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 # How libraries that write through their own code say that the disk is full
 _FULL_DISK = ("No space left on device", "Disk quota exceeded")
 

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "red_cli"
 # from the top down
 ROOMS = [
     "cli",
+    "api",
     "commands",
     "console",
     "tables",

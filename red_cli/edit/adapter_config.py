@@ -35,17 +35,22 @@ class BaseIdentity(BaseModel):
 
 
 class BaseDigest(BaseModel):
-    """SHA-256 of what a base's files held when the adapter was trained.
+    """SHA-256 of what a base's files held when it was trained on.
 
     Attributes:
         config: of config.json, without the keys that change with every saving.
-        tensors: of the edited modules' weights and biases, as they are stored.
+        tensors: of the edited modules' weights and biases, as they are stored; None where nothing is folded into them.
+        weights: of samples of every tensor, which are quick to read; None where the files are of a format that only
+            loading can read, where every parameter is trained, and in adapters of version 0.1.
+        tokenizer: of the tokenizer's files and the chat template; None where there are none, and of version 0.1.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     config: str
-    tensors: str
+    tensors: str | None = None
+    weights: str | None = None
+    tokenizer: str | None = None
 
 
 class AdapterConfig(BaseModel):

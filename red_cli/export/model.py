@@ -11,7 +11,7 @@ from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.errors import UserError
 from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
 from red_cli.export.companions import copy_companions, exported_config, name_tokenizer_class
-from red_cli.export.digest import base_digest
+from red_cli.export.digest import changed_parts
 from red_cli.export.dtypes import SAFETENSORS_NAMES
 from red_cli.export.homes import Home, find_home, llama_config
 from red_cli.export.layout import Shards, add_tensors, keep_known, lay_out, main_dtype, named_for_loading
@@ -117,11 +117,7 @@ def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
             hint="Give that base with --base, or train an adapter for this one.",
         )
     digest = adapter.config.base_digest
-    if digest is None:
-        return
-    now = base_digest(base, find_places(base, adapter.edits))
-    changed = [name for name, same in (("configuration", now.config == digest.config),
-                                       ("weights", now.tensors == digest.tensors)) if not same]  # fmt: skip
+    changed = [] if digest is None else changed_parts(base.name, base.folder, digest, adapter.edits)
     if changed:
         raise UserError(
             f"the {' and the '.join(changed)} of {base.name} changed since {adapter.folder} was trained on it",

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from red_cli.edit.adapter_config import BaseIdentity
+from red_cli.edit.adapter_config import BaseDigest, BaseIdentity
 from red_cli.errors import UserError
 from red_cli.files import read_json
 from red_cli.recipe.schema import MethodName
@@ -46,6 +46,7 @@ class Stored(BaseModel):
     head: list[str]
     label_names: list[str] | None = None
     base: BaseIdentity
+    base_digest: BaseDigest | None = None  # None in files of version 0.1
     weights_file: str
     weights_sha256: str
     library_versions: dict[str, str]

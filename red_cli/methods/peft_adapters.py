@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from red_cli.edit.adapter_config import BaseDigest
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.targets import find_targets
@@ -123,12 +124,17 @@ def _parameters(trained: Trained) -> dict[str, nn.Parameter]:
 
 
 def _save(
-    method: MethodName, trained: Trained, folder: Path, options: Lora | Ia3, revision: str | None, digest: object
+    method: MethodName,
+    trained: Trained,
+    folder: Path,
+    options: Lora | Ia3,
+    revision: str | None,
+    digest: BaseDigest | None,
 ) -> None:
     model = trained.model
     write_stored(
         folder, model, method, options.model_dump(), trained.head, _parameters(trained), _WEIGHTS_FILE, revision,
-        libraries=("torch", "transformers", "peft"),
+        digest, libraries=("torch", "transformers", "peft"),
     )  # fmt: skip
     config = model.peft_config[_NAME]
     config.base_model_name_or_path, config.revision = model.config._name_or_path, revision

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import BaseIdentity
+from red_cli.edit.adapter_config import BaseDigest, BaseIdentity
 from red_cli.errors import UserError
 from red_cli.files import write_bytes, write_json
 from red_cli.methods.description import TRAINED_FILE, Stored, read_stored
@@ -31,9 +31,10 @@ def write_stored(
     parameters: dict[str, nn.Parameter],
     weights_file: str,
     revision: str | None,
+    digest: BaseDigest | None,
     libraries: tuple[str, ...] = ("torch", "transformers"),
 ) -> None:
-    """Write `parameters` by their keys to `folder / weights_file`, and what they belong to beside them."""
+    """Write `parameters` by their keys to `folder / weights_file`, and `trained.json`; `digest` is the base's."""
     tensors = {key: parameter.detach().cpu().contiguous() for key, parameter in parameters.items()}
     weights = save(tensors, metadata={"format": "pt"})
     names: dict[int, Any] = model.config.id2label
@@ -45,6 +46,7 @@ def write_stored(
         head=head,
         label_names=[str(names[index]) for index in sorted(names)] if head else None,
         base=BaseIdentity.of(model),
+        base_digest=digest,
         weights_file=weights_file,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         library_versions={name: importlib.metadata.version(name) for name in libraries},

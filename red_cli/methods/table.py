@@ -76,6 +76,7 @@ class TrainedFiles:
     revision: str | None
     head: list[str]
     label_names: list[str] | None
+    base_digest: BaseDigest | None
     task_type: str | None = None  # of the model's kind, where the files say it
 
 
@@ -126,6 +127,7 @@ def read_trained_files(folder: Path) -> TrainedFiles:
             adapter.revision,
             adapter.head,
             adapter.label_names,
+            adapter.base_digest,
             adapter.task_type,
         )
     stored = read_stored(folder)
@@ -135,4 +137,5 @@ def read_trained_files(folder: Path) -> TrainedFiles:
         stored.revision,
         stored.head,
         stored.label_names,
+        stored.base_digest,
     )

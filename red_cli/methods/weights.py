@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from red_cli.edit.adapter_config import BaseDigest
 from red_cli.errors import UserError
 from red_cli.methods.description import read_stored
 from red_cli.methods.stored import copy_stored, require_same_base, write_stored
@@ -61,10 +62,10 @@ def _vectors(model: PreTrainedModel, names: list[str]) -> set[str]:
 
 
 def _save(
-    method: MethodName, trained: Trained, folder: Path, options: None, revision: str | None, digest: object
+    method: MethodName, trained: Trained, folder: Path, options: None, revision: str | None, digest: BaseDigest | None
 ) -> None:
     parameters = dict(zip(trained.names, trained.parameters(trained.names), strict=True))
-    write_stored(folder, trained.model, method, {}, trained.head, parameters, _WEIGHTS_FILE, revision)
+    write_stored(folder, trained.model, method, {}, trained.head, parameters, _WEIGHTS_FILE, revision, digest)
 
 
 def _load(method: MethodName, model: PreTrainedModel, folder: Path) -> Trained:

@@ -1,4 +1,4 @@
-"""What an adapter records of its base, so that an export can tell whether it is still the same."""
+"""What a run records of its base, and whether a base is still the one that was recorded."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from pathlib import Path
 
 from red_cli.edit.adapter_config import BaseDigest
 from red_cli.errors import UserError
-from red_cli.export.digest import base_digest
+from red_cli.export.digest import base_digest, changed_parts, file_digest, sampled_digest
 from red_cli.export.hub import cached_folder, commit_of
 from red_cli.export.places import find_places
 from red_cli.export.source import read_base
-from red_cli.recipe.schema import Model
+from red_cli.files import read_json
+from red_cli.recipe.schema import Recipe
+
+_AS_IT_WAS = "Give the base as it was: model.name_or_path=FOLDER, or model.revision for one from the Hub."
+_ALL_TRAIN = ("full",)  # methods whose files hold every parameter, so that the base's weights no longer count
 
 
 @dataclass(frozen=True)
@@ -22,21 +26,53 @@ class BaseRecord:
     digest: BaseDigest | None
 
 
-def record_base(model: Model, paths: list[str]) -> BaseRecord:
-    """Record the base of `model`, whose modules `paths` are edited; it has been loaded, so no network is used.
+def base_files(name: str, revision: str | None) -> Path | None:
+    """The folder of a base, as far as it is at hand: a local one, or the snapshot in the Hub's cache."""
+    return Path(name) if Path(name).is_dir() else cached_folder(name, revision)
 
-    A base whose files cannot be folded into (8-bit weights, an old pickle) trains all the same, without a digest; so
-    does one that nothing is folded into, `paths` being empty.
+
+def record_base(recipe: Recipe, paths: list[str]) -> BaseRecord:
+    """Record the base of `recipe`, whose modules `paths` are edited; it has been loaded, so no network is used.
+
+    A base whose files cannot be folded into (8-bit weights, an old pickle) trains all the same; its digest has less.
     """
-    name = model.name_or_path
-    folder = Path(name) if Path(name).is_dir() else cached_folder(name, model.revision)
+    name, revision = recipe.model.name_or_path, recipe.model.revision
+    folder = base_files(name, revision)
     if folder is None:
-        return BaseRecord(model.revision, None)
-    revision = commit_of(folder) or model.revision
-    if not paths:
         return BaseRecord(revision, None)
+    revision = commit_of(folder) or revision
+    config = read_json(folder / "config.json")
+    files = file_digest(folder, config if isinstance(config, dict) else {})
+    if recipe.method in _ALL_TRAIN:
+        return BaseRecord(revision, files)
     try:
         base = read_base(name, folder)
-        return BaseRecord(revision, base_digest(base, find_places(base, paths)))
     except UserError:
-        return BaseRecord(revision, None)
+        return BaseRecord(revision, files)
+    try:
+        digest = base_digest(base, find_places(base, paths)) if recipe.method == "red" else sampled_digest(base)
+    except UserError:
+        digest = sampled_digest(base)
+    return BaseRecord(revision, digest)
+
+
+def require_unchanged_base(
+    name: str, revision: str | None, then: BaseDigest | None, trained: Path, hint: str = _AS_IT_WAS
+) -> None:
+    """Make sure that a base holds what it held when `trained` was trained on it, as far as its files are at hand.
+
+    Args:
+        then: the digest of that time; None in files of version 0.1, which are not compared.
+        hint: how to give the base as it was.
+
+    Raises:
+        UserError: its configuration, weights or tokenizer have changed; the message names which.
+    """
+    folder = None if then is None else base_files(name, revision)
+    if then is None or folder is None:
+        return
+    if changed := changed_parts(name, folder, then):
+        raise UserError(
+            f"the {' and the '.join(changed)} of {name} changed since {trained} was trained on it",
+            hint=hint,
+        )

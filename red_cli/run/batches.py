@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,41 +79,68 @@ def cut_by_length(rows: Rows, lengths: NDArray[np.int64], size: int, cost: int) 
 
 
 @dataclass(frozen=True)
-class Piece:
+class MicroBatch:
     """Rows of a step that go through the model of one process together.
 
     Attributes:
-        counted: whether they count; else the process has none left, and keeps step with the others on a row of theirs.
+        rows: all of them.
+        packs: the rows of each sequence, where several share one; None: each row is a sequence of its own.
+        counted: False for a row of another process that only keeps the collectives of all ranks in step.
     """
 
     rows: Rows
+    packs: list[Rows] | None = None
     counted: bool = True
+
+    @classmethod
+    def of_packs(cls, packs: list[Rows]) -> MicroBatch:
+        """The micro-batch with one sequence for each pack."""
+        return cls(np.concatenate(packs), packs)
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences the model sees at once."""
+        return len(self.rows) if self.packs is None else len(self.packs)
+
+    def halves(self) -> list[MicroBatch]:
+        """Two micro-batches of about as many sequences each; the micro-batch itself where it is a single row."""
+        if len(self.rows) == 1:
+            return [self]
+        if self.packs is None:
+            middle = len(self.rows) // 2
+            return [MicroBatch(self.rows[:middle]), MicroBatch(self.rows[middle:])]
+        if len(self.packs) > 1:
+            middle = len(self.packs) // 2
+            return [MicroBatch.of_packs(self.packs[:middle]), MicroBatch.of_packs(self.packs[middle:])]
+        middle = len(self.rows) // 2
+        return [MicroBatch.of_packs([part]) for part in (self.rows[:middle], self.rows[middle:])]
 
 
 def deal(
-    rows: Rows, lengths: NDArray[np.int64], index: int, count: int, cut: Callable[[Rows], list[Rows]]
-) -> list[Piece]:
+    rows: Rows, lengths: NDArray[np.int64], index: int, count: int, cut: Callable[[Rows], list[MicroBatch]]
+) -> list[MicroBatch]:
     """The part of a step's rows that process `index` of `count` takes, cut by `cut`.
 
-    Rows are dealt out by length, so that every process has about as much to do, and every process has as many pieces:
-    where each holds a part of the base, a forward pass is a matter of all.
+    Rows are dealt out by length, so that every process has about as much to do, and every process has as many
+    micro-batches: with a sharded base, every forward pass is collective.
     """
     if count == 1:
-        return [Piece(part) for part in cut(rows)]
+        return cut(rows)
     by_length = rows[np.argsort(-lengths[rows], kind="stable")]
     hands = [cut(by_length[first::count]) if first < len(rows) else [] for first in range(count)]
     most = max(len(hand) for hand in hands)
     mine = _in_pieces(hands[index], most)
-    return [Piece(part) for part in mine] + [Piece(by_length[-1:], counted=False)] * (most - len(mine))
+    idle = [replace(cut(by_length[-1:])[0], counted=False)]
+    return mine + idle * (most - len(mine))
 
 
-def _in_pieces(parts: list[Rows], number: int) -> list[Rows]:
+def _in_pieces(parts: list[MicroBatch], number: int) -> list[MicroBatch]:
     """`parts` halved, the largest first, until there are `number` of them or each is a single row."""
     parts = list(parts)
     while parts and len(parts) < number:
-        largest = max(range(len(parts)), key=lambda at: len(parts[at]))
-        part = parts[largest]
-        if len(part) == 1:
+        largest = max(range(len(parts)), key=lambda at: len(parts[at].rows))
+        halves = parts[largest].halves()
+        if len(halves) == 1:
             break
-        parts[largest : largest + 1] = [part[: len(part) // 2], part[len(part) // 2 :]]
+        parts[largest : largest + 1] = halves
     return parts

@@ -22,12 +22,14 @@ from red_cli.methods.table import save_trained
 from red_cli.methods.trained import Trained
 from red_cli.recipe.schema import Recipe
 from red_cli.run.engine import Engine
+from red_cli.run.inputs import RunInputs, parse_inputs
 from red_cli.run.processes import Processes
 
 STATE_FILE = "state.json"
 _OPTIMIZER_FILE = "optimizer.pt"
 _DAMAGED = "Delete this checkpoint to go on from the one before it."
 _DIGESTS = "files"  # name -> sha256
+_INPUTS = "inputs"
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -58,6 +60,7 @@ def save_checkpoint(
     engine: Engine,
     scheduler: LRScheduler,
     state: TrainingState,
+    inputs: RunInputs,
     processes: Processes,
     keep: int,
 ) -> Path:
@@ -75,7 +78,7 @@ def save_checkpoint(
         }
         with engine.whole():
             if processes.main:
-                _write(path, trained, recipe, training, state)
+                _write(path, trained, recipe, training, state, inputs)
     if processes.main:
         prune(folder, keep)
     processes.wait()  # none may end, and have the others ended, while the main one writes
@@ -90,7 +93,9 @@ def prune(folder: Path, keep: int) -> None:
             shutil.rmtree(path)
 
 
-def _write(path: Path, trained: Trained, recipe: Recipe, training: dict[str, Any], state: TrainingState) -> None:
+def _write(
+    path: Path, trained: Trained, recipe: Recipe, training: dict[str, Any], state: TrainingState, inputs: RunInputs
+) -> None:
     if path.exists():  # damaged, or deleted by half
         shutil.rmtree(path)
     with replacing_folder(path) as temporary:
@@ -99,7 +104,7 @@ def _write(path: Path, trained: Trained, recipe: Recipe, training: dict[str, Any
         torch.save(training, content)
         write_bytes(temporary / _OPTIMIZER_FILE, content.getvalue())
         digests = {file.name: _digest(file) for file in sorted(temporary.iterdir())}
-        write_json(temporary / STATE_FILE, {**asdict(state), _DIGESTS: digests})
+        write_json(temporary / STATE_FILE, {**asdict(state), _INPUTS: inputs.to_json(), _DIGESTS: digests})
 
 
 def damage(path: Path) -> str | None:
@@ -107,6 +112,7 @@ def damage(path: Path) -> str | None:
     try:
         digests = read_json(path / STATE_FILE)[_DIGESTS]
         read_state(path)
+        read_inputs(path)
         for name, digest in digests.items():
             if not (path / name).is_file():
                 return f"{name} is missing"
@@ -142,6 +148,7 @@ def read_state(path: Path) -> TrainingState:
     try:
         content = dict(read_json(path / STATE_FILE))
         content.pop(_DIGESTS, None)
+        content.pop(_INPUTS, None)
         state = TypeAdapter(TrainingState).validate_python(content)
     except (TypeError, ValueError) as error:
         if not isinstance(error, ValidationError):
@@ -151,6 +158,19 @@ def read_state(path: Path) -> TrainingState:
     if state.step < 0 or state.micro_batch_size < 1:
         raise UserError(f"{path / STATE_FILE} is damaged", hint=_DAMAGED)
     return state
+
+
+def read_inputs(path: Path) -> RunInputs | None:
+    """The inputs that a checkpoint was trained on; None in checkpoints of version 0.1.
+
+    Raises:
+        UserError: the state file is missing or damaged.
+    """
+    content = read_json(path / STATE_FILE)
+    try:
+        return parse_inputs(content[_INPUTS]) if _INPUTS in content else None
+    except (TypeError, ValueError):
+        raise UserError(f"{path / STATE_FILE} is damaged", hint=_DAMAGED) from None
 
 
 def load_checkpoint(path: Path, engine: Engine, scheduler: LRScheduler, processes: Processes) -> TrainingState:

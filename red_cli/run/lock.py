@@ -1,91 +1,94 @@
-"""One living run in a folder: a lock that ends with the process that holds it, however that ends."""
+"""One running process per run folder: a lock that ends with the process that holds it, however that ends."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
-import time
 from pathlib import Path
-from typing import IO
 
-from red_cli.errors import UserError
+from filelock import FileLock, Timeout
 
-if sys.platform != "win32":
-    import fcntl
+from red_cli.errors import RunFailed, UserError
 
 LOCK_FILE = ".lock"
-_PATIENCE = 5.0  # seconds: a process that was just killed may take a moment to go
+_PATIENCE = 5.0  # seconds: the system may take a moment to end a process that was just killed
 
 
 class FolderLock:
-    """Keeps other runs from a run folder, from `take` until `release` or the end of the process."""
+    """Keeps other runs out of a run folder, from `take` until `release` or the end of the process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file: IO[str] | None = None
+        self._lock: FileLock | None = None
+        self._inode: int | None = None
+        self._made: list[Path] = []  # folders that `take` created, outermost first
+
+    @property
+    def path(self) -> Path:
+        """The lock file."""
+        return self.folder / LOCK_FILE
 
     def take(self) -> None:
-        """Lock the folder, which is made if it is not there.
+        """Lock the folder; create it if it does not exist.
 
         Raises:
-            UserError: a living run holds it.
+            UserError: another process holds the lock.
         """
+        missing = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = (self.folder / LOCK_FILE).open("a+", encoding="utf-8")
-        if not _locked(file):
-            holder = _holder(file)
-            file.close()
-            raise _in_use(self.folder, holder)
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        self._file = file
+        lock = FileLock(self.path, timeout=_PATIENCE)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"{self.folder} is in use by {_holder(self.path)}",
+                hint="Wait until it ends, or choose another folder: output.dir=…",
+            ) from None
+        self._lock, self._made = lock, missing[::-1]
+        with contextlib.suppress(OSError):  # Windows lets nobody write to a locked file
+            self.path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        self._inode = _inode(self.path)
+
+    def require_held(self) -> None:
+        """Make sure that the folder is still the one that was locked.
+
+        Raises:
+            RunFailed: someone deleted or moved it; another run may use its path by now.
+        """
+        if self._lock is not None and _inode(self.path) != self._inode:
+            raise RunFailed(
+                f"{self.folder} was deleted or moved while the run was writing to it",
+                hint="The same command starts the run again.",
+            )
 
     def release(self) -> None:
-        """Let others in."""
-        if self._file is not None:
-            (self.folder / LOCK_FILE).unlink(missing_ok=True)
-            self._file.close()
-            self._file = None
+        """Unlock the folder, and remove it again if nothing was written to it."""
+        if self._lock is None:
+            return
+        held = _inode(self.path) == self._inode
+        if sys.platform == "win32":  # where an open file cannot be deleted
+            self._lock.release()
+        if held:
+            self.path.unlink(missing_ok=True)
+        self._lock.release()
+        self._lock = None
+        with contextlib.suppress(OSError):  # not empty
+            for folder in reversed(self._made):
+                folder.rmdir()
 
 
-def require_unlocked(folder: Path) -> None:
-    """Refuse a folder that a living run works in.
-
-    Raises:
-        UserError: one does.
-    """
-    path = folder / LOCK_FILE
-    if not path.is_file():
-        return
-    with path.open("a+", encoding="utf-8") as file:
-        until = time.monotonic() + _PATIENCE
-        while not _locked(file):
-            if time.monotonic() > until:
-                raise _in_use(folder, _holder(file))
-            time.sleep(0.1)
-
-
-def _locked(file: IO[str]) -> bool:
-    """Lock an open file, unless another process has."""
-    if sys.platform == "win32":
-        return True
+def _inode(path: Path) -> int | None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path.stat().st_ino
     except OSError:
-        return False
-    return True
+        return None
 
 
-def _holder(file: IO[str]) -> str:
-    file.seek(0)
-    return file.read().strip() or "another process"
-
-
-def _in_use(folder: Path, holder: str) -> UserError:
-    return UserError(
-        f"{folder} is in use by a run that is under way: {holder}",
-        hint="Wait until it ends, or choose another folder: output.dir=…",
-    )
+def _holder(path: Path) -> str:
+    """The process that holds a lock, as it signed the file."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if signed := path.read_text(encoding="utf-8").strip():
+            return f"a run that is under way: {signed}"
+    return "another run that is under way"

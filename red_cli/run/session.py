@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe, Train
 from red_cli.run.base_model import load_base, to_device
 from red_cli.run.base_record import BaseRecord, record_base
-from red_cli.run.batches import Order, Piece, Rows, cut, cut_by_length, deal
-from red_cli.run.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from red_cli.run.batches import MicroBatch, Order, Rows, cut, cut_by_length, deal
+from red_cli.run.checkpoint import TrainingState, load_checkpoint, read_inputs, save_checkpoint
 from red_cli.run.engine import Engine, Replicated
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
 from red_cli.run.fsdp import shard_base
+from red_cli.run.inputs import RunInputs, require_same_inputs
+from red_cli.run.lock import FolderLock
 from red_cli.run.memory import estimated_micro_batch_size, find_micro_batch_size
 from red_cli.run.optimizer import build_optimizer, build_scheduler, total_steps
 from red_cli.run.plan import Plan, Prepared, training_order
@@ -33,6 +35,7 @@ from red_cli.run.precision import uses_bf16
 from red_cli.run.processes import Processes
 from red_cli.run.search_record import SEARCH_FILE, LearningRateSearch, has_search
 from red_cli.run.strategy import Choice, device_memory
+from red_cli.run.trackers import Trackers
 from red_cli.run.zero import Zero, deepspeed_config
 from red_cli.tasks.base import Batch
 from red_cli.tasks.generation import CompletionTask
@@ -40,6 +43,7 @@ from red_cli.tasks.packing import pack
 
 # What one more micro-batch costs, in tokens: little on a CPU, on a GPU the launching of some hundred kernels.
 _CUT_COST = {"cpu": 64, "cuda": 16384}
+_FILLERS = 16  # rows tried for each sequence of the largest packed micro-batch
 _NEXT_PROCESS = 0x9E3779B1  # between the seeds of two processes: no other run's seed is near
 
 
@@ -62,7 +66,10 @@ class Session:
     order: Order
     total: int
     state: TrainingState
-    base_record: BaseRecord = field(default_factory=lambda: BaseRecord(None, None))
+    inputs: RunInputs
+    base_record: BaseRecord
+    trackers: Trackers
+    lock: FolderLock | None = None  # of the run folder; None while a learning rate is searched
 
     @property
     def model(self) -> PreTrainedModel:
@@ -77,26 +84,38 @@ class Session:
     def settings(self) -> Train:
         return self.loaded.recipe.train
 
-    def micro_batches(self, rows: Rows) -> list[Piece]:
-        """This process's part of a step's rows, as they go through the model together."""
+    def micro_batches(self, rows: Rows) -> list[MicroBatch]:
+        """This process's part of a step's rows, in micro-batches of at most `state.micro_batch_size` sequences."""
         size, lengths = self.state.micro_batch_size, self.prepared.encoded["train"].lengths
         cost = _CUT_COST.get(self.processes.device.type, _CUT_COST["cuda"])
 
-        def cut_up(part: Rows) -> list[Rows]:
+        def cut_up(part: Rows) -> list[MicroBatch]:
             if self.settings.packing:
                 packs = pack(part, lengths)
-                return [np.concatenate(packs[start : start + size]) for start in range(0, len(packs), size)]
-            return cut_by_length(part, lengths, size, cost) if self.settings.group_by_length else cut(part, size)
+                return [MicroBatch.of_packs(packs[start : start + size]) for start in range(0, len(packs), size)]
+            by_length = self.settings.group_by_length
+            pieces = cut_by_length(part, lengths, size, cost) if by_length else cut(part, size)
+            return [MicroBatch(piece) for piece in pieces]
 
         return deal(rows, lengths, self.processes.index, self.processes.count, cut_up)
 
-    def collate(self, rows: Rows) -> Batch:
-        """Training rows as a batch: packed, or padded to the longest of them."""
+    def collate(self, micro_batch: MicroBatch) -> Batch:
+        """Training rows as a batch: a sequence for each pack, or for each row, padded to the longest."""
         task, encoded = self.prepared.task, self.prepared.encoded["train"]
-        if not self.settings.packing:
-            return task.collate(encoded, rows)
+        if micro_batch.packs is None:
+            return task.collate(encoded, micro_batch.rows)
         assert isinstance(task, CompletionTask)
-        return task.collate_packed(encoded, pack(rows, encoded.lengths))
+        return task.collate_packed(encoded, micro_batch.packs)
+
+    def largest(self, size: int) -> MicroBatch:
+        """The largest micro-batch of `size` sequences that training may meet: the longest rows, packed where asked."""
+        lengths = self.prepared.encoded["train"].lengths
+        by_length = (-lengths).argsort(kind="stable")
+        if not self.settings.packing:
+            return MicroBatch(by_length[:size])
+        # The longest rows, and enough shorter ones to fill up what they leave
+        shorter = by_length[size:][:: max(1, (len(by_length) - size) // (size * _FILLERS))]
+        return MicroBatch.of_packs(pack(np.concatenate([by_length[:size], shorter]), lengths)[:size])
 
 
 def set_up(
@@ -117,7 +136,14 @@ def set_up(
     model, head = load_base(recipe.model, prepared.config, prepared.task.kind, settings.seed, processes.device)
     trained = attach_method(model, recipe, head)
     counts = trained.counts
-    base_record = record_base(recipe.model, trained.modules if recipe.method == "red" else [])
+    base_record = record_base(recipe, trained.modules)
+    inputs = RunInputs.of(prepared.encoded, prepared.task.label_names, base_record.digest)
+    if checkpoint is not None:
+        recorded = read_inputs(checkpoint)
+        if recorded is None:
+            listener.note(f"{checkpoint} does not record its rows and base, so they are not compared with today's.")
+        else:
+            require_same_inputs(recorded, inputs, checkpoint)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
@@ -136,7 +162,8 @@ def set_up(
     scheduler = build_scheduler(optimizer, settings, total)
     session = Session(
         loaded, folder, prepared, plan, listener, processes, accelerator, trained, counts, optimizer, engine, scheduler,
-        order, total, TrainingState(), base_record,
+        order, total, TrainingState(), inputs, base_record,
+        Trackers(accelerator, settings.report_to, listener.note),
     )  # fmt: skip
     seed_generators(settings.seed, processes)
     if checkpoint is not None:
@@ -187,26 +214,24 @@ def begin(session: Session, search: LearningRateSearch | None) -> None:
         folder.write_start(recipe.model_copy(update={"train": resolved.model_copy(update={"learning_rate": "auto"})}))
         search.write(folder)
     folder.write_start(recipe, note=f"train.learning_rate: found by a search, {SEARCH_FILE}" if search else None)
-    if settings.report_to:
-        session.accelerator.init_trackers("red", config=_flat_settings(session.recipe))
+    session.trackers.start(_flat_settings(session.recipe))
 
 
 def save(session: Session) -> Path:
     """Write a checkpoint of the present state."""
     return save_checkpoint(
         session.folder.checkpoints, session.trained, session.recipe, session.engine, session.scheduler,
-        session.state, session.processes, keep=session.settings.save_total_limit,
+        session.state, session.inputs, session.processes, keep=session.settings.save_total_limit,
     )  # fmt: skip
 
 
 def _find_micro_batch_size(session: Session) -> int:
-    """Try a training step over the longest rows, in ever smaller cuts, without leaving a trace."""
+    """Try a training step over the largest micro-batch, at ever smaller sizes, without leaving a trace."""
     encoded, processes, plan = session.prepared.encoded["train"], session.processes, session.plan
-    longest = (-encoded.lengths).argsort(kind="stable")
     engine, task = session.engine, session.prepared.task
 
     def try_step(size: int) -> None:
-        batch = task.collate(encoded, longest[:size]).to(processes.device)
+        batch = session.collate(session.largest(size)).to(processes.device)
         with torch.random.fork_rng():
             (task.loss(engine.model, batch) / batch.weight).backward()
         session.optimizer.zero_grad()

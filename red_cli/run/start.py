@@ -1,4 +1,4 @@
-"""Before a run: may it use its folder, and where does it go on?"""
+"""Before a run: whether it may use its folder, and which checkpoint it resumes from."""
 
 from __future__ import annotations
 
@@ -9,39 +9,48 @@ from red_cli.recipe.load import Loaded, expanded
 from red_cli.run.checkpoint import STATE_FILE, damage, list_checkpoints
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder, changed_keys, open_run
-from red_cli.run.lock import LOCK_FILE, require_unlocked
+from red_cli.run.lock import LOCK_FILE, FolderLock
 from red_cli.run.search_record import as_found
 
 _ANOTHER = "Delete it, or choose another folder: output.dir=…"
 
 
-def claim_folder(loaded: Loaded, listener: Listener) -> Path | None:
-    """Check that the run may write to its folder; nothing is written yet. An unfinished run of the recipe goes on.
+def claim_folder(loaded: Loaded, lock: FolderLock, listener: Listener) -> Path | None:
+    """Lock the run's folder, and find the checkpoint that the run resumes from.
+
+    A folder that cannot be used is refused before the lock file is written to it. The check is repeated under the
+    lock, because a run that held it meanwhile may have finished.
 
     Returns:
-        The checkpoint to go on from, or None to start at the beginning.
+        The checkpoint, or None to start at the beginning.
 
     Raises:
-        UserError: the folder holds something else, a finished run, or one of another recipe; or a living run has it.
+        UserError: the folder holds something else, a finished run, or one of another recipe; or another process
+            holds it.
     """
-    folder = RunFolder(loaded.run_folder)
-    resume = loaded.recipe.train.resume_from_checkpoint
-    if not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
-        return _named_checkpoint(loaded, resume) if isinstance(resume, str) else None
-    if folder.path.is_dir():
-        require_unlocked(folder.path)
-    if not folder.path.is_dir() or not _is_run(folder):
-        raise UserError(f"{folder.path} exists and is not a run folder", hint="Choose another folder: output.dir=…")
-    if folder.finished:
-        raise UserError(f"{folder.path} already holds a finished run", hint=_ANOTHER)
+    folder = _require_unfinished(loaded)
+    lock.take()
+    _require_unfinished(loaded)
     if folder.recipe.is_file() and (changed := _changed(folder.path, loaded)):
         listed = "\n".join(f"  {line}" for line in changed)
         raise UserError(f"{folder.path} holds an unfinished run of another recipe:\n{listed}", hint=_ANOTHER)
+    resume = loaded.recipe.train.resume_from_checkpoint
     if isinstance(resume, str):
         named = _named_checkpoint(loaded, resume)
         own = named.resolve().parent == folder.checkpoints.resolve()
         return named if own else _last_sound_checkpoint(folder, listener) or named
     return _last_sound_checkpoint(folder, listener)
+
+
+def _require_unfinished(loaded: Loaded) -> RunFolder:
+    """The run's folder, which does not exist, is empty, or holds an unfinished run."""
+    folder = RunFolder(loaded.run_folder)
+    if folder.path.exists():
+        if not folder.path.is_dir() or not _is_run(folder):
+            raise UserError(f"{folder.path} exists and is not a run folder", hint="Choose another folder: output.dir=…")
+        if folder.finished:
+            raise UserError(f"{folder.path} already holds a finished run", hint=_ANOTHER)
+    return folder
 
 
 def _is_run(folder: RunFolder) -> bool:

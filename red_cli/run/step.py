@@ -38,7 +38,7 @@ def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
     """
     task, engine, processes = session.prepared.task, session.engine, session.processes
     pieces = session.micro_batches(rows)
-    batches = [session.collate(piece.rows).to(processes.device) for piece in pieces]
+    batches = [session.collate(piece).to(processes.device) for piece in pieces]
     own = sum(batch.weight for batch, piece in zip(batches, pieces, strict=True) if piece.counted)
     weight = processes.total(own)
     losses = []

@@ -21,6 +21,7 @@ from red_cli.run.base_model import (
     load_tokenizer,
     resolve_max_length,
 )
+from red_cli.run.base_record import require_unchanged_base
 from red_cli.run.folder import RECIPE_FILE, RunFolder
 from red_cli.run.precision import fit_attention
 from red_cli.tasks.base import Task
@@ -121,12 +122,15 @@ def load_model(opened: Opened) -> PreTrainedModel:
     """The model, with its edits attached where it has an adapter, in evaluation mode.
 
     Raises:
-        UserError: the base or the adapter cannot be loaded or do not fit.
+        UserError: the base or the adapter cannot be loaded or do not fit, or the base has changed since the training.
     """
     target = opened.target
     fit_attention(opened.config, opened.task.kind, target.recipe.train, opened.max_length)
     model, _ = load_base(target.recipe.model, opened.config, opened.task.kind, target.recipe.train.seed)
     if target.adapter is not None:
+        base = target.recipe.model
+        digest = read_trained_files(target.adapter).base_digest
+        require_unchanged_base(base.name_or_path, base.revision, digest, target.adapter)
         load_trained(model, target.adapter)
     return model.eval()
 

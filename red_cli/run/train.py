@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,10 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
 
 
 def _train(loaded: Loaded, listener: Listener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
-    checkpoint = processes.share(claim_folder(loaded, listener) if processes.main else None)
     require_trackers(loaded.recipe.train.report_to)
     METHODS[loaded.recipe.method].require()
     require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
+    checkpoint = processes.share(claim_folder(loaded, lock, listener) if processes.main else None)
     forget_peak()
     listener.working("reading the data")
     prepared = prepare(loaded.recipe)
@@ -76,15 +77,14 @@ def _train(loaded: Loaded, listener: Listener, processes: Processes, lock: Folde
         search = search or search_learning_rate(loaded, prepared, plan, listener, processes)
         loaded = with_rate(loaded, search.rate)
     session = set_up(loaded, prepared, plan, checkpoint, listener, processes)
-    if processes.main:
-        lock.take()
+    session.lock = lock
     begin(session, search)
     with as_many_pieces(processes.most) if session.engine.sharded else nullcontext():
         with stop_when_asked(processes) as stop:
             try:
                 run_steps(session, stop)
             except StopRequested:
-                path = save(session)
+                path = _save(session)
                 raise Interrupted(
                     f"stopped after step {session.state.step} of {session.total}; checkpoint {path}",
                     hint="Go on with the same command.",
@@ -127,9 +127,21 @@ def run_steps(session: Session, stop: Stop) -> None:
         if _evaluation_due(session):
             evaluate_and_keep_best(session, stop)
             if settings.save_steps is None:
-                save(session)
+                _save(session)
         if settings.save_steps is not None and state.step % settings.save_steps == 0:
-            save(session)
+            _save(session)
+
+
+def _save(session: Session) -> Path:
+    """Write a checkpoint, unless the run folder is gone."""
+    _require_folder(session)
+    return save(session)
+
+
+def _require_folder(session: Session) -> None:
+    """End the run where its folder was deleted: writing on would make another that holds a part of it."""
+    if session.processes.main and session.lock is not None:
+        session.lock.require_held()
 
 
 def _not_finite(session: Session, what: str, rows: NDArray[np.int64]) -> RunFailed:
@@ -152,6 +164,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     scores = task.score(predictions)
     value = scores[task.metric]
     better = is_better(task.metric, value, state.best_value)
+    _require_folder(session)
     if better:
         state.best_value, state.best_step, state.best_scores = value, state.step, scores
         record = session.base_record
@@ -171,6 +184,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     task, state, folder, recipe = session.prepared.task, session.state, session.folder, session.recipe
     first, *others = task.validation_splits
     encoded = session.prepared.encoded
+    _require_folder(session)
     scores: dict[str, Any] = {first: {"examples": len(encoded[first]), **state.best_scores}}
     session.processes.wait()
     with session.engine.whole(change=True):
@@ -208,8 +222,8 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
             "seed": recipe.train.seed,
         },
     }
-    if session.settings.report_to:
-        session.accelerator.end_training()
+    session.trackers.end()
+    _require_folder(session)
     if session.processes.main:
         write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics))
     folder.write_metrics(metrics)
@@ -252,9 +266,9 @@ class _Interval:
 
 def _log(session: Session, values: dict[str, float]) -> None:
     step, epoch = session.state.step, session.state.step / session.order.steps_per_epoch
+    _require_folder(session)
     session.folder.append_log({"step": step, "epoch": round(epoch, 4), **values})
-    if session.settings.report_to:
-        session.accelerator.log({**values, "epoch": epoch}, step=step)
+    session.trackers.log({**values, "epoch": epoch}, step)
 
 
 def _evaluation_due(session: Session) -> bool:

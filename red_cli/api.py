@@ -1,0 +1,36 @@
+"""What `import red_cli` offers beyond the edit itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from red_cli.edit import adapter
+from red_cli.edit.adapter_config import read_adapter_config
+from red_cli.edit.model import DEFAULT
+from red_cli.run.base_record import require_unchanged_base
+
+
+def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT) -> list[str]:
+    """Attach the adapter in `folder` to `model` under `name` and make it the active one.
+
+    Exactly its keys, shapes and dtypes are loaded, or an error is raised and nothing changes. Where the files that the
+    model was loaded from are at hand, they are compared with those that the adapter was trained on.
+
+    Returns:
+        The paths of the edited modules.
+
+    Raises:
+        UserError: files are missing or damaged; the base has another architecture, width or vocabulary, or its
+            configuration, weights or tokenizer changed since the training; a key is missing, extra or misshapen; a
+            value is not finite.
+    """
+    digest = read_adapter_config(folder).base_digest
+    revision = getattr(model.config, "_commit_hash", None)
+    if model.config._name_or_path:  # empty for a model that was not loaded from files
+        require_unchanged_base(
+            model.config._name_or_path, revision, digest, Path(folder),
+            "Load the base as it was: from_pretrained(FOLDER), or with its revision.",
+        )  # fmt: skip
+    return adapter.load_adapter(model, folder, name)
