@@ -26,11 +26,12 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
             configuration, weights or tokenizer changed since the training; a key is missing, extra or misshapen; a
             value is not finite.
     """
-    digest = read_adapter_config(folder).base_digest
+    config = read_adapter_config(folder)
+    adapter.require_same_base(model, config, Path(folder))
     revision = getattr(model.config, "_commit_hash", None)
     if model.config._name_or_path:  # empty for a model that was not loaded from files
         require_unchanged_base(
-            model.config._name_or_path, revision, digest, Path(folder),
+            model.config._name_or_path, revision, config.base_digest, Path(folder),
             "Load the base as it was: from_pretrained(FOLDER), or with its revision.",
         )  # fmt: skip
     return adapter.load_adapter(model, folder, name)

@@ -86,7 +86,7 @@ def make_adapter(base: Path, folder: Path) -> None:
         for _, edit in edits(model):
             edit.scale.normal_(1, 0.1)
             edit.bias.normal_(0, 0.1)
-    record = record_base(Model(name_or_path=str(base)), paths)
+    record = record_base(Model(name_or_path=str(base)), "red", paths)
     save_adapter(model, folder, base_digest=record.digest)
 
 

@@ -87,7 +87,7 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
     """
     folder = Path(folder)
     config = read_adapter_config(folder)
-    _require_same_base(model, config, folder)
+    require_same_base(model, config, folder)
     paths = attach(model, config.red, name)
     try:
         if set(paths) != set(config.target_modules):
@@ -146,7 +146,12 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         raise UserError(f"{file} is damaged: {error}", hint=_COPY_AGAIN) from None
 
 
-def _require_same_base(model: PreTrainedModel, config: AdapterConfig, folder: Path) -> None:
+def require_same_base(model: PreTrainedModel, config: AdapterConfig, folder: Path) -> None:
+    """Refuse an adapter of another architecture, width, depth or vocabulary.
+
+    Raises:
+        UserError: one of them differs.
+    """
     here, there = BaseIdentity.of(model).model_dump(), config.base.model_dump()
     differing = [f"{name} {there[name]} (here {here[name]})" for name in there if here[name] != there[name]]
     if differing:

@@ -19,6 +19,9 @@ from red_cli.files import read_json
 # Keys of config.json that change from one saving to the next and say nothing about the function.
 _UNSTEADY = ("transformers_version", "_name_or_path", "architectures", "torch_dtype", "dtype")
 _BLOCK = 4 << 20
+_BUFFER_DTYPES = ("I64", "I32", "I16", "BOOL")  # of positions and masks
+_BUFFERS = ("inv_freq", "masked_bias")
+_MOST_DIMENSIONS_OF_A_BIAS = 2  # attention masks of GPT-2 are called bias as well, and have four
 # Samples of a tensor: so many pieces of so many bytes, spread evenly, the first and the last byte among them.
 _SAMPLES, _SAMPLE_BYTES = 16, 16 << 10
 # Files of a tokenizer. Those of the second list count only where there is no tokenizer.json, which holds the same.
@@ -40,10 +43,24 @@ def base_digest(base: BaseFiles, places: Places) -> BaseDigest:
 
 
 def sampled_digest(base: BaseFiles) -> BaseDigest:
-    """The digest of a base that nothing is folded into: all but `tensors`."""
+    """The digest of a base that nothing is folded into: all but `tensors`.
+
+    Names and repetitions do not count, so that a base has the same digest whether its files hold tied weights once or
+    twice, and with or without the prefix of its class.
+    """
+    stored = [stored for name, stored in base.tensors.items() if _is_weight(name, stored)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        samples = dict(zip(base.tensors, pool.map(_sample_digest, base.tensors.values()), strict=True))
-    return file_digest(base.folder, base.config).model_copy(update={"weights": _joined(base, samples)})
+        samples = zip(stored, pool.map(_sample_digest, stored), strict=True)
+        lines = sorted({f"{tensor.dtype} {tensor.shape} {digest}" for tensor, digest in samples})
+    weights = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return file_digest(base.folder, base.config).model_copy(update={"weights": weights})
+
+
+def _is_weight(name: str, stored: Stored) -> bool:
+    """Whether a tensor is a parameter, rather than a buffer that some files hold and others do not."""
+    end = name.rpartition(".")[2]
+    mask = end == "bias" and len(stored.shape) > _MOST_DIMENSIONS_OF_A_BIAS
+    return stored.size > 0 and stored.dtype not in _BUFFER_DTYPES and end not in _BUFFERS and not mask
 
 
 def file_digest(folder: Path, config: Mapping[str, Any]) -> BaseDigest:

@@ -12,7 +12,7 @@ from red_cli.export.hub import cached_folder, commit_of
 from red_cli.export.places import find_places
 from red_cli.export.source import read_base
 from red_cli.files import read_json
-from red_cli.recipe.schema import Recipe
+from red_cli.recipe.schema import MethodName, Model
 
 _AS_IT_WAS = "Give the base as it was: model.name_or_path=FOLDER, or model.revision for one from the Hub."
 _ALL_TRAIN = ("full",)  # methods whose files hold every parameter, so that the base's weights no longer count
@@ -31,26 +31,29 @@ def base_files(name: str, revision: str | None) -> Path | None:
     return Path(name) if Path(name).is_dir() else cached_folder(name, revision)
 
 
-def record_base(recipe: Recipe, paths: list[str]) -> BaseRecord:
-    """Record the base of `recipe`, whose modules `paths` are edited; it has been loaded, so no network is used.
+def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecord:
+    """Record the base `model`, on which `method` trains; it has been loaded, so no network is used.
 
     A base whose files cannot be folded into (8-bit weights, an old pickle) trains all the same; its digest has less.
+
+    Args:
+        paths: of the modules that RED edits.
     """
-    name, revision = recipe.model.name_or_path, recipe.model.revision
+    name, revision = model.name_or_path, model.revision
     folder = base_files(name, revision)
     if folder is None:
         return BaseRecord(revision, None)
     revision = commit_of(folder) or revision
     config = read_json(folder / "config.json")
     files = file_digest(folder, config if isinstance(config, dict) else {})
-    if recipe.method in _ALL_TRAIN:
+    if method in _ALL_TRAIN:
         return BaseRecord(revision, files)
     try:
         base = read_base(name, folder)
     except UserError:
         return BaseRecord(revision, files)
     try:
-        digest = base_digest(base, find_places(base, paths)) if recipe.method == "red" else sampled_digest(base)
+        digest = base_digest(base, find_places(base, paths)) if method == "red" else sampled_digest(base)
     except UserError:
         digest = sampled_digest(base)
     return BaseRecord(revision, digest)

@@ -136,7 +136,7 @@ def set_up(
     model, head = load_base(recipe.model, prepared.config, prepared.task.kind, settings.seed, processes.device)
     trained = attach_method(model, recipe, head)
     counts = trained.counts
-    base_record = record_base(recipe, trained.modules)
+    base_record = record_base(recipe.model, recipe.method, trained.modules)
     inputs = RunInputs.of(prepared.encoded, prepared.task.label_names, base_record.digest)
     if checkpoint is not None:
         recorded = read_inputs(checkpoint)

@@ -130,8 +130,8 @@ def load_model(opened: Opened) -> PreTrainedModel:
     if target.adapter is not None:
         base = target.recipe.model
         digest = read_trained_files(target.adapter).base_digest
+        load_trained(model, target.adapter)  # first: of another architecture it says more
         require_unchanged_base(base.name_or_path, base.revision, digest, target.adapter)
-        load_trained(model, target.adapter)
     return model.eval()
 
 

@@ -37,7 +37,7 @@ def prepare(folder: Path, model_type: str = "llama", shard: str = "50GB", **chan
     model = type(model).from_pretrained(folder / "base").eval()
     attach(model, RedConfig())
     random_vectors(model)
-    record = record_base(Model(name_or_path=str(folder / "base")), active_adapter(model).paths)
+    record = record_base(Model(name_or_path=str(folder / "base")), "red", active_adapter(model).paths)
     assert record.digest is not None
     save_adapter(model, folder / "adapter", base_digest=record.digest)
     return first_output(model, tiny_inputs(model_type)).detach()
