@@ -58,6 +58,7 @@ def root(
 def main() -> None:
     """Run the command line; every fault of the user's is one message and an exit code."""
     console.tolerate_any_encoding()
+    _check_environment()
     try:
         app()
     except RedError as error:
@@ -81,6 +82,19 @@ def main() -> None:
         if os.environ.get("RED_DEBUG"):
             raise
         _fail(RedError(f"{type(error).__name__}: {error}", hint="RED_DEBUG=1 shows where."))
+
+
+def _check_environment() -> None:
+    from red_cli.run import worker
+
+    try:
+        dropped = worker.check_environment()
+    except RedError as error:  # before this process can be taken for one of several
+        console.print_error(error)
+        sys.exit(error.exit_code)
+    if dropped:
+        verb = "is" if len(dropped) == 1 else "are"
+        console.print_text(f"{' and '.join(dropped)} {verb} ignored: RANK and WORLD_SIZE come together.", stderr=True)
 
 
 def _is_one_of_several() -> bool:

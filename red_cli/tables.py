@@ -48,6 +48,8 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
     if plan.export_obstacle is not None:
         ways = "as adapter, with --format code, or with red.components=[scale]"
         rows.append(("export", f"{ways}: {plan.export_obstacle}"))
+    if plan.paper_mismatch is not None:
+        rows.append(("paper", f"its figure is not shown: {plan.paper_mismatch}"))
     if folder is not None:
         rows.append(("run folder", folder))
     return rows

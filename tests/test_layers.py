@@ -23,6 +23,7 @@ ROOMS = [
     "recipe",
     "edit",
     "files",
+    "signals",
     "errors",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ import typer
 
 from red_cli import console, tables
 from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Variant
+from red_cli.errors import UserError
 
 if TYPE_CHECKING:
     from red_cli.recipe.schema import Recipe
@@ -148,6 +150,8 @@ def check(
     from red_cli.recipe.schema import resolved, text_metrics
     from red_cli.recipe.yaml_file import dump
 
+    if device_memory is not None and not math.isfinite(device_memory):
+        raise UserError(f"--device-memory {device_memory} is not a number of GiB")
     loaded = load_recipe(recipe, variant, overrides or [])
     with console.Terminal(json_output=json) as terminal:
         terminal.working("reading the data")

@@ -15,7 +15,7 @@ from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.model import attach, train_head
 from red_cli.edit.targets import find_targets
-from red_cli.errors import UserError
+from red_cli.errors import UserError, first_line
 
 VECTORS_FILE = "delta_vector.pth"
 HEAD_FILE = "classifier.pth"
@@ -136,7 +136,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         stored = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # a pickle of anything but tensors, a truncated archive, any other file
-        raise UserError(f"{file} is no file of tensors: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"{file} is no file of tensors: {first_line(error)}") from None
     if not isinstance(stored, dict) or not all(isinstance(tensor, Tensor) for tensor in stored.values()):
         raise UserError(f"{file} is no file of named tensors")
     for key, tensor in stored.items():

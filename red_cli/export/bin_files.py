@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, first_line
 from red_cli.export.dtypes import SAFETENSORS_NAMES
 from red_cli.export.source import Stored
 
@@ -29,7 +29,7 @@ def read_bin(file: Path) -> Iterator[tuple[str, Stored]]:
         tensors = {key: tensor for key, tensor in content.items() if isinstance(tensor, torch.Tensor)}
         offsets = {key: int(tensor.untyped_storage()._checkpoint_offset or 0) for key, tensor in tensors.items()}
     except Exception as error:  # pickles fail in a dozen ways
-        raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}", hint=_SAVE_AGAIN) from None
+        raise UserError(f"{file} cannot be read: {first_line(error)}", hint=_SAVE_AGAIN) from None
     for key, tensor in tensors.items():
         name = str(tensor.dtype).removeprefix("torch.")
         dtype = SAFETENSORS_NAMES.get(name) or _OTHER_NAMES.get(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from red_cli.errors import RunFailed, UserError
+from red_cli.errors import RunFailed, UserError, first_line
 from red_cli.export.companions import COMPANIONS
 from red_cli.export.source import BIN_FILE, BIN_INDEX_FILE, INDEX_FILE, SINGLE_FILE
 
@@ -34,9 +34,9 @@ def base_folder(name: str, revision: str | None) -> Path:
             if _complete(folder):
                 return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"base {name}: {first}", hint="Check the name and the network, or say where the base is: --base FOLDER"
+            f"base {name}: {first_line(error)}",
+            hint="Check the name and the network, or say where the base is: --base FOLDER",
         ) from None
     raise UserError(
         f"base {name}: its weights are not all here, as safetensors or pytorch_model.bin, and cannot be fetched",
@@ -100,9 +100,8 @@ def push(folder: Path, repository: str) -> str:
         address = client.create_repo(repository, private=True, exist_ok=True)
         client.upload_folder(folder_path=folder, repo_id=repository, commit_message="Upload by red export")
     except (HfHubHTTPError, OSError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunFailed(
-            f"could not upload to {repository}: {first}", hint=f"The export itself is done: {folder}"
+            f"could not upload to {repository}: {first_line(error)}", hint=f"The export itself is done: {folder}"
         ) from None
     return str(address)
 

@@ -17,7 +17,7 @@ from red_cli.edit.adapter_config import BaseDigest
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.targets import find_targets
-from red_cli.errors import UserError
+from red_cli.errors import UserError, first_line
 from red_cli.methods.description import read_stored
 from red_cli.methods.stored import copy_stored, require_same_base, write_stored
 from red_cli.methods.trained import Trained, base_size, free
@@ -110,8 +110,7 @@ def _attach(method: MethodName, model: PreTrainedModel, options: Any, head: list
             warnings.simplefilter("ignore")
             inject_adapter_in_model(config, model, _NAME)
     except (ValueError, NotImplementedError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"method {method} does not fit this model: {reason}") from None
+        raise UserError(f"method {method} does not fit this model: {first_line(error)}") from None
     part = [name for name, _ in model.named_parameters() if name not in before and f".{_NAME}" in name]
     free(model, part, head)
     vectors = set(part) if method == "ia3" else set()  # they start at 1

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from red_cli.recipe.section import Section
+from red_cli.recipe.section import TaskSettings
 from red_cli.recipe.text import Template
 
 CommonsenseSubset = Literal[
@@ -15,7 +15,7 @@ CommonsenseSubset = Literal[
 COMMONSENSE_METRICS = ("accuracy", "likelihood_accuracy", "loss")
 
 
-class CommonsenseTask(Section):
+class CommonsenseTask(TaskSettings):
     """Commonsense questions with a few answers to choose from, in the LLM-Adapters protocol (arXiv 2304.01933)."""
 
     name: Literal["commonsense"]

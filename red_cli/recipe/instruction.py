@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from red_cli.recipe.section import Count, Section
+from red_cli.recipe.section import Count, Section, TaskSettings
 
 OWN = "own"
 NAMED_TEMPLATES = ("alpaca", "human-assistant")
@@ -16,7 +16,7 @@ SplitName = Literal["train", "validation", "test"]
 Fault = tuple[tuple[str, ...], str]  # key path, what is wrong
 
 
-class InstructionTask(Section):
+class InstructionTask(TaskSettings):
     """Conversations, prompts with completions, or instructions with outputs -> what the assistant says."""
 
     name: Literal["instruction"]

@@ -1,13 +1,25 @@
-"""The section of a recipe that holds the paper's figures."""
+"""The section of a recipe that holds the paper's figures, and whether they are of what the recipe trains."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
 from red_cli.recipe.metric_names import Metric
 from red_cli.recipe.section import Section
+
+if TYPE_CHECKING:
+    from red_cli.edit.config import RedConfig
+    from red_cli.recipe.schema import Recipe
+
+RED, RED_PLUS_PLUS = "RED", "RED++"
+# Table of arXiv 2402.15179v3 -> the method whose figures it holds
+_METHODS = {"1": RED, "2": RED, "3": RED, "7": RED_PLUS_PLUS, "8": RED_PLUS_PLUS}
+_PLUS_PLUS = ({"ffn", "attn", "query", "key", "value"}, {"ffn", "attn", "qkv"})
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,7 @@ class Paper(Section):
     """The paper's figures, shown beside ours."""
 
     model: str = Field(description="The base that the figures are of.")
+    task: str | None = Field(default=None, description="The task that they are of, such as glue/sst2.")
     table: str = Field(description="Table of arXiv 2402.15179v3.")
     score: float | dict[Metric, float] = Field(
         description="In the paper's unit: percent, or 100 times the coefficient; one for each metric, where a task is "
@@ -49,3 +62,37 @@ class Paper(Section):
             return Figure(self.score, std)
         score = self.score.get(metric)  # type: ignore[call-overload]
         return None if score is None else Figure(score, std)
+
+    @property
+    def method(self) -> str | None:
+        """The method whose figures these are; None where the table does not say."""
+        return _METHODS.get(self.table)
+
+
+def is_plus_plus(positions: Sequence[str] | str) -> bool:
+    """Whether positions are those of RED++."""
+    return positions == "red++" or set(positions) in _PLUS_PLUS
+
+
+def red_method(red: RedConfig) -> str | None:
+    """The paper's name for what `red` edits; None where the paper has no such edits."""
+    if red.target_modules is not None or red.layers != "all" or set(red.components) != {"scale", "bias"}:
+        return None
+    if is_plus_plus(red.positions):
+        return RED_PLUS_PLUS
+    return RED if red.positions == ["ffn"] else None
+
+
+def paper_mismatch(recipe: Recipe) -> str | None:
+    """Why the figures in a recipe are not of what it trains: the first of task, base and method that differs."""
+    paper = recipe.paper
+    if paper is None:
+        return None
+    base = PurePath(recipe.model.name_or_path).name
+    if paper.task not in (None, recipe.task.title):
+        return f"the task is {recipe.task.title}, the paper's is {paper.task}"
+    if base != paper.model:
+        return f"the base is {base}, the paper's is {paper.model}"
+    if recipe.method != "red" or paper.method not in (None, red_method(recipe.red)):
+        return f"the edits are not those of the paper's {paper.method or RED}"
+    return None

@@ -13,8 +13,8 @@ from red_cli.recipe.instruction import InstructionTask, faults_of_conversations
 from red_cli.recipe.launch import Launch, faults_of_launch
 from red_cli.recipe.method import Ia3, Lora, MethodName
 from red_cli.recipe.metric_names import E2E_METRICS, Metric, TextMetric
-from red_cli.recipe.paper import Paper
-from red_cli.recipe.section import Count, NotNegative, Positive, Section
+from red_cli.recipe.paper import Paper, paper_mismatch
+from red_cli.recipe.section import Count, NotNegative, Positive, Section, TaskSettings
 from red_cli.recipe.text import (
     Decoding,
     E2eTask,
@@ -40,7 +40,7 @@ _INPUT_TEMPLATE = "With text_to_text: what the encoder reads, columns in braces;
 _LABEL_TEXTS = "With text_to_text: what is written for each label, in the order of their ids; default: their names."
 
 
-class ClassificationTask(Section):
+class ClassificationTask(TaskSettings):
     """One text or a pair of texts -> one of several labels."""
 
     name: Literal["classification"]
@@ -59,7 +59,7 @@ class ClassificationTask(Section):
         return labels
 
 
-class RegressionTask(Section):
+class RegressionTask(TaskSettings):
     """One text or a pair of texts -> a number."""
 
     name: Literal["regression"]
@@ -70,7 +70,7 @@ class RegressionTask(Section):
     )
 
 
-class GlueTask(Section):
+class GlueTask(TaskSettings):
     """A task of the GLUE benchmark: its columns, label names and metrics are known."""
 
     name: Literal["glue"]
@@ -244,8 +244,8 @@ def _without_absent(section: BaseModel) -> dict[str, Any]:
 
 
 def paper_figure(recipe: Recipe) -> dict[str, Any] | None:
-    """The paper's figure; None where the recipe has none, or trains by a method that is not the paper's."""
-    if recipe.paper is None or recipe.method != "red":
+    """The paper's figure; None where the recipe has none, or trains another base, task or method than the paper."""
+    if recipe.paper is None or paper_mismatch(recipe) is not None:
         return None
     return recipe.paper.model_dump(exclude_none=True)
 

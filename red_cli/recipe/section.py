@@ -16,3 +16,13 @@ class Section(BaseModel):
     """A section of a recipe."""
 
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class TaskSettings(Section):
+    """The settings of a task. A subclass names it in `name`; one that has parts names the part in `subset`."""
+
+    @property
+    def title(self) -> str:
+        """The task in a word, such as glue/sst2."""
+        name, subset = getattr(self, "name", ""), getattr(self, "subset", None)
+        return f"{name}/{subset}" if subset else str(name)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from red_cli.recipe.instruction import InstructionTask
-from red_cli.recipe.section import Count, Positive, Section
+from red_cli.recipe.section import Count, Positive, Section, TaskSettings
 from red_cli.recipe.template import checked
 
 Template = Annotated[str, AfterValidator(checked)]
@@ -15,7 +15,7 @@ LabelTexts = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_leng
 Fault = tuple[tuple[str, ...], str]  # key path, what is wrong
 
 
-class GenerationTask(Section):
+class GenerationTask(TaskSettings):
     """A prompt -> a text that completes it, written by a decoder or an encoder-decoder."""
 
     name: Literal["generation"]
@@ -31,7 +31,7 @@ class GenerationTask(Section):
     )
 
 
-class E2eTask(Section):
+class E2eTask(TaskSettings):
     """E2E NLG: a meaning representation, such as name[Blue Spice], food[French], -> a text that says all of it."""
 
     name: Literal["e2e"]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.errors import UserError
-from red_cli.recipe.paper import Figure, Paper
+from red_cli.recipe.paper import RED, Figure, Paper, paper_mismatch
 from red_cli.report.groups import Group, group_runs
-from red_cli.report.names import RED, Column, base_name, column_of, method_name, paper_method, shown_value
+from red_cli.report.names import Column, base_name, column_of, method_name, shown_value
 from red_cli.report.runs import LeftOut, find_runs
 from red_cli.run.statistics import mean_and_spread
 
@@ -74,10 +74,7 @@ class Row:
         return {
             column: group.paper
             for column, group in self.cells.items()
-            if group.paper is not None
-            and column.usual_metric
-            and group.paper.figure(column.metric) is not None
-            and paper_method(group.paper) in (None, self.method)
+            if group.paper is not None and column.usual_metric and group.paper.figure(column.metric) is not None
         }
 
     @property
@@ -195,8 +192,6 @@ def _caveats(row: Row) -> list[str]:
     notes, papers = [], row.paper
     if keys := ", ".join(key for key, _ in row.settings):
         notes.append(f"{row.base}, {row.method}: a task has runs of several {keys}, so each has its own row.")
-    for model in sorted({paper.model for paper in papers.values()} - {row.base.rpartition("/")[2]}):
-        notes.append(f"The paper's figures are of {model}, not of {row.base}: they do not say what to expect here.")
     unscored = [
         group
         for group in row.cells.values()
@@ -204,12 +199,9 @@ def _caveats(row: Row) -> list[str]:
     ]
     for group in unscored:
         notes.append(f"{row.title}: the metrics of the paper's figures are not scored yet; red eval {group.first.path}")
-    named = {f"Table {group.paper.table}" for group in row.cells.values() if group.paper and group not in unscored}
-    if named and not papers and row.method.startswith(RED):
-        tables = ", ".join(sorted(named))
-        notes.append(
-            f"{row.title}: no figure of the paper stands beside it; those in its recipes ({tables}) are others."
-        )
+    reasons = {paper_mismatch(group.first.recipe) for group in row.cells.values() if group not in unscored} - {None}
+    if reasons and not papers and row.method.startswith(RED):
+        notes.append(f"{row.title}: no figure of the paper is shown: {'; '.join(sorted(map(str, reasons)))}.")
     of: dict[str, list[str]] = {}
     for column, paper in papers.items():
         if paper.note:

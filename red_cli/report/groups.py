@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from red_cli.recipe.paper import Paper
+from red_cli.recipe.paper import Paper, paper_mismatch
 from red_cli.report.runs import FinishedRun, LeftOut
 from red_cli.run.folder import training_keys
 from red_cli.run.statistics import mean_and_spread
@@ -71,8 +71,8 @@ class Group:
 
     @property
     def paper(self) -> Paper | None:
-        """The paper's figures, where all recipes of the group name the same."""
-        papers = [run.recipe.paper for run in self.runs]
+        """The paper's figures, where all recipes of the group name the same, and train what these are of."""
+        papers = [run.recipe.paper if paper_mismatch(run.recipe) is None else None for run in self.runs]
         return papers[0] if all(paper == papers[0] for paper in papers) else None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from red_cli.recipe.metric_names import TextMetric
-from red_cli.recipe.paper import Paper
+from red_cli.recipe.paper import RED, RED_PLUS_PLUS, is_plus_plus
 from red_cli.report.runs import FinishedRun
 from red_cli.tasks.metrics import is_share
 
@@ -16,10 +16,6 @@ from red_cli.tasks.metrics import is_share
 _GLUE = {"mnli": "MNLI", "sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "qnli": "QNLI", "qqp": "QQP", "rte": "RTE",
          "stsb": "STS-B"}  # fmt: skip
 _METHODS = {"full": "full fine-tuning", "head": "linear probe", "bitfit": "BitFit", "lora": "LoRA", "ia3": "IA3"}
-RED, RED_PLUS_PLUS = "RED", "RED++"
-# Table of the paper -> whose figures they are, among its rows for the method
-_PAPER_TABLES = {"1": RED, "2": RED, "3": RED, "7": RED_PLUS_PLUS, "8": RED_PLUS_PLUS}
-_PLUS_PLUS = ({"ffn", "attn", "query", "key", "value"}, {"ffn", "attn", "qkv"})
 _METRICS = {"matthews_correlation": "Matthews correlation", "pearson": "Pearson's correlation",
             "spearman": "Spearman's correlation", "f1": "F1", "ROUGE_L": "ROUGE_L"}  # fmt: skip
 _TEXT = get_args(TextMetric)
@@ -85,7 +81,7 @@ def method_name(keys: Mapping[str, Any]) -> str:
     if keys["red.target_modules"] is not None:
         parts.append(shown_value(keys["red.target_modules"]))
         name = RED
-    elif positions == "red++" or set(positions) in _PLUS_PLUS:
+    elif is_plus_plus(positions):
         name = RED_PLUS_PLUS
     else:
         name = RED
@@ -94,11 +90,6 @@ def method_name(keys: Mapping[str, Any]) -> str:
     parts += [f"{components[0]} only"] if len(components) == 1 else []
     parts += [] if keys["red.layers"] == "all" else [f"layers {shown_value(keys['red.layers'])}"]
     return f"{name} ({', '.join(parts)})" if parts else name
-
-
-def paper_method(paper: Paper) -> str | None:
-    """Whether a figure of the paper is RED's or RED++'s; None where its table does not say."""
-    return _PAPER_TABLES.get(paper.table)
 
 
 def shown_value(value: Any) -> str:

@@ -20,7 +20,7 @@ from transformers import (
 
 from red_cli.edit.kinds import Kind
 from red_cli.edit.model import head_parameter_names
-from red_cli.errors import UserError
+from red_cli.errors import UserError, first_line
 from red_cli.export.code import has_own_code
 from red_cli.recipe.schema import Model
 from red_cli.tasks.tokens import padding_id
@@ -117,7 +117,7 @@ def skeleton(config: PretrainedConfig, model: Model, kind: Kind) -> PreTrainedMo
             options = {} if model.dtype == "auto" else {"dtype": getattr(torch, model.dtype)}
             return kind.auto_class.from_config(config, trust_remote_code=model.trust_remote_code, **options)
         except ValueError as error:
-            raise UserError(f"{model.name_or_path}: {_first_line(error)}") from None
+            raise UserError(f"{model.name_or_path}: {first_line(error)}") from None
 
 
 def load_base(
@@ -208,8 +208,4 @@ def _from_pretrained(load: Callable[..., _T], model: Model, **options: Any) -> _
         hint = None
         if not Path(name).is_dir():
             hint = "Check the name and the network, or give a local model folder: model.name_or_path=<folder>"
-        raise UserError(f"model {name}: {_first_line(error)}", hint=hint) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise UserError(f"model {name}: {first_line(error)}", hint=hint) from error

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from red_cli.signals import handling, known_signals
+
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_SIGNALS = known_signals("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def run_red(arguments: Sequence[str], told: Callable[[str], None]) -> tuple[int, bool]:
@@ -47,9 +49,5 @@ def _passing_on(process: subprocess.Popen[str]) -> Iterator[list[int]]:
         asked.append(number)
         process.send_signal(signal.SIGINT)
 
-    before = {number: signal.signal(number, pass_on) for number in _SIGNALS}
-    try:
+    with handling(_SIGNALS, pass_on):
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

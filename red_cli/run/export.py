@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
 from red_cli.run.events import Listener
 from red_cli.run.folder import RECIPE_FILE, RunFolder
+from red_cli.signals import handling, known_signals
 
 Format = Literal["merged", "adapter", "code"]
 Verify = Callable[["Source", Path, Listener], dict[str, Any]]
@@ -41,6 +40,7 @@ class Source:
         recipe: None for an adapter that comes without one.
         base: name or folder of the model it edits; `revision` on the Hub.
         run: the finished run it belongs to, if that is at hand.
+        unfinished: whether the run it belongs to is at hand and has not finished.
     """
 
     adapter: AdapterArrays
@@ -48,6 +48,7 @@ class Source:
     base: str
     revision: str | None
     run: RunFolder | None
+    unfinished: bool
 
 
 def open_source(folder: Path, recipe_name: str | None, base: str | None, overrides: Sequence[str] = ()) -> Source:
@@ -86,6 +87,7 @@ def open_source(folder: Path, recipe_name: str | None, base: str | None, overrid
         base or adapter.config.base_model_name_or_path,
         None if base else adapter.config.revision,
         run,
+        run is None and any((near / "checkpoints").is_dir() for near in around),
     )
 
 
@@ -125,6 +127,8 @@ def export(
     """
     if repository is not None:
         require_free_name(repository)
+    if source.unfinished:
+        listener.note("The run is not finished: this is the best adapter so far.")
     result: dict[str, Any] = {
         "output": str(output), "format": form, "edited_modules": len(source.adapter.edits), "remarks": "",
         **_NOT_CHECKED, "pushed_to": None,
@@ -167,15 +171,8 @@ def ended_politely() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
+    with handling(known_signals("SIGTERM", "SIGHUP"), interrupt):
         yield
-        return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _write_papers(source: Source, exported: Exported, folder: Path, output: Path, checked: dict[str, Any]) -> None:

@@ -15,11 +15,12 @@ import psutil
 from red_cli.errors import Interrupted, RedError, RunFailed, UserError
 from red_cli.recipe.launch import Launch
 from red_cli.run.worker import LAUNCHER, STARTED, Failure, is_worker, read_failure
+from red_cli.signals import handling, known_signals
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 _USUAL_PORT = 29500
 _SHUTDOWN_SECONDS = 15  # for the others once one has failed; then they are killed
-_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+_STOPPING = known_signals("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 _LEFT_ALONE = "SIGQUIT"  # all that the launcher is to handle by itself
 
 
@@ -127,12 +128,8 @@ def _passing_on() -> Iterator[list[int]]:
         for process in started:
             with_signal(process, number)
 
-    before = {number: signal.signal(number, pass_on) for number in _STOPPING}
-    try:
+    with handling(_STOPPING, pass_on):
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def with_signal(process: psutil.Process, number: int) -> None:

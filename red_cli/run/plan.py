@@ -18,6 +18,7 @@ from red_cli.methods.description import TITLES, WHAT_TRAINS
 from red_cli.methods.table import attach_method
 from red_cli.methods.trained import Trained
 from red_cli.recipe.load import Loaded
+from red_cli.recipe.paper import paper_mismatch
 from red_cli.recipe.schema import Recipe
 from red_cli.run.base_model import fit_config, fit_padding, load_config, load_tokenizer, resolve_max_length, skeleton
 from red_cli.run.batches import Order
@@ -120,6 +121,7 @@ class Plan:
     processes: int
     strategy: Choice
     export_obstacle: str | None  # why the result cannot become ordinary merged weights
+    paper_mismatch: str | None  # why the recipe's figures of the paper are not shown beside the result
 
     @property
     def edited_pattern(self) -> str:
@@ -208,7 +210,7 @@ def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) 
     rate = recipe.train.learning_rate
     memory = _memory(trained, recipe, prepared)
     return Plan(
-        task=task_title(recipe),
+        task=recipe.task.title,
         base=recipe.model.name_or_path,
         architecture=prepared.config.model_type,
         method=TITLES[recipe.method],
@@ -233,6 +235,7 @@ def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) 
         processes=processes.count,
         strategy=processes.share(choose_strategy(recipe, memory, processes)),
         export_obstacle=_export_obstacle(model) if recipe.method == "red" else None,
+        paper_mismatch=paper_mismatch(recipe) if recipe.method == "red" else None,
     )
 
 
@@ -271,12 +274,6 @@ def _export_obstacle(model: PreTrainedModel) -> str | None:
     except UserError as error:
         return error.message
     return None
-
-
-def task_title(recipe: Recipe) -> str:
-    """The task in a word, such as glue/sst2."""
-    subset = getattr(recipe.task, "subset", None)
-    return f"{recipe.task.name}/{subset}" if subset else recipe.task.name
 
 
 def _examples(prepared: Prepared) -> list[Example]:

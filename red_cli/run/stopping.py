@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from red_cli.run.processes import Processes
+from red_cli.signals import handling, known_signals
 
 # Ctrl-C; what schedulers send before they take a machine away (Slurm by default the second, on request the third).
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+_SIGNALS = known_signals("SIGINT", "SIGTERM", "SIGUSR1")
 
 
 class StopRequested(Exception):
@@ -35,19 +35,11 @@ class Stop:
 def stop_when_asked(processes: Processes) -> Iterator[Stop]:
     """Turn the first signal inside the block into a request that the work looks at between steps."""
     stop = Stop(processes)
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    at_once = signal.getsignal(signal.SIGINT)
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.requested = True
-        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        signal.signal(signal.SIGINT, at_once)
 
-    for number in _SIGNALS:
-        signal.signal(number, request)
-    try:
+    with handling(_SIGNALS, request):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -24,7 +24,7 @@ from red_cli.run.events import Evaluation, Listener, Silent, Step
 from red_cli.run.learning_rate import search_learning_rate
 from red_cli.run.lock import FolderLock
 from red_cli.run.memory import forget_peak, peak_bytes
-from red_cli.run.plan import make_plan, prepare, task_title
+from red_cli.run.plan import make_plan, prepare
 from red_cli.run.processes import Processes, join_processes
 from red_cli.run.search_record import LearningRateSearch, found_before, with_rate
 from red_cli.run.session import Session, begin, save, set_up
@@ -196,7 +196,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     counts = session.counts
     scored = session.prepared.scoring.scored.split
     metrics = {
-        "task": task_title(recipe),
+        "task": recipe.task.title,
         "base": recipe.model.name_or_path,
         "method": recipe.method,
         "metric": task.metric,

@@ -17,14 +17,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from red_cli.errors import RedError
+from red_cli.errors import RedError, UserError
 
 # Set by `red` for the processes that it starts: how many there are in all, and its own process id.
 STARTED = "RED_PROCESSES"
 LAUNCHER = "RED_LAUNCHER"
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # where torch's launcher, which Accelerate's is, looks for a failure
+_OF_A_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _LOOK_EVERY = 0.5  # seconds
 _shown: TextIO | None = None  # the terminal's standard error, where this process is not to write on it
+
+
+def check_environment() -> list[str]:
+    """Drop what is left of a launcher's variables where no launcher is at work; accelerate would act on a lone one.
+
+    Returns:
+        The names of the variables that had a value and are dropped.
+
+    Raises:
+        UserError: the variables of a launcher are incomplete or no numbers.
+    """
+    for name in (*_OF_A_LAUNCHER, "MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name, "x").strip():
+            del os.environ[name]
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return [name for name in _OF_A_LAUNCHER if os.environ.pop(name, None) is not None]
+    if missing := [name for name in ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise UserError(
+            f"RANK and WORLD_SIZE are set, but {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not",
+            hint="Start the processes with torchrun or accelerate launch, or unset RANK and WORLD_SIZE.",
+        )
+    for name in (*_OF_A_LAUNCHER, "MASTER_PORT"):
+        value = os.environ.get(name, "0")
+        if not (value.isascii() and value.isdecimal()):
+            raise UserError(f"{name} is {value!r}, not a number from 0", hint=f"Set it right, or unset {name}.")
+    for rank, count in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
+        if count in os.environ and int(os.environ[rank]) >= int(os.environ[count]):
+            raise UserError(
+                f"{rank} is {os.environ[rank]}, and {count} is {os.environ[count]}: ranks count from 0",
+                hint=f"Set them right, or unset {rank} and {count}.",
+            )
+    return []
 
 
 def is_worker() -> bool:
@@ -34,7 +67,7 @@ def is_worker() -> bool:
 
 def is_main() -> bool:
     """Whether this process shows and writes: the first, or the only one."""
-    return not is_worker() or int(os.environ["RANK"]) == 0
+    return not is_worker() or os.environ["RANK"].strip() in ("0", "")
 
 
 def expected_processes() -> int:

@@ -11,12 +11,17 @@ from typing import Any
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, first_line
 from red_cli.recipe.instruction import OWN, InstructionTask
 from red_cli.tasks.conversations import Conversation
 from red_cli.tasks.named_templates import TAKES_INPUT, TEMPLATES
 from red_cli.tasks.tokens import find_frame
 
+# What the code in a template may raise: Jinja's own exceptions, and those of the expressions it evaluates
+_TEMPLATE_FAULTS = (
+    jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError,
+    ValueError,
+)  # fmt: skip
 _MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _PROBE: Conversation = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "a"})
 
@@ -89,7 +94,7 @@ class ChatTemplate:
                     **self.variables,
                 )
             )  # fmt: skip
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+        except _TEMPLATE_FAULTS as error:
             raise _template_fault(error, where) from None
 
     def prompts(self, conversations: Sequence[Conversation], sources: Sequence[str]) -> list[str]:
@@ -189,7 +194,7 @@ class ChatTemplate:
                 self._messages(conversation), chat_template=self.text, return_dict=True,
                 return_assistant_tokens_mask=True, **self.variables,
             )  # fmt: skip
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+        except _TEMPLATE_FAULTS as error:
             raise _template_fault(error, where) from None
         learnt = [bool(said) for said in encoded["assistant_masks"]]
         return Turns(list(encoded["input_ids"]), learnt, learnt.index(True) if True in learnt else len(learnt))
@@ -221,5 +226,6 @@ def _template_fault(error: Exception, where: str) -> UserError:
         if frame.filename == "<template>" or frame.filename == "<unknown>":
             line = frame.lineno
     place = "the chat template" + (f", line {line}" if line else "")
-    reason = str(error).strip().split("\n")[0] or type(error).__name__
-    return UserError(f"{where + ': ' if where else ''}{place}: {reason}", hint="Change the row, or the template.")
+    return UserError(
+        f"{where + ': ' if where else ''}{place}: {first_line(error)}", hint="Change the row, or the template."
+    )

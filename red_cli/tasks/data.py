@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, first_line
 from red_cli.recipe.data import Data
 from red_cli.recipe.instruction import SplitName
 
@@ -131,8 +131,9 @@ def _read_files(paths: list[Path]) -> Rows:
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"{paths[0].parent}: the files of one split have different columns: {reason}") from None
+        raise UserError(
+            f"{paths[0].parent}: the files of one split have different columns: {first_line(error)}"
+        ) from None
     if table.num_rows == 0:
         raise UserError(f"{paths[0]} has no rows")
     return Rows(table, str(paths[0]))
@@ -155,8 +156,8 @@ def _read_file(path: Path) -> pa.Table:
             return _read_csv(path, "\t" if suffix == ".tsv" else ",")
         if suffix in (".json", ".jsonl"):
             return pa.Table.from_pylist(_read_json_rows(path))
-    except (pa.ArrowException, UnicodeError, OverflowError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}", hint=hint) from None
+    except (pa.ArrowException, UnicodeError, ValueError, OverflowError, RecursionError, csv.Error, OSError) as error:
+        raise UserError(f"{path} cannot be read: {first_line(error)}", hint=hint) from None
     raise UserError(f"{path}: unknown file ending", hint="Known: " + " ".join(_SUFFIXES))
 
 
@@ -211,9 +212,8 @@ def _splits_of_hub(
     try:
         loaded = datasets.load_dataset(path, name, revision=revision)
     except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line
-        reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"data set {source} is neither a local path nor to be had from the Hub: {reason}",
+            f"data set {source} is neither a local path nor to be had from the Hub: {first_line(error)}",
             hint="Check the name and the network, or name local files with data.path.",
         ) from None
 

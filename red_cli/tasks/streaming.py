@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, first_line
 from red_cli.recipe.data import Data
 from red_cli.tasks.data import Rows, split_files
 
@@ -41,7 +41,7 @@ def read_stream(data: Data, needed: Sequence[str], train_rows: int | None, seed:
         try:
             rows = list(islice(stream, wanted if split == "train" else None))
         except Exception as error:  # whatever the reader of that format raises, row by row
-            raise UserError(f"{source}: {str(error).strip().splitlines()[0]}") from None
+            raise UserError(f"{source}: {first_line(error)}") from None
         if not rows:
             raise UserError(f"{source} has no rows")
         found[split] = Rows(pa.Table.from_pylist(rows), source, drawn=drawn)
@@ -71,6 +71,6 @@ def _open(data: Data, split: str) -> tuple[Any, str]:
         return datasets.load_dataset(**arguments, streaming=True), source
     except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line
         raise UserError(
-            f"data set {source} cannot be streamed: {str(error).strip().splitlines()[0]}",
+            f"data set {source} cannot be streamed: {first_line(error)}",
             hint="Check the name, the split and the network, or leave out data.streaming.",
         ) from None

@@ -7,7 +7,6 @@ from typing import Any
 
 from red_cli.recipe.load import load_recipe
 from red_cli.run.folder import RunFolder
-from red_cli.run.plan import task_title
 
 METRICS = {"cola": "matthews_correlation", "stsb": "pearson"}
 
@@ -33,7 +32,7 @@ def finished_run(
     folder.write_start(own)
     folder.write_metrics(
         {
-            "task": task_title(own),
+            "task": own.task.title,
             "base": own.model.name_or_path,
             "method": "red",
             "learning_rate": own.train.learning_rate,

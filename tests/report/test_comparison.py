@@ -216,13 +216,20 @@ def test_methods_by_name(tmp_path: Path, keys: str, name: str) -> None:
 
 def test_the_papers_figures_and_their_caveats(tmp_path: Path) -> None:
     note = 'paper={model: roberta-base, table: "1", score: 78.0, std: 2.06, note: "best 5 of 15 seeds"}'
-    finished_run(tmp_path / "a", "glue_rte", "model.name_or_path=some/encoder", note)
+    finished_run(tmp_path / "a", "glue_rte", note)
     comparison = compare([tmp_path])
     (found,) = comparison.rows
     assert Cells(comparison).paper(found, comparison.columns[0]) == "78.0 ± 2.06"
     assert found.paper_title == "paper: roberta-base, Table 1"
-    assert any("not of some/encoder" in line for line in comparison.notes)
     assert any("best 5 of 15 seeds (RTE)" in line for line in comparison.notes)
+
+
+def test_figures_of_another_base_are_not_shown(tmp_path: Path) -> None:
+    finished_run(tmp_path / "a", "glue_rte", "model.name_or_path=some/encoder")
+    comparison = compare([tmp_path])
+    (found,) = comparison.rows
+    assert Cells(comparison).paper(found, comparison.columns[0]) == ""
+    assert any("the base is encoder, the paper's is roberta-base" in line for line in comparison.notes)
 
 
 def test_runs_are_found_below_and_what_is_no_finished_run_is_named(tmp_path: Path) -> None:

@@ -84,3 +84,10 @@ def test_what_does_not_fit_is_said(red, llama) -> None:
     outcome = red("check", llama("7b"), "--device-memory", 0.5)
     assert outcome.code == 0, outcome.err
     assert outcome.out.count("does not fit") == 4
+
+
+@pytest.mark.parametrize("gib", ["inf", "nan", "1e400", "-1"])
+def test_memory_that_is_no_amount(red, llama, gib: str) -> None:
+    outcome = red("check", llama("7b"), "--device-memory", gib)
+    assert outcome.code == 2
+    assert "--device-memory" in outcome.err

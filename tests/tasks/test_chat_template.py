@@ -8,6 +8,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from red_cli.errors import UserError
 from red_cli.recipe.instruction import InstructionTask
 from red_cli.tasks.chat_template import ChatTemplate
 
@@ -172,3 +173,17 @@ def test_a_named_template_begins_as_the_tokenizer_does() -> None:
     chat = template_of(tokenizer, "human-assistant")
     assert parts(chat, TALK[:2])[0][1] == "<s>Human: One?\n\nAssistant:"
     assert chat.encode([TALK[:2]], ["row 1"])[0].ids.count(tokenizer.bos_token_id) == 1
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["1 / 0", "2.0 ** 100000", "messages[99].content", "nothing.at.all", "messages | sum", "'x' * 'y'"],
+)  # fmt: skip
+def test_whatever_fails_inside_a_template_is_named(expression: str) -> None:
+    end = "{% for message in messages %}{{ message.content + '</s>' }}{% endfor %}"
+    tokenizer = bytes_tokenizer(["</s>"], end, eos_token="</s>")
+    chat = template_of(tokenizer)
+    chat.text = "{% if messages|length > 2 %}{{ " + expression + " }}{% endif %}" + end
+    with pytest.raises(UserError, match="row 7: the chat template") as raised:
+        chat.render([*TALK], ask=False, where="row 7")
+    assert "\n" not in raised.value.message

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, first_line
 from red_cli.files import write_json
 from red_cli.recipe.text import Decoding
 from red_cli.run.events import Listener
@@ -90,6 +90,6 @@ def _from_hub() -> Path:
         return Path(hf_hub_download(_HUB_NAME, _HUB_FILE, repo_type="dataset"))
     except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line
         raise UserError(
-            f"{_HUB_NAME} cannot be had from the Hub: {str(error).strip().splitlines()[0]}",
+            f"{_HUB_NAME} cannot be had from the Hub: {first_line(error)}",
             hint="Name a local file of instructions: --questions FILE",
         ) from None

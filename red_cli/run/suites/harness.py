@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, first_line
 from red_cli.run.events import Listener
 
 _SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "shots": 1234}  # the harness's own
@@ -147,10 +147,9 @@ def load_tasks(manager: Any, names: Sequence[str], shots: int | None) -> Any:
     try:
         loaded = manager.load(list(names))
     except OSError as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"the data of {', '.join(names)} cannot be had: {reason}") from None
+        raise UserError(f"the data of {', '.join(names)} cannot be had: {first_line(error)}") from None
     except ImportError as error:
-        raise UserError(f"{', '.join(names)}: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"{', '.join(names)}: {first_line(error)}") from None
     for name, task in loaded["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False):
             raise UserError(

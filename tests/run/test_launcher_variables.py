@@ -1,0 +1,71 @@
+"""Variables of a launcher that are left over are ignored; incomplete or wrong ones are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+WHOLE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"LOCAL_RANK": "0"}, "LOCAL_RANK is ignored"),
+        ({"LOCAL_RANK": "junk", "WORLD_SIZE": "4"}, "WORLD_SIZE and LOCAL_RANK are ignored"),
+        ({"RANK": "", "WORLD_SIZE": ""}, ""),
+        ({"RANK": "", "WORLD_SIZE": "2", "LOCAL_RANK": " "}, "WORLD_SIZE is ignored"),
+        ({"RANK": "3"}, "RANK is ignored"),
+        ({"MASTER_ADDR": "", "MASTER_PORT": ""}, ""),
+    ],
+)
+def test_left_over_variables_are_ignored(
+    red: Callable, recipe: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    outcome = red("train", recipe, "train.max_steps=1")
+    assert outcome.code == 0, outcome.err
+    assert words in outcome.err
+    assert outcome.err.count("ignored") == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"LOCAL_RANK": None}, "LOCAL_RANK is not"),
+        ({"MASTER_ADDR": None, "MASTER_PORT": None}, "MASTER_ADDR and MASTER_PORT are not"),
+        ({"RANK": "first"}, "RANK is 'first', not a number"),
+        ({"WORLD_SIZE": "-2"}, "WORLD_SIZE is '-2', not a number"),
+        ({"LOCAL_RANK": "1.5"}, "LOCAL_RANK is '1.5', not a number"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT is 'http', not a number"),
+        ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK is 4, and WORLD_SIZE is 4"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_wrong_variables_are_named(
+    red: Callable,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    changes: dict[str, str | None],
+    words: str,
+) -> None:
+    for name, value in {**WHOLE, **changes}.items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    outcome = red(command, recipe)
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert "unset" in outcome.err
+    assert not (tmp_path / "run").exists()
