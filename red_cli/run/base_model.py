@@ -30,6 +30,7 @@ _UNUSED_POSITIONS = {"roberta": 2, "xlm-roberta": 2}
 # What configurations call the dropout of their classification head.
 _HEAD_DROPOUT = {"distilbert": "seq_classif_dropout", "deberta-v2": "cls_dropout"}
 _USUAL_HEAD_DROPOUT = "classifier_dropout"
+_PROBE = "a"
 _NO_LIMIT = 10**6  # tokenizers without a limit say 10**30
 _CHECKPOINT_MAY_LACK = "pooler"
 # On a CPU a 4-bit layer of bitsandbytes takes another layout at its first evaluation, in which it cannot train on.
@@ -70,9 +71,22 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     """The base's tokenizer.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it cannot write a text as ids of the inputs that it names.
     """
-    return _from_pretrained(AutoTokenizer.from_pretrained, model)
+    tokenizer = _from_pretrained(AutoTokenizer.from_pretrained, model)
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, int | float) or not longest >= 1:
+        raise UserError(f"model {model.name_or_path}: model_max_length of its tokenizer is {longest!r}, not a number")
+    try:
+        written = dict(tokenizer(_PROBE))
+        usable = all(isinstance(written[name], list) for name in tokenizer.model_input_names)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
+        raise UserError(f"model {model.name_or_path}: its tokenizer fails: {first_line(error)}") from error
+    if not usable or "input_ids" not in tokenizer.model_input_names:
+        raise UserError(f"model {model.name_or_path}: model_input_names of its tokenizer cannot be used")
+    return tokenizer
 
 
 def fit_padding(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:

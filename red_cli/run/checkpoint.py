@@ -9,11 +9,11 @@ import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from torch.optim.lr_scheduler import LRScheduler
 
 from red_cli.errors import UserError
@@ -30,6 +30,7 @@ _OPTIMIZER_FILE = "optimizer.pt"
 _DAMAGED = "Delete this checkpoint to go on from the one before it."
 _DIGESTS = "files"  # name -> sha256
 _INPUTS = "inputs"
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -37,15 +38,15 @@ _NAME = re.compile(r"step-(\d+)")
 class TrainingState:
     """Where a run stands; together with vectors, optimiser and generators it is all that decides what follows."""
 
-    step: int = 0
-    evaluated_step: int = 0
-    best_value: float | None = None
-    best_step: int = 0
-    best_scores: dict[str, float] = field(default_factory=dict)
-    evaluations_without_gain: int = 0
-    seconds: float = 0.0
-    rows: int = 0
-    micro_batch_size: int = 0
+    step: _Count = 0
+    evaluated_step: _Count = 0
+    best_value: FiniteFloat | None = None
+    best_step: _Count = 0
+    best_scores: dict[str, FiniteFloat] = field(default_factory=dict)
+    evaluations_without_gain: _Count = 0
+    seconds: FiniteFloat = 0.0
+    rows: _Count = 0
+    micro_batch_size: _Count = 0
 
     def forget_best(self) -> None:
         """Choose the best anew among the evaluations to come."""
@@ -155,7 +156,7 @@ def read_state(path: Path) -> TrainingState:
             raise UserError(f"{path / STATE_FILE} is damaged", hint=_DAMAGED) from None
         first = error.errors()[0]
         raise UserError(f"{path / STATE_FILE} is damaged: {first['loc']}: {first['msg']}", hint=_DAMAGED) from None
-    if state.step < 0 or state.micro_batch_size < 1:
+    if state.micro_batch_size < 1:
         raise UserError(f"{path / STATE_FILE} is damaged", hint=_DAMAGED)
     return state
 
