@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from red_cli.edit.adapter_config import BaseDigest
-from red_cli.errors import UserError
 from red_cli.tasks.base import Encoded
 
 PARTS = {"config": "configuration", "weights": "weights", "tensors": "weights", "tokenizer": "tokenizer"}
@@ -59,19 +57,9 @@ def parse_inputs(content: Any) -> RunInputs:
     return TypeAdapter(RunInputs).validate_python(content)
 
 
-def require_same_inputs(then: RunInputs, now: RunInputs, checkpoint: Path) -> None:
-    """Refuse to resume on other rows or another base.
-
-    Raises:
-        UserError: a split, the label names or a part of the base differs; the message names each.
-    """
-    changed = [*_changed_rows(then, now), *_changed_base(then.base, now.base)]
-    if changed:
-        listed = "\n".join(f"  {line}" for line in changed)
-        raise UserError(
-            f"{checkpoint} was written with other inputs than the run has now:\n{listed}",
-            hint="Restore them to resume. Or begin a new run: output.dir=…, or delete the run folder.",
-        )
+def changed_inputs(then: RunInputs, now: RunInputs) -> list[str]:
+    """What differs, a line each; splits and a base that either lacks are not compared."""
+    return [*_changed_rows(then, now), *_changed_base(then.base, now.base)]
 
 
 def _changed_rows(then: RunInputs, now: RunInputs) -> list[str]:

@@ -18,9 +18,10 @@ from red_cli.methods.table import METHODS, load_trained_weights, save_trained
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import paper_figure, resolved, text_metrics
 from red_cli.run.answering import Answering, make_answering, predict
-from red_cli.run.checkpoint import list_checkpoints
+from red_cli.run.checkpoint import list_checkpoints, read_inputs, require_same_inputs
 from red_cli.run.engine import NotFinite
 from red_cli.run.events import Evaluation, Listener, Silent, Step
+from red_cli.run.inputs import RunInputs
 from red_cli.run.learning_rate import search_learning_rate
 from red_cli.run.lock import FolderLock
 from red_cli.run.memory import forget_peak, peak_bytes
@@ -69,6 +70,10 @@ def _train(loaded: Loaded, listener: Listener, processes: Processes, lock: Folde
     forget_peak()
     listener.working("reading the data")
     prepared = prepare(loaded.recipe)
+    if checkpoint is not None:  # the base is compared once it is loaded
+        require_same_inputs(checkpoint, RunInputs.of(prepared.encoded, prepared.task.label_names))
+        if read_inputs(checkpoint) is None:
+            listener.note(f"{checkpoint} does not record its rows and base, so they are not compared.")
     plan = make_plan(loaded, prepared, processes)
     listener.planned(plan, str(loaded.run_folder))
     search = None

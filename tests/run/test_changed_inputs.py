@@ -118,7 +118,7 @@ ROWS: dict[str, tuple[Callable, Change, str]] = {
         lambda folder: change_json(folder / "base" / "config.json", layer_norm_eps=1e-3),
         "the base's configuration changed",
     ),
-    "the tokenizer": (classification, swap_words, "the base's tokenizer changed"),
+    "the tokenizer": (classification, swap_words, "train: other rows or labels, or the tokenizer"),
     "the chat template": (
         conversations,
         lambda folder: (folder / "base" / "chat_template.jinja").write_text(
