@@ -44,7 +44,7 @@ def check_environment() -> list[str]:
         return [name for name in _OF_A_LAUNCHER if os.environ.pop(name, None) is not None]
     if missing := [name for name in ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         raise UserError(
-            f"RANK and WORLD_SIZE are set, but {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not",
+            f"RANK and WORLD_SIZE are set, but {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not",
             hint="Start the processes with torchrun or accelerate launch, or unset RANK and WORLD_SIZE.",
         )
     for name in (*_OF_A_LAUNCHER, "MASTER_PORT"):

@@ -43,7 +43,7 @@ def test_left_over_variables_are_ignored(
     ("changes", "words"),
     [
         ({"LOCAL_RANK": None}, "LOCAL_RANK is not"),
-        ({"MASTER_ADDR": None, "MASTER_PORT": None}, "MASTER_ADDR and MASTER_PORT are not"),
+        ({"MASTER_ADDR": None, "MASTER_PORT": None}, "MASTER_ADDR, MASTER_PORT are not"),
         ({"RANK": "first"}, "RANK is 'first', not a number"),
         ({"WORLD_SIZE": "-2"}, "WORLD_SIZE is '-2', not a number"),
         ({"LOCAL_RANK": "1.5"}, "LOCAL_RANK is '1.5', not a number"),
