@@ -12,6 +12,7 @@ import typer
 from red_cli import console
 from red_cli.commands import chat, recipes, report, results, score, training
 from red_cli.errors import Interrupted, RedError, from_os_error, out_of_space
+from red_cli.escape import terminal_text
 
 _INTERRUPTED = 130
 
@@ -118,7 +119,7 @@ def _fail(error: RedError) -> NoReturn:
     if worker.report_failure(error):
         _leave(error.exit_code)
     if not worker.is_main():
-        worker.show_failure(f"error: {error}\n")
+        worker.show_failure(terminal_text(f"error: {error}\n"))
         _leave(error.exit_code)
     if os.environ.get("RED_DEBUG"):
         traceback.print_exception(error)

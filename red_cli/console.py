@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from red_cli.errors import Interrupted, RedError
+from red_cli.escape import json_text, terminal_line, terminal_text
 from red_cli.tables import duration, plan_rows
 from red_cli.tasks.metrics import written
 
@@ -35,7 +36,7 @@ _LABEL_WIDTH = 14
 
 def print_json(value: Any) -> None:
     """The one JSON object on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(json_text(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def print_error(error: RedError) -> None:
@@ -43,44 +44,45 @@ def print_error(error: RedError) -> None:
     console = _console(stderr=True)
     if not isinstance(error, Interrupted):
         console.print("[bold red]error:[/]", end=" ")
-    console.print(error.message, markup=False, highlight=False, soft_wrap=True)
+    _print(console, terminal_text(error.message))
     if error.hint:
-        console.print(error.hint, markup=False, highlight=False, soft_wrap=True)
+        _print(console, terminal_text(error.hint))
 
 
 def print_lines(rows: Iterable[tuple[str, str]], stderr: bool = False) -> None:
     """A table of two columns: what, value. Long values are not cut."""
     console = _console(stderr)
-    rows = list(rows)
+    rows = [(terminal_line(label), terminal_line(value)) for label, value in rows]
     width = max([_LABEL_WIDTH, *(len(label) + 2 for label, _ in rows)])
     for label, value in rows:
-        console.print(f"[bold]{label:<{width}}[/]", end="")
-        console.print(value, markup=False, highlight=False, soft_wrap=True)
+        _print(console, f"{label:<{width}}", style="bold", end="")
+        _print(console, value)
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """A table: the first row is the heading, the first column stands left and the others right."""
     console = _console(stderr=False)
+    rows = [[terminal_line(cell) for cell in cells] for cells in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for number, cells in enumerate(rows):
         first, *others = zip(cells, widths, strict=True)
         line = "  ".join([f"{first[0]:<{first[1]}}", *(f"{cell:>{width}}" for cell, width in others)])
-        console.print(line, style="bold" if number == 0 else None, markup=False, highlight=False, soft_wrap=True)
+        _print(console, line, style="bold" if number == 0 else None)
 
 
 def print_text(text: str = "", stderr: bool = False) -> None:
     """Text as it is, unwrapped."""
-    _console(stderr).print(text, markup=False, highlight=False, soft_wrap=True)
+    _print(_console(stderr), terminal_text(text))
 
 
 def print_heading(text: str) -> None:
     """A line that says what follows."""
-    _console(stderr=False).print(text, style="bold", markup=False, highlight=False)
+    _print(_console(stderr=False), terminal_line(text), style="bold")
 
 
 def print_piece(text: str) -> None:
     """A piece of a text that is still growing, at once."""
-    print(text, end="", flush=True)
+    print(terminal_text(text), end="", flush=True)
 
 
 def is_typed() -> bool:
@@ -112,7 +114,7 @@ def next_commands(*commands: str) -> None:
     console = _console(stderr=False)
     console.print("\n[bold]Next[/]")
     for command in commands:
-        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+        _print(console, f"  {terminal_line(command)}")
 
 
 def hush() -> None:
@@ -146,20 +148,25 @@ def print_examples(plan: Plan) -> None:
     """The first rows as the model sees them, token by token: what is given dimmed, then what is learnt."""
     console = _console(stderr=False)
     for example in plan.examples:
-        tokens = [token.replace("\n", "\\n") for token in example.tokens]
-        label = "" if example.label is None else f"  ({example.label})"
+        tokens = [terminal_line(token) for token in example.tokens]
+        label = "" if example.label is None else f"  ({terminal_line(str(example.label))})"
         for learnt, part in groupby(zip(example.learnt, tokens, strict=True), key=itemgetter(0)):
             text = "·".join(token for _, token in part)
             text, style = (f"  → {text}{label}", None) if learnt else (text, "dim")
-            console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+            _print(console, text, style=style)
         if not any(example.learnt):
-            console.print(f"  → {example.label}", markup=False, highlight=False, soft_wrap=True)
+            _print(console, f"  → {terminal_line(str(example.label))}")
 
 
 def _console(stderr: bool) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def _print(console: Console, text: str, style: str | None = None, end: str = "\n") -> None:
+    """Print escaped text, unwrapped, in which nothing is markup."""
+    console.print(text, style=style, end=end, markup=False, highlight=False, soft_wrap=True)
 
 
 class Terminal:
@@ -195,8 +202,10 @@ class Terminal:
     def working(self, what: str) -> None:
         """Show what is being done, on a terminal, until the next sign of life."""
         if self.live and self._progress is None:
+            from rich.text import Text
+
             self._stop_status()
-            self._status = self.console.status(f"{what} …")
+            self._status = self.console.status(Text(f"{terminal_line(what)} …"))
             self._status.start()
 
     def _stop_status(self) -> None:
@@ -290,9 +299,9 @@ class Terminal:
                        TimeRemainingColumn(compact=True))  # fmt: skip
             self._progress = Progress(*columns, console=self.console, expand=True, transient=True)
             self._progress.start()
-            self._bar = self._progress.add_task("", total=total, text=text)
+            self._bar = self._progress.add_task("", total=total, text=terminal_line(text))
         assert self._bar is not None
-        self._progress.update(self._bar, completed=done, total=total, text=text)
+        self._progress.update(self._bar, completed=done, total=total, text=terminal_line(text))
 
 
 def tolerate_any_encoding() -> None:

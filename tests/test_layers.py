@@ -24,6 +24,7 @@ ROOMS = [
     "edit",
     "files",
     "signals",
+    "escape",
     "errors",
 ]
 

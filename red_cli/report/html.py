@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from html import escape
+import html
 
+from red_cli.escape import terminal_text
 from red_cli.report.document import Block, Document, Heading, Items, Paragraph, Picture, Table
 
 _STYLE = """
@@ -30,7 +31,7 @@ _LEAST, _MOST = (255, 255, 255), (107, 174, 214)
 def render_html(document: Document) -> str:
     """The whole page."""
     body = "\n".join(_block(block, document) for block in document.blocks)
-    title = escape(document.title)
+    title = _escaped(document.title)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -40,14 +41,14 @@ def render_html(document: Document) -> str:
 
 def _block(block: Block, document: Document) -> str:
     if isinstance(block, Heading):
-        return f"<h2>{escape(block.text)}</h2>"
+        return f"<h2>{_escaped(block.text)}</h2>"
     if isinstance(block, Paragraph):
-        return f"<p>{escape(block.text)}</p>"
+        return f"<p>{_escaped(block.text)}</p>"
     if isinstance(block, Items):
-        return "<ul>\n" + "\n".join(f"<li>{escape(item)}</li>" for item in block.items) + "\n</ul>"
+        return "<ul>\n" + "\n".join(f"<li>{_escaped(item)}</li>" for item in block.items) + "\n</ul>"
     if isinstance(block, Picture):
         data = base64.b64encode(document.pictures[block.name]).decode()
-        text = escape(block.text)
+        text = _escaped(block.text)
         return f'<figure><img src="data:image/png;base64,{data}" alt="{text}"><figcaption>{text}</figcaption></figure>'
     return _table(block)
 
@@ -56,17 +57,22 @@ def _table(table: Table) -> str:
     def words(column: int) -> str:
         return ' class="left"' if column < table.left else ""
 
-    header = "".join(f"<th{words(column)}>{escape(text)}</th>" for column, text in enumerate(table.header))
+    header = "".join(f"<th{words(column)}>{_escaped(text)}</th>" for column, text in enumerate(table.header))
     lines = []
     for number, row in enumerate(table.rows):
         cells = "".join(
-            f"<td{words(column)}{_shade(table, number, column)}>{escape(text)}</td>" for column, text in enumerate(row)
+            f"<td{words(column)}{_shade(table, number, column)}>{_escaped(text)}</td>"
+            for column, text in enumerate(row)
         )
         kind = ' class="reference"' if number in table.reference else ""
         lines.append(f"<tr{kind}>{cells}</tr>")
     head = f"<thead><tr>{header}</tr></thead>\n" if any(table.header) else ""
     body = "\n".join(lines)
     return f'<div class="wide"><table>\n{head}<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+def _escaped(text: str) -> str:
+    return html.escape(terminal_text(text))
 
 
 def _shade(table: Table, row: int, column: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from red_cli.escape import markdown_code
 from red_cli.files import write_json, write_text
 from red_cli.recipe.load import Loaded
 from red_cli.run.evaluate import default_split
@@ -141,7 +142,7 @@ def write_comparison(folder: Path, result: dict[str, Any]) -> None:
         lines.append("")
     notes = [
         f"{score_note(result)}. Mean ± sample standard deviation (number of seeds), never the best.",
-        f"Base: `{result['base']}`, {result['base_parameters']:,} parameters.",
+        f"Base: {markdown_code(str(result['base']))}, {result['base_parameters']:,} parameters.",
         "trained: the method's own parameters; head: those that every method trains beside them; rate: learning rate,",
         "the lowest and the highest of the seeds; ms/step: of training; memory: the peak of the run's own process (on",
         "a GPU: of what torch allocated there), the largest of the seeds; file: the tensors that are saved, in bytes.",
