@@ -42,10 +42,11 @@ def show_recipe(name: RecipeArgument, variant: Variant = None, json: Json = Fals
     from red_cli.recipe.find import find_recipe
     from red_cli.recipe.load import load_recipe
     from red_cli.recipe.schema import resolved
-    from red_cli.recipe.yaml_file import dump
+    from red_cli.recipe.yaml_file import dump, read_document
 
     path = find_recipe(name)
     if not json and variant is None:
+        read_document(path)  # anything but a recipe is not shown
         console.print_text(path.read_text(encoding="utf-8").rstrip())
         return
     data = resolved(load_recipe(name, variant).recipe)

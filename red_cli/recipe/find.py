@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shutil
 from pathlib import Path
 
 from red_cli.errors import UserError
+from red_cli.recipe.yaml_file import read_document
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -49,20 +51,20 @@ def find_recipe(name_or_path: str) -> Path:
 
 
 def copy_recipe(name: str, folder: Path) -> list[Path]:
-    """Copy a recipe that comes along, and the folder of files it names where it has one, to `folder`.
+    """Copy a recipe to `folder`, and the folder of files that a bundled one names, where it has one.
 
     Raises:
         UserError: no such recipe, or a file is in the way.
     """
     source = find_recipe(name)
-    target = folder / source.name
+    read_document(source)
     companion = source.with_suffix("")
-    sources = [source, companion] if companion.is_dir() else [source]
+    bundled = source.resolve().parent == recipe_folder()
+    sources = [source, companion] if bundled and companion.is_dir() else [source]
     for path in sources:
-        if (folder / path.name).exists():
+        if os.path.lexists(folder / path.name):
             raise UserError(f"{folder / path.name} exists", hint="Delete it, or copy to another folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    if companion.is_dir():
-        shutil.copytree(companion, folder / companion.name)
+    for path in sources:
+        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, folder / path.name)
     return [folder / path.name for path in sources]

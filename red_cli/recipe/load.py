@@ -13,14 +13,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from red_cli.errors import UserError
+from red_cli.escape import file_name
 from red_cli.recipe.find import find_recipe
 from red_cli.recipe.instruction import is_template_file
 from red_cli.recipe.schema import Recipe, inconsistencies
 from red_cli.recipe.yaml_file import KeyPath, parse_value, read_document
 
 # Keys that may hold a local path: relative ones start at the file's folder; on the command line, where you are.
-_PATH_KEYS = (("data", "path"), ("data", "train"), ("data", "validation"), ("data", "test"), ("model", "name_or_path"),
-              ("task", "template"), ("launch", "deepspeed_config"))  # fmt: skip
+PATH_KEYS = (("data", "path"), ("data", "train"), ("data", "validation"), ("data", "test"), ("model", "name_or_path"),
+             ("task", "template"), ("launch", "deepspeed_config"))  # fmt: skip
 
 _MOST_SHOWN = 10
 
@@ -53,7 +54,7 @@ class Loaded:
         if self.recipe.output.dir is not None:
             return expanded(self.recipe.output.dir)
         variant = f"-{self.variant}" if self.variant else ""
-        return Path("runs") / f"{self.name}{variant}-seed{self.recipe.train.seed}"
+        return Path("runs") / file_name(f"{self.name}{variant}-seed{self.recipe.train.seed}")
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ def load_recipe(name_or_path: str, variant: str | None = None, overrides: Sequen
     if not _well_formed(variants):
         faults.append(Fault(where[("variants",)], "variants", "expected names, each with a part of a recipe"))
         variants = {}
+    faults += [
+        Fault(where[("variants", name)], "variants", f"{name!r} cannot be part of the name of the run's folder")
+        for name in variants
+        if name != file_name(name)
+    ]
     _anchor_paths(document.data, path.parent)
     for part in variants.values():
         _anchor_paths(part or {}, path.parent)
@@ -178,7 +184,7 @@ def _inner_paths(value: Any) -> list[KeyPath]:
 
 def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
     """Make relative local paths start at the recipe's folder; names that are no local path stay Hub names."""
-    for section, key in _PATH_KEYS:
+    for section, key in PATH_KEYS:
         values = data.get(section)
         if not isinstance(values, dict) or not isinstance(values.get(key), str):
             continue

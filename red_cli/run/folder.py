@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError
+from red_cli.escape import file_name
 from red_cli.files import write_json, write_text
 from red_cli.recipe.load import Loaded, load_recipe
 from red_cli.recipe.schema import Recipe, resolved
@@ -66,15 +67,16 @@ class RunFolder:
         return self.path / "README.md"
 
     def predictions(self, split: str) -> Path:
-        return self.path / "predictions" / f"{split}.jsonl"
+        return self.path / "predictions" / file_name(f"{split}.jsonl")
 
     def texts(self, split: str) -> tuple[Path, Path]:
         """Generated texts and their references, each as E2E NLG's official scripts take them."""
-        return self.path / "predictions" / f"{split}.txt", self.path / "predictions" / f"{split}.references.txt"
+        place = self.path / "predictions"
+        return place / file_name(f"{split}.txt"), place / file_name(f"{split}.references.txt")
 
     def partial(self, split: str) -> Path:
         """Texts that are decoded already, while the rest is."""
-        return self.path / "predictions" / f"{split}.partial.jsonl"
+        return self.path / "predictions" / file_name(f"{split}.partial.jsonl")
 
     @property
     def finished(self) -> bool:

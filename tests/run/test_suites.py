@@ -84,6 +84,16 @@ def write_task(folder: Path, rows: Path, name: str, **changes: object) -> None:
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
 
 
+def test_the_name_of_a_task_leads_nowhere_else(red, folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    write_task(tmp_path / "tasks", folder / "boolq" / "test.json", "named", task="../../named")
+    options = ["--tasks", tmp_path / "tasks", "--limit", 2, "--output", tmp_path / "out"]
+    outcome = red("eval", folder / "run", "--suite", "../../named", *options, "--json")
+    assert outcome.code == 0, outcome.err
+    assert [path.name for path in (tmp_path / "out" / "suites").iterdir()] == [".._.._named.jsonl"]
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
 def test_the_harness_finds_the_same_likelihoods(red, folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     write_task(tmp_path / "tasks", folder / "boolq" / "test.json", "tiny_boolq")

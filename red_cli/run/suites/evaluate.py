@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from red_cli.errors import Interrupted, UserError
+from red_cli.escape import file_name
 from red_cli.files import write_text
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
@@ -95,7 +96,7 @@ def _run(
         results.update(found.tasks)
         for task, lines in found.answers.items():
             text = "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines)
-            write_text(output / "suites" / f"{task}.jsonl", text)
+            write_text(output / "suites" / file_name(f"{task}.jsonl"), text)
     return results
 
 
