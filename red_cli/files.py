@@ -62,6 +62,32 @@ def _remove_leftovers(path: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+def leads_outside(folder: Path, file: Path) -> bool:
+    """Whether `file` in `folder` is a link, or lies behind one, to a place outside the folder.
+
+    In the Hub's cache the files of `<repository>/snapshots/<commit>/` are links into `<repository>/blobs/`.
+    """
+    inside, target = folder.resolve(), Path(os.path.realpath(file))
+    roots = [inside]
+    if inside.parent.name == "snapshots":
+        roots.append(inside.parent.parent / "blobs")
+    return not any(target.is_relative_to(root) for root in roots)
+
+
+def require_inside(folder: Path, file: Path) -> Path:
+    """`file`, which is not read where it is a link that leads out of `folder`.
+
+    Raises:
+        UserError: it is one.
+    """
+    if leads_outside(folder, file):
+        raise UserError(
+            f"{file} is a link that leads out of its folder, to {os.path.realpath(file)}",
+            hint="Put the file itself there, or give the folder where all of them lie.",
+        )
+    return file
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text, whole or not at all."""
     with replacing(path) as temporary:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from red_cli.edit.config import RedConfig
 from red_cli.errors import UserError
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 KEY_PREFIX = "base_model.model."
+ClassName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+# Of a module or a parameter in a model; a number in it is a layer's
+ModelPath = Annotated[str, Field(pattern=r"^([A-Za-z_][\w-]*|\d{1,5})(\.([A-Za-z_][\w-]*|\d{1,5}))*$")]
+_Size = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class BaseIdentity(BaseModel):
@@ -24,10 +28,10 @@ class BaseIdentity(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model_type: str
-    hidden_size: int | None
-    num_hidden_layers: int | None
-    vocab_size: int | None
+    model_type: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    hidden_size: _Size | None
+    num_hidden_layers: Annotated[int, Field(ge=0, le=99_999)] | None
+    vocab_size: _Size | None
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> BaseIdentity:
@@ -62,10 +66,10 @@ class AdapterConfig(BaseModel):
     base_model_name_or_path: str
     revision: str | None = None
     task_type: str
-    architecture: str | None = None  # the model's class, whose names the keys are
+    architecture: ClassName | None = None  # the model's class, whose names the keys are
     red: RedConfig
-    target_modules: list[str]
-    head: list[str]
+    target_modules: Annotated[list[ModelPath], Field(min_length=1)]
+    head: list[ModelPath]
     label_names: list[str] | None = None
     base: BaseIdentity
     base_digest: BaseDigest | None = None  # None where the base's files were not at hand

@@ -16,6 +16,7 @@ from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.model import attach, train_head
 from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError, first_line
+from red_cli.files import require_inside
 
 VECTORS_FILE = "delta_vector.pth"
 HEAD_FILE = "classifier.pth"
@@ -51,7 +52,7 @@ def read_published(path: str | Path) -> Published:
         UserError: a file is missing, no file of tensors, or not of this form; a value is not finite.
     """
     path = Path(path)
-    file = path / VECTORS_FILE if path.is_dir() else path
+    file = require_inside(path, path / VECTORS_FILE) if path.is_dir() else path
     vectors: dict[str, dict[str, Tensor]] = {}
     for key, tensor in _read_tensors(file).items():
         match = _KEY.fullmatch(key)
@@ -63,7 +64,7 @@ def read_published(path: str | Path) -> Published:
     if len({frozenset(components) for components in vectors.values()}) > 1:
         raise UserError(f"{file}: some modules have a scaling and some do not")
     head_file = file.parent / HEAD_FILE
-    head = _read_tensors(head_file) if head_file.is_file() else {}
+    head = _read_tensors(require_inside(file.parent, head_file)) if head_file.is_file() else {}
     order: list[str] = [name for name in ("scale", "bias") if name in next(iter(vectors.values()))]
     ordered = {module: {name: found[name] for name in order} for module, found in vectors.items()}
     return Published(ordered, {f"classifier.{name}": tensor.float() for name, tensor in head.items()})

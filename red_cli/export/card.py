@@ -1,4 +1,4 @@
-"""Model cards: what was trained, on what, how well, and how to load it."""
+"""Model cards: what was trained, on what, how well, and how to load it; without paths of this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any
 
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.edit.config import RedConfig
+from red_cli.errors import UserError
+from red_cli.escape import markdown_block, markdown_code, markdown_text, python_string, terminal_line
 from red_cli.export.code import auto_class
+from red_cli.export.local_paths import is_local, shared_name, shared_recipe
 from red_cli.methods.description import TITLES, WHAT_TRAINS
 from red_cli.recipe.yaml_file import dump
 from red_cli.tasks.metrics import written
@@ -21,7 +24,7 @@ def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:
         how = _edits(RedConfig.model_validate(recipe["red"]))
     else:
         how = f"{TITLES[method]}: what trains is {WHAT_TRAINS[method]}."
-    return _card(name, base, how, recipe, metrics, f"## Use\n\n```bash\n{use}```\n")
+    return _card(name, base, how, recipe, metrics, f"## Use\n\n{markdown_block(use, 'bash')}")
 
 
 def merged_card(
@@ -52,13 +55,14 @@ def merged_card(
     option = ", trust_remote_code=True" if with_code else ""
     use = (
         f"from transformers import {loader}, AutoTokenizer\n\n"
-        f'model = {loader}.from_pretrained("{name}"{option})\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n'
+        f"model = {loader}.from_pretrained({python_string(name)}{option})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({python_string(name)})\n"
     )
     kind = "; without its modelling file the biases would be lost" if with_code else ": an ordinary model"
     text = f"The edits are folded into the base's weights{kind}. {check}\n{remarks}".strip()
     base = adapter.base_model_name_or_path
-    return _card(name, base, _edits(adapter.red), recipe, metrics, f"{text}\n\n## Use\n\n```python\n{use}```\n")
+    ending = f"{text}\n\n## Use\n\n{markdown_block(use, 'python')}"
+    return _card(name, base, _edits(adapter.red), recipe, metrics, ending)
 
 
 def adapter_card(
@@ -66,15 +70,14 @@ def adapter_card(
 ) -> str:
     """The card of an adapter that is shared alone."""
     kind = adapter.architecture or "AutoModel"
-    revision = f', revision="{adapter.revision}"' if adapter.revision else ""
+    base = adapter.base_model_name_or_path
+    revision = f", revision={python_string(adapter.revision)}" if adapter.revision else ""
     use = (
         f"import red_cli\nfrom transformers import {kind}\n\n"
-        f'model = {kind}.from_pretrained("{adapter.base_model_name_or_path}"{revision})\n'
-        f'red_cli.load_adapter(model, "{name}")\n'
+        f"model = {kind}.from_pretrained({python_string(shared_name(base))}{revision})\n"
+        f"red_cli.load_adapter(model, {python_string(name)})\n"
     )
-    return _card(
-        name, adapter.base_model_name_or_path, _edits(adapter.red), recipe, metrics, f"## Use\n\n```python\n{use}```\n"
-    )
+    return _card(name, base, _edits(adapter.red), recipe, metrics, f"## Use\n\n{markdown_block(use, 'python')}")
 
 
 def _card(
@@ -85,33 +88,46 @@ def _card(
     metrics: dict[str, Any] | None,
     ending: str,
 ) -> str:
-    front = dump({"library_name": "transformers", "base_model": base, "tags": ["red"]})
+    on_hub = {} if is_local(base) else {"base_model": terminal_line(base)}
+    front = dump({"library_name": "transformers", **on_hub, "tags": ["red"]})
     task = ""
     if recipe is not None:
         task = " for " + " ".join(str(recipe["task"][key]) for key in ("name", "subset") if key in recipe["task"])
+    written_recipe = ""
+    if recipe is not None:
+        written_recipe = f"\n## Recipe\n\n{markdown_block(dump(shared_recipe(recipe)), 'yaml')}"
     return (
-        f"---\n{front}---\n\n# {name}\n\n"
-        f"`{base}` fine-tuned{task} by {how}\n\n"
-        f"{'' if metrics is None else _figures(metrics)}"
-        f"{ending}" + ("" if recipe is None else f"\n## Recipe\n\n```yaml\n{dump(recipe)}```\n")
+        f"---\n{front}---\n\n# {markdown_text(name)}\n\n"
+        f"{markdown_code(shared_name(base))} fine-tuned{task} by {how}\n\n"
+        f"{'' if metrics is None else _checked_figures(metrics)}"
+        f"{ending}{written_recipe}"
     )
 
 
 def _edits(red: RedConfig) -> str:
-    edited = red.target_modules or (red.positions if isinstance(red.positions, str) else ", ".join(red.positions))
+    positions = red.positions if isinstance(red.positions, str) else ", ".join(red.positions)
+    edited = positions if red.target_modules is None else markdown_code(red.target_modules)
     learnt = {("scale", "bias"): "scale * h + bias", ("scale",): "scale * h", ("bias",): "h + bias"}
     formula = learnt[tuple(part for part in ("scale", "bias") if part in red.components)]
+    where = f"{edited}; layers {markdown_text(str(red.layers))}"
     return (
         "Representation EDiting (RED, arXiv 2402.15179):\n"
-        f"the base is frozen; the output h of each edited module ({edited}; layers {red.layers}) becomes {formula}."
+        f"the base is frozen; the output h of each edited module ({where}) becomes {formula}."
     )
+
+
+def _checked_figures(metrics: dict[str, Any]) -> str:
+    try:
+        return _figures(metrics)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError("metrics.json of the run is damaged", hint="Copy it again, or delete it.") from None
 
 
 def _figures(metrics: dict[str, Any]) -> str:
     parameters, training = metrics["parameters"], metrics["training"]
     word = "edited" if metrics.get("method", "red") == "red" else "trained"  # runs of version 0.1 do not say
     scores = "\n".join(
-        f"| {split} | {metric} | {written(metric, value)} |"
+        f"| {markdown_text(split)} | {markdown_text(metric)} | {written(metric, value)} |"
         for split, values in metrics["splits"].items()
         for metric, value in values.items()
         if metric != "examples"
@@ -121,7 +137,7 @@ def _figures(metrics: dict[str, Any]) -> str:
         f"| {word} | {parameters['edited']:,} ({parameters['share']:.4%} of the base) |\n"
         f"| head | {parameters['head']:,} |\n| base | {parameters['base']:,} |\n\n"
         f"| split | metric | score (shares and coefficients x100) |\n|---|---|---|\n{scores}\n\n"
-        f"One run, seed {training['seed']}, {training['steps']} steps in {training['seconds']:.0f} s; "
+        f"One run, seed {training['seed']:d}, {training['steps']:d} steps in {training['seconds']:.0f} s; "
         f"the best evaluation was kept.{_rows_used(metrics.get('scoring'))}\n\n"
     )
 
@@ -131,5 +147,5 @@ def _rows_used(scoring: dict[str, Any] | None) -> str:
     if scoring is None:
         return ""
     selection, scored = scoring["selection"], scoring["scored"]
-    ending = "the score is that of the same rows" if selection == scored else f"scored: {scored['rows']}"
-    return f" Chosen by {selection['examples']:,} rows: {selection['rows']}; {ending}."
+    ending = "the score is that of the same rows" if selection == scored else f"scored: {markdown_code(scored['rows'])}"
+    return f" Chosen by {selection['examples']:,} rows: {markdown_code(selection['rows'])}; {ending}."

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.edit.adapter_config import AdapterConfig
+from red_cli.export.local_paths import without_places
 from red_cli.export.source import BaseFiles
-from red_cli.files import read_json, write_json
+from red_cli.files import leads_outside, read_json, write_json
 
 # Files of a base that belong to any model made from it, by name.
 COMPANIONS = (
@@ -18,18 +19,34 @@ COMPANIONS = (
     "chat_template.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
     "normalizer.json", "LICENSE*", "NOTICE*", "USE_POLICY*",
 )  # fmt: skip
+_CONFIG_END = "_config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 # The class that reads tokenizer.json as it is, for a model whose own class is no longer told by its type.
 _PLAIN_TOKENIZER = "PreTrainedTokenizerFast"
 
 
-def copy_companions(base: Path, folder: Path) -> None:
-    """Copy the base's other files, byte for byte."""
-    for pattern in COMPANIONS:
-        for file in sorted(base.glob(pattern)):
+def copy_companions(base: Path, folder: Path) -> list[Path]:
+    """Copy the base's other files, byte for byte but for keys that say where the base once lay.
+
+    Returns:
+        What is left out: links that lead out of the base's folder.
+    """
+    found = [file for pattern in COMPANIONS for file in sorted(base.glob(pattern)) if file.is_file()]
+    outside = [file for file in found if leads_outside(base, file)]
+    for file in found:
+        if file not in outside:
             target = folder / file.relative_to(base)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
+            if file.name.endswith(_CONFIG_END):
+                _drop_places(target)
+    return outside
+
+
+def _drop_places(file: Path) -> None:
+    content = read_json(file)
+    if isinstance(content, dict) and (kept := without_places(content)) != content:
+        write_json(file, kept)
 
 
 def name_tokenizer_class(folder: Path) -> None:
@@ -47,7 +64,7 @@ def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) 
     Args:
         dtype: torch's name of the dtype if it was changed.
     """
-    config = {key: value for key, value in base.config.items() if key != "auto_map"}  # its code stays behind
+    config = {key: value for key, value in without_places(base.config).items() if key != "auto_map"}
     names = adapter.label_names
     if names is not None:
         config["id2label"] = {str(index): name for index, name in enumerate(names)}
@@ -72,8 +89,8 @@ def _padding(base: BaseFiles) -> int | None:
 
     own: int | None = base.config.get("pad_token_id")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base.folder)
-    except (OSError, ValueError):
+        tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
+    except Exception:  # none, or a damaged one, for which the libraries raise a dozen kinds
         return own
     padding = padding_id(tokenizer)
     return own if padding >= base.config.get("vocab_size", math.inf) else padding

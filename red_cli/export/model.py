@@ -9,7 +9,8 @@ from typing import Any
 
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.errors import UserError
-from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
+from red_cli.export.classes import configuration, model_class, require_known
+from red_cli.export.code import BIASES_KEY, MODELLING_FILE, bias_names, code_config, modelling_file
 from red_cli.export.companions import copy_companions, exported_config, name_tokenizer_class
 from red_cli.export.digest import changed_parts
 from red_cli.export.dtypes import SAFETENSORS_NAMES
@@ -81,6 +82,7 @@ def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) 
     """
     places = find_places(base, adapter.edits)
     architecture = _architecture(base, adapter)
+    model_class(architecture)
     names = {path: name for path, name in bias_names(base, places).items() if adapter.edits[path].bias is not None}
     learnt = {f"{path}.{name}": adapter.edits[path].bias for path, name in names.items()}
     biases = {key: bias for key, bias in learnt.items() if bias is not None}
@@ -103,8 +105,14 @@ def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
     """Make sure that the adapter was trained on this base, as it is now.
 
     Raises:
-        UserError: another architecture or vocabulary, or its configuration or edited weights have changed.
+        UserError: another architecture or vocabulary, its configuration or edited weights have changed, or it has
+            biases that only a modelling file of its own adds.
     """
+    if BIASES_KEY in base.config:
+        raise UserError(
+            f"{base.name} has a modelling file of its own, and edits cannot be folded into its biases",
+            hint="Share the adapter: --format adapter",
+        )
     recorded, config = adapter.config.base, base.config
     wrong = [
         f"{key} {known} (here {config[key]})"
@@ -141,24 +149,33 @@ def require_space(folder: Path, size: int) -> None:
         )
 
 
-def write_model(exported: Exported, folder: Path, progress: Progress) -> None:
-    """Write all of it; config.json comes last, so that no folder without all its weights can be taken for a model."""
+def write_model(exported: Exported, folder: Path, progress: Progress) -> list[Path]:
+    """Write all of it; config.json comes last, so that no folder without all its weights can be taken for a model.
+
+    Returns:
+        Files of the base that were left out, as `copy_companions` says.
+    """
     write_shards(exported.shards, folder, progress)
-    copy_companions(exported.base.folder, folder)
+    left_out = copy_companions(exported.base.folder, folder)
     if exported.config["model_type"] != exported.base.model_type:
         name_tokenizer_class(folder)
     if exported.modelling is not None:
         write_text(folder / MODELLING_FILE, exported.modelling)
     write_json(folder / "config.json", exported.config)
+    return left_out
 
 
 def _architecture(base: BaseFiles, adapter: AdapterArrays) -> str:
-    """The class of the model; adapters of old do not say it."""
-    named = base.config.get("architectures") or [None]
-    architecture = adapter.config.architecture or named[0]
+    """The class of the model; old adapters do not name it.
+
+    Raises:
+        UserError: neither adapter nor base names one, or transformers has none of that name.
+    """
+    architecture = adapter.config.architecture or base.architecture
     if architecture is None:
         raise UserError(f"{adapter.folder} does not say the class of its model, nor does {base.folder}/config.json")
-    return str(architecture)
+    require_known(architecture)
+    return architecture
 
 
 def _shards(base: BaseFiles, adapter: AdapterArrays, places: Places, home: Home, dtype: str | None) -> Shards:
@@ -177,11 +194,8 @@ def _of_its_class(shards: Shards, adapter: AdapterArrays, config: dict[str, Any]
     if not adapter.head or (known is not None and known.in_files):  # names in files are not those in the model
         return shards
     import torch
-    import transformers
 
-    kind = getattr(transformers, architecture, None)
-    if kind is None:
-        raise UserError(f"{architecture} is not a class of transformers", hint="Share the adapter: --format adapter")
+    kind = model_class(architecture)
     with torch.device("meta"):
-        model = kind(transformers.AutoConfig.for_model(**config))
+        model = kind(configuration(config))
     return named_for_loading(keep_known(shards, set(model.state_dict())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.export.dtypes import SIZES
-from red_cli.files import read_json
+from red_cli.files import read_json, require_inside
 
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 BIN_FILE, BIN_INDEX_FILE = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _LENGTH_BYTES = 8  # of the header's length, which a safetensors file begins with
 _LARGEST_HEADER = 100_000_000
 _COPY_AGAIN = "Fetch or copy the base again."
+_MODEL_TYPE = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ class BaseFiles:
         return sum(stored.size for stored in self.tensors.values())
 
     @property
+    def architecture(self) -> str | None:
+        """The name of the model's class, where the configuration says it."""
+        return next(iter(self.config.get("architectures") or ()), None)
+
+    @property
     def model_type(self) -> str:
         return str(self.config.get("model_type"))
 
@@ -86,11 +93,10 @@ def read_base(name: str, folder: Path) -> BaseFiles:
     """The files of the base called `name` in `folder`: safetensors, or where there are none, .bin files.
 
     Raises:
-        UserError: a file is missing, cut short or no such file, or a tensor that the index names is not there.
+        UserError: a file is missing, cut short, no such file, or a link that leads out of the folder; or a tensor that
+            the index names is not there.
     """
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise UserError(f"{folder / 'config.json'} is not a model's configuration: it has no model_type")
+    config = _read_config(folder / "config.json")
     # The order in which transformers looks.
     found = next(
         (name for name in (SINGLE_FILE, INDEX_FILE, BIN_FILE, BIN_INDEX_FILE) if (folder / name).is_file()), None
@@ -99,16 +105,29 @@ def read_base(name: str, folder: Path) -> BaseFiles:
     if found in (SINGLE_FILE, BIN_FILE):
         shards = [folder / found]
     elif found is not None:
-        places = read_index(folder / found)
+        places = read_index(require_inside(folder, folder / found))
         shards = [folder / shard for shard in sorted(set(places.values()))]
     else:
         raise UserError(f"{folder} has no weights: neither {SINGLE_FILE} nor {INDEX_FILE}", hint=_COPY_AGAIN)
-    tensors = {key: stored for shard in shards for key, stored in _read_shard(shard)}
+    tensors = {key: stored for shard in shards for key, stored in _read_shard(require_inside(folder, shard))}
     if places is not None and (lacking := sorted(places.keys() - tensors.keys())):
         raise UserError(
             f"{folder / str(found)} names {lacking[0]}, but {places[lacking[0]]} does not hold it", hint=_COPY_AGAIN
         )
     return BaseFiles(name, folder, config, tensors)
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """The content of config.json, in which the names of type and class are nothing but names."""
+    config = read_json(require_inside(file.parent, file))
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise UserError(f"{file} is not a model's configuration: it has no model_type")
+    if not isinstance(config["model_type"], str) or not _MODEL_TYPE.fullmatch(config["model_type"]):
+        raise UserError(f"{file}: model_type {config['model_type']!r} is not the name of a type of models")
+    classes = config.get("architectures") or []
+    if not isinstance(classes, list) or not all(isinstance(name, str) and name.isidentifier() for name in classes):
+        raise UserError(f"{file}: architectures {classes!r} is not a list of names of classes")
+    return config
 
 
 def _read_shard(file: Path) -> Iterator[tuple[str, Stored]]:

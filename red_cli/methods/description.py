@@ -6,13 +6,14 @@ Plain data, nothing heavy.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from red_cli.edit.adapter_config import BaseDigest, BaseIdentity
+from red_cli.edit.adapter_config import BaseDigest, BaseIdentity, ModelPath
 from red_cli.errors import UserError
 from red_cli.files import read_json
+from red_cli.recipe.method import Ia3, Lora
 from red_cli.recipe.schema import MethodName
 
 TRAINED_FILE = "trained.json"
@@ -33,6 +34,8 @@ WHAT_TRAINS: dict[MethodName, str] = {
     "ia3": "a vector of factors at each adapted module",
 }
 
+OPTIONS: dict[MethodName, type[Lora] | type[Ia3]] = {"lora": Lora, "ia3": Ia3}  # methods whose section has keys
+
 
 class Stored(BaseModel):
     """The content of `trained.json`."""
@@ -43,13 +46,25 @@ class Stored(BaseModel):
     options: dict[str, Any]  # the recipe's section of that method
     base_model_name_or_path: str
     revision: str | None = None
-    head: list[str]
+    head: list[ModelPath]
     label_names: list[str] | None = None
     base: BaseIdentity
     base_digest: BaseDigest | None = None  # None in files of version 0.1
-    weights_file: str
+    weights_file: Annotated[str, Field(pattern=r"^\w+\.safetensors$")]  # in the same folder
     weights_sha256: str
     library_versions: dict[str, str]
+
+    @field_validator("options")
+    @classmethod
+    def _of_the_method(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        section = OPTIONS.get(info.data.get("method", "red"))
+        try:
+            if section is not None:
+                section.model_validate(options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+        return options
 
 
 def read_stored(folder: Path) -> Stored:

@@ -18,7 +18,7 @@ from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError, first_line
-from red_cli.methods.description import read_stored
+from red_cli.methods.description import OPTIONS, read_stored
 from red_cli.methods.stored import copy_stored, require_same_base, write_stored
 from red_cli.methods.trained import Trained, base_size, free
 from red_cli.recipe.schema import Ia3, Lora, MethodName
@@ -91,7 +91,6 @@ def _ia3_config(model: PreTrainedModel, options: Ia3) -> Any:
 
 
 _CONFIGS: dict[MethodName, Callable[[PreTrainedModel, Any], Any]] = {"lora": _lora_config, "ia3": _ia3_config}
-_OPTIONS: dict[MethodName, type[Lora] | type[Ia3]] = {"lora": Lora, "ia3": Ia3}
 
 
 def _conv1d(model: PreTrainedModel, paths: list[str]) -> bool:
@@ -160,7 +159,7 @@ def _modules_of(model: PreTrainedModel, head: list[str]) -> list[str]:
 def _load(method: MethodName, model: PreTrainedModel, folder: Path) -> Trained:
     stored = read_stored(folder)
     require_same_base(model, stored, folder)
-    trained = _attach(method, model, _OPTIONS[method].model_validate(stored.options), stored.head)
+    trained = _attach(method, model, OPTIONS[method].model_validate(stored.options), stored.head)
     load_weights(trained, folder)
     return trained
 

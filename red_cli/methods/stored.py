@@ -56,7 +56,7 @@ def write_stored(
 
 
 def require_same_base(model: PreTrainedModel, stored: Stored, folder: Path) -> None:
-    """Refuse another architecture, width, depth or vocabulary."""
+    """Refuse another architecture, width, depth or vocabulary, and one without the parameters of the stored head."""
     here, there = BaseIdentity.of(model).model_dump(), stored.base.model_dump()
     differing = [f"{name} {there[name]} (here {here[name]})" for name in there if here[name] != there[name]]
     if differing:
@@ -64,6 +64,9 @@ def require_same_base(model: PreTrainedModel, stored: Stored, folder: Path) -> N
             f"{folder} belongs to another base, {stored.base_model_name_or_path}: {', '.join(differing)}",
             hint="Give that base, or train again for this one.",
         )
+    known = {name for name, _ in model.named_parameters()}
+    if lacking := [name for name in stored.head if name not in known]:
+        raise UserError(f"{folder}: this base has no such head parameters: {', '.join(lacking[:_MOST_NAMED])}")
 
 
 def copy_stored(folder: Path, parameters: dict[str, nn.Parameter]) -> None:

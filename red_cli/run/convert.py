@@ -66,4 +66,4 @@ def _skeleton(config: PretrainedConfig, published: Published) -> PreTrainedModel
     else:
         auto_class = (ENCODER_DECODER if config.is_encoder_decoder else DECODER).auto_class
     with torch.device("meta"):
-        return auto_class.from_config(config)
+        return auto_class.from_config(config, trust_remote_code=False)

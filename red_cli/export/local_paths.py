@@ -1,0 +1,66 @@
+"""What is handed on says nothing of where files lie on this machine: local paths give way to their last part."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from red_cli.recipe.load import PATH_KEYS
+
+_OF_THE_MACHINE = ("output", "launch")  # sections that say where and on what a run ran, not what it did
+_DATA = "data"
+_PATHS = [(section, key) for section, key in PATH_KEYS if key != "template"]  # a resolved recipe holds its text
+# Keys of a base's JSON files in which libraries have written where it lay
+_JSON_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file")
+
+
+def is_local(name_or_path: str) -> bool:
+    """Whether a name is a path on this machine rather than one on the Hub."""
+    return _is_absolute(name_or_path) or name_or_path.startswith((".", "~")) or Path(name_or_path).is_dir()
+
+
+def shared_name(name_or_path: str) -> str:
+    """A name on the Hub as it is; of a local path `./` and its last part, which nobody takes for one on the Hub."""
+    if not is_local(name_or_path):
+        return name_or_path
+    flavour = PurePosixPath if "/" in name_or_path else PureWindowsPath
+    return f"./{flavour(name_or_path).name}"
+
+
+def exported_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved recipe without what belongs to the run's place: of local paths only those of the data are left."""
+    exported = {key: copy.deepcopy(value) for key, value in recipe.items() if key not in _OF_THE_MACHINE}
+    _shorten(exported, [path for path in _PATHS if path[0] != _DATA])
+    train = exported.get("train", {})
+    if isinstance(train.get("resume_from_checkpoint"), str):
+        del train["resume_from_checkpoint"]
+    return exported
+
+
+def shared_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without any local path."""
+    shared = exported_recipe(recipe)
+    _shorten(shared, _PATHS)
+    return shared
+
+
+def _shorten(recipe: dict[str, Any], paths: Iterable[tuple[str, str]]) -> None:
+    for section, key in paths:
+        values = recipe.get(section, {})
+        if isinstance(values.get(key), str) and _is_absolute(values[key]):
+            values[key] = shared_name(values[key])
+
+
+def without_places(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a base's JSON file without keys that say where on a machine the base lay."""
+    return {
+        key: value
+        for key, value in content.items()
+        if not (key in _JSON_KEYS and isinstance(value, str) and _is_absolute(value))
+    }
+
+
+def _is_absolute(text: str) -> bool:
+    return PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute() or text.startswith("~")
