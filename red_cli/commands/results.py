@@ -93,7 +93,9 @@ def export(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[data.KEY=VALUE]...", help="Where the data are now that the check takes examples from."
+            metavar="[data.KEY=VALUE]...",
+            help="Where the data are now that the check takes examples from; model.trust_remote_code=true lets code of "
+            "the base's tokenizer run for it.",
         ),
     ] = None,
     recipe: RecipeOption = None,

@@ -104,7 +104,10 @@ class Model(Section):
     classifier_dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None, description="Dropout of the classification head; the base's own if absent."
     )
-    trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
+    trust_remote_code: bool = Field(
+        default=False,
+        description="Run Python code that comes with the model (a recipe in a folder that is opened cannot allow it).",
+    )
 
     @field_validator("quantization", mode="before")
     @classmethod

@@ -23,6 +23,7 @@ from red_cli.edit.model import head_parameter_names
 from red_cli.errors import UserError, first_line
 from red_cli.export.code import has_own_code
 from red_cli.recipe.schema import Model
+from red_cli.run.consent import HOW_TO_ALLOW
 from red_cli.tasks.tokens import padding_id
 
 # Families whose position numbers start after the padding id: that many of max_position_embeddings hold no token.
@@ -42,9 +43,16 @@ def load_config(model: Model) -> PretrainedConfig:
     """The base's configuration as it is.
 
     Raises:
-        UserError: no such model, no network, not a configuration, or no dropout to set.
+        UserError: no such model, no network, not a configuration, or code is needed that has not been allowed to run.
     """
-    return _from_pretrained(AutoConfig.from_pretrained, model)
+    config = _from_pretrained(AutoConfig.from_pretrained, model)
+    for kernel in (getattr(config, f"_{kind}_implementation", None) for kind in ("attn", "experts")):
+        if isinstance(kernel, str) and "/" in kernel and not model.trust_remote_code:
+            raise UserError(
+                f"{model.name_or_path} computes by code from the Hub, {kernel}, which has not been allowed to run",
+                hint=HOW_TO_ALLOW,
+            )
+    return config
 
 
 def fit_config(config: PretrainedConfig, model: Model, kind: Kind, label_names: list[str] | None) -> None:
@@ -149,7 +157,7 @@ def load_base(
     if has_own_code(config) and not model.trust_remote_code:
         raise UserError(
             f"{model.name_or_path} has a modelling file of its own, without which its biases are lost",
-            hint="Read it, and allow it: model.trust_remote_code=true",
+            hint=HOW_TO_ALLOW,
         )
     torch.manual_seed(seed)
     loaded, info = _from_pretrained(
@@ -219,6 +227,10 @@ def _from_pretrained(load: Callable[..., _T], model: Model, **options: Any) -> _
     except MemoryError:
         raise
     except Exception as error:  # from a missing file to a damaged one, the libraries raise a dozen kinds
+        if not model.trust_remote_code and "trust_remote_code" in str(error):
+            raise UserError(
+                f"{name} comes with Python code of its own, which has not been allowed to run", hint=HOW_TO_ALLOW
+            ) from None
         hint = None
         if not Path(name).is_dir():
             hint = "Check the name and the network, or give a local model folder: model.name_or_path=<folder>"

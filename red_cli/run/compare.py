@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from red_cli.errors import Interrupted, UserError
+from red_cli.escape import file_name
 from red_cli.recipe.load import Loaded, expanded, load_recipe
 from red_cli.recipe.schema import MethodName
 from red_cli.run.child import run_red
 from red_cli.run.comparison import summarise, write_comparison
+from red_cli.run.consent import consent_of
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
 from red_cli.run.start import is_finished
@@ -74,7 +76,7 @@ def plan_comparison(
     if fixed := [text for text in (key for keys in own.values() for key in keys) if text.startswith(_FIXED)]:
         raise UserError(f"{fixed[0].partition('=')[0]} cannot be set for one method alone")
     name = f"{given.name}-{variant}" if variant else given.name
-    folder = Path("runs") / f"compare-{name}"
+    folder = Path("runs") / file_name(f"compare-{name}")
     if given.recipe.output.dir is not None:
         folder = expanded(given.recipe.output.dir)
     runs = []
@@ -174,7 +176,7 @@ def _score(run: Run, listener: Listener) -> str:
     split, _ = default_split(run.loaded.recipe)
     if split not in RunFolder(folder).read_results()["splits"]:
         listener.working(f"scoring the {split} split")
-        evaluate(open_target(folder, None, []), split, folder, listener)
+        evaluate(open_target(folder, None, consent_of(run.loaded.recipe)), split, folder, listener)
     metrics = RunFolder(folder).read_results()
     scores = metrics["splits"][split]
     told = ", ".join(f"{name} {written(name, scores[name])}" for name in reported(metrics["metric"], scores))

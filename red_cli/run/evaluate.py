@@ -14,6 +14,7 @@ from red_cli.errors import Interrupted, RunFailed
 from red_cli.recipe.schema import Recipe, paper_figure, text_metrics
 from red_cli.run.answering import make_answering, predict
 from red_cli.run.base_model import load_config, to_device
+from red_cli.run.consent import is_consent
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
 from red_cli.run.generate import Partial
@@ -113,7 +114,7 @@ def model_identity(target: Target) -> str:
 
 def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
     """Where an evaluation writes: the folder that is scored, or, where anything was changed, a new one inside it."""
-    if not overrides:
+    if all(is_consent(override) for override in overrides):
         return folder
     number = 1
     while (folder / "evaluations" / str(number)).exists():

@@ -14,15 +14,16 @@ from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
 from red_cli.errors import UserError
 from red_cli.export.card import adapter_card, merged_card
 from red_cli.export.hub import base_folder, cached_folder, commit_of, push, require_free_name
+from red_cli.export.local_paths import exported_recipe, shared_name, shared_recipe
 from red_cli.export.model import Exported, merged_model, model_with_code, require_base, require_space, write_model
 from red_cli.export.source import read_base
 from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing_folder, write_json, write_text
 from red_cli.methods.description import trained_method
 from red_cli.recipe.instruction import OWN, InstructionTask
-from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
+from red_cli.run.consent import is_consent, open_recipe
 from red_cli.run.events import Listener
 from red_cli.run.folder import RECIPE_FILE, RunFolder
 from red_cli.signals import handling, known_signals
@@ -51,17 +52,46 @@ class Source:
     unfinished: bool
 
 
+@dataclass(frozen=True)
+class Papers:
+    """What an export says of where it comes from.
+
+    Attributes:
+        recipe: resolved, as it is written; None where there is none.
+        base: the name of the base.
+        metrics: of the run, if that is at hand.
+    """
+
+    recipe: dict[str, Any] | None
+    base: str
+    metrics: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, source: Source, uploaded: bool) -> Papers:
+        """Where the export is `uploaded`, without any path of this machine; else it still finds its data and base."""
+        recipe = None if source.recipe is None else resolved(source.recipe)
+        metrics = None if source.run is None else source.run.read_metrics()
+        if uploaded:
+            return cls(None if recipe is None else shared_recipe(recipe), shared_name(source.base), metrics)
+        return cls(None if recipe is None else exported_recipe(recipe), source.base, metrics)
+
+    def write_recipe(self, folder: Path) -> None:
+        """Write the recipe, so that the folder can be scored."""
+        if self.recipe is not None:
+            write_text(folder / RECIPE_FILE, dump(self.recipe))
+
+
 def open_source(folder: Path, recipe_name: str | None, base: str | None, overrides: Sequence[str] = ()) -> Source:
     """Find the adapter in `folder`, a run folder or an adapter folder.
 
     Args:
         base: where the base is, if not where the adapter says.
-        overrides: of the recipe, to say where the data of the check are now.
+        overrides: of the recipe, to say where the data of the check are now, and whether code of the base may run.
 
     Raises:
         UserError: there is no adapter, it is damaged, or an override would change what is trained already.
     """
-    if late := [override for override in overrides if not override.startswith("data.")]:
+    if late := [override for override in overrides if not (override.startswith("data.") or is_consent(override))]:
         raise UserError(
             f"{late[0]} has no effect on an export", hint="Another place of the base is said with --base FOLDER."
         )
@@ -79,11 +109,12 @@ def open_source(folder: Path, recipe_name: str | None, base: str | None, overrid
         if not (place / CONFIG_FILE).is_file():
             raise UserError(f"{folder} has no adapter yet", hint="The run has not reached its first evaluation.")
     adapter = read_vectors(place)
-    known = recipe_name or next((str(near / RECIPE_FILE) for near in around if (near / RECIPE_FILE).is_file()), None)
+    found = next((near / RECIPE_FILE for near in around if (near / RECIPE_FILE).is_file()), None)
     run = next((RunFolder(near) for near in around if RunFolder(near).finished), None)
+    known = recipe_name is not None or found is not None
     return Source(
         adapter,
-        None if known is None else load_recipe(known, overrides=overrides).recipe,
+        open_recipe(recipe_name, found, overrides).recipe if known else None,
         base or adapter.config.base_model_name_or_path,
         None if base else adapter.config.revision,
         run,
@@ -133,10 +164,13 @@ def export(
         "output": str(output), "format": form, "edited_modules": len(source.adapter.edits), "remarks": "",
         **_NOT_CHECKED, "pushed_to": None,
     }  # fmt: skip
+    papers = Papers.of(source, uploaded=repository is not None)
     if form == "adapter":
-        _write_adapter(source, output)
+        _write_adapter(source, output, papers)
+        if papers.base != source.base:
+            listener.note(f"The base is a folder here, {source.base}: whoever loads the adapter needs to have it.")
     else:
-        result |= _write_model(source, output, form, dtype, verify, listener)
+        result |= _write_model(source, output, form, dtype, verify, papers, listener)
     if repository is not None:
         listener.working("uploading")
         result["pushed_to"] = push(output, repository)
@@ -144,7 +178,13 @@ def export(
 
 
 def _write_model(
-    source: Source, output: Path, form: Format, dtype: str | None, verify: Verify | None, listener: Listener
+    source: Source,
+    output: Path,
+    form: Format,
+    dtype: str | None,
+    verify: Verify | None,
+    papers: Papers,
+    listener: Listener,
 ) -> dict[str, Any]:
     listener.working("finding the base")
     base = read_base(source.base, base_folder(source.base, source.revision))
@@ -158,9 +198,10 @@ def _write_model(
     exported = make(base, source.adapter, dtype)
     require_space(output, exported.size)
     with ended_politely(), replacing_folder(output) as folder:
-        write_model(exported, folder, listener.writing)
+        for file in write_model(exported, folder, listener.writing):
+            listener.note(f"Left out {file}: it is a link that leads out of the base's folder.")
         checked = dict(_NOT_CHECKED) if verify is None else verify(source, folder, listener)
-        _write_papers(source, exported, folder, output, checked)
+        _write_papers(source, exported, folder, output, checked, papers)
     return {**checked, "remarks": exported.remarks}
 
 
@@ -175,42 +216,39 @@ def ended_politely() -> Iterator[None]:
         yield
 
 
-def _write_papers(source: Source, exported: Exported, folder: Path, output: Path, checked: dict[str, Any]) -> None:
+def _write_papers(
+    source: Source, exported: Exported, folder: Path, output: Path, checked: dict[str, Any], papers: Papers
+) -> None:
     """The recipe, so that the folder can be scored, and the card."""
-    recipe = None if source.recipe is None else resolved(source.recipe)
-    if recipe is not None:
-        write_text(folder / RECIPE_FILE, dump(recipe))
-    _write_chat_template(source, folder)
-    metrics = None if source.run is None else source.run.read_metrics()
+    papers.write_recipe(folder)
+    _write_chat_template(source, exported.base.folder, folder)
     card = merged_card(
-        output.resolve().name, source.adapter.config, recipe, metrics, checked, exported.architecture, exported.remarks,
+        output.resolve().name, source.adapter.config, papers.recipe, papers.metrics, checked, exported.architecture,
+        exported.remarks,
         with_code=exported.modelling is not None,
     )  # fmt: skip
     write_text(folder / "README.md", card)
 
 
-def _write_chat_template(source: Source, folder: Path) -> None:
+def _write_chat_template(source: Source, base: Path, folder: Path) -> None:
     """The template that the model learnt conversations by, where it is not the base's own, as transformers finds it."""
     recipe = source.recipe
     if recipe is not None and isinstance(recipe.task, InstructionTask) and recipe.task.template != OWN:
         from red_cli.run.base_model import load_tokenizer
         from red_cli.tasks.chat_template import template_text
 
-        tokenizer = load_tokenizer(recipe.model.model_copy(update={"name_or_path": str(folder), "revision": None}))
+        tokenizer = load_tokenizer(recipe.model.model_copy(update={"name_or_path": str(base), "revision": None}))
         write_text(folder / "chat_template.jinja", template_text(recipe.task.template, tokenizer))
 
 
-def _write_adapter(source: Source, output: Path) -> None:
+def _write_adapter(source: Source, output: Path, papers: Papers) -> None:
     """The adapter alone, its base pinned to the commit that is in the cache, where it is from the Hub."""
     config = source.adapter.config
     place = None if Path(source.base).is_dir() else cached_folder(source.base, source.revision)
     commit = None if place is None else commit_of(place)
-    config = config.model_copy(update={"base_model_name_or_path": source.base, "revision": commit or source.revision})
+    config = config.model_copy(update={"base_model_name_or_path": papers.base, "revision": commit or source.revision})
     with replacing_folder(output) as folder:
         shutil.copyfile(source.adapter.folder / WEIGHTS_FILE, folder / WEIGHTS_FILE)
         write_json(folder / CONFIG_FILE, config.model_dump())
-        recipe = None if source.recipe is None else resolved(source.recipe)
-        if recipe is not None:
-            write_text(folder / RECIPE_FILE, dump(recipe))
-        metrics = None if source.run is None else source.run.read_metrics()
-        write_text(folder / "README.md", adapter_card(output.resolve().name, config, recipe, metrics))
+        papers.write_recipe(folder)
+        write_text(folder / "README.md", adapter_card(output.resolve().name, config, papers.recipe, papers.metrics))

@@ -11,7 +11,6 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from red_cli.edit.kinds import KINDS
 from red_cli.errors import UserError
 from red_cli.methods.table import is_trained_folder, load_trained, read_trained_files
-from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe, is_regression
 from red_cli.run.base_model import (
     fit_config,
@@ -22,6 +21,7 @@ from red_cli.run.base_model import (
     resolve_max_length,
 )
 from red_cli.run.base_record import require_unchanged_base
+from red_cli.run.consent import open_recipe
 from red_cli.run.folder import RECIPE_FILE, RunFolder
 from red_cli.run.precision import fit_attention
 from red_cli.tasks.base import Task
@@ -55,7 +55,7 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
 
     Raises:
         UserError: it is none of the three, the run has no adapter yet, an adapter comes without a recipe, or an
-            override would change what is trained already.
+            override would change what is trained already; or the folder asks for Python code to run.
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}", hint="Give a run folder, an adapter folder or an exported model.")
@@ -68,16 +68,19 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
             f"{folder} is not a run folder: it has no {RECIPE_FILE}",
             hint="For any other model name a recipe: red eval FOLDER --recipe RECIPE",
         )
-    recipe = load_recipe(recipe_name or str(folder / RECIPE_FILE), overrides=overrides).recipe
+    opened = open_recipe(recipe_name, folder / RECIPE_FILE, overrides)
+    recipe = opened.recipe
     same_rows = _same_rows(recipe_name, overrides)
     if (folder / "config.json").is_file():
         recipe = _with_base(recipe, str(folder.resolve()), None)
+        opened.require_consent(recipe.model)
         names = load_config(recipe.model).id2label
         labels = None if is_regression(recipe) else [str(names[index]) for index in sorted(names)]
         return Target(folder, recipe, None, labels, same_rows)
     adapter = RunFolder(folder).adapter
     if not is_trained_folder(adapter):
         raise UserError(f"{folder} has no adapter yet", hint="The run has not reached its first evaluation.")
+    opened.require_consent(recipe.model)
     labels = None if is_regression(recipe) else read_trained_files(adapter).label_names
     return Target(folder, recipe, adapter, labels, same_rows)
 
@@ -138,19 +141,18 @@ def load_model(opened: Opened) -> PreTrainedModel:
 def _open_adapter(folder: Path, recipe_name: str | None, overrides: Sequence[str]) -> Target:
     adapter = read_trained_files(folder)
     same_rows = _same_rows(recipe_name, overrides)
-    if recipe_name is None:
-        parent = folder.resolve().parent / RECIPE_FILE
-        if not parent.is_file():
-            raise UserError(
-                f"{folder} is an adapter without a recipe", hint=f"Name one: red eval {folder} --recipe RECIPE"
-            )
-        recipe_name = str(parent)
-    recipe = load_recipe(recipe_name, overrides=overrides).recipe.model_copy(update={"method": adapter.method})
+    near = [place / RECIPE_FILE for place in (folder, folder.resolve().parent)]
+    found = next((file for file in near if file.is_file()), near[0])
+    if recipe_name is None and not found.is_file():
+        raise UserError(f"{folder} is an adapter without a recipe", hint=f"Name one: red eval {folder} --recipe RECIPE")
+    opened = open_recipe(recipe_name, found, overrides)
+    recipe = opened.recipe.model_copy(update={"method": adapter.method})
     if not any(override.startswith("model.name_or_path=") for override in overrides):
         recipe = _with_base(recipe, adapter.base_model_name_or_path, adapter.revision)
+    opened.require_consent(recipe.model)
     regression = is_regression(recipe)
     if adapter.head and regression != (len(adapter.label_names or ()) == 1):
-        raise UserError(f"{folder} was trained for another kind of task than {recipe_name}")
+        raise UserError(f"{folder} was trained for another kind of task than {recipe_name or found}")
     return Target(folder, recipe, folder, None if regression else adapter.label_names, same_rows)
 
 

@@ -12,17 +12,17 @@ import numpy as np
 import psutil
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.edit.adapter import load_adapter
 from red_cli.errors import RunFailed, UserError
-from red_cli.export.code import auto_class
+from red_cli.export.classes import configuration, model_class
+from red_cli.export.code import auto_class, is_own_code
 from red_cli.export.companions import exported_config
 from red_cli.export.hub import base_folder
 from red_cli.export.source import BaseFiles, read_base
-from red_cli.files import read_json
 from red_cli.recipe.schema import Recipe, is_regression
-from red_cli.run.base_model import resolve_max_length
+from red_cli.run.base_model import load_tokenizer, resolve_max_length
 from red_cli.run.events import Listener
 from red_cli.run.export import Source
 from red_cli.tasks.build import build_task
@@ -103,7 +103,7 @@ def _logits(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
 
 def _with_adapter(source: Source, base: BaseFiles, spare: Path) -> PreTrainedModel:
     config = _config(source, base)
-    kind = getattr(transformers, source.adapter.config.architecture or base.config["architectures"][0])
+    kind = model_class(source.adapter.config.architecture or str(base.architecture))
     placement = _placement(base, kind, config, source.adapter.config.head, spare / "base")
     model = kind.from_pretrained(base.folder, config=config, ignore_mismatched_sizes=True, **placement)
     load_adapter(model, source.adapter.folder)
@@ -111,19 +111,20 @@ def _with_adapter(source: Source, base: BaseFiles, spare: Path) -> PreTrainedMod
 
 
 def _exported(folder: Path, spare: Path) -> PreTrainedModel:
-    config = read_json(folder / "config.json")
-    has_code = "red_biases" in config
-    architecture = config["architectures"][0]
-    kind = getattr(transformers, auto_class(architecture) if has_code else architecture)
     files = read_base(str(folder), folder)
-    options: dict[str, Any] = {"trust_remote_code": True} if has_code else {}
+    architecture = str(files.architecture)
+    options: dict[str, Any] = {}
+    if is_own_code(folder, architecture):
+        kind, options = getattr(transformers, auto_class(architecture)), {"trust_remote_code": True}
+    else:
+        kind = model_class(architecture)
     if not _fits(files):
         options |= {"device_map": {"": "disk"}, "offload_folder": str(spare / "exported")}
     return kind.from_pretrained(folder, dtype=torch.float32, **options).eval()
 
 
 def _config(source: Source, base: BaseFiles) -> PretrainedConfig:
-    return AutoConfig.for_model(**exported_config(base, source.adapter.config, None))
+    return configuration(exported_config(base, source.adapter.config, None))
 
 
 def _fits(files: BaseFiles) -> bool:
@@ -155,8 +156,8 @@ def _inputs(source: Source, base: BaseFiles, listener: Listener) -> tuple[list[I
         try:
             return list(_of_task(source, source.recipe, base)), "examples of the task"
         except UserError as error:
-            listener.note(f"The task's data is not at hand, so the check takes random tokens: {error.message}")
-    config = AutoConfig.for_model(**base.config)
+            listener.note(f"Examples of the task are not at hand, so the check takes random tokens: {error}")
+    config = configuration(base.config)
     vocabulary = getattr(config.get_text_config(), "vocab_size", None)
     if vocabulary is None or hasattr(config, "vision_config") or hasattr(config, "num_mel_bins"):
         return [], None
@@ -171,7 +172,7 @@ def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> Iterator[Inputs
     names = None if is_regression(recipe) else source.adapter.config.label_names
     config = _config(source, base)
     task = build_task(recipe, config, names)
-    tokenizer = AutoTokenizer.from_pretrained(base.folder)
+    tokenizer = load_tokenizer(recipe.model.model_copy(update={"name_or_path": str(base.folder), "revision": None}))
     limit = resolve_max_length(recipe.data.max_length, config, tokenizer)
     split = task.validation_splits[0]
     rows = task.load(recipe.train.seed, (split,))[split]
