@@ -83,7 +83,7 @@ def require_inside(folder: Path, file: Path) -> Path:
     if leads_outside(folder, file):
         raise UserError(
             f"{file} is a link that leads out of its folder, to {os.path.realpath(file)}",
-            hint="Put the file itself there, or give the folder where all of them lie.",
+            hint="Put there what it leads to, or give another folder.",
         )
     return file
 

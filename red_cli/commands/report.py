@@ -37,12 +37,14 @@ def report(
     """What a run learnt, layer by layer; or many runs in one table beside the paper's figures."""
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
+        from red_cli.files import require_inside
         from red_cli.report.runs import is_adapter, is_run
         from red_cli.report.style import NO_PICTURES, can_draw
         from red_cli.report.write import check_output
 
         single = len(folders) == 1 and (is_run(folders[0]) or is_adapter(folders[0]))
-        place = output or (folders[0] if len(folders) == 1 else Path()) / "report"
+        around = folders[0] if len(folders) == 1 else Path()
+        place = output or require_inside(around, around / "report")
         check_output(place)
         terminal.working("reading and drawing")
         answer = _report_run(folders[0], place) if single else _report_runs(folders, place)

@@ -44,6 +44,7 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     """
     recipe = target.recipe
     folder = RunFolder(output)
+    folder.require_own_folders()
     folder.read_metrics()
     require_metrics(text_metrics(recipe))
     listener.working("reading the data, loading the model")
@@ -116,6 +117,7 @@ def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
     """Where an evaluation writes: the folder that is scored, or, where anything was changed, a new one inside it."""
     if all(is_consent(override) for override in overrides):
         return folder
+    RunFolder(folder).require_own_folders()
     number = 1
     while (folder / "evaluations" / str(number)).exists():
         number += 1

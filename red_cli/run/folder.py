@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from red_cli.errors import UserError
 from red_cli.escape import file_name
-from red_cli.files import write_json, write_text
+from red_cli.files import require_inside, write_json, write_text
 from red_cli.recipe.load import Loaded, load_recipe
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.json"
+_WRITTEN_TO = ("predictions", "evaluations", "suites", "alpaca-eval", "mt-bench", "mt-bench/model_answer")
 _LIBRARIES = ("red-cli", "torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scikit-learn")
 
 # Changing these does not change what is trained; any other change makes another run.
@@ -135,6 +136,15 @@ class RunFolder:
         metrics = self.read_metrics()
         splits = {**metrics.get("splits", {}), **changes.get("splits", {})}
         write_json(self.metrics, {**metrics, **changes, "splits": splits})
+
+    def require_own_folders(self) -> None:
+        """Make sure that what an evaluation writes stays in this folder, which may be someone else's.
+
+        Raises:
+            UserError: a folder that it writes to is a link that leads out.
+        """
+        for name in _WRITTEN_TO:
+            require_inside(self.path, self.path / name)
 
     def sweep(self) -> None:
         """Remove what a run that was killed left half-written; no other may be writing."""

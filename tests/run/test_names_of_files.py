@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +61,26 @@ def test_a_split_that_there_is_not(red: Callable, recipe: Path, tmp_path: Path) 
         assert "split; there is" in outcome.err
         assert "\x1b" not in outcome.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["predictions", "evaluations", "suites", "report"])
+def test_nothing_is_written_through_a_link(red: Callable, recipe: Path, tmp_path: Path, name: str) -> None:
+    """In a run folder that someone else made; a file of that name elsewhere would be overwritten."""
+    run, thesis = tmp_path / "run", tmp_path / "thesis"
+    assert red("train", recipe, "train.max_steps=1").code == 0
+    shutil.rmtree(run / name, ignore_errors=True)
+    thesis.mkdir()
+    for file in ("test.jsonl", "validation.jsonl", "report.html"):
+        (thesis / file).write_text("mine")
+    (run / name).symlink_to(thesis)
+    commands = [("report", run)] if name == "report" else [("eval", run), ("eval", run, "data.max_length=20")]
+    for command in commands:
+        outcome = red(*command)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "is a link that leads out of its folder" in outcome.err
+    assert {file.read_text() for file in thesis.iterdir()} == {"mine"}
+    elsewhere = ("--output", tmp_path / "new")
+    assert red(*commands[0], *elsewhere).code == 0
 
 
 @pytest.mark.parametrize("command", ["show", "copy"])

@@ -44,6 +44,7 @@ def evaluate_suite(target: Target, request: SuiteRequest, output: Path, listener
             or a file of answers is there already.
     """
     folder = RunFolder(output)
+    folder.require_own_folders()
     folder.read_metrics()
     listener.working("looking for the questions")
     answering = {alpaca_eval.NAME: alpaca_eval.answer_alpaca_eval, mt_bench.NAME: mt_bench.answer_mt_bench}
