@@ -213,7 +213,7 @@ def test_at_most_so_many_training_rows(red, recipe: Path, data: Path) -> None:
 
 
 def test_the_papers_figure_stands_beside_the_papers_method_alone(red, recipe: Path, tmp_path: Path) -> None:
-    paper = "paper={model: roberta-base, table: '1', score: 61.0}"
+    paper = "paper={model: bert, table: '1', score: 61.0}"
     assert red("train", recipe, paper, "method=head", "--json").json["paper"] is None
     assert "61.0" not in red("eval", tmp_path / "run").out
     assert red("train", recipe, paper, f"output.dir={tmp_path / 'red'}", "--json").json["paper"]["score"] == 61.0
