@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -51,5 +51,4 @@ def configuration(content: dict[str, Any]) -> PretrainedConfig:
     try:
         return AutoConfig.for_model(**plain)
     except Exception as error:  # each model type checks its values in its own way
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"not a configuration that transformers can use: {reason}") from None
+        raise UserError(f"not a configuration that transformers can use: {first_line(error)}") from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.errors import UserError
+from red_cli.export.classes import configuration
 
 LLAMA = "llama"
 
@@ -146,9 +147,9 @@ def split_of(model_type: str) -> Mapping[str, tuple[str, ...]]:
 
 def llama_config(config: Mapping[str, Any], home: Home) -> dict[str, Any]:
     """The configuration of the LLaMA that computes what the model with `config` does, every key explicit."""
-    from transformers import AutoConfig, LlamaConfig
+    from transformers import LlamaConfig
 
-    source = AutoConfig.for_model(**config)
+    source = configuration(dict(config))
     known = LlamaConfig().to_dict()
     kept = {key: getattr(source, key) for key in known if hasattr(source, key) and key != "model_type"}
     biases = {key: key in home.switches for key in ("attention_bias", "mlp_bias")}
