@@ -5,7 +5,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 results=${1:-quickstart-run}
-make_environment "$project/.venv"
+make_environment "$project/.venv" pinned
 red="$project/.venv/bin/red"
 
 echo "\$ red train quickstart"

@@ -1,11 +1,19 @@
 #!/usr/bin/env bash
-# Make an environment and run all the tests. Usage: scripts/test.sh [PYTEST OPTIONS]
+# Make an environment and run all the tests. Usage: scripts/test.sh [--lowest | --newest] [PYTEST OPTIONS]
 # The slow ones are left out by default; all of them: scripts/test.sh -m ""
+# --lowest takes the lowest versions that pyproject.toml allows, --newest the newest that there are.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-make_environment "$project/.venv" dev
+versions=pinned environment=.venv
+case ${1:-} in
+  --lowest | --newest)
+    versions=${1#--} environment=.venv-${1#--}
+    shift
+    ;;
+esac
+make_environment "$project/$environment" "$versions" dev
 install_java
 cd "$project"
 export OMP_NUM_THREADS=1 # one thread a worker: threads that wait for each other's cores are slower than one
-exec .venv/bin/python -m pytest --numprocesses 2 -m "not slow" "$@"
+exec "$environment/bin/python" -m pytest --numprocesses 2 -m "not slow" "$@"

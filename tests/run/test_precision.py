@@ -37,7 +37,7 @@ def train_llama(model: torch.nn.Module, steps: int, rate: float) -> list[float]:
 
 
 def test_scales_leave_one_in_every_layer_of_a_bfloat16_llama() -> None:
-    """In the published code they never do: a step of 1e-3 next to 1.0 is rounded away in bfloat16."""
+    """In bfloat16 they would not: a step of 1e-3 next to 1.0 is rounded away, as in the published code."""
     model = tiny_model("llama").to(torch.bfloat16)
     attach(model, RedConfig())
     losses = train_llama(model, steps=30, rate=1e-3)
@@ -46,13 +46,7 @@ def test_scales_leave_one_in_every_layer_of_a_bfloat16_llama() -> None:
         moved = (vectors.scale - 1).abs()
         assert vectors.scale.dtype == torch.float32
         assert moved.mean() > 5e-3, path
-    stuck = torch.ones(4, dtype=torch.bfloat16, requires_grad=True)
-    optimizer = torch.optim.AdamW([stuck], 1e-3, weight_decay=0)
-    for _ in range(30):
-        stuck.sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    assert torch.equal(stuck.detach(), torch.ones(4, dtype=torch.bfloat16))  # what the published code met with
+    assert torch.tensor(1 - 1e-3, dtype=torch.bfloat16) == 1
 
 
 QUANTISED = {
