@@ -25,6 +25,7 @@ from red_cli.report.html import render_html
 from red_cli.report.learnt import read_learnt
 from red_cli.report.markdown import render_markdown
 from red_cli.report.style import DPI
+from tests.extras import needs_extra
 from tests.report.finished import finished_run
 from tests.report.test_comparison import eight_tasks
 from tests.report.test_learnt import adapter
@@ -84,6 +85,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
+@needs_extra("plot")
 def test_a_run(red, run: Path) -> None:
     outcome = red("report", run)
     assert outcome.code == 0, outcome.err
@@ -162,6 +164,7 @@ def test_a_bare_adapter(red, tmp_path: Path) -> None:
     assert "decoder ffn" in red("report", folder, "-o", tmp_path / "out").out
 
 
+@needs_extra("plot")
 def test_runs_in_one_table(red, tmp_path: Path) -> None:
     eight_tasks(tmp_path / "runs")
     outcome = red("report", tmp_path / "runs")
@@ -266,6 +269,7 @@ def test_a_curve_reads_what_a_log_may_hold(tmp_path: Path) -> None:
         read_curve(log, "f1", "validation")
 
 
+@needs_extra("plot")
 def test_pictures_have_the_size_of_what_they_show(tmp_path: Path) -> None:
     narrow = size_of(draw_heat_map(read_learnt(adapter(tmp_path / "a"))))
     assert 6 * DPI < narrow[0] < 7 * DPI
@@ -281,11 +285,13 @@ def test_pictures_have_the_size_of_what_they_show(tmp_path: Path) -> None:
     assert size_of(draw_curve(long, 98)) == (7.5 * DPI, round(5.4 * DPI))
 
 
+@needs_extra("plot")
 def test_the_same_data_give_the_same_picture(tmp_path: Path) -> None:
     learnt = read_learnt(adapter(tmp_path))
     assert draw_heat_map(learnt) == draw_heat_map(learnt)
 
 
+@needs_extra("plot")
 def test_a_picture_takes_any_name(tmp_path: Path) -> None:
     from red_cli.report.comparison import compare
 

@@ -22,6 +22,7 @@ from red_cli.export.dtypes import vector
 from red_cli.recipe.launch import Launch
 from red_cli.run import checkpoint
 from red_cli.run.zero import deepspeed_config
+from tests.extras import cases
 from tests.tiny import make_base, sentences, write_csv
 
 # name -> (arguments of `red train` beside the recipe, words of the message)
@@ -76,7 +77,7 @@ TRAIN_FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "words"), TRAIN_FAULTS.values(), ids=TRAIN_FAULTS.keys())
+@pytest.mark.parametrize(("arguments", "words"), cases(TRAIN_FAULTS, {"no such configuration": "deepspeed"}))
 def test_faults_of_a_recipe(red, recipe: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
     outcome = red("train", recipe, *arguments)
     assert (outcome.code, outcome.out) == (2, ""), outcome.err

@@ -19,6 +19,7 @@ from red_cli.run import compare as compare_module
 from red_cli.run.child import run_red
 from red_cli.run.compare import plan_comparison
 from red_cli.run.comparison import tables_of
+from tests.extras import needs_extra
 
 
 @pytest.fixture
@@ -46,6 +47,7 @@ def in_process(red, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     return ran
 
 
+@needs_extra("baselines")
 def test_the_table_is_that_of_the_runs(red, recipe: Path, tmp_path: Path, in_process: list[list[str]]) -> None:
     command = ["compare", recipe, "--methods", "red,red++,head,lora", "--seeds", "1,2", "lora:lora.rank=4"]
     result = red(*command, "lora:train.learning_rate=2e-3", "--json").json
@@ -118,6 +120,7 @@ def test_the_table_fits_80_columns() -> None:
     assert max(width(told), width(costs)) <= 80
 
 
+@needs_extra("baselines")
 def test_a_run_of_a_comparison_is_the_run_it_would_be_alone(
     red, recipe: Path, tmp_path: Path, in_process: list[list[str]]
 ) -> None:

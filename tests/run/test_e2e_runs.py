@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,9 @@ import pytest
 from red_cli.tasks.text_metrics import coco
 from red_cli.tasks.text_metrics import score as score_module
 from red_cli.tasks.text_metrics.score import E2E_METRICS
+from tests.extras import cases, needs_extra, needs_java
 from tests.tiny import NEUTRAL, make_language_model, read_lines
 
-needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")
 WITHOUT_JAVA = ["BLEU", "NIST"]
 SMALL = ["eval.generation={num_beams: 2, max_new_tokens: 5}", "train.warmup_steps=0", "train.learning_rate=3e-2",
          "train.num_train_epochs=1"]  # fmt: skip
@@ -53,6 +52,7 @@ def without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_module, "find_java", lambda: None)
 
 
+@needs_extra("nlg")
 def test_train_eval_and_score(
     red, base: Path, meanings: Path, tmp_path: Path, without_java: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +88,7 @@ def test_train_eval_and_score(
     assert red("eval", run, "eval.metrics=[]", "--json").json["scores"].keys() == {"loss", "perplexity", "unfinished"}
 
 
+@needs_extra("nlg")
 @needs_java
 def test_a_metric_that_fails_loses_no_text(
     red, base: Path, meanings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -111,6 +112,7 @@ def test_a_metric_that_fails_loses_no_text(
     assert not list(run.rglob("*.partial.jsonl"))
 
 
+@needs_extra("nlg")
 @pytest.mark.parametrize("metric", ["BLEU", "chrF"])
 def test_texts_may_choose_the_best(red, base: Path, tmp_path: Path, metric: str) -> None:
     rows = [{"prompt": f"{word} is", "completion": f"{word} {word}"} for word in NEUTRAL[:8] for _ in range(2)]
@@ -141,7 +143,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("options", "words"), FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.parametrize(("options", "words"), cases(FAULTS, {"no meaning": "nlg", "no column": "nlg"}))
 def test_faults(red, base: Path, meanings: Path, tmp_path: Path, options: list[str], words: str) -> None:
     run = tmp_path / "run"
     keys = [f"model.name_or_path={base}", f"data.path={meanings}", f"output.dir={run}", *SMALL]
@@ -152,6 +154,7 @@ def test_faults(red, base: Path, meanings: Path, tmp_path: Path, options: list[s
     assert not run.exists()
 
 
+@needs_extra("nlg")
 def test_what_metrics_need_is_checked_before_training(
     red, base: Path, meanings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_java: None
 ) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from red_cli.edit.adapter_config import WEIGHTS_FILE
+from tests.extras import needs_extra
 from tests.tiny import ENCODERS, make_base, read_lines, sentences, write_csv
 
 
@@ -192,6 +193,7 @@ def test_early_stopping_and_evaluation_by_steps(red, recipe: Path, tmp_path: Pat
     assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"step-5"}
 
 
+@needs_extra("track")
 def test_tensorboard_gets_the_figures(red, recipe: Path, tmp_path: Path) -> None:
     assert red("train", recipe, "train.report_to=[tensorboard]").code == 0
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))

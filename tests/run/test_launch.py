@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import signal
 import socket
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.extras import has_extra
 from tests.run.started import adapter_bytes, largest_difference, losses, start, train
 from tests.tiny import make_language_model, read_lines
 
@@ -18,12 +18,11 @@ pytestmark = pytest.mark.slow  # each starts several Python processes
 
 TWO = "launch.num_processes=2"
 STRATEGIES = ["ddp", "fsdp", "zero2", "zero3"]
-EXTRA = {"zero2": "deepspeed", "zero3": "deepspeed"}
 
 
 def with_extra(strategy: str) -> str:
-    if strategy in EXTRA and importlib.util.find_spec(EXTRA[strategy]) is None:
-        pytest.skip(f"needs {EXTRA[strategy]}")
+    if strategy.startswith("zero") and not has_extra("deepspeed"):
+        pytest.skip("needs the extra deepspeed")
     return strategy
 
 

@@ -18,6 +18,7 @@ from red_cli.errors import UserError
 from red_cli.methods.table import METHODS, attach_method
 from red_cli.recipe.schema import Recipe
 from red_cli.run import train as train_module
+from tests.extras import cases, methods, needs_extra
 from tests.tiny import LAYERS, WIDTH, first_output, make_base, read_lines, tiny_inputs, tiny_model
 
 # Of the tiny BERT (3 layers, width 32, FFN 64); worked out by hand from each method's definition
@@ -43,7 +44,7 @@ def trained_files(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run / "adapter").glob("*.safetensors")}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods(METHODS))
 def test_a_run_learns_and_is_scored_again_alike(red, recipe: Path, tmp_path: Path, method: str) -> None:
     rate = "1e-3" if method == "full" else "2e-2"
     trained = red("train", recipe, f"method={method}", f"train.learning_rate={rate}", "--json").json
@@ -66,7 +67,7 @@ def test_a_run_learns_and_is_scored_again_alike(red, recipe: Path, tmp_path: Pat
     assert planned["counts"] == {key: trained["parameters"][key] for key in ("edited", "head", "base")}
 
 
-@pytest.mark.parametrize("method", NOT_RED)
+@pytest.mark.parametrize("method", methods(NOT_RED))
 def test_going_on_ends_in_the_same_weights(
     red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -88,7 +89,7 @@ def test_going_on_ends_in_the_same_weights(
     assert trained_files(tmp_path / "run") == trained_files(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods(METHODS))
 def test_what_trains_is_what_the_method_says(base: Path, method: str) -> None:
     model = tiny_model("bert")
     head = head_parameter_names(model)
@@ -103,6 +104,7 @@ def test_what_trains_is_what_the_method_says(base: Path, method: str) -> None:
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
+@needs_extra("baselines")
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "distilbert", "modernbert"])
 @pytest.mark.parametrize("method", ["lora", "ia3"])
 def test_peft_itself_loads_the_folder(
@@ -136,6 +138,7 @@ ARCHITECTURES = {
 }
 
 
+@needs_extra("baselines")
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_other_architectures_begin_as_their_base(model_type: str) -> None:
     inputs = tiny_inputs(model_type)
@@ -156,6 +159,7 @@ def test_other_architectures_begin_as_their_base(model_type: str) -> None:
         attach_method(tiny_model(model_type), recipe_of("head"), [])
 
 
+@needs_extra("baselines")
 def test_options_of_lora(red, recipe: Path, tmp_path: Path) -> None:
     options = ["method=lora", "lora.rank=2", "lora.alpha=4", "lora.positions=[ffn]"]
     trained = red("train", recipe, *options, "--json").json
@@ -185,6 +189,7 @@ def test_red_plus_plus_has_the_positions_of_its_architecture(red, recipe: Path, 
     assert config["red"]["positions"] == ["ffn", "attn", "qkv"]
 
 
+@needs_extra("baselines")
 def test_a_lower_precision_takes_float32_heads(red, recipe: Path, tmp_path: Path) -> None:
     for method in ("lora", "ia3", "head"):
         options = [f"method={method}", "model.dtype=bfloat16", f"output.dir={tmp_path / method}"]
@@ -234,7 +239,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "words"), FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.parametrize(
+    ("arguments", "words"), cases(FAULTS, dict.fromkeys(("nothing matches", "no such position", "norms"), "baselines"))
+)
 def test_faults(red, recipe: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
     outcome = red("train", recipe, *arguments)
     assert (outcome.code, outcome.out) == (2, ""), outcome.err
@@ -255,7 +262,7 @@ def test_a_missing_package_is_named_with_its_extra(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("method", NOT_RED)
+@pytest.mark.parametrize("method", methods(NOT_RED))
 def test_what_a_folder_of_a_method_cannot_do(red, recipe: Path, tmp_path: Path, method: str) -> None:
     assert red("train", recipe, f"method={method}").code == 0
     run = tmp_path / "run"

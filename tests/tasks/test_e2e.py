@@ -20,6 +20,7 @@ from red_cli.tasks.generation import grouped_texts
 from red_cli.tasks.text_metrics import score as score_module
 from red_cli.tasks.text_metrics.layout import read_texts, write_texts
 from red_cli.tasks.text_metrics.score import METRICS, score_texts
+from tests.extras import needs_extra
 from tests.tiny import make_language_model, tiny_config, write_csv
 
 END = 3
@@ -156,6 +157,7 @@ def answers(*texts: str) -> list[Prediction]:
     ]
 
 
+@needs_extra("nlg")
 def test_an_input_counts_once_with_all_its_references(tmp_path: Path) -> None:
     scored = task()
     scored.metrics = ("loss", "perplexity", "BLEU", "NIST")
@@ -174,6 +176,7 @@ def test_an_input_counts_once_with_all_its_references(tmp_path: Path) -> None:
     assert read_texts(*files) == (["two lines", ""], [["one", "two lines"], ["other"]])
 
 
+@needs_extra("nlg")
 def test_metrics_without_java_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_module, "find_java", lambda: None)
     scored = task()

@@ -14,8 +14,9 @@ from red_cli.errors import RunFailed
 from red_cli.tasks.text_metrics import java
 from red_cli.tasks.text_metrics.layout import read_texts
 from red_cli.tasks.text_metrics.score import score_texts
+from tests.extras import needs_extra, needs_java
 
-needs_java = pytest.mark.skipif(java.find_java() is None, reason=f"needs Java ({java.INSTALL_JAVA})")
+pytestmark = needs_extra("nlg")
 
 TEXTS = ["the mill is a cheap pub", "Zizzi serves, near Café Rouge, good food."]
 

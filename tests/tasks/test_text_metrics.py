@@ -12,6 +12,7 @@ from red_cli.errors import UserError
 from red_cli.tasks.text_metrics.layout import read_texts
 from red_cli.tasks.text_metrics.mteval import bleu, mteval_words
 from red_cli.tasks.text_metrics.score import METRICS, metric_names, require_packages, score_texts
+from tests.extras import needs_extra
 
 # text -> the words that mteval-v13a cuts it into, by reading its rules
 WORDS = {
@@ -59,6 +60,7 @@ def test_words(text: str, words: str) -> None:
     assert mteval_words(text) == words.split()
 
 
+@needs_extra("nlg")
 @pytest.mark.parametrize(("predictions", "references", "value"), BLEU_CASES.values(), ids=BLEU_CASES.keys())
 def test_bleu(predictions: list[str], references: list[list[str]], value: float) -> None:
     assert score_texts(predictions, references, ["BLEU"]) == {"BLEU": pytest.approx(value, abs=1e-12)}
@@ -69,6 +71,7 @@ def test_nist(predictions: list[str], references: list[list[str]], value: float)
     assert score_texts(predictions, references, ["NIST"]) == {"NIST": pytest.approx(value, abs=1e-12)}
 
 
+@needs_extra("nlg")
 def test_bleu_is_sacrebleus_on_ordinary_text() -> None:
     import sacrebleu
 
@@ -81,10 +84,12 @@ def test_bleu_is_sacrebleus_on_ordinary_text() -> None:
     assert score_texts(predictions, references, ["BLEU"])["BLEU"] == pytest.approx(official, abs=1e-12)
 
 
+@needs_extra("nlg")
 def test_an_empty_reference_beside_others_does_not_count() -> None:
     assert bleu([["a"]], [[["a", "b"], []]]) == bleu([["a"]], [[["a", "b"]]]) == pytest.approx(math.exp(-1))
 
 
+@needs_extra("nlg")
 def test_chrf_and_rouge() -> None:
     scores = score_texts(["the cat"], [["a dog", "the cat sat"]], ["chrF", "rouge1", "rouge2", "rougeL"])
     assert scores["rouge1"] == pytest.approx(0.8)
@@ -95,11 +100,13 @@ def test_chrf_and_rouge() -> None:
     assert score_texts(["ab cd", "x"], [["ab cd"], ["y", "x"]], ["chrF"]) == {"chrF": pytest.approx(1.0)}
 
 
+@needs_extra("nlg")
 def test_a_line_break_is_a_space_to_every_metric() -> None:
     names = ["BLEU", "NIST", "chrF", "rouge2"]
     assert score_texts(["a\nb c\u2028d "], [["a b c d"]], names) == score_texts(["a b c d"], [["a b c d"]], names)
 
 
+@needs_extra("nlg")
 @pytest.mark.parametrize("folder", ["gpt2_medium_e2e_red", "gpt2_medium_e2e_redpp"])
 def test_published_predictions(folder: str, shared: Path) -> None:
     published = shared / "published"
@@ -178,6 +185,7 @@ def test_faults_of_arguments(red, tmp_path: Path, arguments: list[str], words: s
     assert words in outcome.err
 
 
+@needs_extra("nlg")
 def test_the_command_gives_a_table_or_json(red, tmp_path: Path) -> None:
     files = write_files(tmp_path, b"a b c d\nx\n", b"a b c d\nb\n\nx\n")
     arguments = ["score", "--predictions", files[0], "--references", files[1], "--metrics", "nist, BLEU,chrf"]

@@ -1,0 +1,41 @@
+"""Marks for tests of what needs an extra, or Java: they are skipped where it is absent."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from red_cli.tasks.text_metrics.java import INSTALL_JAVA, find_java
+
+# extra -> what it installs
+_PACKAGES = {
+    "baselines": ("peft",),
+    "deepspeed": ("deepspeed",),
+    "nlg": ("sacrebleu", "pycocoevalcap", "rouge_score"),
+    "plot": ("matplotlib",),
+    "track": ("tensorboard",),
+}
+_METHOD_EXTRAS = {"lora": "baselines", "ia3": "baselines"}
+
+needs_java = pytest.mark.skipif(find_java() is None, reason=f"needs Java ({INSTALL_JAVA})")
+
+
+def has_extra(name: str) -> bool:
+    return all(importlib.util.find_spec(package) is not None for package in _PACKAGES[name])
+
+
+def needs_extra(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not has_extra(name), reason=f"needs the extra {name}")
+
+
+def cases(table: Mapping[str, Sequence[Any]], extras: Mapping[str, str]) -> list[Any]:
+    """The rows of a table of cases; `extras` names those that need one."""
+    marks = {row: needs_extra(extra) for row, extra in extras.items()}
+    return [pytest.param(*values, id=row, marks=marks.get(row, ())) for row, values in table.items()]
+
+
+def methods(names: Sequence[str]) -> list[Any]:
+    return cases({name: (name,) for name in names}, _METHOD_EXTRAS)
