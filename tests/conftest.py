@@ -21,6 +21,14 @@ torch.set_num_threads(1)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record-trajectories",
+        action="store_true",
+        help="record the cells of tests/run/test_trajectories.py again instead of comparing them (needs -n 0)",
+    )
+
+
 @dataclass
 class Outcome:
     """What a command left: exit code, standard output, standard error."""
