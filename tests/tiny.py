@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -152,6 +154,15 @@ def first_output(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tor
         if getattr(output, name, None) is not None:
             return getattr(output, name)
     raise AssertionError(type(output))
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Name the row of a loop in the message of what fails in it."""
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"{what}: {error}") from error
 
 
 def random_vectors(model: PreTrainedModel, seed: int = 5) -> None:

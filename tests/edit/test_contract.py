@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from red_cli import RedConfig, attach, detach, fold, load_adapter, save_adapter
 from red_cli.edit.architectures import ARCHITECTURES
@@ -24,12 +24,12 @@ from tests.tiny import (
     SEQ2SEQ,
     WIDTH,
     first_output,
+    named,
     random_vectors,
     tiny_inputs,
     tiny_model,
 )
 
-EVERY_POSITION = [(name, position) for name, row in ARCHITECTURES.items() for position in row.positions]
 MIXTURES = ("mixtral", "qwen3_moe", "olmoe")
 COMPONENTS = (["scale", "bias"], ["scale"], ["bias"])
 
@@ -39,8 +39,8 @@ def outputs(model: torch.nn.Module, model_type: str) -> torch.Tensor:
     return first_output(model, tiny_inputs(model_type))
 
 
-def widths_put_out(model: torch.nn.Module, model_type: str, paths: list[str]) -> int:
-    """The sum of the widths of the modules' outputs, measured."""
+def outputs_and_widths(model: torch.nn.Module, model_type: str, paths: list[str]) -> tuple[torch.Tensor, int]:
+    """What the model puts out, and the measured sum of the widths of the modules' outputs."""
     widths = {}
     hooks = [
         model.get_submodule(path).register_forward_hook(
@@ -48,60 +48,74 @@ def widths_put_out(model: torch.nn.Module, model_type: str, paths: list[str]) ->
         )
         for path in paths
     ]
-    outputs(model, model_type)
+    found = outputs(model, model_type)
     for hook in hooks:
         hook.remove()
-    return sum(widths.values())
+    return found, sum(widths.values())
 
 
 def test_every_architecture_of_the_table_is_tried() -> None:
     assert CONFIGS.keys() == ARCHITECTURES.keys()
 
 
-@pytest.mark.parametrize(("model_type", "position"), EVERY_POSITION)
-def test_contract(model_type: str, position: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_contract(model_type: str) -> None:
+    """Each position by itself: an edit starts as the identity, has an effect, folds, and leaves no trace."""
     model = tiny_model(model_type)
+    plain = outputs(model, model_type)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    plain = outputs(model, model_type)
+    base = sum(tensor.numel() for tensor in model.parameters())
+    for position in ARCHITECTURES[model_type].positions:
+        with named(f"{model_type} at {position}"):
+            paths = attach(model, RedConfig(positions=[position]))
+            assert len(paths) >= LAYERS
+            at_start, widths = outputs_and_widths(model, model_type, paths)
+            assert torch.equal(at_start, plain)
+            assert count(model).edited == 2 * widths
+            assert count(model).base == base
+            added = {f"{path}.red.default.{name}" for path in paths for name in ("scale", "bias")}
+            assert model.state_dict().keys() == before.keys() | added
 
-    paths = attach(model, RedConfig(positions=[position]))
-    assert len(paths) >= LAYERS
-    assert torch.equal(outputs(model, model_type), plain)  # the identity at the start is exact
-    assert count(model).edited == 2 * widths_put_out(model, model_type, paths)
-    assert count(model).base == sum(tensor.numel() for tensor in tiny_model(model_type).parameters())
-    added = {f"{path}.red.default.{name}" for path in paths for name in ("scale", "bias")}
-    assert model.state_dict().keys() == before.keys() | added
+            random_vectors(model)
+            edited = outputs(model, model_type)
+            assert (edited - plain).abs().max() > 1e-3
+            assert_folds(model, model_type, edited, refused=position == "ffn" and model_type in MIXTURES)
 
-    random_vectors(model)
-    edited = outputs(model, model_type)
-    size = edited.abs().max()
-    assert (edited - plain).abs().max() > 1e-3
-    assert torch.equal(outputs(copy.deepcopy(model), model_type), edited)
-    assert torch.equal(outputs(pickle.loads(pickle.dumps(model)), model_type), edited)
+            detach(model)
+            after = model.state_dict()
+            assert after.keys() == before.keys()
+            assert all(torch.equal(after[name], before[name]) for name in before)
+            assert flags == {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+            assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert torch.equal(outputs(model, model_type), plain)
 
-    save_adapter(model, tmp_path)
-    other = tiny_model(model_type)
-    assert load_adapter(other, tmp_path) == paths
-    assert torch.equal(outputs(other, model_type), edited)
 
+def assert_folds(model: PreTrainedModel, model_type: str, edited: torch.Tensor, refused: bool) -> None:
     folded = copy.deepcopy(model)
-    if position == "ffn" and model_type in MIXTURES:
+    if refused:
         with pytest.raises(UserError, match="cannot hold an edit"):
             fold(folded)
         assert torch.equal(outputs(folded, model_type), edited)
-    else:
-        fold(folded)
-        assert attachment(folded) is None
-        torch.testing.assert_close(outputs(folded, model_type), edited, atol=1e-5 * max(1, size.item()), rtol=0)
+        return
+    fold(folded)
+    assert attachment(folded) is None
+    tolerance = 1e-5 * max(1, edited.abs().max().item())
+    torch.testing.assert_close(outputs(folded, model_type), edited, atol=tolerance, rtol=0)
 
-    detach(model)
-    after = model.state_dict()
-    assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], before[name]) for name in before)
-    assert torch.equal(outputs(model, model_type), plain)
-    assert flags == {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_copies_compute_the_same(model_type: str, tmp_path: Path) -> None:
+    """All positions together: a deep copy, a pickled copy and a saved adapter on a fresh base."""
+    model, fresh = tiny_model(model_type), tiny_model(model_type)
+    paths = attach(model, RedConfig(positions=list(ARCHITECTURES[model_type].positions)))
+    random_vectors(model)
+    edited = outputs(model, model_type)
+    assert torch.equal(outputs(copy.deepcopy(model), model_type), edited)
+    assert torch.equal(outputs(pickle.loads(pickle.dumps(model)), model_type), edited)
+    save_adapter(model, tmp_path)
+    assert load_adapter(fresh, tmp_path) == paths
+    assert torch.equal(outputs(fresh, model_type), edited)
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)

@@ -1,22 +1,26 @@
-"""Every architecture and position: what is exported and loaded by plain transformers is what the adapter computes."""
+"""Every architecture and position: what is exported and loaded by plain transformers computes what the adapter does."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
 
-from red_cli import RedConfig, attach, save_adapter
+from red_cli import RedConfig, attach, detach, save_adapter
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.errors import UserError
 from red_cli.run.events import Silent
 from red_cli.run.export import export, open_source
-from tests.tiny import DECODERS, SEQ2SEQ, first_output, random_vectors, tiny_inputs, tiny_model
+from tests.tiny import DECODERS, SEQ2SEQ, first_output, named, random_vectors, tiny_inputs, tiny_model
 
+BOTH = ("scale", "bias")
 REHOMED = {"mistral": {"sliding_window": None}, "qwen2": {}, "phi3": {}}
 # position -> architectures that have no place for a bias there
 ATTENTION = ("attn", "query", "key", "value", "qkv")
@@ -30,19 +34,57 @@ HOMELESS = {
     **{("gpt_neo", position): "no place" for position in ("query", "key", "value")},
     ("stablelm", "attn"): "no place",
 }  # fmt: skip
-EVERY = [(name, position) for name, row in ARCHITECTURES.items() for position in row.positions]
+NOWHERE = {
+    name: positions
+    for name, row in ARCHITECTURES.items()
+    if (positions := [position for position in row.positions if (name, position) in HOMELESS])
+}
 RELATIVE = 1e-5
 
 
-def trained(model_type: str, position: str, folder: Path, components: list[str]) -> transformers.PreTrainedModel:
-    """A model with random edits; its base and its adapter are in `folder`."""
+def housed(model_type: str) -> list[list[str]]:
+    """Positions to be merged together: all that have a home, so that each module is folded into.
+
+    Where biases come with a switch of the configuration, an FFN and an attention position alone as well: then the
+    switch's other modules get a bias that is 0.
+    """
+    every = [position for position in ARCHITECTURES[model_type].positions if (model_type, position) not in HOMELESS]
+    if not (ARCHITECTURES[model_type].bias_switches or model_type in REHOMED):
+        return [every] if every else []
+    first_attention = next(position for position in every if position in ("query", "qkv"))
+    return [[position] for position in every if position in ("ffn", first_attention)] + [every]
+
+
+def save_base(model_type: str, folder: Path) -> transformers.PreTrainedModel:
     model = tiny_model(model_type, **REHOMED.get(model_type, {}))
     model.save_pretrained(folder / "base")
-    model = type(model).from_pretrained(folder / "base").eval()
-    attach(model, RedConfig(positions=[position], components=components))
+    return type(model).from_pretrained(folder / "base").eval()
+
+
+@contextmanager
+def edited(
+    model: transformers.PreTrainedModel, positions: list[str], folder: Path, components: Sequence[str]
+) -> Iterator[Path]:
+    """Random edits on the model while it lasts, and a folder with their adapter."""
+    place = Path(tempfile.mkdtemp(dir=folder))
+    attach(model, RedConfig(positions=positions, components=list(components)))
     random_vectors(model)
-    save_adapter(model, folder / "adapter")
-    return model
+    try:
+        save_adapter(model, place / "adapter")
+        yield place
+    finally:
+        detach(model)
+
+
+def together(check: Callable[[list[str]], None], positions: list[str]) -> None:
+    """Check positions together; where that fails, each by itself, so that the message names the one that does."""
+    try:
+        check(positions)
+    except Exception:
+        for position in positions if len(positions) > 1 else []:
+            with named(f"at {position}"):
+                check([position])
+        raise
 
 
 def written(folder: Path, form: str = "merged", dtype: str | None = None) -> Path:
@@ -82,40 +124,52 @@ def assert_same(
     assert (expected - found).abs().max() <= RELATIVE * expected.abs().max()
     if generate and model_type in (*DECODERS, *SEQ2SEQ):
         prompt = {name: tensor[1:, :5] for name, tensor in inputs.items() if "decoder" not in name}
-        options = {"max_new_tokens": 32, "min_new_tokens": 32, "do_sample": False}
+        options = {"max_new_tokens": 16, "min_new_tokens": 16, "do_sample": False}
         assert torch.equal(one.generate(**prompt, **options), other.generate(**prompt, **options))
 
 
-@pytest.mark.parametrize(("model_type", "position"), EVERY)
-def test_merged_is_the_adapter_or_is_refused(model_type: str, position: str, tmp_path: Path) -> None:
-    model = trained(model_type, position, tmp_path, ["scale", "bias"])
-    expected, message = HOMELESS.get((model_type, position)), refusal(tmp_path)
-    if message is not None:
-        assert expected is not None, message
-        assert expected in message
-        assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter"}
-        return
-    if expected is not None:
-        warnings.warn(f"{model_type} has a place for the bias of {position}, and HOMELESS denies it", stacklevel=1)
-    merged = load(tmp_path / "merged")
-    is_llama = model_type in REHOMED and (model_type != "qwen2" or position in ("ffn", "attn"))
-    assert merged.config.model_type == ("llama" if is_llama else model_type)
-    assert_same(model, merged, model_type, generate=position == "ffn")
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_merged_is_the_adapter_or_is_refused(model_type: str, tmp_path: Path) -> None:
+    model = save_base(model_type, tmp_path)
+    for position in NOWHERE.get(model_type, []):
+        with named(f"at {position}"), edited(model, [position], tmp_path, BOTH) as folder:
+            message = refusal(folder)
+            if message is None:
+                warnings.warn(f"{model_type} has a place for the bias of {position}; HOMELESS denies it", stacklevel=1)
+                continue
+            assert HOMELESS[model_type, position] in message
+            assert {path.name for path in folder.iterdir()} == {"adapter"}
+
+    def check(positions: list[str]) -> None:
+        with edited(model, positions, tmp_path, BOTH) as folder:
+            merged = load(written(folder))
+            is_llama = model_type in REHOMED and (model_type != "qwen2" or {"ffn", "attn"} & set(positions))
+            assert merged.config.model_type == ("llama" if is_llama else model_type)
+            assert_same(model, merged, model_type, generate="ffn" in positions and len(positions) > 1)
+
+    for positions in housed(model_type):
+        together(check, positions)
 
 
-NO_PLACE = [(name, position) for name, position in HOMELESS if position in ARCHITECTURES[name].positions]
+@pytest.mark.parametrize("model_type", NOWHERE)
+def test_scales_alone_fold_everywhere(model_type: str, tmp_path: Path) -> None:
+    model = save_base(model_type, tmp_path)
+
+    def check(positions: list[str]) -> None:
+        with edited(model, positions, tmp_path, ["scale"]) as folder:
+            merged = load(written(folder))
+            assert merged.config.model_type == model_type
+            assert_same(model, merged, model_type)
+
+    together(check, NOWHERE[model_type])
 
 
-@pytest.mark.parametrize(("model_type", "position"), NO_PLACE)
-def test_scales_alone_fold_everywhere(model_type: str, position: str, tmp_path: Path) -> None:
-    model = trained(model_type, position, tmp_path, ["scale"])
-    merged = load(written(tmp_path))
-    assert merged.config.model_type == model_type
-    assert_same(model, merged, model_type)
+@pytest.mark.parametrize("model_type", [*NOWHERE, "llama", "gpt2", "bert"])
+def test_code_carries_the_bias(model_type: str, tmp_path: Path) -> None:
+    model = save_base(model_type, tmp_path)
 
+    def check(positions: list[str]) -> None:
+        with edited(model, positions, tmp_path, BOTH) as folder:
+            assert_same(model, load(written(folder, "code")), model_type, generate="ffn" in positions)
 
-@pytest.mark.parametrize(("model_type", "position"), [*NO_PLACE, ("llama", "ffn"), ("gpt2", "ffn"), ("bert", "ffn")])
-def test_code_carries_the_bias(model_type: str, position: str, tmp_path: Path) -> None:
-    model = trained(model_type, position, tmp_path, ["scale", "bias"])
-    loaded = load(written(tmp_path, "code"))
-    assert_same(model, loaded, model_type, generate=position == "ffn")
+    together(check, NOWHERE.get(model_type, ["ffn"]))
