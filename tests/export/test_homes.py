@@ -15,10 +15,24 @@ import transformers
 
 from red_cli import RedConfig, attach, detach, save_adapter
 from red_cli.edit.architectures import ARCHITECTURES
+from red_cli.edit.kinds import SEQUENCE_CLASSIFIER
+from red_cli.edit.model import train_head
 from red_cli.errors import UserError
+from red_cli.recipe.schema import Model
+from red_cli.run.base_model import fit_config, load_base, load_config
 from red_cli.run.events import Silent
 from red_cli.run.export import export, open_source
-from tests.tiny import DECODERS, SEQ2SEQ, first_output, named, random_vectors, tiny_inputs, tiny_model
+from tests.tiny import (
+    DECODERS,
+    ENCODERS,
+    SEQ2SEQ,
+    first_output,
+    make_base,
+    named,
+    random_vectors,
+    tiny_inputs,
+    tiny_model,
+)
 
 BOTH = ("scale", "bias")
 REHOMED = {"mistral": {"sliding_window": None}, "qwen2": {}, "phi3": {}}
@@ -173,3 +187,22 @@ def test_code_carries_the_bias(model_type: str, tmp_path: Path) -> None:
             assert_same(model, load(written(folder, "code")), model_type, generate="ffn" in positions)
 
     together(check, NOWHERE.get(model_type, ["ffn"]))
+
+
+@pytest.mark.parametrize("model_type", ENCODERS)
+def test_a_head_on_a_bare_encoder_comes_along(model_type: str, tmp_path: Path) -> None:
+    """The base's files have no head; the merged model has the one that trained, and its labels."""
+    base = Model(name_or_path=str(make_base(tmp_path / "base", model_type)))
+    config = load_config(base)
+    fit_config(config, base, SEQUENCE_CLASSIFIER, ["no", "yes"])
+    model, head = load_base(base, config, SEQUENCE_CLASSIFIER, seed=1)
+    attach(model, RedConfig())
+    train_head(model, head)
+    random_vectors(model)
+    with torch.no_grad():
+        for name in head:
+            model.get_parameter(name).add_(0.1)
+    save_adapter(model, tmp_path / "adapter")
+    merged = load(written(tmp_path))
+    assert merged.config.id2label == {0: "no", 1: "yes"}
+    assert_same(model, merged, model_type)
