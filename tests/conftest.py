@@ -2,21 +2,23 @@ from __future__ import annotations
 
 import os
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before any library reads it: no test may reach a network
+# Before any library reads them, and for the processes that tests start.
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a network
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ["OMP_NUM_THREADS"] = "1"  # workers share the cores
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.tiny import make_base, make_data
-
-torch.set_num_threads(1)
+# torch and transformers are imported where they are needed: the process that hands tests to workers needs neither.
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -58,22 +60,35 @@ def red(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
+def run_red(*arguments: object) -> Outcome:
+    """Run `red` in this process, for fixtures that outlast a test."""
+    from red_cli.cli import main
+
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        patch.setattr(sys, "argv", ["red", *(str(argument) for argument in arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+    return Outcome(exit_.value.code or 0, out.getvalue(), err.getvalue())
+
+
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT with a tokenizer."""
+    from tests.tiny import make_base
+
     return make_base(tmp_path_factory.mktemp("base") / "bert")
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Split files of a two-label task."""
+    from tests.tiny import make_data
+
     return make_data(tmp_path_factory.mktemp("data") / "reviews")
 
 
-@pytest.fixture
-def recipe(tmp_path: Path, base: Path, data: Path) -> Path:
-    """A recipe for the tiny base and data; runs go to the test's folder."""
-    path = tmp_path / "reviews.yaml"
+def write_recipe(folder: Path, base: Path, data: Path) -> Path:
+    path = folder / "reviews.yaml"
     path.write_text(
         f"""# Sentiment of tiny reviews. For tests.
 task: {{name: classification}}
@@ -85,10 +100,35 @@ train:
   batch_size: 16
   micro_batch_size: 16
   logging_steps: 1
-output: {{dir: {tmp_path / "run"}}}
+output: {{dir: {folder / "run"}}}
 """
     )
     return path
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, base: Path, data: Path) -> Path:
+    """A recipe for the tiny base and data; runs go to the test's folder."""
+    return write_recipe(tmp_path, base, data)
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory, base: Path, data: Path) -> tuple[Path, Outcome]:
+    """The folder of `recipe`'s run, which no test may change, and what the command left."""
+    recipe = write_recipe(tmp_path_factory.mktemp("finished"), base, data)
+    outcome = run_red("train", recipe)
+    assert outcome.code == 0, outcome.err
+    return recipe.parent / "run", outcome
+
+
+@pytest.fixture
+def finished(finished_once: tuple[Path, Outcome], recipe: Path) -> Path:
+    """What `red train` with `recipe` leaves, in the recipe's own folder: a copy, so that it trains but once."""
+    original, run = finished_once[0], recipe.parent / "run"
+    shutil.copytree(original, run)
+    for path in (run / "recipe.yaml", run / "README.md", run / "metrics.json"):
+        path.write_text(path.read_text().replace(str(original), str(run)))
+    return run
 
 
 @pytest.fixture

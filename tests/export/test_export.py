@@ -269,10 +269,9 @@ def test_the_check_without_the_tasks_data(red, recipe: Path, tmp_path: Path) -> 
     assert red("export", tmp_path / "run", "train.seed=2", "-o", tmp_path / "c").code == 2
 
 
-def test_runs_without_an_adapter(red, recipe: Path, tmp_path: Path, base: Path) -> None:
-    red("train", recipe)
-    shutil.rmtree(tmp_path / "run" / "adapter")
-    outcome = red("export", tmp_path / "run", "-o", tmp_path / "merged")
+def test_runs_without_an_adapter(red, finished: Path, tmp_path: Path, base: Path) -> None:
+    shutil.rmtree(finished / "adapter")
+    outcome = red("export", finished, "-o", tmp_path / "merged")
     assert outcome.code == 2
     assert "no adapter yet" in outcome.err
     assert red("export", base, "-o", tmp_path / "merged").code == 2

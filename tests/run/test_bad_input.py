@@ -203,9 +203,8 @@ def test_a_damaged_model_folder(red, recipe: Path, base: Path, tmp_path: Path, f
     assert not (tmp_path / "run").exists()
 
 
-def test_a_head_of_another_task_starts_anew(red, recipe: Path, tmp_path: Path) -> None:
-    assert red("train", recipe).code == 0
-    assert red("export", tmp_path / "run", "-o", tmp_path / "two-labels").code == 0
+def test_a_head_of_another_task_starts_anew(red, recipe: Path, finished: Path, tmp_path: Path) -> None:
+    assert red("export", finished, "-o", tmp_path / "two-labels").code == 0
     folder = tmp_path / "data"
     folder.mkdir()
     for number, name in enumerate(("train", "validation")):
@@ -256,14 +255,13 @@ def test_a_folder_with_something_else_in_it(red, recipe: Path, tmp_path: Path) -
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 
-def test_a_folder_with_a_finished_run(red, recipe: Path, tmp_path: Path) -> None:
-    assert red("train", recipe).code == 0
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+def test_a_folder_with_a_finished_run(red, recipe: Path, finished: Path) -> None:
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     for again in ([], ["--resume"], ["train.seed=1"]):
         outcome = red("train", recipe, *again)
         assert outcome.code == 2
         assert "already holds a finished run" in outcome.err
-    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert before == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
 
 
 def damage_nan(run: Path) -> None:
@@ -282,9 +280,8 @@ ADAPTER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "words"), ADAPTER_FAULTS.values(), ids=ADAPTER_FAULTS.keys())
-def test_faults_of_a_run(red, recipe: Path, tmp_path: Path, damage: Callable[[Path], object], words: str) -> None:
-    run, merged = tmp_path / "run", tmp_path / "merged"
-    red("train", recipe)
+def test_faults_of_a_run(red, finished: Path, tmp_path: Path, damage: Callable[[Path], object], words: str) -> None:
+    run, merged = finished, tmp_path / "merged"
     damage(run)
     for command in (["eval", run], ["export", run, "--output", merged]):
         outcome = red(*command)
@@ -293,30 +290,26 @@ def test_faults_of_a_run(red, recipe: Path, tmp_path: Path, damage: Callable[[Pa
     assert not merged.exists()
 
 
-def test_an_adapter_and_another_base(red, recipe: Path, tmp_path: Path) -> None:
-    red("train", recipe)
+def test_an_adapter_and_another_base(red, finished: Path, tmp_path: Path) -> None:
     other = make_base(tmp_path / "other", num_hidden_layers=2)
-    outcome = red("eval", tmp_path / "run", f"model.name_or_path={other}")
+    outcome = red("eval", finished, f"model.name_or_path={other}")
     assert outcome.code == 2
     assert "num_hidden_layers 3 (here 2)" in outcome.err
 
 
-def test_scoring_another_file_leaves_the_runs_figures(red, recipe: Path, tmp_path: Path) -> None:
-    red("train", recipe)
-    run = tmp_path / "run"
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+def test_scoring_another_file_leaves_the_runs_figures(red, finished: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     other = write_csv(tmp_path / "new.csv", sentences(7, 9))
-    result = red("eval", run, f"data.path={other}", "--json").json
+    result = red("eval", finished, f"data.path={other}", "--json").json
     assert result["examples"] == 7
-    assert result["folder"] == str(run / "evaluations" / "1")
+    assert result["folder"] == str(finished / "evaluations" / "1")
     assert before == {path: path.read_bytes() for path in before}
-    assert red("eval", run, "red.layers=[0]").code == 2
-    assert red("eval", run, "task.labels=[positive, negative]").code == 2
+    assert red("eval", finished, "red.layers=[0]").code == 2
+    assert red("eval", finished, "task.labels=[positive, negative]").code == 2
 
 
-def test_an_adapter_can_be_scored_and_then_exported(red, recipe: Path, tmp_path: Path) -> None:
-    red("train", recipe)
-    adapter = tmp_path / "run" / "adapter"
+def test_an_adapter_can_be_scored_and_then_exported(red, finished: Path, tmp_path: Path) -> None:
+    adapter = finished / "adapter"
     assert red("eval", adapter).code == 0
     assert red("export", adapter, "-o", tmp_path / "named #1: x").code == 0
     assert (tmp_path / "named #1: x" / "README.md").is_file()
@@ -325,21 +318,20 @@ def test_an_adapter_can_be_scored_and_then_exported(red, recipe: Path, tmp_path:
     assert red("eval", adapter).code == 2
 
 
-def test_eval_and_export_of_what_is_not_there(red, recipe: Path, tmp_path: Path) -> None:
+def test_eval_and_export_of_what_is_not_there(red, finished: Path, tmp_path: Path) -> None:
     assert red("eval", tmp_path / "nothing").code == 2
-    red("train", recipe)
-    outcome = red("eval", tmp_path / "run", "--split", "tset")
+    outcome = red("eval", finished, "--split", "tset")
     assert outcome.code == 2
     assert "no tset split; there is" in outcome.err
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    outcome = red("export", tmp_path / "run", "--output", tmp_path / "full")
+    outcome = red("export", finished, "--output", tmp_path / "full")
     assert outcome.code == 2
     assert "is not an empty folder" in outcome.err
 
 
 def test_an_export_that_differs_is_no_export(
-    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    red, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from red_cli.export import model as model_module
 
@@ -355,9 +347,8 @@ def test_an_export_that_differs_is_no_export(
         ]
         real_write(shards, folder, progress)
 
-    red("train", recipe)
     monkeypatch.setattr(model_module, "write_shards", wrong_write)
-    outcome = red("export", tmp_path / "run", "--output", tmp_path / "merged")
+    outcome = red("export", finished, "--output", tmp_path / "merged")
     assert outcome.code == 1
     assert "differs from the adapter" in outcome.err
     assert not (tmp_path / "merged").exists()
