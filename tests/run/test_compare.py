@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from red_cli.run import child as child_module
 from red_cli.run import compare as compare_module
 from red_cli.run.child import run_red
 from red_cli.run.compare import plan_comparison
@@ -49,7 +49,8 @@ def in_process(red, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 @needs_extra("baselines")
 def test_the_table_is_that_of_the_runs(red, recipe: Path, tmp_path: Path, in_process: list[list[str]]) -> None:
-    command = ["compare", recipe, "--methods", "red,red++,head,lora", "--seeds", "1,2", "lora:lora.rank=4"]
+    short = "train.max_steps=4"
+    command = ["compare", recipe, "--methods", "red,red++,head,lora", "--seeds", "1,2", short, "lora:lora.rank=4"]
     result = red(*command, "lora:train.learning_rate=2e-3", "--json").json
     assert result["split"] == "test"
     assert result["chose_best"] == "none"
@@ -86,7 +87,7 @@ def test_the_table_is_that_of_the_runs(red, recipe: Path, tmp_path: Path, in_pro
     assert outcome.err.count("finished before") == 8
     assert max(len(line) for line in outcome.out.splitlines() if str(tmp_path) not in line) <= 80
     # One more method is added to those that are there
-    more = red("compare", recipe, "--methods", "red,bitfit", "--seeds", "1,2", "--json")
+    more = red("compare", recipe, "--methods", "red,bitfit", "--seeds", "1,2", short, "--json")
     assert len(in_process) == 10
     assert [row["method"] for row in more.json["rows"]] == ["red", "bitfit"]
 
@@ -221,9 +222,9 @@ def test_a_folder_of_another_run_stops_before_anything_trains(
 
 def test_each_run_has_a_process_and_a_peak_of_its_own(red, recipe: Path, tmp_path: Path) -> None:
     """For real: a process that holds much memory itself does not show in the figures of its runs."""
-    ballast = bytearray(os.urandom(1 << 20)) * 1500
-    result = red("compare", recipe, "--methods", "head", "--json").json
-    assert len(ballast) > result["rows"][0]["peak_memory_bytes"]
+    ballast = b"\1" * (800 << 20)
+    result = red("compare", recipe, "--methods", "head", "train.max_steps=1", "--json").json
+    assert psutil.Process().memory_info().rss > len(ballast) > result["rows"][0]["peak_memory_bytes"]
 
 
 @pytest.mark.slow
@@ -248,7 +249,20 @@ def test_a_faulty_run_tells_its_reason(tmp_path: Path) -> None:
     code, asked = run_red(["train", str(tmp_path / "none.yaml")], said.append)
     assert (code, asked) == (2, False)
     assert said[0].startswith("error: no such file")
-    assert child_module._SIGNALS
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_request_to_end_is_noted_while_the_run_lasts(tmp_path: Path, name: str) -> None:
+    number, asked_before = signal.Signals[name], []
+    earlier = signal.signal(number, lambda *arguments: asked_before.append(number))
+    own = signal.getsignal(number)
+    try:
+        _, asked = run_red(["train", str(tmp_path / "none.yaml")], lambda line: os.kill(os.getpid(), number))
+        assert signal.getsignal(number) is own
+    finally:
+        signal.signal(number, earlier)
+    assert asked
+    assert not asked_before
 
 
 def test_the_folder_is_named_after_recipe_and_variant(recipe: Path, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from red_cli.errors import UserError
 from red_cli.methods.table import METHODS, attach_method
 from red_cli.recipe.schema import Recipe
 from red_cli.run import train as train_module
+from tests.conftest import run_red, write_recipe
 from tests.extras import cases, methods, needs_extra
 from tests.tiny import LAYERS, WIDTH, first_output, make_base, read_lines, tiny_inputs, tiny_model
 
@@ -44,36 +47,60 @@ def trained_files(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run / "adapter").glob("*.safetensors")}
 
 
+def options_of(method: str) -> list[str]:
+    dropout = ["lora.dropout=0.1"] if method == "lora" else []
+    return [f"method={method}", f"train.learning_rate={'1e-3' if method == 'full' else '2e-2'}",
+            "train.weight_decay=0.1", *dropout]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained_once(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A method -> the folder of its run, which no test may change."""
+    runs: dict[str, Path] = {}
+
+    def train(method: str) -> Path:
+        if method not in runs:
+            recipe = write_recipe(tmp_path_factory.mktemp(method), base, data)
+            outcome = run_red("train", recipe, *options_of(method))
+            assert outcome.code == 0, outcome.err
+            runs[method] = recipe.parent / "run"
+        return runs[method]
+
+    return train
+
+
+@pytest.fixture
+def trained(trained_once: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A method -> a copy of the folder of its run."""
+    return lambda method: Path(shutil.copytree(trained_once(method), tmp_path / "run"))
+
+
 @pytest.mark.parametrize("method", methods(METHODS))
-def test_a_run_learns_and_is_scored_again_alike(red, recipe: Path, tmp_path: Path, method: str) -> None:
-    rate = "1e-3" if method == "full" else "2e-2"
-    trained = red("train", recipe, f"method={method}", f"train.learning_rate={rate}", "--json").json
-    run = tmp_path / "run"
-    assert trained["method"] == method
-    assert trained["parameters"]["head"] == HEAD
-    base = trained["parameters"]["base"]
-    assert trained["parameters"]["edited"] == (base if method == "full" else PARTS[method])
+def test_a_run_learns_and_is_scored_again_alike(red, recipe: Path, trained: Callable[[str], Path], method: str) -> None:
+    run = trained(method)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["method"] == method
+    assert metrics["parameters"]["head"] == HEAD
+    base = metrics["parameters"]["base"]
+    assert metrics["parameters"]["edited"] == (base if method == "full" else PARTS[method])
     assert base == sum(p.numel() for p in tiny_model("bert").base_model.parameters())
     losses = [line["loss"] for line in read_lines(run / "log.jsonl") if "loss" in line]
     assert sum(losses[-4:]) < sum(losses[:4])
     before = (run / "predictions" / "validation.jsonl").read_text()
     evaluated = red("eval", run, "--split", "validation", "--json").json
     assert evaluated["scores"] == pytest.approx(
-        {name: value for name, value in trained["splits"]["validation"].items() if name != "examples"}, abs=0
+        {name: value for name, value in metrics["splits"]["validation"].items() if name != "examples"}, abs=0
     )
     assert (run / "predictions" / "validation.jsonl").read_text() == before
     assert red("eval", run / "adapter", "--split", "validation", "--json").json["scores"] == evaluated["scores"]
     planned = red("check", recipe, f"method={method}", "--json").json["plan"]
-    assert planned["counts"] == {key: trained["parameters"][key] for key in ("edited", "head", "base")}
+    assert planned["counts"] == {key: metrics["parameters"][key] for key in ("edited", "head", "base")}
 
 
 @pytest.mark.parametrize("method", methods(NOT_RED))
 def test_going_on_ends_in_the_same_weights(
-    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_once: Callable[[str], Path], method: str
 ) -> None:
-    options = [f"method={method}", "train.weight_decay=0.1", "lora.dropout=0.1"]
-    options = options if method == "lora" else options[:2]
-    assert red("train", recipe, *options, f"output.dir={tmp_path / 'whole'}").code == 0
     real_step = train_module.optimizer_step
 
     def step(session, rows):
@@ -83,10 +110,10 @@ def test_going_on_ends_in_the_same_weights(
         return result
 
     monkeypatch.setattr(train_module, "optimizer_step", step)
-    assert red("train", recipe, *options).code == 130
+    assert red("train", recipe, *options_of(method)).code == 130
     monkeypatch.setattr(train_module, "optimizer_step", real_step)
-    assert red("train", recipe, *options, "--resume").code == 0
-    assert trained_files(tmp_path / "run") == trained_files(tmp_path / "whole")
+    assert red("train", recipe, *options_of(method), "--resume").code == 0
+    assert trained_files(tmp_path / "run") == trained_files(trained_once(method))
 
 
 @pytest.mark.parametrize("method", methods(METHODS))
@@ -113,7 +140,7 @@ def test_peft_itself_loads_the_folder(
     from peft import PeftModel
 
     folder = make_base(tmp_path / "base", model_type)
-    options = [f"model.name_or_path={folder}", f"method={method}", "train.learning_rate=5e-2"]
+    options = [f"model.name_or_path={folder}", f"method={method}", "train.learning_rate=5e-2", "train.max_steps=4"]
     assert red("train", recipe, *options).code == 0
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
     loaded = PeftModel.from_pretrained(model, tmp_path / "run" / "adapter").eval()
@@ -171,9 +198,8 @@ def test_options_of_lora(red, recipe: Path, tmp_path: Path) -> None:
     assert counted["counts"]["edited"] == 8 * 2 * WIDTH
 
 
-def test_bitfit_keeps_only_biases(red, recipe: Path, tmp_path: Path) -> None:
-    assert red("train", recipe, "method=bitfit").code == 0
-    stored = load_file(tmp_path / "run" / "adapter" / "trained.safetensors")
+def test_bitfit_keeps_only_biases(trained_once: Callable[[str], Path]) -> None:
+    stored = load_file(trained_once("bitfit") / "adapter" / "trained.safetensors")
     weights = [name for name in stored if not name.endswith("bias")]
     assert weights == ["classifier.weight"]
 
@@ -192,7 +218,7 @@ def test_red_plus_plus_has_the_positions_of_its_architecture(red, recipe: Path, 
 @needs_extra("baselines")
 def test_a_lower_precision_takes_float32_heads(red, recipe: Path, tmp_path: Path) -> None:
     for method in ("lora", "ia3", "head"):
-        options = [f"method={method}", "model.dtype=bfloat16", f"output.dir={tmp_path / method}"]
+        options = [f"method={method}", "model.dtype=bfloat16", "train.max_steps=2", f"output.dir={tmp_path / method}"]
         assert red("train", recipe, *options).code == 0
         tensors = next((tmp_path / method / "adapter").glob("*.safetensors"))
         assert {tensor.dtype for tensor in load_file(tensors).values()} == {torch.float32}
@@ -263,9 +289,8 @@ def test_a_missing_package_is_named_with_its_extra(
 
 
 @pytest.mark.parametrize("method", methods(NOT_RED))
-def test_what_a_folder_of_a_method_cannot_do(red, recipe: Path, tmp_path: Path, method: str) -> None:
-    assert red("train", recipe, f"method={method}").code == 0
-    run = tmp_path / "run"
+def test_what_a_folder_of_a_method_cannot_do(red, trained: Callable[[str], Path], tmp_path: Path, method: str) -> None:
+    run = trained(method)
     for folder in (run, run / "adapter"):
         outcome = red("export", folder, "-o", tmp_path / "merged")
         assert outcome.code == 2

@@ -15,6 +15,13 @@ from red_cli.run import train as train_module
 from red_cli.run.statistics import mean_and_spread
 
 
+@pytest.fixture
+def recipe(recipe: Path) -> Path:
+    """Four steps, evaluated after the second and the last."""
+    recipe.write_text(recipe.read_text().replace("num_train_epochs: 2", "max_steps: 4\n  eval_steps: 2"))
+    return recipe
+
+
 def test_mean_and_sample_standard_deviation() -> None:
     assert mean_and_spread([1.0, 2.0, 4.0]) == (pytest.approx(7 / 3), pytest.approx(statistics.stdev([1, 2, 4])))
     assert mean_and_spread([3.0]) == (3.0, None)
@@ -53,7 +60,7 @@ def test_the_same_command_goes_on(red, recipe: Path, tmp_path: Path, monkeypatch
     real_step = train_module.optimizer_step
 
     def step(session, rows):
-        if session.settings.seed == 2 and session.state.step == 8:
+        if session.settings.seed == 2 and session.state.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
         return real_step(session, rows)
 
@@ -65,7 +72,7 @@ def test_the_same_command_goes_on(red, recipe: Path, tmp_path: Path, monkeypatch
     resumed = red("train", recipe, "--seeds", "1,2,3")
     assert resumed.code == 0
     assert "seed 1: finished before" in resumed.err
-    assert "Going on from step 9 of 12" in resumed.err
+    assert "Going on from step 3 of 4" in resumed.err
     assert (tmp_path / "run" / "seed1" / "metrics.json").stat().st_mtime_ns == first
     assert "±" in resumed.out
     assert all(f"{seed}: " in resumed.out for seed in (1, 2, 3))
