@@ -22,10 +22,30 @@ from red_cli.run.learning_rate import choose_rate, find_edge
 from red_cli.run.search_plan import plan_search
 from red_cli.run.search_record import Sweep
 from red_cli.run.session import Session
+from tests.conftest import Outcome, run_red, write_recipe
 from tests.tiny import read_lines, sentences, write_csv
 
 AUTO = "train.learning_rate=auto"
 LONG = ["train.max_steps=100", "train.eval_steps=50"]
+
+
+@pytest.fixture
+def search_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt runs at their first step, when the search has left its record."""
+
+    def interrupted(session: Session, rows: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_module, "optimizer_step", interrupted)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, base: Path, data: Path) -> tuple[Path, Outcome]:
+    """The folder of a run that searched its rate, which no test may change, and what the command left."""
+    recipe = write_recipe(tmp_path_factory.mktemp("searched"), base, data)
+    outcome = run_red("train", recipe, AUTO, *LONG, "--json")
+    assert outcome.code == 0, outcome.err
+    return recipe.parent / "run", outcome
 
 
 ONE_A_LAYER = [f"model.layer.{layer}.output.dense" for layer in range(3)]
@@ -123,11 +143,13 @@ def test_a_loss_that_fell_and_stayed_is_taken_at_its_lowest() -> None:
     assert found == pytest.approx(rates[at] / 3, rel=0.1)
 
 
-def test_a_sweep_drops_nothing_and_the_run_does(red, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_drops_nothing_and_the_run_does(
+    red, recipe: Path, search_alone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dropped: list[set[float]] = []
     for module in (search_module, train_module):
         monkeypatch.setattr(module, "set_up", _dropouts_noted(module.set_up, dropped))
-    assert red("train", recipe, AUTO, *LONG, "model.classifier_dropout=0.3").code == 0
+    assert red("train", recipe, AUTO, *LONG, "model.classifier_dropout=0.3").code == 130
     assert dropped == [{0.0}, {0.1, 0.3}]
 
 
@@ -140,11 +162,10 @@ def _dropouts_noted(set_up: Callable[..., Session], dropped: list[set[float]]) -
     return noted
 
 
-def test_a_run_finds_its_rate_and_says_so(red, recipe: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_run_finds_its_rate_and_says_so(red, recipe: Path, tmp_path: Path, searched: tuple[Path, Outcome]) -> None:
+    run, outcome = searched
     planned = red("check", recipe, AUTO, *LONG)
     assert "auto: a sweep from 0.001 to 1, 25 steps before the run" in planned.out
-    outcome = red("train", recipe, AUTO, *LONG, "--json")
     metrics = outcome.json
     rate = metrics["learning_rate"]
     assert 1e-3 <= rate <= 1e-1
@@ -170,7 +191,7 @@ def test_a_run_finds_its_rate_and_says_so(red, recipe: Path, tmp_path: Path) -> 
 
 
 def test_the_same_seed_finds_the_same_and_only_training_rows_are_looked_at(
-    red, recipe: Path, data: Path, tmp_path: Path
+    red, recipe: Path, data: Path, tmp_path: Path, search_alone: None
 ) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
@@ -180,16 +201,15 @@ def test_the_same_seed_finds_the_same_and_only_training_rows_are_looked_at(
     found = []
     for number, options in enumerate(([], [], [f"data.path={folder}"], ["train.seed=7"])):
         where = f"output.dir={tmp_path / str(number)}"
-        assert red("train", recipe, AUTO, *LONG, *options, where).code == 0
+        assert red("train", recipe, AUTO, *LONG, *options, where).code == 130
         found.append(json.loads((tmp_path / str(number) / "learning_rate_search.json").read_text())["sweeps"])
     assert found[0] == found[1] == found[2]
     assert found[0] != found[3]
 
 
 def test_a_resumed_run_does_not_search_again(
-    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, searched: tuple[Path, Outcome]
 ) -> None:
-    assert red("train", recipe, AUTO, *LONG, f"output.dir={tmp_path / 'whole'}").code == 0
     real_step = train_module.optimizer_step
 
     def step(session, rows):
@@ -207,7 +227,7 @@ def test_a_resumed_run_does_not_search_again(
     assert "train.seed: 42 -> 1" in red("train", recipe, AUTO, *LONG, "--resume", "train.seed=1").err
     assert "learning_rate" in red("train", recipe, "train.learning_rate=0.7", *LONG, "--resume").err
     assert red("train", recipe, AUTO, *LONG, "--resume").code == 0
-    whole, run = tmp_path / "whole", tmp_path / "run"
+    whole, run = searched[0], tmp_path / "run"
     name = Path("adapter") / "adapter_model.safetensors"
     assert (run / name).read_bytes() == (whole / name).read_bytes()
     assert read_lines(run / "log.jsonl")[0] == read_lines(whole / "log.jsonl")[0]
@@ -257,9 +277,11 @@ def test_too_short_for_a_search_takes_the_usual_rate(red, recipe: Path) -> None:
     assert red("train", recipe, AUTO, "--json").json["learning_rate"] == 0.02
 
 
-def test_a_head_with_its_own_rate_keeps_it(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_with_its_own_rate_keeps_it(
+    red, recipe: Path, search_alone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(search_module, "build_optimizer", spied := _Spy(search_module.build_optimizer))
-    assert red("train", recipe, AUTO, *LONG, "train.head_learning_rate=0.004").code == 0
+    assert red("train", recipe, AUTO, *LONG, "train.head_learning_rate=0.004").code == 130
     assert [group["lr"] for group in spied.made[0].param_groups][-1] == 0.004
     assert spied.made[0].param_groups[0]["lr"] > 0.004
 
