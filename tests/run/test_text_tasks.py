@@ -241,8 +241,9 @@ T2T = "task={name: classification, text_to_text: true"
 GENERATION = "task={name: generation}"
 LABELS = {
     "classification": ([T2T + "}"], "accuracy", "no_label"),
-    "texts": ([T2T + ", label_texts: ['0', '1']}"], "accuracy", "no_label"),
-    "template": ([T2T + ", prompt_template: 'of {text}'}"], "accuracy", "no_label"),
+    "texts and template": (
+        [T2T + ", label_texts: ['0', '1'], prompt_template: 'of {text}'}"], "accuracy", "no_label",
+    ),
     "numbers": (["task={name: regression, text_to_text: true}", "data.columns.label=score"], "pearson", "no_number"),
 }  # fmt: skip
 
