@@ -42,6 +42,28 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+_MOST_SHOWN = 80  # characters of a value in a message
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: as Python writes it, on one line, cut to 80 characters."""
+    try:
+        text = repr(value[: _MOST_SHOWN + 1] if isinstance(value, str) else value)
+    except (ValueError, RecursionError):  # a number of more digits than Python writes; a list that holds itself
+        text = f"<{type(value).__name__}>"
+    return _cut(text)
+
+
+def one_line(text: str) -> str:
+    """Text as a message shows it without quotation marks, such as a key: on one line, cut to 80 characters."""
+    beginning = text[: _MOST_SHOWN + 1]
+    return _cut("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in beginning))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…"
+
+
 # How libraries that write through their own code say that the disk is full
 _FULL_DISK = ("No space left on device", "Disk quota exceeded")
 

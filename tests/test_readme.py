@@ -12,7 +12,8 @@ from typer.main import get_command
 from red_cli.cli import app
 from red_cli.errors import UserError
 from red_cli.recipe.find import find_recipe, recipe_names
-from red_cli.recipe.load import key_paths, load_recipe, variants_of
+from red_cli.recipe.keys import key_paths
+from red_cli.recipe.load import load_recipe, variants_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

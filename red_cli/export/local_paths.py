@@ -7,11 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from red_cli.recipe.load import PATH_KEYS
+from red_cli.recipe.keys import recipe_keys
+from red_cli.recipe.roles import LocalPath
 
 _OF_THE_MACHINE = ("output", "launch")  # sections that say where and on what a run ran, not what it did
 _DATA = "data"
-_PATHS = [(section, key) for section, key in PATH_KEYS if key != "template"]  # a resolved recipe holds its text
+# Keys of a recipe that may hold a local path; a resolved recipe holds the text of a template instead
+_PATHS: list[tuple[str, ...]] = [
+    tuple(key.path.split(".")) for key in recipe_keys().values() if key.local_path not in (None, LocalPath.OR_TEMPLATE)
+]
 # Keys of a base's JSON files in which libraries have written where it lay
 _JSON_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file")
 
@@ -46,7 +50,7 @@ def shared_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return shared
 
 
-def _shorten(recipe: dict[str, Any], paths: Iterable[tuple[str, str]]) -> None:
+def _shorten(recipe: dict[str, Any], paths: Iterable[tuple[str, ...]]) -> None:
     for section, key in paths:
         values = recipe.get(section, {})
         if isinstance(values.get(key), str) and _is_absolute(values[key]):

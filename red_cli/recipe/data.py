@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from red_cli.recipe.instruction import ConversationColumns, ConversationData
+from red_cli.recipe.roles import LocalPath, Role
 from red_cli.recipe.section import Count, Share
 
 
@@ -23,28 +24,38 @@ class Columns(ConversationColumns):
 class Data(ConversationData):
     """Where the rows come from."""
 
-    path: str | None = Field(
+    path: Annotated[str | None, Role.SOURCE, LocalPath.OR_HUB_NAME] = Field(
         default=None,
         description="A folder with split files (train.csv, validation.csv, ...), one file, or a data set on the Hub.",
     )
-    name: str | None = Field(default=None, description="Configuration of a data set on the Hub.")
-    revision: str | None = Field(default=None, description="Branch, tag or commit of a data set on the Hub.")
-    train: str | None = Field(default=None, description="File of the training split.")
-    validation: str | None = Field(default=None, description="File of the validation split.")
-    test: str | None = Field(default=None, description="File of the test split.")
-    validation_share: Share | None = Field(
+    name: Annotated[str | None, Role.SOURCE] = Field(
+        default=None, description="Configuration of a data set on the Hub."
+    )
+    revision: Annotated[str | None, Role.SOURCE] = Field(
+        default=None, description="Branch, tag or commit of a data set on the Hub."
+    )
+    train: Annotated[str | None, Role.SOURCE, LocalPath.ALWAYS] = Field(
+        default=None, description="File of the training split."
+    )
+    validation: Annotated[str | None, Role.SOURCE, LocalPath.ALWAYS] = Field(
+        default=None, description="File of the validation split."
+    )
+    test: Annotated[str | None, Role.SOURCE, LocalPath.ALWAYS] = Field(
+        default=None, description="File of the test split."
+    )
+    validation_share: Annotated[Share | None, Role.SOURCE] = Field(
         default=None, description="Take this share of the training rows as validation split (drawn by train.seed)."
     )
-    columns: Columns = Field(default_factory=Columns, description="Which column holds what.")
-    max_train_rows: Count | None = Field(
+    columns: Annotated[Columns, Role.READING] = Field(default_factory=Columns, description="Which column holds what.")
+    max_train_rows: Annotated[Count | None, Role.READING] = Field(
         default=None, description="Train on so many rows only, drawn by train.seed; all if there are fewer."
     )
-    max_length: Count | None = Field(
+    max_length: Annotated[Count | None, Role.READING] = Field(
         default=None,
         description="Longest sequence in tokens (of prompt and completion together, of an encoder-decoder each); "
         "longer ones are cut. Default: the most the base takes.",
     )
-    too_long: Literal["cut", "refuse", "drop"] = Field(
+    too_long: Annotated[Literal["cut", "refuse", "drop"], Role.READING] = Field(
         default="cut",
         description="Cut sequences that are too long (prompts lose their beginning, conversations their end), refuse "
         "them, or leave them out (drop: instruction only).",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from red_cli.recipe.roles import LocalPath, Role
 from red_cli.recipe.section import Count, Section, TaskSettings
 
 OWN = "own"
@@ -20,7 +21,7 @@ class InstructionTask(TaskSettings):
     """Conversations, prompts with completions, or instructions with outputs -> what the assistant says."""
 
     name: Literal["instruction"]
-    template: str = Field(
+    template: Annotated[str, LocalPath.OR_TEMPLATE] = Field(
         default=OWN,
         description="How a conversation is written: own (the chat template of the model), alpaca, human-assistant, or "
         "a Jinja file; in the recipe of a run, its text.",
@@ -69,15 +70,15 @@ class ConversationColumns(Section):
 class ConversationData(Section):
     """How rows of conversations are read and chosen."""
 
-    splits: dict[SplitName, str] | None = Field(
+    splits: Annotated[dict[SplitName, str] | None, Role.SOURCE] = Field(
         default=None, description="Other names of splits in a data set on the Hub, such as {train: train_sft}."
     )
-    streaming: bool = Field(
+    streaming: Annotated[bool, Role.READING] = Field(
         default=False,
         description="Instruction: read no more of the training rows than train.max_steps steps take, shuffled in a "
         "buffer; for data sets too large to fetch.",
     )
-    max_prompt_length: Count | None = Field(
+    max_prompt_length: Annotated[Count | None, Role.READING] = Field(
         default=None, description="Instruction: leave out rows with more tokens than this before the first answer."
     )
 

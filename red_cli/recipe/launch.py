@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from red_cli.recipe.section import Count, Positive, Section
+from red_cli.recipe.roles import LocalPath
+from red_cli.recipe.section import Count, CountFromZero, Positive, Section
 
 if TYPE_CHECKING:
     from red_cli.recipe.schema import Recipe
@@ -28,15 +29,15 @@ class Launch(Section):
         default=None, description="Processes on all machines together, one for each device; default: all visible ones."
     )
     num_machines: Count = Field(default=1, description="How many machines; the command is given on each.")
-    machine_rank: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="Which of the machines this is, from 0, the main one."
-    )
+    machine_rank: CountFromZero = Field(default=0, description="Which of the machines this is, from 0, the main one.")
     main_process_ip: str | None = Field(default=None, description="Address of the main machine.")
     main_process_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None, description="A free port of the main machine; default: any, on several machines 29500."
     )
-    timeout: Positive = Field(default=600.0, description="Seconds to wait for the other machines.")
-    deepspeed_config: str | None = Field(default=None, description="A DeepSpeed configuration (JSON) of one's own.")
+    timeout: Positive = Field(default=600.0, le=10_000_000, description="Seconds to wait for the other machines.")
+    deepspeed_config: Annotated[str | None, LocalPath.ALWAYS] = Field(
+        default=None, description="A DeepSpeed configuration (JSON) of one's own."
+    )
     offload: bool = Field(default=False, description="With zero3: keep the base in the machine's memory.")
 
 

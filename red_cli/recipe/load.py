@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 import copy
-import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, one_line, shown
 from red_cli.escape import file_name
+from red_cli.recipe.consistency import inconsistencies
+from red_cli.recipe.faults import Fault, as_error, did_you_mean, dotted, faults_of
 from red_cli.recipe.find import find_recipe
 from red_cli.recipe.instruction import is_template_file
-from red_cli.recipe.schema import Recipe, inconsistencies
-from red_cli.recipe.yaml_file import KeyPath, parse_value, read_document
+from red_cli.recipe.keys import recipe_keys
+from red_cli.recipe.overrides import NoOverride, parse_override
+from red_cli.recipe.roles import LocalPath
+from red_cli.recipe.schema import Recipe
+from red_cli.recipe.sense import idle_keys, mistakes
+from red_cli.recipe.yaml_file import Document, KeyPath, read_document
 
-# Keys that may hold a local path: relative ones start at the file's folder; on the command line, where you are.
-PATH_KEYS = (("data", "path"), ("data", "train"), ("data", "validation"), ("data", "test"), ("model", "name_or_path"),
-             ("task", "template"), ("launch", "deepspeed_config"))  # fmt: skip
+_MOST_COPIES = 200_000  # keys of a file times its variants: each variant is checked with all keys of the file
 
-_MOST_SHOWN = 10
-
-# pydantic's kind of error -> what was expected, in words
-_EXPECTED = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "string_type": "text (put it in quotes)",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "keys and values",
-    "model_type": "keys and values",
-    "model_attributes_type": "keys and values",
-}
+Check = Callable[[Recipe], list[tuple[tuple[str, ...], str]]]  # -> (key path, what is wrong)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A recipe ready to run, and where it came from."""
+    """A recipe ready to run, and where it came from.
+
+    Attributes:
+        notes: keys that have no effect, in words.
+        origins: where each key was given.
+    """
 
     recipe: Recipe
     name: str
     variant: str | None
+    notes: tuple[str, ...] = ()
+    origins: Mapping[KeyPath, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def run_folder(self) -> Path:
@@ -56,17 +51,9 @@ class Loaded:
         variant = f"-{self.variant}" if self.variant else ""
         return Path("runs") / file_name(f"{self.name}{variant}-seed{self.recipe.train.seed}")
 
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing wrong with a recipe."""
-
-    where: str  # file and line, or "command line"
-    key: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.key}: {self.message}" if self.key else f"{self.where}: {self.message}"
+    def refuse(self, path: KeyPath, message: str) -> UserError:
+        """The error for a fault of one key that shows only once the data are read."""
+        return as_error([Fault(_origin(path, self.origins), dotted(path), message)])
 
 
 @dataclass
@@ -76,25 +63,36 @@ class _Merged:
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
 
-    def lay(self, data: dict[str, Any], where: dict[KeyPath, str], prefix: KeyPath = ()) -> None:
+    def lay(self, data: dict[str, Any], where: Callable[[KeyPath], str]) -> None:
         """Lay `data` over what is here: mappings merge key by key, everything else replaces."""
-        target: dict[Any, Any] = self.data
-        for key in prefix:
-            target = target.setdefault(key, {})
+        self._lay(self.data, data, where, ())
+
+    def _lay(
+        self, target: dict[str, Any], data: dict[str, Any], where: Callable[[KeyPath], str], prefix: KeyPath
+    ) -> None:
         for key, value in data.items():
             path = (*prefix, key)
-            self.origins[path] = where[path]
+            self.origins[path] = where(path)
             if isinstance(value, dict) and isinstance(target.get(key), dict):
-                self.lay(value, where, path)
+                self._lay(target[key], value, where, path)
             else:
                 target[key] = value
-                self.origins.update({other: at for other, at in where.items() if other[: len(path)] == path})
+                self.origins.update({inner: where(inner) for inner in _paths_in(value, path)})
 
     def origin(self, path: KeyPath) -> str:
         """Where a key was given; for an absent one, its section."""
-        while path and path not in self.origins:
-            path = path[:-1]
-        return self.origins[path]
+        return _origin(path, self.origins)
+
+
+def _paths_in(value: Any, path: KeyPath) -> list[KeyPath]:
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [inner for key, part in parts for inner in ((*path, key), *_paths_in(part, (*path, key)))]
+
+
+def _origin(path: KeyPath, origins: Mapping[KeyPath, str]) -> str:
+    while path and path not in origins:
+        path = path[:-1]
+    return origins.get(path, "the recipe")
 
 
 def load_recipe(name_or_path: str, variant: str | None = None, overrides: Sequence[str] = ()) -> Loaded:
@@ -103,46 +101,67 @@ def load_recipe(name_or_path: str, variant: str | None = None, overrides: Sequen
     Raises:
         UserError: no such recipe or variant, or any number of faults, all listed with file, line and key.
     """
+    return _load(name_or_path, variant, overrides, lambda recipe: [*inconsistencies(recipe), *mistakes(recipe)])
+
+
+def load_trained_recipe(path: Path, overrides: Sequence[str] = ()) -> Loaded:
+    """The recipe in the folder of a run, as `load_recipe` has it. Values that mean nothing do no harm any more.
+
+    Raises:
+        UserError: no such file, or any number of faults.
+    """
+    return _load(str(path), None, overrides, inconsistencies)
+
+
+def _load(name_or_path: str, variant: str | None, overrides: Sequence[str], check: Check) -> Loaded:
     path = find_recipe(name_or_path)
     document = read_document(path)
-    where = {key: f"{path}, line {line}" for key, line in document.lines.items()}
-    faults = [Fault(f"{path}, line {line}", _dotted(key), message) for line, key, message in document.faults]
+    faults = [Fault(f"{path}, line {line}", dotted(key), message) for line, key, message in document.faults]
     variants = document.data.pop("variants", {})
     if not _well_formed(variants):
-        faults.append(Fault(where[("variants",)], "variants", "expected names, each with a part of a recipe"))
+        where = f"{path}, line {document.lines[('variants',)]}"
+        faults.append(Fault(where, "variants", "expected names, each with a part of a recipe"))
         variants = {}
     faults += [
-        Fault(where[("variants", name)], "variants", f"{name!r} cannot be part of the name of the run's folder")
+        Fault(
+            f"{path}, line {document.lines[('variants', name)]}",
+            "variants",
+            f"{shown(name)} cannot be part of the name of the run's folder",
+        )
         for name in variants
         if name != file_name(name)
     ]
-    _anchor_paths(document.data, path.parent)
-    for part in variants.values():
-        _anchor_paths(part or {}, path.parent)
-
-    def merged_with(chosen: str | None) -> _Merged:
-        merged = _Merged(origins={(): f"{path}"})
-        merged.lay(copy.deepcopy(document.data), where)
-        if chosen is not None and variants[chosen]:
-            inside = {key[2:]: at for key, at in where.items() if key[:2] == ("variants", chosen)}
-            merged.lay(copy.deepcopy(variants[chosen]), inside)
-        return merged
-
+    if len(document.lines) * len(variants) > _MOST_COPIES:
+        raise UserError(f"{path}: too many variants of too many keys", hint="Divide them among several files.")
     if variant is not None and variant not in variants:
-        known = f"It has: {', '.join(variants)}" if variants else "It has none."
-        raise UserError(f"{path} has no variant {variant!r}", hint=f"{_did_you_mean(variant, variants)}{known}")
-    chosen = merged_with(variant)
+        known = f"It has: {', '.join(map(one_line, variants))}" if variants else "It has none."
+        raise UserError(f"{path} has no variant {variant!r}", hint=f"{did_you_mean(variant, variants)}{known}")
+    anchor_paths(document.data, path.parent)
+    for part in variants.values():
+        anchor_paths(part or {}, path.parent)
+    chosen = _merged(path, document, variants, variant)
     for override in overrides:
         faults += _apply_override(chosen, override)
-    recipe, found = _validate(chosen)
-    faults += found
+    told = {(fault.where, fault.key) for fault in faults}
+    recipe, found = _validate(chosen, check)
+    faults += [fault for fault in found if (fault.where, fault.key) not in told]
     for other in variants:  # a fault in a variant that was not asked for is a fault of the file all the same
         if other != variant:
-            faults += _validate(merged_with(other))[1]
+            found = _validate(_merged(path, document, variants, other), check)[1]
+            faults += [fault for fault in found if (fault.where, fault.key) not in told]
     if faults or recipe is None:
-        listed = "\n".join(f"  {fault}" for fault in dict.fromkeys(faults))
-        raise UserError(f"the recipe cannot be used:\n{listed}", hint="All keys and their meaning: red schema")
-    return Loaded(recipe, name=path.stem, variant=variant)
+        raise as_error(faults)
+    notes = [str(Fault(chosen.origin(key), dotted(key), text)) for key, text in idle_keys(recipe)]
+    return Loaded(recipe, path.stem, variant, tuple(notes), chosen.origins)
+
+
+def _merged(path: Path, document: Document, variants: dict[str, Any], variant: str | None) -> _Merged:
+    merged = _Merged(origins={(): f"{path}"})
+    merged.lay(copy.deepcopy(document.data), lambda key: f"{path}, line {document.lines[key]}")
+    if variant is not None and variants[variant]:
+        inside = ("variants", variant)
+        merged.lay(copy.deepcopy(variants[variant]), lambda key: f"{path}, line {document.lines[(*inside, *key)]}")
+    return merged
 
 
 def variants_of(path: Path) -> list[str]:
@@ -155,49 +174,40 @@ def _well_formed(variants: Any) -> bool:
     return isinstance(variants, dict) and all(part is None or isinstance(part, dict) for part in variants.values())
 
 
-def _apply_override(merged: _Merged, override: str) -> list[Fault]:
-    where = f"command line, {override}"
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        return [Fault(where, "", "expected KEY=VALUE, such as train.learning_rate=1e-2")]
+def _apply_override(merged: _Merged, text: str) -> list[Fault]:
+    where = f"command line, {one_line(text)}"
     try:
-        value = parse_value(text)
-    except ValueError as error:
-        return [Fault(where, key, f"the value is not YAML: {error}")]
-    parts = key.split(".")
-    nested: dict[str, Any] = {parts[-1]: value}
-    for part in reversed(parts[:-1]):
-        nested = {part: nested}
-    _anchor_paths(nested, Path.cwd())
-    path: KeyPath = tuple(parts)
-    places = {path[:end]: where for end in range(1, len(path) + 1)}
-    places.update({(*path, *inner): where for inner in _inner_paths(value)})
-    merged.lay(nested, places)
+        override = parse_override(text)
+    except NoOverride as error:
+        return [Fault(where, error.key, str(error))]
+    nested = override.nested
+    anchor_paths(nested, Path.cwd())
+    merged.lay(nested, lambda key: where)
     return []
 
 
-def _inner_paths(value: Any) -> list[KeyPath]:
-    if not isinstance(value, dict):
-        return []
-    return [path for key, inner in value.items() for path in ((key,), *((key, *rest) for rest in _inner_paths(inner)))]
+def anchor_paths(data: dict[str, Any], folder: Path) -> None:
+    """Make relative local paths in a part of a recipe start at `folder`; names that are no local path stay as they are.
+
+    Those of a recipe file start at the file's folder, those on the command line where you are.
+    """
+    for key in recipe_keys().values():
+        if key.local_path is not None:
+            section, _, name = key.path.partition(".")
+            values = data.get(section)
+            if isinstance(values, dict) and isinstance(values.get(name), str):
+                values[name] = _anchored(values[name], key.local_path, folder)
 
 
-def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
-    """Make relative local paths start at the recipe's folder; names that are no local path stay Hub names."""
-    for section, key in PATH_KEYS:
-        values = data.get(section)
-        if not isinstance(values, dict) or not isinstance(values.get(key), str):
-            continue
-        text = values[key]
-        if key == "template" and not is_template_file(text):
-            continue
-        try:
-            anchored = (folder / expanded(text)).resolve()
-        except (OSError, ValueError):  # no path at all; what reads it will say so
-            continue
-        hub_name = key in ("path", "name_or_path") and not text.startswith(".") and not anchored.exists()
-        if not hub_name:
-            values[key] = str(anchored)
+def _anchored(text: str, kind: LocalPath, folder: Path) -> str:
+    if not text.strip() or (kind is LocalPath.OR_TEMPLATE and not is_template_file(text)):
+        return text
+    try:
+        anchored = (folder / expanded(text)).resolve()
+        hub_name = kind is LocalPath.OR_HUB_NAME and not text.startswith(".") and not anchored.exists()
+    except (OSError, ValueError, RuntimeError):  # no path at all; what reads it will say so
+        return text
+    return text if hub_name else str(anchored)
 
 
 def expanded(text: str) -> Path:
@@ -208,119 +218,9 @@ def expanded(text: str) -> Path:
         return Path(text)
 
 
-def _validate(merged: _Merged) -> tuple[Recipe | None, list[Fault]]:
+def _validate(merged: _Merged, check: Check) -> tuple[Recipe | None, list[Fault]]:
     try:
         recipe = Recipe.model_validate(merged.data)
     except ValidationError as error:
-        return None, _faults_of(error, merged)
-    return recipe, [Fault(merged.origin(path), _dotted(path), text) for path, text in inconsistencies(recipe)]
-
-
-def _faults_of(error: ValidationError, merged: _Merged) -> list[Fault]:
-    """One fault for each key; the branches of a union are joined by "or"."""
-    messages: dict[KeyPath, list[str]] = {}
-    for detail in error.errors():
-        path = _path_in_data(detail["loc"], merged.data, missing=detail["type"] == "missing")
-        messages.setdefault(path, []).append(_message(dict(detail), path))
-    return [
-        Fault(merged.origin(path), _dotted(path), _joined(texts, _value_at(path, merged.data)))
-        for path, texts in messages.items()
-    ]
-
-
-def _path_in_data(location: tuple[str | int, ...], data: Any, missing: bool) -> KeyPath:
-    """pydantic's location without the names of union branches, which are no keys of the data."""
-    path: list[str | int] = []
-    last = len(location) - 1
-    for index, part in enumerate(location):
-        inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
-        if inside:
-            data = data[part]
-            path.append(part)
-        elif missing and index == last:
-            path.append(part)
-    return tuple(path)
-
-
-def _message(detail: dict[str, Any], path: KeyPath) -> str:
-    kind, context = detail["type"], detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        return f"unknown key.{_nearest_key(path)}"
-    if kind == "missing":
-        return "required, but not given"
-    if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}"
-    if kind in ("literal_error", "union_tag_invalid"):
-        options = context.get("expected") or context.get("expected_tags")
-        options = options.replace("'", "")
-        value = detail["input"].get("name") if isinstance(detail["input"], dict) else detail["input"]
-        near = difflib.get_close_matches(str(value), options.replace(" or ", ", ").split(", "), n=1)
-        return f"expected {options}{f' (nearest: {near[0]})' if near else ''}, got {value!r}"
-    if kind == "union_tag_not_found":
-        return "its name is required, such as  name: classification"
-    if kind == "too_short":
-        return f"expected at least {context['min_length']} item{'s' if context['min_length'] > 1 else ''}"
-    if kind == "value_error":
-        return f"expected {context['error']}"
-    bounds = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
-    if kind in bounds:
-        words = kind.replace("_", " ").replace("than equal", "than or equal to")
-        return f"expected a value {words} {context[bounds[kind]]}"
-    return str(detail["msg"])
-
-
-def _joined(texts: list[str], value: Any) -> str:
-    shown = f", got {value!r}"
-    texts = list(dict.fromkeys(text.removesuffix(shown) for text in texts))
-    first, rest = texts[0], [text.removeprefix("expected ") for text in texts[1:]]
-    if not first.startswith("expected") or isinstance(value, dict):
-        shown = ""
-    return " or ".join([first, *rest]) + shown
-
-
-def _value_at(path: KeyPath, data: Any) -> Any:
-    for part in path:
-        data = data.get(part) if isinstance(data, dict) else data[part]
-    return data
-
-
-def _nearest_key(path: KeyPath) -> str:
-    """Did you mean …? The nearest key of the same section, else the same key of another section."""
-    keys = key_paths()
-    parent, name = _dotted(path[:-1]), str(path[-1])
-    if _dotted(path) in keys:
-        return f" It is one of another {parent}."
-    siblings = {key.rpartition(".")[2]: key for key in keys if key.rpartition(".")[0] == parent}
-    near = [key for key in siblings if key.startswith(name)] or difflib.get_close_matches(name, siblings, n=1)
-    if near:
-        return f" Did you mean {siblings[near[0]]}?"
-    elsewhere = {key.rpartition(".")[2]: key for key in keys}
-    near = difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.8)
-    if near:
-        return f" Did you mean {elsewhere[near[0]]}?"
-    listed = 0 < len(siblings) <= _MOST_SHOWN
-    return f" Known here: {', '.join(siblings)}" if listed else ""
-
-
-def key_paths(model: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
-    """Every key of the schema as a dotted path."""
-    paths = []
-    for name, info in model.model_fields.items():
-        paths.append(prefix + name)
-        for section in _sections(info):
-            paths += key_paths(section, f"{prefix}{name}.")
-    return list(dict.fromkeys(paths))
-
-
-def _sections(info: FieldInfo) -> list[type[BaseModel]]:
-    candidates = (info.annotation, *get_args(info.annotation))
-    return [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
-
-
-def _did_you_mean(name: str, known: Sequence[str] | dict[str, Any]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"Did you mean {near[0]}? " if near else ""
-
-
-def _dotted(path: KeyPath) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+        return None, faults_of(error, merged.data, merged.origin)
+    return recipe, [Fault(merged.origin(path), dotted(path), text) for path, text in check(recipe)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from red_cli.edit.config import Position, pattern_that_compiles
-from red_cli.recipe.section import Count, Positive, Section
+from red_cli.recipe.section import Count, Dropout, Positive, Section
 
 MethodName = Literal["red", "full", "head", "bitfit", "lora", "ia3"]
 
@@ -17,7 +17,7 @@ class Lora(Section):
 
     rank: Count = Field(default=8, description="Rank of the two matrices.")
     alpha: Positive = Field(default=16.0, description="Their product is scaled by alpha / rank.")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="Dropout of what they read.")
+    dropout: Dropout = Field(default=0.0, description="Dropout of what they read.")
     positions: list[Position] | None = Field(
         default=None, min_length=1, description="Projections to adapt; default: query and value, or qkv where fused."
     )

@@ -9,20 +9,19 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from red_cli.edit.config import RedConfig
 from red_cli.recipe.commonsense import COMMONSENSE_METRICS, CommonsenseTask
 from red_cli.recipe.data import Data
-from red_cli.recipe.instruction import InstructionTask, faults_of_conversations
-from red_cli.recipe.launch import Launch, faults_of_launch
+from red_cli.recipe.instruction import InstructionTask
+from red_cli.recipe.launch import Launch
 from red_cli.recipe.method import Ia3, Lora, MethodName
 from red_cli.recipe.metric_names import E2E_METRICS, Metric, TextMetric
 from red_cli.recipe.paper import Paper, paper_mismatch
-from red_cli.recipe.section import Count, NotNegative, Positive, Section, TaskSettings
+from red_cli.recipe.roles import LocalPath, Role
+from red_cli.recipe.section import Count, CountFromZero, Dropout, NotNegative, Positive, Section, TaskSettings
 from red_cli.recipe.text import (
     Decoding,
     E2eTask,
     GenerationTask,
     LabelTexts,
     Template,
-    faults_of_decoding,
-    faults_of_texts,
 )
 
 GlueSubset = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
@@ -89,22 +88,24 @@ Task = Annotated[
 class Model(Section):
     """The base that stays frozen."""
 
-    name_or_path: str = Field(description="The base: a model folder, or a name on the Hugging Face Hub.")
-    revision: str | None = Field(default=None, description="Branch, tag or commit on the Hub.")
-    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+    name_or_path: Annotated[str, Role.BASE, LocalPath.OR_HUB_NAME] = Field(
+        description="The base: a model folder, or a name on the Hugging Face Hub."
+    )
+    revision: Annotated[str | None, Role.BASE] = Field(default=None, description="Branch, tag or commit on the Hub.")
+    dtype: Annotated[Literal["float32", "bfloat16", "float16", "auto"], Role.BASE] = Field(
         default="float32",
         description="dtype of the frozen base; auto takes the checkpoint's. Vectors are float32 always.",
     )
-    quantization: Literal["int8", "nf4"] | None = Field(
+    quantization: Annotated[Literal["int8", "nf4"] | None, Role.BASE] = Field(
         default=None, description="Load the frozen base in 8 or 4 bits (8bit, 4bit) by bitsandbytes (extra: quant)."
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+    dropout: Annotated[Dropout | None, Role.BASE] = Field(
         default=None, description="Sets every dropout of the base; the base's own values if absent."
     )
-    classifier_dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+    classifier_dropout: Annotated[Dropout | None, Role.BASE] = Field(
         default=None, description="Dropout of the classification head; the base's own if absent."
     )
-    trust_remote_code: bool = Field(
+    trust_remote_code: Annotated[bool, Role.BASE] = Field(
         default=False,
         description="Run Python code that comes with the model (a recipe in a folder that is opened cannot allow it).",
     )
@@ -118,51 +119,75 @@ class Model(Section):
 class Train(Section):
     """How the vectors are learnt."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+    seed: Annotated[int, Field(ge=0, lt=2**32), Role.SEED] = Field(
         default=42, description="Decides head initialisation, order and dropout."
     )
-    learning_rate: Positive | Literal["auto"] = Field(
+    learning_rate: Annotated[Positive | Literal["auto"], Role.TRAINING] = Field(
         default=1e-3, description="Peak learning rate; auto: a short search before the run finds it."
     )
-    head_learning_rate: Positive | None = Field(default=None, description="Of the head; default: learning_rate.")
-    num_train_epochs: Positive = Field(default=3.0, description="Passes over the training split.")
-    max_steps: Count | None = Field(
+    head_learning_rate: Annotated[Positive | None, Role.TRAINING] = Field(
+        default=None, description="Of the head; default: learning_rate."
+    )
+    num_train_epochs: Annotated[Positive, Role.TRAINING] = Field(
+        default=3.0, le=1_000_000, description="Passes over the training split."
+    )
+    max_steps: Annotated[Count | None, Role.TRAINING] = Field(
         default=None, description="Stop after so many optimiser steps, whatever the epochs."
     )
-    batch_size: Count = Field(default=32, description="Sequences per optimiser step over all devices.")
-    micro_batch_size: Count | None = Field(
+    batch_size: Annotated[Count, Role.TRAINING] = Field(
+        default=32, description="Sequences per optimiser step over all devices."
+    )
+    micro_batch_size: Annotated[Count | None, Role.MICRO_BATCH] = Field(
         default=None, description="Sequences at once on one device; found by trying if absent."
     )
-    lr_scheduler_type: SchedulerName = Field(default="linear", description="Shape of the learning rate over the steps.")
-    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+    lr_scheduler_type: Annotated[SchedulerName, Role.TRAINING] = Field(
+        default="linear", description="Shape of the learning rate over the steps."
+    )
+    warmup_ratio: Annotated[float, Field(ge=0, le=1), Role.TRAINING] = Field(
         default=0.0, description="Share of the steps to warm up in."
     )
-    warmup_steps: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Instead of warmup_ratio.")
-    weight_decay: NotNegative = Field(
+    warmup_steps: Annotated[CountFromZero | None, Role.TRAINING] = Field(
+        default=None, description="Instead of warmup_ratio."
+    )
+    weight_decay: Annotated[NotNegative, Role.TRAINING] = Field(
         default=0.0, description="AdamW's, on biases and head. Scales are spared: decay would pull them to 0, not to 1."
     )
-    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    adam_epsilon: Positive = 1e-8
-    max_grad_norm: Positive | None = Field(default=1.0, description="Clip the gradient's norm to this; null: never.")
-    bf16: bool | Literal["auto"] = Field(default="auto", description="bfloat16 autocast; auto: where a GPU has it.")
-    gradient_checkpointing: bool = Field(default=False, description="Less memory for more time.")
-    packing: bool = Field(
+    adam_beta1: Annotated[float, Field(ge=0, lt=1), Role.TRAINING] = 0.9
+    adam_beta2: Annotated[float, Field(ge=0, lt=1), Role.TRAINING] = 0.999
+    adam_epsilon: Annotated[Positive, Role.TRAINING] = 1e-8
+    max_grad_norm: Annotated[Positive | None, Role.TRAINING] = Field(
+        default=1.0, description="Clip the gradient's norm to this; null: never."
+    )
+    bf16: Annotated[bool | Literal["auto"], Role.TRAINING] = Field(
+        default="auto", description="bfloat16 autocast; auto: where a GPU has it."
+    )
+    gradient_checkpointing: Annotated[bool, Role.TRAINING] = Field(
+        default=False, description="Less memory for more time."
+    )
+    packing: Annotated[bool, Role.TRAINING] = Field(
         default=False,
         description="Lay the texts of a step one behind another, with no attention across them, instead of padding.",
     )
-    group_by_length: bool = Field(default=True, description="Pad rows of a step with rows of similar length.")
-    logging_steps: Count = Field(default=10, description="Write a line to log.jsonl every so many steps.")
-    eval_steps: Count | None = Field(default=None, description="Evaluate every so many steps; default: every epoch.")
-    save_steps: Count | None = Field(
+    group_by_length: Annotated[bool, Role.TRAINING] = Field(
+        default=True, description="Pad rows of a step with rows of similar length."
+    )
+    logging_steps: Annotated[Count, Role.RECORDING] = Field(
+        default=10, description="Write a line to log.jsonl every so many steps."
+    )
+    eval_steps: Annotated[Count | None, Role.TRAINING] = Field(
+        default=None, description="Evaluate every so many steps; default: every epoch."
+    )
+    save_steps: Annotated[Count | None, Role.RECORDING] = Field(
         default=None, description="Checkpoint every so many steps; default: at evaluations."
     )
-    save_total_limit: Count = Field(default=2, description="How many checkpoints to keep.")
-    early_stopping_patience: Count | None = Field(
+    save_total_limit: Annotated[Count, Role.RECORDING] = Field(default=2, description="How many checkpoints to keep.")
+    early_stopping_patience: Annotated[Count | None, Role.TRAINING] = Field(
         default=None, description="Stop after so many evaluations without a better metric."
     )
-    report_to: list[str] = Field(default_factory=list, description="Trackers, e.g. [tensorboard] (extra: track).")
-    resume_from_checkpoint: bool | str = Field(
+    report_to: Annotated[list[str], Role.RECORDING] = Field(
+        default_factory=list, description="Trackers, e.g. [tensorboard] (extra: track)."
+    )
+    resume_from_checkpoint: Annotated[bool | str, Role.RECORDING] = Field(
         default=False, description="Go on from the run folder's last checkpoint (true), or from the one named."
     )
 
@@ -170,42 +195,50 @@ class Train(Section):
 class Eval(Section):
     """How the result is scored."""
 
-    split: Literal["standard", "paper"] = Field(
+    split: Annotated[Literal["standard", "paper"], Role.SPLIT] = Field(
         default="standard",
         description="standard: the validation split chooses the best evaluation, and is scored. paper: the paper's cut "
         "of GLUE, drawn by train.seed: part of the official validation set chooses, the other part is scored.",
     )
-    metric: Metric | None = Field(default=None, description="Chooses the best checkpoint; default: the task's own.")
-    metrics: list[TextMetric] | None = Field(
+    metric: Annotated[Metric | None, Role.METRIC] = Field(
+        default=None, description="Chooses the best checkpoint; default: the task's own."
+    )
+    metrics: Annotated[list[TextMetric] | None, Role.FIGURES] = Field(
         default=None, description="Metrics of generated texts (extra: nlg); default: E2E NLG's five for it, else none."
     )
-    batch_size: Count | None = Field(default=None, description="Sequences at once; default: twice the training's.")
-    generation: Decoding | None = Field(default=None, description="How texts are generated, in tasks that do.")
+    batch_size: Annotated[Count | None, Role.INFERENCE_BATCH] = Field(
+        default=None, description="Sequences at once; default: twice the training's."
+    )
+    generation: Annotated[Decoding | None, Role.DECODING] = Field(
+        default=None, description="How texts are generated, in tasks that do."
+    )
 
 
 class Output(Section):
     """Where the run goes."""
 
-    dir: str | None = Field(default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>.")
+    dir: Annotated[str | None, Role.OUTPUT] = Field(
+        default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>."
+    )
 
 
 class Recipe(Section):
     """A recipe, resolved: the variant merged in, overrides applied."""
 
-    task: Task
+    task: Annotated[Task, Role.TASK]
     model: Model
-    method: MethodName = Field(
+    method: Annotated[MethodName, Role.METHOD] = Field(
         default="red", description="What is trained: RED, or a method to compare it with (lora, ia3: extra baselines)."
     )
-    red: RedConfig = Field(default_factory=RedConfig)
-    lora: Lora | None = Field(default=None, description="Options of method lora.")
-    ia3: Ia3 | None = Field(default=None, description="Options of method ia3.")
+    red: Annotated[RedConfig, Role.OPTIONS] = Field(default_factory=RedConfig)
+    lora: Annotated[Lora | None, Role.OPTIONS] = Field(default=None, description="Options of method lora.")
+    ia3: Annotated[Ia3 | None, Role.OPTIONS] = Field(default=None, description="Options of method ia3.")
     data: Data = Field(default_factory=Data)
     train: Train = Field(default_factory=Train)
     eval: Eval = Field(default_factory=Eval)
-    launch: Launch = Field(default_factory=Launch)
+    launch: Annotated[Launch, Role.COSMETIC] = Field(default_factory=Launch)
     output: Output = Field(default_factory=Output)
-    paper: Paper | None = None
+    paper: Annotated[Paper | None, Role.COSMETIC] = None
 
     @model_validator(mode="after")
     def _options_of_the_method(self) -> Recipe:
@@ -281,53 +314,3 @@ def text_metrics(recipe: Recipe) -> tuple[str, ...]:
     named = own if recipe.eval.metrics is None else recipe.eval.metrics
     chosen = [recipe.eval.metric] if recipe.eval.metric in get_args(TextMetric) else []
     return tuple(dict.fromkeys([*named, *chosen]))
-
-
-def inconsistencies(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
-    """Faults that only show between keys: (key path, what is wrong)."""
-    faults = [
-        *faults_of_texts(recipe.task, recipe.data.columns, is_regression(recipe)),
-        *faults_of_decoding(recipe.eval.generation, generates_text(recipe)),
-        *faults_of_conversations(recipe.task, recipe.data, recipe.train),
-        *faults_of_launch(recipe),
-    ]
-    train, data = recipe.train, recipe.data
-    if train.warmup_steps is not None and train.warmup_ratio > 0:
-        faults.append((("train", "warmup_steps"), "give warmup_steps or warmup_ratio, not both"))
-    if train.micro_batch_size is not None and train.micro_batch_size > train.batch_size:
-        faults.append((("train", "micro_batch_size"), f"larger than batch_size ({train.batch_size})"))
-    files = [name for name in ("train", "validation", "test") if getattr(data, name) is not None]
-    if recipe.task.name == "commonsense" and data.train is None:
-        files = []  # the joint file is for training alone: tests lie elsewhere
-    if data.path is not None and files:
-        faults.append((("data", files[0]), "give data.path or single files, not both (data.path=null drops the path)"))
-    if data.validation is not None and data.validation_share is not None:
-        faults.append((("data", "validation_share"), "give data.validation or data.validation_share, not both"))
-    if recipe.task.name not in ("glue", "e2e") and data.path is None and data.train is None:
-        faults.append((("data",), "name the data: data.path, or data.train and data.validation"))
-    if recipe.eval.split == "paper":
-        if recipe.task.name != "glue":
-            what = "the paper's cut is of GLUE's validation sets; with other data use standard and a test split"
-            faults.append((("eval", "split"), what))
-        elif data.validation_share is not None:
-            faults.append((("eval", "split"), "paper cuts the official validation set; drop data.validation_share"))
-    if train.packing and not isinstance(recipe.task, GenerationTask | E2eTask | InstructionTask):
-        faults.append((("train", "packing"), f"packing is for tasks that learn texts; {recipe.task.name} pads"))
-    wanted = metrics_of(recipe)
-    if recipe.eval.metrics and not isinstance(recipe.task, GenerationTask | E2eTask | InstructionTask):
-        faults.append((("eval", "metrics"), f"they are of generated texts; {recipe.task.name} has its own"))
-    if recipe.method in ("full", "bitfit") and recipe.model.quantization is not None:
-        faults.append((("method",), f"{recipe.method} trains the base's own parameters; drop model.quantization"))
-    if recipe.method in ("full", "bitfit") and recipe.model.dtype in ("bfloat16", "float16"):
-        faults.append((("model", "dtype"), f"method {recipe.method} takes float32 (train.bf16 computes in bfloat16)"))
-    if recipe.lora is not None and recipe.lora.positions is not None and recipe.lora.target_modules is not None:
-        faults.append((("lora", "target_modules"), "give lora.positions or lora.target_modules, not both"))
-    if recipe.method == "head" and generates_text(recipe):
-        faults.append((("method",), "a language model has no head of its own to train"))
-    if train.head_learning_rate is not None and generates_text(recipe):
-        faults.append((("train", "head_learning_rate"), "a language model has no new head; drop this key"))
-    if recipe.method == "head" and train.learning_rate == "auto" and train.head_learning_rate is not None:
-        faults.append((("train", "head_learning_rate"), "nothing is left for learning_rate: auto to find"))
-    if recipe.eval.metric is not None and recipe.eval.metric not in wanted:
-        faults.append((("eval", "metric"), f"this task is scored by {', '.join(wanted)}"))
-    return faults

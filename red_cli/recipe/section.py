@@ -6,8 +6,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_MOST = 1_000_000_000  # of anything that is counted: more is a slip, and overflows somewhere further on
+
 Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(gt=0)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(gt=0, le=_MOST)]
+CountFromZero = Annotated[int, Field(ge=0, le=_MOST)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from red_cli.recipe.instruction import InstructionTask
-from red_cli.recipe.section import Count, Positive, Section, TaskSettings
+from red_cli.recipe.section import Count, CountFromZero, Positive, Section, TaskSettings
 from red_cli.recipe.template import checked
 
 Template = Annotated[str, AfterValidator(checked)]
 LabelTexts = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2)]
 Fault = tuple[tuple[str, ...], str]  # key path, what is wrong
+DEFAULT_NEW_TOKENS = 128  # most tokens of a text, where the recipe does not say
 
 
 class GenerationTask(TaskSettings):
@@ -48,17 +49,15 @@ class Decoding(Section):
     max_new_tokens: Count | None = Field(
         default=None, description="Most tokens of a text; default: 128, or the longest label with text_to_text."
     )
-    min_new_tokens: Annotated[int, Field(ge=0)] = Field(default=0, description="Fewest tokens of a text.")
+    min_new_tokens: CountFromZero = Field(default=0, description="Fewest tokens of a text.")
     num_beams: Count = Field(default=1, description="Beam search with so many beams; 1: the likeliest token each time.")
     length_penalty: float = Field(default=1.0, description="Beam search: above 0 favours longer texts, below shorter.")
     early_stopping: bool | Literal["never"] = Field(default=False, description="Beam search: when a text is settled.")
-    no_repeat_ngram_size: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="No run of so many tokens twice; 0: any."
-    )
+    no_repeat_ngram_size: CountFromZero = Field(default=0, description="No run of so many tokens twice; 0: any.")
     repetition_penalty: Positive = Field(default=1.0, description="Above 1: what was there already is less likely.")
     do_sample: bool = Field(default=False, description="Draw tokens at random, by train.seed.")
     temperature: Positive = Field(default=1.0, description="Sampling: below 1 sharper, above 1 flatter.")
-    top_k: Annotated[int, Field(ge=0)] = Field(default=50, description="Sampling: among so many tokens; 0: all.")
+    top_k: CountFromZero = Field(default=50, description="Sampling: among so many tokens; 0: all.")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(default=1.0, description="Sampling: among this share.")
 
 

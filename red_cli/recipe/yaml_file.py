@@ -9,13 +9,67 @@ from typing import Any
 
 import yaml
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, one_line, shown
 
 KeyPath = tuple[str | int, ...]
 
 
+# Bounds on what a file or a value may hold. A recipe has a few hundred nodes; a few hundred bytes of nested aliases
+# stand for millions.
+_MOST_TEXT = 1_000_000  # characters
+_MOST_NODES = 20_000  # keys and values, aliases expanded; a long text counts as one for every 100 characters
+_DEEPEST = 50
+_TEXT_OF_A_NODE = 100
+
+
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's numbers and booleans: `1e-3` is a number, `no` is a word."""
+    """SafeLoader with YAML 1.2's numbers and booleans (`1e-3` is a number, `no` is a word), and with bounds."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._composed = 0
+        self._depth = 0
+        self._measures: dict[int, tuple[int, int]] = {}  # id of a node -> its nodes and depth, aliases expanded
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """A node, with everything in it.
+
+        Raises:
+            yaml.MarkedYAMLError: it is too large or too deep, or holds itself.
+        """
+        is_alias = self.check_event(yaml.AliasEvent)
+        mark = self.peek_event().start_mark
+        self._composed += 1
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _refused(f"keys and lists nest more than {_DEEPEST} deep", mark)
+        if self._composed > _MOST_NODES:
+            raise _refused(_TOO_MANY, mark)
+        node = super().compose_node(parent, index)
+        assert node is not None
+        self._depth -= 1
+        if not is_alias:
+            self._measures[id(node)] = self._measure(node, mark)
+        elif id(node) not in self._measures:
+            raise _refused("an alias stands inside what it names", mark)
+        return node
+
+    def _measure(self, node: yaml.Node, mark: yaml.Mark) -> tuple[int, int]:
+        if isinstance(node, yaml.ScalarNode):
+            return 1 + len(node.value) // _TEXT_OF_A_NODE, 1
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        measures = [self._measures[id(part)] for part in parts]
+        size, depth = 1 + sum(size for size, _ in measures), 1 + max((depth for _, depth in measures), default=0)
+        if size > _MOST_NODES or depth > _DEEPEST:
+            raise _refused(f"{_TOO_MANY} once aliases are expanded", mark)
+        return size, depth
+
+
+_TOO_MANY = f"more than {_MOST_NODES:,} keys and values"
+
+
+def _refused(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -29,6 +83,8 @@ _FLOAT = (
 )
 _SCALARS = {"bool": (_BOOL, "tTfF"), "int": (_INT, "-+0123456789"), "float": (_FLOAT, "-+0123456789.")}
 _TAG = "tag:yaml.org,2002:"
+_NO_TEXT = re.compile("[\\0\ud800-\udfff]")  # no file name or tokenizer takes them
+_WHAT_NO_TEXT = "holds a NUL character, or half of a surrogate pair"
 _REPLACED = {_TAG + kind for kind in (*_SCALARS, "timestamp")}
 
 for _class in (_Loader, _Dumper):
@@ -44,7 +100,7 @@ for _class in (_Loader, _Dumper):
 class Document:
     """Plain data, the line (from 1) of every key path, and the faults found on the way: (line, path, message)."""
 
-    data: dict[str, Any] = field(default_factory=dict)
+    data: Any = field(default_factory=dict)
     lines: dict[KeyPath, int] = field(default_factory=dict)
     faults: list[tuple[int, KeyPath, str]] = field(default_factory=list)
 
@@ -53,30 +109,25 @@ def read_document(path: Path) -> Document:
     """Read a YAML mapping.
 
     Raises:
-        UserError: the file is missing, not text, empty, not YAML (line named), or not a mapping.
+        UserError: the file is missing, not text, empty, not YAML (line named), too large, or not a mapping.
     """
+    if path.stat().st_size > 4 * _MOST_TEXT:
+        raise UserError(f"{path}: too large for a recipe")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file") from None
-    loader = None
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is None:
-            raise UserError(f"{path}: the file is empty")
-        if not isinstance(node, yaml.MappingNode):
-            raise UserError(f"{path}, line 1: expected keys and values, such as  task: {{name: glue, subset: sst2}}")
-        document = Document()
-        document.data = _construct(loader, node, (), document)
+        node, document = _read(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
-    finally:
-        if loader is not None:
-            loader.dispose()
+        raise UserError(f"{path}, line {line}: not valid YAML: {one_line(str(error.problem))}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {one_line(str(error).splitlines()[0])}") from None
+    if node is None:
+        raise UserError(f"{path}: the file is empty")
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{path}, line 1: expected keys and values, such as  task: {{name: glue, subset: sst2}}")
     return document
 
 
@@ -84,12 +135,15 @@ def parse_value(text: str) -> Any:
     """The value of one `KEY=VALUE`, by the same rules as in a file.
 
     Raises:
-        ValueError: it is not YAML.
+        ValueError: it is not YAML, or too large.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(str(getattr(error, "problem", None) or error)) from None
+        _, document = _read(text)
+    except yaml.YAMLError as error:
+        raise ValueError(one_line(str(getattr(error, "problem", None) or error).splitlines()[0])) from None
+    for _, path, message in document.faults:
+        raise ValueError(f"{one_line('.'.join(map(str, path)))}: {message}" if path else message)
+    return document.data
 
 
 def dump(data: Any) -> str:
@@ -97,22 +151,72 @@ def dump(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
+def _read(text: str) -> tuple[yaml.Node | None, Document]:
+    """The root node of a text, None where it is empty, and what it says.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, or larger than a recipe may be.
+    """
+    if len(text) > _MOST_TEXT:
+        raise yaml.YAMLError(f"more than {_MOST_TEXT:,} characters")
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        document = Document()
+        document.data = None if node is None else _construct(loader, node, (), document)
+        return node, document
+    finally:
+        loader.dispose()
+
+
 def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, document: Document) -> Any:
     document.lines[path] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
-        loader.flatten_mapping(node)
         mapping: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            key = loader.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                document.faults.append((line, (*path, str(key)), "a key is a word; put it in quotes"))
-                key = str(key)
-            if key in mapping:
-                document.faults.append((line, (*path, key), "given twice"))
+        for key, (line, value_node) in _entries(node, path, document).items():
             mapping[key] = _construct(loader, value_node, (*path, key), document)
             document.lines[(*path, key)] = line
         return mapping
     if isinstance(node, yaml.SequenceNode):
         return [_construct(loader, child, (*path, index), document) for index, child in enumerate(node.value)]
-    return loader.construct_object(node, deep=True)
+    return _scalar(loader, node, path, document)
+
+
+def _entries(node: yaml.MappingNode, path: KeyPath, document: Document) -> dict[str, tuple[int, yaml.Node]]:
+    """Key -> its line and the node of its value; a key of the mapping's own wins over a merged one (`<<`)."""
+    own: dict[str, tuple[int, yaml.Node]] = {}
+    merged: dict[str, tuple[int, yaml.Node]] = {}
+    merges = 0
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if key_node.tag == f"{_TAG}merge":
+            merges += 1
+            if merges > 1:
+                document.faults.append((line, (*path, "<<"), "given twice; merge a list: <<: [*a, *b]"))
+            for source in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
+                if not isinstance(source, yaml.MappingNode):
+                    raise _refused("<< merges keys and values", source.start_mark)
+                for key, entry in _entries(source, path, document).items():
+                    merged.setdefault(key, entry)
+            continue
+        key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
+        if key_node.tag not in (f"{_TAG}str", f"{_TAG}value"):
+            document.faults.append((line, (*path, key), "a key is a word; put it in quotes"))
+        if _NO_TEXT.search(key):
+            document.faults.append((line, (*path, key), _WHAT_NO_TEXT))
+        if key in own:
+            document.faults.append((line, (*path, key), "given twice"))
+        own[key] = (line, value_node)
+    return {**merged, **own}
+
+
+def _scalar(loader: _Loader, node: yaml.Node, path: KeyPath, document: Document) -> Any:
+    try:
+        value = loader.construct_object(node)
+    except (ValueError, LookupError, AttributeError, TypeError, OverflowError):  # each of YAML's types fails in its way
+        kind = "number of so many digits" if node.tag == f"{_TAG}int" else node.tag.removeprefix(_TAG)
+        document.faults.append((document.lines[path], path, f"{shown(node.value)} cannot be read as a {kind}"))
+        return None
+    if isinstance(value, str) and _NO_TEXT.search(value):
+        document.faults.append((document.lines[path], path, f"{_WHAT_NO_TEXT}: {shown(value)}"))
+    return value

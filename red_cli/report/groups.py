@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from red_cli.recipe.keys import role_of, training_keys
 from red_cli.recipe.paper import Paper, paper_mismatch
+from red_cli.recipe.roles import SAME_GROUP, Role
 from red_cli.report.runs import FinishedRun, LeftOut
-from red_cli.run.folder import training_keys
 from red_cli.run.statistics import mean_and_spread
 from red_cli.tasks.metrics import in_unit, reported
 
 _TEST = "test"
-# Sections of a recipe that belong to one method alone
-_METHOD_SECTIONS = ("red", "lora", "ia3")
-# Keys that may differ between runs that are the same but for their seed; which metric counts stands under "metric"
-_FREE = ("train.seed", "train.micro_batch_size", "eval.metric", "eval.batch_size")
 _RATE = "train.learning_rate"
 
 
@@ -103,12 +100,12 @@ def group_runs(runs: Sequence[FinishedRun]) -> tuple[list[Group], list[LeftOut],
 def _keys(run: FinishedRun) -> dict[str, Any]:
     """What decides a run, but for its seed; a learning rate that each seed's own search found counts as the search."""
     keys = training_keys(run.recipe)
-    keys["metric"] = run.metric
     if run.metrics.get("learning_rate_search") is not None:
         keys[_RATE] = "auto"
-    own = keys.get("method", "red")
-    others = tuple(f"{section}." for section in _METHOD_SECTIONS if section != own)
-    return {key: value for key, value in keys.items() if key not in _FREE and not key.startswith(others)}
+    keys = {key: value for key, value in keys.items() if role_of(key) not in SAME_GROUP}
+    own = f"{keys['method']}."
+    counted = {key: value for key, value in keys.items() if role_of(key) is not Role.OPTIONS or key.startswith(own)}
+    return {**counted, "metric": run.metric}
 
 
 def _common_split(runs: list[FinishedRun]) -> tuple[str, list[str]]:

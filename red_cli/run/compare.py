@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from red_cli.errors import Interrupted, UserError
+from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
 from red_cli.recipe.load import Loaded, expanded, load_recipe
+from red_cli.recipe.overrides import named_with_role
+from red_cli.recipe.roles import SHARED, Role
 from red_cli.recipe.schema import MethodName
 from red_cli.run.child import run_red
 from red_cli.run.comparison import summarise, write_comparison
@@ -55,9 +57,11 @@ def parse_methods(text: str) -> list[str]:
     names = [part.strip() for part in text.split(",")]
     for name in names:
         if name not in COMPARED:
-            raise UserError(f"--methods {text}: no such method: {name!r}", hint=f"There are: {', '.join(COMPARED)}")
+            raise UserError(
+                f"--methods {one_line(text)}: no such method: {shown(name)}", hint=f"There are: {', '.join(COMPARED)}"
+            )
         if names.count(name) > 1:
-            raise UserError(f"--methods {text}: {name} is given twice")
+            raise UserError(f"--methods {one_line(text)}: {name} is given twice")
     return names
 
 
@@ -71,10 +75,10 @@ def plan_comparison(
     """
     shared, own = _by_method(overrides, methods)
     given = load_recipe(recipe, variant, shared)
-    if seeds is not None and any(override.startswith("train.seed=") for override in overrides):
+    if seeds is not None and named_with_role(shared, {Role.SEED}):
         raise UserError("train.seed is given, and --seeds as well", hint="Drop one of them.")
-    if fixed := [text for text in (key for keys in own.values() for key in keys) if text.startswith(_FIXED)]:
-        raise UserError(f"{fixed[0].partition('=')[0]} cannot be set for one method alone")
+    if fixed := [named for texts in own.values() for named in named_with_role(texts, SHARED)]:
+        raise UserError(f"{one_line(fixed[0].key)} cannot be set for one method alone")
     name = f"{given.name}-{variant}" if variant else given.name
     folder = Path("runs") / file_name(f"compare-{name}")
     if given.recipe.output.dir is not None:
@@ -92,23 +96,20 @@ def plan_comparison(
     return Comparison(folder, list(methods), runs)
 
 
-_FIXED = ("method=", "output.", "train.seed=", "task", "data.path=", "eval.metric=")
-
-
 def _by_method(overrides: Sequence[str], methods: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     shared: list[str] = []
     own: dict[str, list[str]] = {method: [] for method in methods}
     for override in overrides:
         prefix, colon, rest = override.partition("=")[0].partition(":")
         if not colon:
-            if override.startswith("method="):
-                raise UserError(f"{override}: a comparison takes its methods from --methods")
+            if named_with_role([override], {Role.METHOD}):
+                raise UserError(f"{one_line(override)}: a comparison takes its methods from --methods")
             shared.append(override)
         elif prefix in own:
             own[prefix].append(override[len(prefix) + 1 :])
         else:
             raise UserError(
-                f"{override}: {prefix!r} is none of the methods compared",
+                f"{one_line(override)}: {shown(prefix)} is none of the methods compared",
                 hint=f"Compared: {', '.join(methods)}. For one of them: {methods[0]}:{rest}=VALUE",
             )
     return shared, own

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.recipe.load import load_recipe
+from red_cli.recipe.load import load_recipe, load_trained_recipe
+from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.schema import Model, Recipe
 
 _KEY = "model.trust_remote_code"
@@ -52,15 +53,15 @@ def open_recipe(named: str | None, found: Path | None, overrides: Sequence[str])
     if named is not None:
         return OpenedRecipe(load_recipe(named, overrides=overrides).recipe)
     assert found is not None
-    asked = load_recipe(str(found), overrides=overrides).recipe
-    recipe = load_recipe(str(found), overrides=[f"{_KEY}=false", *overrides]).recipe
+    asked = load_trained_recipe(found, overrides).recipe
+    recipe = load_trained_recipe(found, [f"{_KEY}=false", *overrides]).recipe
     asks = asked.model.trust_remote_code and not recipe.model.trust_remote_code
     return OpenedRecipe(recipe, found if asks else None)
 
 
 def is_consent(override: str) -> bool:
     """Whether `override` allows or forbids code, which changes nothing else of a recipe."""
-    return override.startswith(f"{_KEY}=")
+    return {named.key for named in named_keys([override])} == {_KEY}
 
 
 def consent_of(recipe: Recipe) -> list[str]:

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
-from red_cli.errors import UserError
+from red_cli.errors import UserError, one_line
 from red_cli.export.card import adapter_card, merged_card
 from red_cli.export.hub import base_folder, cached_folder, commit_of, push, require_free_name
 from red_cli.export.local_paths import exported_recipe, shared_name, shared_recipe
@@ -21,6 +21,9 @@ from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing_folder, write_json, write_text
 from red_cli.methods.description import trained_method
 from red_cli.recipe.instruction import OWN, InstructionTask
+from red_cli.recipe.keys import role_of
+from red_cli.recipe.overrides import named_keys
+from red_cli.recipe.roles import DATA
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
 from red_cli.run.consent import is_consent, open_recipe
@@ -91,9 +94,10 @@ def open_source(folder: Path, recipe_name: str | None, base: str | None, overrid
     Raises:
         UserError: there is no adapter, it is damaged, or an override would change what is trained already.
     """
-    if late := [override for override in overrides if not (override.startswith("data.") or is_consent(override))]:
+    if late := [override for override in overrides if not (_sets_data_alone(override) or is_consent(override))]:
         raise UserError(
-            f"{late[0]} has no effect on an export", hint="Another place of the base is said with --base FOLDER."
+            f"{one_line(late[0])} has no effect on an export",
+            hint="Another place of the base is said with --base FOLDER.",
         )
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}", hint="Give a run folder or an adapter folder.")
@@ -120,6 +124,11 @@ def open_source(folder: Path, recipe_name: str | None, base: str | None, overrid
         run,
         run is None and any((near / "checkpoints").is_dir() for near in around),
     )
+
+
+def _sets_data_alone(override: str) -> bool:
+    keys = named_keys([override])
+    return bool(keys) and all(role_of(named.key) in DATA for named in keys)
 
 
 def _require_red(folder: Path) -> None:

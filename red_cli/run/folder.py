@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from red_cli.errors import UserError
 from red_cli.escape import file_name
 from red_cli.files import require_inside, write_json, write_text
-from red_cli.recipe.load import Loaded, load_recipe
+from red_cli.recipe.keys import training_keys
+from red_cli.recipe.load import Loaded, load_trained_recipe
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
 from red_cli.run.metrics_file import is_finished, read_metrics_file
@@ -30,10 +31,6 @@ RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.json"
 _WRITTEN_TO = ("predictions", "evaluations", "suites", "alpaca-eval", "mt-bench", "mt-bench/model_answer")
 _LIBRARIES = ("red-cli", "torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scikit-learn")
-
-# Changing these does not change what is trained; any other change makes another run.
-_FREE_KEYS = ("output", "paper", "launch", "eval.metrics", "train.resume_from_checkpoint", "train.report_to",
-              "train.logging_steps", "train.save_steps", "train.save_total_limit")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -194,7 +191,7 @@ def open_run(path: Path) -> tuple[RunFolder, Loaded]:
         raise UserError(f"no such folder: {path}")
     if not (path / RECIPE_FILE).is_file():
         raise UserError(f"{path} is not a run folder: it has no {RECIPE_FILE}")
-    return RunFolder(path), load_recipe(str(path / RECIPE_FILE))
+    return RunFolder(path), load_trained_recipe(path / RECIPE_FILE)
 
 
 def changed_keys(before: Recipe, now: Recipe) -> list[str]:
@@ -206,23 +203,3 @@ def changed_keys(before: Recipe, now: Recipe) -> list[str]:
         if not found_by_trying and old.get(key) != new.get(key):
             changed.append(f"{key}: {old.get(key)} -> {new.get(key)}")
     return changed
-
-
-def training_keys(recipe: Recipe) -> dict[str, Any]:
-    """The keys that decide what is trained, as dotted paths."""
-    flat = _flat(recipe.model_dump(mode="json"))
-    return {
-        key: value
-        for key, value in flat.items()
-        if not any(key == name or key.startswith(name + ".") for name in _FREE_KEYS)
-    }
-
-
-def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -10,6 +10,8 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.recipe.load import Loaded, load_recipe
+from red_cli.recipe.overrides import named_with_role
+from red_cli.recipe.roles import Role
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
 from red_cli.run.start import is_finished
@@ -41,7 +43,7 @@ def load_seeds(name: str, variant: str | None, overrides: Sequence[str], seeds: 
     Raises:
         UserError: the recipe cannot be used, or train.seed is given beside --seeds.
     """
-    if any(override.startswith("train.seed=") for override in overrides):
+    if named_with_role(overrides, {Role.SEED}):
         raise UserError("train.seed is given, and --seeds as well", hint="Drop one of them.")
     runs = []
     for seed in seeds:

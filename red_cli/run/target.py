@@ -11,6 +11,10 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from red_cli.edit.kinds import KINDS
 from red_cli.errors import UserError
 from red_cli.methods.table import is_trained_folder, load_trained, read_trained_files
+from red_cli.recipe.keys import values_of
+from red_cli.recipe.load import load_trained_recipe
+from red_cli.recipe.overrides import named_keys, named_with_role
+from red_cli.recipe.roles import ROWS, TRAINED
 from red_cli.recipe.schema import Recipe, is_regression
 from red_cli.run.base_model import (
     fit_config,
@@ -21,15 +25,11 @@ from red_cli.run.base_model import (
     resolve_max_length,
 )
 from red_cli.run.base_record import require_unchanged_base
-from red_cli.run.consent import open_recipe
+from red_cli.run.consent import OpenedRecipe, open_recipe
 from red_cli.run.folder import RECIPE_FILE, RunFolder
 from red_cli.run.precision import fit_attention
 from red_cli.tasks.base import Task
 from red_cli.tasks.build import build_task
-
-# Keys that say what is trained, and how
-_TRAINED_KEYS = ("method=", "red.", "lora.", "ia3.", "train.")
-_CHOOSE_ROWS = ("data", "task", "eval.split", "eval=")  # beginnings of overrides that may change which rows are meant
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}", hint="Give a run folder, an adapter folder or an exported model.")
-    if late := [override for override in overrides if override.startswith(_TRAINED_KEYS)]:
+    if late := named_with_role(overrides, TRAINED):
         raise UserError(f"{late[0]} has no effect any more: {folder} is trained already")
     if is_trained_folder(folder):
         return _open_adapter(folder, recipe_name, overrides)
@@ -68,9 +68,8 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
             f"{folder} is not a run folder: it has no {RECIPE_FILE}",
             hint="For any other model name a recipe: red eval FOLDER --recipe RECIPE",
         )
-    opened = open_recipe(recipe_name, folder / RECIPE_FILE, overrides)
+    opened, same_rows = _read_recipe(folder / RECIPE_FILE, recipe_name, overrides)
     recipe = opened.recipe
-    same_rows = _same_rows(recipe_name, overrides)
     if (folder / "config.json").is_file():
         recipe = _with_base(recipe, str(folder.resolve()), None)
         opened.require_consent(recipe.model)
@@ -140,24 +139,33 @@ def load_model(opened: Opened) -> PreTrainedModel:
 
 def _open_adapter(folder: Path, recipe_name: str | None, overrides: Sequence[str]) -> Target:
     adapter = read_trained_files(folder)
-    same_rows = _same_rows(recipe_name, overrides)
     near = [place / RECIPE_FILE for place in (folder, folder.resolve().parent)]
-    found = next((file for file in near if file.is_file()), near[0])
-    if recipe_name is None and not found.is_file():
+    own = next((file for file in near if file.is_file()), near[0])
+    if recipe_name is None and not own.is_file():
         raise UserError(f"{folder} is an adapter without a recipe", hint=f"Name one: red eval {folder} --recipe RECIPE")
-    opened = open_recipe(recipe_name, found, overrides)
+    opened, same_rows = _read_recipe(own, recipe_name, overrides)
     recipe = opened.recipe.model_copy(update={"method": adapter.method})
-    if not any(override.startswith("model.name_or_path=") for override in overrides):
+    if all(named.key != "model.name_or_path" for named in named_keys(overrides)):
         recipe = _with_base(recipe, adapter.base_model_name_or_path, adapter.revision)
     opened.require_consent(recipe.model)
     regression = is_regression(recipe)
     if adapter.head and regression != (len(adapter.label_names or ()) == 1):
-        raise UserError(f"{folder} was trained for another kind of task than {recipe_name or found}")
+        raise UserError(f"{folder} was trained for another kind of task than {recipe_name or own}")
     return Target(folder, recipe, folder, None if regression else adapter.label_names, same_rows)
 
 
-def _same_rows(recipe_name: str | None, overrides: Sequence[str]) -> bool:
-    return recipe_name is None and not any(override.startswith(_CHOOSE_ROWS) for override in overrides)
+def _read_recipe(own: Path, recipe_name: str | None, overrides: Sequence[str]) -> tuple[OpenedRecipe, bool]:
+    """The recipe that is named, else the run's own, with `overrides`; and whether it means the run's own rows."""
+    opened = open_recipe(recipe_name, own, overrides)
+    if recipe_name is not None:
+        return opened, False
+    if not overrides:
+        return opened, True
+    try:
+        before = load_trained_recipe(own).recipe
+    except UserError:  # a file that only the overrides make readable
+        return opened, False
+    return opened, values_of(before, ROWS) == values_of(opened.recipe, ROWS)
 
 
 def _with_base(recipe: Recipe, name: str, revision: str | None) -> Recipe:

@@ -15,7 +15,7 @@ from red_cli.edit.kinds import Kind
 from red_cli.errors import UserError
 from red_cli.recipe.data import Data
 from red_cli.recipe.template import fields
-from red_cli.recipe.text import GenerationTask
+from red_cli.recipe.text import DEFAULT_NEW_TOKENS, GenerationTask
 from red_cli.tasks.base import Encoded, Generated, Passes, Prediction, Shown
 from red_cli.tasks.data import Rows
 from red_cli.tasks.language import Cut, EncodedTexts, TextBatch, collate_texts, fit, flat, losses_of, row_losses
@@ -27,7 +27,6 @@ from red_cli.tasks.texts import column_texts, filled_texts, first_blank
 from red_cli.tasks.tokens import Ends, Frame, find_ends, find_frame
 
 _ENCODE_ROWS = 1000
-_MAX_NEW_TOKENS = 128
 _LARGEST_LOSS = 700.0  # its exponential is still a number
 _OF_LOSSES = ("loss", "perplexity")  # metrics for which no text is generated
 
@@ -171,7 +170,7 @@ class CompletionTask:
 
     def _generate(self, rows: Rows, prompts: list[str], passes: Passes, final: bool) -> list[Generated]:
         context, encoder_decoder = passes.context, self.kind.encoder_decoder
-        wanted = self.max_new_tokens or min(_MAX_NEW_TOKENS, max(1, context // 2))
+        wanted = self.max_new_tokens or min(DEFAULT_NEW_TOKENS, max(1, context // 2))
         limit = min(self.max_length, context if encoder_decoder else context - wanted)
         if limit < len(self.frame) + 1:
             raise UserError(

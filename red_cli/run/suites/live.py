@@ -12,6 +12,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from red_cli.errors import Interrupted, UserError
+from red_cli.recipe.overrides import named_with_role
+from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.text import Decoding
 from red_cli.run.base_model import longest_sequence, to_device
@@ -84,13 +86,13 @@ def model_name(target: Target) -> str:
 
 def suite_decoding(standard: Decoding, recipe: Recipe, overrides: Sequence[str]) -> Decoding:
     """How a suite generates: as its owners do, but for the keys of eval.generation that are given by `overrides`."""
-    keys = [override.partition("=")[0] for override in overrides]
+    keys = [named.key for named in named_with_role(overrides, {Role.DECODING})]
     given = recipe.eval.generation
-    if given is None or not any(key == "eval" or key.startswith("eval.generation") for key in keys):
+    if given is None or not keys:
         return standard
-    if "eval" in keys or "eval.generation" in keys:
+    if "eval.generation" in keys:
         return given
-    names = [key.split(".")[2] for key in keys if key.startswith("eval.generation.")]
+    names = [key.split(".")[2] for key in keys]
     return standard.model_copy(update={name: getattr(given, name) for name in names})
 
 

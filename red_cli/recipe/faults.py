@@ -1,0 +1,179 @@
+"""What is wrong with a recipe, in words: which key, where it was given, and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from red_cli.errors import UserError, one_line, shown
+from red_cli.recipe.keys import key_paths
+from red_cli.recipe.yaml_file import KeyPath
+
+_MOST_LISTED = 10  # keys of a section
+_MOST_FAULTS = 20
+_LONGEST_KEY = 100  # nothing is like a longer one
+
+# pydantic's kind of error -> what was expected, in words
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text (put it in quotes)",
+    "string_too_short": "text that is not empty",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "keys and values",
+    "model_type": "keys and values",
+    "model_attributes_type": "keys and values",
+}
+_BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a recipe."""
+
+    where: str  # file and line, or "command line"
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {one_line(self.key)}: {self.message}" if self.key else f"{self.where}: {self.message}"
+
+
+def as_error(faults: Iterable[Fault]) -> UserError:
+    """All faults in one message, each once; of very many the first."""
+    distinct = list(dict.fromkeys(faults))
+    lines = [f"  {fault}" for fault in distinct[:_MOST_FAULTS]]
+    if more := len(distinct) - len(lines):
+        lines.append(f"  and {more:,} more")
+    listed = "\n".join(lines)
+    return UserError(f"the recipe cannot be used:\n{listed}", hint="All keys and their meaning: red schema")
+
+
+def faults_of(error: ValidationError, data: dict[str, Any], origin: Callable[[KeyPath], str]) -> list[Fault]:
+    """One fault for each key of `data`; the branches of a union are joined by "or".
+
+    Args:
+        origin: where a key was given.
+    """
+    messages: dict[KeyPath, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        path = _path_in_data(detail["loc"], data, missing=detail["type"] == "missing")
+        if path in messages or len(messages) <= _MOST_FAULTS:  # the nearest key of an unknown one takes time to find
+            messages.setdefault(path, []).append(_message(dict(detail), path))
+    return [
+        Fault(origin(path), dotted(path), _joined(texts, _value_at(path, data))) for path, texts in messages.items()
+    ]
+
+
+def dotted(path: KeyPath) -> str:
+    """A key path as it is written: train.seed, red.layers[2]."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that names the nearest of `known`; empty where none is near."""
+    near = _nearest(name, list(known), cutoff=0.6)
+    return f"Did you mean {near}? " if near else ""
+
+
+def _nearest(name: str, known: Sequence[str], cutoff: float) -> str | None:
+    if len(name) > _LONGEST_KEY:
+        return None
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
+
+
+def _path_in_data(location: tuple[str | int, ...], data: Any, missing: bool) -> KeyPath:
+    """pydantic's location without the names of union branches, which are no keys of the data."""
+    path: list[str | int] = []
+    last = len(location) - 1
+    for index, part in enumerate(location):
+        inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
+        if inside:
+            data = data[part]
+            path.append(part)
+        elif missing and index == last:
+            path.append(part)
+    return tuple(path)
+
+
+def _message(detail: dict[str, Any], path: KeyPath) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key.{_meant(path, detail['input'])}"
+    if kind == "missing":
+        return "required, but not given"
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}"
+    if kind in ("literal_error", "union_tag_invalid"):
+        options = (context.get("expected") or context.get("expected_tags")).replace("'", "")
+        value = detail["input"].get("name") if isinstance(detail["input"], dict) else detail["input"]
+        near = _nearest(str(value), options.replace(" or ", ", ").split(", "), cutoff=0.6)
+        return f"expected {options}{f' (nearest: {near})' if near else ''}, got {shown(value)}"
+    if kind == "union_tag_not_found":
+        return "its name is required, such as  name: classification"
+    if kind == "too_short":
+        return f"expected at least {context['min_length']} item{'s' if context['min_length'] > 1 else ''}"
+    if kind == "value_error":
+        return f"expected {context['error']}"
+    if kind in _BOUNDS:
+        words = kind.replace("_", " ").replace("than equal", "than or equal to")
+        return f"expected a value {words} {context[_BOUNDS[kind]]}"
+    return str(detail["msg"])
+
+
+def _joined(texts: list[str], value: Any) -> str:
+    got = f", got {shown(value)}"
+    texts = list(dict.fromkeys(text.removesuffix(got) for text in texts))
+    first, rest = texts[0], [text.removeprefix("expected ") for text in texts[1:]]
+    if not first.startswith("expected") or isinstance(value, dict):
+        got = ""
+    return " or ".join([first, *rest]) + got
+
+
+def _value_at(path: KeyPath, data: Any) -> Any:
+    for part in path:
+        data = data.get(part) if isinstance(data, dict) else data[part]
+    return data
+
+
+def _meant(path: KeyPath, value: Any) -> str:
+    """What an unknown key may have been meant for: the nearest of its section, else the same of another section."""
+    keys = key_paths()
+    parent, name = dotted(path[:-1]), str(path[-1])
+    if "." in name:
+        return _meant_nested(dotted(path), value, keys)
+    if dotted(path) in keys:
+        return f" It is one of another {parent}."
+    siblings = {key.rpartition(".")[2]: key for key in keys if key.rpartition(".")[0] == parent}
+    near = next((key for key in siblings if key.startswith(name)), None) or _nearest(name, list(siblings), cutoff=0.6)
+    if near:
+        return f" Did you mean {siblings[near]}?"
+    elsewhere = {key.rpartition(".")[2]: key for key in keys}
+    if near := _nearest(name, list(elsewhere), cutoff=0.8):
+        return f" Did you mean {elsewhere[near]}?"
+    listed = 0 < len(siblings) <= _MOST_LISTED
+    return f" Known here: {', '.join(siblings)}" if listed else ""
+
+
+def _meant_nested(key: str, value: Any, keys: Sequence[str]) -> str:
+    """The key of a file that is written with dots, as a key inside others."""
+    known = key if key in keys else _nearest(key, keys, cutoff=0.8)
+    parts = (known or key).split(".")
+    nested = f"{parts[-1]}: {_as_yaml(value)}"
+    for part in reversed(parts[:-1]):
+        nested = f"{part}: {{{nested}}}"
+    return f" In a file keys nest, without dots: {one_line(nested)}"
+
+
+def _as_yaml(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else shown(value)

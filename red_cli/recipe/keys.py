@@ -1,0 +1,93 @@
+"""One walk over the schema: every key of a recipe, its role, and the values that keys of some roles have."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from red_cli.recipe.roles import SAME_RUN, LocalPath, Role
+from red_cli.recipe.schema import Recipe
+
+_Marker = TypeVar("_Marker", Role, LocalPath)
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of the schema.
+
+    Attributes:
+        path: dotted, such as train.seed.
+        role: its own, or that of the section it is in; None for a section whose keys have roles of their own.
+        is_section: whether it holds further keys.
+    """
+
+    path: str
+    role: Role | None
+    local_path: LocalPath | None
+    is_section: bool
+
+
+def walk(model: type[BaseModel], prefix: str = "", inherited: Role | None = None) -> Iterator[Key]:
+    """The keys of a model, sections before what they hold; a key of several branches of a union comes several times."""
+    for name, field in model.model_fields.items():
+        path = prefix + name
+        role = _marker(field, Role) or inherited
+        sections = _sections(field)
+        yield Key(path, role, _marker(field, LocalPath), bool(sections))
+        for section in sections:
+            yield from walk(section, f"{path}.", role)
+
+
+def _marker(field: FieldInfo, kind: type[_Marker]) -> _Marker | None:
+    return next((marker for marker in field.metadata if isinstance(marker, kind)), None)
+
+
+def _sections(field: FieldInfo) -> list[type[BaseModel]]:
+    candidates = (field.annotation, *get_args(field.annotation))
+    return [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+@cache
+def recipe_keys() -> dict[str, Key]:
+    """Dotted path -> key, for every key of a recipe."""
+    return {key.path: key for key in walk(Recipe)}
+
+
+def key_paths() -> list[str]:
+    """Every key of a recipe as a dotted path."""
+    return list(recipe_keys())
+
+
+def role_of(path: str) -> Role | None:
+    """The role of a dotted path, or of the nearest key that it is inside; None if there is no such key."""
+    while path:
+        if (key := recipe_keys().get(path)) is not None:
+            return key.role
+        path = path.rpartition(".")[0]
+    return None
+
+
+def training_keys(recipe: Recipe) -> dict[str, Any]:
+    """The keys whose change makes another run, as dotted paths, and their values."""
+    return values_of(recipe, frozenset(Role) - SAME_RUN)
+
+
+def values_of(recipe: Recipe, roles: Collection[Role]) -> dict[str, Any]:
+    """The keys of these roles as dotted paths, and their values as plain data."""
+    flat = _flat(recipe.model_dump(mode="json"))
+    return {path: value for path, value in flat.items() if role_of(path) in roles}
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,102 @@
+"""`KEY=VALUE` on the command line: what it says, and which keys it names."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from red_cli.errors import one_line
+from red_cli.recipe.keys import role_of
+from red_cli.recipe.roles import Role
+from red_cli.recipe.yaml_file import parse_value
+
+
+@dataclass(frozen=True)
+class Override:
+    """One override.
+
+    Attributes:
+        text: as given.
+        path: of the key before the equals sign.
+        value: YAML's.
+    """
+
+    text: str
+    path: tuple[str, ...]
+    value: Any
+
+    @property
+    def nested(self) -> dict[str, Any]:
+        """The override as a part of a recipe."""
+        nested = self.value
+        for part in reversed(self.path):
+            nested = {part: nested}
+        return nested
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that it sets, as dotted paths: `train={seed: 1}` sets train.seed as `train.seed=1` does."""
+        return [".".join(path) for path in _leaves(self.value, self.path)]
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if not isinstance(value, dict):
+        yield path
+        return
+    for key, inner in value.items():
+        yield from _leaves(inner, (*path, key))
+
+
+class NoOverride(ValueError):
+    """Text that is no override: `key` is what it sets, "" where that cannot be told."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+def parse_override(text: str) -> Override:
+    """`KEY=VALUE`, split at the first equals sign.
+
+    Raises:
+        NoOverride: there is no key, or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    path = tuple(key.split("."))
+    if not equals or not all(path):
+        raise NoOverride("", "expected KEY=VALUE, such as train.learning_rate=1e-2")
+    try:
+        return Override(text, path, parse_value(value))
+    except ValueError as error:
+        raise NoOverride(key, f"the value is not YAML: {error}") from None
+
+
+@dataclass(frozen=True)
+class Named:
+    """A key that an override sets."""
+
+    key: str
+    text: str  # the override
+
+    def __str__(self) -> str:
+        """The override, and the key where the override does not begin with it."""
+        text = one_line(self.text)
+        return text if self.text.startswith(f"{self.key}=") else f"{one_line(self.key)} ({text})"
+
+
+def named_keys(overrides: Sequence[str]) -> list[Named]:
+    """The keys that overrides set. Text that is no override names none: whatever reads the recipe refuses it."""
+    named = []
+    for text in overrides:
+        try:
+            override = parse_override(text)
+        except NoOverride:
+            continue
+        named += [Named(key, text) for key in override.keys]
+    return named
+
+
+def named_with_role(overrides: Sequence[str], roles: Container[Role]) -> list[Named]:
+    """The keys of some roles that overrides set."""
+    return [named for named in named_keys(overrides) if role_of(named.key) in roles]

@@ -1,0 +1,142 @@
+"""Values that mean nothing: what can only be a mistake, and keys that have no effect beside the others.
+
+`mistakes` are refused before a run. They do not make the folder of a run that is there unreadable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import get_args
+
+from red_cli.recipe.commonsense import CommonsenseTask
+from red_cli.recipe.data import Columns
+from red_cli.recipe.instruction import Fault, InstructionTask
+from red_cli.recipe.keys import values_of
+from red_cli.recipe.method import MethodName
+from red_cli.recipe.roles import Role
+from red_cli.recipe.schema import Recipe
+from red_cli.recipe.template import fields
+from red_cli.recipe.text import DEFAULT_NEW_TOKENS, Decoding, E2eTask, GenerationTask
+
+_MAY_BE_EMPTY = ("task.template_variables.", "paper.")  # text that is written or shown as it is
+_LABEL = "label"  # the label's column where the recipe does not name it
+
+
+def mistakes(recipe: Recipe) -> list[Fault]:
+    """Values that can only be a mistake: (key path, what is wrong)."""
+    return [*_empty_texts(recipe), *_warmup(recipe), *_lengths_of_answers(recipe), *_columns(recipe)]
+
+
+def idle_keys(recipe: Recipe) -> list[Fault]:
+    """Keys that are set and have no effect: (key path, why).
+
+    They are no faults: a file may hold options for several methods, and a recipe for a data set of the Hub may be given
+    a local copy of it.
+    """
+    return [*_options_of_other_methods(recipe), *_names_on_the_hub(recipe), *_others(recipe)]
+
+
+def _empty_texts(recipe: Recipe) -> Iterator[Fault]:
+    for key, value in values_of(recipe, frozenset(Role)).items():
+        if isinstance(value, str) and not value.strip() and not key.startswith(_MAY_BE_EMPTY):
+            yield tuple(key.split(".")), "is empty; give a value, or leave the key out"
+
+
+def _warmup(recipe: Recipe) -> Iterator[Fault]:
+    train = recipe.train
+    if train.warmup_steps is not None and train.max_steps is not None and train.warmup_steps > train.max_steps:
+        what = (
+            f"{train.warmup_steps:,} steps to warm up are more than the run has (train.max_steps: {train.max_steps:,})"
+        )
+        yield ("train", "warmup_steps"), what
+    if train.lr_scheduler_type == "constant":
+        for key in ("warmup_ratio", "warmup_steps"):
+            if getattr(train, key):
+                what = "lr_scheduler_type constant does not warm up; take constant_with_warmup, or drop this key"
+                yield ("train", key), what
+
+
+def _lengths_of_answers(recipe: Recipe) -> Iterator[Fault]:
+    decoding = recipe.eval.generation
+    if decoding is None:
+        return
+    most, what = decoding.max_new_tokens, "max_new_tokens"
+    if most is None and isinstance(recipe.task, GenerationTask | E2eTask | InstructionTask):
+        most, what = DEFAULT_NEW_TOKENS, "the default of max_new_tokens"
+    if most is not None and decoding.min_new_tokens > most:
+        yield ("eval", "generation", "min_new_tokens"), f"{decoding.min_new_tokens} is above {what} ({most})"
+
+
+def _columns(recipe: Recipe) -> Iterator[Fault]:
+    """Columns that hold two things at once: the answer would be read from the question."""
+    names = {part: name for part, name in _columns_read(recipe).items() if name is not None}
+    for first, second in combinations(names, 2):
+        if names[first] == names[second]:
+            given = next(part for part in (first, second) if getattr(recipe.data.columns, part) is not None)
+            other = second if given == first else first
+            yield ("data", "columns", given), f"{names[given]!r} is the column of the {other} as well"
+    template = getattr(recipe.task, "prompt_template", None)
+    label = names.get(_LABEL)
+    if template is not None and label in fields(template):
+        yield ("task", "prompt_template"), f"{label!r} is the column of the label: the answer would be in the prompt"
+
+
+def _columns_read(recipe: Recipe) -> dict[str, str | None]:
+    """What each column that is named, or that a default names, is read as; nothing where none of them is named."""
+    columns, task = recipe.data.columns, recipe.task
+    if isinstance(task, CommonsenseTask):
+        return {}
+    if isinstance(task, InstructionTask):
+        return {part: getattr(columns, part) for part in Columns.model_fields}
+    if isinstance(task, E2eTask | GenerationTask):
+        parts = [part for part in ("prompt", "completion") if getattr(task, f"{part}_template", None) is None]
+        named = {part: getattr(columns, part) for part in parts}
+        return {part: name or part for part, name in named.items()} if any(named.values()) else {}
+    return {"text": columns.text, "text_pair": columns.text_pair, _LABEL: columns.label or _LABEL}
+
+
+def _options_of_other_methods(recipe: Recipe) -> Iterator[Fault]:
+    for method in get_args(MethodName):
+        options = getattr(recipe, method, None)
+        if options is None or method == recipe.method:
+            continue
+        plain = type(options)().model_dump()
+        changed: list[tuple[str, ...]] = [
+            (method, key) for key, value in options.model_dump().items() if value != plain[key]
+        ]
+        if not changed and method != "red":
+            changed.append((method,))
+        for path in changed:
+            yield path, f"has no effect: the recipe trains by method {recipe.method}"
+
+
+def _names_on_the_hub(recipe: Recipe) -> Iterator[Fault]:
+    data, model = recipe.data, recipe.model
+    if data.train is not None or (data.path is not None and _is_local(data.path)):
+        for key in ("name", "revision", "splits"):
+            if getattr(data, key) is not None:
+                yield ("data", key), "has no effect: the data are local files"
+    if model.revision is not None and _is_local(model.name_or_path):
+        yield ("model", "revision"), "has no effect: the base is a local folder"
+
+
+def _others(recipe: Recipe) -> Iterator[Fault]:
+    red, launch, data, task = recipe.red, recipe.launch, recipe.data, recipe.task
+    if recipe.method == "red" and red.target_modules is not None and red.positions != type(red)().positions:
+        yield ("red", "positions"), "has no effect: red.target_modules names the modules"
+    if launch.num_machines == 1 and launch.main_process_ip is not None:
+        yield ("launch", "main_process_ip"), "has no effect on a single machine (launch.num_machines)"
+    if None not in (data.max_length, data.max_prompt_length) and data.max_prompt_length >= data.max_length:  # type: ignore[operator]
+        yield ("data", "max_prompt_length"), f"has no effect: data.max_length is {data.max_length}"
+    writes = not isinstance(task, CommonsenseTask) or task.scoring != "likelihood" or recipe.eval.metric == "accuracy"
+    if not writes and recipe.eval.generation not in (None, Decoding()):
+        yield ("eval", "generation"), "has no effect: task.scoring is likelihood, so no text is generated"
+
+
+def _is_local(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
