@@ -37,12 +37,8 @@ class Interrupted(RedError):
     exit_code = 130
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's text; the name of its class where it has none."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 _MOST_SHOWN = 80  # characters of a value in a message
+_LONGEST_REASON = 200  # characters of what another library says
 
 
 def shown(value: object) -> str:
@@ -51,17 +47,22 @@ def shown(value: object) -> str:
         text = repr(value[: _MOST_SHOWN + 1] if isinstance(value, str) else value)
     except (ValueError, RecursionError):  # a number of more digits than Python writes; a list that holds itself
         text = f"<{type(value).__name__}>"
-    return _cut(text)
+    return _cut(text, _MOST_SHOWN)
 
 
-def one_line(text: str) -> str:
-    """Text as a message shows it without quotation marks, such as a key: on one line, cut to 80 characters."""
-    beginning = text[: _MOST_SHOWN + 1]
-    return _cut("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in beginning))
+def one_line(text: str, most: int = _MOST_SHOWN) -> str:
+    """Text as a message shows it without quotation marks, such as a key: on one line, cut to `most` characters."""
+    return _cut("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text[: most + 1]), most)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…"
+def first_line(error: BaseException | str) -> str:
+    """What a library says of a failure: the first line of its message, cut; the exception's class where it is empty."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return one_line(next((line for line in lines if line), type(error).__name__), _LONGEST_REASON)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 # How libraries that write through their own code say that the disk is full

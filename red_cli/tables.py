@@ -50,6 +50,7 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
         rows.append(("export", f"{ways}: {plan.export_obstacle}"))
     if plan.paper_mismatch is not None:
         rows.append(("paper", f"its figure is not shown: {plan.paper_mismatch}"))
+    rows += [("note", note) for note in plan.notes]
     if folder is not None:
         rows.append(("run folder", folder))
     return rows

@@ -20,6 +20,7 @@ ROOMS = [
     "methods",
     "recipe",
     "edit",
+    "limits",
     "files",
     "signals",
     "escape",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from red_cli.errors import one_line, shown
+from red_cli.limits import LimitReached, limited
 
 Position = Literal["ffn", "attn", "query", "key", "value", "qkv", "ffn_norm", "attn_norm"]
 Component = Literal["scale", "bias"]
@@ -13,21 +17,40 @@ Component = Literal["scale", "bias"]
 # RED++ of the paper: these, or the fused projection where the architecture has one.
 PLUS_PLUS: tuple[Position, ...] = ("ffn", "attn", "query", "key", "value", "qkv")
 
-_RANGE = re.compile(r"(\d*):(\d*)")
+_RANGE = re.compile(r"([0-9]{0,9}):([0-9]{0,9})")
+_LONGEST_PATTERN = 50_000  # characters; longer than a list of every module of a large model
 
 
 def pattern_that_compiles(pattern: str | None) -> str | None:
     """A regular expression, checked.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or takes too long to compile.
     """
-    if pattern is not None:
-        try:
+    if pattern is None:
+        return None
+    if len(pattern) > _LONGEST_PATTERN:
+        raise ValueError(f"a regular expression of at most {_LONGEST_PATTERN:,} characters")
+    try:
+        with limited():
             re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"a regular expression ({error})") from None
+    except (re.error, OverflowError, RecursionError, LimitReached) as error:
+        raise ValueError(f"a regular expression ({one_line(str(error))})") from None
     return pattern
+
+
+def matching(pattern: str, paths: Iterable[str]) -> list[str]:
+    """Those of `paths` that a regular expression matches as a whole.
+
+    Raises:
+        ValueError: that takes too long.
+    """
+    try:
+        with limited():
+            compiled = re.compile(pattern)
+            return [path for path in paths if compiled.fullmatch(path)]
+    except LimitReached as error:
+        raise ValueError(f"{shown(pattern)} {error} to match; write it without repeats inside repeats") from None
 
 
 class RedConfig(BaseModel):
@@ -92,9 +115,9 @@ class RedConfig(BaseModel):
             match = _RANGE.fullmatch(self.layers)
             assert match is not None
             start, stop = int(match[1] or 0), int(match[2] or max(available) + 1)
-            wanted = set(range(start, stop))
+            wanted = set(range(start, min(stop, max(available) + 2)))  # one that is not there tells of all
         if not wanted or not wanted <= available:
             raise ValueError(
-                f"layers: {self.layers!r} is not within the model's layers {min(available)} to {max(available)}"
+                f"layers: {shown(self.layers)} is not within the model's layers {min(available)} to {max(available)}"
             )
         return wanted

@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from red_cli.edit.architectures import ARCHITECTURES
-from red_cli.edit.config import PLUS_PLUS, RedConfig
+from red_cli.edit.config import PLUS_PLUS, RedConfig, matching
 from red_cli.edit.layer import RedEdit, Vectors
 from red_cli.edit.search import as_pattern, search_ffn_outputs
-from red_cli.errors import UserError
+from red_cli.errors import UserError, shown
 
 
 def spelled_out(config: RedConfig, model_type: str) -> RedConfig:
@@ -45,9 +45,15 @@ def find_targets(model: PreTrainedModel, config: RedConfig) -> list[Target]:
     ours = (RedEdit, Vectors)
     modules = {path: module for path, module in model.named_modules() if not isinstance(module, ours)}
     if config.target_modules is not None:
-        paths = _in_layers([path for path in modules if path and re.fullmatch(config.target_modules, path)], config)
+        try:
+            matched = matching(config.target_modules, [path for path in modules if path])
+        except ValueError as error:
+            raise UserError(f"red.target_modules: {error}") from None
+        paths = _in_layers(matched, config)
         if not paths:
-            raise UserError(f"red.target_modules matches no module: {config.target_modules}", hint=_suggestion(model))
+            raise UserError(
+                f"red.target_modules matches no module: {shown(config.target_modules)}", hint=_suggestion(model)
+            )
     else:
         paths = _paths_of_positions(model, config, modules)
     targets = []
@@ -84,7 +90,7 @@ def _paths_of_positions(model: PreTrainedModel, config: RedConfig, modules: Mapp
     model_type = model.config.model_type
     architecture = ARCHITECTURES.get(model_type)
     if architecture is None:
-        raise UserError(f"architecture {model_type!r} is not known", hint=_suggestion(model))
+        raise UserError(f"architecture {shown(model_type)} is not known", hint=_suggestion(model))
     chosen: set[str] = set()
     assert not isinstance(config.positions, str)
     for position in config.positions:
@@ -93,7 +99,7 @@ def _paths_of_positions(model: PreTrainedModel, config: RedConfig, modules: Mapp
         layer_of = {path: int(match[1]) for path in modules if end and (match := pattern.fullmatch(path))}
         if not layer_of:
             raise UserError(
-                f"a {model_type} model has no position {position!r}",
+                f"a {model_type} model has no position {shown(position)}",
                 hint=f"It has: {', '.join(architecture.positions)}. Set red.positions, or red.target_modules.",
             )
         chosen.update(_of_layers(layer_of, config))

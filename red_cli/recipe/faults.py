@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from red_cli.errors import UserError, one_line, shown
 from red_cli.recipe.keys import key_paths
-from red_cli.recipe.yaml_file import KeyPath
+from red_cli.recipe.yaml_file import KeyPath, dump_in_line
 
 _MOST_LISTED = 10  # keys of a section
 _MOST_FAULTS = 20
@@ -125,8 +125,12 @@ def _message(detail: dict[str, Any], path: KeyPath) -> str:
         return f"expected {context['error']}"
     if kind in _BOUNDS:
         words = kind.replace("_", " ").replace("than equal", "than or equal to")
-        return f"expected a value {words} {context[_BOUNDS[kind]]}"
+        return f"expected a value {words} {_plain(context[_BOUNDS[kind]])}"
     return str(detail["msg"])
+
+
+def _plain(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else str(bound)
 
 
 def _joined(texts: list[str], value: Any) -> str:
@@ -167,13 +171,7 @@ def _meant_nested(key: str, value: Any, keys: Sequence[str]) -> str:
     """The key of a file that is written with dots, as a key inside others."""
     known = key if key in keys else _nearest(key, keys, cutoff=0.8)
     parts = (known or key).split(".")
-    nested = f"{parts[-1]}: {_as_yaml(value)}"
+    nested = f"{parts[-1]}: {dump_in_line(value)}"
     for part in reversed(parts[:-1]):
         nested = f"{part}: {{{nested}}}"
     return f" In a file keys nest, without dots: {one_line(nested)}"
-
-
-def _as_yaml(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else shown(value)

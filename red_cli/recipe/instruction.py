@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from red_cli.errors import one_line
 from red_cli.recipe.roles import LocalPath, Role
 from red_cli.recipe.section import Count, Section, TaskSettings
 
+_LARGEST_TEMPLATE = 500_000  # bytes; it becomes part of the recipe in the folder of a run
 OWN = "own"
 NAMED_TEMPLATES = ("alpaca", "human-assistant")
 SplitName = Literal["train", "validation", "test"]
@@ -39,15 +41,19 @@ class InstructionTask(TaskSettings):
             return template
         path = Path(template)
         if not path.is_file():
-            near = difflib.get_close_matches(path.name, (OWN, *NAMED_TEMPLATES), n=1)
+            near = difflib.get_close_matches(path.name[:100], (OWN, *NAMED_TEMPLATES), n=1)
             meant = f" (nearest: {near[0]})" if near else ""
             raise ValueError(f"{OWN}, {', '.join(NAMED_TEMPLATES)} or a Jinja file{meant}; there is no such file")
+        if path.stat().st_size > _LARGEST_TEMPLATE:
+            raise ValueError(f"a Jinja file; {one_line(template)} is too large for one")
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            raise ValueError(f"a Jinja file; {template} is no text") from None
+            raise ValueError(f"a Jinja file; {one_line(template)} is no text") from None
         if is_template_file(text):
-            raise ValueError(f"a Jinja file; {template} has nothing in braces")
+            raise ValueError(f"a Jinja file; {one_line(template)} has nothing in braces")
+        if "\0" in text:
+            raise ValueError(f"a Jinja file; {one_line(template)} holds a NUL character")
         return text
 
 

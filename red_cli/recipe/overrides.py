@@ -11,6 +11,8 @@ from red_cli.recipe.keys import role_of
 from red_cli.recipe.roles import Role
 from red_cli.recipe.yaml_file import parse_value
 
+_DEEPEST = 10  # parts of a key
+
 
 @dataclass(frozen=True)
 class Override:
@@ -64,12 +66,12 @@ def parse_override(text: str) -> Override:
     """
     key, equals, value = text.partition("=")
     path = tuple(key.split("."))
-    if not equals or not all(path):
+    if not equals or not all(path) or not key.isprintable() or len(path) > _DEEPEST:
         raise NoOverride("", "expected KEY=VALUE, such as train.learning_rate=1e-2")
     try:
         return Override(text, path, parse_value(value))
     except ValueError as error:
-        raise NoOverride(key, f"the value is not YAML: {error}") from None
+        raise NoOverride(key, f"the value cannot be read: {error}") from None
 
 
 @dataclass(frozen=True)

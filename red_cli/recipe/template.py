@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import Formatter
 
+_MOST_FIELDS = 100
+_LONGEST = 100_000  # characters
+
 
 def fields(template: str) -> list[str]:
     """The names in braces, each once, in their order.
@@ -34,13 +37,18 @@ def checked(template: str | None) -> str | None:
     """A template that names at least one column.
 
     Raises:
-        ValueError: it does not, or cannot be read.
+        ValueError: it does not, cannot be read, or is too long.
     """
-    if template is not None:
-        try:
-            names = fields(template)
-        except ValueError as error:
-            raise ValueError(f"text with columns in braces ({str(error).lower()})") from None
-        if not names:
-            raise ValueError("text with at least one column in braces, such as {question}")
+    if template is None:
+        return None
+    if len(template) > _LONGEST:
+        raise ValueError(f"text of at most {_LONGEST:,} characters")
+    try:
+        names = fields(template)
+    except ValueError as error:
+        raise ValueError(f"text with columns in braces ({str(error).lower()})") from None
+    if not names:
+        raise ValueError("text with at least one column in braces, such as {question}")
+    if sum(name is not None for _, name, _, _ in Formatter().parse(template)) > _MOST_FIELDS:
+        raise ValueError(f"text with at most {_MOST_FIELDS} columns in braces")
     return template

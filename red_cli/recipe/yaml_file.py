@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from red_cli.errors import UserError, one_line, shown
+from red_cli.errors import UserError, first_line, one_line, shown
 
 KeyPath = tuple[str | int, ...]
 
@@ -121,9 +121,9 @@ def read_document(path: Path) -> Document:
         node, document = _read(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}, line {line}: not valid YAML: {one_line(str(error.problem))}") from None
+        raise UserError(f"{path}, line {line}: not valid YAML: {first_line(str(error.problem))}") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {one_line(str(error).splitlines()[0])}") from None
+        raise UserError(f"{path}: not valid YAML: {first_line(str(error))}") from None
     if node is None:
         raise UserError(f"{path}: the file is empty")
     if not isinstance(node, yaml.MappingNode):
@@ -140,7 +140,7 @@ def parse_value(text: str) -> Any:
     try:
         _, document = _read(text)
     except yaml.YAMLError as error:
-        raise ValueError(one_line(str(getattr(error, "problem", None) or error).splitlines()[0])) from None
+        raise ValueError(first_line(str(getattr(error, "problem", None) or error))) from None
     for _, path, message in document.faults:
         raise ValueError(f"{one_line('.'.join(map(str, path)))}: {message}" if path else message)
     return document.data
@@ -149,6 +149,14 @@ def parse_value(text: str) -> Any:
 def dump(data: Any) -> str:
     """YAML text with keys in the order given."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def dump_in_line(data: Any) -> str:
+    """YAML text on one line."""
+    text: str = yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**30, default_flow_style=True
+    )
+    return text.removesuffix("...\n").strip()
 
 
 def _read(text: str) -> tuple[yaml.Node | None, Document]:
@@ -214,7 +222,7 @@ def _scalar(loader: _Loader, node: yaml.Node, path: KeyPath, document: Document)
     try:
         value = loader.construct_object(node)
     except (ValueError, LookupError, AttributeError, TypeError, OverflowError):  # each of YAML's types fails in its way
-        kind = "number of so many digits" if node.tag == f"{_TAG}int" else node.tag.removeprefix(_TAG)
+        kind = "whole number" if node.tag == f"{_TAG}int" else node.tag.removeprefix(_TAG)
         document.faults.append((document.lines[path], path, f"{shown(node.value)} cannot be read as a {kind}"))
         return None
     if isinstance(value, str) and _NO_TEXT.search(value):

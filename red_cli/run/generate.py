@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from red_cli.edit.fold import folded
-from red_cli.errors import RunFailed
+from red_cli.errors import RunFailed, UserError
 from red_cli.files import write_text
 from red_cli.recipe.text import Decoding
 from red_cli.run.memory import out_of_memory
@@ -195,7 +195,14 @@ class Decoder:
 
 
 def generation_config(options: Decoding, ends: Ends, max_new_tokens: int) -> GenerationConfig:
-    """The recipe's options as transformers takes them, but for `penalties`."""
+    """The recipe's options as transformers takes them, but for `penalties`.
+
+    Raises:
+        UserError: texts are to have more tokens at least than they may have at most.
+    """
+    if options.min_new_tokens > max_new_tokens:
+        least = f"eval.generation.min_new_tokens is {options.min_new_tokens}"
+        raise UserError(f"{least}, but a text has at most {max_new_tokens} tokens")
     always = ("num_beams", "do_sample")
     beams = ("length_penalty", "early_stopping") if options.num_beams > 1 else ()
     sampling = ("temperature", "top_k", "top_p") if options.do_sample else ()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from red_cli.edit.model import Counts, edits, head_parameter_names
-from red_cli.errors import UserError
+from red_cli.errors import UserError, shown
 from red_cli.export.homes import find_home
 from red_cli.methods.description import TITLES, WHAT_TRAINS
 from red_cli.methods.table import attach_method
@@ -27,6 +27,7 @@ from red_cli.run.memory import MemoryEstimate, estimate_memory
 from red_cli.run.optimizer import total_steps, warmup_steps
 from red_cli.run.precision import fit_attention
 from red_cli.run.processes import ALONE, Processes
+from red_cli.run.schedule import require_schedule, schedule_notes
 from red_cli.run.search_plan import SearchPlan, plan_search
 from red_cli.run.strategy import Choice, choose_strategy
 from red_cli.tasks.base import Encoded, Task
@@ -122,6 +123,7 @@ class Plan:
     strategy: Choice
     export_obstacle: str | None  # why the result cannot become ordinary merged weights
     paper_mismatch: str | None  # why the recipe's figures of the paper are not shown beside the result
+    notes: list[str]  # keys that have no effect
 
     @property
     def edited_pattern(self) -> str:
@@ -186,7 +188,7 @@ def require_labels(encoded: Encoded, source: str, column: str) -> None:
     """Refuse a split that cannot be learnt from or scored."""
     if encoded.labels is None:
         raise UserError(
-            f"{source} has nothing to learn: column {column!r} is missing or empty",
+            f"{source} has nothing to learn: column {shown(column)} is missing or empty",
             hint="Name the column of labels or completions with data.columns.",
         )
 
@@ -200,13 +202,14 @@ def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) 
     """The plan, from the configuration alone: the model is built without weights.
 
     Raises:
-        UserError: the architecture or a position is not known.
+        UserError: the architecture or a position is not known, or the number of steps is no schedule.
     """
     recipe = loaded.recipe
     model = skeleton(prepared.config, recipe.model, prepared.task.kind)
     trained = attach_method(model, recipe, head_parameter_names(model))
     order = training_order(recipe, prepared)
     total = total_steps(recipe.train, order.steps_per_epoch)
+    require_schedule(loaded, total, order.steps_per_epoch)
     rate = recipe.train.learning_rate
     memory = _memory(trained, recipe, prepared)
     return Plan(
@@ -236,6 +239,7 @@ def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) 
         strategy=processes.share(choose_strategy(recipe, memory, processes)),
         export_obstacle=_export_obstacle(model) if recipe.method == "red" else None,
         paper_mismatch=paper_mismatch(recipe) if recipe.method == "red" else None,
+        notes=[*loaded.notes, *schedule_notes(loaded, total, order.steps_per_epoch)],
     )
 
 
@@ -278,7 +282,7 @@ def _export_obstacle(model: PreTrainedModel) -> str | None:
 
 def _examples(prepared: Prepared) -> list[Example]:
     encoded = prepared.encoded["train"]
-    shown = [prepared.task.show(encoded, index) for index in range(min(_SHOWN_EXAMPLES, len(encoded)))]
+    rows = [prepared.task.show(encoded, index) for index in range(min(_SHOWN_EXAMPLES, len(encoded)))]
     return [
         Example(
             tokens=[prepared.tokenizer.decode([token]) for token in row.ids],
@@ -286,5 +290,5 @@ def _examples(prepared: Prepared) -> list[Example]:
             label=row.label,
             learnt=[place >= row.masked for place in range(len(row.ids))] if row.learnt is None else row.learnt,
         )
-        for row in shown
+        for row in rows
     ]

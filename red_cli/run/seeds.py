@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, shown
 from red_cli.recipe.load import Loaded, load_recipe
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
@@ -30,7 +30,7 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         word = part.strip()
         if not (word.isascii() and word.isdecimal() and int(word) < _LARGEST):
-            raise UserError(f"--seeds {text}: {word!r} is no seed", hint="Whole numbers from 0: --seeds 42,43,44")
+            raise UserError(f"--seeds {text}: {shown(word)} is no seed", hint="Whole numbers from 0: --seeds 42,43,44")
         if int(word) in seeds:
             raise UserError(f"--seeds {text}: {word} is given twice", hint="Each seed once: --seeds 42,43,44")
         seeds.append(int(word))

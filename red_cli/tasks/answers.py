@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, one_line, shown
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.data import Rows
 from red_cli.tasks.metrics import classification_metrics, regression_metrics
@@ -72,9 +72,10 @@ class Labels:
         for row, value in enumerate(rows.column(column)):
             label = self._label_id(value, ids, rows.label_names)
             if label is None:
-                shown = ", ".join(self.names[:_SHOWN_LABELS]) + (", …" if len(self.names) > _SHOWN_LABELS else "")
+                names = [one_line(name) for name in self.names[:_SHOWN_LABELS]]
+                listed = ", ".join(names) + (", …" if len(self.names) > _SHOWN_LABELS else "")
                 raise UserError(
-                    f"{rows.source}, row {rows.number(row)}: label {value!r} is not one of: {shown}",
+                    f"{rows.source}, row {rows.number(row)}: label {shown(value)} is not one of: {listed}",
                     hint="The labels are those of the training split, or of task.labels.",
                 )
             found.append(label)
@@ -142,7 +143,7 @@ def _number(value: Any, where: str) -> float:
     except (TypeError, ValueError):
         number = float("nan")
     if not np.isfinite(number):
-        raise UserError(f"{where}: label {value!r} is not a number")
+        raise UserError(f"{where}: label {shown(value)} is not a number")
     return number
 
 
@@ -151,19 +152,19 @@ def _label_names(rows: Rows, column: str) -> list[str]:
     listed = rows.column(column)
     for row, value in enumerate(listed, start=1):
         if not isinstance(value, str | int | float | None):
-            raise UserError(f"{rows.source}, row {row}: label {value!r} is neither a word nor a number")
+            raise UserError(f"{rows.source}, row {row}: label {shown(value)} is neither a word nor a number")
     values = set(listed) - {None}
     fractions = [value for value in values if isinstance(value, float) and not value.is_integer()]
     total = rows.table.num_rows
     if fractions or (len(values) > _SHOWN_LABELS and len(values) > total / 2):
         example = fractions[0] if fractions else f"{len(values)} different values in {total} rows"
         raise UserError(
-            f"{rows.source}: column {column!r} does not look like labels: {example}",
+            f"{rows.source}: column {shown(column)} does not look like labels: {example}",
             hint="Name the label's column with data.columns.label or the labels with task.labels; for numbers use"
             "  task={name: regression}",
         )
     if len(values) < 2:
-        raise UserError(f"{rows.source}: column {column!r} has fewer than two labels: {values or 'none'}")
+        raise UserError(f"{rows.source}: column {shown(column)} has fewer than two labels: {values or 'none'}")
     return [_label_name(value) for value in sorted(values, key=_numbers_first)]
 
 

@@ -8,21 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from red_cli.errors import UserError, first_line
+from red_cli.limits import LimitReached, limited, limited_often
 from red_cli.recipe.instruction import OWN, InstructionTask
 from red_cli.tasks.conversations import Conversation
 from red_cli.tasks.named_templates import TAKES_INPUT, TEMPLATES
 from red_cli.tasks.tokens import find_frame
 
-# What the code in a template may raise: Jinja's own exceptions, and those of the expressions it evaluates
-_TEMPLATE_FAULTS = (
-    jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError,
-    ValueError,
-)  # fmt: skip
 _MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+# A text longer than this is no conversation written down: tokenising it would take minutes
+_LONGEST_FRAME = 1_000_000  # characters around the messages
+_MOST_COPIES = 10  # of each message
 _PROBE: Conversation = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "a"})
 
 
@@ -85,21 +83,30 @@ class ChatTemplate:
         """A conversation as text; `ask` adds what a turn of the assistant begins with.
 
         Raises:
-            UserError: the template fails; its line is named.
+            UserError: the template fails, or takes too long or too much memory; its line is named where it is known.
         """
+        messages = self._messages(conversation)
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    self._messages(conversation), chat_template=self.text, tokenize=False, add_generation_prompt=ask,
-                    **self.variables,
-                )
-            )  # fmt: skip
-        except _TEMPLATE_FAULTS as error:
+            with limited():
+                text = str(
+                    self.tokenizer.apply_chat_template(
+                        messages, chat_template=self.text, tokenize=False, add_generation_prompt=ask,
+                        **self.variables,
+                    )
+                )  # fmt: skip
+        except Exception as error:  # whatever the template's own code runs into
             raise _template_fault(error, where) from None
+        given = sum(len(part) for message in messages for part in message.values())
+        if len(text) > _LONGEST_FRAME + _MOST_COPIES * given:
+            fault = LimitReached(f"writes {len(text):,} characters for a conversation of {given:,}")
+            raise _template_fault(fault, where)
+        return text
 
     def prompts(self, conversations: Sequence[Conversation], sources: Sequence[str]) -> list[str]:
         """What the assistant's next turn is generated from, as text."""
-        return [self.render(each, ask=True, where=where) for each, where in zip(conversations, sources, strict=True)]
+        with limited_often():
+            pairs = zip(conversations, sources, strict=True)
+            return [self.render(each, ask=True, where=where) for each, where in pairs]
 
     def encode(self, conversations: Sequence[Conversation], sources: Sequence[str]) -> list[Turns]:
         """Token ids of conversations, and which of them are learnt.
@@ -115,9 +122,10 @@ class ChatTemplate:
         Raises:
             UserError: the template fails on one, or writes earlier turns in another way once others follow.
         """
-        if _MARKS_ANSWERS.search(self.tokenizer.get_chat_template(self.text)):
-            return [self._marked(each, where) for each, where in zip(conversations, sources, strict=True)]
-        cuts = [self._cuts(each, where) for each, where in zip(conversations, sources, strict=True)]
+        with limited_often():
+            if _MARKS_ANSWERS.search(self.tokenizer.get_chat_template(self.text)):
+                return [self._marked(each, where) for each, where in zip(conversations, sources, strict=True)]
+            cuts = [self._cuts(each, where) for each, where in zip(conversations, sources, strict=True)]
         texts = list(dict.fromkeys(text for parts in cuts for text in parts))
         tokens = dict(zip(texts, self.tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
         return [self._turns(parts, tokens, where) for parts, where in zip(cuts, sources, strict=True)]
@@ -189,12 +197,13 @@ class ChatTemplate:
 
     def _marked(self, conversation: Conversation, where: str) -> Turns:
         """By the template's own marks."""
+        self.render(conversation, ask=False, where=where)  # within bounds: the tokenizer's threads cannot be bounded
         try:
             encoded = self.tokenizer.apply_chat_template(
                 self._messages(conversation), chat_template=self.text, return_dict=True,
                 return_assistant_tokens_mask=True, **self.variables,
             )  # fmt: skip
-        except _TEMPLATE_FAULTS as error:
+        except Exception as error:  # whatever the template's own code runs into
             raise _template_fault(error, where) from None
         learnt = [bool(said) for said in encoded["assistant_masks"]]
         return Turns(list(encoded["input_ids"]), learnt, learnt.index(True) if True in learnt else len(learnt))
@@ -226,6 +235,7 @@ def _template_fault(error: Exception, where: str) -> UserError:
         if frame.filename == "<template>" or frame.filename == "<unknown>":
             line = frame.lineno
     place = "the chat template" + (f", line {line}" if line else "")
-    return UserError(
-        f"{where + ': ' if where else ''}{place}: {first_line(error)}", hint="Change the row, or the template."
-    )
+    reason = first_line(error)
+    if isinstance(error, RecursionError):
+        reason = "it calls itself without end, or nests too deeply"
+    return UserError(f"{where + ': ' if where else ''}{place}: {reason}", hint="Change the row, or the template.")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from red_cli.edit.kinds import SEQUENCE_CLASSIFIER, Kind
-from red_cli.errors import UserError
+from red_cli.errors import UserError, shown
 from red_cli.recipe.data import Data
 from red_cli.tasks.answers import Answers, Labels
 from red_cli.tasks.base import Batch, Encoded, Passes, Prediction, Shown
@@ -148,8 +148,8 @@ class SequenceTask:
             values = rows.column(name)
             for index, value in enumerate(values):
                 if not isinstance(value, str):
-                    what = "is null" if value is None else f"is {value!r}, not text"
-                    raise UserError(f"{rows.source}, row {rows.number(index)}: column {name!r} {what}")
+                    what = "is null" if value is None else f"is {shown(value)}, not text"
+                    raise UserError(f"{rows.source}, row {rows.number(index)}: column {shown(name)} {what}")
             texts.append(values)
         return texts
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, shown
 from red_cli.recipe.commonsense import CommonsenseSubset
 from red_cli.recipe.schema import Data
 from red_cli.recipe.template import fields, fill
@@ -124,8 +124,8 @@ class CommonsenseFiles:
             answer = answers[index] or (output and read_answer(output, options or []))
             if answer is not None and options and answer not in options:
                 raise UserError(
-                    f"{rows.source}, row {rows.number(index)}: the answer is {answer!r}, but the instruction offers "
-                    f"{', '.join(options)}"
+                    f"{rows.source}, row {rows.number(index)}: the answer is {shown(answer)}, but the "
+                    f"instruction offers {', '.join(options)}"
                 )
             made.append(
                 {
@@ -175,7 +175,9 @@ def _texts_if_any(rows: Rows, name: str) -> list[str | None]:
     values = rows.column(name)
     for index, value in enumerate(values):
         if value is not None and not isinstance(value, str):
-            raise UserError(f"{rows.source}, row {rows.number(index)}: column {name!r} is {value!r}, not text")
+            raise UserError(
+                f"{rows.source}, row {rows.number(index)}: column {shown(name)} is {shown(value)}, not text"
+            )
     return [value.strip() or None if value else None for value in values]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, shown
 from red_cli.recipe.data import Columns
 from red_cli.tasks.data import Rows
 
@@ -86,7 +86,7 @@ def _name(columns: Columns, part: str) -> str:
 def _from_messages(rows: Rows, columns: Columns) -> list[Conversation]:
     name = _name(columns, "messages")
     return [
-        _messages(value, f"{rows.source}, row {rows.number(row)}, column {name!r}")
+        _messages(value, f"{rows.source}, row {rows.number(row)}, column {shown(name)}")
         for row, value in enumerate(rows.column(name))
     ]
 
@@ -94,16 +94,16 @@ def _from_messages(rows: Rows, columns: Columns) -> list[Conversation]:
 def _messages(value: Any, where: str) -> Conversation:
     if not isinstance(value, list) or not value:
         raise UserError(
-            f"{where}: expected a list of messages, got {'an empty one' if value == [] else repr(value)[:60]}",
+            f"{where}: expected a list of messages, got {'an empty one' if value == [] else shown(value)}",
             hint='A message is an object such as {"role": "user", "content": "Good morning."}',
         )
     messages: list[Message] = []
     for number, message in enumerate(value, start=1):
         place = f"{where}, message {number}"
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-            raise UserError(f"{place}: expected role and content, got {repr(message)[:60]}")
+            raise UserError(f"{place}: expected role and content, got {shown(message)}")
         if message["role"] not in _ROLES:
-            raise UserError(f"{place}: role {message['role']!r} is none of {', '.join(_ROLES)}")
+            raise UserError(f"{place}: role {shown(message['role'])} is none of {', '.join(_ROLES)}")
         messages.append({"role": message["role"], "content": _text(message["content"], f"{place}: content")})
     return messages
 
@@ -117,7 +117,7 @@ def _from_pairs(rows: Rows, columns: Columns) -> list[Conversation]:
         where = f"{rows.source}, row {rows.number(row)}"
         parts: list[Message] = []
         for role, name, value in (("user", "prompt", prompt), ("assistant", "completion", completion)):
-            place = f"{where}, column {_name(columns, name)!r}"
+            place = f"{where}, column {shown(_name(columns, name))}"
             if isinstance(value, list):
                 parts += _messages(value, place)
             elif role == "user" or value not in (None, ""):
@@ -133,10 +133,10 @@ def _from_instructions(rows: Rows, columns: Columns) -> list[Conversation]:
     found: list[Conversation] = []
     for row, (instruction, given, output) in enumerate(zip(instructions, inputs, outputs, strict=True)):
         where = f"{rows.source}, row {rows.number(row)}, column"
-        message = {"role": "user", "content": _text(instruction, f"{where} {_name(columns, 'instruction')!r}")}
+        message = {"role": "user", "content": _text(instruction, f"{where} {shown(_name(columns, 'instruction'))}")}
         if given not in (None, ""):
-            message["input"] = _text(given, f"{where} {_name(columns, 'input')!r}")
-        answered = [] if output in (None, "") else [_text(output, f"{where} {_name(columns, 'output')!r}")]
+            message["input"] = _text(given, f"{where} {shown(_name(columns, 'input'))}")
+        answered = [] if output in (None, "") else [_text(output, f"{where} {shown(_name(columns, 'output'))}")]
         found.append([message, *({"role": "assistant", "content": text} for text in answered)])
     return found
 
@@ -154,7 +154,7 @@ def _column(rows: Rows, columns: Columns, part: str) -> list[Any]:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{where} {'is null' if value is None else f'is {repr(value)[:60]}, not text'}")
+        raise UserError(f"{where} {'is null' if value is None else f'is {shown(value)}, not text'}")
     return value
 
 

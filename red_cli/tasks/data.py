@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from red_cli.errors import UserError, first_line
+from red_cli.errors import UserError, first_line, shown
 from red_cli.recipe.data import Data
 from red_cli.recipe.instruction import SplitName
 
@@ -57,7 +57,7 @@ class Rows:
         """
         if name not in self.table.column_names:
             raise UserError(
-                f"{self.source} has no column {name!r}",
+                f"{self.source} has no column {shown(name)}",
                 hint=f"It has: {', '.join(self.table.column_names)}. Map names with data.columns.",
             )
         return self.table.column(name).to_pylist()
@@ -127,7 +127,7 @@ def _read_files(paths: list[Path]) -> Rows:
     tables = [_read_file(path) for path in paths]
     names = tables[0].column_names
     if repeated := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"{paths[0]} has two columns named {repeated[0]!r}")
+        raise UserError(f"{paths[0]} has two columns named {shown(repeated[0])}")
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
@@ -223,6 +223,6 @@ def _splits_of_hub(
         return Rows(loaded[split].with_format("arrow")[:], f"{source}, split {split}", label_names)
 
     if absent := [theirs for theirs in renamed.values() if theirs not in loaded]:
-        raise UserError(f"data.splits: {source} has no split {absent[0]!r}; it has {', '.join(map(str, loaded))}")
+        raise UserError(f"data.splits: {source} has no split {shown(absent[0])}; it has {', '.join(map(str, loaded))}")
     ours = {theirs: split for split, theirs in renamed.items()}
     return {ours.get(str(split), str(split)): partial(read, split) for split in loaded}

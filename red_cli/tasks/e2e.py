@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.edit.kinds import Kind
-from red_cli.errors import UserError
+from red_cli.errors import UserError, shown
 from red_cli.recipe.data import Columns, Data
 from red_cli.recipe.text import E2eTask, GenerationTask
 from red_cli.tasks.data import Rows
@@ -93,7 +93,7 @@ def _tabular(meaning: str, where: str) -> str:
         return tabular(meaning)
     except ValueError:
         raise UserError(
-            f"{where}: {meaning!r} is no meaning representation such as name[Blue Spice], food[French]",
+            f"{where}: {shown(meaning)} is no meaning representation such as name[Blue Spice], food[French]",
             hint="Texts of any other form are taken as they stand with task.linearization=published",
         ) from None
 

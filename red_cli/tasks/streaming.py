@@ -58,7 +58,7 @@ def _open(data: Data, split: str) -> tuple[Any, str]:
         assert data.path is not None
         source = f"{data.path} ({data.name})" if data.name else data.path
         name = (data.splits or {}).get(split, split)  # type: ignore[call-overload]
-        arguments: dict[str, Any] = {"path": data.path, "name": data.name, "split": name}
+        arguments: dict[str, Any] = {"path": data.path, "name": data.name, "revision": data.revision, "split": name}
     elif split in files:
         paths = [str(path) for path in files[split]]
         source = paths[0]

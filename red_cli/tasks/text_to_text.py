@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.edit.kinds import ENCODER_DECODER, Kind
-from red_cli.errors import UserError
+from red_cli.errors import UserError, shown
 from red_cli.tasks.base import Encoded, Generated, Passes, Prediction, Shown
 from red_cli.tasks.classification import SequenceTask
 from red_cli.tasks.data import Rows
@@ -130,7 +130,7 @@ class TextToTextTask(SequenceTask):
         text = f"{round(label, self.decimals) + 0.0:.{self.decimals}f}"  # no -0.0
         ids = self._ids(text)
         if _number(self._decoded(ids)) != float(text):
-            raise UserError(f"the tokenizer cannot write the number {text}: it reads back {self._decoded(ids)!r}")
+            raise UserError(f"the tokenizer cannot write the number {text}: it reads back {shown(self._decoded(ids))}")
         return ids
 
     def _ids(self, text: str) -> list[int]:
@@ -151,12 +151,10 @@ class TextToTextTask(SequenceTask):
             ids = self._ids(text)
             read = self._decoded(ids)
             if not read or (unknown is not None and unknown in ids):
-                raise UserError(f"the tokenizer cannot write the label text {text!r}", hint=hint)
+                raise UserError(f"the tokenizer cannot write the label text {shown(text)}", hint=hint)
             if read in self.by_text:
-                raise UserError(
-                    f"label texts {sources[read]!r} and {text!r} cannot be told apart once they are generated",
-                    hint=hint,
-                )
+                both = f"{shown(sources[read])} and {shown(text)}"
+                raise UserError(f"label texts {both} cannot be told apart once they are generated", hint=hint)
             self.by_text[read], sources[read] = name, text
             self.longest_label = max(self.longest_label, len(ids))
 

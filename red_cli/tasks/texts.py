@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, shown
 from red_cli.recipe.template import fields, fill
 from red_cli.tasks.data import Rows
 
@@ -16,8 +16,8 @@ def column_texts(rows: Rows, name: str) -> list[str]:
     texts = []
     for row, value in enumerate(rows.column(name), start=1):
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            what = "is null" if value is None else f"is {value!r}, not text"
-            raise UserError(f"{rows.source}, row {row}: column {name!r} {what}")
+            what = "is null" if value is None else f"is {shown(value)}, not text"
+            raise UserError(f"{rows.source}, row {row}: column {shown(name)} {what}")
         texts.append(str(value))
     return texts
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.edit.kinds import Kind
-from red_cli.errors import UserError
+from red_cli.errors import UserError, shown
 
 _PROBE = "a"
 
@@ -65,7 +65,7 @@ def find_ends(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, kind
 def _end_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, end_token: str | None) -> int:
     if end_token is not None:
         if end_token not in tokenizer.get_vocab():
-            raise UserError(f"task.end_token: the tokenizer has no token {end_token!r}")
+            raise UserError(f"task.end_token: the tokenizer has no token {shown(end_token)}")
         return int(tokenizer.convert_tokens_to_ids(end_token))
     configured = config.eos_token_id
     first = configured[0] if isinstance(configured, list) and configured else configured

@@ -65,9 +65,10 @@ def test_a_data_set_on_the_hub_is_not_read_to_its_end(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.setattr(streaming, "_BUFFER", 20)
-    data = Data(path="somebody/talks", splits={"train": "train_sft"}, streaming=True)
+    data = Data(path="somebody/talks", revision="v1", splits={"train": "train_sft"}, streaming=True)
     assert len(numbers(read_stream(data, ("train",), 12, 1)["train"])) == 12
-    assert asked == [{"path": "somebody/talks", "name": None, "split": "train_sft", "streaming": True}]
+    expected = {"path": "somebody/talks", "name": None, "revision": "v1", "split": "train_sft", "streaming": True}
+    assert asked == [expected]
     assert len(read) < 40
 
 

@@ -6,7 +6,7 @@ import difflib
 
 from transformers import PreTrainedTokenizerBase
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, shown
 from red_cli.recipe.instruction import NAMED_TEMPLATES, OWN, InstructionTask
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.chat_template import ChatTemplate
@@ -36,7 +36,7 @@ def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedToke
     except ValueError:
         near = difflib.get_close_matches(chosen, [OWN, *NAMED_TEMPLATES], n=1)
         raise UserError(
-            f"no chat template {chosen!r}",
+            f"no chat template {shown(chosen)}",
             hint=f"{f'Did you mean {near[0]}? ' if near else ''}There are {', '.join([OWN, *NAMED_TEMPLATES])}, and"
             " Jinja files.",
         ) from None

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from red_cli.errors import UserError, first_line
+from red_cli.errors import UserError, first_line, shown
 from red_cli.run.events import Listener
 
 _SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "shots": 1234}  # the harness's own
@@ -86,7 +86,7 @@ def find_tasks(names: Sequence[str], folder: Path | None, others: Sequence[str] 
             near = difflib.get_close_matches(name, [*others, *manager.all_tasks], n=_NEAREST)
             hint = f"Did you mean {' or '.join(near)}? " if near else ""
             raise UserError(
-                f"no suite or task {name!r}",
+                f"no suite or task {shown(name)}",
                 hint=f"{hint}Suites: {', '.join(others)}; all tasks: lm-eval ls tasks",
             )
     return manager

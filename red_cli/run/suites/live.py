@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from red_cli.errors import Interrupted, UserError
+from red_cli.errors import Interrupted, UserError, shown
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
@@ -156,7 +156,7 @@ def read_questions(path: Path, needed: Sequence[str]) -> list[dict[str, object]]
     questions = []
     for number, question in enumerate(found, start=1):
         if not isinstance(question, dict) or (lacking := [key for key in needed if key not in question]):
-            what = f"no {lacking[0]!r}" if isinstance(question, dict) else "not an object"
+            what = f"no {shown(lacking[0])}" if isinstance(question, dict) else "not an object"
             raise UserError(f"{path}, question {number}: {what}", hint=f"Expected keys: {', '.join(needed)}")
         questions.append(question)
     return questions
