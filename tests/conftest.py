@@ -17,8 +17,15 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # torch and transformers are imported where they are needed: the process that hands tests to workers needs neither.
+
+# The same examples each time, and few: a failure shows again where it is looked for
+settings.register_profile(
+    "few", derandomize=True, max_examples=30, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("few")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

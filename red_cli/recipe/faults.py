@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from red_cli.errors import UserError, one_line, shown
 from red_cli.recipe.keys import key_paths
-from red_cli.recipe.yaml_file import KeyPath, dump_in_line
+from red_cli.recipe.yaml_file import KeyPath, dump_flow
 
 _MOST_LISTED = 10  # keys of a section
 _MOST_FAULTS = 20
@@ -171,7 +171,7 @@ def _meant_nested(key: str, value: Any, keys: Sequence[str]) -> str:
     """The key of a file that is written with dots, as a key inside others."""
     known = key if key in keys else _nearest(key, keys, cutoff=0.8)
     parts = (known or key).split(".")
-    nested = f"{parts[-1]}: {dump_in_line(value)}"
+    nested = f"{parts[-1]}: {dump_flow(value)}"
     for part in reversed(parts[:-1]):
         nested = f"{part}: {{{nested}}}"
     return f" In a file keys nest, without dots: {one_line(nested)}"

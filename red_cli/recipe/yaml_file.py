@@ -96,6 +96,15 @@ for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(_TAG + _kind, re.compile(f"(?:{_pattern})$"), list(_first))
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    """Escape the line breaks that YAML would read back as others."""
+    rare_break = any(sign in text for sign in "\x85\u2028\u2029")
+    return dumper.represent_scalar(f"{_TAG}str", text, style='"' if rare_break else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 @dataclass
 class Document:
     """Plain data, the line (from 1) of every key path, and the faults found on the way: (line, path, message)."""
@@ -151,12 +160,12 @@ def dump(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def dump_in_line(data: Any) -> str:
-    """YAML text on one line."""
+def dump_flow(data: Any) -> str:
+    """YAML text in braces and brackets, on one line unless a text in it has several."""
     text: str = yaml.dump(
         data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**30, default_flow_style=True
     )
-    return text.removesuffix("...\n").strip()
+    return text.removesuffix("...\n").removesuffix("\n")
 
 
 def _read(text: str) -> tuple[yaml.Node | None, Document]:

@@ -1,0 +1,158 @@
+"""Text that runs as a program ends in time: regular expressions and chat templates."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from red_cli.edit.config import RedConfig, matching
+from red_cli.edit.targets import find_targets
+from red_cli.errors import UserError
+from red_cli.limits import SECONDS, LimitReached, limited
+from red_cli.recipe.instruction import InstructionTask
+from red_cli.tasks.chat_template import ChatTemplate
+from tests.tasks.test_chat_template import QWEN, TALK, bytes_tokenizer
+from tests.tiny import tiny_model
+
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}PART{% endfor %}{% endfor %}"
+# name -> (template, words of the message)
+ENDLESS = {
+    "nested loops": (LOOP.replace("PART", ""), "takes more than 0.5 s"),
+    "nested loops that write": (LOOP.replace("PART", "some words {{ b }}"), "takes more than"),
+    "a long range": ("{% for a in range(10**9) %}{% endfor %}", "Range too big"),
+    "without end": ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "it calls itself without end"),
+    "twice at each": (
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+        "takes more than 0.5 s",
+    ),
+    "a long text": ("{{ messages[0].content * 10**10 }}", "takes more than 128 MB of memory"),
+    "a long constant": ("{{ 'a' * 10**10 }}", "takes more than 128 MB of memory"),
+    "a wide field": ("{{ '%9999999999d' % 1 }}", "takes more than 128 MB of memory"),
+    "a long list": ("{{ ([0] * 10**10) | length }}", "takes more than 128 MB of memory"),
+    "a text that doubles": (
+        "{% set n = namespace(x='aa') %}{% for a in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
+        "takes more than 128 MB of memory",
+    ),
+    "a large number": ("{% set n = 10**8 %}{{ 10**n }}", "takes more than 0.5 s"),
+    "deep brackets": ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "nests too deeply"),
+    "deep loops": ("{% for a in [1] %}" * 30 + "{% endfor %}" * 30, "too many statically nested blocks"),
+    "much from little": ("{{ messages[0].content * 2000000 }}", "writes 2,000,000 characters for a conversation"),
+    "with marks": ("{% generation %}x{% endgeneration %}" + LOOP.replace("PART", ""), "takes more than 0.5 s"),
+    "nothing to divide by": ("{{ 1 // 0 }}", "zero"),
+}  # fmt: skip
+
+
+def chat_of(template: str) -> ChatTemplate:
+    return ChatTemplate.of(
+        InstructionTask(name="instruction", template=template), bytes_tokenizer(QWEN, None, eos_token=QWEN[2])
+    )
+
+
+@pytest.mark.parametrize(("template", "words"), ENDLESS.values(), ids=ENDLESS.keys())
+def test_a_template_that_does_not_end(template: str, words: str) -> None:
+    started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError) as caught:
+        chat_of(template)
+    assert "the chat template" in str(caught.value)
+    assert words in str(caught.value)
+    assert time.process_time() - started < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
+
+
+def test_a_row_on_which_a_template_does_not_end() -> None:
+    """The template itself is sound, so the row is named."""
+    text = "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ m.content ~ '<|im_end|>' }}{% endfor %}"
+    text += "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+    text += "{% if messages[0].content == 'One?' %}" + LOOP.replace("PART", "") + "{% endif %}"
+    with pytest.raises(UserError, match=r"talks\.jsonl, row 7: the chat template.*: takes more than 0\.5 s"):
+        chat_of(text).encode([TALK], ["talks.jsonl, row 7"])
+
+
+def test_a_template_in_a_thread_ends_too() -> None:
+    found: list[Exception] = []
+
+    def render() -> None:
+        try:
+            chat_of(LOOP.replace("PART", ""))
+        except UserError as error:
+            found.append(error)
+
+    before = sys.gettrace()
+    thread = threading.Thread(target=render)
+    thread.start()
+    thread.join()
+    assert "takes more than 0.5 s" in str(found[0])
+    assert sys.gettrace() is before
+
+
+PATTERNS = {"repeats in repeats": "([a-z.]+)+X", "many repeats": ".*" * 12 + "X"}
+PATHS = [f"encoder.layer.{'a' * 40}.{number}" for number in range(3)]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS.keys())
+def test_a_pattern_that_takes_too_long(pattern: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ValueError, match=r"takes more than 0\.5 s to match"):
+        matching(pattern, PATHS)
+    assert time.process_time() - started < 2
+
+
+def test_patterns_of_a_recipe(red, recipe: Path) -> None:
+    model = tiny_model("bert")
+    assert len(find_targets(model, RedConfig(target_modules=r".*\.output\.dense"))) == 6
+    outcome = red("check", recipe, "red.target_modules=([a-z.0-9]+)+X")
+    assert outcome.code == 2
+    assert "red.target_modules: '([a-z.0-9]+)+X' takes more than" in outcome.err
+    assert "lora.target_modules" in red("check", recipe, "method=lora", "lora.target_modules=([a-z.0-9]+)+X").err
+
+
+def test_layers_are_bounded_by_the_model(red, recipe: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for layers in ('"0:999999999"', '"999999998:999999999"', "[0, 999999999]", '"3:"', '"2:1"'):
+        outcome = red("check", recipe, f"red.layers={layers}")
+        assert outcome.code == 2
+        assert "is not within the model's layers 0 to 2" in outcome.err
+    assert red("check", recipe, 'red.layers="0:3"').code == 0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def spin_and_swallow() -> None:
+    while True:
+        with contextlib.suppress(Exception):  # as a library may
+            spin()
+
+
+@pytest.mark.parametrize("endless", [spin, spin_and_swallow, lambda: re.fullmatch("(a+)+b", "a" * 60)])
+def test_what_was_there_before_is_there_again(endless: Callable[[], object]) -> None:
+    handler, memory = signal.getsignal(signal.SIGVTALRM), resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(LimitReached), limited():
+        endless()
+    with limited():
+        pass
+    assert signal.getsignal(signal.SIGVTALRM) == handler
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+    assert resource.getrlimit(resource.RLIMIT_AS) == memory
+
+
+def test_time_that_is_not_spent_does_not_count() -> None:
+    with limited():
+        time.sleep(SECONDS + 0.2)
+
+
+def test_a_fault_inside_stays_itself() -> None:
+    with pytest.raises(KeyError), limited():
+        raise KeyError
