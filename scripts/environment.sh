@@ -24,7 +24,7 @@ make_environment() {
   rm -f "$stamp"
   "${PYTHON:-python3}" -m venv "$folder"
   install_torch "$python" "$versions"
-  { listed "$versions" | grep -v '^torch=='; echo "torch==$(version_of "$python" torch)"; } >"$list"
+  { listed "$versions" | grep -v '^torch'; versions_of "$python" torch; } >"$list"
   install_project "$python" "$list" "$extra"
   echo "$wanted" >"$stamp"
 }
@@ -68,9 +68,12 @@ install_project() {
     --upgrade --upgrade-strategy eager --editable "$project$extra"
 }
 
-# The version without the label of its build.
-version_of() {
-  "$1" -c 'import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]).split("+")[0])' "$2"
+# NAME==VERSION of each installed package named, without the label of a build.
+versions_of() {
+  "$1" - "${@:2}" <<'PYTHON'
+import importlib.metadata, sys
+print(*(f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in sys.argv[1:]))
+PYTHON
 }
 
 has_gpu() { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; }

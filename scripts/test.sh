@@ -12,8 +12,9 @@ case ${1:-} in
     shift
     ;;
 esac
-make_environment "$project/$environment" "$versions" dev
-install_java
 cd "$project"
+make_environment "$project/$environment" "$versions" dev
+echo "$versions versions: $(versions_of "$environment/bin/python" torch transformers accelerate datasets pydantic numpy)"
+install_java
 export OMP_NUM_THREADS=1 # one thread a worker: threads that wait for each other's cores are slower than one
 exec "$environment/bin/python" -m pytest --numprocesses 2 -m "not slow" "$@"
