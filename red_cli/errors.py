@@ -39,6 +39,7 @@ class Interrupted(RedError):
 
 _MOST_SHOWN = 80  # characters of a value in a message
 _LONGEST_REASON = 200  # characters of what another library says
+_LONGEST_PATH = 300  # of a path: its end says which it is
 
 
 def shown(value: object) -> str:
@@ -82,7 +83,7 @@ def out_of_space(error: BaseException) -> UserError | None:
 
 def from_os_error(error: OSError) -> UserError:
     """Turn an operating-system error that a user can mend into a message; `error.filename` says where."""
-    where = f": {error.filename}" if error.filename else ""
+    where = f": {one_line(str(error.filename), _LONGEST_PATH)}" if error.filename else ""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError(f"no permission{where}", hint="Choose a folder you may write to.")
     return UserError(f"{error.strerror or error}{where}")

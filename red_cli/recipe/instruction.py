@@ -40,7 +40,7 @@ class InstructionTask(TaskSettings):
         if not is_template_file(template):
             return template
         path = Path(template)
-        if not path.is_file():
+        if not _is_file(path):
             near = difflib.get_close_matches(path.name[:100], (OWN, *NAMED_TEMPLATES), n=1)
             meant = f" (nearest: {near[0]})" if near else ""
             raise ValueError(f"{OWN}, {', '.join(NAMED_TEMPLATES)} or a Jinja file{meant}; there is no such file")
@@ -55,6 +55,13 @@ class InstructionTask(TaskSettings):
         if "\0" in text:
             raise ValueError(f"a Jinja file; {one_line(template)} holds a NUL character")
         return text
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a name, or none
+        return False
 
 
 def is_template_file(template: str) -> bool:

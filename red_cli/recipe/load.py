@@ -135,7 +135,7 @@ def _load(name_or_path: str, variant: str | None, overrides: Sequence[str], chec
         raise UserError(f"{path}: too many variants of too many keys", hint="Divide them among several files.")
     if variant is not None and variant not in variants:
         known = f"It has: {', '.join(map(one_line, variants))}" if variants else "It has none."
-        raise UserError(f"{path} has no variant {variant!r}", hint=f"{did_you_mean(variant, variants)}{known}")
+        raise UserError(f"{path} has no variant {shown(variant)}", hint=f"{did_you_mean(variant, variants)}{known}")
     anchor_paths(document.data, path.parent)
     for part in variants.values():
         anchor_paths(part or {}, path.parent)

@@ -10,7 +10,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import LoggerType
 
-from red_cli.errors import UserError, first_line
+from red_cli.errors import UserError, first_line, one_line
 
 
 def require_trackers(names: Sequence[str]) -> None:
@@ -24,7 +24,7 @@ def require_trackers(names: Sequence[str]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}"
-            raise UserError(f"train.report_to: no such tracker: {name}", hint=hint)
+            raise UserError(f"train.report_to: no such tracker: {one_line(name)}", hint=hint)
         if importlib.util.find_spec(name) is None:
             extra = "'red-cli[track]'" if name == "tensorboard" else name
             raise UserError(f"train.report_to: {name} is not installed", hint=f"Install it: pip install {extra}")

@@ -13,9 +13,9 @@ from transformers import AutoTokenizer, GenerationConfig
 from red_cli import RedConfig, attach
 from red_cli.edit.fold import folded
 from red_cli.edit.model import edits
-from red_cli.errors import RunFailed
+from red_cli.errors import RunFailed, UserError
 from red_cli.recipe.text import Decoding
-from red_cli.run.generate import Decoder, Partial
+from red_cli.run.generate import Decoder, Partial, generation_config
 from red_cli.tasks.tokens import Ends
 from tests.tiny import DECODERS, SEQ2SEQ, VOCABULARY, make_language_model, random_vectors, tiny_model
 
@@ -221,3 +221,10 @@ def test_the_batch_shrinks_until_it_fits(tokenizer, monkeypatch: pytest.MonkeyPa
     fitting = 0
     with pytest.raises(RunFailed, match="not even one prompt"):
         decoder(model, tokenizer).generate(prompts(), Ends(END, 0), 5)
+
+
+def test_more_tokens_at_least_than_at_most() -> None:
+    """Where the most is known only once the data are read: it is that of the longest label."""
+    assert generation_config(Decoding(min_new_tokens=8), Ends(END, 0), 8).min_new_tokens == 8
+    with pytest.raises(UserError, match="min_new_tokens is 9, but a text has at most 8 tokens"):
+        generation_config(Decoding(min_new_tokens=9), Ends(END, 0), 8)

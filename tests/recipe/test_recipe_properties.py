@@ -46,7 +46,8 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
 }
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
-    | st.sampled_from(["auto", "red", "lora", "label", "", "own", "{a}", "{{x}}", "8:2", "a(b", "~", "~x", "1:", "\0"])
+    | st.sampled_from(["auto", "red", "lora", "label", "", "own", "{a}", "{{x}}", "8:2", "a(b", "~", "1:", "\0"])
+    | st.just("x" * 5000)
 )  # fmt: skip
 VALUES = st.recursive(
     SCALARS,
@@ -114,7 +115,7 @@ def mutations(draw: st.DrawFn) -> dict[str, Any]:
     """A recipe that comes along with keys set to anything, deleted, or unknown."""
     data = copy.deepcopy(DOCUMENTS[draw(st.sampled_from(sorted(DOCUMENTS)))])
     for _ in range(draw(st.integers(1, 3))):
-        *parents, last = draw(st.sampled_from(key_paths())).split(".")
+        *parents, last = draw(st.sampled_from([*key_paths(), "variants", "variants.new"])).split(".")
         section = data
         for parent in parents:
             section[parent] = section[parent] if isinstance(section.get(parent), dict) else {}
