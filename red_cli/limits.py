@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from types import FrameType
 from typing import Any
 
 SECONDS = 0.5  # of processor time
 _MEGABYTES = 128  # of memory above what the process has
-_SIZE = "/proc/self/statm"
 _AGAIN = 0.05  # seconds between looks at the time, once it may be up
 
 
@@ -124,7 +124,7 @@ def _memory() -> Iterator[None]:
     try:
         import resource
 
-        size = _pages() * resource.getpagesize()
+        size = int(os.pread(_size_file(os.getpid()), 32, 0).split()[0]) * resource.getpagesize()
     except (ImportError, OSError):
         yield
         return
@@ -140,10 +140,7 @@ def _memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _pages() -> int:
-    """The size of the process's address space."""
-    descriptor = os.open(_SIZE, os.O_RDONLY)
-    try:
-        return int(os.read(descriptor, 64).split()[0])
-    finally:
-        os.close(descriptor)
+@lru_cache(maxsize=1)
+def _size_file(process: int) -> int:
+    """The file that tells the size of this process, kept open: every conversation of a data set asks for it."""
+    return os.open(f"/proc/{process}/statm", os.O_RDONLY)

@@ -88,7 +88,7 @@ MISTAKES = {
         "generation", ["task.completion_template='{a}" + "x" * 100_000 + "'"], "task.completion_template",
         "at most 100,000 characters",
     ),
-    "a name that no file has": ("instruction", ["task.template=" + "x" * 5000], "task.template", "there is no such file"),
+    "no name of a file": ("instruction", ["task.template=" + "x" * 5000], "task.template", "there is no such file"),
     "a long pattern": ("labels", ["red.target_modules=" + "x" * 50_001], "red.target_modules", "at most 50,000"),
     "many repeats": ("labels", ["red.target_modules=a{99999999999}"], "red.target_modules", "too large"),
     "a deep pattern": ("labels", ["red.target_modules=" + "(" * 9_000], "red.target_modules", "recursion"),
