@@ -20,7 +20,7 @@ def require_known(name: str) -> None:
     """
     import transformers
 
-    if name not in dir(transformers):
+    if name not in transformers.__all__:  # dir() takes a sixth of a second to make its list
         raise UserError(f"{name} is not a class of transformers", hint="Share the adapter: --format adapter")
 
 
