@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.run import train as train_module
 from red_cli.run.checkpoint import prune
+from tests.conftest import Outcome
 from tests.tiny import read_lines
 
 
@@ -30,10 +32,9 @@ def training_log(run: Path) -> list[dict]:
 
 
 @pytest.fixture
-def whole(red, recipe: Path, tmp_path: Path) -> Path:
+def whole(finished_once: tuple[Path, Outcome], tmp_path: Path) -> Path:
     """An undisturbed run of the recipe."""
-    assert red("train", recipe, f"output.dir={tmp_path / 'whole'}").code == 0
-    return tmp_path / "whole"
+    return Path(shutil.copytree(finished_once[0], tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("stop_after", [1, 5, 6, 9, 12])

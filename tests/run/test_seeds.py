@@ -100,7 +100,7 @@ def test_a_run_that_is_deleted_meanwhile_is_told(
 
 
 def test_the_papers_figure_stands_beside(red, recipe: Path) -> None:
-    paper = "paper={model: roberta-base, table: '1', score: 61.0, std: 2.96}"
+    paper = "paper={model: bert, table: '1', score: 61.0, std: 2.96}"
     outcome = red("train", recipe, "--seeds", "1,2", paper)
     assert "61.0 ± 2.96" in outcome.out
 
