@@ -169,6 +169,9 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
         order=Order(len(encoded), rows, 0),
         total=steps,
         state=TrainingState(micro_batch_size=rows),
+        inputs=None,
+        base_record=None,
+        trackers=None,
     )
     losses = [optimizer_step(session, np.arange(step * rows, (step + 1) * rows))[0] for step in range(steps)]
     np.testing.assert_allclose(losses, expected["losses"].numpy(), rtol=1e-4)

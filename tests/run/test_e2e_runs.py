@@ -44,7 +44,7 @@ def meanings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    return make_language_model(tmp_path / "base", "gpt2")
+    return make_language_model(tmp_path / "gpt2-medium", "gpt2")
 
 
 @pytest.fixture

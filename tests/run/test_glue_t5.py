@@ -33,7 +33,7 @@ def write_glue(folder: Path, subset: str, train_rows: int) -> Path:
 
 @pytest.fixture(scope="module")
 def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_language_model(tmp_path_factory.mktemp("t5") / "base", "t5", letters=True)
+    return make_language_model(tmp_path_factory.mktemp("t5") / "t5-base", "t5", letters=True)
 
 
 @pytest.mark.parametrize(
