@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.extras import has_extra
-from tests.run.started import adapter_bytes, largest_difference, losses, start, train
+from tests.run.started import PATIENCE, adapter_bytes, largest_difference, losses, start, train
 from tests.tiny import make_language_model, read_lines
 
 pytestmark = pytest.mark.slow  # each starts several Python processes
@@ -109,14 +109,16 @@ def test_a_run_goes_on_with_another_strategy(
     assert largest_difference(run, single) < 1e-4
 
 
-@pytest.mark.parametrize("strategy", ["single", *STRATEGIES])
-def test_texts_are_learnt_and_generated(tmp_path: Path, strategy: str) -> None:
-    base = make_language_model(tmp_path / "gpt2", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe for texts of different lengths, and beside it its run on one process."""
+    folder = tmp_path_factory.mktemp("texts")
+    base = make_language_model(folder / "gpt2", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
     rows = [{"prompt": f"the {word} film was", "completion": " ".join([" very"] * (index % 5 + 1)) + " good"}
             for index, word in enumerate(["good", "bad", "dull", "sweet", "poor", "fine", "sour"] * 3)]  # fmt: skip
     for split in ("train", "validation"):
-        (tmp_path / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    recipe = tmp_path / "texts.yaml"
+        (folder / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    recipe = folder / "texts.yaml"
     recipe.write_text(
         f"""
 task: {{name: generation}}
@@ -126,22 +128,24 @@ train: {{learning_rate: 1e-2, max_steps: 4, batch_size: 6, micro_batch_size: 2, 
 eval: {{metric: exact_match, generation: {{max_new_tokens: 4, num_beams: 2}}}}
 """
     )
-    runs = {}
-    for name in dict.fromkeys(["single", with_extra(strategy)]):
-        runs[name] = tmp_path / name
-        count = 1 if name == "single" else 2
-        code, _, err = train(recipe, runs[name], f"launch.strategy={name}", f"launch.num_processes={count}")
-        assert code == 0, err
-    texts = [
-        [
-            (row["index"], row["prompt"], row["prediction"])
-            for row in read_lines(run / "predictions" / "validation.jsonl")
-        ]
-        for run in runs.values()
-    ]
-    assert texts[0] == texts[-1]
-    assert len(texts[0]) == len(rows)
-    assert losses(runs[strategy]) == pytest.approx(losses(runs["single"]), rel=1e-5)
+    code, _, err = train(recipe, folder / "single", "launch.strategy=single", "launch.num_processes=1")
+    assert code == 0, err
+    return recipe
+
+
+def answers_of(run: Path) -> list[tuple[int, str, str]]:
+    rows = read_lines(run / "predictions" / "validation.jsonl")
+    return [(row["index"], row["prompt"], row["prediction"]) for row in rows]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_texts_are_learnt_and_generated(texts: Path, tmp_path: Path, strategy: str) -> None:
+    run, alone = tmp_path / "run", texts.parent / "single"
+    code, _, err = train(texts, run, TWO, f"launch.strategy={with_extra(strategy)}")
+    assert code == 0, err
+    assert answers_of(run) == answers_of(alone)
+    assert len(answers_of(alone)) == 21
+    assert losses(run) == pytest.approx(losses(alone), rel=1e-5)
 
 
 def test_started_by_another_launcher(plain: Path, spread: Callable[[str], Path], tmp_path: Path) -> None:
@@ -184,7 +188,7 @@ def test_a_worker_that_dies(plain: Path, tmp_path: Path) -> None:
     run = start("train", plain, TWO, "train.max_steps=2000", "train.eval_steps=2000", run=tmp_path / "run")
     run.wait_for_step(2)
     run.workers()[1].kill()
-    run.process.wait(timeout=30)
+    run.process.wait(timeout=PATIENCE)
     code, _, err = run.wait()
     assert code == 1
     assert err.splitlines()[-2].startswith("error: process 1 was ended by SIGKILL")
@@ -209,7 +213,7 @@ def test_the_exception_of_a_worker_comes_last(plain: Path, tmp_path: Path) -> No
     (tmp_path / "broken.py").write_text(BROKEN)
     torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(tmp_path / "broken.py"))
     started = start("train", plain, run=tmp_path / "run", command=torchrun)
-    started.process.wait(timeout=120)
+    started.process.wait(timeout=PATIENCE)
     _, _, err = started.wait()
     assert "ValueError: a fault of this process alone" in "\n".join(err.splitlines()[-6:])
 

@@ -138,7 +138,7 @@ def test_a_java_process_that_hangs(monkeypatch: pytest.MonkeyPatch, fake_java, t
     started = time.monotonic()
     with pytest.raises(RunFailed, match=r"gave no answer within 0\.5 seconds"):
         score_texts(["a"], [["a"]], ["METEOR"])
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # not the 100 seconds that it hangs
     assert none_runs(folder)
 
 
