@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from red_cli import __version__
 from red_cli.cli import app
-from red_cli.recipe.load import key_paths
+from red_cli.recipe.keys import key_paths
 
 COMMANDS = ["train", "compare", "check", "eval", "export", "convert", "report", "score", "chat", "schema", "recipes"]
 # Seconds to import; without them a command answers within a second.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from red_cli.edit.config import RedConfig
-from red_cli.errors import UserError
+from red_cli.errors import UserError, shown
 from red_cli.files import read_json
 
 if TYPE_CHECKING:
@@ -35,7 +35,17 @@ class BaseIdentity(BaseModel):
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> BaseIdentity:
-        return cls.model_validate({name: getattr(model.config, name, None) for name in cls.model_fields})
+        """The identity of the base under `model`.
+
+        Raises:
+            UserError: a size in its configuration is none.
+        """
+        values = {name: getattr(model.config, name, None) for name in cls.model_fields}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            key = str(error.errors()[0]["loc"][0])
+            raise UserError(f"the base's configuration: {key} cannot be {shown(values[key])}") from None
 
 
 class BaseDigest(BaseModel):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from red_cli.run.batches import Order, cut, cut_by_length, deal
+from red_cli.run.batches import MicroBatch, Order, cut, cut_by_length, deal
 
 
 def test_every_row_once_an_epoch_and_other_batches_each_time() -> None:
@@ -78,8 +78,8 @@ def test_rows_that_are_dealt_out_are_counted_once(
 ) -> None:
     lengths, rows = drawn(step)
 
-    def pieces(part: np.ndarray) -> list[np.ndarray]:
-        return cut_by_length(part, lengths, size, 8) if by_length else cut(part, size)
+    def pieces(part: np.ndarray) -> list[MicroBatch]:
+        return [MicroBatch(rows) for rows in (cut_by_length(part, lengths, size, 8) if by_length else cut(part, size))]
 
     hands = [deal(rows, lengths, index, processes, pieces) for index in range(processes)]
     counted = [row for hand in hands for piece in hand if piece.counted for row in piece.rows.tolist()]
