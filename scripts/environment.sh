@@ -24,7 +24,7 @@ make_environment() {
   rm -f "$stamp"
   "${PYTHON:-python3}" -m venv "$folder"
   install_torch "$python" "$versions"
-  { listed "$versions" | grep -v '^torch'; versions_of "$python" torch; } >"$list"
+  { listed "$versions" | sed '/^torch==/d'; versions_of "$python" torch; } >"$list"
   install_project "$python" "$list" "$extra"
   echo "$wanted" >"$stamp"
 }
