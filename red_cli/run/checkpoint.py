@@ -22,7 +22,7 @@ from red_cli.methods.table import save_trained
 from red_cli.methods.trained import Trained
 from red_cli.recipe.schema import Recipe
 from red_cli.run.engine import Engine
-from red_cli.run.inputs import RunInputs, changed_inputs, parse_inputs
+from red_cli.run.inputs import RunInputs, parse_inputs
 from red_cli.run.processes import Processes
 
 STATE_FILE = "state.json"
@@ -172,21 +172,6 @@ def read_inputs(path: Path) -> RunInputs | None:
         return parse_inputs(content[_INPUTS]) if _INPUTS in content else None
     except (TypeError, ValueError):
         raise UserError(f"{path / STATE_FILE} is damaged", hint=_DAMAGED) from None
-
-
-def require_same_inputs(path: Path, now: RunInputs) -> None:
-    """Refuse to resume from a checkpoint on other rows or another base; one of version 0.1 does not record them.
-
-    Raises:
-        UserError: a split, the label names or a part of the base differs; the message names each.
-    """
-    then = read_inputs(path)
-    if then is not None and (changed := changed_inputs(then, now)):
-        listed = "\n".join(f"  {line}" for line in changed)
-        raise UserError(
-            f"{path} was written with other inputs than the run has now:\n{listed}",
-            hint="Restore them to resume. Or begin a new run: output.dir=…, or delete the run folder.",
-        )
 
 
 def load_checkpoint(path: Path, engine: Engine, scheduler: LRScheduler, processes: Processes) -> TrainingState:

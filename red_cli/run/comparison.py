@@ -11,6 +11,7 @@ from red_cli.files import write_json, write_text
 from red_cli.recipe.load import Loaded
 from red_cli.run.evaluate import default_split
 from red_cli.run.folder import RunFolder
+from red_cli.run.mixed_runs import require_same_inputs
 from red_cli.run.statistics import mean_and_spread
 from red_cli.tasks.metrics import is_share, reported, written
 
@@ -25,6 +26,7 @@ def summarise(folder: Path, runs: Sequence[tuple[str, int, Loaded]], failed: lis
     """
     split, chose_best = default_split(runs[0][2].recipe)
     lost = {(entry["method"], entry["seed"]) for entry in failed}
+    require_same_inputs([loaded for method, seed, loaded in runs if (method, seed) not in lost])
     found: dict[str, dict[int, dict[str, Any]]] = {method: {} for method, _, _ in runs}
     sizes: dict[str, int] = {}
     for method, seed, loaded in runs:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from red_cli.edit.adapter_config import BaseDigest
-from red_cli.tasks.base import Encoded
+from red_cli.errors import UserError
 
-PARTS = {"config": "configuration", "weights": "weights", "tensors": "weights", "tokenizer": "tokenizer"}
+if TYPE_CHECKING:
+    from red_cli.tasks.base import Encoded
+
+_PARTS = {"config": "configuration", "weights": "weights", "tensors": "weights", "tokenizer": "tokenizer"}
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,22 @@ def parse_inputs(content: Any) -> RunInputs:
     return TypeAdapter(RunInputs).validate_python(content)
 
 
-def changed_inputs(then: RunInputs, now: RunInputs) -> list[str]:
-    """What differs, a line each; splits and a base that either lacks are not compared."""
-    return [*_changed_rows(then, now), *_changed_base(then.base, now.base)]
+def require_same_inputs(record: Path, then: RunInputs, now: RunInputs) -> None:
+    """Refuse to resume on other rows or another base than those in a `record` of the run.
+
+    Raises:
+        UserError: a split, the label names or a part of the base differs; the message names each.
+    """
+    if changed := [*changed_rows(then, now), *changed_base(then.base, now.base)]:
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise UserError(
+            f"{record} was written with other inputs than the run has now:\n{listed}",
+            hint="Restore them to resume. Or begin a new run: output.dir=…, or delete the run folder.",
+        )
 
 
-def _changed_rows(then: RunInputs, now: RunInputs) -> list[str]:
+def changed_rows(then: RunInputs, now: RunInputs) -> list[str]:
+    """What differs in rows and labels, a line each; a split that either lacks is not compared."""
     lines = []
     for split in sorted(then.splits.keys() & now.splits.keys()):
         before, after = then.splits[split], now.splits[split]
@@ -75,11 +89,12 @@ def _changed_rows(then: RunInputs, now: RunInputs) -> list[str]:
     return lines
 
 
-def _changed_base(then: BaseDigest | None, now: BaseDigest | None) -> list[str]:
+def changed_base(then: BaseDigest | None, now: BaseDigest | None) -> list[str]:
+    """Which parts of a base differ, a line each; what either lacks is not compared."""
     if then is None or now is None:
         return []
-    pairs = {part: (getattr(then, part), getattr(now, part)) for part in PARTS}
-    differing = [PARTS[part] for part, (old, new) in pairs.items() if None not in (old, new) and old != new]
+    pairs = {part: (getattr(then, part), getattr(now, part)) for part in _PARTS}
+    differing = [_PARTS[part] for part, (old, new) in pairs.items() if None not in (old, new) and old != new]
     return [f"the base's {part} changed" for part in dict.fromkeys(differing)]
 
 

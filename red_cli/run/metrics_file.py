@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from red_cli.errors import UserError
 from red_cli.files import read_json
 from red_cli.recipe.paper import Paper
 from red_cli.recipe.schema import MethodName
+from red_cli.run.inputs import parse_inputs
 
 _Count = Annotated[int, Field(ge=0)]
 _FINISHED = "training"  # the key that only a finished run has
@@ -93,6 +94,12 @@ class _Finished(_Evaluated):
     learning_rate: float | None = None
     learning_rate_search: _Search | None = None
     training: _Training
+    inputs: Any = None
+
+    @field_validator("inputs")
+    @classmethod
+    def _inputs_are_readable(cls, inputs: Any) -> Any:
+        return None if inputs is None else parse_inputs(inputs)
 
     @model_validator(mode="after")
     def _the_result_is_there(self) -> _Finished:

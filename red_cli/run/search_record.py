@@ -12,6 +12,7 @@ from red_cli.errors import UserError
 from red_cli.files import read_json, write_json
 from red_cli.recipe.load import Loaded
 from red_cli.run.folder import RunFolder
+from red_cli.run.inputs import RunInputs
 
 SEARCH_FILE = "learning_rate_search.json"
 
@@ -38,12 +39,14 @@ class LearningRateSearch:
         rate: what was chosen.
         steps: optimiser steps that the search took.
         run_steps: those of the run itself.
+        inputs: the rows and the base that it was found on; None until it is written, and in records of version 0.1.
     """
 
     rate: float
     steps: int
     run_steps: int
     sweeps: list[Sweep]
+    inputs: RunInputs | None = None
 
     def summary(self) -> dict[str, Any]:
         """The search without the steps of its sweeps."""
@@ -52,7 +55,8 @@ class LearningRateSearch:
     def write(self, folder: RunFolder) -> None:
         """Leave a record in the run folder and its log; a resumed run does not search again."""
         if folder.writes:
-            write_json(folder.path / SEARCH_FILE, asdict(self))
+            inputs = None if self.inputs is None else self.inputs.to_json()
+            write_json(folder.path / SEARCH_FILE, {**asdict(self), "inputs": inputs})
         folder.append_log({"step": 0, "epoch": 0.0, "learning_rate_search": self.summary()})
 
 

@@ -14,6 +14,7 @@ from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
+from red_cli.run.mixed_runs import require_same_inputs
 from red_cli.run.start import is_finished
 from red_cli.run.statistics import mean_and_spread
 
@@ -88,7 +89,12 @@ def resuming(loaded: Loaded) -> Loaded:
 
 
 def summary(runs: Sequence[Loaded]) -> dict[str, Any]:
-    """Each metric of finished runs: mean, sample standard deviation, and every seed's value; never the best."""
+    """Each metric of finished runs: mean, sample standard deviation, and every seed's value; never the best.
+
+    Raises:
+        UserError: a folder is damaged or gone, or the runs were not trained on the same rows and base.
+    """
+    require_same_inputs(runs)
     metrics = {loaded.recipe.train.seed: RunFolder(loaded.run_folder).read_results() for loaded in runs}
     first = next(iter(metrics.values()))
     splits: dict[str, Any] = {}

@@ -21,12 +21,12 @@ from red_cli.recipe.schema import Recipe, Train
 from red_cli.run.base_model import load_base, to_device
 from red_cli.run.base_record import BaseRecord, record_base
 from red_cli.run.batches import MicroBatch, Order, Rows, cut, cut_by_length, deal
-from red_cli.run.checkpoint import TrainingState, load_checkpoint, require_same_inputs, save_checkpoint
+from red_cli.run.checkpoint import TrainingState, load_checkpoint, read_inputs, save_checkpoint
 from red_cli.run.engine import Engine, Replicated
 from red_cli.run.events import Listener
 from red_cli.run.folder import RunFolder
 from red_cli.run.fsdp import shard_base
-from red_cli.run.inputs import RunInputs
+from red_cli.run.inputs import RunInputs, require_same_inputs
 from red_cli.run.lock import FolderLock
 from red_cli.run.memory import estimated_micro_batch_size, find_micro_batch_size
 from red_cli.run.optimizer import build_optimizer, build_scheduler, total_steps
@@ -138,8 +138,8 @@ def set_up(
     counts = trained.counts
     base_record = record_base(recipe.model, recipe.method, trained.modules)
     inputs = RunInputs.of(prepared.encoded, prepared.task.label_names, base_record.digest)
-    if checkpoint is not None:
-        require_same_inputs(checkpoint, inputs)
+    if checkpoint is not None and (recorded := read_inputs(checkpoint)) is not None:
+        require_same_inputs(checkpoint, recorded, inputs)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
@@ -208,7 +208,7 @@ def begin(session: Session, search: LearningRateSearch | None) -> None:
     if search is not None and not has_search(folder.path):
         # Ended between these lines, the run can still be gone on with.
         folder.write_start(recipe.model_copy(update={"train": resolved.model_copy(update={"learning_rate": "auto"})}))
-        search.write(folder)
+        replace(search, inputs=session.inputs).write(folder)
     folder.write_start(recipe, note=f"train.learning_rate: found by a search, {SEARCH_FILE}" if search else None)
     session.trackers.start(_flat_settings(session.recipe))
 

@@ -18,16 +18,16 @@ from red_cli.methods.table import METHODS, load_trained_weights, save_trained
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import paper_figure, resolved, text_metrics
 from red_cli.run.answering import Answering, make_answering, predict
-from red_cli.run.checkpoint import list_checkpoints, read_inputs, require_same_inputs
+from red_cli.run.checkpoint import list_checkpoints, read_inputs
 from red_cli.run.engine import NotFinite
 from red_cli.run.events import Evaluation, Listener, Silent, Step
-from red_cli.run.inputs import RunInputs
+from red_cli.run.inputs import RunInputs, require_same_inputs
 from red_cli.run.learning_rate import search_learning_rate
 from red_cli.run.lock import FolderLock
 from red_cli.run.memory import forget_peak, peak_bytes
 from red_cli.run.plan import make_plan, prepare
 from red_cli.run.processes import Processes, join_processes
-from red_cli.run.search_record import LearningRateSearch, found_before, with_rate
+from red_cli.run.search_record import SEARCH_FILE, LearningRateSearch, found_before, with_rate
 from red_cli.run.session import Session, begin, save, set_up
 from red_cli.run.start import claim_folder
 from red_cli.run.step import optimizer_step
@@ -70,19 +70,25 @@ def _train(loaded: Loaded, listener: Listener, processes: Processes, lock: Folde
     forget_peak()
     listener.working("reading the data")
     prepared = prepare(loaded.recipe)
+    rows = RunInputs.of(prepared.encoded, prepared.task.label_names)
     if checkpoint is not None:  # the base is compared once it is loaded
-        require_same_inputs(checkpoint, RunInputs.of(prepared.encoded, prepared.task.label_names))
-        if read_inputs(checkpoint) is None:
+        if (recorded := read_inputs(checkpoint)) is None:
             listener.note(f"{checkpoint} does not record its rows and base, so they are not compared.")
+        else:
+            require_same_inputs(checkpoint, recorded, rows)
     plan = make_plan(loaded, prepared, processes)
     listener.planned(plan, str(loaded.run_folder))
     search = None
     if loaded.recipe.train.learning_rate == "auto":
         search = found_before(loaded, checkpoint)
+        if search is not None and search.inputs is not None:
+            require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, rows)
         search = search or search_learning_rate(loaded, prepared, plan, listener, processes)
         loaded = with_rate(loaded, search.rate)
     session = set_up(loaded, prepared, plan, checkpoint, listener, processes)
     session.lock = lock
+    if search is not None and search.inputs is not None:
+        require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, session.inputs)
     begin(session, search)
     with as_many_pieces(processes.most) if session.engine.sharded else nullcontext():
         with stop_when_asked(processes) as stop:
@@ -226,6 +232,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
             "strategy": session.plan.strategy.strategy,
             "seed": recipe.train.seed,
         },
+        "inputs": session.inputs.to_json(),
     }
     session.trackers.end()
     _require_folder(session)

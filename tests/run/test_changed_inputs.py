@@ -283,3 +283,54 @@ def test_an_adapter_of_version_0_1_still_loads(red: Callable, finished: dict[str
     model = AutoModelForSequenceClassification.from_pretrained(folder / "base")
     load_adapter(model, old / "adapter")
     assert torch.isfinite(model(input_ids=torch.tensor([[2, 5, 3]])).logits).all()
+
+
+def test_a_rate_that_was_searched_on_other_rows_is_not_taken(
+    red: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run ends after its search, before its first checkpoint."""
+    recipe = classification(tmp_path)
+    keys = ["train.learning_rate=auto", "train.max_steps=96"]
+
+    def ended(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "run_steps", ended)
+        assert red("train", recipe, *keys).code == 130
+    record = tmp_path / "run" / "learning_rate_search.json"
+    assert json.loads(record.read_text())["inputs"]["splits"]["train"]["rows"] == 96
+    for change, words in (
+        (lambda: with_lines(tmp_path / "data" / "train.csv", lambda lines: lines[:60]), "train: 96 rows, now 59"),
+        (lambda: scale_tensor(tmp_path, "word_embeddings", 1.5), "the base's weights changed"),
+    ):
+        shutil.copytree(tmp_path / "data", tmp_path / "data-before")
+        change()
+        outcome = red("train", recipe, *keys)
+        assert (outcome.code, words in outcome.err, record.name in outcome.err) == (2, True, True), outcome.err
+        shutil.rmtree(tmp_path / "data")
+        (tmp_path / "data-before").rename(tmp_path / "data")
+    scale_tensor(tmp_path, "word_embeddings", 1 / 1.5)
+
+
+def test_seeds_and_methods_of_different_inputs_meet_in_no_table(red: Callable, tmp_path: Path) -> None:
+    recipe = classification(tmp_path)
+    keys = ["train.max_steps=2", f"output.dir={tmp_path / 'runs'}"]
+    assert red("train", recipe, *keys, "--seeds", "1").code == 0
+    with_lines(tmp_path / "data" / "train.csv", lambda lines: lines[:60])
+    outcome = red("train", recipe, *keys, "--seeds", "1,2")
+    assert outcome.code == 2
+    assert "were trained on different inputs" in outcome.err
+    assert "train: 96 rows, now 59" in outcome.err
+    shutil.rmtree(tmp_path / "runs" / "seed1")
+    assert red("train", recipe, *keys, "--seeds", "1,2").code == 0
+    scale_tensor(tmp_path, "word_embeddings", 1.5)
+    outcome = red("train", recipe, *keys, "--seeds", "1,2,3")
+    assert outcome.code == 2
+    assert "the base's weights changed" in outcome.err
+
+
+def test_rows_that_a_seed_draws_may_differ_between_seeds(red: Callable, tmp_path: Path) -> None:
+    recipe = classification(tmp_path)
+    keys = ["train.max_steps=2", "data.max_train_rows=40", f"output.dir={tmp_path / 'runs'}"]
+    assert red("train", recipe, *keys, "--seeds", "1,2").code == 0
