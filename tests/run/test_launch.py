@@ -218,17 +218,12 @@ def test_the_exception_of_a_worker_comes_last(plain: Path, tmp_path: Path) -> No
     assert "ValueError: a fault of this process alone" in "\n".join(err.splitlines()[-6:])
 
 
-def test_more_processes_than_devices(plain: Path, tmp_path: Path) -> None:
-    code, out, err = train(plain, tmp_path / "run", "launch.num_processes=4096")
-    assert (code, out) == (2, "")
-    assert "4096 processes on this machine, which has" in err
-
-
-def test_the_folder_of_a_living_run(plain: Path, tmp_path: Path) -> None:
-    first = start("train", plain, "train.max_steps=2000", "train.eval_steps=2000", run=tmp_path / "run")
+def test_the_folder_of_a_living_run(red: Callable, plain: Path, tmp_path: Path) -> None:
+    endless = ("train.max_steps=2000", "train.eval_steps=2000")
+    first = start("train", plain, *endless, run=tmp_path / "run")
     first.wait_for_step(2)
-    code, _, err = train(plain, tmp_path / "run", "train.max_steps=2000", "train.eval_steps=2000")
-    assert code == 2
-    assert f"is in use by a run that is under way: process {first.process.pid} on" in err
+    second = red("train", plain, *endless, f"output.dir={tmp_path / 'run'}")
+    assert second.code == 2
+    assert f"is in use by a run that is under way: process {first.process.pid} on" in second.err
     first.process.send_signal(signal.SIGUSR1)
     assert first.wait()[0] == 130

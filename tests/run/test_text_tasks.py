@@ -251,7 +251,8 @@ LABELS = {
 @pytest.mark.parametrize(("options", "metric", "failed"), LABELS.values(), ids=LABELS.keys())
 def test_text_to_text(red, recipe: Path, tmp_path: Path, options: list[str], metric: str, failed: str) -> None:
     base = make_language_model(tmp_path / "base", "t5", letters=True)
-    options = [*options, f"model.name_or_path={base}", "train.num_train_epochs=3", "train.learning_rate=1e-1"]
+    once = ["train.num_train_epochs=3", "train.eval_steps=18"]
+    options = [*options, f"model.name_or_path={base}", "train.learning_rate=1e-1", *once]
     outcome = red("train", recipe, *options, "--json")
     assert outcome.code == 0, outcome.err
     scores, run = outcome.json["splits"]["validation"], tmp_path / "run"
