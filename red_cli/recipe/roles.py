@@ -28,7 +28,7 @@ class Role(Enum):
     INFERENCE_BATCH = auto()  # how many rows are scored at once
     DECODING = auto()  # how texts are generated
     OUTPUT = auto()  # where files go
-    COSMETIC = auto()  # what is shown beside the result, and what the run runs on
+    COSMETIC = auto()  # what is shown with the result, and the devices of the run
 
 
 class LocalPath(Enum):

@@ -1,4 +1,4 @@
-"""Values that mean nothing: what can only be a mistake, and keys that have no effect beside the others.
+"""Values that mean nothing: what can only be a mistake, and keys that other keys leave without effect.
 
 `mistakes` are refused before a run. They do not make the folder of a run that is there unreadable.
 """

@@ -122,7 +122,7 @@ class Plan:
     processes: int
     strategy: Choice
     export_obstacle: str | None  # why the result cannot become ordinary merged weights
-    paper_mismatch: str | None  # why the recipe's figures of the paper are not shown beside the result
+    paper_mismatch: str | None  # why the paper's figures in the recipe are not shown
     notes: list[str]  # keys that have no effect
 
     @property
