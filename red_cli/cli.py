@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _check_environment() -> None:
-    from red_cli.run import worker
+    from red_cli.distributed import worker
 
     try:
         dropped = worker.check_environment()
@@ -99,7 +99,7 @@ def _check_environment() -> None:
 
 
 def _is_one_of_several() -> bool:
-    from red_cli.run import worker
+    from red_cli.distributed import worker
 
     return worker.is_worker()
 
@@ -114,7 +114,7 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _fail(error: RedError) -> NoReturn:
-    from red_cli.run import worker
+    from red_cli.distributed import worker
 
     if worker.report_failure(error):
         _leave(error.exit_code)

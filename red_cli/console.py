@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from red_cli.errors import Interrupted, RedError
 from red_cli.escape import json_text, terminal_line, terminal_text
 from red_cli.tables import duration, plan_rows
-from red_cli.tasks.metrics import written
+from red_cli.tasks.labels.metrics import written
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
     from rich.status import Status
 
-    from red_cli.run.events import Evaluation, Step
-    from red_cli.run.plan import Plan
+    from red_cli.plan.plan import Plan
+    from red_cli.runs.events import Evaluation, Step
 
 _PLAIN_LINES = 20  # at most so many progress lines where there is no terminal
 _SHORT = 10.0  # seconds; of a shorter decoding there is nothing to say

@@ -6,11 +6,11 @@ from collections.abc import Container, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from red_cli.tasks.metrics import written
+from red_cli.tasks.labels.metrics import written
 
 if TYPE_CHECKING:
-    from red_cli.run.fits import Fit
-    from red_cli.run.plan import Plan
+    from red_cli.plan.devices import Fit
+    from red_cli.plan.plan import Plan
 
 # What to say of scored rows that had a part in choosing the best evaluation.
 _CHOSE = {"all": ", which chose the best step", "some": ", some of which chose the best step", "none": ""}

@@ -71,9 +71,9 @@ def make_adapter(base: Path, folder: Path) -> None:
     from transformers import AutoConfig, LlamaForCausalLM
 
     from red_cli import RedConfig, attach, save_adapter
+    from red_cli.base_model.record import record_base
     from red_cli.edit.model import edits
     from red_cli.recipe.schema import Model
-    from red_cli.run.base_record import record_base
 
     config = AutoConfig.from_pretrained(base)
     with torch.device("meta"):

@@ -7,7 +7,7 @@ random GPT-2 of 6 layers and width 384; beam 10, length penalty 0.9, no repeated
 
   one at a time   transformers' generate on each of the 4,693 rows, as they stand. Measured on a sample of rows, one
                   half before and one half after the other measurement, and multiplied up.
-  red             run/generate.py over all rows: measured whole.
+  red             inference/generate.py over all rows: measured whole.
 
 The texts of the sample are compared. Processor time is told beside time on the clock: it is the one to trust on a
 machine with other work.
@@ -27,9 +27,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from red_cli.console import hush
+from red_cli.inference.generate import Decoder
 from red_cli.recipe.text import Decoding
-from red_cli.run.generate import Decoder
-from red_cli.tasks.tokens import Ends, decoded
+from red_cli.tasks.text.tokens import Ends, decoded
 
 _OPTIONS = {"num_beams": 10, "length_penalty": 0.9, "no_repeat_ngram_size": 4}
 MODEL = {"n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": 512}

@@ -20,12 +20,12 @@ import psutil
 import torch
 
 from red_cli.console import hush
+from red_cli.distributed.processes import ALONE
+from red_cli.plan.plan import make_plan, prepare
 from red_cli.recipe.load import load_recipe
-from red_cli.run.events import Silent
-from red_cli.run.plan import make_plan, prepare
-from red_cli.run.processes import ALONE
-from red_cli.run.session import save, set_up
-from red_cli.run.step import optimizer_step
+from red_cli.runs.events import Silent
+from red_cli.train.setup import save, set_up
+from red_cli.train.step import optimizer_step
 
 _WARMUP = 10
 _CHECKPOINTS = 10

@@ -23,12 +23,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from red_cli.distributed.processes import ALONE
+from red_cli.plan.plan import make_plan, prepare
 from red_cli.recipe.load import load_recipe
-from red_cli.run.events import Silent
-from red_cli.run.plan import make_plan, prepare
-from red_cli.run.processes import ALONE
-from red_cli.run.session import Session, set_up
-from red_cli.run.step import optimizer_step
+from red_cli.runs.events import Silent
+from red_cli.train.setup import Session, set_up
+from red_cli.train.step import optimizer_step
 
 _VOCABULARY = 4096
 _BATCH = 32

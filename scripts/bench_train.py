@@ -45,18 +45,18 @@ from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from red_cli import RedConfig, attach
+from red_cli.base_model.load import load_base
 from red_cli.console import hush
+from red_cli.distributed.processes import ALONE
 from red_cli.edit.layer import Vectors
 from red_cli.edit.model import train_head
 from red_cli.methods.red import trained_red
+from red_cli.plan.plan import Prepared, make_plan, prepare
 from red_cli.recipe.load import load_recipe
-from red_cli.run.base_model import load_base
-from red_cli.run.events import Silent
-from red_cli.run.optimizer import build_optimizer
-from red_cli.run.plan import Prepared, make_plan, prepare
-from red_cli.run.processes import ALONE
-from red_cli.run.session import Session, set_up
-from red_cli.run.train import optimizer_step
+from red_cli.runs.events import Silent
+from red_cli.train.loop import optimizer_step
+from red_cli.train.optimizer import build_optimizer
+from red_cli.train.setup import Session, set_up
 
 Step = Callable[[Any], object]
 _WARMUP = 5

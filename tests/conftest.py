@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--record-trajectories",
         action="store_true",
-        help="record the cells of tests/run/test_trajectories.py again instead of comparing them (needs -n 0)",
+        help="record the cells of tests/train/test_trajectories.py again instead of comparing them (needs -n 0)",
     )
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from red_cli import console, escape
 from red_cli.errors import UserError
+from red_cli.plan.plan import Example
 from red_cli.report.document import Document, Heading, Items, Paragraph, Table
 from red_cli.report.html import render_html
 from red_cli.report.markdown import render_markdown
-from red_cli.run.plan import Example
 from tests.tiny import sentences, write_csv
 
 # Clears the screen; writes over the line; deletes; a CSI of one byte; reverses what follows; no character

@@ -19,8 +19,8 @@ from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError
 from red_cli.limits import SECONDS, LimitReached, limited
 from red_cli.recipe.instruction import InstructionTask
-from red_cli.tasks.chat_template import ChatTemplate
-from tests.tasks.test_chat_template import QWEN, TALK, bytes_tokenizer
+from red_cli.tasks.chat.chat_template import ChatTemplate
+from tests.tasks.chat.test_chat_template import QWEN, TALK, bytes_tokenizer
 from tests.tiny import tiny_model
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}PART{% endfor %}{% endfor %}"

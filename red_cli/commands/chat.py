@@ -25,8 +25,8 @@ def chat(
     with console.Terminal() as terminal:
         terminal.working("loading the model")
         console.hush()
-        from red_cli.run.chat import open_talks
-        from red_cli.run.target import open_target
+        from red_cli.inference.chat import open_talks
+        from red_cli.runs.target import open_target
 
         talks = open_talks(open_target(target, recipe, overrides or []), system, base)
     if console.is_typed():

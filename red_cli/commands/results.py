@@ -70,16 +70,16 @@ def evaluate(
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         console.hush()
-        from red_cli.run.evaluate import evaluate as run_evaluation
-        from red_cli.run.evaluate import evaluation_folder
-        from red_cli.run.target import open_target
+        from red_cli.inference.evaluate import evaluate as run_evaluation
+        from red_cli.inference.evaluate import evaluation_folder
+        from red_cli.runs.target import open_target
 
         opened = open_target(target, recipe, overrides or [])
         result = run_evaluation(opened, split, output or evaluation_folder(target, overrides or []), terminal)
     if json:
         console.print_json(result)
     else:
-        from red_cli.tasks.commonsense import commonsense_table
+        from red_cli.tasks.presets.commonsense import commonsense_table
 
         console.print_lines(tables.evaluation_rows(result))
         if parts := commonsense_table(result["scores"] or {}):
@@ -112,8 +112,8 @@ def export(
     json: Json = False,
 ) -> None:
     """Fold the edits into the weights: a model that plain transformers loads."""
-    from red_cli.run.export import export as run_export
-    from red_cli.run.export import open_source
+    from red_cli.export.export import export as run_export
+    from red_cli.export.export import open_source
 
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
@@ -121,7 +121,7 @@ def export(
         compare = None
         if verify and form is not Format.adapter:
             console.hush()
-            from red_cli.run.verify import verify as run_verification
+            from red_cli.export.verify import verify as run_verification
 
             compare = run_verification
         result = run_export(source, output, form.value, dtype and dtype.value, compare, push_to_hub, terminal)
@@ -143,7 +143,7 @@ def convert(
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         console.hush()
-        from red_cli.run.convert import convert as run_conversion
+        from red_cli.export.convert import convert as run_conversion
 
         result = run_conversion(checkpoint, base, output)
     if json:

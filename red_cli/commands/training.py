@@ -26,8 +26,8 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a recipe; the result is a run folder, or one for each seed."""
+    from red_cli.distributed.worker import begin_worker, is_main
     from red_cli.recipe.load import load_recipe
-    from red_cli.run.worker import begin_worker, is_main
 
     begin_worker()
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
@@ -40,7 +40,7 @@ def train(
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         console.hush()
-        from red_cli.run.train import train as run_training
+        from red_cli.train.loop import train as run_training
 
         result = run_training(loaded, terminal)
     if not is_main():
@@ -64,8 +64,8 @@ def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         console.hush()
-        from red_cli.run.launch import processes_to_start, start_processes
-        from red_cli.run.strategy import require_strategy
+        from red_cli.distributed.launch import processes_to_start, start_processes
+        from red_cli.plan.strategy import require_strategy
 
         require_strategy(recipe)
         count = processes_to_start(launch)
@@ -75,14 +75,14 @@ def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
 
 
 def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: str, json: bool) -> None:
-    from red_cli.run.seeds import load_seeds, parse_seeds
-    from red_cli.run.worker import is_main
+    from red_cli.compare.seeds import load_seeds, parse_seeds
+    from red_cli.distributed.worker import is_main
 
     runs = load_seeds(recipe, variant, overrides, parse_seeds(seeds))
     with console.Terminal(json_output=True) as terminal:  # the plans of the runs are no answer
         terminal.working("starting")
         console.hush()
-        from red_cli.run.seeds import train_seeds
+        from red_cli.compare.seeds import train_seeds
 
         result = train_seeds(runs, terminal)
     if not is_main():
@@ -114,10 +114,10 @@ def compare(
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         console.hush()
-        from red_cli.run.compare import compare as run_comparison
-        from red_cli.run.compare import parse_methods, plan_comparison
-        from red_cli.run.comparison import score_note, tables_of
-        from red_cli.run.seeds import parse_seeds
+        from red_cli.compare.methods import compare as run_comparison
+        from red_cli.compare.methods import parse_methods, plan_comparison
+        from red_cli.compare.seeds import parse_seeds
+        from red_cli.compare.table import score_note, tables_of
 
         numbers = None if seeds is None else parse_seeds(seeds)
         comparison = plan_comparison(recipe, variant, overrides or [], parse_methods(methods), numbers)
@@ -156,11 +156,11 @@ def check(
     with console.Terminal(json_output=json) as terminal:
         terminal.working("reading the data")
         console.hush()
-        from red_cli.run.fits import fits
-        from red_cli.run.plan import make_plan, prepare
-        from red_cli.run.strategy import device_memory as this_device
-        from red_cli.run.trackers import require_trackers
+        from red_cli.plan.devices import fits
+        from red_cli.plan.plan import make_plan, prepare
+        from red_cli.plan.strategy import device_memory as this_device
         from red_cli.tasks.text_metrics.score import require_metrics
+        from red_cli.train.trackers import require_trackers
 
         require_trackers(loaded.recipe.train.report_to)
         require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)

@@ -75,3 +75,22 @@ def _projections(block: nn.Module) -> dict[str, tuple[int, int]]:
 
 def _holds_experts(module: nn.Module) -> bool:
     return any(parameter.dim() == 3 for parameter in module.parameters())
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The layers that a model repeats: what its outermost lists of modules hold."""
+    found: list[nn.Module] = []
+
+    def look(module: nn.Module) -> None:
+        for child in module.children():
+            if isinstance(child, nn.ModuleList):
+                found.extend(child)
+            else:
+                look(child)
+
+    look(model)
+    return [block for block in found if _has_parameters(block)]
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None

@@ -1,1 +1,1 @@
-"""What leaves: merged weights, their verification, and model cards."""
+"""What leaves: merged weights, written as a stream, their verification, model cards, and converted checkpoints."""

@@ -12,7 +12,7 @@ from red_cli.export.code import auto_class
 from red_cli.export.local_paths import is_local, shared_name, shared_recipe
 from red_cli.methods.description import TITLES, WHAT_TRAINS
 from red_cli.recipe.yaml_file import dump
-from red_cli.tasks.metrics import written
+from red_cli.tasks.labels.metrics import written
 
 
 def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:

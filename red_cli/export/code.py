@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from red_cli.export.places import Places
-from red_cli.export.source import BaseFiles
+from red_cli.base_model.files import BIASES_KEY, BaseFiles
+from red_cli.base_model.tensors import Places
 
 MODELLING_FILE = "modeling_red.py"
-BIASES_KEY = "red_biases"  # of config.json
 _PREFIX = "Red"  # of the class in the modelling file
 _MATRIX = 2
 # The end of a class's name -> the class of transformers that loads it.
@@ -68,11 +67,6 @@ def is_own_code(folder: Path, architecture: str) -> bool:
     """Whether the modelling file in `folder` is, to the letter, the one for the class `architecture`."""
     file = folder / MODELLING_FILE
     return file.is_file() and file.read_text(encoding="utf-8") == modelling_file(architecture.removeprefix(_PREFIX))
-
-
-def has_own_code(config: Any) -> bool:
-    """Whether a configuration belongs to a model with a modelling file of ours."""
-    return hasattr(config, BIASES_KEY)
 
 
 def code_config(config: dict[str, Any], architecture: str, biases: dict[str, tuple[str, int]]) -> dict[str, Any]:

@@ -7,18 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from red_cli.base_model.files import BaseFiles
+from red_cli.base_model.hub import COMPANIONS
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.export.local_paths import without_places
-from red_cli.export.source import BaseFiles
 from red_cli.files import leads_outside, read_json, write_json
 
-# Files of a base that belong to any model made from it, by name.
-COMPANIONS = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "vocab.txt", "merges.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja", "additional_chat_templates/*.jinja",
-    "chat_template.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
-    "normalizer.json", "LICENSE*", "NOTICE*", "USE_POLICY*",
-)  # fmt: skip
 _CONFIG_END = "_config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 # The class that reads tokenizer.json as it is, for a model whose own class is no longer told by its type.
@@ -85,7 +79,7 @@ def _padding(base: BaseFiles) -> int | None:
     """The id that batches are padded with, as in training; the configuration's where there is no tokenizer."""
     from transformers import AutoTokenizer
 
-    from red_cli.tasks.tokens import padding_id
+    from red_cli.tasks.text.tokens import padding_id
 
     own: int | None = base.config.get("pad_token_id")
     try:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from red_cli.base_model.dtypes import SIZES, Vector, is_float, to_float32, vector
+from red_cli.base_model.files import SINGLE_FILE, BaseFiles
+from red_cli.base_model.stored_tensor import StoredTensor
+from red_cli.base_model.tensors import Place, Places, as_loaded
 from red_cli.errors import UserError
-from red_cli.export.dtypes import SIZES, Vector, is_float, to_float32, vector
 from red_cli.export.homes import Home, split_of
-from red_cli.export.places import Place, Places, as_loaded
-from red_cli.export.source import SINGLE_FILE, BaseFiles, Stored
 from red_cli.export.vectors import AdapterArrays, Edit
 
 _MATRIX = 2
@@ -34,7 +35,7 @@ class Output:
 
     name: str
     dtype: str
-    content: Stored | Vector
+    content: StoredTensor | Vector
     scale: NDArray[np.float32] | None = None
     by_row: bool = True
 
@@ -52,14 +53,14 @@ class Output:
 
     @property
     def _stored_size(self) -> int:
-        assert isinstance(self.content, Stored)
+        assert isinstance(self.content, StoredTensor)
         return self.content.size
 
     @property
-    def copied(self) -> Stored | None:
+    def copied(self) -> StoredTensor | None:
         """Where its bytes lie as they are, if they do."""
-        unchanged = self.scale is None and isinstance(self.content, Stored) and self.content.dtype == self.dtype
-        return self.content if unchanged and isinstance(self.content, Stored) else None
+        unchanged = self.scale is None and isinstance(self.content, StoredTensor) and self.content.dtype == self.dtype
+        return self.content if unchanged and isinstance(self.content, StoredTensor) else None
 
 
 Shards = dict[str, list[Output]]  # file name -> its tensors
@@ -132,7 +133,7 @@ def _roles(place: Place) -> Iterator[tuple[str, str]]:
         yield place.bias, "bias"
 
 
-def _require_fit(base: BaseFiles, name: str, stored: Stored, edit: Edit, columns: bool) -> None:
+def _require_fit(base: BaseFiles, name: str, stored: StoredTensor, edit: Edit, columns: bool) -> None:
     if not is_float(stored.dtype):
         raise UserError(
             f"{stored.file}: {name} is stored as {stored.dtype}: {base.name} is a quantised base",
@@ -178,7 +179,7 @@ def _folded_bias(output: Output, edit: Edit) -> Output:
 
 
 def _read(output: Output) -> NDArray[np.float32]:
-    assert isinstance(output.content, Stored)
+    assert isinstance(output.content, StoredTensor)
     return to_float32(output.content.read(), output.content.dtype)
 
 
@@ -219,7 +220,7 @@ def _extents(base: BaseFiles, names: tuple[str, ...], rows: int) -> list[int]:
 
 def _rows(output: Output, name: str, first: int, last: int) -> Output:
     scale = None if output.scale is None else output.scale[first:last]
-    if isinstance(output.content, Stored):
+    if isinstance(output.content, StoredTensor):
         return Output(name, output.dtype, output.content.rows(first, last), scale)
     size = SIZES[output.dtype]
     part = output.content.content[first * size : last * size]

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from red_cli.base_model.digest import changed_parts
+from red_cli.base_model.dtypes import SAFETENSORS_NAMES
+from red_cli.base_model.files import BaseFiles
+from red_cli.base_model.load import BIASES_KEY
+from red_cli.base_model.tensors import Places, find_places
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.errors import UserError
 from red_cli.export.classes import configuration, model_class, require_known
-from red_cli.export.code import BIASES_KEY, MODELLING_FILE, bias_names, code_config, modelling_file
+from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
 from red_cli.export.companions import copy_companions, exported_config, name_tokenizer_class
-from red_cli.export.digest import changed_parts
-from red_cli.export.dtypes import SAFETENSORS_NAMES
 from red_cli.export.homes import Home, find_home, llama_config
 from red_cli.export.layout import Shards, add_tensors, keep_known, lay_out, main_dtype, named_for_loading
-from red_cli.export.places import Places, find_places
-from red_cli.export.source import BaseFiles
 from red_cli.export.stream import Progress, write_shards
 from red_cli.export.vectors import AdapterArrays, Edit
 from red_cli.files import write_json, write_text

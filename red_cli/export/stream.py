@@ -11,10 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from red_cli.base_model.dtypes import Vector, from_float32, require_finite, to_float32
+from red_cli.base_model.files import INDEX_FILE
+from red_cli.base_model.stored_tensor import StoredTensor
 from red_cli.errors import UserError
-from red_cli.export.dtypes import Vector, from_float32, require_finite, to_float32
 from red_cli.export.layout import Output, Shards
-from red_cli.export.source import INDEX_FILE, Stored
 from red_cli.files import write_json
 
 _BLOCK = 1 << 20  # bytes of a weight that are multiplied at once
@@ -82,7 +83,7 @@ def _place(outputs: list[Output]) -> tuple[list[tuple[Output, int]], bytes]:
 
     def order(output: Output) -> tuple[int, int, str]:
         width = output.size // max(1, _count(output))
-        start = output.content.start if isinstance(output.content, Stored) else 1 << 62
+        start = output.content.start if isinstance(output.content, StoredTensor) else 1 << 62
         return -width, start, output.name
 
     placed, header, offset = [], {}, 0

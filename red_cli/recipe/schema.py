@@ -84,6 +84,10 @@ Task = Annotated[
     Field(discriminator="name"),
 ]
 
+ALLOW_CODE_KEY = "model.trust_remote_code"
+ALLOW_CODE = f"{ALLOW_CODE_KEY}=true"
+HOW_TO_ALLOW = f"Read that code; to let it run, add to the command: {ALLOW_CODE}"
+
 
 class Model(Section):
     """The base that stays frozen."""

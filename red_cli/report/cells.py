@@ -8,7 +8,7 @@ from red_cli.report.comparison import Average, Comparison, Row
 from red_cli.report.document import Table
 from red_cli.report.groups import Group
 from red_cli.report.names import Column
-from red_cli.tasks.metrics import is_share
+from red_cli.tasks.labels.metrics import is_share
 
 _UNIT = "percent, or 100 times a coefficient"
 AVERAGE = "Avg."

@@ -13,7 +13,7 @@ from red_cli.recipe.paper import RED, Figure, Paper, paper_mismatch
 from red_cli.report.groups import Group, group_runs
 from red_cli.report.names import Column, base_name, column_of, method_name, shown_value
 from red_cli.report.runs import LeftOut, find_runs
-from red_cli.run.statistics import mean_and_spread
+from red_cli.tasks.labels.metrics import mean_and_spread
 
 _MOST_LISTED = 5
 _STANDARD = "standard"

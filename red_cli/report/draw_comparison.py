@@ -12,7 +12,7 @@ from red_cli.report.cells import unit
 from red_cli.report.comparison import Comparison, Row
 from red_cli.report.names import Column
 from red_cli.report.style import GRID, INK, MUTED, SERIES, new_figure, png
-from red_cli.tasks.metrics import is_share
+from red_cli.tasks.labels.metrics import is_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

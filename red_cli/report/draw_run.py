@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from red_cli.report.curve import Curve
 from red_cli.report.learnt import Learnt
 from red_cli.report.style import HUES, INK, MUTED, NOTHING, SERIES, new_figure, png, tidy
-from red_cli.tasks.metrics import in_unit, is_share, written
+from red_cli.tasks.labels.metrics import in_unit, is_share, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,7 @@ from red_cli.recipe.keys import role_of, training_keys
 from red_cli.recipe.paper import Paper, paper_mismatch
 from red_cli.recipe.roles import SAME_GROUP, Role
 from red_cli.report.runs import FinishedRun, LeftOut
-from red_cli.run.statistics import mean_and_spread
-from red_cli.tasks.metrics import in_unit, reported
+from red_cli.tasks.labels.metrics import in_unit, mean_and_spread, reported
 
 _TEST = "test"
 _RATE = "train.learning_rate"

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from red_cli.recipe.metric_names import TextMetric
 from red_cli.recipe.paper import RED, RED_PLUS_PLUS, is_plus_plus
 from red_cli.report.runs import FinishedRun
-from red_cli.tasks.metrics import is_share
+from red_cli.tasks.labels.metrics import is_share
 
 # GLUE as in Table 1 of arXiv 2402.15179v3: subset -> heading, in that order
 _GLUE = {"mnli": "MNLI", "sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "qnli": "QNLI", "qqp": "QQP", "rte": "RTE",
@@ -50,7 +50,7 @@ def column_of(run: FinishedRun, metric: str, alone: bool) -> Column:
     Args:
         alone: whether no other metric of the run has a column.
     """
-    from red_cli.tasks.glue import GLUE
+    from red_cli.tasks.presets.glue import GLUE
 
     task, data = run.recipe.task, run.recipe.data
     if task.name == "glue":

@@ -14,8 +14,8 @@ from red_cli.report.learnt import NORM, Learnt, LearntModule, read_learnt
 from red_cli.report.runs import FinishedRun, is_adapter, read_run
 from red_cli.report.style import NO_PICTURES, can_draw
 from red_cli.report.write import HEAT_MAP, LEARNING_CURVE
-from red_cli.run.folder import RunFolder
-from red_cli.tasks.metrics import is_share, written
+from red_cli.runs.folder import RunFolder
+from red_cli.tasks.labels.metrics import is_share, written
 
 CHANGES = {"scale": "scale − 1", "bias": "bias"}
 _MOST_CHANGED = 10

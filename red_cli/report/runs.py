@@ -10,7 +10,7 @@ from typing import Any
 from red_cli.edit.adapter_config import CONFIG_FILE
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe
-from red_cli.run.folder import METRICS_FILE, RECIPE_FILE, open_run
+from red_cli.runs.folder import METRICS_FILE, RECIPE_FILE, open_run
 
 _LINES = 2  # of a message: what, and the first of what is listed
 _DEPTH = 5  # folders below the one that was named

@@ -1,1 +1,1 @@
-"""What is learnt and how it is scored."""
+"""What is trained for and how it is scored."""

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from red_cli.edit.kinds import Kind
-from red_cli.tasks.data import Rows
-from red_cli.tasks.splits import PaperCut
-from red_cli.tasks.tokens import Ends
+from red_cli.tasks.data.splits import PaperCut
+from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.text.tokens import Ends
 
 T = TypeVar("T")
 

@@ -12,17 +12,17 @@ from red_cli.recipe.commonsense import CommonsenseTask
 from red_cli.recipe.instruction import InstructionTask
 from red_cli.recipe.schema import ClassificationTask, GlueTask, Recipe, text_metrics
 from red_cli.recipe.text import E2eTask, GenerationTask
-from red_cli.tasks.answers import Labels, Numbers
 from red_cli.tasks.base import Task
-from red_cli.tasks.classification import SequenceTask
-from red_cli.tasks.commonsense import commonsense_task
-from red_cli.tasks.e2e import e2e_task
-from red_cli.tasks.generation import CompletionTask
-from red_cli.tasks.glue import glue_task, with_paper_cut
-from red_cli.tasks.instruction import ConversationTask
-from red_cli.tasks.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
-from red_cli.tasks.packing import require_packing
-from red_cli.tasks.text_to_text import TextToTextTask
+from red_cli.tasks.chat.instruction import ConversationTask
+from red_cli.tasks.labels.answers import Labels, Numbers
+from red_cli.tasks.labels.classification import SequenceTask
+from red_cli.tasks.labels.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from red_cli.tasks.labels.text_to_text import TextToTextTask
+from red_cli.tasks.presets.commonsense import commonsense_task
+from red_cli.tasks.presets.e2e import e2e_task
+from red_cli.tasks.presets.glue import glue_task, with_paper_cut
+from red_cli.tasks.text.generation import CompletionTask
+from red_cli.tasks.text.packing import require_packing
 
 
 def build_task(recipe: Recipe, config: PretrainedConfig, label_names: list[str] | None = None) -> Task:

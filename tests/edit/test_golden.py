@@ -20,24 +20,25 @@ from transformers import (
 )
 
 from red_cli import RedConfig, attach, load_adapter
+from red_cli.distributed.engine import Replicated
+from red_cli.distributed.processes import ALONE
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.edit.model import edits, head_parameter_names, train_head
 from red_cli.edit.published import read_published
 from red_cli.methods.red import trained_red
+from red_cli.plan.batches import Order
+from red_cli.plan.plan import Prepared, Scoring
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
-from red_cli.run.batches import Order
-from red_cli.run.checkpoint import TrainingState
-from red_cli.run.engine import Replicated
-from red_cli.run.events import Silent
-from red_cli.run.folder import RunFolder
-from red_cli.run.optimizer import build_optimizer, build_scheduler
-from red_cli.run.plan import Prepared, RowsUsed, Scoring
-from red_cli.run.processes import ALONE
-from red_cli.run.session import Session
-from red_cli.run.train import optimizer_step
+from red_cli.runs.events import Silent
+from red_cli.runs.folder import RunFolder
 from red_cli.tasks.base import Encoded
 from red_cli.tasks.build import build_task
+from red_cli.tasks.data.tables import RowsUsed
+from red_cli.train.checkpoint import TrainingState
+from red_cli.train.loop import optimizer_step
+from red_cli.train.optimizer import build_optimizer, build_scheduler
+from red_cli.train.setup import Session
 
 _NAMES = {"scaling": "scale", "bias": "bias"}
 _KEY = "encoder.layer.0.output.dense.delta_vector.activation_"

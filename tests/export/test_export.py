@@ -16,12 +16,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from red_cli import RedConfig, attach, save_adapter
+from red_cli.base_model.dtypes import from_float32, to_float32
+from red_cli.base_model.record import record_base
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config
 from red_cli.edit.attachment import active_adapter
 from red_cli.edit.model import edits, head_parameter_names, train_head
-from red_cli.export.dtypes import from_float32, to_float32
 from red_cli.recipe.schema import Model
-from red_cli.run.base_record import record_base
 from tests.export.test_homes import load
 from tests.tiny import first_output, make_data, random_vectors, tiny_inputs, tiny_model
 
@@ -327,7 +327,7 @@ def test_a_check_that_reads_the_models_from_disk(tmp_path: Path, monkeypatch, mo
     form = "code" if model_type == "t5" else "merged"
     arguments = ["export", tmp_path / "adapter", "--format", form, "--json"]
     whole = red(*arguments, "-o", tmp_path / "a").json
-    monkeypatch.setattr("red_cli.run.verify._MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("red_cli.export.verify._MEMORY_SHARE", 0.0)
     outcome = red(*arguments, "-o", tmp_path / "b")
     assert outcome.code == 0, outcome.err
     if outcome.json["examples"] == 0:
@@ -338,8 +338,8 @@ def test_a_check_that_reads_the_models_from_disk(tmp_path: Path, monkeypatch, mo
 
 def test_libraries_too_old_for_a_check_from_disk(tmp_path: Path, monkeypatch, red) -> None:
     prepare(tmp_path, "bert")
-    monkeypatch.setattr("red_cli.run.verify._MEMORY_SHARE", 0.0)
-    monkeypatch.setattr("red_cli.run.verify._READ_FROM_DISK", {"transformers": "99.0", "accelerate": "0.1"})
+    monkeypatch.setattr("red_cli.export.verify._MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("red_cli.export.verify._READ_FROM_DISK", {"transformers": "99.0", "accelerate": "0.1"})
     outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["examples"] == 0

@@ -14,14 +14,14 @@ import torch
 import transformers
 
 from red_cli import RedConfig, attach, detach, save_adapter
+from red_cli.base_model.load import fit_config, load_base, load_config
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.kinds import SEQUENCE_CLASSIFIER
 from red_cli.edit.model import train_head
 from red_cli.errors import UserError
+from red_cli.export.export import export, open_source
 from red_cli.recipe.schema import Model
-from red_cli.run.base_model import fit_config, load_base, load_config
-from red_cli.run.events import Silent
-from red_cli.run.export import export, open_source
+from red_cli.runs.events import Silent
 from tests.tiny import (
     DECODERS,
     ENCODERS,

@@ -149,7 +149,7 @@ TRAINED_NAMES: dict[str, tuple[dict[str, Any], str]] = {
 def lora_run(tmp_path_factory: pytest.TempPathFactory, base: Path, data: Path) -> Path:
     pytest.importorskip("peft")
     from red_cli.recipe.load import load_recipe
-    from red_cli.run.train import train
+    from red_cli.train.loop import train
 
     folder = tmp_path_factory.mktemp("lora")
     (folder / "recipe.yaml").write_text(

@@ -13,7 +13,7 @@ from red_cli.edit.model import attach, count
 from red_cli.recipe.find import copy_recipe, find_recipe, recipe_names, recipe_title
 from red_cli.recipe.load import load_recipe, variants_of
 from red_cli.recipe.schema import metrics_of, text_metrics
-from red_cli.tasks.glue import GLUE
+from red_cli.tasks.presets.glue import GLUE
 
 # Every GLUE cell that RED has in the paper, with the hyperparameters of its appendix and, for RED++, of its scripts;
 # null where neither gives any.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.recipe.load import load_recipe
-from red_cli.run.folder import RunFolder
+from red_cli.runs.folder import RunFolder
 
 METRICS = {"cola": "matthews_correlation", "stsb": "pearson"}
 

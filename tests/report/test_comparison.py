@@ -16,7 +16,7 @@ from red_cli.report.comparison import Comparison, Row, compare
 from red_cli.report.comparison_page import comparison_data
 from red_cli.report.comparison_text import comparison_lines
 from red_cli.report.draw_comparison import draw_comparison
-from red_cli.run.folder import RunFolder
+from red_cli.runs.folder import RunFolder
 from tests.extras import has_extra
 from tests.report.finished import finished_run
 

@@ -70,7 +70,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, base: Path, data: Path) -> Path:
     """A run of the tiny base, with two evaluations."""
-    from red_cli.run.train import train
+    from red_cli.train.loop import train
 
     folder = tmp_path_factory.mktemp("trained") / "run"
     keys = [f"model.name_or_path={base}", f"data.path={data}", f"output.dir={folder}", "train.num_train_epochs=2",

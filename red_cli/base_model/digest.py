@@ -1,0 +1,185 @@
+"""Digests of a base's files: what it held when something was trained on it, and what has changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from red_cli.base_model.files import BaseFiles, read_base
+from red_cli.base_model.stored_tensor import StoredTensor
+from red_cli.base_model.tensors import Places, find_places
+from red_cli.edit.adapter_config import BaseDigest
+from red_cli.errors import UserError
+from red_cli.files import read_json
+
+# Keys of config.json that change from one saving to the next and say nothing about the function.
+_UNSTEADY = ("transformers_version", "_name_or_path", "architectures", "torch_dtype", "dtype")
+_BLOCK = 4 << 20
+_BUFFER_DTYPES = ("I64", "I32", "I16", "BOOL")  # of positions and masks
+_BUFFERS = ("inv_freq", "masked_bias")
+_MOST_DIMENSIONS_OF_A_BIAS = 2  # attention masks of GPT-2 are called bias as well, and have four
+# Samples of a tensor: so many pieces of so many bytes, spread evenly, the first and the last byte among them.
+_SAMPLES, _SAMPLE_BYTES = 16, 16 << 10
+# Files of a tokenizer. Those of the second list count only where there is no tokenizer.json, which holds the same.
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_OLDER_TOKENIZER_FILES = ("vocab.json", "vocab.txt", "merges.txt", "*.model", "*.spm", "*.tiktoken")
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+_UNSTEADY_TOKENIZER = (
+    "transformers_version", "name_or_path", "tokenizer_file", "special_tokens_map_file", "backend", "is_local",
+    "local_files_only", "chat_template",
+)  # fmt: skip
+
+
+def base_digest(base: BaseFiles, places: Places) -> BaseDigest:
+    """Digest a base's configuration, its tokenizer, samples of its weights, and all of the tensors that are edited."""
+    stored = [base.tensors[name] for name in places.tensors]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        whole = dict(zip(places.tensors, pool.map(_tensor_digest, stored), strict=True))
+    return sampled_digest(base).model_copy(update={"tensors": _joined(base, whole)})
+
+
+def sampled_digest(base: BaseFiles) -> BaseDigest:
+    """The digest of a base that nothing is folded into: all but `tensors`.
+
+    Names and repetitions do not count, so that a base has the same digest whether its files hold tied weights once or
+    twice, and with or without the prefix of its class.
+    """
+    stored = [stored for name, stored in base.tensors.items() if _is_weight(name, stored)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        samples = zip(stored, pool.map(_sample_digest, stored), strict=True)
+        lines = sorted({f"{tensor.dtype} {tensor.shape} {digest}" for tensor, digest in samples})
+    weights = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return file_digest(base.folder, base.config).model_copy(update={"weights": weights})
+
+
+def _is_weight(name: str, stored: StoredTensor) -> bool:
+    """Whether a tensor is a parameter, rather than a buffer that some files hold and others do not."""
+    end = name.rpartition(".")[2]
+    mask = end == "bias" and len(stored.shape) > _MOST_DIMENSIONS_OF_A_BIAS
+    return stored.size > 0 and stored.dtype not in _BUFFER_DTYPES and end not in _BUFFERS and not mask
+
+
+def file_digest(folder: Path, config: Mapping[str, Any]) -> BaseDigest:
+    """The digest of a base without its weights: configuration and tokenizer."""
+    return BaseDigest(config=config_digest(config), tokenizer=tokenizer_digest(folder))
+
+
+def changed_parts(name: str, folder: Path, then: BaseDigest, edited: Iterable[str] = ()) -> list[str]:
+    """Which parts of the base called `name` in `folder` differ from `then`: configuration, weights, tokenizer.
+
+    Args:
+        edited: paths of edited modules, whose tensors are compared to the last byte where the digest has them.
+
+    Raises:
+        UserError: the files cannot be read.
+    """
+    edited = list(edited)
+    now = file_digest(folder, _config(folder))
+    if then.weights is not None or (then.tensors is not None and edited):
+        base = read_base(name, folder)
+        whole = then.tensors is not None and bool(edited)
+        now = base_digest(base, find_places(base, edited)) if whole else sampled_digest(base)
+    compared = {
+        "configuration": (now.config, then.config),
+        "weights": ((now.tensors, now.weights), (then.tensors, then.weights)),
+        "tokenizer": (now.tokenizer, then.tokenizer),
+    }
+    return [part for part, (new, old) in compared.items() if _differs(new, old)]
+
+
+def _differs(now: Any, then: Any) -> bool:
+    """Whether two digests differ; one that was not taken says nothing."""
+    if isinstance(then, tuple):
+        return any(_differs(*pair) for pair in zip(now, then, strict=True))
+    return now is not None and then is not None and now != then
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """The digest of config.json's content."""
+    steady = {key: value for key, value in config.items() if key not in _UNSTEADY}
+    return _json_digest(steady)
+
+
+def tokenizer_digest(folder: Path) -> str | None:
+    """The digest of a tokenizer's files and its chat template; None where there are none.
+
+    JSON counts by its content, and a template counts alike in a file of its own and in the configuration.
+    """
+    files = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    if not (folder / _TOKENIZER_FILES[0]).is_file():
+        files += sorted(file for pattern in _OLDER_TOKENIZER_FILES for file in folder.glob(pattern))
+    if not files:
+        return None
+    parts: dict[str, Any] = {"chat_template": _chat_template(folder)}
+    for file in files:
+        content = _json_or_none(file)
+        if isinstance(content, dict):
+            parts[file.name] = {key: value for key, value in content.items() if key not in _UNSTEADY_TOKENIZER}
+        else:
+            parts[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return _json_digest(parts)
+
+
+def _chat_template(folder: Path) -> Any:
+    for name in _TEMPLATE_FILES:
+        file = folder / name
+        if file.is_file():
+            content = _json_or_none(file)
+            return content.get("chat_template") if isinstance(content, dict) else file.read_text("utf-8", "replace")
+    content = _json_or_none(folder / "tokenizer_config.json")
+    return content.get("chat_template") if isinstance(content, dict) else None
+
+
+def _json_or_none(file: Path) -> Any:
+    """The content of a JSON file; None where it is another kind of file."""
+    if file.suffix != ".json":
+        return None
+    try:
+        return read_json(file)
+    except UserError:
+        return None
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    content = read_json(folder / "config.json")
+    return content if isinstance(content, dict) else {}
+
+
+def _json_digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _joined(base: BaseFiles, digests: Mapping[str, str]) -> str:
+    lines = [
+        f"{name} {base.tensors[name].dtype} {base.tensors[name].shape} {digests[name]}" for name in sorted(digests)
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _tensor_digest(stored: StoredTensor) -> str:
+    return _digest_of(stored, [(0, stored.size)])
+
+
+def _sample_digest(stored: StoredTensor) -> str:
+    """The digest of samples of a tensor; of all of it where that is no more."""
+    if stored.size <= _SAMPLES * _SAMPLE_BYTES:
+        return _tensor_digest(stored)
+    step = (stored.size - _SAMPLE_BYTES) / (_SAMPLES - 1)
+    return _digest_of(stored, [(round(number * step), _SAMPLE_BYTES) for number in range(_SAMPLES)])
+
+
+def _digest_of(stored: StoredTensor, pieces: list[tuple[int, int]]) -> str:
+    """The digest of pieces of a tensor: (offset, bytes) each."""
+    digest, block = hashlib.sha256(), bytearray(_BLOCK)
+    with stored.file.open("rb", buffering=0) as file:
+        for offset, left in pieces:
+            file.seek(stored.start + offset)
+            while left and (count := file.readinto(memoryview(block)[:left])):
+                digest.update(memoryview(block)[:count])
+                left -= count
+    return digest.hexdigest()

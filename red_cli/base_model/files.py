@@ -1,0 +1,157 @@
+"""A base's files: where they lie, and where in them each tensor does. Only headers are read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from red_cli.base_model.bin_files import read_bin
+from red_cli.base_model.dtypes import SIZES
+from red_cli.base_model.stored_tensor import COPY_AGAIN, StoredTensor
+from red_cli.errors import UserError
+from red_cli.files import read_json, require_inside
+
+SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
+BIN_FILE, BIN_INDEX_FILE = "pytorch_model.bin", "pytorch_model.bin.index.json"
+BIASES_KEY = "red_biases"  # of config.json: the model has a modelling file of ours
+_LENGTH_BYTES = 8  # of the header's length, which a safetensors file begins with
+_LARGEST_HEADER = 100_000_000
+_MODEL_TYPE = re.compile(r"[\w.-]+")
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """A base on disk.
+
+    Attributes:
+        config: the content of config.json, as it is written.
+        tensors: name -> where it lies, shard after shard, in the order of their bytes.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    tensors: dict[str, StoredTensor]
+
+    @property
+    def shards(self) -> list[Path]:
+        """The files that hold tensors, in the order of their names."""
+        return sorted({stored.file for stored in self.tensors.values()})
+
+    @property
+    def size(self) -> int:
+        """Bytes of all tensors."""
+        return sum(stored.size for stored in self.tensors.values())
+
+    @property
+    def architecture(self) -> str | None:
+        """The name of the model's class, where the configuration says it."""
+        return next(iter(self.config.get("architectures") or ()), None)
+
+    @property
+    def model_type(self) -> str:
+        return str(self.config.get("model_type"))
+
+
+def read_base(name: str, folder: Path) -> BaseFiles:
+    """The files of the base called `name` in `folder`: safetensors, or where there are none, .bin files.
+
+    Raises:
+        UserError: a file is missing, cut short, no such file, or a link that leads out of the folder; or a tensor that
+            the index names is not there.
+    """
+    config = _read_config(folder / "config.json")
+    # The order in which transformers looks.
+    found = next(
+        (name for name in (SINGLE_FILE, INDEX_FILE, BIN_FILE, BIN_INDEX_FILE) if (folder / name).is_file()), None
+    )
+    places = None
+    if found in (SINGLE_FILE, BIN_FILE):
+        shards = [folder / found]
+    elif found is not None:
+        places = read_index(require_inside(folder, folder / found))
+        shards = [folder / shard for shard in sorted(set(places.values()))]
+    else:
+        raise UserError(f"{folder} has no weights: neither {SINGLE_FILE} nor {INDEX_FILE}", hint=COPY_AGAIN)
+    tensors = {key: stored for shard in shards for key, stored in _read_shard(require_inside(folder, shard))}
+    if places is not None and (lacking := sorted(places.keys() - tensors.keys())):
+        raise UserError(
+            f"{folder / str(found)} names {lacking[0]}, but {places[lacking[0]]} does not hold it", hint=COPY_AGAIN
+        )
+    return BaseFiles(name, folder, config, tensors)
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    """The content of config.json, in which the names of type and class are nothing but names."""
+    config = read_json(require_inside(file.parent, file))
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise UserError(f"{file} is not a model's configuration: it has no model_type")
+    if not isinstance(config["model_type"], str) or not _MODEL_TYPE.fullmatch(config["model_type"]):
+        raise UserError(f"{file}: model_type {config['model_type']!r} is not the name of a type of models")
+    classes = config.get("architectures") or []
+    if not isinstance(classes, list) or not all(isinstance(name, str) and name.isidentifier() for name in classes):
+        raise UserError(f"{file}: architectures {classes!r} is not a list of names of classes")
+    return config
+
+
+def _read_shard(file: Path) -> Iterator[tuple[str, StoredTensor]]:
+    if file.suffix != ".bin":
+        return read_header(file)
+    return read_bin(file)
+
+
+def read_index(file: Path) -> dict[str, str]:
+    """Which shard holds a tensor, from an index file.
+
+    Raises:
+        UserError: it is not an index, or names a file outside its folder.
+    """
+    content = read_json(file)
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise UserError(f"{file} is damaged: it has no weight_map", hint=COPY_AGAIN)
+    for shard in places.values():
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise UserError(f"{file} names a file outside its folder: {shard!r}")
+    return places
+
+
+def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
+    """(name, place) of each tensor of a safetensors file, in the order of their bytes.
+
+    Raises:
+        UserError: the file is missing, or its header does not fit its size.
+    """
+    if not file.is_file():
+        raise UserError(f"{file} is missing", hint=COPY_AGAIN)
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+        if not 0 < length <= min(size - _LENGTH_BYTES, _LARGEST_HEADER):
+            raise UserError(f"{file} is damaged: its header does not fit its size", hint=COPY_AGAIN)
+        try:
+            header = json.loads(stream.read(length))
+            header.pop("__metadata__", None)
+            entries = [
+                (key, value["dtype"], tuple(value["shape"]), *value["data_offsets"]) for key, value in header.items()
+            ]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise UserError(f"{file} is damaged: its header cannot be read", hint=COPY_AGAIN) from None
+    begins = _LENGTH_BYTES + length
+    end_of_all = begins
+    for key, dtype, shape, start, end in sorted(entries, key=lambda entry: entry[3:5]):
+        stored = StoredTensor(file, dtype, shape, begins + start, begins + end)
+        numbers = 1
+        for extent in shape:
+            numbers *= extent
+        if stored.start != end_of_all or stored.size != numbers * SIZES.get(dtype, stored.size / max(1, numbers)):
+            raise UserError(f"{file} is damaged: the place of {key} does not fit its shape", hint=COPY_AGAIN)
+        end_of_all = stored.end
+        yield key, stored
+    if end_of_all != size:
+        kind = "cut short" if size < end_of_all else "longer than its tensors"
+        raise UserError(f"{file} is {kind}: {size:,} bytes instead of {end_of_all:,}", hint=COPY_AGAIN)

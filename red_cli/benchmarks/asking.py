@@ -1,0 +1,49 @@
+"""How a benchmark's questions are put to a model: by which chat template."""
+
+from __future__ import annotations
+
+import difflib
+
+from transformers import PreTrainedTokenizerBase
+
+from red_cli.errors import UserError, shown
+from red_cli.recipe.instruction import NAMED_TEMPLATES, OWN, InstructionTask
+from red_cli.recipe.schema import Recipe
+from red_cli.tasks.chat.chat_template import ChatTemplate
+from red_cli.tasks.chat.conversations import Conversation
+
+_PAPERS = "human-assistant"
+
+
+def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ChatTemplate]:
+    """The template to ask with, and its name: the one that is named, else that of the training, else the model's own,
+    else the paper's human-assistant.
+
+    Raises:
+        UserError: there is no such template, it fails, or the model has none of its own.
+    """
+    task = recipe.task
+    if named is None and isinstance(task, InstructionTask):
+        return task.template, ChatTemplate.of(task, tokenizer)
+    chosen = named or (OWN if tokenizer.chat_template else _PAPERS)
+    if chosen == OWN and not tokenizer.chat_template:
+        raise UserError(
+            f"{tokenizer.name_or_path} has no chat template of its own",
+            hint=f"Choose another: --template {' or '.join(NAMED_TEMPLATES)}",
+        )
+    try:
+        settings = InstructionTask(name="instruction", template=chosen)
+    except ValueError:
+        near = difflib.get_close_matches(chosen, [OWN, *NAMED_TEMPLATES], n=1)
+        raise UserError(
+            f"no chat template {shown(chosen)}",
+            hint=f"{f'Did you mean {near[0]}? ' if near else ''}There are {', '.join([OWN, *NAMED_TEMPLATES])}, and"
+            " Jinja files.",
+        ) from None
+    return chosen, ChatTemplate.of(settings, tokenizer)
+
+
+def prompt_ids(template: ChatTemplate, conversation: Conversation) -> list[int]:
+    """Token ids of a conversation that ends with the user, up to where the answer begins."""
+    text = template.prompts([conversation], ["a question"])[0]
+    return list(template.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,0 +1,113 @@
+"""A benchmark by its name -> its figures or its file of answers, noted in metrics.json."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from red_cli.base_model.load import uses_bf16
+from red_cli.benchmarks import alpaca_eval, mt_bench
+from red_cli.benchmarks.harness import TaskResult, find_tasks, harness_model, harness_version, load_tasks, run_tasks
+from red_cli.benchmarks.live import LiveModel, load_live, open_language_model
+from red_cli.benchmarks.open_llm import ASKED, leaderboard
+from red_cli.benchmarks.request import SuiteRequest
+from red_cli.errors import Interrupted, UserError
+from red_cli.escape import file_name
+from red_cli.files import write_text
+from red_cli.runs.events import Listener
+from red_cli.runs.folder import RunFolder
+from red_cli.runs.target import Target
+
+OPEN_LLM = "open-llm"
+SUITES = (OPEN_LLM, alpaca_eval.NAME, mt_bench.NAME)
+_AT_ONCE = 8  # requests, where the recipe does not say
+
+
+def evaluate_suite(target: Target, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+    """Have `target` answer a benchmark; what comes of it stands in <output>/metrics.json under suites.<name> as well.
+
+    Returns:
+        "suite", "folder", and for a benchmark with a judge "answers" (the file it reads), "questions", "unfinished",
+        "template" and "next" (the commands that judge); for others "tasks", and for open-llm "columns", "average" and
+        "average_with_ai2_arc".
+
+    Raises:
+        UserError: there is no such suite or task, an option has no effect, something is not installed or cannot be had,
+            or a file of answers is there already.
+    """
+    folder = RunFolder(output)
+    folder.require_own_folders()
+    folder.read_metrics()
+    listener.working("looking for the questions")
+    answering = {alpaca_eval.NAME: alpaca_eval.answer_alpaca_eval, mt_bench.NAME: mt_bench.answer_mt_bench}
+    if request.suite in answering:
+        try:
+            result = answering[request.suite](target, request, output, listener)
+        except Interrupted as stop:
+            elsewhere = "" if output == target.folder else f" and --output {shlex.quote(str(output))}"
+            raise Interrupted(stop.message, hint=f"Go on with the same command{elsewhere}.") from None
+    elif request.suite == OPEN_LLM:
+        result = _open_llm(target, request, output, listener)
+    else:
+        result = _tasks(target, request, output, listener)
+    suites = {**folder.read_metrics().get("suites", {}), request.suite: _without_next(result)}
+    folder.write_metrics({"suites": suites})
+    return {"suite": request.suite, "folder": str(folder.path), **result}
+
+
+def _open_llm(target: Target, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+    request.only("limit", "tasks")
+    manager = find_tasks([column.task for column in ASKED], request.tasks)
+    opened = open_language_model(target)
+    by_shots = groupby(sorted(ASKED, key=attrgetter("shots")), key=attrgetter("shots"))
+    parts = [load_tasks(manager, [column.task for column in columns], shots) for shots, columns in by_shots]
+    found = _run(load_live(opened, listener), parts, request.limit, output, listener)
+    return {**_about(request), **leaderboard(found), "tasks": _plain(found)}
+
+
+def _tasks(target: Target, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+    request.only("shots", "tasks", "limit")
+    names = [name.strip() for name in request.suite.split(",") if name.strip()]
+    if not names:
+        raise UserError("--suite is empty", hint=f"Suites: {', '.join(SUITES)}; or tasks of lm-evaluation-harness")
+    manager = find_tasks(names, request.tasks, SUITES)
+    opened = open_language_model(target)
+    parts = [load_tasks(manager, names, request.shots)]
+    found = _run(load_live(opened, listener), parts, request.limit, output, listener)
+    return {**_about(request), "tasks": _plain(found)}
+
+
+def _run(
+    live: LiveModel, parts: Sequence[Any], limit: int | None, output: Path, listener: Listener
+) -> dict[str, TaskResult]:
+    """The harness's results of all parts; the answers go to <output>/suites/<task>.jsonl."""
+    size, precision = live.recipe.eval.batch_size or _AT_ONCE, torch.bfloat16 if uses_bf16(live.recipe.train) else None
+    lm = harness_model(live.model, live.tokenizer, size, live.context, precision, listener)
+    results = {}
+    for loaded in parts:
+        found = run_tasks(lm, loaded, limit)
+        results.update(found.tasks)
+        for task, lines in found.answers.items():
+            text = "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines)
+            write_text(output / "suites" / file_name(f"{task}.jsonl"), text)
+    return results
+
+
+def _about(request: SuiteRequest) -> dict[str, Any]:
+    return {"tool": f"lm-evaluation-harness {harness_version()}", "limit": request.limit}
+
+
+def _plain(found: dict[str, TaskResult]) -> dict[str, Any]:
+    return {name: asdict(result) for name, result in found.items()}
+
+
+def _without_next(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result.items() if name != "next"}

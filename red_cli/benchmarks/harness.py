@@ -1,0 +1,213 @@
+"""Tasks of lm-evaluation-harness on a live model."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from red_cli.errors import UserError, first_line, shown
+from red_cli.runs.events import Listener
+
+_SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "shots": 1234}  # the harness's own
+_NEAREST = 3
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What the harness says of one task or group.
+
+    Attributes:
+        scores: metric -> value, shares as fractions; "exact_match,strict-match" where it names a filter.
+        errors: metric -> standard error, where the harness gives one.
+        shots: examples before each question; None of a group whose tasks differ.
+        examples: how many were answered.
+        version: of the task's definition.
+    """
+
+    scores: dict[str, float]
+    errors: dict[str, float]
+    shots: int | None
+    examples: int
+    version: Any
+
+
+@dataclass(frozen=True)
+class HarnessResult:
+    """All tasks and groups by name, and of each task a line for every question."""
+
+    tasks: dict[str, TaskResult]
+    answers: dict[str, list[dict[str, Any]]]
+
+
+def harness_version() -> str:
+    """The version of lm-evaluation-harness.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if importlib.util.find_spec("lm_eval") is None:
+        raise UserError("lm-evaluation-harness is not installed", hint="pip install 'red-cli[lm-eval]'")
+    import lm_eval
+
+    return str(lm_eval.__version__)
+
+
+def find_tasks(names: Sequence[str], folder: Path | None, others: Sequence[str] = ()) -> Any:
+    """The harness's manager of tasks, which knows all of `names`.
+
+    Args:
+        folder: with definitions of further tasks.
+        others: what else could have been meant.
+
+    Raises:
+        UserError: no such folder or task (the nearest names are shown), or the harness is not installed.
+    """
+    harness_version()
+    from lm_eval.tasks import TaskManager
+
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"--tasks: no such folder: {folder}")
+    if folder is not None:
+        manager = TaskManager(include_path=str(folder), include_defaults=False)
+        if all(name in manager.task_index for name in names):
+            return manager
+    manager = TaskManager(include_path=None if folder is None else str(folder))
+    for name in names:
+        if name not in manager.task_index:
+            near = difflib.get_close_matches(name, [*others, *manager.all_tasks], n=_NEAREST)
+            hint = f"Did you mean {' or '.join(near)}? " if near else ""
+            raise UserError(
+                f"no suite or task {shown(name)}",
+                hint=f"{hint}Suites: {', '.join(others)}; all tasks: lm-eval ls tasks",
+            )
+    return manager
+
+
+def harness_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+    context: int,
+    precision: torch.dtype | None,
+    listener: Listener,
+) -> Any:
+    """The harness's wrapper of a model: `batch_size` requests at once, of at most `context` tokens, by autocast to
+    `precision` if that is not None."""
+    from lm_eval.models.huggingface import HFLM
+
+    class Telling(HFLM):  # type: ignore[misc, unused-ignore]
+        done = total = 0
+
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            self.done, self.total = 0, len(requests)
+            return super().loglikelihood(requests, disable_tqdm=True)
+
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            self.done, self.total = 0, len(requests)
+            return super().generate_until(requests, disable_tqdm=True)
+
+        def _model_call(self, inps: Any, *others: Any, **named: Any) -> Any:
+            self._tell(len(inps))
+            return super()._model_call(inps, *others, **named)
+
+        def _model_generate(self, context: Any, *others: Any, **named: Any) -> Any:
+            self._tell(len(context))
+            return super()._model_generate(context, *others, **named)
+
+        def _tell(self, rows: int) -> None:
+            listener.evaluating(self.done, max(self.total, self.done))
+            self.done += rows
+
+    return Telling(
+        pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=context,
+        mixed_precision_dtype=precision,
+    )  # fmt: skip
+
+
+def load_tasks(manager: Any, names: Sequence[str], shots: int | None) -> Any:
+    """The tasks with their data, few-shot examples drawn as the harness draws them.
+
+    Args:
+        manager: of `find_tasks`.
+        shots: examples before each question; None: as each task has it.
+
+    Raises:
+        UserError: the data of a task cannot be had, it needs a package, or it runs code that the model writes.
+    """
+    random.seed(_SEEDS["random"])
+    try:
+        loaded = manager.load(list(names))
+    except OSError as error:
+        raise UserError(f"the data of {', '.join(names)} cannot be had: {first_line(error)}") from None
+    except ImportError as error:
+        raise UserError(f"{', '.join(names)}: {first_line(error)}") from None
+    for name, task in loaded["tasks"].items():
+        if getattr(task, "UNSAFE_CODE", False):
+            raise UserError(
+                f"{name} runs code that the model writes, which red does not",
+                hint="Export the model, and run lm-eval --confirm_run_unsafe_code where that can do no harm.",
+            )
+        own = task.get_config("num_fewshot")
+        if own != 0:  # a task that wants none keeps to it
+            task.set_config(key="num_fewshot", value=own or 0 if shots is None else shots)
+        task.set_fewshot_seed(seed=_SEEDS["shots"])
+    return loaded
+
+
+def run_tasks(lm: Any, loaded: Any, limit: int | None) -> HarnessResult:
+    """What the model answers to `loaded` tasks, and how they score it; seeds are the harness's.
+
+    Args:
+        lm: of `harness_model`.
+        limit: so many questions of each task only.
+    """
+    from lm_eval.evaluator import evaluate
+
+    random.seed(_SEEDS["random"])
+    np.random.seed(_SEEDS["numpy"])
+    torch.manual_seed(_SEEDS["torch"])
+    found = evaluate(lm, loaded, limit=limit, log_samples=True)
+    answers = {name: [_answer(sample) for sample in samples] for name, samples in found["samples"].items()}
+    return HarnessResult({name: _result(name, found) for name in found["results"]}, answers)
+
+
+def _result(name: str, found: dict[str, Any]) -> TaskResult:
+    scores: dict[str, float] = {}
+    errors: dict[str, float] = {}
+    for key, value in {**found["results"][name], **found.get("groups", {}).get(name, {})}.items():
+        metric, comma, rule = key.partition(",")
+        if comma and isinstance(value, int | float):
+            of_error = metric.endswith("_stderr")
+            plain = metric.removesuffix("_stderr") + ("" if rule == "none" else f",{rule}")
+            (errors if of_error else scores)[plain] = float(value)
+    members = _members(name, found.get("group_subtasks", {}))
+    shots = {found["n-shot"][member] for member in members if member in found["n-shot"]}
+    examples = sum(found["n-samples"][member]["effective"] for member in members if member in found["n-samples"])
+    return TaskResult(scores, errors, shots.pop() if len(shots) == 1 else None, examples, found["versions"].get(name))
+
+
+def _members(name: str, groups: dict[str, list[str]]) -> list[str]:
+    """The tasks of a group, of the groups in it too; of a task, itself."""
+    if not groups.get(name):
+        return [name]
+    return [task for member in groups[name] for task in _members(member, groups)]
+
+
+def _answer(sample: dict[str, Any]) -> dict[str, Any]:
+    """A question as it is written to the answers' file."""
+    metrics = {name: sample[name] for name in sample.get("metrics", ()) if name in sample}
+    return {
+        "index": sample["doc_id"],
+        "target": sample["target"],
+        "responses": [response[0] if len(response) == 1 else response for response in sample["resps"]],
+        "metrics": metrics,
+    }

@@ -1,0 +1,171 @@
+"""A run's language model, ready to answer, and texts that it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from red_cli.base_model.load import longest_sequence, to_device, uses_bf16
+from red_cli.errors import Interrupted, UserError, shown
+from red_cli.inference.evaluate import model_identity
+from red_cli.inference.generate import Decoder, Partial
+from red_cli.recipe.overrides import named_with_role
+from red_cli.recipe.roles import Role
+from red_cli.recipe.schema import Recipe
+from red_cli.recipe.text import Decoding
+from red_cli.runs.events import Listener
+from red_cli.runs.target import Opened, Target, load_model, open_task
+from red_cli.tasks.base import Generated
+from red_cli.tasks.text.tokens import Ends, find_ends
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """A model with its edits on it.
+
+    Attributes:
+        opened: what it was made of.
+        context: the most tokens that it takes at once.
+    """
+
+    opened: Opened
+    model: PreTrainedModel
+    context: int
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.opened.target.recipe
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.opened.tokenizer
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """That of the recipe."""
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=uses_bf16(self.recipe.train)):
+            yield
+
+    def ends(self, end: int) -> Ends:
+        """The ids around answers, of which `end` ends them."""
+        return replace(find_ends(self.tokenizer, self.opened.config, self.opened.task.kind, None), end=end)
+
+
+def open_language_model(target: Target) -> Opened:
+    """All but the weights.
+
+    Raises:
+        UserError: it is none that writes texts, or cannot be had.
+    """
+    opened = open_task(target)
+    if opened.task.kind.trains_head:
+        raise UserError(f"suites are for language models; {target.folder} is a {opened.task.kind.name}")
+    return opened
+
+
+def load_live(opened: Opened, listener: Listener) -> LiveModel:
+    """The model on its device, in evaluation mode."""
+    listener.working("loading the model")
+    model = load_model(opened)
+    to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
+    return LiveModel(opened, model, longest_sequence(model.config, opened.tokenizer))
+
+
+def model_name(target: Target) -> str:
+    """What answers are signed with: the folder's name, of an adapter inside a run the run's."""
+    folder = target.folder.resolve()
+    return folder.parent.name if folder.name == "adapter" else folder.name
+
+
+def suite_decoding(standard: Decoding, recipe: Recipe, overrides: Sequence[str]) -> Decoding:
+    """How a suite generates: as its owners do, but for the keys of eval.generation that are given by `overrides`."""
+    keys = [named.key for named in named_with_role(overrides, {Role.DECODING})]
+    given = recipe.eval.generation
+    if given is None or not keys:
+        return standard
+    if "eval.generation" in keys:
+        return given
+    names = [key.split(".")[2] for key in keys]
+    return standard.model_copy(update={name: getattr(given, name) for name in names})
+
+
+def write_answers(
+    live: LiveModel,
+    prompts: Sequence[Sequence[int]],
+    options: Decoding,
+    end: int,
+    partial: Path,
+    listener: Listener,
+) -> list[Generated]:
+    """What the model answers to each prompt; `partial` is where answers are put down as they come.
+
+    A prompt that leaves no room for its answer loses its beginning, and that is told.
+
+    Raises:
+        UserError: options.max_new_tokens leave no room for any prompt.
+        Interrupted: the user stopped it; the same call goes on.
+    """  # fmt: skip
+    wanted = options.max_new_tokens
+    assert wanted is not None
+    room = live.context if live.opened.task.kind.encoder_decoder else live.context - wanted
+    if room < 1:
+        raise UserError(
+            f"answers of {wanted} tokens are asked for, but the base takes {live.context}, prompt included",
+            hint=f"Ask for fewer: eval.generation.max_new_tokens={max(1, live.context // 2)}",
+        )
+    if cut := sum(len(prompt) > room for prompt in prompts):
+        listener.note(f"{cut:,} of {len(prompts):,} prompts lost their beginning: longer than {room:,} tokens.")
+    recipe = live.recipe
+    decoder = Decoder(
+        live.model, live.tokenizer, options, recipe.eval.batch_size, recipe.train.seed, not uses_bf16(recipe.train),
+        listener.decoding, listener.note, Partial(partial, model_identity(live.opened.target)),
+    )  # fmt: skip
+    with live.precision():
+        try:
+            return decoder.generate([prompt[-room:] for prompt in prompts], live.ends(end), wanted)
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped while answering; the answers that are there lie in {partial}") from None
+
+
+def read_questions(path: Path, needed: Sequence[str]) -> list[dict[str, object]]:
+    """Questions from JSON (a list of objects) or JSONL, each with the keys `needed`.
+
+    Raises:
+        UserError: the file is missing, damaged or empty, or a question lacks a key (its number is told).
+    """
+    if not path.is_file():
+        raise UserError(f"--questions: no such file: {path}")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    listed = text.lstrip().startswith("[")
+    parts = [text] if listed else [line for line in text.splitlines() if line.strip()]
+    found: list[object] = []
+    for number, part in enumerate(parts, start=1):
+        try:
+            found += json.loads(part) if listed else [json.loads(part)]
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {error.lineno if listed else number}: not valid JSON: {error.msg}") from None
+    if not found:
+        raise UserError(f"{path} has no questions")
+    questions = []
+    for number, question in enumerate(found, start=1):
+        if not isinstance(question, dict) or (lacking := [key for key in needed if key not in question]):
+            what = f"no {shown(lacking[0])}" if isinstance(question, dict) else "not an object"
+            raise UserError(f"{path}, question {number}: {what}", hint=f"Expected keys: {', '.join(needed)}")
+        questions.append(question)
+    return questions
+
+
+def require_absent(path: Path) -> None:
+    """Refuse to answer anew into a file of answers.
+
+    Raises:
+        UserError: it exists.
+    """
+    if path.exists():
+        raise UserError(f"{path} exists", hint="Delete it, or write elsewhere: --output FOLDER")

@@ -1,0 +1,160 @@
+"""MT-Bench: both turns of its questions, in the layout of FastChat's judge."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from red_cli.benchmarks.asking import choose_template, prompt_ids
+from red_cli.benchmarks.live import (
+    LiveModel,
+    load_live,
+    model_name,
+    open_language_model,
+    read_questions,
+    require_absent,
+    suite_decoding,
+    write_answers,
+)
+from red_cli.benchmarks.request import SuiteRequest
+from red_cli.errors import UserError
+from red_cli.files import write_text
+from red_cli.recipe.text import Decoding
+from red_cli.runs.events import Listener
+from red_cli.runs.target import Target
+from red_cli.tasks.base import Generated
+from red_cli.tasks.chat.chat_template import ChatTemplate
+
+NAME = "mt-bench"
+_MAX_NEW_TOKENS = 1024
+# FastChat's, by the question's category; 0 is greedy
+TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "extraction": 0.0, "math": 0.0, "coding": 0.0, "reasoning": 0.0,
+                "stem": 0.1, "humanities": 0.1}  # fmt: skip
+_OTHER_TEMPERATURE = 0.7
+_ID_LENGTH = 22  # of FastChat's answer ids
+
+Question = dict[str, Any]
+
+
+def answer_mt_bench(target: Target, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+    """Answer both turns of request.questions; write <output>/mt-bench/model_answer/<model>.jsonl.
+
+    Raises:
+        UserError: that file exists, the questions are not right, or the model or its template cannot be used.
+    """
+    request.only("questions", "template", "limit")
+    model_id = model_name(target)
+    path = output / NAME / "model_answer" / f"{model_id}.jsonl"
+    require_absent(path)
+    if request.questions is None:
+        raise UserError(
+            "mt-bench takes its questions from a file: --questions FILE",
+            hint="FastChat has it: fastchat/llm_judge/data/mt_bench/question.jsonl",
+        )
+    questions = _read(request.questions)[: request.limit]
+    opened = open_language_model(target)
+    name, template = choose_template(request.template, target.recipe, opened.tokenizer)
+    live = load_live(opened, listener)
+    answers: dict[int, list[Generated]] = {place: [] for place in range(len(questions))}
+    partials = []
+    for temperature in sorted({_temperature(question) for question in questions}):
+        places = [place for place, question in enumerate(questions) if _temperature(question) == temperature]
+        options = suite_decoding(_decoding(temperature), target.recipe, request.overrides)
+        for turn in range(2):
+            partials.append(path.with_name(f"{model_id}.turn{turn + 1}-{temperature:g}.partial.jsonl"))
+            asked = [_conversation(questions[place], answers[place]) for place in places]
+            for place, answer in zip(
+                places, _answers(live, asked, template, options, partials[-1], listener), strict=True
+            ):
+                answers[place].append(answer)
+    lines = [
+        json.dumps(_line(question, answers[place], model_id), ensure_ascii=False)
+        for place, question in sorted(enumerate(questions), key=lambda item: _order(item[1]))
+    ]
+    write_text(path, "\n".join(lines) + "\n")
+    for partial in partials:
+        partial.unlink(missing_ok=True)
+    return {
+        "answers": str(path),
+        "questions": len(questions),
+        "unfinished": sum(not answer.finished for turns in answers.values() for answer in turns),
+        "template": name,
+        "model_id": model_id,
+        "next": _judging(path, model_id),
+    }
+
+
+def _read(path: Path) -> list[Question]:
+    questions: list[Question] = read_questions(path, ("question_id", "category", "turns"))
+    for number, question in enumerate(questions, start=1):
+        turns = question["turns"]
+        if not isinstance(turns, list) or len(turns) != 2 or not all(isinstance(turn, str) for turn in turns):
+            raise UserError(f"{path}, question {number}: 'turns' is not a list of two texts")
+    numbers = [question["question_id"] for question in questions]
+    if len({str(number) for number in numbers}) < len(numbers):
+        raise UserError(f"{path}: a question_id occurs twice")
+    return questions
+
+
+def _order(question: Question) -> tuple[bool, Any]:
+    """Sort key: numbers by size, then texts."""
+    number = question["question_id"]
+    return isinstance(number, str), number
+
+
+def _temperature(question: Question) -> float:
+    return float(question.get("required_temperature", TEMPERATURES.get(question["category"], _OTHER_TEMPERATURE)))
+
+
+def _decoding(temperature: float) -> Decoding:
+    if temperature == 0:
+        return Decoding(max_new_tokens=_MAX_NEW_TOKENS)
+    return Decoding(max_new_tokens=_MAX_NEW_TOKENS, do_sample=True, temperature=temperature)
+
+
+def _conversation(question: Question, answers: Sequence[Generated]) -> list[dict[str, str]]:
+    """The turns so far, up to the next of the user's."""
+    conversation = []
+    for turn, asked in enumerate(question["turns"][: len(answers) + 1]):
+        conversation.append({"role": "user", "content": asked})
+        if turn < len(answers):
+            conversation.append({"role": "assistant", "content": answers[turn].text})
+    return conversation
+
+
+def _answers(
+    live: LiveModel, asked: Sequence[list[dict[str, str]]], template: ChatTemplate, options: Decoding, partial: Path,
+    listener: Listener,
+) -> list[Generated]:  # fmt: skip
+    prompts = [prompt_ids(template, conversation) for conversation in asked]
+    return write_answers(live, prompts, options, template.end, partial, listener)
+
+
+def _line(question: Question, answers: Sequence[Generated], model_id: str) -> dict[str, Any]:
+    turns = [answer.text for answer in answers]
+    about = json.dumps([model_id, question["question_id"], turns])
+    return {
+        "question_id": question["question_id"],
+        "answer_id": hashlib.sha256(about.encode()).hexdigest()[:_ID_LENGTH],
+        "model_id": model_id,
+        "choices": [{"index": 0, "turns": turns}],
+        "tstamp": time.time(),
+    }
+
+
+def _judging(path: Path, model_id: str) -> list[str]:
+    place, name = "FastChat/fastchat/llm_judge", shlex.quote(model_id)
+    install = [
+        "git clone https://github.com/lm-sys/FastChat && pip install -e 'FastChat[llm_judge]'  # is not installed here"
+    ]
+    return [
+        *([] if importlib.util.find_spec("fastchat") else install),
+        f"cp {shlex.quote(str(path))} {place}/data/mt_bench/model_answer/",
+        f"cd {place} && python gen_judgment.py --model-list {name} && python show_result.py --model-list {name}",
+    ]

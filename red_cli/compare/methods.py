@@ -1,0 +1,184 @@
+"""Methods side by side: the same recipe, data, head, loop and seeds, each run in a process of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from red_cli.compare.child import run_red
+from red_cli.compare.table import summarise, write_comparison
+from red_cli.errors import Interrupted, UserError, one_line, shown
+from red_cli.escape import file_name
+from red_cli.recipe.load import Loaded, expanded, load_recipe
+from red_cli.recipe.overrides import named_with_role
+from red_cli.recipe.roles import SHARED, Role
+from red_cli.recipe.schema import MethodName
+from red_cli.runs.consent import consent_of
+from red_cli.runs.events import Listener
+from red_cli.runs.folder import RunFolder
+from red_cli.tasks.labels.metrics import reported, written
+from red_cli.train.resume import is_finished
+
+# name on the command line -> keys it sets; red is the recipe's own `red` section
+COMPARED: dict[str, list[str]] = {
+    **{name: [f"method={name}"] for name in get_args(MethodName)},
+    "red++": ["method=red", "red.positions=red++"],
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method under one seed."""
+
+    method: str
+    seed: int
+    loaded: Loaded
+    arguments: list[str]  # of `red train`
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison consists of, and where it goes."""
+
+    folder: Path
+    methods: list[str]
+    runs: list[Run]
+
+
+def parse_methods(text: str) -> list[str]:
+    """`red,lora,full` as names.
+
+    Raises:
+        UserError: one is no method, or is given twice.
+    """
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in COMPARED:
+            raise UserError(
+                f"--methods {one_line(text)}: no such method: {shown(name)}", hint=f"There are: {', '.join(COMPARED)}"
+            )
+        if names.count(name) > 1:
+            raise UserError(f"--methods {one_line(text)}: {name} is given twice")
+    return names
+
+
+def plan_comparison(
+    recipe: str, variant: str | None, overrides: Sequence[str], methods: Sequence[str], seeds: Sequence[int] | None
+) -> Comparison:
+    """Every run of a comparison, with its recipe checked. `METHOD:KEY=VALUE` sets a key for one method alone.
+
+    Raises:
+        UserError: a recipe cannot be used, or a prefix is no method of the comparison.
+    """
+    shared, own = _by_method(overrides, methods)
+    given = load_recipe(recipe, variant, shared)
+    if seeds is not None and named_with_role(shared, {Role.SEED}):
+        raise UserError("train.seed is given, and --seeds as well", hint="Drop one of them.")
+    if fixed := [named for texts in own.values() for named in named_with_role(texts, SHARED)]:
+        raise UserError(f"{one_line(fixed[0].key)} cannot be set for one method alone")
+    name = f"{given.name}-{variant}" if variant else given.name
+    folder = Path("runs") / file_name(f"compare-{name}")
+    if given.recipe.output.dir is not None:
+        folder = expanded(given.recipe.output.dir)
+    runs = []
+    for seed in seeds or [given.recipe.train.seed]:
+        for method in methods:
+            keys = [
+                *shared, *COMPARED[method], *own[method], f"train.seed={seed}",
+                f"output.dir={folder / method / f'seed{seed}'}",
+            ]  # fmt: skip
+            loaded = load_recipe(recipe, variant, keys)
+            options = ["--variant", variant] if variant else []
+            runs.append(Run(method, seed, loaded, [recipe, *options, *keys]))
+    return Comparison(folder, list(methods), runs)
+
+
+def _by_method(overrides: Sequence[str], methods: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    shared: list[str] = []
+    own: dict[str, list[str]] = {method: [] for method in methods}
+    for override in overrides:
+        prefix, colon, rest = override.partition("=")[0].partition(":")
+        if not colon:
+            if named_with_role([override], {Role.METHOD}):
+                raise UserError(f"{one_line(override)}: a comparison takes its methods from --methods")
+            shared.append(override)
+        elif prefix in own:
+            own[prefix].append(override[len(prefix) + 1 :])
+        else:
+            raise UserError(
+                f"{one_line(override)}: {shown(prefix)} is none of the methods compared",
+                hint=f"Compared: {', '.join(methods)}. For one of them: {methods[0]}:{rest}=VALUE",
+            )
+    return shared, own
+
+
+def compare(comparison: Comparison, listener: Listener) -> dict[str, Any]:
+    """Train what is missing, score it, and write comparison.json and comparison.md.
+
+    A run's peak memory is that of its own process. Scores are those of the test split where it has labels, else of the
+    split that chose the best evaluation. Checkpoints of finished runs are deleted.
+
+    Raises:
+        UserError: a folder holds something else than the run that belongs there, or a package is missing; nothing has
+            been trained.
+        Interrupted: the user stopped it; the same command goes on.
+    """
+    from red_cli.methods.table import METHODS
+
+    for run in comparison.runs:
+        METHODS[run.loaded.recipe.method].require()
+    finished = [is_finished(run.loaded) for run in comparison.runs]
+    failed = []
+    for number, (run, done) in enumerate(zip(comparison.runs, finished, strict=True), start=1):
+        what = f"[{number}/{len(finished)}] {run.method}, seed {run.seed}"
+        if not done and not _train(run, what, listener):
+            failed.append({"method": run.method, "seed": run.seed, "folder": str(run.loaded.run_folder)})
+            continue
+        listener.note(f"{what}: {_score(run, listener)}{', finished before' if done else ''}")
+        shutil.rmtree(RunFolder(run.loaded.run_folder).checkpoints, ignore_errors=True)
+    result = summarise(comparison.folder, [(run.method, run.seed, run.loaded) for run in comparison.runs], failed)
+    write_comparison(comparison.folder, result)
+    return result
+
+
+def _train(run: Run, what: str, listener: Listener) -> bool:
+    """Train in a process of its own; whether that went well. A fault of the user's ends the comparison."""
+    listener.working(what)
+    said: list[str] = []
+
+    def told(line: str) -> None:
+        if line.startswith("step "):
+            step, *_, left = line.split("  ")
+            listener.working(f"{what}: {step}, {left}")
+        else:
+            said.append(line)
+
+    code, asked = run_red(["train", "--resume", "--json", *run.arguments], told)
+    reason = next((number for number, line in enumerate(said) if line.startswith("error: ")), len(said))
+    message = "\n".join(said[reason:]).removeprefix("error: ")
+    if asked or code == Interrupted.exit_code:
+        raise Interrupted("the comparison was stopped", hint="Go on with the same command.")
+    if code == UserError.exit_code:
+        raise UserError(f"{run.method}, seed {run.seed}: {message}")
+    if code != 0:
+        listener.note(f"{what}: failed: {message or f'the process was ended by signal {-code}'}")
+    return code == 0
+
+
+def _score(run: Run, listener: Listener) -> str:
+    """The run's score in words; it is computed where the run has not done so."""
+    from red_cli.inference.evaluate import default_split, evaluate
+    from red_cli.runs.target import open_target
+
+    folder = run.loaded.run_folder
+    split, _ = default_split(run.loaded.recipe)
+    if split not in RunFolder(folder).read_results()["splits"]:
+        listener.working(f"scoring the {split} split")
+        evaluate(open_target(folder, None, consent_of(run.loaded.recipe)), split, folder, listener)
+    metrics = RunFolder(folder).read_results()
+    scores = metrics["splits"][split]
+    told = ", ".join(f"{name} {written(name, scores[name])}" for name in reported(metrics["metric"], scores))
+    return f"{told} on {split}, learning rate {metrics['learning_rate']:g}"

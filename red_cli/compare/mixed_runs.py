@@ -1,0 +1,61 @@
+"""Runs that are compared have the same rows and the same base, also where files changed between one and the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from red_cli.edit.adapter_config import BaseDigest
+from red_cli.errors import UserError
+from red_cli.recipe.keys import values_of
+from red_cli.recipe.load import Loaded
+from red_cli.recipe.roles import ROWS
+from red_cli.recipe.schema import Recipe
+from red_cli.runs.folder import RunFolder
+from red_cli.runs.inputs import RunInputs, changed_base, changed_rows, parse_inputs
+
+
+def require_same_inputs(runs: Sequence[Loaded]) -> None:
+    """Refuse finished runs that were trained on other rows or another base than the first of their kind.
+
+    Only what the recipes have in common is compared. Runs of version 0.1 do not record their inputs.
+
+    Raises:
+        UserError: two runs differ; the message names them and what differs.
+    """
+    recorded: list[tuple[Loaded, RunInputs]] = []
+    for loaded in runs:
+        inputs = RunFolder(loaded.run_folder).read_results().get("inputs")
+        if inputs is None:
+            continue
+        own = parse_inputs(inputs)
+        for other, theirs in recorded:
+            if lines := _differences(other.recipe, theirs, loaded.recipe, own):
+                listed = "\n".join(f"  {line}" for line in lines)
+                raise UserError(
+                    f"{other.run_folder} and {loaded.run_folder} were trained on different inputs:\n{listed}",
+                    hint="Delete the one with the wrong inputs, and give the same command again.",
+                )
+        recorded.append((loaded, own))
+
+
+def _differences(recipe: Recipe, theirs: RunInputs, other: Recipe, own: RunInputs) -> list[str]:
+    lines = []
+    if (recipe.model.name_or_path, recipe.model.revision) == (other.model.name_or_path, other.model.revision):
+        lines += changed_base(_as_a_whole(theirs.base), _as_a_whole(own.base))
+    same_seed = recipe.train.seed == other.train.seed
+    if values_of(recipe, ROWS) == values_of(other, ROWS) and (same_seed or not _drawn_by_seed(recipe)):
+        lines += changed_rows(theirs, own)
+    return lines
+
+
+def _as_a_whole(base: BaseDigest | None) -> BaseDigest | None:
+    """The digest without that of the edited modules, which methods choose differently."""
+    return None if base is None else base.model_copy(update={"tensors": None})
+
+
+def _drawn_by_seed(recipe: Recipe) -> bool:
+    """Whether a seed decides which rows train or select."""
+    data = recipe.data
+    return bool(
+        data.max_train_rows or data.validation_share or data.streaming or recipe.eval.split == "paper"
+    )  # fmt: skip

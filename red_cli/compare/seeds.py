@@ -1,0 +1,120 @@
+"""The same recipe under several seeds, one after the other, each in its own run folder."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from red_cli.compare.mixed_runs import require_same_inputs
+from red_cli.errors import UserError, shown
+from red_cli.recipe.load import Loaded, load_recipe
+from red_cli.recipe.overrides import named_with_role
+from red_cli.recipe.roles import Role
+from red_cli.runs.events import Listener
+from red_cli.runs.folder import RunFolder
+from red_cli.tasks.labels.metrics import mean_and_spread
+from red_cli.train.resume import is_finished
+
+_LARGEST = 2**32
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`42,43,44` as numbers.
+
+    Raises:
+        UserError: one is no seed, or is given twice.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        word = part.strip()
+        if not (word.isascii() and word.isdecimal() and int(word) < _LARGEST):
+            raise UserError(f"--seeds {text}: {shown(word)} is no seed", hint="Whole numbers from 0: --seeds 42,43,44")
+        if int(word) in seeds:
+            raise UserError(f"--seeds {text}: {word} is given twice", hint="Each seed once: --seeds 42,43,44")
+        seeds.append(int(word))
+    return seeds
+
+
+def load_seeds(name: str, variant: str | None, overrides: Sequence[str], seeds: Sequence[int]) -> list[Loaded]:
+    """The recipe under each seed; an output.dir becomes the folder of the runs' folders.
+
+    Raises:
+        UserError: the recipe cannot be used, or train.seed is given beside --seeds.
+    """
+    if named_with_role(overrides, {Role.SEED}):
+        raise UserError("train.seed is given, and --seeds as well", hint="Drop one of them.")
+    runs = []
+    for seed in seeds:
+        loaded = load_recipe(name, variant, [*overrides, f"train.seed={seed}"])
+        if loaded.recipe.output.dir is not None:
+            output = loaded.recipe.output.model_copy(
+                update={"dir": str(Path(loaded.recipe.output.dir) / f"seed{seed}")}
+            )
+            loaded = replace(loaded, recipe=loaded.recipe.model_copy(update={"output": output}))
+        runs.append(loaded)
+    return runs
+
+
+def train_seeds(runs: Sequence[Loaded], listener: Listener) -> dict[str, Any]:
+    """Train what is missing of `runs`, going on where one was stopped.
+
+    Returns:
+        "metric", "splits" (split -> metric -> mean, std, values by seed), "paper" and "folders"; see `summary`.
+
+    Raises:
+        UserError: a folder holds something else than the run that belongs there; nothing has been trained.
+        Interrupted: the user stopped it; the same command goes on.
+    """
+    from red_cli.train.loop import train
+
+    finished = [is_finished(loaded) for loaded in runs]
+    for loaded, done in zip(runs, finished, strict=True):
+        seed = loaded.recipe.train.seed
+        if done:
+            listener.note(f"seed {seed}: finished before ({loaded.run_folder})")
+            continue
+        listener.note(f"seed {seed}")
+        train(resuming(loaded), listener)
+        gc.collect()
+    return summary(runs)
+
+
+def resuming(loaded: Loaded) -> Loaded:
+    """The recipe, to be gone on with where it was stopped."""
+    settings = loaded.recipe.train.model_copy(update={"resume_from_checkpoint": True})
+    return replace(loaded, recipe=loaded.recipe.model_copy(update={"train": settings}))
+
+
+def summary(runs: Sequence[Loaded]) -> dict[str, Any]:
+    """Each metric of finished runs: mean, sample standard deviation, and every seed's value; never the best.
+
+    Raises:
+        UserError: a folder is damaged or gone, or the runs were not trained on the same rows and base.
+    """
+    require_same_inputs(runs)
+    metrics = {loaded.recipe.train.seed: RunFolder(loaded.run_folder).read_results() for loaded in runs}
+    first = next(iter(metrics.values()))
+    splits: dict[str, Any] = {}
+    for split, scores in first["splits"].items():
+        everywhere = [found["splits"].get(split, {}) for found in metrics.values()]
+        if not all(everywhere):  # red eval has scored it for some seeds only
+            continue
+        splits[split] = {"examples": scores["examples"]}
+        for name in scores:
+            if name != "examples" and all(name in found for found in everywhere):
+                values = {seed: found["splits"][split][name] for seed, found in metrics.items()}
+                mean, spread = mean_and_spread(list(values.values()))
+                splits[split][name] = {"mean": mean, "std": spread, "seeds": values}
+    return {
+        "task": first["task"],
+        "base": first["base"],
+        "method": first["method"],
+        "metric": first["metric"],
+        "splits": splits,
+        "paper": first["paper"],
+        "learning_rates": {seed: found["learning_rate"] for seed, found in metrics.items()},
+        "folders": {loaded.recipe.train.seed: str(loaded.run_folder) for loaded in runs},
+    }

@@ -1,0 +1,200 @@
+"""DeepSpeed's ZeRO-2 and ZeRO-3 as engine of a run. What trains stays float32, whatever the base's dtype."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from red_cli.distributed.engine import NotFinite
+from red_cli.distributed.processes import Processes
+from red_cli.errors import UserError
+from red_cli.files import read_json
+from red_cli.methods.trained import Trained
+from red_cli.recipe.launch import Launch
+
+_STAGE = {"zero2": 2, "zero3": 3}
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+# Parameters of up to so many numbers stay whole in every process: the vectors always do.
+_WHOLE_UP_TO = 100_000
+# Sections of a configuration that would say something else than the recipe
+_FROM_THE_RECIPE = {
+    "optimizer": "the optimiser is the recipe's (train.learning_rate, train.weight_decay, …)",
+    "scheduler": "the schedule is the recipe's (train.lr_scheduler_type, …)",
+    "fp16": "the vectors stay float32; the base's dtype is model.dtype",
+    "bf16": "the vectors stay float32; the base's dtype is model.dtype, and train.bf16 computes in bfloat16",
+}
+
+
+def require_deepspeed() -> None:
+    """Check that DeepSpeed is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    if importlib.util.find_spec("deepspeed") is None:
+        raise UserError(
+            "launch.strategy: deepspeed is not installed", hint="Install it: pip install 'red-cli[deepspeed]'"
+        )
+
+
+def deepspeed_config(launch: Launch, strategy: str, max_grad_norm: float | None) -> dict[str, Any]:
+    """The configuration of `launch.deepspeed_config`, or ours, with what the recipe decides filled in.
+
+    Raises:
+        UserError: the file is missing or damaged, or says something else than the recipe.
+    """
+    stage = _STAGE[strategy]
+    config: dict[str, Any] = {}
+    if launch.deepspeed_config is not None:
+        path = Path(launch.deepspeed_config)
+        config = read_json(path)
+        if not isinstance(config, dict) or not isinstance(config.get("zero_optimization", {}), dict):
+            raise UserError(f"{path}: not a DeepSpeed configuration: keys and values are expected")
+        for key, why in _FROM_THE_RECIPE.items():
+            section = config.get(key)
+            if section and not (isinstance(section, dict) and section.get("enabled") in (False, "auto")):
+                raise UserError(f"{path}: {key}: {why}", hint=f"Drop {key} from the file.")
+            config.pop(key, None)
+        if config.get("zero_optimization", {}).get("stage", stage) != stage:
+            raise UserError(
+                f"{path}: zero_optimization.stage is {config['zero_optimization']['stage']}, "
+                f"but launch.strategy is {strategy}",
+                hint="Change one of them.",
+            )
+    zero = {
+        "stage3_param_persistence_threshold": _WHOLE_UP_TO,
+        **{key: value for key, value in config.get("zero_optimization", {}).items() if value != "auto"},
+        "stage": stage,
+    }
+    if launch.offload:
+        zero["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    return {
+        **{key: value for key, value in config.items() if value != "auto" and key != "train_batch_size"},
+        "zero_optimization": zero,
+        # The run deals out rows and says itself which pass is a step's last.
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": max_grad_norm or 0.0,
+        "zero_allow_untested_optimizer": True,
+    }
+
+
+class Zero:
+    """An engine by DeepSpeed: gradients and moments in parts (ZeRO-2), and the base as well (ZeRO-3)."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        trained: Trained,
+        optimizer: torch.optim.Optimizer,
+        processes: Processes,
+        config: dict[str, Any],
+    ) -> None:
+        import deepspeed
+
+        if processes.device.type == "cpu":
+            # Compiled at first use, under a lock that a process killed meanwhile leaves for ever; gloo does as well.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        if not os.environ.get("RED_DEBUG"):
+            logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+        self.processes, self.trained, self.optimizer = processes, trained, optimizer
+        # The optimiser is given parts of flat parameters; its state in a checkpoint is that of the parameters.
+        self.groups = optimizer.state_dict()["param_groups"]
+        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.sharded = config["zero_optimization"]["stage"] == _STAGE["zero3"]
+        self.engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
+        self.model: nn.Module = self.engine
+
+    def announce(self, last: bool) -> None:
+        self.engine.set_gradient_accumulation_boundary(last)
+
+    def backward(self, loss: Tensor) -> None:
+        self.engine.backward(loss * self.processes.count)  # DeepSpeed takes the mean over the processes
+
+    def update(self, limit: float | None) -> float:
+        """As the engine's protocol says; `limit` is in DeepSpeed's configuration already."""
+        self.engine.step()
+        norm = float(self.engine.get_global_grad_norm())
+        if not math.isfinite(norm):
+            raise NotFinite(f"gradient norm {norm}")
+        return norm
+
+    def whole(self, change: bool = False) -> AbstractContextManager[Any]:
+        if not self.sharded:
+            return nullcontext()
+        import deepspeed
+
+        parameters = self.trained.parameters(self.trained.names)
+        gathered: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(
+            parameters, modifier_rank=0 if change else None
+        )
+        return gathered
+
+    def optimizer_state(self) -> dict[str, Any]:
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        groups = [
+            {**numbered, "lr": group["lr"]}
+            for numbered, group in zip(self.groups, self.optimizer.param_groups, strict=True)
+        ]
+        states = [self.optimizer.state.get(flat, {}) for flat in self._flat()]
+        steps = [state["step"] for state in states if state]
+        if not steps:
+            return {"state": {}, "param_groups": groups}
+        self._link()
+        state = {}
+        for number, parameter in enumerate(self.parameters):
+            moments = {key: safe_get_full_optimizer_state(parameter, key).cpu() for key in _MOMENTS}
+            # a tensor of its own: AdamW counts on in place, once for each parameter
+            step = torch.tensor(float(steps[0]), dtype=torch.float32)
+            state[number] = {"step": step, **moments}
+        return {"state": state, "param_groups": groups}
+
+    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        """Take up a state; the parameters were loaded before the engine was made."""
+        for group, stored in zip(self.optimizer.param_groups, state["param_groups"], strict=True):
+            group["lr"] = stored["lr"]
+        if not state["state"]:
+            return
+        for flat in self._flat():
+            step = state["state"][0]["step"].to(flat.device)
+            self.optimizer.state[flat] = {"step": step.clone(), **{key: torch.zeros_like(flat) for key in _MOMENTS}}
+        self._link()
+        for number, parameter in enumerate(self.parameters):
+            for key in _MOMENTS:
+                self._set(parameter, state["state"][number][key], key)
+
+    def _link(self) -> None:
+        """Let the parameters find their parts of the moments.
+
+        ZeRO-2 does so by itself, but after the first group's first step, when the other groups have none.
+        """
+        if not self.sharded:
+            self.engine.optimizer._hp_optimizer_states_linked = False
+            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+    def _set(self, parameter: nn.Parameter, value: Tensor, key: str) -> None:
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+
+        value = value.to(self.processes.device)
+        if not self.sharded:
+            safe_set_full_optimizer_state(parameter, value, key)
+            return
+        own = parameter.ds_tensor.numel()  # type: ignore[attr-defined]
+        padded = value.new_zeros(own * self.processes.count)
+        padded[: value.numel()] = value.flatten()
+        safe_set_local_optimizer_state(parameter, padded[own * self.processes.index :][:own], key)
+
+    def _flat(self) -> list[Tensor]:
+        """The flat parameters of this process, which the optimiser steps."""
+        optimizer = self.engine.optimizer
+        name = "fp32_partitioned_groups_flat" if self.sharded else "single_partition_of_fp32_groups"
+        return list(getattr(optimizer, name))

@@ -1,0 +1,148 @@
+"""What the processes of a run say to each other; alone, nothing is sent."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, distributed
+
+from red_cli.distributed.worker import expected_processes, is_worker
+from red_cli.errors import UserError
+from red_cli.recipe.launch import DEEPSPEED, Launch
+
+_T = TypeVar("_T")
+_BUCKET_BYTES = 1 << 25  # of gradients that are sent together
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, as one of them sees them. Every method is called by all, in the same order.
+
+    Attributes:
+        index: of this process, from 0.
+        count: how many there are.
+        device: where this one computes.
+    """
+
+    index: int = 0
+    count: int = 1
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
+
+    @property
+    def main(self) -> bool:
+        """Whether this process shows and writes."""
+        return self.index == 0
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Which of the flags are raised in any process."""
+        if self.count == 1:
+            return flags
+        found = torch.tensor(flags, dtype=torch.float32, device=self.device)
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        return tuple(bool(flag) for flag in found.tolist())
+
+    def total(self, number: float) -> float:
+        """The sum of a number over the processes, in float64."""
+        if self.count == 1:
+            return number
+        found = torch.tensor(number, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(found)
+        return float(found)
+
+    def most(self, number: int) -> int:
+        """The largest of a number over the processes."""
+        return max(self.gather(number))
+
+    def gather(self, value: _T) -> list[_T]:
+        """Every process's value, by the processes' order, in all of them."""
+        found: list[Any] = [value]
+        if self.count > 1:
+            found = [None] * self.count
+            distributed.all_gather_object(found, value)
+        return found
+
+    def share(self, value: _T | None) -> _T:
+        """The main process's value, in all of them."""
+        found = [value]
+        if self.count > 1:
+            distributed.broadcast_object_list(found, src=0, device=self.device)
+        return cast(_T, found[0])
+
+    def share_of(self, items: Sequence[_T]) -> list[_T]:
+        """Every count-th item from this process's on; all get as many, those that lack one the last item."""
+        mine = list(items[self.index :: self.count])
+        lacking = -(-len(items) // self.count) - len(mine)
+        return [*mine, *list(items[-1:]) * lacking]
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.count > 1:
+            self.any(False)
+
+    def add(self, tensors: Sequence[Tensor]) -> None:
+        """Sum each tensor over the processes, in place: many small ones in one message."""
+        if self.count == 1:
+            return
+        bucket: list[Tensor] = []
+        size = 0
+        for number, tensor in enumerate(tensors, start=1):
+            bucket.append(tensor)
+            size += tensor.nbytes
+            if size >= _BUCKET_BYTES or number == len(tensors):
+                flat = torch.cat([part.reshape(-1) for part in bucket])
+                distributed.all_reduce(flat)
+                for part, summed in zip(bucket, flat.split([part.numel() for part in bucket]), strict=True):
+                    part.copy_(summed.view_as(part))
+                bucket, size = [], 0
+
+
+ALONE = Processes()
+
+
+def join_processes(launch: Launch) -> Processes:
+    """Find the other processes of the run, where a launcher started several.
+
+    Raises:
+        UserError: there are others than the recipe says, or not all find each other: each would train on its own.
+    """
+    if not is_worker():
+        if launch.strategy not in DEEPSPEED:
+            return ALONE
+        _be_the_only_one()
+    on_cpu = not torch.cuda.is_available()
+    options: dict[str, Any] = {} if PartialState._shared_state else {"timeout": timedelta(seconds=1800)}
+    state = PartialState(cpu=on_cpu, **options)
+    expected = expected_processes()
+    if state.num_processes != expected:
+        raise UserError(
+            f"{expected} processes were started, but this one sees {state.num_processes}",
+            hint="Each would train a model of its own. Start them with red's own launch section, or with torchrun.",
+        )
+    if launch.num_processes is not None and launch.num_processes != state.num_processes:
+        raise UserError(
+            f"launch.num_processes is {launch.num_processes}, but {state.num_processes} processes were started",
+            hint="Leave it out where another launcher starts the processes.",
+        )
+    if not on_cpu:
+        torch.cuda.set_device(state.device)
+    return Processes(state.process_index, state.num_processes, state.device)
+
+
+def _be_the_only_one() -> None:
+    """Set what a launcher sets, for one process: DeepSpeed's offload is of use on a single device as well."""
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}  # fmt: skip
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

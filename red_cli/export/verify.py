@@ -1,0 +1,197 @@
+"""Compare an exported model with the adapter it was made from, on real inputs of the run's task."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+import transformers
+from accelerate.utils import compare_versions
+from transformers import PretrainedConfig, PreTrainedModel
+
+from red_cli.base_model.files import BaseFiles, read_base
+from red_cli.base_model.hub import base_folder
+from red_cli.base_model.load import load_tokenizer, resolve_max_length
+from red_cli.edit.adapter import load_adapter
+from red_cli.errors import RunFailed, UserError
+from red_cli.export.classes import configuration, model_class
+from red_cli.export.code import auto_class, is_own_code
+from red_cli.export.companions import exported_config
+from red_cli.export.export import Source
+from red_cli.recipe.schema import Recipe, is_regression
+from red_cli.runs.events import Listener
+from red_cli.tasks.build import build_task
+
+# Largest difference of logits, as a share of the largest logit, that counts as the same model. In a half-precision
+# base the folded weights are rounded once more; only a gross fault can be told from that.
+TOLERANCES = {"F32": 1e-4, "F64": 1e-4, "F16": 0.05, "BF16": 0.05}
+_EXAMPLES = 64
+_AT_ONCE = 16
+_RANDOM_ROWS, _RANDOM_LENGTH = 4, 32
+_MOST_LOGITS = 64 << 20  # numbers that are kept for the comparison
+_MEMORY_SHARE = 0.8
+# Before these, a model that is on disk as a whole is not run at all, or with tied weights mixed up.
+_READ_FROM_DISK = {"transformers": "5.13.0", "accelerate": "1.15.0"}
+
+Inputs = dict[str, torch.Tensor]
+
+
+def verify(source: Source, folder: Path, listener: Listener) -> dict[str, Any]:
+    """Run the adapter on its base and the model in `folder` over the same inputs, both computing in float32.
+
+    A model that does not fit into memory is read from its files layer by layer.
+
+    Returns:
+        "examples" compared, "largest_difference" of logits, the share of "equal_answers" (argmax), and "checked_on";
+        0 and None where nothing can be compared.
+
+    Raises:
+        RunFailed: they differ by more than the dtype of the weights explains.
+    """
+    listener.working("checking the result")
+    base = read_base(source.base, base_folder(source.base, source.revision))
+    batches, what = _inputs(source, base, listener)
+    obstacle = None if batches else f"a {base.model_type} model takes no text"
+    if not (_fits(base) and _fits(read_base(str(folder), folder))):
+        obstacle = obstacle or _too_old_to_read_from_disk()
+    if obstacle is not None:
+        listener.note(f"Not checked: {obstacle}.")
+        return {"examples": 0, "largest_difference": None, "equal_answers": None, "checked_on": None}
+    with tempfile.TemporaryDirectory() as spare:
+        model = _with_adapter(source, base, Path(spare))
+        expected = [_logits(model, batch) for batch in batches]
+        del model
+        gc.collect()
+        model = _exported(folder, Path(spare))
+        found = [_logits(model, batch) for batch in batches]
+        del model
+    return {**_compare(expected, found, read_base(str(folder), folder)), "checked_on": what}
+
+
+def _too_old_to_read_from_disk() -> str | None:
+    """What is to be updated for models that do not fit into memory; None where nothing is."""
+    old = [f"{name} {version}" for name, version in _READ_FROM_DISK.items() if compare_versions(name, "<", version)]
+    return f"the model does not fit into memory, and to read it from disk takes {' and '.join(old)}" if old else None
+
+
+def _compare(expected: list[torch.Tensor], found: list[torch.Tensor], exported: BaseFiles) -> dict[str, Any]:
+    difference = max((one - other).abs().max().item() for one, other in zip(expected, found, strict=True))
+    largest = max(logits.abs().max().item() for logits in expected)
+    dtype = max((stored.dtype for stored in exported.tensors.values() if stored.dtype in TOLERANCES), key=_coarseness)
+    if not difference <= TOLERANCES[dtype] * max(1.0, largest):
+        raise RunFailed(
+            f"the exported model differs from the adapter: logits by up to {difference:.2e}, the largest being "
+            f"{largest:.2e}; nothing was written"
+        )
+    equal = torch.cat(
+        [(one.argmax(-1) == other.argmax(-1)).flatten() for one, other in zip(expected, found, strict=True)]
+    )
+    return {
+        "examples": sum(len(logits) for logits in expected),
+        "largest_difference": difference,
+        "equal_answers": equal.float().mean().item(),
+    }
+
+
+def _coarseness(dtype: str) -> float:
+    return TOLERANCES[dtype]
+
+
+@torch.inference_mode()
+def _logits(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
+    output = model(**inputs)
+    logits = getattr(output, "logits", None)
+    logits = output.last_hidden_state if logits is None else logits
+    mask = inputs.get("attention_mask")
+    if mask is not None and logits.shape[:-1] == mask.shape:  # what padding yields is nobody's answer
+        logits = logits * mask[..., None]
+    return logits.float()
+
+
+def _with_adapter(source: Source, base: BaseFiles, spare: Path) -> PreTrainedModel:
+    config = _config(source, base)
+    kind = model_class(source.adapter.config.architecture or str(base.architecture))
+    placement = _placement(base, kind, config, source.adapter.config.head, spare / "base")
+    model = kind.from_pretrained(base.folder, config=config, ignore_mismatched_sizes=True, **placement)
+    load_adapter(model, source.adapter.folder)
+    return model.eval()
+
+
+def _exported(folder: Path, spare: Path) -> PreTrainedModel:
+    files = read_base(str(folder), folder)
+    architecture = str(files.architecture)
+    options: dict[str, Any] = {}
+    if is_own_code(folder, architecture):
+        kind, options = getattr(transformers, auto_class(architecture)), {"trust_remote_code": True}
+    else:
+        kind = model_class(architecture)
+    if not _fits(files):
+        options |= {"device_map": {"": "disk"}, "offload_folder": str(spare / "exported")}
+    return kind.from_pretrained(folder, dtype=torch.float32, **options).eval()
+
+
+def _config(source: Source, base: BaseFiles) -> PretrainedConfig:
+    return configuration(exported_config(base, source.adapter.config, None))
+
+
+def _fits(files: BaseFiles) -> bool:
+    """Whether a model fits into memory in float32."""
+    numbers = sum(_count(stored.shape) for stored in files.tensors.values())
+    return numbers * torch.float32.itemsize < psutil.virtual_memory().available * _MEMORY_SHARE
+
+
+def _placement(
+    base: BaseFiles, kind: type[PreTrainedModel], config: PretrainedConfig, head: list[str], spare: Path
+) -> dict[str, Any]:
+    """How a base is loaded: whole where memory allows, else layer by layer while it runs, but for a trained head."""
+    if _fits(base):
+        return {"dtype": torch.float32}
+    with torch.device("meta"):
+        parts = [name for name, _ in kind(config).named_children()]
+    trained = {name.split(".")[0] for name in head}
+    places = {part: "cpu" if part in trained else "disk" for part in parts}
+    return {"dtype": torch.float32, "device_map": places, "offload_folder": str(spare)}
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _inputs(source: Source, base: BaseFiles, listener: Listener) -> tuple[list[Inputs], str | None]:
+    """Batches for the model, and what they are."""
+    if source.recipe is not None:
+        try:
+            return list(_of_task(source, source.recipe, base)), "examples of the task"
+        except UserError as error:
+            listener.note(f"Examples of the task are not at hand, so the check takes random tokens: {error}")
+    config = configuration(base.config)
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    if vocabulary is None or hasattr(config, "vision_config") or hasattr(config, "num_mel_bins"):
+        return [], None
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(vocabulary, (1, _RANDOM_LENGTH), generator=generator) for _ in range(_RANDOM_ROWS)]
+    names = ("input_ids", "decoder_input_ids") if config.is_encoder_decoder else ("input_ids",)
+    return [dict.fromkeys(names, row) for row in rows], "rows of random tokens"
+
+
+def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> Iterator[Inputs]:
+    """The first rows that choose the best checkpoint, as far as their logits can be kept."""
+    names = None if is_regression(recipe) else source.adapter.config.label_names
+    config = _config(source, base)
+    task = build_task(recipe, config, names)
+    tokenizer = load_tokenizer(recipe.model.model_copy(update={"name_or_path": str(base.folder), "revision": None}))
+    limit = resolve_max_length(recipe.data.max_length, config, tokenizer)
+    split = task.validation_splits[0]
+    rows = task.load(recipe.train.seed, (split,))[split]
+    rows = rows.take(list(range(min(_EXAMPLES, rows.table.num_rows))))
+    encoded = task.encode(rows, tokenizer, limit)
+    wide = 1 if task.kind.trains_head else int(encoded.lengths.max()) * config.get_text_config().vocab_size
+    kept = max(1, min(len(encoded), _MOST_LOGITS // wide))
+    for start in range(0, kept, _AT_ONCE):
+        yield task.collate(encoded, np.arange(start, min(start + _AT_ONCE, kept))).inputs

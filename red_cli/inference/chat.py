@@ -1,0 +1,196 @@
+"""Talk with a trained model, and with its base as it was before."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
+
+from red_cli.base_model.load import longest_sequence, to_device, uses_bf16
+from red_cli.edit.attachment import require_attachment
+from red_cli.edit.model import activate
+from red_cli.errors import UserError
+from red_cli.inference.generate import generation_config, undisturbed
+from red_cli.inference.logits_processors import penalties
+from red_cli.recipe.template import fields, fill
+from red_cli.recipe.text import Decoding
+from red_cli.runs.target import Target, load_model, open_task
+from red_cli.tasks.base import Task
+from red_cli.tasks.chat.chat_template import ChatTemplate
+from red_cli.tasks.chat.conversations import Message
+from red_cli.tasks.chat.instruction import ConversationTask
+from red_cli.tasks.text.generation import CompletionTask
+from red_cli.tasks.text.tokens import Ends, find_ends, find_frame, padding_id
+
+_MAX_NEW_TOKENS = 512
+
+Show = Callable[[str], None]  # is given a text piece by piece
+
+
+@dataclass
+class Talk:
+    """A conversation with one model: it remembers what was said."""
+
+    speaker: Speaker
+    tuned: bool
+    system: str | None
+    messages: list[Message] = field(default_factory=list)
+
+    def say(self, text: str, show: Show) -> int:
+        """Say something and have it answered; Ctrl-C ends the answer, and what is there of it counts as said.
+
+        Returns:
+            How many earlier messages were forgotten, so that the conversation fits.
+
+        Raises:
+            UserError: the text alone is more than the base takes.
+        """
+        asked = [*self.messages, {"role": "user", "content": text}]
+        forgotten = 0
+        while (ids := self.speaker.prompt(self._with_system(asked))) is None:
+            if len(asked) == 1:
+                raise UserError("that is more than the base takes at once", hint="Say less, or lower max_new_tokens.")
+            asked, forgotten = asked[2:], forgotten + 2
+        answer = self.speaker.answer(ids, self.tuned, show)
+        self.messages = [*asked, {"role": "assistant", "content": answer}] if self.speaker.remembers else []
+        return forgotten
+
+    def _with_system(self, messages: list[Message]) -> list[Message]:
+        return messages if self.system is None else [{"role": "system", "content": self.system}, *messages]
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A model that answers.
+
+    Attributes:
+        encode: messages -> the token ids that their answer is generated from.
+        remembers: whether earlier messages are part of what is answered.
+        context: the most tokens that the base takes at once.
+        bf16: whether it computes under bfloat16 autocast.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    encode: Callable[[list[Message]], list[int]]
+    remembers: bool
+    options: Decoding
+    ends: Ends
+    context: int
+    bf16: bool
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Most tokens of an answer."""
+        return self.options.max_new_tokens or min(_MAX_NEW_TOKENS, max(1, self.context // 2))
+
+    def prompt(self, messages: list[Message]) -> list[int] | None:
+        """What the answer to `messages` is generated from; None where that is too long."""
+        ids = self.encode(messages)
+        return ids if len(ids) + self.max_new_tokens <= self.context else None
+
+    @torch.inference_mode()
+    def answer(self, ids: list[int], tuned: bool, show: Show) -> str:
+        """What the model, tuned or as it was before, says; told to `show` as it comes."""
+        inputs = torch.tensor([ids], device=self.model.device)
+        streamer = _Pieces(self.tokenizer, show)
+        config = generation_config(self.options, self.ends, self.max_new_tokens)
+        padding = torch.zeros(1, dtype=torch.long, device=inputs.device)
+        against_repetition = penalties(self.options.repetition_penalty, self.options.no_repeat_ngram_size, padding)
+        arguments: dict[str, Any] = {
+            "input_ids": inputs, "attention_mask": torch.ones_like(inputs), "generation_config": config,
+            "logits_processor": against_repetition, "streamer": streamer,
+        }  # fmt: skip
+        without = contextlib.nullcontext() if tuned else _without_edits(self.model)
+        with undisturbed(self.model), without, torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bf16):
+            try:
+                self.model.generate(**arguments)
+            except KeyboardInterrupt:
+                streamer.end()
+        return streamer.text.strip()
+
+
+def open_talks(target: Target, system: str | None, with_base: bool) -> list[Talk]:
+    """A conversation with the model that `target` is, and one with its untuned base if that is wanted.
+
+    Raises:
+        UserError: it does not write text, its prompts are no single text, or the untuned model is not at hand.
+    """
+    opened = open_task(target)
+    task, tokenizer, recipe = opened.task, opened.tokenizer, target.recipe
+    if not isinstance(task, CompletionTask) or task.kind.encoder_decoder:
+        raise UserError(
+            f"{target.folder} cannot be talked with: its task is {recipe.task.name}",
+            hint="red chat is for runs of the task instruction, and of generation on decoders.",
+        )
+    if with_base and (target.adapter is None or recipe.method != "red"):
+        raise UserError(
+            f"--base: the untuned model is not at hand in {target.folder}",
+            hint="It is beside the edits of a run folder, or of an adapter folder, of method red.",
+        )
+    encode, ends = _writing(task, tokenizer)
+    remembers = isinstance(task, ConversationTask)
+    if system is not None and not remembers:
+        raise UserError("--system: prompts of the task generation have no system message")
+    model = load_model(opened)
+    to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(recipe.train.seed)
+    # Beams settle a text at its end, and there would be nothing to show before.
+    options = (recipe.eval.generation or Decoding()).model_copy(update={"num_beams": 1})
+    context = longest_sequence(model.config, tokenizer)
+    speaker = Speaker(model, tokenizer, encode, remembers, options, ends, context, uses_bf16(recipe.train))
+    return [Talk(speaker, tuned, system) for tuned in ([True, False] if with_base else [True])]
+
+
+def _writing(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[Callable[[list[Message]], list[int]], Ends]:
+    """How messages become token ids, as in training, and what ends an answer."""
+    if isinstance(task, ConversationTask):
+        template = ChatTemplate.of(task.instruction, tokenizer)
+
+        def by_template(messages: list[Message]) -> list[int]:
+            text = template.prompts([messages], ["what was said"])[0]
+            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        return by_template, Ends(template.end, padding_id(tokenizer))
+    assert isinstance(task, CompletionTask)
+    written = task.settings.prompt_template or "{prompt}"
+    names = fields(written)
+    if len(names) != 1:
+        raise UserError(f"its prompts come of several columns: {', '.join(names)}", hint="red eval takes them as data.")
+    before = find_frame(tokenizer).before
+
+    def by_column(messages: list[Message]) -> list[int]:
+        text = fill(written, {names[0]: messages[-1]["content"]})
+        return [*before, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+    return by_column, find_ends(tokenizer, task.config, task.kind, task.settings.end_token)
+
+
+@contextmanager
+def _without_edits(model: PreTrainedModel) -> Iterator[None]:
+    """The base as it was before training."""
+    active = require_attachment(model).selection.active
+    activate(model, None)
+    try:
+        yield
+    finally:
+        activate(model, active)
+
+
+class _Pieces(TextStreamer):
+    """Tells a text as its words are settled, from its first sign on."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, show: Show) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        self.show, self.text = show, ""
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        piece = text if self.text else text.lstrip()
+        self.text += piece
+        if piece:
+            self.show(piece)

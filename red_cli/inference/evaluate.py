@@ -1,0 +1,142 @@
+"""Score a run, an adapter or an exported model on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from red_cli.base_model.load import load_config, to_device, uses_bf16
+from red_cli.distributed.processes import ALONE
+from red_cli.errors import Interrupted, RunFailed
+from red_cli.inference.generate import Partial
+from red_cli.inference.predict import make_answering, predict
+from red_cli.recipe.schema import Recipe, paper_figure, text_metrics
+from red_cli.runs.consent import is_consent
+from red_cli.runs.events import Listener
+from red_cli.runs.folder import RunFolder
+from red_cli.runs.target import Target, load_model, open_task
+from red_cli.tasks.base import Task
+from red_cli.tasks.build import build_task
+from red_cli.tasks.data.splits import chose_best, scored_split
+from red_cli.tasks.data.tables import Rows, RowsUsed
+from red_cli.tasks.text.generation import CompletionTask, grouped_texts
+from red_cli.tasks.text_metrics.layout import write_texts
+from red_cli.tasks.text_metrics.score import not_computed, require_metrics
+
+
+def evaluate(target: Target, split: str | None, output: Path, listener: Listener) -> dict[str, Any]:
+    """Score `target` on a split of its task's data; write metrics.json and predictions/ to `output`.
+
+    `split` None takes what the paper scores where the recipe has the paper's cut, else the test split where it has
+    labels, else the first validation split, else the only one there is. A split without labels is predicted and not
+    scored. "chose_best" of the result says whether all, some or none of the rows chose the run's best evaluation; None
+    where that cannot be known.
+
+    Raises:
+        UserError: the split, the data or the model cannot be had.
+    """
+    recipe = target.recipe
+    folder = RunFolder(output)
+    folder.require_own_folders()
+    folder.read_metrics()
+    require_metrics(text_metrics(recipe))
+    listener.working("reading the data, loading the model")
+    opened = open_task(target)
+    task = opened.task
+    split, rows = _choose_split(task, split, recipe.train.seed)
+    encoded = task.encode(rows, opened.tokenizer, opened.max_length)
+    rows = encoded.kept_rows(split, rows)
+    model = load_model(opened)
+    to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
+    partial = Partial(folder.partial(split), model_identity(target))
+    answering = make_answering(
+        recipe, model, opened.tokenizer, recipe.train.micro_batch_size or recipe.train.batch_size, listener,
+        ALONE, partial=partial,
+    )  # fmt: skip
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=uses_bf16(recipe.train)):
+        try:
+            predictions = predict(task, encoded, answering, final=True)
+        except KeyboardInterrupt:
+            if not partial.path.is_file():
+                raise
+            elsewhere = "" if output == target.folder else f" and --output {output}"
+            raise Interrupted(
+                f"stopped while generating texts; those that are there lie in {partial.path}",
+                hint=f"Go on with the same command{elsewhere}.",
+            ) from None
+    folder.write_predictions(split, predictions, rows.places)
+    texts, references = grouped_texts(predictions) if isinstance(task, CompletionTask) else ([], [])
+    if texts:
+        text_file, reference_file = folder.texts(split)
+        write_texts(text_file, reference_file if all(references) else None, texts, references)
+    result: dict[str, Any] = {
+        **asdict(RowsUsed.of(split, rows)),
+        "chose_best": chose_best(task, split) if target.same_rows else None,
+        "metric": task.metric,
+        "inputs": len(texts) or len(predictions),
+        "truncated": encoded.truncated,
+        "ends_cut": encoded.ends_cut,
+        "max_length": opened.max_length,
+        "scores": None,
+        "not_computed": {},
+    }
+    if encoded.labels is not None:
+        listener.working("scoring")
+        result["scores"] = task.score(predictions)
+        result["not_computed"] = not_computed(metric for metric in text_metrics(recipe) if texts)
+        if any(not np.isfinite(value) for value in result["scores"].values()):
+            raise RunFailed(f"a metric of {split} is not finite: {result['scores']}")
+        folder.write_metrics(
+            {"metric": task.metric, "splits": {split: {"examples": len(predictions), **result["scores"]}}}
+        )
+    partial.remove()  # not before: what is decoded is not lost where a metric fails
+    if (figure := paper_figure(recipe)) is not None:
+        result["paper"] = figure
+    result["folder"] = str(folder.path)
+    result["predictions"] = str(folder.predictions(split))
+    result["texts"] = str(folder.texts(split)[0]) if texts else None
+    return result
+
+
+def model_identity(target: Target) -> str:
+    """What tells the weights of a target from others, without reading them whole."""
+    place = target.adapter or target.folder
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir())]
+    weights = [file for file in files if "safetensors" in file[0]]
+    return f"{weights} {target.recipe.model.model_dump_json()}"
+
+
+def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
+    """Where an evaluation writes: the folder that is scored, or, where anything was changed, a new one inside it."""
+    if all(is_consent(override) for override in overrides):
+        return folder
+    RunFolder(folder).require_own_folders()
+    number = 1
+    while (folder / "evaluations" / str(number)).exists():
+        number += 1
+    return folder / "evaluations" / str(number)
+
+
+def default_split(recipe: Recipe) -> tuple[str, str]:
+    """The split that is scored where none is named, and whether all, some or none of its rows chose the best."""
+    task = build_task(recipe, load_config(recipe.model))
+    split = _choose_split(task, None, recipe.train.seed)[0]
+    return split, chose_best(task, split)
+
+
+def _choose_split(task: Task, split: str | None, seed: int) -> tuple[str, Rows]:
+    names = task.split_names()
+    if split is None and task.paper_cut is not None and scored_split(task) in names:
+        split = scored_split(task)
+    if split is None and "test" in names:
+        rows = task.load(seed, ("test",))["test"]
+        if task.has_labels(rows):
+            return "test", rows
+    if split is None:
+        split = names[0] if len(names) == 1 else task.validation_splits[0]
+    return split, task.load(seed, (split,))[split]

@@ -1,0 +1,259 @@
+"""Batched decoding: each distinct prompt once, long ones first, in batches that fit, put down as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from red_cli.base_model.memory import out_of_memory
+from red_cli.distributed.processes import ALONE, Processes
+from red_cli.edit.fold import folded
+from red_cli.errors import RunFailed, UserError
+from red_cli.files import write_text
+from red_cli.inference.logits_processors import penalties
+from red_cli.recipe.text import Decoding
+from red_cli.tasks.base import Generated
+from red_cli.tasks.text.tokens import Ends, decoded
+
+Ids = Sequence[int]
+# Beams of all prompts together: more gain nothing on a CPU, whose caches they leave, and little on a GPU.
+_SEQUENCES_AT_ONCE = {"cpu": 64, "cuda": 1024}
+_SAFE_SHARE = 0.5
+_FLOAT_BYTES = 4
+_COPIES = {"cache": 2, "logits": 4}  # beams are reordered into a copy; logits pass through a few
+
+
+class Partial:
+    """What is decoded already, in a file that grows batch by batch, so that an interrupted decoding goes on.
+
+    Args:
+        path: of the file: a line that says of what it is, then one for each text.
+        model: what tells the model from others.
+    """
+
+    def __init__(self, path: Path, model: str) -> None:
+        self.path, self.model = path, model
+
+    def open(self, prompts: Sequence[Ids], options: str) -> dict[int, list[int]]:
+        """The texts that are there, by the prompts' places; a file of other prompts, options or model is begun anew."""
+        about = json.dumps([self.model, options, [list(prompt) for prompt in prompts]])
+        key = {"decoding": hashlib.sha256(about.encode()).hexdigest()}
+        lines = self._lines()
+        kept: list[dict[str, Any]] = lines if lines and lines[0] == key else [key]
+        write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+        return {int(line["place"]): line["ids"] for line in kept[1:]}
+
+    def add(self, place: int, ids: list[int], text: str) -> None:
+        """Put down one text."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"place": place, "text": text, "ids": ids}, ensure_ascii=False) + "\n")
+
+    def remove(self) -> None:
+        """All is decoded and written elsewhere."""
+        self.path.unlink(missing_ok=True)
+
+    def _lines(self) -> list[dict[str, Any]]:
+        """The lines up to the first that is not whole: the last may have been cut off."""
+        whole: list[dict[str, Any]] = []
+        if self.path.is_file():
+            with contextlib.suppress(ValueError):
+                for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+                    whole.append(json.loads(line))
+        return whole
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A model and how it is to generate.
+
+    Attributes:
+        batch_size: prompts at once; None: as many as fit, up to some hundred beams in all.
+        seed: of sampling.
+        fold: whether folding the edits is exact, as far as the precision of forward passes goes.
+        tick: told (prompts done, prompts in all) after each batch.
+        note: told what the user should see.
+        partial: where texts are put down as they come; None: nowhere.
+        processes: those that share the prompts.
+        sharded: whether each of them holds a part of the base only, so that all have to generate as long.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    options: Decoding
+    batch_size: int | None
+    seed: int
+    fold: bool
+    tick: Callable[[int, int], None]
+    note: Callable[[str], None]
+    partial: Partial | None = None
+    processes: Processes = ALONE
+    sharded: bool = False
+
+    def generate(self, prompts: Sequence[Ids], ends: Ends, max_new_tokens: int) -> list[Generated]:
+        """What the model writes after each prompt, in their order; special tokens and outer spaces are left out.
+
+        A prompt that occurs again is decoded once, unless tokens are drawn at random.
+
+        Raises:
+            RunFailed: not even one prompt fits into memory.
+        """
+        distinct: dict[Any, Ids] = {}
+        keys = [row if self.options.do_sample else tuple(prompt) for row, prompt in enumerate(prompts)]
+        for key, prompt in zip(keys, prompts, strict=True):
+            distinct.setdefault(key, prompt)
+        found = self._decode_all(list(distinct.values()), ends, max_new_tokens)
+        by_key = {
+            key: Generated(self._text(ids, ends), ends.end in ids) for key, ids in zip(distinct, found, strict=True)
+        }
+        return [by_key[key] for key in keys]
+
+    def _decode_all(self, prompts: list[Ids], ends: Ends, max_new_tokens: int) -> list[list[int]]:
+        config = generation_config(self.options, ends, max_new_tokens)
+        found = {} if self.partial is None else self.partial.open(prompts, f"{self.options!r} {config!r} {self.seed}")
+        if found:
+            self.note(f"Going on: {len(found):,} of {len(prompts):,} prompts are decoded already.")
+        order = sorted((place for place in range(len(prompts)) if place not in found), key=lambda at: -len(prompts[at]))
+        mine = self.processes.share_of(order)
+        size = self.batch_size or min(self.processes.gather(self._most_at_once(prompts, max_new_tokens)))
+        with undisturbed(self.model), folded(self.model) if self.fold else contextlib.nullcontext():
+            self.tick(len(found), len(prompts))
+            while mine:
+                places, answers, failed = mine[:size], list[list[int]](), None
+                try:
+                    answers = self._decode([prompts[place] for place in places], config, ends, places[0])
+                except RuntimeError as error:
+                    if not out_of_memory(error):
+                        raise
+                    failed = error
+                if any(self.processes.any(failed is not None)):
+                    if size == 1:
+                        raise RunFailed(
+                            "not even one prompt fits into memory while decoding",
+                            hint="Lower eval.generation.num_beams or eval.generation.max_new_tokens.",
+                        ) from failed
+                    size = -(-len(places) // 2)
+                    continue
+                for part in self.processes.gather(dict(zip(places, answers, strict=True))):
+                    for place, ids in part.items():
+                        if place not in found and self.partial is not None:
+                            self.partial.add(place, ids, self._text(ids, ends))
+                        found[place] = ids
+                mine = mine[size:]
+                self.tick(len(found), len(prompts))
+        return [found[place] for place in range(len(prompts))]
+
+    def _decode(self, prompts: list[Ids], config: GenerationConfig, ends: Ends, first: int) -> list[list[int]]:
+        """One batch: the ids that are generated, up to the end and with it."""
+        apart = self.model.config.is_encoder_decoder
+        inputs = _padded(prompts, ends.padding, left=not apart)
+        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+        padding = (1 - inputs["attention_mask"]).sum(1) * int(not apart)  # at the beginning of what is generated on
+        against_repetition = penalties(self.options.repetition_penalty, self.options.no_repeat_ngram_size, padding)
+        devices = [self.model.device] if self.model.device.type == "cuda" else []
+        without_gradients = torch.no_grad() if self.sharded else torch.inference_mode()
+        with without_gradients, torch.random.fork_rng(devices, enabled=self.options.do_sample):
+            if self.options.do_sample:
+                torch.manual_seed(self.seed + first)
+            read = {} if apart or self.sharded else _read_once(self.model, inputs, self.options.num_beams)
+            written = self.model.generate(
+                **inputs, **read, generation_config=config, logits_processor=against_repetition,
+                synced_gpus=self.sharded,
+            )  # fmt: skip
+        start = 1 if apart else inputs["input_ids"].shape[1]
+        return [_until_end(row, ends.end) for row in written[:, start:].tolist()]
+
+    def _text(self, ids: list[int], ends: Ends) -> str:
+        kept = ids[:-1] if ids and ids[-1] == ends.end else ids
+        return decoded(self.tokenizer, kept)
+
+    def _most_at_once(self, prompts: list[Ids], max_new_tokens: int) -> int:
+        """Prompts of a first batch; on a CPU, where running out of memory ends the process, as many as surely fit."""
+        beams = self.options.num_beams
+        device = self.model.device.type
+        most = max(1, _SEQUENCES_AT_ONCE.get(device, _SEQUENCES_AT_ONCE["cuda"]) // beams)
+        if device != "cpu":
+            return most
+        config = self.model.config.get_text_config(decoder=True)
+        tokens = max((len(prompt) for prompt in prompts), default=0) + max_new_tokens
+        cache = 2 * config.num_hidden_layers * config.hidden_size * tokens * _COPIES["cache"]
+        sequence = (cache + config.vocab_size * _COPIES["logits"]) * _FLOAT_BYTES
+        available = psutil.virtual_memory().available / self.processes.count
+        fitting = available * _SAFE_SHARE / (sequence * beams)
+        return max(1, min(most, int(fitting)))
+
+
+def generation_config(options: Decoding, ends: Ends, max_new_tokens: int) -> GenerationConfig:
+    """The recipe's options as transformers takes them, but for `penalties`.
+
+    Raises:
+        UserError: texts are to have more tokens at least than they may have at most.
+    """
+    if options.min_new_tokens > max_new_tokens:
+        least = f"eval.generation.min_new_tokens is {options.min_new_tokens}"
+        raise UserError(f"{least}, but a text has at most {max_new_tokens} tokens")
+    always = ("num_beams", "do_sample")
+    beams = ("length_penalty", "early_stopping") if options.num_beams > 1 else ()
+    sampling = ("temperature", "top_k", "top_p") if options.do_sample else ()
+    return GenerationConfig(
+        **{name: getattr(options, name) for name in (*always, *beams, *sampling)},
+        max_new_tokens=max_new_tokens,
+        min_new_tokens=options.min_new_tokens or None,
+        eos_token_id=ends.end,
+        pad_token_id=ends.padding,
+        decoder_start_token_id=ends.decoder_start,
+    )
+
+
+@contextmanager
+def undisturbed(model: PreTrainedModel) -> Iterator[None]:
+    """Without dropout, and without the options that come in a model's own files: decoding is what the recipe says."""
+    training, own = model.training, model.generation_config
+    model.eval()
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
+        model.train(training)
+
+
+def _padded(prompts: list[Ids], filling: int, left: bool) -> dict[str, Tensor]:
+    """Ids and mask, (prompts, longest)."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids, mask = [], []
+    for prompt in prompts:
+        missing = longest - len(prompt)
+        ids.append([*[filling] * missing, *prompt] if left else [*prompt, *[filling] * missing])
+        mask.append([0] * missing + [1] * len(prompt) if left else [1] * len(prompt) + [0] * missing)
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+def _read_once(model: PreTrainedModel, inputs: dict[str, Tensor], beams: int) -> dict[str, Any]:
+    """The cache of left-padded prompts but their last token: `generate` would read each prompt once for every beam."""
+    ids, mask = inputs["input_ids"][:, :-1], inputs["attention_mask"][:, :-1]
+    if beams == 1 or not ids.numel():
+        return {}
+    taken = inspect.signature(type(model).forward).parameters
+    positions = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if "position_ids" in taken else {}
+    few_logits = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
+    cache = model(input_ids=ids, attention_mask=mask, use_cache=True, **positions, **few_logits).past_key_values
+    if not isinstance(cache, DynamicCache):
+        return {}
+    cache.batch_repeat_interleave(beams)
+    return {"past_key_values": cache}
+
+
+def _until_end(ids: list[int], end: int) -> list[int]:
+    return ids[: ids.index(end) + 1] if end in ids else ids

@@ -1,0 +1,65 @@
+"""On how many devices a recipe fits, by which strategy, and what that costs: from the configuration alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from red_cli.plan.memory import MemoryEstimate
+from red_cli.plan.plan import Plan
+from red_cli.plan.strategy import USABLE_SHARE
+from red_cli.recipe.schema import Recipe
+
+DEVICES = (1, 2, 4, 8)
+_FLOAT_BYTES = 4
+_BLOCKS_AT_ONCE = 2  # of a spread base: the one that computes, and the next, fetched meanwhile
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A recipe on some devices.
+
+    Attributes:
+        strategy: the first that fits of single or ddp, zero3, zero3 with offload; None: none does.
+        memory: bytes on each device at the peak of a step, `rows` at once.
+        sent: bytes that each process sends in an optimiser step; a ring's (n - 1) / n counted as 1.
+    """
+
+    devices: int
+    strategy: str | None
+    memory: int
+    rows: int
+    sent: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def fits(plan: Plan, recipe: Recipe, room: int) -> list[Fit]:
+    """What fits on 1, 2, 4 and 8 devices of `room` bytes; nothing where the model cannot be estimated."""
+    if plan.memory is None:
+        return []
+    return [_fit(plan, plan.memory, recipe, room, devices) for devices in DEVICES]
+
+
+def _fit(plan: Plan, memory: MemoryEstimate, recipe: Recipe, room: int, devices: int) -> Fit:
+    rows = recipe.train.micro_batch_size or 1
+    whole = memory.of_rows(rows) - memory.libraries
+    around = whole - memory.base  # activations and all that trains, which no strategy spreads
+    vectors = 2 * (plan.counts.edited + plan.counts.head) * _FLOAT_BYTES if devices > 1 else 0  # there and back again
+    passes = math.ceil(recipe.train.batch_size / (devices * rows))
+    fetched = passes * 2 * memory.base  # forwards, and again backwards
+    spread = around + memory.base // devices + _BLOCKS_AT_ONCE * plan.largest_block
+    offloaded = around + _BLOCKS_AT_ONCE * plan.largest_block
+    ways: list[tuple[str, int, int]] = [("single" if devices == 1 else "ddp", whole, vectors)]
+    if recipe.model.quantization is None:
+        if devices > 1:
+            ways.append(("zero3", spread, fetched + vectors))
+        ways.append(("zero3 with offload", offloaded, (fetched if devices > 1 else 0) + vectors))
+    usable = int(room * USABLE_SHARE)
+    for strategy, needed, sent in ways:
+        if needed <= usable:
+            return Fit(devices, strategy, needed, rows, sent)
+    _, least, sent = min(ways, key=lambda way: way[1])
+    return Fit(devices, None, least, rows, sent)

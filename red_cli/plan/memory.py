@@ -1,0 +1,131 @@
+"""Memory: an estimate before a run, the peak after it, the micro-batch that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import psutil
+import torch
+from transformers import PreTrainedModel
+
+from red_cli.base_model.memory import out_of_memory
+from red_cli.edit.model import Counts
+from red_cli.errors import RunFailed
+from red_cli.plan.meta_attention import FusedAttention
+from red_cli.tasks.text.token_loss import PIECE_BYTES
+
+_ADAM_BYTES = 16  # a float32 parameter: value, gradient and two moments
+_SAFE_SHARE = 0.8
+_LOGITS_BYTES, _LOGITS_COPIES = 4, 3  # float32: themselves, their softmax, its gradient
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes at the peak of a training step.
+
+    `libraries` is what this process takes already, where the step runs in the same memory (on a CPU).
+    """
+
+    libraries: int
+    base: int
+    trained: int
+    activations_per_row: int
+    logits_per_row: int
+    rows: int
+
+    @property
+    def total(self) -> int:
+        return self.of_rows(self.rows)
+
+    def of_rows(self, rows: int) -> int:
+        """The peak with so many sequences at once."""
+        logits = min(self.logits_per_row * rows, PIECE_BYTES * _LOGITS_COPIES)
+        return self.libraries + self.base + self.trained + self.activations_per_row * rows + logits
+
+
+def estimate_memory(
+    model: PreTrainedModel,
+    counts: Counts,
+    base_bytes_per_parameter: float,
+    rows: int,
+    lengths: Mapping[str, int],
+    labelled: int,
+) -> MemoryEstimate:
+    """Estimate the peak of a training step over `rows` sequences, from a model on the meta device.
+
+    Activations are not guessed: a forward pass without data records every tensor that autograd would keep.
+
+    Args:
+        lengths: tokens of the longest row by the input that takes them, inputs_embeds or decoder_inputs_embeds.
+        labelled: tokens of a row that get logits over the vocabulary.
+    """
+    return MemoryEstimate(
+        libraries=0 if torch.cuda.is_available() else psutil.Process().memory_info().rss,
+        base=int(counts.base * base_bytes_per_parameter),
+        trained=(counts.edited + counts.head) * _ADAM_BYTES,
+        activations_per_row=_saved_bytes(model, lengths),
+        logits_per_row=labelled * model.get_input_embeddings().weight.shape[0] * _LOGITS_BYTES * _LOGITS_COPIES,
+        rows=rows,
+    )
+
+
+def _saved_bytes(model: PreTrainedModel, lengths: Mapping[str, int]) -> int:
+    """Bytes that autograd keeps for one row of these lengths."""
+    kept: dict[int, tuple[int, torch.Tensor]] = {}
+    parameters = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in parameters:
+            kept[storage._cdata] = (storage.nbytes(), tensor)  # the tensor stays alive, so no address is used twice
+        return tensor
+
+    embedding = model.get_input_embeddings().weight
+    inputs = {
+        name: torch.zeros(1, length, embedding.shape[-1], dtype=embedding.dtype, device="meta")
+        for name, length in lengths.items()
+    }
+    was_training = model.training
+    model.train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), FusedAttention():
+        output = model(**inputs)
+    model.train(was_training)
+    del output
+    return sum(size for size, _ in kept.values())
+
+
+def find_micro_batch_size(try_step: Callable[[int], None], batch_size: int, estimate: Callable[[int], int]) -> int:
+    """The largest halving of `batch_size` that a training step over the longest rows survives.
+
+    On a CPU, where running out of memory ends the process, sizes whose estimate does not fit are not tried.
+
+    Raises:
+        RunFailed: not even a single row fits.
+    """
+    size = batch_size
+    if not torch.cuda.is_available():
+        size = estimated_micro_batch_size(batch_size, estimate, psutil.virtual_memory().available)
+    while True:
+        try:
+            try_step(size)
+            return size
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if size == 1:
+                raise RunFailed(
+                    "not even one sequence fits into memory",
+                    hint="Lower data.max_length, set train.gradient_checkpointing=true, or take a smaller base.",
+                ) from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        size = -(-size // 2)
+
+
+def estimated_micro_batch_size(batch_size: int, estimate: Callable[[int], int], room: int) -> int:
+    """The largest halving of `batch_size` whose estimate fits into `room` bytes, or 1."""
+    size = batch_size
+    while size > 1 and estimate(size) > room * _SAFE_SHARE:
+        size = -(-size // 2)
+    return size

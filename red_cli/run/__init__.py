@@ -1,1 +1,0 @@
-"""From a recipe to a run folder, and from a run folder to figures."""

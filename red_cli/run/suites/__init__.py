@@ -1,1 +1,0 @@
-"""Benchmarks as their owners define them, answered by a run's model with its edits on it."""

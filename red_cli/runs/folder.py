@@ -1,0 +1,205 @@
+"""The run folder's layout: what lies where, and what state a run is in."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import platform
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from red_cli.errors import UserError
+from red_cli.escape import file_name
+from red_cli.files import require_inside, write_json, write_text
+from red_cli.recipe.keys import training_keys
+from red_cli.recipe.load import Loaded, load_trained_recipe
+from red_cli.recipe.schema import Recipe, resolved
+from red_cli.recipe.yaml_file import dump
+from red_cli.runs.metrics_file import is_finished, read_metrics_file
+
+if TYPE_CHECKING:
+    from red_cli.tasks.base import Prediction
+
+RECIPE_FILE = "recipe.yaml"
+METRICS_FILE = "metrics.json"
+_WRITTEN_TO = ("predictions", "evaluations", "suites", "alpaca-eval", "mt-bench", "mt-bench/model_answer")
+_LIBRARIES = ("red-cli", "torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder, and what is written to them: nothing where not `writes`, beside the main process."""
+
+    path: Path
+    writes: bool = True
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / RECIPE_FILE
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / METRICS_FILE
+
+    @property
+    def card(self) -> Path:
+        return self.path / "README.md"
+
+    def predictions(self, split: str) -> Path:
+        return self.path / "predictions" / file_name(f"{split}.jsonl")
+
+    def texts(self, split: str) -> tuple[Path, Path]:
+        """Generated texts and their references, each as E2E NLG's official scripts take them."""
+        place = self.path / "predictions"
+        return place / file_name(f"{split}.txt"), place / file_name(f"{split}.references.txt")
+
+    def partial(self, split: str) -> Path:
+        """Texts that are decoded already, while the rest is."""
+        return self.path / "predictions" / file_name(f"{split}.partial.jsonl")
+
+    @property
+    def finished(self) -> bool:
+        return is_finished(self.read_metrics())
+
+    def write_start(self, recipe: Recipe, note: str | None = None) -> None:
+        """The resolved recipe, which repeats the run, under a comment `note`; and the versions it runs with."""
+        if not self.writes:
+            return
+        command = f"red train {shlex.quote(str(self.recipe))} output.dir=<another folder>"
+        header = f"# Resolved by red. To repeat the run: {command}\n" + (f"# {note}\n" if note else "")
+        write_text(self.recipe, header + dump(resolved(recipe)))
+        write_json(self.path / "environment.json", environment())
+
+    def write_predictions(
+        self, split: str, predictions: list[Prediction], places: NDArray[np.int64] | None = None
+    ) -> None:
+        """A line for each answer; `places` (rows,) are where the rows stand in their source, if they are not all."""
+        if not self.writes:
+            return
+        indices = range(len(predictions)) if places is None else places.tolist()
+        answers = zip(indices, predictions, strict=True)
+        lines = [json.dumps(answer.to_json(index), ensure_ascii=False) for index, answer in answers]
+        write_text(self.predictions(split), "\n".join(lines) + "\n")
+
+    def read_metrics(self) -> dict[str, Any]:
+        """The content of metrics.json; empty where there is none.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        return read_metrics_file(self.metrics) if self.metrics.is_file() else {}
+
+    def read_results(self) -> dict[str, Any]:
+        """The content of a finished run's metrics.json.
+
+        Raises:
+            UserError: it is damaged, or there is none: someone has deleted it since the run ended.
+        """
+        metrics = self.read_metrics()
+        if not is_finished(metrics):
+            raise UserError(
+                f"{self.path} holds no finished run any more; it was deleted while others went on",
+                hint="The same command trains it again and keeps the others.",
+            )
+        if metrics.get("learning_rate") is None:
+            raise UserError(
+                f"{self.metrics} does not record the learning rate: version 0.1 wrote it", hint="Train the run again."
+            )
+        return metrics
+
+    def write_metrics(self, changes: dict[str, Any]) -> None:
+        """Lay `changes` over metrics.json; "splits" merges split by split."""
+        if not self.writes:
+            return
+        metrics = self.read_metrics()
+        splits = {**metrics.get("splits", {}), **changes.get("splits", {})}
+        write_json(self.metrics, {**metrics, **changes, "splits": splits})
+
+    def require_own_folders(self) -> None:
+        """Make sure that what an evaluation writes stays in this folder, which may be someone else's.
+
+        Raises:
+            UserError: a folder that it writes to is a link that leads out.
+        """
+        for name in _WRITTEN_TO:
+            require_inside(self.path, self.path / name)
+
+    def sweep(self) -> None:
+        """Remove what a run that was killed left half-written; no other may be writing."""
+        if self.writes:
+            for folder in (self.path, self.adapter, self.path / "predictions"):
+                for leftover in folder.glob(".*.tmp"):
+                    leftover.unlink(missing_ok=True)
+
+    def trim_log(self, step: int) -> None:
+        """Drop log lines after `step`: a resumed run writes them again."""
+        if self.writes and self.log.is_file():
+            kept = []
+            for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line + "\n")
+            write_text(self.log, "".join(kept))
+
+    def append_log(self, values: dict[str, Any]) -> None:
+        if not self.writes:
+            return
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, platform and command line."""
+    versions = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "command": sys.argv,
+        "libraries": versions,
+    }
+
+
+def open_run(path: Path) -> tuple[RunFolder, Loaded]:
+    """A run folder and its resolved recipe.
+
+    Raises:
+        UserError: there is no such folder, or it is not a run folder.
+    """
+    if not path.is_dir():
+        raise UserError(f"no such folder: {path}")
+    if not (path / RECIPE_FILE).is_file():
+        raise UserError(f"{path} is not a run folder: it has no {RECIPE_FILE}")
+    return RunFolder(path), load_trained_recipe(path / RECIPE_FILE)
+
+
+def changed_keys(before: Recipe, now: Recipe) -> list[str]:
+    """Keys whose change makes another run, as `key: old -> new`."""
+    old, new = training_keys(before), training_keys(now)
+    changed = []
+    for key in sorted(old.keys() | new.keys()):
+        found_by_trying = key == "train.micro_batch_size" and new.get(key) is None
+        if not found_by_trying and old.get(key) != new.get(key):
+            changed.append(f"{key}: {old.get(key)} -> {new.get(key)}")
+    return changed

@@ -1,0 +1,1 @@
+"""Conversations: parsing, chat templates, and the loss mask of assistant turns."""

@@ -1,0 +1,176 @@
+"""Rows -> conversations: lists of messages, prompts with completions, or instructions with outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from red_cli.errors import UserError, shown
+from red_cli.recipe.data import Columns
+from red_cli.tasks.data.tables import Rows
+
+Message = Mapping[str, str]  # role, content; an instruction's may have an input
+Conversation = Sequence[Message]
+
+# Which columns make a conversation, in the order in which they are looked for; the last of each is what is learnt.
+_FORMS = {"messages": ("messages",), "completion": ("prompt", "completion"), "output": ("instruction", "output")}
+_ROLES = ("system", "user", "assistant")
+
+
+def form_of(rows: Rows, columns: Columns) -> str:
+    """Which form the rows have: "messages", "completion" or "output".
+
+    A form whose columns data.columns names is taken; else the first whose columns are there, where a prompt or an
+    instruction is enough: such rows are to be answered.
+
+    Raises:
+        UserError: none of them is there.
+    """
+    there = rows.table.column_names
+    named = [form for form, parts in _FORMS.items() if any(getattr(columns, part) for part in parts)]
+    complete = [form for form, parts in _FORMS.items() if all(_name(columns, part) in there for part in parts)]
+    asked = [form for form, parts in _FORMS.items() if _name(columns, parts[0]) in there]
+    for form in (*named, *complete, *asked):
+        return form
+    raise UserError(
+        f"{rows.source} has no conversations; its columns are {', '.join(there)}",
+        hint="Needed is messages, or prompt and completion, or instruction and output; map names with data.columns.",
+    )
+
+
+def label_column(columns: Columns) -> str:
+    """The column of what is learnt, as far as it is known before rows are read."""
+    named = [parts[-1] for parts in _FORMS.values() if any(getattr(columns, part) for part in parts)]
+    return _name(columns, named[0] if named else "messages")
+
+
+def conversations_of(rows: Rows, columns: Columns) -> list[Conversation]:
+    """The conversations of rows, checked: an optional system message, then user and assistant in turn.
+
+    Either all end with the assistant, and are learnt from, or all with the user, and are to be answered.
+
+    Raises:
+        UserError: a column is missing, a conversation does not alternate, has no message, one that is no text or
+            blank, or no answer where others have one (the row is named).
+    """
+    form = form_of(rows, columns)
+    found = _READERS[form](rows, columns)
+    for row, conversation in enumerate(found):
+        _require_turns(conversation, f"{rows.source}, row {rows.number(row)}")
+    unanswered = [row for row, conversation in enumerate(found) if conversation[-1]["role"] == "user"]
+    if unanswered and len(unanswered) < len(found):
+        where = f"{rows.source}, row {rows.number(unanswered[0])}"
+        if all(message["role"] != "assistant" for message in found[unanswered[0]]):
+            raise UserError(f"{where}: the assistant has no turn, so nothing is to be learnt", hint=_DROP)
+        raise UserError(f"{where}: the conversation ends with the user", hint=_DROP)
+    return found
+
+
+_DROP = "Drop the row, or its last message; a split that is to be answered ends with the user in every row."
+
+
+def are_answered(conversations: Sequence[Conversation]) -> bool:
+    """Whether the conversations end with the assistant; all do, or none does."""
+    return bool(conversations) and conversations[0][-1]["role"] == "assistant"
+
+
+def without_answer(conversation: Conversation) -> Conversation:
+    """A conversation up to the last turn of the user."""
+    return conversation[:-1] if conversation[-1]["role"] == "assistant" else conversation
+
+
+def _name(columns: Columns, part: str) -> str:
+    return getattr(columns, part) or part
+
+
+def _from_messages(rows: Rows, columns: Columns) -> list[Conversation]:
+    name = _name(columns, "messages")
+    return [
+        _messages(value, f"{rows.source}, row {rows.number(row)}, column {shown(name)}")
+        for row, value in enumerate(rows.column(name))
+    ]
+
+
+def _messages(value: Any, where: str) -> Conversation:
+    if not isinstance(value, list) or not value:
+        raise UserError(
+            f"{where}: expected a list of messages, got {'an empty one' if value == [] else shown(value)}",
+            hint='A message is an object such as {"role": "user", "content": "Good morning."}',
+        )
+    messages: list[Message] = []
+    for number, message in enumerate(value, start=1):
+        place = f"{where}, message {number}"
+        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
+            raise UserError(f"{place}: expected role and content, got {shown(message)}")
+        if message["role"] not in _ROLES:
+            raise UserError(f"{place}: role {shown(message['role'])} is none of {', '.join(_ROLES)}")
+        messages.append({"role": message["role"], "content": _text(message["content"], f"{place}: content")})
+    return messages
+
+
+def _from_pairs(rows: Rows, columns: Columns) -> list[Conversation]:
+    """Prompts and completions; either may be a list of messages itself."""
+    prompts = _column(rows, columns, "prompt")
+    completions = _column(rows, columns, "completion")
+    found: list[Conversation] = []
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        where = f"{rows.source}, row {rows.number(row)}"
+        parts: list[Message] = []
+        for role, name, value in (("user", "prompt", prompt), ("assistant", "completion", completion)):
+            place = f"{where}, column {shown(_name(columns, name))}"
+            if isinstance(value, list):
+                parts += _messages(value, place)
+            elif role == "user" or value not in (None, ""):
+                parts.append({"role": role, "content": _text(value, place)})
+        found.append(parts)
+    return found
+
+
+def _from_instructions(rows: Rows, columns: Columns) -> list[Conversation]:
+    """Instructions, what they are applied to where there is something, and outputs."""
+    instructions = _column(rows, columns, "instruction")
+    inputs, outputs = _column(rows, columns, "input"), _column(rows, columns, "output")
+    found: list[Conversation] = []
+    for row, (instruction, given, output) in enumerate(zip(instructions, inputs, outputs, strict=True)):
+        where = f"{rows.source}, row {rows.number(row)}, column"
+        message = {"role": "user", "content": _text(instruction, f"{where} {shown(_name(columns, 'instruction'))}")}
+        if given not in (None, ""):
+            message["input"] = _text(given, f"{where} {shown(_name(columns, 'input'))}")
+        answered = [] if output in (None, "") else [_text(output, f"{where} {shown(_name(columns, 'output'))}")]
+        found.append([message, *({"role": "assistant", "content": text} for text in answered)])
+    return found
+
+
+_READERS = {"messages": _from_messages, "completion": _from_pairs, "output": _from_instructions}
+
+
+def _column(rows: Rows, columns: Columns, part: str) -> list[Any]:
+    """A column's values; where it is not there and the recipe does not name it, nothing in each row."""
+    name = _name(columns, part)
+    if name not in rows.table.column_names and getattr(columns, part) is None:
+        return [None] * rows.table.num_rows
+    return rows.column(name)
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{where} {'is null' if value is None else f'is {shown(value)}, not text'}")
+    return value
+
+
+def _require_turns(conversation: Conversation, where: str) -> None:
+    """Refuse a conversation in which the turns are not the user's and the assistant's by turns."""
+    turns = conversation[1:] if conversation[0]["role"] == "system" else conversation
+    if not turns:
+        raise UserError(f"{where}: the conversation has a system message alone")
+    skipped = len(conversation) - len(turns)
+    for place, message in enumerate(turns):
+        wanted = ("user", "assistant")[place % 2]
+        number = skipped + place + 1
+        if message["role"] != wanted:
+            raise UserError(
+                f"{where}, message {number}: the turn is the {wanted}'s, but it is of the {message['role']}",
+                hint="After an optional system message, user and assistant take turns.",
+            )
+        if not message["content"].strip() and "input" not in message:
+            raise UserError(f"{where}, message {number}: the {wanted}'s turn is blank", hint="Drop the row.")

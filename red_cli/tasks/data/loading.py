@@ -1,0 +1,94 @@
+"""From split files to the splits that a task asks for, a validation split drawn from the training rows included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from red_cli.errors import UserError
+from red_cli.recipe.data import Data
+from red_cli.tasks.data.tables import Rows, find_splits
+
+Readers = dict[str, Callable[[], Rows]]  # split -> what reads it
+
+
+def split_names(data: Data, label_column: str) -> list[str]:
+    """The splits that there are; nothing is read yet."""
+    return names_of(find_splits(data, label_column), data)
+
+
+def names_of(readers: Readers, data: Data) -> list[str]:
+    """The splits that `readers` read, and what can be drawn from them."""
+    names = list(readers)
+    return [*names, "validation"] if data.validation_share is not None and "train" in names else names
+
+
+def read_splits(data: Data, label_column: str, needed: Sequence[str], with_train: bool) -> dict[str, Rows]:
+    """The splits `needed`, as the files have them, and the training split where validation rows come from it.
+
+    `with_train` reads the training split in any case, if there is one.
+
+    Raises:
+        UserError: a file or split is missing, unreadable or empty.
+    """
+    return read_needed(find_splits(data, label_column), data, needed, with_train)
+
+
+def read_needed(readers: Readers, data: Data, needed: Sequence[str], with_train: bool) -> dict[str, Rows]:
+    """The same of splits that lie elsewhere: `readers` say how each is read."""
+    share = data.validation_share
+    if share is not None and "validation" in readers:
+        raise UserError("data.validation_share is set, but there is a validation split", hint="Drop one of them.")
+    names = names_of(readers, data)
+    if missing := [split for split in needed if split not in names]:
+        hint = "Add one, or set data.validation_share=0.1 to take a tenth of the training rows."
+        raise UserError(
+            f"no {missing[0]} split; there is {', '.join(names)} ({data.path or data.train})",
+            hint=hint if missing[0] == "validation" else None,
+        )
+    dividing = share is not None and "validation" in needed
+    return {
+        split: read()
+        for split, read in readers.items()
+        if split in needed or (split == "train" and (with_train or dividing))
+    }
+
+
+def divide(splits: dict[str, Rows], data: Data, seed: int) -> dict[str, Rows]:
+    """The splits, with data.validation_share of the training rows moved to the validation split, drawn by `seed`.
+
+    Both parts keep the file's order.
+
+    Raises:
+        UserError: there are too few rows.
+    """
+    share = data.validation_share
+    if share is None or "train" not in splits:
+        return splits
+    rows = splits["train"]
+    total = rows.table.num_rows
+    size = round(total * share)
+    if not 0 < size < total:
+        raise UserError(f"{rows.source}: {total} rows are too few to take {share} of them for validation")
+    drawn = set(np.random.default_rng(seed).permutation(total)[:size].tolist())
+    kept = [index for index in range(total) if index not in drawn]
+    return {
+        **splits,
+        "train": rows.take(kept, f"what a draw of {share} by seed {seed} left of train"),
+        "validation": rows.take(sorted(drawn), f"{share} of train, drawn by seed {seed}"),
+    }
+
+
+def require_uncut(data: Data, rows: Rows, cut: int, first: int, limit: int) -> None:
+    """Where data.too_long says so, refuse a split of which `cut` rows had to be cut, row number `first` before others.
+
+    Raises:
+        UserError: it has some.
+    """
+    if cut and data.too_long == "refuse":
+        raise UserError(
+            f"{rows.source}: {cut:,} of {rows.table.num_rows:,} rows are longer than {limit:,} tokens, the first is"
+            f" row {first}",
+            hint="Shorten them, raise data.max_length if the base takes more, or cut them: data.too_long=cut",
+        )

@@ -1,0 +1,116 @@
+"""The paper's cut of GLUE: which rows choose the best epoch, and which are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from red_cli.errors import UserError
+from red_cli.tasks.data.tables import Rows
+
+if TYPE_CHECKING:
+    from red_cli.tasks.base import Task
+
+SELECTION, SCORED = "paper_validation", "paper_test"
+LARGE_VALIDATION = 2000  # rows; a larger validation set gives SELECTION_ROWS for selection, any other its half
+SELECTION_ROWS = 1000
+_FEWEST = 2  # rows of a part: a correlation needs as many
+
+
+@dataclass(frozen=True)
+class PaperCut:
+    """How the paper's code divides the rows of one GLUE task for one family of models.
+
+    Attributes:
+        validation: the official validation split.
+        from_training: the selection rows are training rows, and the validation split is scored whole.
+        swapped: the permutation's first part is scored and the second chooses.
+    """
+
+    validation: str
+    from_training: bool = False
+    swapped: bool = False
+
+    def source(self, split: str) -> str:
+        """The official split that the rows of `split` lie in."""
+        if split == SELECTION and self.from_training:
+            return "train"
+        return self.validation if split in (SELECTION, SCORED) else split
+
+    def with_parts(self, official: Sequence[str]) -> list[str]:
+        """The official splits that there are, and the parts that can be cut from them."""
+        return [*official, *(part for part in (SELECTION, SCORED) if self.source(part) in official)]
+
+    def sources(self, needed: Sequence[str], there: Sequence[str], where: str) -> list[str]:
+        """The official splits that the splits `needed` lie in.
+
+        Raises:
+            UserError: one of them is not `there`.
+        """
+        official = list(dict.fromkeys(self.source(split) for split in needed))
+        if missing := [split for split in official if split not in there]:
+            hint = "eval.split=paper cuts GLUE's own splits: add it, or use eval.split=standard."
+            raise UserError(
+                f"no {missing[0]} split; there is {', '.join(there)} ({where})",
+                hint=hint if missing[0] in ("train", self.validation) else None,
+            )
+        return official
+
+    def apply(self, official: dict[str, Rows], needed: Sequence[str], seed: int) -> dict[str, Rows]:
+        """The splits `needed`, cut from the official ones, which hold the `source` of each.
+
+        Every part keeps its file's order.
+
+        Raises:
+            UserError: a split is too small to cut.
+        """
+        cut = dict(official)
+        if self.from_training:
+            if "train" in official:
+                cut[SELECTION], cut["train"] = self._cut(official["train"], "train", SELECTION_ROWS, seed)
+            if self.validation in official:
+                cut[SCORED] = replace(official[self.validation], drawn=f"all of {self.validation}")
+        elif self.validation in official:
+            rows = official[self.validation]
+            total = rows.table.num_rows
+            first = SELECTION_ROWS if total > LARGE_VALIDATION else total // 2
+            parts = self._cut(rows, self.validation, first, seed)
+            cut[SELECTION], cut[SCORED] = reversed(parts) if self.swapped else parts
+        return {split: cut[split] for split in cut if split in needed}
+
+    def _cut(self, rows: Rows, name: str, first: int, seed: int) -> tuple[Rows, Rows]:
+        total = rows.table.num_rows
+        if min(first, total - first) < _FEWEST:
+            what = f"take {first:,} of them for selection" if self.from_training else "cut in two"
+            raise UserError(
+                f"{rows.source}: {total:,} row{'' if total == 1 else 's'}, too few to {what}",
+                hint="The paper's cut is for GLUE's own sizes; use eval.split=standard.",
+            )
+        order = permutation(total, seed)
+        drawn = f"numpy.random.RandomState({seed}).permutation({total})"
+        return (
+            rows.take(sorted(order[:first].tolist()), f"{drawn}[:{first}] of {name}"),
+            rows.take(sorted(order[first:].tolist()), f"{drawn}[{first}:] of {name}"),
+        )
+
+
+def permutation(rows: int, seed: int) -> NDArray[np.int64]:
+    """The published code's order of `rows` rows: numpy's legacy generator, so that the very same rows are drawn."""
+    return np.random.RandomState(seed).permutation(rows)
+
+
+def scored_split(task: Task) -> str:
+    """The split whose score is a run's result."""
+    return task.validation_splits[0] if task.paper_cut is None else SCORED
+
+
+def chose_best(task: Task, split: str) -> Literal["all", "some", "none"]:
+    """How many of a split's rows had a part in choosing a run's best evaluation."""
+    if split == task.validation_splits[0]:
+        return "all"
+    cut = task.paper_cut
+    return "some" if cut is not None and not cut.from_training and split == cut.validation else "none"

@@ -1,0 +1,76 @@
+"""Rows off a stream: of a data set that is not to be fetched, or a file that is not to be read, whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from red_cli.errors import UserError, first_line
+from red_cli.recipe.data import Data
+from red_cli.tasks.data.tables import Rows, split_files
+
+_BUFFER = 10_000  # rows that a stream is shuffled among
+_BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+
+def read_stream(data: Data, needed: Sequence[str], train_rows: int | None, seed: int) -> dict[str, Rows]:
+    """The splits `needed`: of the training split the first `train_rows` rows as shuffled by `seed`, others whole.
+
+    Where data.validation_share takes validation rows from the training split, so many more are read.
+
+    Raises:
+        UserError: a split is missing, or the data cannot be had.
+    """
+    share = data.validation_share
+    wanted = train_rows if train_rows is None or share is None else math.ceil(train_rows / (1 - share))
+    names = [split for split in needed if share is None or split != "validation"]
+    if share is not None and "validation" in needed and "train" not in names:
+        names.append("train")
+    found = {}
+    for split in names:
+        stream, source = _open(data, split)
+        drawn = None
+        if split == "train" and wanted is not None:
+            stream = stream.shuffle(seed=seed, buffer_size=_BUFFER)
+            drawn = f"the first {wanted:,} of the stream, shuffled by seed {seed} among {_BUFFER:,}"
+        try:
+            rows = list(islice(stream, wanted if split == "train" else None))
+        except Exception as error:  # whatever the reader of that format raises, row by row
+            raise UserError(f"{source}: {first_line(error)}") from None
+        if not rows:
+            raise UserError(f"{source} has no rows")
+        found[split] = Rows(pa.Table.from_pylist(rows), source, drawn=drawn)
+    return found
+
+
+def _open(data: Data, split: str) -> tuple[Any, str]:
+    """The stream of a split, and what to call it."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    files = split_files(data)
+    if files is None:
+        assert data.path is not None
+        source = f"{data.path} ({data.name})" if data.name else data.path
+        name = (data.splits or {}).get(split, split)  # type: ignore[call-overload]
+        arguments: dict[str, Any] = {"path": data.path, "name": data.name, "revision": data.revision, "split": name}
+    elif split in files:
+        paths = [str(path) for path in files[split]]
+        source = paths[0]
+        if not Path(source).is_file():
+            raise UserError(f"no such file: {source}")
+        arguments = {"path": _BUILDERS[Path(source).suffix.lower()], "data_files": paths, "split": "train"}
+    else:
+        raise UserError(f"no {split} split; there is {', '.join(files)} ({data.path or data.train})")
+    try:
+        return datasets.load_dataset(**arguments, streaming=True), source
+    except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line
+        raise UserError(
+            f"data set {source} cannot be streamed: {first_line(error)}",
+            hint="Check the name, the split and the network, or leave out data.streaming.",
+        ) from None

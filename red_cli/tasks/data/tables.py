@@ -1,0 +1,241 @@
+"""Where rows come from: local files of any common format, or a data set on the Hub."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from red_cli.errors import UserError, first_line, shown
+from red_cli.recipe.data import Data
+from red_cli.recipe.instruction import SplitName
+
+# Name of a file in a data folder -> split it holds
+_SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
+                "dev": "validation", "test": "test"}  # fmt: skip
+_SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl")
+_FILE_NAME = re.compile(r"([A-Za-z_]+?)(?:-(\d+)-of-(\d+)(?:-[0-9a-f]+)?)?(\.\w+)")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one split.
+
+    Attributes:
+        table: the columns.
+        source: the file or data set, for messages.
+        label_names: of a label column that is stored as class ids with names (Hub data sets).
+        places: (rows,), where each row stands in the source, from 0; None where the split is all of it.
+        drawn: by what rule the rows were taken, in words; None where the split is all of its source.
+    """
+
+    table: pa.Table
+    source: str
+    label_names: list[str] | None = None
+    places: NDArray[np.int64] | None = None
+    drawn: str | None = None
+
+    def number(self, index: int) -> int:
+        """The row's number in the source, from 1, as messages give it."""
+        return 1 + (index if self.places is None else int(self.places[index]))
+
+    def column(self, name: str) -> list[Any]:
+        """A column's values.
+
+        Raises:
+            UserError: there is no such column (those there are, are listed).
+        """
+        if name not in self.table.column_names:
+            raise UserError(
+                f"{self.source} has no column {shown(name)}",
+                hint=f"It has: {', '.join(self.table.column_names)}. Map names with data.columns.",
+            )
+        return self.table.column(name).to_pylist()
+
+    def take(self, indices: list[int], drawn: str | None = None) -> Rows:
+        """Some of the rows; `drawn` says by what rule."""
+        places = np.array(indices, dtype=np.int64)
+        if self.places is not None:
+            places = self.places[places]
+        return Rows(self.table.take(indices), self.source, self.label_names, places, drawn or self.drawn)
+
+
+def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
+    """Every split that `data` names, and how to read it: files are read only when asked for.
+
+    Raises:
+        UserError: a file or folder is missing, or the Hub cannot be reached.
+    """
+    files = split_files(data)
+    if files is None:
+        assert data.path is not None
+        return _splits_of_hub(data.path, data.name, data.revision, label_column, data.splits or {})
+    return {split: partial(_read_files, paths) for split, paths in files.items()}
+
+
+def split_files(data: Data) -> dict[str, list[Path]] | None:
+    """The local files of every split that `data` names; None where it names a data set on the Hub.
+
+    Raises:
+        UserError: a file or folder is missing.
+    """
+    if data.path is None:
+        named = {split: getattr(data, split) for split in ("train", "validation", "test")}
+        return {split: [Path(file)] for split, file in named.items() if file is not None}
+    if Path(data.path).is_dir():
+        return _files_of_folder(Path(data.path))
+    if Path(data.path).is_file():
+        return {"train": [Path(data.path)]}
+    if _HUB_NAME.fullmatch(data.path) and not data.path.startswith("."):
+        return None
+    raise UserError(f"data.path: no such file or folder: {data.path}")
+
+
+def _files_of_folder(folder: Path) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = {}
+    shards: dict[str, int] = {}
+    for path in sorted(folder.iterdir()):
+        match = _FILE_NAME.fullmatch(path.name.lower())
+        if match and match[4] in _SUFFIXES:
+            split = _SPLIT_NAMES.get(match[1], match[1])
+            if split in files and match[3] is None:
+                raise UserError(f"{folder}: two files for the {split} split: {files[split][0].name} and {path.name}")
+            files.setdefault(split, []).append(path)
+            shards[split] = int(match[3] or 1)
+    for split, paths in files.items():
+        if len(paths) != shards[split]:
+            raise UserError(f"{folder}: the {split} split has {len(paths)} of {shards[split]} files")
+    if not files:
+        raise UserError(
+            f"{folder} has no split files",
+            hint="Expected train, validation and test with one of the endings " + " ".join(_SUFFIXES),
+        )
+    return files
+
+
+def _read_files(paths: list[Path]) -> Rows:
+    tables = [_read_file(path) for path in paths]
+    names = tables[0].column_names
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{paths[0]} has two columns named {shown(repeated[0])}")
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{paths[0].parent}: the files of one split have different columns: {first_line(error)}"
+        ) from None
+    if table.num_rows == 0:
+        raise UserError(f"{paths[0]} has no rows")
+    return Rows(table, str(paths[0]))
+
+
+def _read_file(path: Path) -> pa.Table:
+    import pyarrow.parquet
+
+    if not path.is_file():
+        raise UserError(f"no such file: {path}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty")
+    suffix = path.suffix.lower()
+    hint = None
+    try:
+        if suffix == ".parquet":
+            return pyarrow.parquet.read_table(path)
+        if suffix in (".csv", ".tsv"):
+            hint = "Save it as UTF-8, with the columns' names in the first line."
+            return _read_csv(path, "\t" if suffix == ".tsv" else ",")
+        if suffix in (".json", ".jsonl"):
+            return pa.Table.from_pylist(_read_json_rows(path))
+    except (pa.ArrowException, UnicodeError, ValueError, OverflowError, RecursionError, csv.Error, OSError) as error:
+        raise UserError(f"{path} cannot be read: {first_line(error)}", hint=hint) from None
+    raise UserError(f"{path}: unknown file ending", hint="Known: " + " ".join(_SUFFIXES))
+
+
+def _read_csv(path: Path, delimiter: str) -> pa.Table:
+    """Every column as text, exactly as it stands: an empty field is empty text, and 01, NA or null are words."""
+    import pyarrow.csv
+
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        names = next(csv.reader(file, delimiter=delimiter), [])
+    return pyarrow.csv.read_csv(
+        path,
+        read_options=pyarrow.csv.ReadOptions(use_threads=False),  # so that a faulty row is told by its number
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+        ),
+    )
+
+
+def _read_json_rows(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text(encoding="utf-8-sig")
+    if text.lstrip().startswith("["):
+        try:
+            rows = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
+        numbered = list(enumerate(rows, start=1))
+        unit = "element"
+    else:
+        numbered = []
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                try:
+                    numbered.append((number, json.loads(line)))
+                except json.JSONDecodeError as error:
+                    raise UserError(f"{path}, line {number}: not valid JSON: {error.msg}") from None
+        unit = "line"
+    for number, row in numbered:
+        if not isinstance(row, dict):
+            raise UserError(f'{path}, {unit} {number}: expected an object such as {{"text": …, "label": …}}')
+    columns = dict.fromkeys(key for _, row in numbered for key in row)
+    return [{key: row.get(key) for key in columns} for _, row in numbered]
+
+
+def _splits_of_hub(
+    path: str, name: str | None, revision: str | None, label_column: str, renamed: Mapping[SplitName, str]
+) -> dict[str, Callable[[], Rows]]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    source = f"{path} ({name})" if name else path
+    try:
+        loaded = datasets.load_dataset(path, name, revision=revision)
+    except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line
+        raise UserError(
+            f"data set {source} is neither a local path nor to be had from the Hub: {first_line(error)}",
+            hint="Check the name and the network, or name local files with data.path.",
+        ) from None
+
+    def read(split: str) -> Rows:
+        feature = loaded[split].features.get(label_column)
+        label_names = feature.names if isinstance(feature, datasets.ClassLabel) else None
+        return Rows(loaded[split].with_format("arrow")[:], f"{source}, split {split}", label_names)
+
+    if absent := [theirs for theirs in renamed.values() if theirs not in loaded]:
+        raise UserError(f"data.splits: {source} has no split {shown(absent[0])}; it has {', '.join(map(str, loaded))}")
+    ours = {theirs: split for split, theirs in renamed.items()}
+    return {ours.get(str(split), str(split)): partial(read, split) for split in loaded}
+
+
+@dataclass(frozen=True)
+class RowsUsed:
+    """Which rows something was done with: `rows` says it in words, exactly enough to draw them again."""
+
+    split: str
+    examples: int
+    rows: str
+
+    @classmethod
+    def of(cls, split: str, rows: Rows) -> RowsUsed:
+        return cls(split, rows.table.num_rows, rows.drawn or f"all of {split}")

@@ -1,0 +1,183 @@
+"""What a sequence is answered with: one of several labels, or a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from red_cli.errors import UserError, one_line, shown
+from red_cli.tasks.base import Prediction
+from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.labels.metrics import classification_metrics, regression_metrics
+
+_SHOWN_LABELS = 10
+
+
+class Answers(Protocol):
+    """How labels become tensors and logits become answers."""
+
+    @property
+    def names(self) -> list[str] | None:
+        """Label names in the order of class ids; None for numbers."""
+
+    def learn(self, rows: Rows, column: str) -> None:
+        """Find out from the training split what is not known yet."""
+
+    def encode(self, rows: Rows, column: str) -> NDArray[Any]:
+        """The column's values as class ids (int64) or numbers (float32), (rows,)."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Sum over rows; logits (rows, outputs) float32."""
+
+    def predict(self, logits: Tensor, labels: Sequence[Any] | None) -> list[Prediction]:
+        """One answer for each row of logits."""
+
+    def score(self, names: Sequence[str], predicted: list[Any], actual: list[Any]) -> dict[str, float]:
+        """The named metrics."""
+
+
+@dataclass
+class Labels:
+    """One of several named labels.
+
+    Attributes:
+        names: in the order of class ids; learnt from the training split if None.
+        given: the names are a table's or the user's own, so that data may hold ids in their stead. Names that were
+            learnt are what the data holds, and nothing else is.
+    """
+
+    names: list[str] | None = None
+    given: bool = False
+
+    def learn(self, rows: Rows, column: str) -> None:
+        """Take the names from the training split: its own table of names, or the values that occur."""
+        if self.names is None:
+            self.names = rows.label_names or _label_names(rows, column)
+
+    def encode(self, rows: Rows, column: str) -> NDArray[np.int64]:
+        """Class ids of the column's values.
+
+        Raises:
+            UserError: a value is no label (the row is named).
+        """
+        assert self.names is not None
+        ids = {name: index for index, name in enumerate(self.names)}
+        found = []
+        for row, value in enumerate(rows.column(column)):
+            label = self._label_id(value, ids, rows.label_names)
+            if label is None:
+                names = [one_line(name) for name in self.names[:_SHOWN_LABELS]]
+                listed = ", ".join(names) + (", …" if len(self.names) > _SHOWN_LABELS else "")
+                raise UserError(
+                    f"{rows.source}, row {rows.number(row)}: label {shown(value)} is not one of: {listed}",
+                    hint="The labels are those of the training split, or of task.labels.",
+                )
+            found.append(label)
+        return np.array(found, dtype=np.int64)
+
+    def _label_id(self, value: Any, ids: dict[str, int], stored_names: list[str] | None) -> int | None:
+        if stored_names is not None and isinstance(value, int) and 0 <= value < len(stored_names):
+            if stored_names[value] in ids:
+                return ids[stored_names[value]]
+            return value if self.given and len(stored_names) == len(ids) else None
+        if str(value) in ids or _label_name(value) in ids:
+            return ids.get(str(value), ids.get(_label_name(value)))
+        by_id = self.given and _label_name(value).isdecimal() and int(_label_name(value)) < len(ids)
+        return int(_label_name(value)) if by_id else None
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, labels, reduction="sum")
+
+    def predict(self, logits: Tensor, labels: Sequence[int] | None) -> list[Prediction]:
+        assert self.names is not None
+        probabilities, best = logits.softmax(-1).max(-1)
+        truths = [None] * len(logits) if labels is None else [self.names[label] for label in labels]
+        return [
+            Prediction(self.names[guess], truth, probability)
+            for guess, truth, probability in zip(best.tolist(), truths, probabilities.tolist(), strict=True)
+        ]
+
+    def score(self, names: Sequence[str], predicted: list[str], actual: list[str]) -> dict[str, float]:
+        assert self.names is not None
+        return classification_metrics(names, predicted, actual, self.names)
+
+
+@dataclass
+class Numbers:
+    """A number."""
+
+    @property
+    def names(self) -> None:
+        """Numbers have no names."""
+        return None
+
+    def learn(self, rows: Rows, column: str) -> None:
+        """Nothing to learn."""
+
+    def encode(self, rows: Rows, column: str) -> NDArray[np.float32]:
+        return np.array(
+            [_number(value, f"{rows.source}, row {rows.number(row)}") for row, value in enumerate(rows.column(column))],
+            dtype=np.float32,
+        )
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
+
+    def predict(self, logits: Tensor, labels: Sequence[float] | None) -> list[Prediction]:
+        truths = [None] * len(logits) if labels is None else labels
+        return [Prediction(number, truth) for number, truth in zip(logits.squeeze(-1).tolist(), truths, strict=True)]
+
+    def score(self, names: Sequence[str], predicted: list[float], actual: list[float]) -> dict[str, float]:
+        return regression_metrics(names, predicted, actual)
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not np.isfinite(number):
+        raise UserError(f"{where}: label {shown(value)} is not a number")
+    return number
+
+
+def _label_names(rows: Rows, column: str) -> list[str]:
+    """The distinct values of a label column: numbers in their order, then words in theirs."""
+    listed = rows.column(column)
+    for row, value in enumerate(listed, start=1):
+        if not isinstance(value, str | int | float | None):
+            raise UserError(f"{rows.source}, row {row}: label {shown(value)} is neither a word nor a number")
+    values = set(listed) - {None}
+    fractions = [value for value in values if isinstance(value, float) and not value.is_integer()]
+    total = rows.table.num_rows
+    if fractions or (len(values) > _SHOWN_LABELS and len(values) > total / 2):
+        example = fractions[0] if fractions else f"{len(values)} different values in {total} rows"
+        raise UserError(
+            f"{rows.source}: column {shown(column)} does not look like labels: {example}",
+            hint="Name the label's column with data.columns.label or the labels with task.labels; for numbers use"
+            "  task={name: regression}",
+        )
+    if len(values) < 2:
+        raise UserError(f"{rows.source}: column {shown(column)} has fewer than two labels: {values or 'none'}")
+    return [_label_name(value) for value in sorted(values, key=_numbers_first)]
+
+
+def _numbers_first(value: Any) -> tuple[bool, float, str]:
+    """Sort key: numbers, also those in text, by size; then words."""
+    text = str(value)
+    is_number = not isinstance(value, str) or text.lstrip("+-").isdecimal()
+    return (not is_number, float(value) if is_number else 0.0, text)
+
+
+def _label_name(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

@@ -1,0 +1,62 @@
+"""Recipe -> the commonsense task: what the protocol fixes, as a task of questions with answers to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from transformers import PretrainedConfig
+
+from red_cli.edit.kinds import language_model_kind
+from red_cli.errors import UserError
+from red_cli.recipe.commonsense import CommonsenseTask
+from red_cli.recipe.schema import Recipe
+from red_cli.recipe.text import GenerationTask
+from red_cli.tasks.labels.metrics import written
+from red_cli.tasks.presets.commonsense_files import CommonsenseFiles
+from red_cli.tasks.presets.commonsense_protocol import ANSWER_LEAD, COMMONSENSE, MAX_NEW_TOKENS, read_answer
+from red_cli.tasks.text.choice import GENERATED, LIKELIEST, ChoiceTask
+
+_WAYS = {GENERATED: "generated", LIKELIEST: "likeliest"}
+_MISSING = "-"
+
+
+def commonsense_task(recipe: Recipe, named: CommonsenseTask, config: PretrainedConfig) -> ChoiceTask:
+    """The task, with nothing of its data read yet.
+
+    Raises:
+        UserError: the base is no decoder.
+    """
+    kind, decoding = language_model_kind(config), recipe.eval.generation
+    if kind.encoder_decoder:
+        raise UserError(
+            f"commonsense is for decoders; {config.model_type} is an encoder-decoder",
+            hint="There, use task generation with the same files: red recipes copy generation",
+        )
+    return ChoiceTask(
+        data=recipe.data.model_copy(update={"columns": type(recipe.data.columns)()}),  # rows come with their own
+        settings=GenerationTask(name="generation"),
+        kind=kind,
+        config=config,
+        max_new_tokens=MAX_NEW_TOKENS if decoding is None else decoding.max_new_tokens or MAX_NEW_TOKENS,
+        metric=recipe.eval.metric or (LIKELIEST if named.scoring == "likelihood" else GENERATED),
+        readers=CommonsenseFiles(recipe.data, named.subset, named.prompt_template).readers,
+        read=read_answer,
+        lead=ANSWER_LEAD,
+        scoring=named.scoring,
+    )
+
+
+def commonsense_table(scores: Mapping[str, float]) -> list[list[str]]:
+    """The field's table, heading first: a row for each scoring, a column for each of the eight tasks, and the average.
+
+    Empty where `scores` are not of several tasks. The average is that of the tasks that are there.
+    """
+    rows, count = [], 0
+    for name, way in _WAYS.items():
+        shares = {task: scores.get(f"{name}.{task}") for task in COMMONSENSE}
+        if there := [share for share in shares.values() if share is not None]:
+            count = len(there)
+            cells = [_MISSING if share is None else written(name, share) for share in shares.values()]
+            rows.append([way, *cells, written(name, scores[name])])
+    average = "avg" if count == len(COMMONSENSE) else f"avg of {count}"
+    return [["", *(facts.title for facts in COMMONSENSE.values()), average], *rows] if rows else []

@@ -1,0 +1,197 @@
+"""Questions with a few answers to choose from, scored by the text a model writes and by what it finds likeliest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from red_cli.errors import UserError
+from red_cli.tasks.base import Encoded, Generated, Passes, Prediction, Shown
+from red_cli.tasks.data.loading import Readers, divide, names_of, read_needed
+from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.text.generation import CompletionTask
+from red_cli.tasks.text.language import EncodedTexts
+from red_cli.tasks.text.likelihood import EncodedContinuations, collate_continuations, log_likelihoods
+
+GENERATED, LIKELIEST = "accuracy", "likelihood_accuracy"
+_SCORINGS = {"both": (GENERATED, LIKELIEST), "generation": (GENERATED,), "likelihood": (LIKELIEST,)}
+_QUESTIONS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class ChoicePrediction(Prediction):
+    """The answer to one question: `prediction` is the one read from the generated `text`, None if it gives none.
+
+    Attributes:
+        likeliest: the option that the model finds likeliest.
+        log_likelihoods: of the options' texts after the prompt.
+        task: which of several tasks the question is of.
+    """
+
+    likeliest: str | None = None
+    log_likelihoods: dict[str, float] | None = None
+    task: str | None = None
+
+    def to_json(self, index: int) -> dict[str, Any]:
+        extras = {name: getattr(self, name) for name in ("task", "likeliest", "log_likelihoods")}
+        return super().to_json(index) | {name: value for name, value in extras.items() if value is not None}
+
+
+@dataclass(kw_only=True)
+class ChoiceTask(CompletionTask):
+    """A question and the answers it offers -> one of them.
+
+    Rows have the columns prompt, completion (the answer as a text), answer, options (the answers offered, null where
+    that is not known) and task (null where that is not known).
+
+    Attributes:
+        readers: gives the splits there are, and what reads them.
+        read: (generated text, options) -> the option it means, or None.
+        lead: what precedes an option in its text.
+        scoring: both, generation or likelihood.
+    """
+
+    readers: Callable[[], Readers]
+    read: Callable[[str, list[str]], str | None]
+    lead: str
+    scoring: str
+    metrics: tuple[str, ...] = (GENERATED, LIKELIEST, "loss")
+
+    def split_names(self) -> list[str]:
+        """The splits that there are; nothing is read yet."""
+        return names_of(self.readers(), self.data)
+
+    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
+        """Read the `needed` splits.
+
+        Raises:
+            UserError: a file or split is missing, unreadable or empty, or a row is not right.
+        """
+        return divide(read_needed(self.readers(), self.data, needed, with_train=False), self.data, seed)
+
+    def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedTexts:
+        """As CompletionTask does.
+
+        Raises:
+            UserError: as there; or an answer does not fit into `max_length` tokens.
+        """
+        encoded = super().encode(rows, tokenizer, max_length)
+        if encoded.ends_cut:
+            cut = [row for row in range(len(encoded)) if encoded.row(row)[-1] != self.ends.end]
+            raise _too_long(rows, cut, max_length)
+        return encoded
+
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Any:
+        if isinstance(encoded, EncodedContinuations):
+            return collate_continuations(encoded, indices, self.ends.padding)
+        return super().collate(encoded, indices)
+
+    def answer(self, encoded: Encoded, passes: Passes, final: bool) -> list[Prediction]:
+        """What `metric` needs, and if `final` what `scoring` asks for: generated texts, likelihoods of the options."""
+        assert isinstance(encoded, EncodedTexts)
+        rows, count = encoded.rows, len(encoded)
+        wanted = {self.metric} | (set(_SCORINGS[self.scoring]) if final else set())
+        options = rows.column("options")
+        losses: Sequence[Prediction] = [Prediction(None, None)] * count
+        if "loss" in wanted and encoded.labels is not None:
+            losses = passes.forward(self._losses)
+        likelihoods: Sequence[dict[str, float] | None] = [None] * count
+        if LIKELIEST in wanted:
+            likelihoods = self._likelihoods(rows, options, passes)
+        texts: Sequence[Generated | None] = [None] * count
+        if GENERATED in wanted:
+            texts = self._generate(rows, rows.column("prompt"), passes, final)
+        about = (rows.column(name) for name in ("answer", "prompt", "task"))
+        columns = zip(losses, likelihoods, texts, options, *about, strict=True)
+        return [
+            ChoicePrediction(
+                prediction=None if text is None else self.read(text.text, offered or [label] * bool(label)),
+                label=label,
+                prompt=prompt,
+                text=None if text is None else text.text,
+                finished=None if text is None else text.finished,
+                loss=loss.loss,
+                tokens=loss.tokens,
+                likeliest=None if likelihood is None else max(likelihood, key=likelihood.__getitem__),
+                log_likelihoods=likelihood,
+                task=task,
+            )
+            for loss, likelihood, text, offered, label, prompt, task in columns
+        ]
+
+    def score(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """The share of right answers by either scoring, of each task and on average; a text without an answer is wrong.
+
+        The average is that of the tasks, each counting the same, where the task of every row is known; else that of the
+        rows. `accuracy.<task>` is there where there are several tasks.
+        """
+        answers = [answer for answer in predictions if isinstance(answer, ChoicePrediction)]
+        scores: dict[str, float] = {}
+        losses = [(answer.loss, answer.tokens) for answer in answers if answer.loss is not None]
+        if losses:
+            scores["loss"] = math.fsum(loss for loss, _ in losses) / sum(tokens or 0 for _, tokens in losses)
+        by_task: dict[str | None, list[ChoicePrediction]] = {}
+        known = all(answer.task is not None for answer in answers)
+        for answer in answers:
+            by_task.setdefault(answer.task if known else None, []).append(answer)
+        ways: dict[str, Callable[[ChoicePrediction], Any]] = {}
+        if all(answer.text is not None for answer in answers):
+            ways[GENERATED] = lambda answer: answer.prediction
+        if all(answer.likeliest is not None for answer in answers):
+            ways[LIKELIEST] = lambda answer: answer.likeliest
+        for name, given in ways.items():
+            shares = {
+                task: sum(given(answer) == answer.label for answer in group) / len(group)
+                for task, group in by_task.items()
+            }
+            scores[name] = math.fsum(shares.values()) / len(shares)
+            if len(shares) > 1:
+                scores |= {f"{name}.{task}": share for task, share in shares.items()}
+        if GENERATED in ways:
+            scores["no_answer"] = sum(answer.prediction is None for answer in answers)
+        return scores
+
+    def show(self, encoded: Encoded, index: int) -> Shown:
+        assert isinstance(encoded, EncodedTexts)
+        return replace(super().show(encoded, index), label=encoded.rows.column("answer")[index])
+
+    def _likelihoods(self, rows: Rows, options: list[list[str] | None], passes: Passes) -> list[dict[str, float]]:
+        """Of each row, every option's log-likelihood, without the end that would follow it."""
+        if None in options:
+            unknown = options.index(None)
+            raise UserError(
+                f"{rows.source}, row {rows.number(unknown)}: the instruction does not say which answers there are",
+                hint="It should end with  Answer format: answer1/answer2  or similar; or use task.scoring=generation",
+            )
+        prompts: list[list[int]] = []
+        continuations: list[list[list[int]]] = []
+        questions = list(zip(rows.column("prompt"), options, strict=True))
+        for start in range(0, len(questions), _QUESTIONS_AT_ONCE):
+            chunk = questions[start : start + _QUESTIONS_AT_ONCE]
+            repeated = [prompt for prompt, offered in chunk for _ in offered or ()]
+            fitted = iter(self._fit(repeated, [self.lead + option for _, offered in chunk for option in offered or ()]))
+            for index, (_, offered) in enumerate(chunk, start):
+                parts = list(islice(fitted, len(offered or ())))
+                if any(part.end_cut for part in parts):
+                    raise _too_long(rows, [index], self.max_length)
+                prompts.append(min((part.prompt for part in parts), key=len))
+                continuations.append([part.completion[:-1] for part in parts])
+        found = log_likelihoods(prompts, continuations, passes.forward)
+        return [
+            dict(zip(offered or (), sums, strict=True)) for (_, offered), sums in zip(questions, found, strict=True)
+        ]
+
+
+def _too_long(rows: Rows, cut: Sequence[int], limit: int) -> UserError:
+    return UserError(
+        f"{rows.source}: of {len(cut):,} rows the answer does not fit into {limit} tokens; the first is row "
+        f"{rows.number(cut[0])}",
+        hint="Raise data.max_length.",
+    )

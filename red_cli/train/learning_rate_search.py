@@ -1,0 +1,152 @@
+"""`learning_rate: auto`: a short search before the run, by sweeps of a rising learning rate."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import itertools
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from red_cli.base_model.load import fit_config
+from red_cli.distributed.engine import NotFinite, Replicated
+from red_cli.distributed.processes import Processes
+from red_cli.plan.learning_rates import SearchPlan
+from red_cli.plan.plan import Plan, Prepared
+from red_cli.recipe.load import Loaded
+from red_cli.runs.events import Listener
+from red_cli.train.learning_rate_record import LearningRateSearch, Sweep, with_rate
+from red_cli.train.optimizer import build_optimizer
+from red_cli.train.setup import Session, seed_generators, set_up
+from red_cli.train.step import accumulate
+
+# A loss has broken away that has lost again this share of what it had gained, and risen by that share of its start.
+_LOST = 0.5
+_RISEN = 0.08
+_NEAREST = 2.0  # the usual rate may not pull the one chosen nearer to the edge than by this factor
+_FALLEN = 0.05  # a loss that has not lost this share of its start says nothing of the rates it has seen
+
+
+def search_learning_rate(
+    loaded: Loaded, prepared: Prepared, plan: Plan, listener: Listener, processes: Processes
+) -> LearningRateSearch:
+    """Find a learning rate for the run; the run itself starts anew afterwards, as if the rate had been given.
+
+    In a sweep the rate rises by the same factor at each step until the training loss breaks away: that edge is where
+    the method stops being stable on this base and these data, and shows long before short runs differ in what they
+    have learnt. A sweep goes over a few batches again and again, without dropout, so that a loss that is mostly noise
+    over a whole split (two texts that do or do not mean the same) falls here, and its rising stands out. The rate
+    chosen lies a factor below the edge, within the method's range. The same seed finds the same rate; validation and
+    test splits are not looked at.
+    """
+    searching = plan.search
+    assert searching is not None  # the recipe asks for one
+    if searching.sweeps == 0:
+        return LearningRateSearch(searching.usual, 0, plan.total_steps, [])
+    quiet = without_dropout(loaded, prepared)
+    session = set_up(with_rate(loaded, searching.usual), quiet, plan, None, listener, processes)
+    start = {name: session.model.get_parameter(name).detach().clone() for name in session.trained.names}
+    sweeps: list[Sweep] = []
+    for number in range(searching.sweeps):
+        _put_back(session, start)
+        sweeps.append(_sweep(session, searching, number, listener))
+    rate = choose_rate(sweeps, searching)
+    listener.searched(rate, [sweep.edge for sweep in sweeps])
+    del session
+    gc.collect()  # the run loads the base anew
+    return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), plan.total_steps, sweeps)
+
+
+def without_dropout(loaded: Loaded, prepared: Prepared) -> Prepared:
+    """The same, with a base that drops nothing: the same rows then always have the same loss."""
+    config = copy.deepcopy(prepared.config)
+    model = loaded.recipe.model.model_copy(update={"dropout": 0.0, "classifier_dropout": None})
+    fit_config(config, model, prepared.task.kind, prepared.task.label_names)
+    return replace(prepared, config=config)
+
+
+def _put_back(session: Session, start: dict[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in start.items():
+            parameter = session.model.get_parameter(name)
+            parameter.copy_(value)
+            parameter.grad = None
+
+
+def _sweep(session: Session, searching: SearchPlan, number: int, listener: Listener) -> Sweep:
+    settings, engine = session.settings, session.engine
+    assert isinstance(engine, Replicated)  # the recipe is refused where another would take its place
+    optimizer = build_optimizer(session.trained, settings)
+    seed_generators(settings.seed, session.processes)
+    engine.model.train()
+    batches = session.order.epoch(number)[: searching.cycle]
+    # A head with a rate of its own keeps it.
+    swept = optimizer.param_groups if settings.head_learning_rate is None else optimizer.param_groups[:-1]
+    rates: list[float] = []
+    losses: list[float] = []
+    for step, rows in zip(range(searching.steps), itertools.cycle(batches), strict=False):
+        rate = searching.rate(step)
+        listener.searching(number * searching.steps + step, searching.total, rate)
+        for group in swept:
+            group["lr"] = rate
+        try:
+            loss = accumulate(session, rows)
+            engine.collect(settings.max_grad_norm)
+        except NotFinite:
+            return Sweep(rates, losses, rate)
+        rates.append(rate)
+        losses.append(loss)
+        if edge := find_edge(rates, losses, len(batches)):
+            return Sweep(rates, losses, edge)
+        optimizer.step()
+        optimizer.zero_grad()
+    return Sweep(rates, losses, None)
+
+
+def find_edge(rates: Sequence[float], losses: Sequence[float], window: int) -> float | None:
+    """The rate from which the loss, averaged over `window` steps, has broken away from its lowest; None: nowhere."""
+    if len(losses) < window:
+        return None
+    averages = _averages(losses, window)
+    start, lowest = averages[0], np.minimum.accumulate(averages)
+    away = np.flatnonzero(averages > lowest + np.maximum(_LOST * (start - lowest), _RISEN * start))
+    return rates[int(away[0])] if len(away) else None
+
+
+def choose_rate(sweeps: Sequence[Sweep], searching: SearchPlan) -> float:
+    """The rate for a run: a factor below the edges that sweeps found, or the method's usual one, or between the two.
+
+    Each sweep has a vote, its edge over that factor, and the usual rate has one as well: the middle of them is taken
+    (of an even number, the geometric mean of the middle two). A single sweep's edge varies from seed to seed by more
+    than the best rate does, so it may move the rate half of the way only; several that agree move it all of the way.
+    A base far less stable than the usual rate presumes (a large one) still gets a rate well below its edge.
+    Where a loss fell to the end of its sweep, the edge lies there or beyond. Sweeps whose loss neither fell nor broke
+    away have no vote.
+    """
+    edges = [edge for sweep in sweeps if (edge := sweep.edge or _end_of_fall(sweep, searching.cycle)) is not None]
+    if not edges:
+        return searching.usual
+    rate = _middle([searching.usual, *(edge / searching.below_edge for edge in edges)])
+    rate = min(rate, _middle(edges) / _NEAREST)
+    return float(f"{min(max(rate, searching.lowest), searching.most):.1e}")
+
+
+def _middle(values: Sequence[float]) -> float:
+    return math.exp(statistics.median(math.log(value) for value in values))
+
+
+def _end_of_fall(sweep: Sweep, window: int) -> float | None:
+    """The rate at which the loss was lowest, if it has fallen at all."""
+    averages = _averages(sweep.losses, window)
+    lowest = int(averages.argmin())
+    return sweep.rates[lowest] if averages[lowest] < averages[0] * (1 - _FALLEN) else None
+
+
+def _averages(losses: Sequence[float], window: int) -> NDArray[np.float64]:
+    return np.convolve(losses, np.ones(window) / window, "valid")

@@ -1,0 +1,294 @@
+"""Train a recipe: set up, loop over optimiser steps, evaluate, keep the best, finish. In reading order."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from red_cli.base_model.memory import forget_peak, peak_bytes
+from red_cli.distributed.engine import NotFinite
+from red_cli.distributed.processes import Processes, join_processes
+from red_cli.errors import Interrupted, RunFailed
+from red_cli.export.card import run_card
+from red_cli.files import write_text
+from red_cli.inference.predict import Answering, make_answering, predict
+from red_cli.methods.table import METHODS, load_trained_weights, save_trained
+from red_cli.plan.plan import make_plan, prepare
+from red_cli.plan.strategy import require_strategy
+from red_cli.recipe.load import Loaded
+from red_cli.recipe.schema import paper_figure, resolved, text_metrics
+from red_cli.runs.events import Evaluation, Listener, Silent, Step
+from red_cli.runs.inputs import RunInputs, require_same_inputs
+from red_cli.tasks.labels.metrics import is_better
+from red_cli.tasks.text.token_loss import as_many_pieces
+from red_cli.tasks.text_metrics.score import require_metrics
+from red_cli.train.checkpoint import list_checkpoints, read_inputs
+from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, found_before, with_rate
+from red_cli.train.learning_rate_search import search_learning_rate
+from red_cli.train.lock import FolderLock
+from red_cli.train.resume import claim_folder
+from red_cli.train.setup import Session, begin, save, set_up
+from red_cli.train.step import optimizer_step
+from red_cli.train.stopping import Stop, StopRequested, stop_when_asked
+from red_cli.train.trackers import require_trackers
+
+_SHOWN_ROWS = 8
+
+
+def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
+    """Run a recipe from beginning to end, or on from its last checkpoint.
+
+    Returns:
+        The content of metrics.json, and the run folder's path under "folder".
+
+    Raises:
+        UserError: anything about the recipe, data, base or folder is wrong; nothing has been trained.
+        RunFailed: the loss is not finite, or nothing fits into memory.
+        Interrupted: the user stopped it; a checkpoint is written.
+    """
+    require_strategy(loaded.recipe)
+    processes = join_processes(loaded.recipe.launch)
+    listener = listener if listener is not None and processes.main else Silent()
+    lock = FolderLock(loaded.run_folder)
+    try:
+        return _train(loaded, listener, processes, lock)
+    finally:
+        lock.release()
+
+
+def _train(loaded: Loaded, listener: Listener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
+    require_trackers(loaded.recipe.train.report_to)
+    METHODS[loaded.recipe.method].require()
+    require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
+    checkpoint = processes.share(claim_folder(loaded, lock, listener) if processes.main else None)
+    forget_peak()
+    listener.working("reading the data")
+    prepared = prepare(loaded.recipe)
+    rows = RunInputs.of(prepared.encoded, prepared.task.label_names)
+    if checkpoint is not None:  # the base is compared once it is loaded
+        if (recorded := read_inputs(checkpoint)) is None:
+            listener.note(f"{checkpoint} does not record its rows and base, so they are not compared.")
+        else:
+            require_same_inputs(checkpoint, recorded, rows)
+    plan = make_plan(loaded, prepared, processes)
+    listener.planned(plan, str(loaded.run_folder))
+    search = None
+    if loaded.recipe.train.learning_rate == "auto":
+        search = found_before(loaded, checkpoint)
+        if search is not None and search.inputs is not None:
+            require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, rows)
+        search = search or search_learning_rate(loaded, prepared, plan, listener, processes)
+        loaded = with_rate(loaded, search.rate)
+    session = set_up(loaded, prepared, plan, checkpoint, listener, processes)
+    session.lock = lock
+    if search is not None and search.inputs is not None:
+        require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, session.inputs)
+    begin(session, search)
+    with as_many_pieces(processes.most) if session.engine.sharded else nullcontext():
+        with stop_when_asked(processes) as stop:
+            try:
+                run_steps(session, stop)
+            except StopRequested:
+                path = _save(session)
+                raise Interrupted(
+                    f"stopped after step {session.state.step} of {session.total}; checkpoint {path}",
+                    hint="Go on with the same command.",
+                ) from None
+        return finish(session, search)
+
+
+def run_steps(session: Session, stop: Stop) -> None:
+    """Optimiser steps until the last, with evaluations and checkpoints on the way."""
+    settings, state = session.settings, session.state
+    session.engine.model.train()
+    interval = _Interval()
+    if _evaluation_due(session) and state.evaluated_step < state.step:
+        evaluate_and_keep_best(session, stop)
+    for rows in session.order.from_step(state.step):
+        if state.step >= session.total or _out_of_patience(session):
+            break
+        started = time.perf_counter()
+        learning_rate = float(session.scheduler.get_last_lr()[0])
+        try:
+            loss, gradient_norm = optimizer_step(session, rows)
+        except NotFinite as problem:
+            raise _not_finite(session, str(problem), rows) from None
+        state.step += 1
+        seconds = time.perf_counter() - started
+        state.seconds += seconds
+        state.rows += len(rows)
+        interval.add(loss, len(rows), seconds)
+        if state.step % settings.logging_steps == 0 or state.step == session.total:
+            speed = round(interval.examples_per_second, 1)
+            values = {"loss": interval.loss, "learning_rate": learning_rate, "gradient_norm": gradient_norm}
+            _log(session, {**values, "examples_per_second": speed})
+        epoch = state.step / session.order.steps_per_epoch
+        session.listener.stepped(
+            Step(state.step, session.total, epoch, loss, learning_rate, interval.examples_per_second)
+        )
+        if state.step % settings.logging_steps == 0:
+            interval = _Interval()
+        stop.check()
+        if _evaluation_due(session):
+            evaluate_and_keep_best(session, stop)
+            if settings.save_steps is None:
+                _save(session)
+        if settings.save_steps is not None and state.step % settings.save_steps == 0:
+            _save(session)
+
+
+def _save(session: Session) -> Path:
+    """Write a checkpoint, unless the run folder is gone."""
+    _require_folder(session)
+    return save(session)
+
+
+def _require_folder(session: Session) -> None:
+    """End the run where its folder was deleted: writing on would make another that holds a part of it."""
+    if session.processes.main and session.lock is not None:
+        session.lock.require_held()
+
+
+def _not_finite(session: Session, what: str, rows: NDArray[np.int64]) -> RunFailed:
+    shown = ", ".join(str(row) for row in rows[:_SHOWN_ROWS]) + (", …" if len(rows) > _SHOWN_ROWS else "")
+    step = session.state.step + 1
+    session.folder.append_log({"step": step, "not_finite": what, "rows": [int(row) for row in rows]})
+    checkpoints = list_checkpoints(session.folder.checkpoints)
+    last = f"Last good checkpoint: {checkpoints[-1]}." if checkpoints else "There is no checkpoint yet."
+    return RunFailed(
+        f"step {step}: {what} is not finite (training rows {shown}; all in {session.folder.log})",
+        hint=f"{last} Lower train.learning_rate, or look at those rows.",
+    )
+
+
+def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
+    """Score the first validation split; where it is better than ever before, write adapter/ and its predictions."""
+    task, state, recipe = session.prepared.task, session.state, session.recipe
+    split = task.validation_splits[0]
+    predictions = predict(task, session.prepared.encoded[split], _answering(session, stop), final=False)
+    scores = task.score(predictions)
+    value = scores[task.metric]
+    better = is_better(task.metric, value, state.best_value)
+    _require_folder(session)
+    if better:
+        state.best_value, state.best_step, state.best_scores = value, state.step, scores
+        record = session.base_record
+        with session.engine.whole():
+            if session.processes.main:
+                save_trained(session.trained, recipe, session.folder.adapter, record.revision, record.digest)
+        session.folder.write_predictions(split, predictions, session.prepared.places[split])
+    state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
+    state.evaluated_step = state.step
+    _log(session, {f"{split}_{name}": number for name, number in scores.items()})
+    epoch = state.step / session.order.steps_per_epoch
+    session.listener.evaluated(Evaluation(state.step, epoch, task.metric, value, better))
+
+
+def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any]:
+    """Take the best adapter, score the remaining validation splits, write metrics.json and the model card."""
+    task, state, folder, recipe = session.prepared.task, session.state, session.folder, session.recipe
+    first, *others = task.validation_splits
+    encoded = session.prepared.encoded
+    _require_folder(session)
+    scores: dict[str, Any] = {first: {"examples": len(encoded[first]), **state.best_scores}}
+    session.processes.wait()
+    with session.engine.whole(change=True):
+        load_trained_weights(session.trained, recipe, folder.adapter)
+    for split in others:
+        predictions = predict(task, encoded[split], _answering(session), final=False)
+        folder.write_predictions(split, predictions, session.prepared.places[split])
+        scores[split] = {"examples": len(encoded[split]), **task.score(predictions)}
+    counts = session.counts
+    scored = session.prepared.scoring.scored.split
+    metrics = {
+        "task": recipe.task.title,
+        "base": recipe.model.name_or_path,
+        "method": recipe.method,
+        "metric": task.metric,
+        "best": {
+            "value": state.best_value,
+            "step": state.best_step,
+            "epoch": state.best_step / session.order.steps_per_epoch,
+        },
+        "scoring": asdict(session.prepared.scoring),
+        "splits": {scored: scores.pop(scored), **scores},
+        "paper": paper_figure(recipe),
+        "parameters": {**asdict(counts), "share": counts.share},
+        "learning_rate": recipe.train.learning_rate,
+        "learning_rate_search": None if search is None else search.summary(),
+        "training": {
+            "steps": state.step,
+            "seconds": round(state.seconds, 2),
+            "examples_per_second": round(state.rows / max(state.seconds, 1e-9), 1),
+            "peak_memory_bytes": max(session.processes.gather(peak_bytes(session.processes.device))),
+            "device": session.processes.device.type,
+            "processes": session.processes.count,
+            "strategy": session.plan.strategy.strategy,
+            "seed": recipe.train.seed,
+        },
+        "inputs": session.inputs.to_json(),
+    }
+    session.trackers.end()
+    _require_folder(session)
+    if session.processes.main:
+        write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics))
+    folder.write_metrics(metrics)
+    session.processes.wait()  # what follows may read the folder
+    return {**metrics, "folder": str(folder.path)}
+
+
+def _answering(session: Session, stop: Stop | None = None) -> Answering:
+    size = session.state.micro_batch_size
+    check = stop.check if stop is not None else lambda: None
+    return make_answering(
+        session.recipe, session.model, session.prepared.tokenizer, size, session.listener, session.processes,
+        session.engine.sharded, check=check,
+    )  # fmt: skip
+
+
+@dataclass
+class _Interval:
+    """Mean loss and speed since the last line of the log."""
+
+    losses: float = 0.0
+    steps: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+
+    def add(self, loss: float, rows: int, seconds: float) -> None:
+        self.losses += loss
+        self.steps += 1
+        self.rows += rows
+        self.seconds += seconds
+
+    @property
+    def loss(self) -> float:
+        return self.losses / self.steps
+
+    @property
+    def examples_per_second(self) -> float:
+        return self.rows / self.seconds
+
+
+def _log(session: Session, values: dict[str, float]) -> None:
+    step, epoch = session.state.step, session.state.step / session.order.steps_per_epoch
+    _require_folder(session)
+    session.folder.append_log({"step": step, "epoch": round(epoch, 4), **values})
+    session.trackers.log({**values, "epoch": epoch}, step)
+
+
+def _evaluation_due(session: Session) -> bool:
+    every = session.settings.eval_steps or session.order.steps_per_epoch
+    step = session.state.step
+    return step > 0 and (step % every == 0 or step == session.total)
+
+
+def _out_of_patience(session: Session) -> bool:
+    patience = session.settings.early_stopping_patience
+    return patience is not None and session.state.evaluations_without_gain >= patience

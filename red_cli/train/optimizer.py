@@ -1,0 +1,48 @@
+"""AdamW over what a method trains and the head, and the learning rate's course."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import get_scheduler
+
+from red_cli.methods.trained import Trained
+from red_cli.plan.steps import warmup_steps
+from red_cli.recipe.schema import Train
+
+
+def build_optimizer(trained: Trained, settings: Train) -> torch.optim.AdamW:
+    """AdamW with one group each for what weight decay spares, the rest of the method's part, and the head.
+
+    `settings.learning_rate` is a number here.
+    """
+    rate = settings.learning_rate
+    spared = [name for name in trained.part if name in trained.spared]
+    decayed = [name for name in trained.part if name not in trained.spared]
+    groups: list[dict[str, Any]] = [
+        {"params": trained.parameters(spared), "lr": rate, "weight_decay": 0.0},
+        {"params": trained.parameters(decayed), "lr": rate, "weight_decay": settings.weight_decay},
+        {
+            "params": trained.parameters(trained.head),
+            "lr": settings.head_learning_rate or rate,
+            "weight_decay": settings.weight_decay,
+        },
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        eps=settings.adam_epsilon,
+        fused=True,
+    )
+
+
+def build_scheduler(optimizer: torch.optim.Optimizer, settings: Train, total: int) -> LRScheduler:
+    """The schedule of transformers that the recipe names, stepped once for each optimiser step."""
+    return get_scheduler(
+        settings.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=warmup_steps(settings, total),
+        num_training_steps=total,
+    )

@@ -1,0 +1,109 @@
+"""Before a run: whether it may use its folder, and which checkpoint it resumes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from red_cli.errors import UserError
+from red_cli.recipe.load import Loaded, expanded
+from red_cli.runs.events import Listener
+from red_cli.runs.folder import RunFolder, changed_keys, open_run
+from red_cli.train.checkpoint import STATE_FILE, damage, list_checkpoints
+from red_cli.train.learning_rate_record import as_found
+from red_cli.train.lock import LOCK_FILE, FolderLock
+
+_ANOTHER = "Delete it, or choose another folder: output.dir=…"
+
+
+def claim_folder(loaded: Loaded, lock: FolderLock, listener: Listener) -> Path | None:
+    """Lock the run's folder, and find the checkpoint that the run resumes from.
+
+    A folder that cannot be used is refused before the lock file is written to it. The check is repeated under the
+    lock, because a run that held it meanwhile may have finished.
+
+    Returns:
+        The checkpoint, or None to start at the beginning.
+
+    Raises:
+        UserError: the folder holds something else, a finished run, or one of another recipe; or another process
+            holds it.
+    """
+    folder = _require_unfinished(loaded)
+    lock.take()
+    _require_unfinished(loaded)
+    if folder.recipe.is_file() and (changed := _changed(folder.path, loaded)):
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise UserError(f"{folder.path} holds an unfinished run of another recipe:\n{listed}", hint=_ANOTHER)
+    resume = loaded.recipe.train.resume_from_checkpoint
+    if isinstance(resume, str):
+        named = _named_checkpoint(loaded, resume)
+        own = named.resolve().parent == folder.checkpoints.resolve()
+        return named if own else _last_sound_checkpoint(folder, listener) or named
+    return _last_sound_checkpoint(folder, listener)
+
+
+def _require_unfinished(loaded: Loaded) -> RunFolder:
+    """The run's folder, which does not exist, is empty, or holds an unfinished run."""
+    folder = RunFolder(loaded.run_folder)
+    if folder.path.exists():
+        if not folder.path.is_dir() or not _is_run(folder):
+            raise UserError(f"{folder.path} exists and is not a run folder", hint="Choose another folder: output.dir=…")
+        if folder.finished:
+            raise UserError(f"{folder.path} already holds a finished run", hint=_ANOTHER)
+    return folder
+
+
+def _is_run(folder: RunFolder) -> bool:
+    """Whether a run was begun in a folder, if only by locking it."""
+    return folder.recipe.is_file() or all(
+        path.name == LOCK_FILE or path.name.endswith(".tmp") for path in folder.path.iterdir()
+    )
+
+
+def _last_sound_checkpoint(folder: RunFolder, listener: Listener) -> Path | None:
+    """The last checkpoint that is whole; those after it are named."""
+    for path in reversed(list_checkpoints(folder.checkpoints)):
+        wrong = damage(path)
+        if wrong is None:
+            return path
+        listener.note(f"{path} is damaged ({wrong}); it is left out, the one before it is taken.")
+    if list_checkpoints(folder.checkpoints):
+        listener.note("No checkpoint is whole: the run starts at the beginning.")
+    return None
+
+
+def _named_checkpoint(loaded: Loaded, name: str) -> Path:
+    """A checkpoint of any run of the same recipe."""
+    path = expanded(name)
+    if not (path / STATE_FILE).is_file():
+        raise UserError(f"train.resume_from_checkpoint: {name} is not a checkpoint")
+    if (wrong := damage(path)) is not None:
+        raise UserError(f"train.resume_from_checkpoint: {name} is damaged: {wrong}", hint="Name the one before it.")
+    owner = path.resolve().parent.parent
+    if RunFolder(owner).recipe.is_file() and (changed := _changed(owner, loaded)):
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise UserError(f"{name} is of a run of another recipe:\n{listed}", hint="Give the recipe it was begun with.")
+    return path
+
+
+def _changed(folder: Path, loaded: Loaded) -> list[str]:
+    """Keys by which `loaded` is another run than the one in `folder`."""
+    begun = open_run(folder)[1]
+    return changed_keys(as_found(begun, folder).recipe, as_found(loaded, folder).recipe)
+
+
+def is_finished(loaded: Loaded) -> bool:
+    """Whether the run's folder holds this very run, finished; an unfinished one may be gone on with.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    folder = RunFolder(loaded.run_folder)
+    if not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
+        return False
+    if not folder.path.is_dir() or not _is_run(folder):
+        raise UserError(f"{folder.path} exists and is not a run folder", hint="Choose another folder: output.dir=…")
+    if folder.recipe.is_file() and (changed := _changed(folder.path, loaded)):
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise UserError(f"{folder.path} holds a run of another recipe:\n{listed}", hint=_ANOTHER)
+    return folder.finished

@@ -1,0 +1,54 @@
+"""One optimiser step."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from red_cli.distributed.engine import NotFinite
+from red_cli.train.setup import Session
+
+
+def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
+    """One step over the rows of a global batch.
+
+    Nothing is changed where the loss is not finite.
+
+    Returns:
+        The loss and the gradient's norm before clipping.
+
+    Raises:
+        NotFinite: one of them is not finite.
+    """
+    loss = accumulate(session, rows)
+    norm = session.engine.update(session.settings.max_grad_norm)
+    session.scheduler.step()
+    return loss, norm
+
+
+def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
+    """Add up the gradients of this process's share of a global batch; returns the loss of the whole.
+
+    The loss is the mean over the step's labelled items, however they are dealt out and cut into micro-batches.
+
+    Raises:
+        NotFinite: the loss is not.
+    """
+    task, engine, processes = session.prepared.task, session.engine, session.processes
+    pieces = session.micro_batches(rows)
+    batches = [session.collate(piece).to(processes.device) for piece in pieces]
+    own = sum(batch.weight for batch, piece in zip(batches, pieces, strict=True) if piece.counted)
+    weight = processes.total(own)
+    losses = []
+    for number, (batch, piece) in enumerate(zip(batches, pieces, strict=True), start=1):
+        engine.announce(last=number == len(batches))
+        loss = task.loss(engine.model, batch) / weight
+        engine.backward(loss if piece.counted else loss * 0.0)
+        if piece.counted:
+            losses.append(loss.detach())
+    loss_of_all = processes.total(float(sum(losses)))
+    if not math.isfinite(loss_of_all):
+        raise NotFinite(f"loss {loss_of_all}")
+    return loss_of_all

@@ -1,0 +1,34 @@
+"""A base's configuration as the recipe wants it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from red_cli.base_model.load import fit_config, load_config, skeleton
+from red_cli.edit.kinds import SEQUENCE_CLASSIFIER
+from red_cli.errors import UserError
+from red_cli.recipe.schema import Model
+from tests.tiny import ENCODERS, tiny_config
+
+
+@pytest.mark.parametrize("model_type", ENCODERS)
+def test_the_heads_dropout_is_set_alone(tmp_path: Path, model_type: str) -> None:
+    tiny_config(model_type).save_pretrained(tmp_path)
+    model = Model(name_or_path=str(tmp_path), dropout=0.25, classifier_dropout=0.5)
+    config = load_config(model)
+    fit_config(config, model, SEQUENCE_CLASSIFIER, ["no", "yes"])
+    built = skeleton(config, model, SEQUENCE_CLASSIFIER)
+    body = built.base_model_prefix
+    rates = {path: module.p for path, module in built.named_modules() if isinstance(module, nn.Dropout)}
+    assert {rate for path, rate in rates.items() if not path.startswith(f"{body}.")} >= {0.5}
+    assert {rate for path, rate in rates.items() if path.startswith(f"{body}.")} <= {0.25}
+
+
+def test_a_head_without_dropout_is_refused(tmp_path: Path) -> None:
+    tiny_config("gpt2").save_pretrained(tmp_path)
+    model = Model(name_or_path=str(tmp_path), classifier_dropout=0.5)
+    with pytest.raises(UserError, match="a gpt2 model has no dropout in its head"):
+        fit_config(load_config(model), model, SEQUENCE_CLASSIFIER, ["no", "yes"])

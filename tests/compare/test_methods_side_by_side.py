@@ -1,0 +1,275 @@
+"""`red compare`: methods side by side under the same seeds, each run in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from red_cli.compare import methods as compare_module
+from red_cli.compare.child import run_red
+from red_cli.compare.methods import plan_comparison
+from red_cli.compare.table import tables_of
+from tests.extras import needs_extra
+
+
+@pytest.fixture
+def in_process(red, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    """Runs in this process instead, for speed; what was run."""
+    from red_cli.compare.seeds import resuming
+    from red_cli.errors import RedError
+    from red_cli.recipe.load import load_recipe
+    from red_cli.train.loop import train
+
+    ran: list[list[str]] = []
+
+    def run(arguments, told):
+        ran.append(list(arguments))
+        train_, resume, json_, recipe, *keys = arguments
+        assert (train_, resume, json_) == ("train", "--resume", "--json")
+        try:
+            train(resuming(load_recipe(recipe, None, keys)))
+        except RedError as error:
+            told(f"error: {error.message}")
+            return error.exit_code, False
+        return 0, False
+
+    monkeypatch.setattr(compare_module, "run_red", run)
+    return ran
+
+
+@needs_extra("baselines")
+def test_the_table_is_that_of_the_runs(red, recipe: Path, tmp_path: Path, in_process: list[list[str]]) -> None:
+    short = "train.max_steps=4"
+    command = ["compare", recipe, "--methods", "red,red++,head,lora", "--seeds", "1,2", short, "lora:lora.rank=4"]
+    result = red(*command, "lora:train.learning_rate=2e-3", "--json").json
+    assert result["split"] == "test"
+    assert result["chose_best"] == "none"
+    assert result["examples"] == 40
+    assert [row["method"] for row in result["rows"]] == ["red", "red++", "head", "lora"]
+    assert [row["trained_parameters"] for row in result["rows"]] == [192, 960, 0, 3 * 2 * 4 * 64]
+    assert {row["head_parameters"] for row in result["rows"]} == {66}
+    for row in result["rows"]:
+        values = []
+        for seed in ("1", "2"):
+            run = tmp_path / "run" / row["method"] / f"seed{seed}"
+            metrics = json.loads((run / "metrics.json").read_text())
+            values.append(metrics["splits"]["test"]["accuracy"])
+            assert row["scores"]["accuracy"]["seeds"][seed] == values[-1]
+            assert row["learning_rates"][seed] == (2e-3 if row["method"] == "lora" else 1e-2)
+            assert row["peak_memory_bytes"] >= metrics["training"]["peak_memory_bytes"]
+            assert not (run / "checkpoints").exists()
+            tensors = next((run / "adapter").glob("*.safetensors"))
+            assert row["file_bytes"] == tensors.stat().st_size
+        score = row["scores"]["accuracy"]
+        assert score["mean"] == statistics.fmean(values)
+        assert score["std"] == statistics.stdev(values)
+        assert row["seconds_per_step"] > 0
+    assert json.loads((tmp_path / "run" / "comparison.json").read_text()) == result
+    markdown = (tmp_path / "run" / "comparison.md").read_text()
+    for row in result["rows"]:
+        score = row["scores"]["accuracy"]
+        assert f"| {row['method']} | {score['mean'] * 100:.2f} ± {score['std'] * 100:.2f} (2) |" in markdown
+    assert len(in_process) == 8
+    # The same command has nothing left to do
+    outcome = red(*command, "lora:train.learning_rate=2e-3")
+    assert outcome.code == 0
+    assert len(in_process) == 8
+    assert outcome.err.count("finished before") == 8
+    assert max(len(line) for line in outcome.out.splitlines() if str(tmp_path) not in line) <= 80
+    # One more method is added to those that are there
+    more = red("compare", recipe, "--methods", "red,bitfit", "--seeds", "1,2", short, "--json")
+    assert len(in_process) == 10
+    assert [row["method"] for row in more.json["rows"]] == ["red", "bitfit"]
+
+
+def width(rows: list[list[str]]) -> int:
+    """Columns of a terminal that a table takes."""
+    return sum(max(map(len, column)) for column in zip(*rows, strict=True)) + 2 * (len(rows[0]) - 1)
+
+
+def test_the_table_fits_80_columns() -> None:
+    score = {"mean": 0.9985, "std": 0.0123, "seeds": {"1": 0.9, "2": 0.9, "3": 0.9}}
+    row = {
+        "method": "bitfit", "scores": {"accuracy": score},
+        "trained_parameters": 22_713_216, "head_parameters": 16_770, "learning_rates": {"1": 0.0018, "2": 0.0042},
+        "seconds_per_step": 1.234, "peak_memory_bytes": 1292 << 20, "file_bytes": 88738 << 10,
+    }  # fmt: skip
+    other = {**row, "learning_rates": {"1": 1.5e-4}, "scores": {"accuracy": {**score, "std": None}}}
+    (cells,) = tables_of({"metrics": ["accuracy"], "rows": [row, other]})
+    assert width(cells) <= 80
+    assert cells[1] == ["bitfit", "99.85 ± 1.23 (3)", "22,713,216", "16,770", "2e-3…4e-3", "1,234", "1,292M", "87M"]
+    assert cells[2][1] == "99.85 (3)"
+    assert cells[2][4] == "0.00015"
+    texts = {"BLEU": 0.65, "NIST": 8.3934, "METEOR": 0.4503, "ROUGE_L": 0.6761, "CIDEr": 2.2333}
+    scores = {name: {"mean": value, "std": value / 200, "seeds": {"1": value}} for name, value in texts.items()}
+    told, costs = tables_of({"metrics": [*texts], "rows": [{**row, "scores": scores}]})
+    assert told == [
+        ["method", *texts],
+        ["bitfit", "65.00 ± 0.33", "8.393 ± 0.042", "45.03 ± 0.23", "67.61 ± 0.34", "2.233 ± 0.011"],
+    ]
+    assert costs[1] == ["bitfit", *cells[1][2:]]
+    assert max(width(told), width(costs)) <= 80
+
+
+@needs_extra("baselines")
+def test_a_run_of_a_comparison_is_the_run_it_would_be_alone(
+    red, recipe: Path, tmp_path: Path, in_process: list[list[str]]
+) -> None:
+    assert red("compare", recipe, "--methods", "red++,lora").code == 0  # the recipe's own seed
+    for method, keys in (("red++", ["red.positions=red++"]), ("lora", ["method=lora"])):
+        assert red("train", recipe, *keys, f"output.dir={tmp_path / method}").code == 0
+        name = Path("adapter") / "adapter_model.safetensors"
+        assert (tmp_path / "run" / method / "seed42" / name).read_bytes() == (tmp_path / method / name).read_bytes()
+
+
+def test_a_method_that_fails_does_not_stop_the_others(
+    red, recipe: Path, tmp_path: Path, in_process: list[list[str]]
+) -> None:
+    options = ["red:train.learning_rate=1e25", "red:train.max_grad_norm=null"]
+    outcome = red("compare", recipe, "--methods", "red,head", *options)
+    assert outcome.code == 1
+    assert "is not finite" in outcome.err
+    assert "failed: red with seed 42" in outcome.err
+    written = json.loads((tmp_path / "run" / "comparison.json").read_text())
+    assert [row["method"] for row in written["rows"]] == ["head"]
+    assert [(run["method"], run["seed"]) for run in written["failed"]] == [("red", 42)]
+
+
+def test_a_run_that_is_deleted_meanwhile_is_told(
+    red, recipe: Path, tmp_path: Path, in_process: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = compare_module.run_red
+
+    def delete_the_other(arguments, told):
+        shutil.rmtree(tmp_path / "run" / "red", ignore_errors=True)
+        return trained(arguments, told)
+
+    command = ["compare", recipe, "--methods", "red,head"]
+    with monkeypatch.context() as patch:
+        patch.setattr(compare_module, "run_red", delete_the_other)
+        outcome = red(*command)
+    assert outcome.code == 2
+    assert f"{tmp_path / 'run' / 'red' / 'seed42'} holds no finished run any more" in outcome.err
+    in_process.clear()
+    assert red(*command).code == 0
+    assert len(in_process) == 1  # what was deleted, and no more
+
+
+def test_without_a_labelled_test_split_the_selection_is_scored_and_said(
+    red, recipe: Path, data: Path, tmp_path: Path, in_process: list[list[str]]
+) -> None:
+    files = ["data.path=null", f"data.train={data / 'train.csv'}", f"data.validation={data / 'validation.csv'}"]
+    outcome = red("compare", recipe, "--methods", "head", *files)
+    assert "on validation, 40 rows, which also chose the best evaluation" in outcome.out
+
+
+FAULTS = {
+    "no such method": (["--methods", "red,lara"], "no such method: 'lara'"),
+    "twice": (["--methods", "red,red"], "red is given twice"),
+    "no methods": ([], "Missing option '--methods'"),
+    "prefix of none": (["--methods", "red", "lora:train.seed=1"], "'lora' is none of the methods compared"),
+    "seed of one": (["--methods", "red", "red:train.seed=1"], "train.seed cannot be set for one method alone"),
+    "data of one": (["--methods", "red", "red:data.path=x"], "data.path cannot be set for one method alone"),
+    "method by key": (["--methods", "red", "method=lora"], "takes its methods from --methods"),
+    "seed by key": (["--methods", "red", "--seeds", "1", "train.seed=3"], "and --seeds as well"),
+    "bad seeds": (["--methods", "red", "--seeds", "one"], "'one' is no seed"),
+    "a key": (["--methods", "red", "train.lerning_rate=3"], "Did you mean train.learning_rate?"),
+    "a key of one": (["--methods", "red,lora", "lora:lora.rnk=3"], "Did you mean lora.rank?"),
+    "unfit": (["--methods", "head,full", "model.dtype=bfloat16"], "method full takes float32"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(red, recipe: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+    outcome = red("compare", recipe, *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert words in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_package_that_is_missing_is_told_before_anything_trains(
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: list[list[str]]
+) -> None:
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else real(name, *rest))
+    outcome = red("compare", recipe, "--methods", "red,lora")
+    assert outcome.code == 2
+    assert "red-cli[baselines]" in outcome.err
+    assert in_process == []
+
+
+def test_a_folder_of_another_run_stops_before_anything_trains(
+    red, recipe: Path, tmp_path: Path, in_process: list[list[str]]
+) -> None:
+    assert red("compare", recipe, "--methods", "head").code == 0
+    outcome = red("compare", recipe, "--methods", "red,head", "train.num_train_epochs=1")
+    assert outcome.code == 2
+    assert "train.num_train_epochs: 2.0 -> 1" in outcome.err
+    assert len(in_process) == 1
+
+
+def test_each_run_has_a_process_and_a_peak_of_its_own(red, recipe: Path, tmp_path: Path) -> None:
+    """For real: a process that holds much memory itself does not show in the figures of its runs."""
+    ballast = b"\1" * (800 << 20)
+    result = red("compare", recipe, "--methods", "head", "train.max_steps=1", "--json").json
+    assert psutil.Process().memory_info().rss > len(ballast) > result["rows"][0]["peak_memory_bytes"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_passed_on_once_and_the_command_goes_on(recipe: Path, tmp_path: Path) -> None:
+    keys = ["--methods", "red", "train.num_train_epochs=400"]
+    command = [sys.executable, "-m", "red_cli", "compare", str(recipe), *keys]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "red" / "seed42" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not log.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Go on with the same command." in errors
+    assert "Traceback" not in errors
+    assert list((log.parent / "checkpoints").iterdir())
+
+
+def test_a_faulty_run_tells_its_reason(tmp_path: Path) -> None:
+    said: list[str] = []
+    code, asked = run_red(["train", str(tmp_path / "none.yaml")], said.append)
+    assert (code, asked) == (2, False)
+    assert said[0].startswith("error: no such file")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_request_to_end_is_noted_while_the_run_lasts(tmp_path: Path, name: str) -> None:
+    number, asked_before = signal.Signals[name], []
+    earlier = signal.signal(number, lambda *arguments: asked_before.append(number))
+    own = signal.getsignal(number)
+    try:
+        _, asked = run_red(["train", str(tmp_path / "none.yaml")], lambda line: os.kill(os.getpid(), number))
+        assert signal.getsignal(number) is own
+    finally:
+        signal.signal(number, earlier)
+    assert asked
+    assert not asked_before
+
+
+def test_the_folder_is_named_after_recipe_and_variant(recipe: Path, tmp_path: Path) -> None:
+    text = recipe.read_text()
+    recipe.write_text(text[: text.index("output:")] + "variants: {small: {train: {num_train_epochs: 1}}}\n")
+    planned = plan_comparison(str(recipe), "small", [], ["red", "red++"], [1, 2])
+    assert planned.folder == Path("runs/compare-reviews-small")
+    folders = [str(run.loaded.run_folder.relative_to(planned.folder)) for run in planned.runs]
+    assert folders == ["red/seed1", "red++/seed1", "red/seed2", "red++/seed2"]
+    assert {run.loaded.recipe.train.num_train_epochs for run in planned.runs} == {1}

@@ -1,0 +1,137 @@
+"""`red train --seeds`: one run for each, finished ones left alone, mean and spread at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import statistics
+from pathlib import Path
+
+import pytest
+
+from red_cli.tasks.labels.metrics import mean_and_spread
+from red_cli.train import loop as train_module
+
+
+@pytest.fixture
+def recipe(recipe: Path) -> Path:
+    """Four steps, evaluated after the second and the last."""
+    recipe.write_text(recipe.read_text().replace("num_train_epochs: 2", "max_steps: 4\n  eval_steps: 2"))
+    return recipe
+
+
+def test_mean_and_sample_standard_deviation() -> None:
+    assert mean_and_spread([1.0, 2.0, 4.0]) == (pytest.approx(7 / 3), pytest.approx(statistics.stdev([1, 2, 4])))
+    assert mean_and_spread([3.0]) == (3.0, None)
+
+
+def test_each_seed_is_the_run_it_would_be_alone(red, recipe: Path, tmp_path: Path) -> None:
+    result = red("train", recipe, "--seeds", "3,1, 2", "--json").json
+    assert result["folders"] == {str(seed): str(tmp_path / "run" / f"seed{seed}") for seed in (3, 1, 2)}
+    values = {}
+    for seed, folder in result["folders"].items():
+        metrics = json.loads((Path(folder) / "metrics.json").read_text())
+        assert metrics["training"]["seed"] == int(seed)
+        values[seed] = metrics["splits"]["validation"]["accuracy"]
+    score = result["splits"]["validation"]["accuracy"]
+    assert score["seeds"] == values
+    assert score["mean"] == statistics.fmean(values.values())
+    assert score["std"] == statistics.stdev(values.values())
+    assert red("train", recipe, "train.seed=1", f"output.dir={tmp_path / 'alone'}").code == 0
+    name = Path("adapter") / "adapter_model.safetensors"
+    assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "run" / "seed1" / name).read_bytes()
+
+
+def test_the_default_folders_are_those_of_single_runs(
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = recipe.read_text()
+    recipe.write_text(text[: text.index("output:")])
+    outcome = red("train", recipe, "--seeds", "1")
+    assert outcome.code == 0
+    assert (tmp_path / "runs" / "reviews-seed1" / "metrics.json").is_file()
+    assert "±" not in outcome.out  # one value has no spread
+
+
+def test_the_same_command_goes_on(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_step = train_module.optimizer_step
+
+    def step(session, rows):
+        if session.settings.seed == 2 and session.state.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real_step(session, rows)
+
+    monkeypatch.setattr(train_module, "optimizer_step", step)
+    outcome = red("train", recipe, "--seeds", "1,2,3")
+    assert outcome.code == 130
+    monkeypatch.setattr(train_module, "optimizer_step", real_step)
+    first = (tmp_path / "run" / "seed1" / "metrics.json").stat().st_mtime_ns
+    resumed = red("train", recipe, "--seeds", "1,2,3")
+    assert resumed.code == 0
+    assert "seed 1: finished before" in resumed.err
+    assert "Going on from step 3 of 4" in resumed.err
+    assert (tmp_path / "run" / "seed1" / "metrics.json").stat().st_mtime_ns == first
+    assert "±" in resumed.out
+    assert all(f"{seed}: " in resumed.out for seed in (1, 2, 3))
+    assert len(resumed.out.splitlines()) < 24
+    # Nothing is left to do: the same figures again
+    assert red("train", recipe, "--seeds", "1,2,3").out == resumed.out
+
+
+def test_a_run_that_is_deleted_meanwhile_is_told(
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_step = train_module.optimizer_step
+
+    def step(session, rows):
+        if session.settings.seed == 2:
+            shutil.rmtree(tmp_path / "run" / "seed1", ignore_errors=True)
+        return real_step(session, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "optimizer_step", step)
+        outcome = red("train", recipe, "--seeds", "1,2")
+    assert outcome.code == 2
+    assert f"{tmp_path / 'run' / 'seed1'} holds no finished run any more" in outcome.err
+    assert red("train", recipe, "--seeds", "1,2").code == 0
+
+
+def test_the_papers_figure_stands_beside(red, recipe: Path) -> None:
+    paper = "paper={model: bert, table: '1', score: 61.0, std: 2.96}"
+    outcome = red("train", recipe, "--seeds", "1,2", paper)
+    assert "61.0 ± 2.96" in outcome.out
+
+
+FAULTS = {
+    "no number": (["--seeds", "1,x"], "'x' is no seed"),
+    "negative": (["--seeds", "-1"], "'-1' is no seed"),
+    "empty": (["--seeds", "1,,2"], "'' is no seed"),
+    "too large": (["--seeds", "4294967296"], "is no seed"),
+    "twice": (["--seeds", "1,2,01"], "is given twice"),
+    "also by key": (["--seeds", "1,2", "train.seed=3"], "train.seed is given, and --seeds as well"),
+    "a key": (["--seeds", "1,2", "train.lerning_rate=3"], "Did you mean train.learning_rate?"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(red, recipe: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+    outcome = red("train", recipe, *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert words in outcome.err
+    assert len(outcome.err.splitlines()) <= 4
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_another_run_stops_before_anything_trains(red, recipe: Path, tmp_path: Path) -> None:
+    other = ["train.seed=2", "train.learning_rate=0.5", f"output.dir={tmp_path / 'run' / 'seed2'}"]
+    assert red("train", recipe, *other).code == 0
+    outcome = red("train", recipe, "--seeds", "1,2")
+    assert outcome.code == 2
+    assert "train.learning_rate: 0.5 -> 0.01" in outcome.err
+    assert not (tmp_path / "run" / "seed1").exists()
+    (tmp_path / "run" / "seed3").mkdir()
+    (tmp_path / "run" / "seed3" / "notes.txt").touch()
+    assert "is not a run folder" in red("train", recipe, "--seeds", "3").err

@@ -1,0 +1,229 @@
+"""One recipe on one process and on several: the same training, through `red train`, with real processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.extras import has_extra
+from tests.tiny import make_language_model, read_lines
+from tests.train.started import PATIENCE, adapter_bytes, largest_difference, losses, start, train
+
+pytestmark = pytest.mark.slow  # each starts several Python processes
+
+TWO = "launch.num_processes=2"
+STRATEGIES = ["ddp", "fsdp", "zero2", "zero3"]
+
+
+def with_extra(strategy: str) -> str:
+    if strategy.startswith("zero") and not has_extra("deepspeed"):
+        pytest.skip("needs the extra deepspeed")
+    return strategy
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, base: Path, data: Path) -> Path:
+    """Without dropout; the last step of an epoch has a single row, weight decay and clipping have an effect."""
+    path = tmp_path_factory.mktemp("plain") / "reviews.yaml"
+    path.write_text(
+        f"""
+task: {{name: classification}}
+model: {{name_or_path: {base}, dropout: 0.0}}
+data: {{path: {data}, max_train_rows: 65}}
+train: {{learning_rate: 1e-2, num_train_epochs: 2, batch_size: 16, micro_batch_size: 4, logging_steps: 1,
+        weight_decay: 0.1, max_grad_norm: 0.5, warmup_steps: 3}}
+"""
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def single(plain: Path) -> Path:
+    """The recipe on one process."""
+    run = plain.parent / "single"
+    code, _, err = train(plain, run, "launch.strategy=single")
+    assert code == 0, err
+    return run
+
+
+@pytest.fixture(scope="module")
+def spread(plain: Path) -> Callable[[str], Path]:
+    """The recipe on two processes by a strategy, run once."""
+
+    def run(strategy: str) -> Path:
+        folder = plain.parent / strategy
+        if not folder.exists():
+            code, out, err = train(plain, folder, TWO, f"launch.strategy={strategy}", "--json")
+            assert code == 0, err
+            assert json.loads(out)["training"]["processes"] == 2
+            assert "Traceback" not in err
+            assert "warning" not in err.lower()
+        return folder
+
+    return run
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_trains_the_same(single: Path, spread: Callable[[str], Path], strategy: str) -> None:
+    run = spread(with_extra(strategy))
+    assert losses(run) == pytest.approx(losses(single), rel=1e-5)
+    assert len(losses(run)) == 10
+    assert largest_difference(run, single) < 1e-4
+    answers = [read_lines(folder / "predictions" / "validation.jsonl") for folder in (run, single)]
+    assert [row["index"] for row in answers[0]] == list(range(40))  # each once
+    assert [row["prediction"] for row in answers[0]] == [row["prediction"] for row in answers[1]]
+    for one, other in zip(read_lines(run / "log.jsonl"), read_lines(single / "log.jsonl"), strict=True):
+        assert one.keys() == other.keys()
+        assert one.get("gradient_norm", 0) == pytest.approx(other.get("gradient_norm", 0), rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 16])
+def test_the_cut_changes_nothing(plain: Path, single: Path, tmp_path: Path, size: int) -> None:
+    code, _, err = train(plain, tmp_path / "run", TWO, f"train.micro_batch_size={size}")
+    assert code == 0, err
+    assert losses(tmp_path / "run") == pytest.approx(losses(single), rel=1e-5)
+    assert largest_difference(tmp_path / "run", single) < 1e-4
+
+
+@pytest.mark.parametrize(("before", "after"), [("zero2", "zero3"), ("zero3", "fsdp"), ("ddp", "zero2")])
+def test_a_run_goes_on_with_another_strategy(
+    plain: Path, single: Path, tmp_path: Path, before: str, after: str
+) -> None:
+    run = tmp_path / "run"
+    slow = ("train.save_steps=1", TWO)
+    first = start("train", plain, *slow, f"launch.strategy={with_extra(before)}", run=run)
+    first.wait_for_step(2)
+    first.process.send_signal(signal.SIGTERM)
+    code, _, err = first.wait()
+    assert (code, "Go on with the same command" in err) == (130, True), err
+    assert not (run / ".lock").exists()
+    code, _, err = train(plain, run, *slow, f"launch.strategy={with_extra(after)}")
+    assert code == 0, err
+    assert "Going on from step" in err
+    assert losses(run) == pytest.approx(losses(single), rel=1e-5)
+    assert largest_difference(run, single) < 1e-4
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe for texts of different lengths, and beside it its run on one process."""
+    folder = tmp_path_factory.mktemp("texts")
+    base = make_language_model(folder / "gpt2", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    rows = [{"prompt": f"the {word} film was", "completion": " ".join([" very"] * (index % 5 + 1)) + " good"}
+            for index, word in enumerate(["good", "bad", "dull", "sweet", "poor", "fine", "sour"] * 3)]  # fmt: skip
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    recipe = folder / "texts.yaml"
+    recipe.write_text(
+        f"""
+task: {{name: generation}}
+model: {{name_or_path: {base}}}
+data: {{train: train.jsonl, validation: validation.jsonl}}
+train: {{learning_rate: 1e-2, max_steps: 4, batch_size: 6, micro_batch_size: 2, logging_steps: 1}}
+eval: {{metric: exact_match, generation: {{max_new_tokens: 4, num_beams: 2}}}}
+"""
+    )
+    code, _, err = train(recipe, folder / "single", "launch.strategy=single", "launch.num_processes=1")
+    assert code == 0, err
+    return recipe
+
+
+def answers_of(run: Path) -> list[tuple[int, str, str]]:
+    rows = read_lines(run / "predictions" / "validation.jsonl")
+    return [(row["index"], row["prompt"], row["prediction"]) for row in rows]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_texts_are_learnt_and_generated(texts: Path, tmp_path: Path, strategy: str) -> None:
+    run, alone = tmp_path / "run", texts.parent / "single"
+    code, _, err = train(texts, run, TWO, f"launch.strategy={with_extra(strategy)}")
+    assert code == 0, err
+    assert answers_of(run) == answers_of(alone)
+    assert len(answers_of(alone)) == 21
+    assert losses(run) == pytest.approx(losses(alone), rel=1e-5)
+
+
+def test_started_by_another_launcher(plain: Path, spread: Callable[[str], Path], tmp_path: Path) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "red_cli")
+    code, out, err = start("train", plain, "--json", run=tmp_path / "run", command=torchrun).wait()
+    assert code == 0, err
+    assert json.loads(out)["training"]["processes"] == 2
+    assert adapter_bytes(tmp_path / "run") == adapter_bytes(spread("ddp"))
+    code, _, err = start("train", plain, "launch.num_processes=3", run=tmp_path / "other", command=torchrun).wait()
+    assert code == 1  # the launcher's
+    assert "launch.num_processes is 3, but 2 processes were started" in err
+
+
+def test_two_machines(plain: Path, spread: Callable[[str], Path], tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    keys = ["launch.num_machines=2", TWO, "launch.main_process_ip=127.0.0.1", f"launch.main_process_port={port}"]
+    machines = [start("train", plain, *keys, f"launch.machine_rank={rank}", run=tmp_path / "run") for rank in (1, 0)]
+    for machine in machines:
+        code, _, err = machine.wait()
+        assert code == 0, err
+    assert adapter_bytes(tmp_path / "run") == adapter_bytes(spread("ddp"))
+
+
+@pytest.mark.parametrize(("rank", "words"), [(1, "did not answer at 127.0.0.1:"), (0, "did not come to 127.0.0.1:")])
+def test_a_machine_that_is_not_there(plain: Path, tmp_path: Path, rank: int, words: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    keys = ["launch.num_machines=2", TWO, "launch.main_process_ip=127.0.0.1", f"launch.main_process_port={port}"]
+    code, out, err = train(plain, tmp_path / "run", *keys, f"launch.machine_rank={rank}", "launch.timeout=4")
+    assert (code, out) == (2, "")
+    assert f"{words}{port} within 4 s" in err
+    assert len(err.splitlines()) <= 3
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_worker_that_dies(plain: Path, tmp_path: Path) -> None:
+    run = start("train", plain, TWO, "train.max_steps=2000", "train.eval_steps=2000", run=tmp_path / "run")
+    run.wait_for_step(2)
+    run.workers()[1].kill()
+    run.process.wait(timeout=PATIENCE)
+    code, _, err = run.wait()
+    assert code == 1
+    assert err.splitlines()[-2].startswith("error: process 1 was ended by SIGKILL")
+
+
+BROKEN = """
+import os, sys
+from red_cli.run import train as module
+step = module.optimizer_step
+def broken(session, rows):
+    if os.environ["RANK"] == "1" and session.state.step == 2:
+        raise ValueError("a fault of this process alone")
+    return step(session, rows)
+module.optimizer_step = broken
+from red_cli.cli import main
+main()
+"""
+
+
+def test_the_exception_of_a_worker_comes_last(plain: Path, tmp_path: Path) -> None:
+    """By torchrun, so that the workers can be given a fault; `red`'s own launcher shows less."""
+    (tmp_path / "broken.py").write_text(BROKEN)
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(tmp_path / "broken.py"))
+    started = start("train", plain, run=tmp_path / "run", command=torchrun)
+    started.process.wait(timeout=PATIENCE)
+    _, _, err = started.wait()
+    assert "ValueError: a fault of this process alone" in "\n".join(err.splitlines()[-6:])
+
+
+def test_the_folder_of_a_living_run(red: Callable, plain: Path, tmp_path: Path) -> None:
+    endless = ("train.max_steps=2000", "train.eval_steps=2000")
+    first = start("train", plain, *endless, run=tmp_path / "run")
+    first.wait_for_step(2)
+    second = red("train", plain, *endless, f"output.dir={tmp_path / 'run'}")
+    assert second.code == 2
+    assert f"is in use by a run that is under way: process {first.process.pid} on" in second.err
+    first.process.send_signal(signal.SIGUSR1)
+    assert first.wait()[0] == 130

@@ -1,0 +1,264 @@
+"""Conversations from rows, what is learnt of them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+from red_cli.errors import UserError
+from red_cli.recipe.data import Columns
+from red_cli.recipe.load import load_recipe
+from red_cli.recipe.schema import Recipe
+from red_cli.tasks.build import build_task
+from red_cli.tasks.chat.conversations import conversations_of
+from red_cli.tasks.chat.instruction import ConversationTask
+from red_cli.tasks.data.tables import Rows, _read_file
+from red_cli.tasks.text.language import EncodedTexts
+from red_cli.tasks.text.token_loss import IGNORED
+from tests.tasks.chat.test_chat_template import bytes_tokenizer
+
+USER, ASSISTANT = {"role": "user", "content": "Say ab."}, {"role": "assistant", "content": "ab"}
+TALK = [USER, ASSISTANT]
+LINES = (
+    "{%- for message in messages %}\n"
+    "{%- if message.role == 'assistant' %}{{ message.content + eos_token }}\n"
+    "{%- else %}{{ message.content + '|' }}\n"
+    "{%- endif %}\n"
+    "{%- endfor %}"
+)
+
+
+def rows_of(tmp_path: Path, rows: list[dict]) -> Rows:
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Rows(_read_file(path), "train.jsonl")
+
+
+def task_of(template: str = LINES, **data: object) -> ConversationTask:
+    recipe = Recipe.model_validate(
+        {
+            "task": {"name": "instruction", "template": template},
+            "model": {"name_or_path": "base"},
+            "data": {"path": "data", **data},
+        }
+    )
+    task = build_task(recipe, LlamaConfig())
+    assert isinstance(task, ConversationTask)
+    return task
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    return bytes_tokenizer(["</s>"], eos_token="</s>")
+
+
+FORMS = {
+    "messages": ({"messages": TALK}, {}),
+    "messages beside other columns": ({"prompt": "x", "messages": TALK, "output": "y"}, {}),
+    "mapped messages": ({"prompt": "x", "messages": [USER], "chosen": TALK}, {"messages": "chosen"}),
+    "prompt and completion": ({"prompt": "Say ab.", "completion": "ab"}, {}),
+    "prompt and completion as messages": ({"prompt": [USER], "completion": [ASSISTANT]}, {}),
+    "mapped prompt and completion": ({"q": "Say ab.", "a": "ab"}, {"prompt": "q", "completion": "a"}),
+    "instruction": ({"instruction": "Say ab.", "output": "ab"}, {}),
+    "instruction, input empty": ({"instruction": "Say ab.", "input": "", "output": "ab"}, {}),
+    "mapped instruction": ({"task": "Say ab.", "answer": "ab"}, {"instruction": "task", "output": "answer"}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_rows_is_the_same_conversation(form: str, tmp_path: Path) -> None:
+    row, columns = FORMS[form]
+    assert conversations_of(rows_of(tmp_path, [row]), Columns(**columns)) == [TALK]
+
+
+def test_an_input_stays_apart_until_the_template_is_known(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, [{"instruction": "Add.", "input": "1 2", "output": "3"}])
+    assert conversations_of(rows, Columns())[0][0] == {"role": "user", "content": "Add.", "input": "1 2"}
+    encoded = task_of().encode(rows, tokenizer(), 64)
+    assert tokenizer().decode(encoded.row(0)) == "Add.\n\n1 2|3</s>"
+
+
+def test_labels_are_the_tokens_of_every_answer(tmp_path: Path) -> None:
+    """A position predicts the token after it; both answers with their ends, and nothing else."""
+    task, words = task_of(), tokenizer()
+    rows = rows_of(tmp_path, [{"messages": [*TALK, {"role": "user", "content": "c"}, ASSISTANT]}, {"messages": TALK}])
+    encoded = task.encode(rows, words, 64)
+    batch = task.collate(encoded, np.array([1, 0]))
+    text = "Say ab.|ab</s>c|ab</s>"
+    assert words.decode(encoded.row(0)) == text
+    answers = words("ab</s>", add_special_tokens=False)["input_ids"]
+    assert batch.labels is not None
+    for row, starts in ((0, [8]), (1, [8, 13])):
+        expected = np.full(batch.labels.shape[1], IGNORED)
+        for start in starts:
+            expected[start - 1 : start + 2] = answers
+        assert batch.labels[row].tolist() == expected.tolist()
+    assert encoded.labels is not None
+    assert encoded.labels.tolist() == [6, 3]
+    assert batch.weight == 9
+    assert task.show(encoded, 0).learnt == [False] * 8 + [True] * 3 + [False] * 2 + [True] * 3
+
+
+def test_all_tokens_are_learnt_where_prompts_are(tmp_path: Path) -> None:
+    task = task_of()
+    task.instruction.train_on_prompt = True
+    encoded = task.encode(rows_of(tmp_path, [{"messages": TALK}]), tokenizer(), 64)
+    assert encoded.labels is not None
+    assert encoded.labels.tolist() == [len(encoded.row(0)) - 1]
+
+
+LONG = {"messages": [USER, {"role": "assistant", "content": "a" * 40}]}
+LONG_PROMPT = {"messages": [{"role": "user", "content": "a" * 20}, ASSISTANT]}
+# too_long, max_prompt_length -> rows that stay, tokens of each, cut, left out
+FILTERS = {
+    "cut": ({}, [0, 1, 2], [11, 24, 24], 1, {}),
+    "drop": ({"too_long": "drop"}, [0, 2], [11, 24], 0, {"more than 24 tokens": 1}),
+    "prompt": ({"max_prompt_length": 12}, [0, 1], [11, 24], 1, {"a prompt of more than 12 tokens": 1}),
+    "both": (
+        {"too_long": "drop", "max_prompt_length": 12},
+        [0],
+        [11],
+        0,
+        {"more than 24 tokens": 1, "a prompt of more than 12 tokens": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_long_rows_are_cut_or_left_out_and_counted(name: str, tmp_path: Path) -> None:
+    options, kept, lengths, cut, left_out = FILTERS[name]
+    rows = rows_of(tmp_path, [{"messages": TALK}, LONG, LONG_PROMPT])
+    encoded = task_of(**options).encode(rows, tokenizer(), 24)
+    assert isinstance(encoded, EncodedTexts)
+    assert encoded.lengths.tolist() == lengths
+    assert (encoded.truncated, encoded.ends_cut, encoded.left_out) == (cut, cut, left_out)
+    assert [encoded.kept_rows("train", rows).number(row) - 1 for row in range(len(encoded))] == kept
+    if "more than 24 tokens" in left_out:
+        assert "with more than 24 tokens" in str(encoded.kept_rows("train", rows).drawn)
+
+
+def test_a_split_without_answers_is_to_be_answered(tmp_path: Path) -> None:
+    task = task_of()
+    encoded = task.encode(rows_of(tmp_path, [{"messages": [USER]}, {"messages": [*TALK, USER]}]), tokenizer(), 64)
+    assert encoded.labels is None
+    assert tokenizer().decode(encoded.row(1)) == "Say ab.|ab</s>Say ab.|"
+
+
+# rows, data options, what the message says
+BAD_ROWS = {
+    "two users": ([[USER, USER, ASSISTANT]], {}, "message 2: the turn is the assistant's, but it is of the user"),
+    "assistant first": ([[ASSISTANT, USER]], {}, "row 1, message 1: the turn is the user's"),
+    "late system": ([[*TALK, {"role": "system", "content": "x"}, ASSISTANT]], {}, "message 3: the turn is the user's"),
+    "ends with the user": ([TALK, [*TALK, USER]], {}, "row 2: the conversation ends with the user"),
+    "no assistant": ([TALK, [USER]], {}, "row 2: the assistant has no turn"),
+    "system alone": ([[{"role": "system", "content": "x"}]], {}, "row 1: the conversation has a system message alone"),
+    "another role": ([[USER, {"role": "tool", "content": "x"}]], {}, "role 'tool' is none of system, user, assistant"),
+    "no content": ([[USER, {"role": "assistant"}]], {}, "row 1, column 'messages', message 2: content is null"),
+    "content null": ([[USER, {"role": "assistant", "content": None}]], {}, "message 2: content is null"),
+    "blank answer": ([[USER, {"role": "assistant", "content": " "}]], {}, "message 2: the assistant's turn is blank"),
+    "no messages": ([TALK, []], {}, "row 2, column 'messages': expected a list of messages"),
+    "text": (["hello"], {}, "row 1, column 'messages': expected a list of messages, got 'hello'"),
+    "answer cut off": ([TALK, LONG_PROMPT["messages"]], {}, "no token of an answer within 16 tokens, the first is"),
+    "too long": ([TALK, LONG["messages"]], {"too_long": "refuse"}, "1 of 2 rows are longer than 16 tokens"),
+    "none left": ([LONG["messages"]], {"too_long": "drop"}, "no row is left"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_bad_conversations(name: str, tmp_path: Path) -> None:
+    conversations, options, message = BAD_ROWS[name]
+    rows = rows_of(tmp_path, [{"messages": conversation} for conversation in conversations])
+    with pytest.raises(UserError) as caught:
+        task_of(**options).encode(rows, tokenizer(), 16)
+    assert message in caught.value.message
+
+
+BAD_COLUMNS = {
+    "none": ({"text": "x"}, {}, "train.jsonl has no conversations; its columns are text"),
+    "named, not there": ({"messages": TALK}, {"messages": "talks"}, "train.jsonl has no column 'talks'"),
+    "prompt null": ({"prompt": None, "completion": "x"}, {}, "row 1, column 'prompt' is null"),
+    "output a number": ({"instruction": "x", "output": 3}, {}, "row 1, column 'output' is 3, not text"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_COLUMNS)
+def test_bad_columns(name: str, tmp_path: Path) -> None:
+    row, columns, message = BAD_COLUMNS[name]
+    with pytest.raises(UserError) as caught:
+        conversations_of(rows_of(tmp_path, [row]), Columns(**columns))
+    assert message in caught.value.message
+
+
+RAISES = "{%- if messages[0].role == 'system' %}\n{{ raise_exception('no system here') }}\n{%- endif %}\n" + LINES
+STRIPS = (  # earlier answers are written in another way once others follow
+    "{%- for message in messages %}{{ message.content if loop.last or message.role == 'user' else '...' }}"
+    "{{ eos_token if message.role == 'assistant' else '|' }}{%- endfor %}"
+)
+SYSTEM = {"role": "system", "content": "x"}
+# template, conversation, what the message says
+BAD_TEMPLATES = {
+    "syntax": ("{% for message in messages %}\n{{ message.content }\n{% endfor %}", TALK, "the chat template, line 2:"),
+    "raises": (RAISES, [SYSTEM, *TALK], "train.jsonl, row 1: the chat template, line 2: no system here"),
+    "undefined": ("{{ messages[0].content }}\n\n{{ persona.name }}{{ eos_token }}", TALK, "the chat template, line 3:"),
+    "no end": ("{% for message in messages %}{{ message.content }}{% endfor %}", TALK, "no special token ends a turn"),
+    "rewrites": (STRIPS, [*TALK, *TALK], "row 1, message 2: the chat template writes what comes before"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_TEMPLATES)
+def test_bad_templates(name: str, tmp_path: Path) -> None:
+    template, conversation, message = BAD_TEMPLATES[name]
+    with pytest.raises(UserError) as caught:
+        task_of(template).encode(rows_of(tmp_path, [{"messages": conversation}]), tokenizer(), 64)
+    assert message in caught.value.message
+
+
+def test_a_base_without_a_template_names_the_others(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        task_of("own").encode(rows_of(tmp_path, [{"messages": TALK}]), tokenizer(), 64)
+    assert "has no chat template of its own" in caught.value.message
+    assert "human-assistant" in str(caught.value.hint)
+
+
+def test_a_template_s_own_marks_are_taken(tmp_path: Path) -> None:
+    """With {% generation %} the template says itself what is learnt, also where it writes earlier turns anew."""
+    marked = (
+        "{%- for message in messages %}{% if message.role == 'user' %}{{ message.content + '|' }}{% else %}"
+        "{% generation %}{{ message.content if loop.last else '...' }}{{ eos_token }}{% endgeneration %}"
+        "{% endif %}{% endfor %}"
+    )
+    encoded = task_of(marked).encode(rows_of(tmp_path, [{"messages": [*TALK, *TALK]}]), tokenizer(), 64)
+    ids, learnt = encoded.row(0), encoded.learnt
+    assert tokenizer().decode(ids) == "Say ab.|...</s>Say ab.|ab</s>"
+    assert tokenizer().decode(ids[learnt]) == "...</s>ab</s>"
+
+
+def test_a_template_that_closes_the_whole_is_cut_at_the_turn_s_end(tmp_path: Path) -> None:
+    """As Phi-3's does: a token of its own ends a turn, another the conversation."""
+    template = (
+        "{% for message in messages %}{{ message.content + '<|end|>\n' }}{% endfor %}"
+        "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}"
+    )
+    words = bytes_tokenizer(["</s>", "<|end|>"], eos_token="</s>")
+    task = task_of(template)
+    encoded = task.encode(rows_of(tmp_path, [{"messages": [*TALK, *TALK]}]), words, 64)
+    assert words.decode(encoded.row(0)) == "Say ab.<|end|>\nab<|end|>\nSay ab.<|end|>\nab<|end|>\n</s>"
+    assert words.decode(encoded.row(0)[encoded.learnt]) == "ab<|end|>ab<|end|>"
+    assert task.ends.end == words.convert_tokens_to_ids("<|end|>")
+
+
+def test_a_template_file_is_written_into_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "chat.jinja").write_text(LINES)
+    recipe = tmp_path / "talk.yaml"
+    recipe.write_text(
+        "task: {name: instruction, template: chat.jinja}\nmodel: {name_or_path: base}\ndata: {path: talks}\n"
+    )
+    assert load_recipe(str(recipe)).recipe.task.template == LINES
+    (tmp_path / "chat.jinja").unlink()
+    with pytest.raises(
+        UserError, match=r"line 1: task.template: expected own, alpaca, human-assistant or a Jinja file"
+    ):
+        load_recipe(str(recipe))

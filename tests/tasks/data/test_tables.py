@@ -1,0 +1,142 @@
+"""Rows from every format, and the faults of files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from red_cli.errors import UserError
+from red_cli.recipe.schema import Data
+from red_cli.tasks.data.tables import Rows, find_splits
+from tests.tiny import write_csv
+
+ROWS = [
+    {"text": 'a "quoted", word', "label": "x"},
+    {"text": "two\nlines", "label": "y"},
+    {"text": "NA", "label": "x"},
+    {"text": "null", "label": "y"},
+    {"text": "", "label": "x"},
+]
+
+
+def write_tsv(path: Path) -> None:
+    lines = ['"' + row["text"].replace('"', '""') + '"\t' + row["label"] for row in ROWS]
+    path.write_text("\n".join(["text\tlabel", *lines]) + "\n")
+
+
+def load_splits(data: Data, label_column: str) -> dict[str, Rows]:
+    return {split: read() for split, read in find_splits(data, label_column).items()}
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "parquet": lambda path: pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), path),
+    "csv": lambda path: write_csv(path, ROWS),
+    "tsv": write_tsv,
+    "json": lambda path: path.write_text(json.dumps(ROWS, indent=2)),
+    "jsonl": lambda path: path.write_text("\n".join(json.dumps(row) for row in ROWS) + "\n"),
+}
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
+    WRITERS[suffix](tmp_path / f"train.{suffix}")
+    WRITERS[suffix](tmp_path / f"dev.{suffix}")
+    WRITERS[suffix](tmp_path / f"validation_matched.{suffix}")
+    (tmp_path / "notes.txt").write_text("not data")
+    splits = load_splits(Data(path=str(tmp_path)), "label")
+    assert splits.keys() == {"train", "validation", "validation_matched"}
+    for rows in splits.values():
+        assert rows.table.to_pylist() == ROWS
+    single = load_splits(Data(train=str(tmp_path / f"train.{suffix}"), test=str(tmp_path / f"dev.{suffix}")), "label")
+    assert single.keys() == {"train", "test"}
+    assert load_splits(Data(path=str(tmp_path / f"train.{suffix}")), "label").keys() == {"train"}
+
+
+def test_shards_of_one_split_are_joined(tmp_path: Path) -> None:
+    WRITERS["parquet"](tmp_path / "train-00000-of-00002-0a1b2c.parquet")
+    with pytest.raises(UserError, match="1 of 2 files"):
+        load_splits(Data(path=str(tmp_path)), "label")
+    WRITERS["parquet"](tmp_path / "train-00001-of-00002-0a1b2c.parquet")
+    assert load_splits(Data(path=str(tmp_path)), "label")["train"].table.num_rows == 2 * len(ROWS)
+
+
+def test_files_that_are_not_asked_for_are_not_read(tmp_path: Path) -> None:
+    WRITERS["csv"](tmp_path / "Train.CSV")
+    (tmp_path / "dataset_info.json").write_text("{")
+    splits = find_splits(Data(path=str(tmp_path)), "label")
+    assert splits["train"]().table.num_rows == len(ROWS)
+
+
+def test_csv_columns_are_text_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\n1,01\n2.50,NA\n,true\n")
+    table = load_splits(Data(path=str(tmp_path)), "label")["train"].table
+    assert table.to_pydict() == {"text": ["1", "2.50", ""], "label": ["01", "NA", "true"]}
+
+
+FAULTS = {
+    "no files": ({}, "no split files"),
+    "empty file": ({"train.csv": ""}, "is empty"),
+    "only a header": ({"train.csv": "text,label\n"}, "has no rows"),
+    "ragged": ({"train.csv": "text,label\na,b\na,b,c\n"}, "Row #3"),
+    "not Parquet": ({"train.parquet": "text"}, "cannot be read"),
+    "bad JSON line": ({"train.jsonl": '{"text": "a"}\n{"text": \n'}, "line 2: not valid JSON"),
+    "bad JSON": ({"train.json": '[{"text": "a"},\n'}, "not valid JSON"),
+    "no object": ({"train.jsonl": '{"text": "a"}\n3\n'}, "line 2: expected an object"),
+    "column twice": ({"train.csv": "label,label\na,b\n"}, "two columns named 'label'"),
+    "lone surrogate": ({"train.jsonl": '{"text": "\\ud83d"}\n'}, "cannot be read"),
+    "huge number": ({"train.jsonl": '{"n": 1000000000000000000000000000000}\n'}, "cannot be read"),
+    "twice": ({"train.csv": "text\na\n", "train.tsv": "text\na\n"}, "two files for the train split"),
+}
+
+
+@pytest.mark.parametrize(("files", "words"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults_of_files(tmp_path: Path, files: dict[str, str], words: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=words):
+        load_splits(Data(path=str(tmp_path)), "label")
+
+
+def test_another_encoding_is_told(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_bytes("text,label\ncafé,a\n".encode("latin-1"))
+    with pytest.raises(UserError, match="Save it as UTF-8"):
+        load_splits(Data(path=str(tmp_path)), "label")
+
+
+@pytest.mark.parametrize("path", ["./missing", "missing.csv", "/no/such/folder"])
+def test_a_missing_path_is_named(path: str) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        load_splits(Data(path=path), "label")
+
+
+def test_the_hub_out_of_reach_is_one_message() -> None:
+    with pytest.raises(UserError, match="neither a local path nor to be had from the Hub") as error:
+        load_splits(Data(path="some/data", name="part"), "label")
+    assert "data.path" in str(error.value)
+
+
+def test_a_missing_column_lists_those_there_are(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", ROWS)
+    with pytest.raises(UserError, match="It has: text, label"):
+        load_splits(Data(path=str(tmp_path)), "label")["train"].column("sentence")
+
+
+def test_splits_of_the_hub_by_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    stored = {name: datasets.Dataset.from_dict({"text": [name]}) for name in ("train_sft", "test_sft", "train_gen")}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(stored))
+    data = Data(path="somebody/talks", splits={"train": "train_sft", "validation": "test_sft"})
+    splits = find_splits(data, "text")
+    assert {split: read().column("text") for split, read in splits.items()} == {
+        "train": ["train_sft"],
+        "validation": ["test_sft"],
+        "train_gen": ["train_gen"],
+    }
+    with pytest.raises(UserError, match=r"data\.splits: somebody/talks has no split 'eval'"):
+        find_splits(Data(path="somebody/talks", splits={"validation": "eval"}), "text")

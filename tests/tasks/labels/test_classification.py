@@ -1,0 +1,211 @@
+"""Texts to tensors, labels to ids, logits to answers and metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from red_cli.errors import UserError
+from red_cli.recipe.data import Columns, Data
+from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.labels.answers import Labels, Numbers
+from red_cli.tasks.labels.classification import SequenceTask
+from red_cli.tasks.labels.metrics import classification_metrics, regression_metrics
+from red_cli.tasks.presets.glue import GLUE, glue_task
+from tests.tiny import make_data
+
+
+def rows(**columns: list) -> Rows:
+    return Rows(pa.table(columns), "data/train.csv")
+
+
+def task(answers: Labels | Numbers | None = None, **columns: str) -> SequenceTask:
+    return SequenceTask(
+        Data(columns=Columns(**columns)), answers or Labels(["no", "yes"], given=True), ("accuracy",), "accuracy"
+    )
+
+
+def test_batches_are_what_the_tokenizer_would_pad(base: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    texts, pairs = ["the film was good", "bad", "a story and a film"], ["so dull", "it was very very sweet", "fine"]
+    sequence = task(text_pair="other")
+    encoded = sequence.encode(rows(text=texts, other=pairs, label=["yes", "no", "yes"]), tokenizer, 64)
+    batch = sequence.collate(encoded, np.array([2, 0, 1]))
+    order = [2, 0, 1]
+    rows_ = [texts[i] for i in order], [pairs[i] for i in order]
+    expected = tokenizer(*rows_, padding=True, return_tensors="pt")
+    assert batch.inputs.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(batch.inputs[name], tensor), name
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [1, 1, 0]
+    assert batch.weight == 3
+
+
+def test_long_rows_are_cut_and_counted(base: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    encoded = task().encode(rows(text=["the " * 20, "good"], label=["yes", "no"]), tokenizer, 8)
+    assert encoded.lengths.tolist() == [8, 3]
+    assert encoded.truncated == 1
+    assert encoded.row(0).tolist()[-1] == tokenizer.sep_token_id
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [(["b", "a", "b"], ["a", "b"]), ([2, 0, 1], ["0", "1", "2"]), ([10, 9, 9], ["9", "10"]),
+     ([True, False], ["false", "true"]), ([1.0, 0.0], ["0", "1"])],
+)  # fmt: skip
+def test_label_names_are_learnt(values: list, names: list[str]) -> None:
+    labels = Labels()
+    labels.learn(rows(label=values), "label")
+    assert labels.names == names
+    ids = labels.encode(rows(label=values), "label").tolist()
+    assert [names[index] for index in ids] == [str(value).lower().removesuffix(".0") for value in values]
+
+
+def test_given_names_serve_for_names_and_for_ids() -> None:
+    labels = Labels(["no", "yes"], given=True)
+    assert labels.encode(rows(label=["yes", "no"]), "label").tolist() == [1, 0]
+    assert labels.encode(rows(label=[1, 0]), "label").tolist() == [1, 0]
+    assert labels.encode(rows(label=["1", "0"]), "label").tolist() == [1, 0]
+    named = Rows(pa.table({"label": [1, 0, 2]}), "hub", label_names=["3", "1", "2"])
+    assert Labels(["1", "2", "3"], given=True).encode(named, "label").tolist() == [0, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("learnt", "other"),
+    [(["1.5", "2", "other"], [1.0, 3.0]), (["01", "02"], ["1", "2"]), (["1", "2"], ["0"]), (["a", "b"], [0, 1])],
+)
+def test_learnt_names_are_never_ids(learnt: list, other: list) -> None:
+    labels = Labels()
+    labels.learn(rows(label=learnt), "label")
+    with pytest.raises(UserError, match="is not one of"):
+        labels.encode(rows(label=other), "label")
+
+
+def test_numbers_in_text_are_in_the_order_of_their_size() -> None:
+    labels = Labels()
+    labels.learn(rows(label=["10", "9", "none", "-1"]), "label")
+    assert labels.names == ["-1", "9", "10", "none"]
+
+
+FAULTS = {
+    "null text": ({"text": ["good", None], "label": ["yes", "no"]}, "row 2: column 'text' is null"),
+    "number as text": ({"text": [1, 2], "label": ["yes", "no"]}, "row 1: column 'text' is 1, not text"),
+    "no text column": ({"body": ["a", "b"], "label": ["yes", "no"]}, "no column 'text'"),
+    "unknown label": ({"text": ["a", "b"], "label": ["yes", "maybe"]}, "row 2: label 'maybe' is not one of: no, yes"),
+    "id out of range": ({"text": ["a", "b"], "label": [0, 2]}, "row 2: label 2 is not one of"),
+    "null label": ({"text": ["a", "b"], "label": ["yes", None]}, "row 2: label None"),
+}
+
+
+@pytest.mark.parametrize(("columns", "words"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults_of_rows(base: Path, columns: dict[str, list], words: str) -> None:
+    with pytest.raises(UserError) as error:
+        task().encode(rows(**columns), AutoTokenizer.from_pretrained(base), 64)
+    assert words in str(error.value)
+    assert "data/train.csv" in str(error.value)
+
+
+LEARNING_FAULTS = {
+    "one label": (["a", "a"], "fewer than two labels"),
+    "fractions": ([0.5, 1.0], "name: regression"),
+    "lists": ([["a"], ["b"]], "neither a word nor a number"),
+    "all different": ([f"id{number}" for number in range(30)], "does not look like labels"),
+}
+
+
+@pytest.mark.parametrize(("values", "words"), LEARNING_FAULTS.values(), ids=LEARNING_FAULTS.keys())
+def test_faults_of_label_columns(values: list, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Labels().learn(rows(label=values), "label")
+
+
+@pytest.mark.parametrize("values", [["x"], [None], [float("nan")], [True]])
+def test_a_number_is_needed_for_regression(values: list) -> None:
+    with pytest.raises(UserError, match=r"row 1: label .* is not a number"):
+        Numbers().encode(rows(label=values), "label")
+
+
+def test_hidden_labels_are_no_labels(base: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    hiding = ([-1], [-1.0], ["-1"], [""], pa.array([None], pa.string()))
+    for hidden in ({"text": ["a"]}, *({"text": ["a"], "label": label} for label in hiding)):
+        assert task().encode(rows(**hidden), tokenizer, 64).labels is None
+
+
+def test_losses_are_sums_over_rows() -> None:
+    logits = torch.randn(5, 3)
+    labels = torch.tensor([0, 1, 2, 2, 1])
+    each = -logits.log_softmax(-1)[torch.arange(5), labels]
+    torch.testing.assert_close(Labels(["a", "b", "c"]).loss(logits, labels), each.sum())
+    numbers = torch.randn(5)
+    torch.testing.assert_close(Numbers().loss(logits[:, :1], numbers), (logits[:, 0] - numbers).square().sum())
+
+
+def test_metrics_against_figures_worked_out_by_hand() -> None:
+    # 2 true positives, 1 false positive, 1 false negative, 1 true negative
+    actual, predicted = ["p", "p", "n", "p", "n"], ["p", "p", "p", "n", "n"]
+    scores = classification_metrics(("accuracy", "f1", "matthews_correlation"), predicted, actual, ["n", "p"])
+    assert scores["accuracy"] == pytest.approx(3 / 5)
+    assert scores["f1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
+    assert scores["matthews_correlation"] == pytest.approx((2 * 1 - 1 * 1) / (3 * 3 * 2 * 2) ** 0.5)
+    linear = regression_metrics(("pearson", "spearman"), [1.0, 2.0, 4.0], [10.0, 20.0, 40.0])
+    assert linear == pytest.approx({"pearson": 1.0, "spearman": 1.0})
+    ranked = regression_metrics(("pearson", "spearman"), [1.0, 2.0, 9.0], [1.0, 2.0, 3.0])
+    assert ranked["spearman"] == pytest.approx(1.0)
+    assert ranked["pearson"] < 0.95
+
+
+def test_a_constant_answer_scores_nothing() -> None:
+    assert classification_metrics(("matthews_correlation",), ["p", "p"], ["p", "n"], ["n", "p"]) == {
+        "matthews_correlation": 0.0
+    }
+    assert regression_metrics(("pearson",), [1.0, 1.0], [1.0, 2.0]) == {"pearson": 0.0}
+
+
+def test_validation_rows_are_drawn_by_the_seed(tmp_path: Path) -> None:
+    make_data(tmp_path)
+    data = Data(train=str(tmp_path / "train.csv"), validation_share=0.25)
+    drawn = [
+        SequenceTask(data, Labels(), ("accuracy",), "accuracy").load(seed, ("train", "validation"))
+        for seed in (1, 1, 2)
+    ]
+    sizes = {split: rows.table.num_rows for split, rows in drawn[0].items()}
+    assert sizes == {"train": 72, "validation": 24}
+    assert drawn[0]["validation"].table == drawn[1]["validation"].table != drawn[2]["validation"].table
+    both = drawn[0]["train"].table.to_pylist() + drawn[0]["validation"].table.to_pylist()
+    whole = (
+        SequenceTask(Data(path=data.train), Labels(), ("accuracy",), "accuracy")
+        .load(1, ("train",))["train"]
+        .table.to_pylist()
+    )
+    assert sorted(map(str, both)) == sorted(map(str, whole))
+
+
+@pytest.mark.parametrize("subset", GLUE)
+def test_glue_comes_from_the_hub_or_from_local_files(subset: str) -> None:
+    hub = glue_task(subset, Data(), None)
+    assert (hub.data.path, hub.data.name) == ("nyu-mll/glue", subset)
+    local = glue_task(subset, Data(path="here"), None)
+    assert (local.data.path, local.data.name) == ("here", None)
+    assert local.data.columns == hub.data.columns
+    assert hub.metric in hub.metrics
+
+
+@pytest.mark.parametrize(
+    ("subset", "columns", "labels"),
+    [("cola", ["sentence"], 2), ("mrpc", ["sentence1", "sentence2"], 2), ("qnli", ["question", "sentence"], 2),
+     ("rte", ["sentence1", "sentence2"], 2), ("sst2", ["sentence"], 2)],
+)  # fmt: skip
+def test_glue_facts_fit_the_real_files(shared: Path, subset: str, columns: list[str], labels: int) -> None:
+    glue = glue_task(subset, Data(path=str(shared / "data" / "glue" / subset)), None)
+    for rows_ in glue.load(0, ("train", "validation")).values():
+        for column in columns:
+            assert isinstance(rows_.column(column)[0], str)
+        assert set(glue.answers.encode(rows_, "label").tolist()) == set(range(labels))

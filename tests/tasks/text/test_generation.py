@@ -1,0 +1,305 @@
+"""Prompts and completions: which tokens are what, what is learnt, what is cut, and how texts are scored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from red_cli.edit.kinds import DECODER, ENCODER_DECODER
+from red_cli.errors import UserError
+from red_cli.recipe.data import Columns, Data
+from red_cli.recipe.text import GenerationTask
+from red_cli.tasks.base import Generated, Prediction
+from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.text.generation import CompletionTask
+from red_cli.tasks.text.language import row_losses
+from red_cli.tasks.text.token_loss import IGNORED
+from tests.tiny import make_language_model, tiny_config, tiny_model
+
+END = 3
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory):
+    """A tokenizer of letters: what a token is can be seen."""
+    return AutoTokenizer.from_pretrained(make_language_model(tmp_path_factory.mktemp("a") / "base", letters=True))
+
+
+@pytest.fixture(scope="module")
+def framing(tmp_path_factory: pytest.TempPathFactory):
+    """The same for an encoder-decoder, which ends its prompts."""
+    return AutoTokenizer.from_pretrained(make_language_model(tmp_path_factory.mktemp("b") / "base", "t5", letters=True))
+
+
+def rows(**columns: list) -> Rows:
+    return Rows(pa.table(columns), "data/train.jsonl")
+
+
+def task(model_type: str = "gpt2", data: Data | None = None, **settings: object) -> CompletionTask:
+    kind = ENCODER_DECODER if model_type == "t5" else DECODER
+    return CompletionTask(
+        data or Data(),
+        GenerationTask(name="generation", **settings),
+        kind,
+        tiny_config(model_type),
+        max_new_tokens=None,
+    )
+
+
+def shown(completion: CompletionTask, tokenizer, encoded, index: int = 0) -> tuple[str, str]:
+    """A row as the reader of `red check` sees it: what is given, what is learnt (| for the end)."""
+    row = completion.show(encoded, index)
+    tokens = [tokenizer.decode([token]).replace("[SEP]", "|") for token in row.ids]
+    return "".join(tokens[: row.masked]), "".join(tokens[row.masked :])
+
+
+PAIR = {"prompt": ["ab c", "a"], "completion": ["de", "fgh"]}
+
+
+def test_prompt_completion_and_end(letters, framing) -> None:
+    for kind, tokenizer, expected in (("gpt2", letters, ("ab c", "de|")), ("t5", framing, ("ab c|", "de|"))):
+        completion = task(kind)
+        assert shown(completion, tokenizer, completion.encode(rows(**PAIR), tokenizer, 64)) == expected
+    whole = task(train_on_prompt=True)
+    assert shown(whole, letters, whole.encode(rows(**PAIR), letters, 64)) == ("", "ab cde|")
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["completion", "train_on_prompt"])
+def test_batches_of_decoders(letters, whole: bool) -> None:
+    completion = task(train_on_prompt=whole)
+    encoded = completion.encode(rows(**PAIR), letters, 64)
+    batch = completion.collate(encoded, np.array([1, 0]))
+    ids = [letters.convert_tokens_to_ids(list(text)) for text in ("afgh", "ab cde")]
+    assert batch.inputs["input_ids"].tolist() == [[*ids[0], END, 0, 0], [*ids[1], END]]
+    assert batch.inputs["attention_mask"].tolist() == [[1] * 5 + [0] * 2, [1] * 7]
+    given = [0, 0] if whole else [0, 3]  # positions whose next token is the prompt's
+    expected = [
+        [*ids[0][1:], END, IGNORED, IGNORED, IGNORED],
+        [*[IGNORED] * given[1], *ids[1][1 + given[1] :], END, IGNORED],
+    ]
+    assert batch.labels.tolist() == expected
+    assert batch.weight == len(batch.positions) == (10 if whole else 7)
+    assert encoded.labels.tolist() == ([6, 4] if whole else [3, 4])
+    flat = batch.labels.flatten()
+    assert (flat[batch.positions] != IGNORED).all()
+    assert batch.owners.tolist() == [0] * 4 + [1] * (6 if whole else 3)
+
+
+def test_batches_of_encoder_decoders_are_what_the_model_makes_of_labels(framing) -> None:
+    completion = task("t5")
+    batch = completion.collate(completion.encode(rows(**PAIR), framing, 64), np.array([0, 1]))
+    ids = [framing.convert_tokens_to_ids(list(text)) for text in ("ab c", "a", "de", "fgh")]
+    assert batch.inputs["input_ids"].tolist() == [[*ids[0], END], [*ids[1], END, 0, 0, 0]]
+    assert batch.labels.tolist() == [[*ids[2], END, IGNORED], [*ids[3], END]]
+    made = tiny_model("t5").prepare_decoder_input_ids_from_labels(batch.labels)
+    learnt = batch.labels != IGNORED
+    assert batch.inputs["decoder_input_ids"][learnt].tolist() == made[learnt].tolist()
+    assert batch.weight == 7
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama", "t5"])
+def test_the_loss_is_transformers_own(model_type: str, letters, framing) -> None:
+    tokenizer = framing if model_type == "t5" else letters
+    completion, model = task(model_type), tiny_model(model_type, vocab_size=len(tokenizer))
+    batch = completion.collate(completion.encode(rows(**PAIR), tokenizer, 64), np.arange(2))
+    inputs = {name: tensor for name, tensor in batch.inputs.items() if name != "decoder_input_ids"}
+    labels = batch.labels if model_type == "t5" else batch.labels.roll(1, 1)  # theirs are shifted inside the model
+    with torch.no_grad():
+        mean = model(**inputs, labels=labels).loss
+        torch.testing.assert_close(completion.loss(model, batch) / batch.weight, mean, rtol=1e-6, atol=1e-6)
+        sums, tokens = row_losses(model, batch)
+        alone = [completion.collate(completion.encode(rows(**PAIR), tokenizer, 64), np.array([row])) for row in (0, 1)]
+        torch.testing.assert_close(sums, torch.stack([completion.loss(model, one) for one in alone]))
+    assert tokens.tolist() == [3, 4]
+
+
+CUTS = {
+    # name: (longest, prompt, completion, what is seen, rows cut, ends cut)
+    "fits": (9, "abcd", "efgh", ("abcd", "efgh|"), 0, 0),
+    "prompt loses its beginning": (7, "abcd", "efgh", ("cd", "efgh|"), 1, 0),
+    "its last token stays": (6, "abcd", "efgh", ("d", "efgh|"), 1, 0),
+    "then the completion loses its end": (4, "abcd", "efgh", ("d", "efg"), 1, 1),
+    "completion alone is too long": (4, "a", "efgh", ("a", "efg"), 1, 1),
+}
+
+
+@pytest.mark.parametrize("case", CUTS.values(), ids=CUTS.keys())
+def test_what_is_cut_is_counted(letters, case: tuple) -> None:
+    longest, prompt, text, expected, cut, ends = case
+    completion, table = task(), rows(prompt=["a", prompt], completion=["b", text])
+    encoded = completion.encode(table, letters, longest)
+    assert shown(completion, letters, encoded, 1) == expected
+    assert (encoded.truncated, encoded.ends_cut) == (cut, ends)
+    refusing = task(data=Data(too_long="refuse"))
+    if cut:
+        with pytest.raises(UserError, match=rf"1 of 2 rows are longer than {longest} tokens, the first is row 2"):
+            refusing.encode(table, letters, longest)
+    else:
+        refusing.encode(table, letters, longest)
+
+
+def test_an_encoder_decoder_cuts_each_side_by_itself(framing) -> None:
+    completion = task("t5")
+    encoded = completion.encode(rows(prompt=["abcdefgh"], completion=["ijklmnop"]), framing, 5)
+    assert shown(completion, framing, encoded) == ("efgh|", "ijklm")
+    assert (encoded.truncated, encoded.ends_cut) == (1, 1)
+
+
+def byte_pairs(frame: str = "$A") -> PreTrainedTokenizerFast:
+    """A tokenizer in which "ab" and " b" are tokens, and texts begin with <s>."""
+    vocabulary = {word: index for index, word in enumerate(["<s>", "</s>", "a", "b", " ", "c", "ab", " b"])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("a", "b"), (" ", "b")]))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"<s> {frame}", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("\n", "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", bos_token="<s>", model_max_length=64)
+
+
+@pytest.mark.parametrize("frame", ["$A", "$A </s>"], ids=["begins texts", "frames texts"])
+def test_tokens_are_those_of_running_text_unless_a_token_crosses_the_border(frame: str) -> None:
+    tokenizer, completion = byte_pairs(frame), task()
+    encoded = completion.encode(rows(prompt=["ca", "ca"], completion=[" b", "bc"]), tokenizer, 64)
+    tokens = [tokenizer.convert_ids_to_tokens(encoded.row(index).tolist()) for index in (0, 1)]
+    assert tokens[0] == ["<s>", "c", "a", " b", "</s>"]
+    assert tokens[1] == [
+        "<s>",
+        "c",
+        "a",
+        "b",
+        "c",
+        "</s>",
+    ]  # not "ab": a prompt has the same tokens when generated from
+    assert encoded.prompt_lengths.tolist() == [3, 3]
+
+
+def test_columns_and_templates(letters) -> None:
+    table = rows(q=["ab", "{c}"], n=[1, 2], answer=["d", "e"])
+    named = task(data=Data(columns=Columns(prompt="q", completion="answer")))
+    assert shown(named, letters, named.encode(table, letters, 64)) == ("ab", "d|")
+    filled = task(prompt_template="n{n} {q}", completion_template=" {answer}")
+    assert filled.label_column == "answer"
+    encoded = filled.encode(table, letters, 64)
+    assert shown(filled, letters, encoded) == ("n1 ab", " d|")
+    prompts, completions = filled._texts(table, "prompt"), filled._texts(table, "completion")
+    assert (prompts, completions) == (["n1 ab", "n2 {c}"], [" d", " e"])
+
+
+def test_another_token_may_end_texts(letters) -> None:
+    completion = task(end_token=".")
+    encoded = completion.encode(rows(**PAIR), letters, 64)
+    assert shown(completion, letters, encoded) == ("ab c", "de.")
+    assert completion.ends.end == letters.convert_tokens_to_ids(".")
+
+
+def test_tokenizers_without_an_end_or_padding(letters, tmp_path: Path) -> None:
+    letters.save_pretrained(tmp_path)
+    bare = AutoTokenizer.from_pretrained(tmp_path)
+    bare.pad_token = None
+    completion = task()
+    completion.encode(rows(**PAIR), bare, 64)
+    assert (completion.ends.end, completion.ends.padding) == (END, END)
+    bare.eos_token = None
+    completion.encode(rows(**PAIR), bare, 64)
+    assert completion.ends.end == END  # the configuration's
+    lost = replace(task(), config=tiny_config("gpt2", eos_token_id=999))
+    with pytest.raises(UserError, match="no token that ends a text"):
+        lost.encode(rows(**PAIR), bare, 64)
+
+
+FAULTS = {
+    "empty completion": ({"prompt": ["a", "b"], "completion": ["c", " "]}, {}, "row 2: the completion is empty"),
+    "null completion": ({"prompt": ["a", "b"], "completion": ["c", None]}, {}, "row 2: column 'completion' is null"),
+    "null prompt": ({"prompt": [None, "b"], "completion": ["c", "d"]}, {}, "row 1: column 'prompt' is null"),
+    "empty prompt": ({"prompt": ["a", ""], "completion": ["c", "d"]}, {}, "row 2: the prompt is empty"),
+    "list": ({"prompt": [["a"], ["b"]], "completion": ["c", "d"]}, {}, "row 1: column 'prompt' is ['a'], not text"),
+    "no column": ({"text": ["a"], "completion": ["c"]}, {}, "no column 'prompt'"),
+    "no column of a template": (PAIR, {"prompt_template": "{question}"}, "no column 'question'"),
+    "unknown end": (PAIR, {"end_token": "<stop>"}, "no token '<stop>'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "settings", "words"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults_of_rows(letters, columns: dict, settings: dict, words: str) -> None:
+    with pytest.raises(UserError) as error:
+        task(**settings).encode(rows(**columns), letters, 64)
+    assert words in str(error.value)
+
+
+def test_completions_that_are_hidden_are_none(letters) -> None:
+    for table in (
+        rows(prompt=["a"]),
+        rows(prompt=["a"], completion=[""]),
+        rows(prompt=["a"], completion=pa.array([None], pa.string())),
+    ):
+        encoded = task().encode(table, letters, 64)
+        assert encoded.labels is None
+        assert encoded.lengths.tolist() == [1]
+    with pytest.raises(UserError, match="fit into so few tokens"):
+        task().encode(rows(**PAIR), letters, 1)
+
+
+class Answers:
+    """Passes that write what they are told, and remember what they were asked."""
+
+    context = 20
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = texts
+        self.notes: list[str] = []
+
+    def forward(self, predict) -> list[Prediction]:
+        return [Prediction(None, None, loss=2.0 * (row + 1), tokens=row + 1) for row in range(3)]
+
+    def generate(self, prompts, ends, max_new_tokens: int) -> list[Generated]:
+        self.prompts, self.max_new_tokens = prompts, max_new_tokens
+        return [Generated(text, text != "cut") for text in self.texts]
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_scores_count_tokens_once_and_prompts_once(letters) -> None:
+    completion = task()
+    encoded = completion.encode(rows(prompt=["a", "a", "b"], completion=["x", " y ", "z"]), letters, 64)
+    answers = completion.answer(encoded, Answers("y", "y", "cut"), final=True)
+    scores = completion.score(answers)
+    assert scores == pytest.approx(
+        {"loss": 12 / 6, "perplexity": np.exp(2), "exact_match": 1 / 2, "unfinished": 1}
+    )  # a has two completions, one of them is what was written
+    assert answers[1].to_json(1) == {
+        "index": 1, "prediction": "y", "label": " y ", "prompt": "a", "finished": True, "loss": 4.0, "tokens": 2,
+    }  # fmt: skip
+    on_the_way = completion.answer(encoded, Answers(), final=False)
+    assert completion.score(on_the_way).keys() == {"loss", "perplexity"}
+    choosing = replace(completion, metric="exact_match")
+    for name in ("tokenizer", "max_length", "ends", "frame"):
+        setattr(choosing, name, getattr(completion, name))
+    assert "exact_match" in choosing.score(choosing.answer(encoded, Answers("x", "x", "z"), final=False))
+
+
+def test_prompts_leave_room_for_what_is_generated(letters) -> None:
+    completion = replace(task(), max_new_tokens=15)
+    encoded = completion.encode(rows(prompt=["abcdefgh", "xy"], completion=["z", "z"]), letters, 64)
+    passes = Answers("", "")
+    passes.forward = lambda predict: [Prediction(None, None, loss=1.0, tokens=1)] * 2
+    completion.answer(encoded, passes, final=True)
+    assert [letters.decode(ids) for ids in passes.prompts] == ["defgh", "xy"]
+    assert passes.max_new_tokens == 15
+    assert passes.notes == ["1 of 2 prompts lost their beginning: longer than 5 tokens."]
+    refusing = replace(completion, data=Data(too_long="refuse"))
+    encoded = refusing.encode(rows(prompt=["abcdefgh", "xy"], completion=["z", "z"]), letters, 64)
+    with pytest.raises(UserError, match="1 of 2 rows are longer than 5 tokens, the first is row 1"):
+        refusing.answer(encoded, passes, final=True)
+    greedy = replace(completion, max_new_tokens=20)
+    encoded = greedy.encode(rows(**PAIR), letters, 64)
+    with pytest.raises(UserError, match="max_new_tokens is 20, but the base takes 20 tokens"):
+        greedy.answer(encoded, passes, final=True)
