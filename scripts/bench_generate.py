@@ -28,7 +28,7 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrain
 
 from red_cli.console import hush
 from red_cli.inference.generate import Decoder
-from red_cli.recipe.text import Decoding
+from red_cli.recipe.decoding import Decoding
 from red_cli.tasks.text.tokens import Ends, decoded
 
 _OPTIONS = {"num_beams": 10, "length_penalty": 0.9, "no_repeat_ngram_size": 4}

@@ -18,7 +18,7 @@ from red_cli.edit.config import RedConfig, matching
 from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError
 from red_cli.limits import SECONDS, LimitReached, limited
-from red_cli.recipe.instruction import InstructionTask
+from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.tasks.chat.chat_template import ChatTemplate
 from tests.tasks.chat.test_chat_template import QWEN, TALK, bytes_tokenizer
 from tests.tiny import tiny_model
@@ -52,9 +52,7 @@ ENDLESS = {
 
 
 def chat_of(template: str) -> ChatTemplate:
-    return ChatTemplate.of(
-        InstructionTask(name="instruction", template=template), bytes_tokenizer(QWEN, None, eos_token=QWEN[2])
-    )
+    return ChatTemplate.of(TemplateChoice(template, {}), bytes_tokenizer(QWEN, None, eos_token=QWEN[2]))
 
 
 @pytest.mark.parametrize(("template", "words"), ENDLESS.values(), ids=ENDLESS.keys())

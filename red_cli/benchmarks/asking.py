@@ -7,8 +7,9 @@ import difflib
 from transformers import PreTrainedTokenizerBase
 
 from red_cli.errors import UserError, shown
-from red_cli.recipe.instruction import NAMED_TEMPLATES, OWN, InstructionTask
 from red_cli.recipe.schema import Recipe
+from red_cli.recipe.tasks.base import TemplateChoice
+from red_cli.recipe.tasks.instruction import NAMED_TEMPLATES, OWN, read_template
 from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Conversation
 
@@ -22,9 +23,9 @@ def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedToke
     Raises:
         UserError: there is no such template, it fails, or the model has none of its own.
     """
-    task = recipe.task
-    if named is None and isinstance(task, InstructionTask):
-        return task.template, ChatTemplate.of(task, tokenizer)
+    trained_with = recipe.task.chat_template
+    if named is None and trained_with is not None:
+        return trained_with.template, ChatTemplate.of(trained_with, tokenizer)
     chosen = named or (OWN if tokenizer.chat_template else _PAPERS)
     if chosen == OWN and not tokenizer.chat_template:
         raise UserError(
@@ -32,7 +33,7 @@ def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedToke
             hint=f"Choose another: --template {' or '.join(NAMED_TEMPLATES)}",
         )
     try:
-        settings = InstructionTask(name="instruction", template=chosen)
+        choice = TemplateChoice(read_template(chosen), {})
     except ValueError:
         near = difflib.get_close_matches(chosen, [OWN, *NAMED_TEMPLATES], n=1)
         raise UserError(
@@ -40,7 +41,7 @@ def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedToke
             hint=f"{f'Did you mean {near[0]}? ' if near else ''}There are {', '.join([OWN, *NAMED_TEMPLATES])}, and"
             " Jinja files.",
         ) from None
-    return chosen, ChatTemplate.of(settings, tokenizer)
+    return chosen, ChatTemplate.of(choice, tokenizer)
 
 
 def prompt_ids(template: ChatTemplate, conversation: Conversation) -> list[int]:

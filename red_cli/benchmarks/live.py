@@ -15,10 +15,10 @@ from red_cli.base_model.load import longest_sequence, to_device, uses_bf16
 from red_cli.errors import Interrupted, UserError, shown
 from red_cli.inference.evaluate import model_identity
 from red_cli.inference.generate import Decoder, Partial
+from red_cli.recipe.decoding import Decoding
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
-from red_cli.recipe.text import Decoding
 from red_cli.runs.events import Listener
 from red_cli.runs.target import Opened, Target, load_model, open_task
 from red_cli.tasks.base import Generated

@@ -25,7 +25,7 @@ from red_cli.benchmarks.live import (
 from red_cli.benchmarks.request import SuiteRequest
 from red_cli.errors import UserError
 from red_cli.files import write_text
-from red_cli.recipe.text import Decoding
+from red_cli.recipe.decoding import Decoding
 from red_cli.runs.events import Listener
 from red_cli.runs.target import Target
 from red_cli.tasks.base import Generated

@@ -70,6 +70,6 @@ def copy(
 
 def schema() -> None:
     """The JSON schema of recipes, for editors."""
-    from red_cli.recipe.schema import RecipeFile
+    from red_cli.recipe.schema import json_schema
 
-    console.print_json(RecipeFile.model_json_schema())
+    console.print_json(json_schema())

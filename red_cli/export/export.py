@@ -20,11 +20,11 @@ from red_cli.export.model import Exported, merged_model, model_with_code, requir
 from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing_folder, write_json, write_text
 from red_cli.methods.description import trained_method
-from red_cli.recipe.instruction import OWN, InstructionTask
 from red_cli.recipe.keys import role_of
 from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.roles import DATA
 from red_cli.recipe.schema import Recipe, resolved
+from red_cli.recipe.tasks.instruction import OWN
 from red_cli.recipe.yaml_file import dump
 from red_cli.runs.consent import is_consent, open_recipe
 from red_cli.runs.events import Listener
@@ -242,12 +242,13 @@ def _write_papers(
 def _write_chat_template(source: Source, base: Path, folder: Path) -> None:
     """The template that the model learnt conversations by, where it is not the base's own, as transformers finds it."""
     recipe = source.recipe
-    if recipe is not None and isinstance(recipe.task, InstructionTask) and recipe.task.template != OWN:
+    choice = None if recipe is None else recipe.task.chat_template
+    if recipe is not None and choice is not None and choice.template != OWN:
         from red_cli.base_model.load import load_tokenizer
         from red_cli.tasks.chat.chat_template import template_text
 
         tokenizer = load_tokenizer(recipe.model.model_copy(update={"name_or_path": str(base), "revision": None}))
-        write_text(folder / "chat_template.jinja", template_text(recipe.task.template, tokenizer))
+        write_text(folder / "chat_template.jinja", template_text(choice.template, tokenizer))
 
 
 def _write_adapter(source: Source, output: Path, papers: Papers) -> None:

@@ -24,7 +24,7 @@ from red_cli.export.classes import configuration, model_class
 from red_cli.export.code import auto_class, is_own_code
 from red_cli.export.companions import exported_config
 from red_cli.export.export import Source
-from red_cli.recipe.schema import Recipe, is_regression
+from red_cli.recipe.schema import Recipe
 from red_cli.runs.events import Listener
 from red_cli.tasks.build import build_task
 
@@ -182,7 +182,7 @@ def _inputs(source: Source, base: BaseFiles, listener: Listener) -> tuple[list[I
 
 def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> Iterator[Inputs]:
     """The first rows that choose the best checkpoint, as far as their logits can be kept."""
-    names = None if is_regression(recipe) else source.adapter.config.label_names
+    names = None if recipe.task.is_regression else source.adapter.config.label_names
     config = _config(source, base)
     task = build_task(recipe, config, names)
     tokenizer = load_tokenizer(recipe.model.model_copy(update={"name_or_path": str(base.folder), "revision": None}))

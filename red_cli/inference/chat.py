@@ -17,14 +17,14 @@ from red_cli.edit.model import activate
 from red_cli.errors import UserError
 from red_cli.inference.generate import generation_config, undisturbed
 from red_cli.inference.logits_processors import penalties
+from red_cli.recipe.decoding import Decoding
 from red_cli.recipe.template import fields, fill
-from red_cli.recipe.text import Decoding
 from red_cli.runs.target import Target, load_model, open_task
 from red_cli.tasks.base import Task
 from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Message
-from red_cli.tasks.chat.instruction import ConversationTask
-from red_cli.tasks.text.generation import CompletionTask
+from red_cli.tasks.chat.instruction import InstructionTask
+from red_cli.tasks.text.generation import GenerationTask
 from red_cli.tasks.text.tokens import Ends, find_ends, find_frame, padding_id
 
 _MAX_NEW_TOKENS = 512
@@ -123,7 +123,7 @@ def open_talks(target: Target, system: str | None, with_base: bool) -> list[Talk
     """
     opened = open_task(target)
     task, tokenizer, recipe = opened.task, opened.tokenizer, target.recipe
-    if not isinstance(task, CompletionTask) or task.kind.encoder_decoder:
+    if not isinstance(task, GenerationTask) or task.kind.encoder_decoder:
         raise UserError(
             f"{target.folder} cannot be talked with: its task is {recipe.task.name}",
             hint="red chat is for runs of the task instruction, and of generation on decoders.",
@@ -134,7 +134,7 @@ def open_talks(target: Target, system: str | None, with_base: bool) -> list[Talk
             hint="It is beside the edits of a run folder, or of an adapter folder, of method red.",
         )
     encode, ends = _writing(task, tokenizer)
-    remembers = isinstance(task, ConversationTask)
+    remembers = isinstance(task, InstructionTask)
     if system is not None and not remembers:
         raise UserError("--system: prompts of the task generation have no system message")
     model = load_model(opened)
@@ -149,15 +149,15 @@ def open_talks(target: Target, system: str | None, with_base: bool) -> list[Talk
 
 def _writing(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[Callable[[list[Message]], list[int]], Ends]:
     """How messages become token ids, as in training, and what ends an answer."""
-    if isinstance(task, ConversationTask):
-        template = ChatTemplate.of(task.instruction, tokenizer)
+    if isinstance(task, InstructionTask):
+        template = ChatTemplate.of(task.instruction.chat_template, tokenizer)
 
         def by_template(messages: list[Message]) -> list[int]:
             text = template.prompts([messages], ["what was said"])[0]
             return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
         return by_template, Ends(template.end, padding_id(tokenizer))
-    assert isinstance(task, CompletionTask)
+    assert isinstance(task, GenerationTask)
     written = task.settings.prompt_template or "{prompt}"
     names = fields(written)
     if len(names) != 1:

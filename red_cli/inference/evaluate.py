@@ -24,7 +24,7 @@ from red_cli.tasks.base import Task
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.splits import chose_best, scored_split
 from red_cli.tasks.data.tables import Rows, RowsUsed
-from red_cli.tasks.text.generation import CompletionTask, grouped_texts
+from red_cli.tasks.text.generation import GenerationTask, grouped_texts
 from red_cli.tasks.text_metrics.layout import write_texts
 from red_cli.tasks.text_metrics.score import not_computed, require_metrics
 
@@ -70,7 +70,7 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
                 hint=f"Go on with the same command{elsewhere}.",
             ) from None
     folder.write_predictions(split, predictions, rows.places)
-    texts, references = grouped_texts(predictions) if isinstance(task, CompletionTask) else ([], [])
+    texts, references = grouped_texts(predictions) if isinstance(task, GenerationTask) else ([], [])
     if texts:
         text_file, reference_file = folder.texts(split)
         write_texts(text_file, reference_file if all(references) else None, texts, references)

@@ -23,7 +23,7 @@ from red_cli.edit.fold import folded
 from red_cli.errors import RunFailed, UserError
 from red_cli.files import write_text
 from red_cli.inference.logits_processors import penalties
-from red_cli.recipe.text import Decoding
+from red_cli.recipe.decoding import Decoding
 from red_cli.tasks.base import Generated
 from red_cli.tasks.text.tokens import Ends, decoded
 

@@ -6,14 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from red_cli.recipe.instruction import ConversationColumns, ConversationData
 from red_cli.recipe.roles import LocalPath, Role
-from red_cli.recipe.section import Count, Share
+from red_cli.recipe.section import Count, Section, Share
+
+SplitName = Literal["train", "validation", "test"]
 
 
-class Columns(ConversationColumns):
+class Columns(Section):
     """Which column of the data holds what."""
 
+    messages: str | None = Field(
+        default=None, description="Instruction: column of lists of messages with role and content; default: messages."
+    )
+    instruction: str | None = Field(default=None, description="Instruction: its column; default: instruction.")
+    input: str | None = Field(default=None, description="Instruction: what it is applied to; default: input, if any.")
+    output: str | None = Field(default=None, description="Instruction: column of the answer; default: output.")
     text: str | None = Field(default=None, description="Column of the text; default: text, or sentence.")
     text_pair: str | None = Field(default=None, description="Column of the second text of a pair.")
     label: str | None = Field(default=None, description="Column of the label; default: label.")
@@ -21,9 +28,20 @@ class Columns(ConversationColumns):
     completion: str | None = Field(default=None, description="Generation: its column; default: completion.")
 
 
-class Data(ConversationData):
+class Data(Section):
     """Where the rows come from."""
 
+    splits: Annotated[dict[SplitName, str] | None, Role.SOURCE] = Field(
+        default=None, description="Other names of splits in a data set on the Hub, such as {train: train_sft}."
+    )
+    streaming: Annotated[bool, Role.READING] = Field(
+        default=False,
+        description="Instruction: read no more of the training rows than train.max_steps steps take, shuffled in a "
+        "buffer; for data sets too large to fetch.",
+    )
+    max_prompt_length: Annotated[Count | None, Role.READING] = Field(
+        default=None, description="Instruction: leave out rows with more tokens than this before the first answer."
+    )
     path: Annotated[str | None, Role.SOURCE, LocalPath.OR_HUB_NAME] = Field(
         default=None,
         description="A folder with split files (train.csv, validation.csv, ...), one file, or a data set on the Hub.",

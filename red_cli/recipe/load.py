@@ -15,12 +15,12 @@ from red_cli.escape import file_name
 from red_cli.recipe.consistency import inconsistencies
 from red_cli.recipe.faults import Fault, as_error, did_you_mean, dotted, faults_of
 from red_cli.recipe.find import find_recipe
-from red_cli.recipe.instruction import is_template_file
 from red_cli.recipe.keys import recipe_keys
 from red_cli.recipe.overrides import NoOverride, parse_override
 from red_cli.recipe.roles import LocalPath
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sense import idle_keys, mistakes
+from red_cli.recipe.tasks.instruction import is_template_file
 from red_cli.recipe.yaml_file import Document, KeyPath, read_document
 
 _MOST_COPIES = 200_000  # keys of a file times its variants: each variant is checked with all keys of the file

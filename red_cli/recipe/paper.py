@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from red_cli.recipe.metric_names import Metric
 from red_cli.recipe.section import Section
+from red_cli.recipe.tasks.base import Metric
 
 if TYPE_CHECKING:
     from red_cli.edit.config import RedConfig

@@ -14,19 +14,10 @@ Count = Annotated[int, Field(gt=0, le=_MOST)]
 CountFromZero = Annotated[int, Field(ge=0, le=_MOST)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+KeyFault = tuple[tuple[str, ...], str]  # key path, what is wrong with its value
 
 
 class Section(BaseModel):
     """A section of a recipe."""
 
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
-
-
-class TaskSettings(Section):
-    """The settings of a task. A subclass names it in `name`; one that has parts names the part in `subset`."""
-
-    @property
-    def title(self) -> str:
-        """The task in a word, such as glue/sst2."""
-        name, subset = getattr(self, "name", ""), getattr(self, "subset", None)
-        return f"{name}/{subset}" if subset else str(name)

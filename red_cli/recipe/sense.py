@@ -10,26 +10,28 @@ from itertools import combinations
 from pathlib import Path
 from typing import get_args
 
-from red_cli.recipe.commonsense import CommonsenseTask
-from red_cli.recipe.data import Columns
-from red_cli.recipe.instruction import Fault, InstructionTask
+from red_cli.recipe.decoding import Decoding
 from red_cli.recipe.keys import values_of
 from red_cli.recipe.method import MethodName
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
-from red_cli.recipe.template import fields
-from red_cli.recipe.text import DEFAULT_NEW_TOKENS, Decoding, E2eTask, GenerationTask
+from red_cli.recipe.section import KeyFault
 
 _MAY_BE_EMPTY = ("task.template_variables.", "paper.")  # text that is written or shown as it is
-_LABEL = "label"  # the label's column where the recipe does not name it
 
 
-def mistakes(recipe: Recipe) -> list[Fault]:
+def mistakes(recipe: Recipe) -> list[KeyFault]:
     """Values that can only be a mistake: (key path, what is wrong)."""
-    return [*_empty_texts(recipe), *_warmup(recipe), *_lengths_of_answers(recipe), *_columns(recipe)]
+    return [
+        *_empty_texts(recipe),
+        *_warmup(recipe),
+        *_lengths_of_answers(recipe),
+        *_columns(recipe),
+        *recipe.task.mistakes(recipe.data),
+    ]
 
 
-def idle_keys(recipe: Recipe) -> list[Fault]:
+def idle_keys(recipe: Recipe) -> list[KeyFault]:
     """Keys that are set and have no effect: (key path, why).
 
     They are no faults: a file may hold options for several methods, and a recipe for a data set of the Hub may be given
@@ -38,13 +40,13 @@ def idle_keys(recipe: Recipe) -> list[Fault]:
     return [*_options_of_other_methods(recipe), *_names_on_the_hub(recipe), *_others(recipe)]
 
 
-def _empty_texts(recipe: Recipe) -> Iterator[Fault]:
+def _empty_texts(recipe: Recipe) -> Iterator[KeyFault]:
     for key, value in values_of(recipe, frozenset(Role)).items():
         if isinstance(value, str) and not value.strip() and not key.startswith(_MAY_BE_EMPTY):
             yield tuple(key.split(".")), "is empty; give a value, or leave the key out"
 
 
-def _warmup(recipe: Recipe) -> Iterator[Fault]:
+def _warmup(recipe: Recipe) -> Iterator[KeyFault]:
     train = recipe.train
     if train.warmup_steps is not None and train.max_steps is not None and train.warmup_steps > train.max_steps:
         what = (
@@ -58,46 +60,28 @@ def _warmup(recipe: Recipe) -> Iterator[Fault]:
                 yield ("train", key), what
 
 
-def _lengths_of_answers(recipe: Recipe) -> Iterator[Fault]:
+def _lengths_of_answers(recipe: Recipe) -> Iterator[KeyFault]:
     decoding = recipe.eval.generation
     if decoding is None:
         return
     most, what = decoding.max_new_tokens, "max_new_tokens"
-    if most is None and isinstance(recipe.task, GenerationTask | E2eTask | InstructionTask):
-        most, what = DEFAULT_NEW_TOKENS, "the default of max_new_tokens"
+    if most is None:
+        most, what = recipe.task.default_new_tokens, "the default of max_new_tokens"
     if most is not None and decoding.min_new_tokens > most:
         yield ("eval", "generation", "min_new_tokens"), f"{decoding.min_new_tokens} is above {what} ({most})"
 
 
-def _columns(recipe: Recipe) -> Iterator[Fault]:
+def _columns(recipe: Recipe) -> Iterator[KeyFault]:
     """Columns that hold two things at once: the answer would be read from the question."""
-    names = {part: name for part, name in _columns_read(recipe).items() if name is not None}
+    names = {part: name for part, name in recipe.task.columns_read(recipe.data.columns).items() if name is not None}
     for first, second in combinations(names, 2):
         if names[first] == names[second]:
             given = next(part for part in (first, second) if getattr(recipe.data.columns, part) is not None)
             other = second if given == first else first
             yield ("data", "columns", given), f"{names[given]!r} is the column of the {other} as well"
-    template = getattr(recipe.task, "prompt_template", None)
-    label = names.get(_LABEL)
-    if template is not None and label in fields(template):
-        yield ("task", "prompt_template"), f"{label!r} is the column of the label: the answer would be in the prompt"
 
 
-def _columns_read(recipe: Recipe) -> dict[str, str | None]:
-    """What each column that is named, or that a default names, is read as; nothing where none of them is named."""
-    columns, task = recipe.data.columns, recipe.task
-    if isinstance(task, CommonsenseTask):
-        return {}
-    if isinstance(task, InstructionTask):
-        return {part: getattr(columns, part) for part in Columns.model_fields}
-    if isinstance(task, E2eTask | GenerationTask):
-        parts = [part for part in ("prompt", "completion") if getattr(task, f"{part}_template", None) is None]
-        named = {part: getattr(columns, part) for part in parts}
-        return {part: name or part for part, name in named.items()} if any(named.values()) else {}
-    return {"text": columns.text, "text_pair": columns.text_pair, _LABEL: columns.label or _LABEL}
-
-
-def _options_of_other_methods(recipe: Recipe) -> Iterator[Fault]:
+def _options_of_other_methods(recipe: Recipe) -> Iterator[KeyFault]:
     for method in get_args(MethodName):
         options = getattr(recipe, method, None)
         if options is None or method == recipe.method:
@@ -112,7 +96,7 @@ def _options_of_other_methods(recipe: Recipe) -> Iterator[Fault]:
             yield path, f"has no effect: the recipe trains by method {recipe.method}"
 
 
-def _names_on_the_hub(recipe: Recipe) -> Iterator[Fault]:
+def _names_on_the_hub(recipe: Recipe) -> Iterator[KeyFault]:
     data, model = recipe.data, recipe.model
     if data.train is not None or (data.path is not None and _is_local(data.path)):
         for key in ("name", "revision", "splits"):
@@ -122,7 +106,7 @@ def _names_on_the_hub(recipe: Recipe) -> Iterator[Fault]:
         yield ("model", "revision"), "has no effect: the base is a local folder"
 
 
-def _others(recipe: Recipe) -> Iterator[Fault]:
+def _others(recipe: Recipe) -> Iterator[KeyFault]:
     red, launch, data, task = recipe.red, recipe.launch, recipe.data, recipe.task
     if recipe.method == "red" and red.target_modules is not None and red.positions != type(red)().positions:
         yield ("red", "positions"), "has no effect: red.target_modules names the modules"
@@ -130,9 +114,9 @@ def _others(recipe: Recipe) -> Iterator[Fault]:
         yield ("launch", "main_process_ip"), "has no effect on a single machine (launch.num_machines)"
     if None not in (data.max_length, data.max_prompt_length) and data.max_prompt_length >= data.max_length:  # type: ignore[operator]
         yield ("data", "max_prompt_length"), f"has no effect: data.max_length is {data.max_length}"
-    writes = not isinstance(task, CommonsenseTask) or task.scoring != "likelihood" or recipe.eval.metric == "accuracy"
-    if not writes and recipe.eval.generation not in (None, Decoding()):
-        yield ("eval", "generation"), "has no effect: task.scoring is likelihood, so no text is generated"
+    reason = task.why_no_text(recipe.eval.metric)
+    if reason is not None and recipe.eval.generation not in (None, Decoding()):
+        yield ("eval", "generation"), f"has no effect: {reason}, so no text is generated"
 
 
 def _is_local(path: str) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from string import Formatter
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 _MOST_FIELDS = 100
 _LONGEST = 100_000  # characters
@@ -52,3 +55,7 @@ def checked(template: str | None) -> str | None:
     if sum(name is not None for _, name, _, _ in Formatter().parse(template)) > _MOST_FIELDS:
         raise ValueError(f"text with at most {_MOST_FIELDS} columns in braces")
     return template
+
+
+Template = Annotated[str, AfterValidator(checked)]
+LabelTexts = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2)]

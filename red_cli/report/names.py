@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from red_cli.recipe.metric_names import TextMetric
 from red_cli.recipe.paper import RED, RED_PLUS_PLUS, is_plus_plus
+from red_cli.recipe.tasks.base import TEXT_METRICS
 from red_cli.report.runs import FinishedRun
 from red_cli.tasks.labels.metrics import is_share
 
-# GLUE as in Table 1 of arXiv 2402.15179v3: subset -> heading, in that order
-_GLUE = {"mnli": "MNLI", "sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "qnli": "QNLI", "qqp": "QQP", "rte": "RTE",
-         "stsb": "STS-B"}  # fmt: skip
 _METHODS = {"full": "full fine-tuning", "head": "linear probe", "bitfit": "BitFit", "lora": "LoRA", "ia3": "IA3"}
 _METRICS = {"matthews_correlation": "Matthews correlation", "pearson": "Pearson's correlation",
             "spearman": "Spearman's correlation", "f1": "F1", "ROUGE_L": "ROUGE_L"}  # fmt: skip
-_TEXT = get_args(TextMetric)
+_AFTER_PUBLISHED = 1000  # the place of columns that no published table has
 _LONGEST_VALUE = 40
 
 
@@ -50,19 +47,15 @@ def column_of(run: FinishedRun, metric: str, alone: bool) -> Column:
     Args:
         alone: whether no other metric of the run has a column.
     """
-    from red_cli.tasks.presets.glue import GLUE
-
     task, data = run.recipe.task, run.recipe.data
-    if task.name == "glue":
-        usual = GLUE[task.subset].metrics[0] == metric
-        place = list(_GLUE).index(task.subset)
-        title = _GLUE[task.subset]
-        return Column((place, "" if usual else metric), title, metric, usual)
+    if (heading := task.heading) is not None:
+        usual = metric == task.metrics[0]
+        return Column((heading.place, "" if usual else metric), heading.title, metric, usual)
     source = data.path or data.train or ""
     title = f"{run.metrics['task']} {base_name(source)}".strip()
-    order = f"{_TEXT.index(metric):02}" if metric in _TEXT else metric
+    order = f"{TEXT_METRICS.index(metric):02}" if metric in TEXT_METRICS else metric
     return Column(
-        (len(_GLUE), f"{run.metrics['task']} {source} {order}"), title, metric, True, alone and is_share(metric)
+        (_AFTER_PUBLISHED, f"{run.metrics['task']} {source} {order}"), title, metric, True, alone and is_share(metric)
     )
 
 

@@ -15,7 +15,7 @@ from red_cli.recipe.keys import values_of
 from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.overrides import named_keys, named_with_role
 from red_cli.recipe.roles import ROWS, TRAINED
-from red_cli.recipe.schema import Recipe, is_regression
+from red_cli.recipe.schema import Recipe
 from red_cli.base_model.load import fit_config, fit_padding, load_base, load_config, load_tokenizer, resolve_max_length
 from red_cli.base_model.record import require_unchanged_base
 from red_cli.runs.consent import OpenedRecipe, open_recipe
@@ -67,13 +67,13 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
         recipe = _with_base(recipe, str(folder.resolve()), None)
         opened.require_consent(recipe.model)
         names = load_config(recipe.model).id2label
-        labels = None if is_regression(recipe) else [str(names[index]) for index in sorted(names)]
+        labels = None if recipe.task.is_regression else [str(names[index]) for index in sorted(names)]
         return Target(folder, recipe, None, labels, same_rows)
     adapter = RunFolder(folder).adapter
     if not is_trained_folder(adapter):
         raise UserError(f"{folder} has no adapter yet", hint="The run has not reached its first evaluation.")
     opened.require_consent(recipe.model)
-    labels = None if is_regression(recipe) else read_trained_files(adapter).label_names
+    labels = None if recipe.task.is_regression else read_trained_files(adapter).label_names
     return Target(folder, recipe, adapter, labels, same_rows)
 
 
@@ -141,7 +141,7 @@ def _open_adapter(folder: Path, recipe_name: str | None, overrides: Sequence[str
     if all(named.key != "model.name_or_path" for named in named_keys(overrides)):
         recipe = _with_base(recipe, adapter.base_model_name_or_path, adapter.revision)
     opened.require_consent(recipe.model)
-    regression = is_regression(recipe)
+    regression = recipe.task.is_regression
     if adapter.head and regression != (len(adapter.label_names or ()) == 1):
         raise UserError(f"{folder} was trained for another kind of task than {recipe_name or own}")
     return Target(folder, recipe, folder, None if regression else adapter.label_names, same_rows)

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.edit.kinds import Kind
+from red_cli.recipe.schema import Recipe
+from red_cli.recipe.tasks.base import TaskSettings
 from red_cli.tasks.data.splits import PaperCut
 from red_cli.tasks.data.tables import Rows
 from red_cli.tasks.text.tokens import Ends
@@ -193,3 +195,20 @@ class Task(Protocol):
 
     def score(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Every metric of the task over labelled predictions."""
+
+
+Builder = Callable[[Recipe, Any, PretrainedConfig, list[str] | None], Task]
+BUILDERS: dict[type[TaskSettings], Builder] = {}
+
+
+def builds(settings: type[TaskSettings]) -> Callable[[Builder], Builder]:
+    """Registers what makes the task of these settings: a function of recipe, settings, configuration, label names.
+
+    The label names are those that a trained model knows, None elsewhere. It reads no data.
+    """
+
+    def register(builder: Builder) -> Builder:
+        BUILDERS[settings] = builder
+        return builder
+
+    return register

@@ -32,7 +32,7 @@ from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.tasks.base import Batch
-from red_cli.tasks.text.generation import CompletionTask
+from red_cli.tasks.text.generation import GenerationTask
 from red_cli.tasks.text.packing import pack
 from red_cli.train.checkpoint import TrainingState, load_checkpoint, read_inputs, save_checkpoint
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, has_search
@@ -103,7 +103,7 @@ class Session:
         task, encoded = self.prepared.task, self.prepared.encoded["train"]
         if micro_batch.packs is None:
             return task.collate(encoded, micro_batch.rows)
-        assert isinstance(task, CompletionTask)
+        assert isinstance(task, GenerationTask)
         return task.collate_packed(encoded, micro_batch.packs)
 
     def largest(self, size: int) -> MicroBatch:

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from red_cli.recipe.load import load_recipe
-from red_cli.tasks.presets.glue import GLUE
+from red_cli.recipe.tasks.glue import GLUE
 from tests.tiny import make_language_model, read_lines, sentences
 
 ROWS = 24

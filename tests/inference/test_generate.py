@@ -15,7 +15,7 @@ from red_cli.edit.fold import folded
 from red_cli.edit.model import edits
 from red_cli.errors import RunFailed, UserError
 from red_cli.inference.generate import Decoder, Partial, generation_config
-from red_cli.recipe.text import Decoding
+from red_cli.recipe.decoding import Decoding
 from red_cli.tasks.text.tokens import Ends
 from tests.tiny import DECODERS, SEQ2SEQ, VOCABULARY, make_language_model, random_vectors, tiny_model
 

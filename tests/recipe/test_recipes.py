@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModel
 from red_cli.edit.model import attach, count
 from red_cli.recipe.find import copy_recipe, find_recipe, recipe_names, recipe_title
 from red_cli.recipe.load import load_recipe, variants_of
-from red_cli.recipe.schema import metrics_of, text_metrics
-from red_cli.tasks.presets.glue import GLUE
+from red_cli.recipe.schema import text_metrics
+from red_cli.recipe.tasks.glue import GLUE
 
 # Every GLUE cell that RED has in the paper, with the hyperparameters of its appendix and, for RED++, of its scripts;
 # null where neither gives any.
@@ -101,7 +101,7 @@ def test_e2e_recipe_is_the_papers(cell: dict) -> None:
     assert (recipe.train.adam_epsilon, recipe.train.max_grad_norm) == (1e-6, None)
     assert recipe.eval.generation is not None
     assert {key: getattr(recipe.eval.generation, key) for key in cell["decoding"]} == cell["decoding"]
-    assert metrics_of(recipe)[0] == "loss"
+    assert recipe.task.metrics[0] == "loss"
     assert text_metrics(recipe) == tuple(cell["score"])
     assert recipe.paper is not None
     assert (recipe.paper.model, recipe.paper.table) == (cell["model"], cell["table"])

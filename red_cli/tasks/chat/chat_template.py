@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from red_cli.errors import UserError, first_line
 from red_cli.limits import LimitReached, limited, limited_often
-from red_cli.recipe.instruction import OWN, InstructionTask
+from red_cli.recipe.tasks.base import TemplateChoice
+from red_cli.recipe.tasks.instruction import OWN
 from red_cli.tasks.chat.conversations import Conversation
 from red_cli.tasks.chat.named_templates import TAKES_INPUT, TEMPLATES
 from red_cli.tasks.text.tokens import find_frame
@@ -65,19 +66,19 @@ class ChatTemplate:
         self._ends = {self.end}
 
     @classmethod
-    def of(cls, settings: InstructionTask, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
+    def of(cls, choice: TemplateChoice, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
         """The template that a recipe asks for.
 
         Raises:
             UserError: the tokenizer has none of its own, or the template fails or ends no turn.
         """
-        text = None if settings.template == OWN else template_text(settings.template, tokenizer)
+        text = None if choice.template == OWN else template_text(choice.template, tokenizer)
         if text is None and not tokenizer.chat_template:
             raise UserError(
                 f"{tokenizer.name_or_path} has no chat template of its own",
                 hint=f"Choose another: task.template={' | '.join(TEMPLATES)} | a Jinja file.",
             )
-        return cls(tokenizer, text, dict(settings.template_variables), settings.template in TAKES_INPUT)
+        return cls(tokenizer, text, dict(choice.variables), choice.template in TAKES_INPUT)
 
     def render(self, conversation: Conversation, ask: bool, where: str = "") -> str:
         """A conversation as text; `ask` adds what a turn of the assistant begins with.

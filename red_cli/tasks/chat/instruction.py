@@ -9,14 +9,14 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from red_cli.errors import UserError
-from red_cli.recipe.instruction import InstructionTask
+from red_cli.recipe.tasks.instruction import InstructionSettings
 from red_cli.tasks.base import Encoded, Shown
 from red_cli.tasks.chat.chat_template import ChatTemplate, Turns
 from red_cli.tasks.chat.conversations import Conversation, are_answered, conversations_of, label_column, without_answer
 from red_cli.tasks.data.loading import divide, require_uncut
 from red_cli.tasks.data.streaming import read_stream
 from red_cli.tasks.data.tables import Rows
-from red_cli.tasks.text.generation import CompletionTask
+from red_cli.tasks.text.generation import GenerationTask
 from red_cli.tasks.text.language import EncodedTexts
 from red_cli.tasks.text.tokens import Ends, Frame, padding_id
 
@@ -24,14 +24,14 @@ _ENCODE_ROWS = 1000
 
 
 @dataclass(kw_only=True)
-class ConversationTask(CompletionTask):
+class InstructionTask(GenerationTask):
     """A conversation -> the assistant's turns.
 
     Attributes:
         stream_rows: how many training rows to take off a stream; None where the data are read whole.
     """
 
-    instruction: InstructionTask
+    instruction: InstructionSettings
     stream_rows: int | None = None
     template: ChatTemplate = field(init=False)
 
@@ -63,7 +63,7 @@ class ConversationTask(CompletionTask):
                 has no token of an answer left (the row is named).
         """
         self.tokenizer, self.max_length = tokenizer, max_length
-        self.template = ChatTemplate.of(self.instruction, tokenizer)
+        self.template = ChatTemplate.of(self.instruction.chat_template, tokenizer)
         self.ends, self.frame = Ends(self.template.end, padding_id(tokenizer)), Frame([], [])
         conversations = conversations_of(rows, self.data.columns)
         answered = are_answered(conversations)

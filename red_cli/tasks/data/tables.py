@@ -16,8 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError, first_line, shown
-from red_cli.recipe.data import Data
-from red_cli.recipe.instruction import SplitName
+from red_cli.recipe.data import Data, SplitName
 
 # Name of a file in a data folder -> split it holds
 _SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",

@@ -6,12 +6,10 @@ import math
 import statistics
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
-from red_cli.recipe.metric_names import TextMetric
+from red_cli.recipe.tasks.base import TEXT_METRICS
 
-CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews_correlation")
-REGRESSION_METRICS = ("pearson", "spearman")
 _LOWER_IS_BETTER = ("loss", "perplexity")
 # Scores that are neither shares nor coefficients, and how they are written; all others are written times 100.
 _AS_THEY_ARE = {"NIST": ".3f", "CIDEr": ".3f", "loss": ".4f", "perplexity": ".4g",
@@ -81,7 +79,7 @@ def reported(metric: str, scores: Mapping[str, Any]) -> list[str]:
     Args:
         scores: metric -> figure, as in metrics.json; a metric that could not be computed is not among them.
     """
-    return [name for name in get_args(TextMetric) if name in scores] or [metric]
+    return [name for name in TEXT_METRICS if name in scores] or [metric]
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

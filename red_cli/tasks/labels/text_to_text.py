@@ -14,6 +14,8 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.edit.kinds import ENCODER_DECODER, Kind
 from red_cli.errors import UserError, shown
+from red_cli.recipe.schema import Recipe
+from red_cli.recipe.tasks.base import LabelSettings
 from red_cli.tasks.base import Encoded, Generated, Passes, Prediction, Shown
 from red_cli.tasks.data.columns import filled_texts
 from red_cli.tasks.data.tables import Rows
@@ -166,6 +168,36 @@ class TextToTextTask(SequenceTask):
         if self.label_names is not None:
             return self.label_names[(self.label_names.index(label) + 1) % len(self.label_names)]
         return max(min(actual), max(actual), key=lambda end: abs(end - label))
+
+
+def in_words(
+    task: SequenceTask,
+    recipe: Recipe,
+    settings: LabelSettings,
+    config: PretrainedConfig,
+    label_texts: list[str] | None = None,
+    decimals: int = 1,
+) -> SequenceTask:
+    """The task answered with texts where task.text_to_text says so, else as it is.
+
+    Raises:
+        UserError: the base is no encoder-decoder.
+    """
+    if not settings.text_to_text:
+        return task
+    if not config.is_encoder_decoder:
+        raise UserError(
+            f"task.text_to_text is for encoder-decoders; {config.model_type} is none",
+            hint="Leave it out: other bases answer with a head.",
+        )
+    return TextToTextTask.of(
+        task,
+        config=config,
+        label_texts=label_texts,
+        decimals=decimals,
+        prompt_template=settings.prompt_template,
+        max_new_tokens=recipe.eval.max_new_tokens,
+    )
 
 
 def _plain(text: str) -> str:

@@ -8,9 +8,10 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.kinds import language_model_kind
 from red_cli.errors import UserError
-from red_cli.recipe.commonsense import CommonsenseTask
 from red_cli.recipe.schema import Recipe
-from red_cli.recipe.text import GenerationTask
+from red_cli.recipe.tasks.commonsense import CommonsenseSettings
+from red_cli.recipe.tasks.generation import GenerationSettings
+from red_cli.tasks.base import builds
 from red_cli.tasks.labels.metrics import written
 from red_cli.tasks.presets.commonsense_files import CommonsenseFiles
 from red_cli.tasks.presets.commonsense_protocol import ANSWER_LEAD, COMMONSENSE, MAX_NEW_TOKENS, read_answer
@@ -20,13 +21,16 @@ _WAYS = {GENERATED: "generated", LIKELIEST: "likeliest"}
 _MISSING = "-"
 
 
-def commonsense_task(recipe: Recipe, named: CommonsenseTask, config: PretrainedConfig) -> ChoiceTask:
+@builds(CommonsenseSettings)
+def commonsense_task(
+    recipe: Recipe, settings: CommonsenseSettings, config: PretrainedConfig, label_names: list[str] | None
+) -> ChoiceTask:
     """The task, with nothing of its data read yet.
 
     Raises:
         UserError: the base is no decoder.
     """
-    kind, decoding = language_model_kind(config), recipe.eval.generation
+    kind = language_model_kind(config)
     if kind.encoder_decoder:
         raise UserError(
             f"commonsense is for decoders; {config.model_type} is an encoder-decoder",
@@ -34,15 +38,15 @@ def commonsense_task(recipe: Recipe, named: CommonsenseTask, config: PretrainedC
         )
     return ChoiceTask(
         data=recipe.data.model_copy(update={"columns": type(recipe.data.columns)()}),  # rows come with their own
-        settings=GenerationTask(name="generation"),
+        settings=GenerationSettings(name="generation"),
         kind=kind,
         config=config,
-        max_new_tokens=MAX_NEW_TOKENS if decoding is None else decoding.max_new_tokens or MAX_NEW_TOKENS,
-        metric=recipe.eval.metric or (LIKELIEST if named.scoring == "likelihood" else GENERATED),
-        readers=CommonsenseFiles(recipe.data, named.subset, named.prompt_template).readers,
+        max_new_tokens=recipe.eval.max_new_tokens or MAX_NEW_TOKENS,
+        metric=recipe.eval.metric or settings.metrics[0],
+        readers=CommonsenseFiles(recipe.data, settings.subset, settings.prompt_template).readers,
         read=read_answer,
         lead=ANSWER_LEAD,
-        scoring=named.scoring,
+        scoring=settings.scoring,
     )
 
 

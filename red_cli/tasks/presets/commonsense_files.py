@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from red_cli.errors import UserError, shown
-from red_cli.recipe.commonsense import CommonsenseSubset
-from red_cli.recipe.schema import Data
+from red_cli.recipe.data import Data
+from red_cli.recipe.tasks.commonsense import CommonsenseSubset
 from red_cli.recipe.template import fields, fill
 from red_cli.tasks.data.columns import column_texts
 from red_cli.tasks.data.loading import Readers

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from red_cli.recipe.commonsense import CommonsenseSubset
+from red_cli.recipe.tasks.commonsense import CommonsenseSubset
 
 
 @dataclass(frozen=True)

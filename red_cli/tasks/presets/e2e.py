@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from red_cli.edit.kinds import Kind
+from red_cli.edit.kinds import Kind, language_model_kind
 from red_cli.errors import UserError, shown
 from red_cli.recipe.data import Columns, Data
-from red_cli.recipe.text import E2eTask, GenerationTask
+from red_cli.recipe.schema import Recipe, text_metrics
+from red_cli.recipe.tasks.e2e import E2eSettings
+from red_cli.recipe.tasks.generation import GenerationSettings
+from red_cli.tasks.base import builds
 from red_cli.tasks.data.tables import Rows
-from red_cli.tasks.text.generation import CompletionTask
+from red_cli.tasks.text.generation import GenerationTask
 from red_cli.tasks.text.tokens import Frame
 
 # The data set as its authors put it on the Hub comes with a script; the Hub's own conversion to Parquet needs none.
@@ -26,7 +29,7 @@ _ATTRIBUTE = re.compile(r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*(?:,|$)")
 
 
 @dataclass
-class MeaningTask(CompletionTask):
+class E2eTask(GenerationTask):
     """A meaning representation -> a text. On a decoder the end's token stands between the two, in both forms."""
 
     table: bool = True
@@ -49,9 +52,17 @@ class MeaningTask(CompletionTask):
         return [_tabular(text, f"{rows.source}, row {rows.number(row)}") for row, text in enumerate(texts)]
 
 
+@builds(E2eSettings)
+def build(recipe: Recipe, settings: E2eSettings, config: PretrainedConfig, label_names: list[str] | None) -> E2eTask:
+    """The task."""
+    task = e2e_task(settings, recipe.data, language_model_kind(config), config, recipe.eval.max_new_tokens)
+    metric = recipe.eval.metric or settings.metrics[0]
+    return replace(task, metric=metric, metrics=("loss", "perplexity", *text_metrics(recipe)))
+
+
 def e2e_task(
-    named: E2eTask, data: Data, kind: Kind, config: PretrainedConfig, max_new_tokens: int | None
-) -> MeaningTask:
+    named: E2eSettings, data: Data, kind: Kind, config: PretrainedConfig, max_new_tokens: int | None
+) -> E2eTask:
     """The task, from the Hub unless `data` names files of the same columns."""
     columns = data.columns
     changes: dict[str, object] = {
@@ -59,9 +70,9 @@ def e2e_task(
     }
     if data.path is None and data.train is None:
         changes |= {"path": HUB_NAME, "revision": HUB_REVISION}
-    return MeaningTask(
+    return E2eTask(
         data.model_copy(update=changes),
-        GenerationTask(name="generation"),
+        GenerationSettings(name="generation"),
         kind,
         config,
         max_new_tokens,

@@ -1,78 +1,51 @@
-"""GLUE: columns, label names and metrics of its tasks (the Hub's nyu-mll/glue)."""
+"""Recipe -> a task of GLUE, from the Hub's nyu-mll/glue unless the recipe names files of the same columns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from transformers import PretrainedConfig
 
 from red_cli.recipe.data import Columns, Data
-from red_cli.recipe.schema import GlueSubset
+from red_cli.recipe.schema import Recipe
+from red_cli.recipe.tasks.glue import GLUE, GlueSettings, GlueSubset
+from red_cli.tasks.base import builds
 from red_cli.tasks.data.splits import SCORED, SELECTION, PaperCut
 from red_cli.tasks.labels.answers import Labels, Numbers
 from red_cli.tasks.labels.classification import SequenceTask
+from red_cli.tasks.labels.text_to_text import in_words
 
 HUB_NAME = "nyu-mll/glue"
 
 
-@dataclass(frozen=True)
-class GlueFacts:
-    """One task.
-
-    Attributes:
-        columns: of the text or texts.
-        labels: names in the order of ids; None: a number.
-        metrics: the first chooses.
-        validation_splits: the first chooses.
-        large: whether the paper's T5 code chooses by 1,000 training rows and scores all of the validation set.
-        swapped: whether the paper's RoBERTa code scores the first half of the validation set and chooses by the second.
-    """
-
-    columns: tuple[str, ...]
-    labels: tuple[str, ...] | None
-    metrics: tuple[str, ...]
-    validation_splits: tuple[str, ...] = ("validation",)
-    large: bool = False
-    swapped: bool = False
-
-
-_ENTAILMENT = ("entailment", "not_entailment")
-
-GLUE: dict[GlueSubset, GlueFacts] = {
-    "cola": GlueFacts(
-        ("sentence",), ("unacceptable", "acceptable"), ("matthews_correlation", "accuracy"), swapped=True
-    ),
-    "sst2": GlueFacts(("sentence",), ("negative", "positive"), ("accuracy",), large=True),
-    "mrpc": GlueFacts(("sentence1", "sentence2"), ("not_equivalent", "equivalent"), ("accuracy", "f1")),
-    "stsb": GlueFacts(("sentence1", "sentence2"), None, ("pearson", "spearman")),
-    "qqp": GlueFacts(("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1"), large=True),
-    "mnli": GlueFacts(
-        ("premise", "hypothesis"),
-        ("entailment", "neutral", "contradiction"),
-        ("accuracy",),
-        ("validation_matched", "validation_mismatched"),
-        large=True,
-    ),
-    "qnli": GlueFacts(("question", "sentence"), _ENTAILMENT, ("accuracy",), large=True),
-    "rte": GlueFacts(("sentence1", "sentence2"), _ENTAILMENT, ("accuracy",)),
-}
+@builds(GlueSettings)
+def build(
+    recipe: Recipe, settings: GlueSettings, config: PretrainedConfig, label_names: list[str] | None
+) -> SequenceTask:
+    """The task, with the validation rows cut as in the paper where the recipe says so."""
+    task = glue_task(settings.subset, recipe.data, recipe.eval.metric)
+    if recipe.eval.split == "paper":
+        task = with_paper_cut(task, settings.subset, config.is_encoder_decoder)
+    return in_words(task, recipe, settings, config, label_texts=settings.label_texts)
 
 
 def glue_task(subset: GlueSubset, data: Data, metric: str | None) -> SequenceTask:
     """The task, from the Hub unless `data` names files of the same columns."""
-    facts = GLUE[subset]
-    first, second = (*facts.columns, None)[:2]
+    spec = GLUE[subset]
+    first, second = (*spec.columns, None)[:2]
     named = data.columns
     changes: dict[str, object] = {
         "columns": Columns(text=named.text or first, text_pair=named.text_pair or second, label=named.label or "label")
     }
     if data.path is None and data.train is None:
         changes |= {"path": HUB_NAME, "name": subset}
-    metrics = facts.metrics if metric is None or metric in facts.metrics else (metric, *facts.metrics)
+    metrics: tuple[str, ...] = spec.metrics
     return SequenceTask(
         data=data.model_copy(update=changes),
-        answers=Numbers() if facts.labels is None else Labels(list(facts.labels), given=True),
-        metrics=metrics,
-        metric=metric or facts.metrics[0],
-        validation_splits=facts.validation_splits,
+        answers=Numbers() if spec.labels is None else Labels(list(spec.labels), given=True),
+        metrics=metrics if metric is None or metric in metrics else (metric, *metrics),
+        metric=metric or metrics[0],
+        validation_splits=spec.validation_splits,
     )
 
 
@@ -82,10 +55,10 @@ def with_paper_cut(task: SequenceTask, subset: GlueSubset, encoder_decoder: bool
     That code has two rules: one for RoBERTa, and another for T5, which encoder-decoders follow. MNLI is scored on
     matched genres alone.
     """
-    facts = GLUE[subset]
+    spec = GLUE[subset]
     cut = PaperCut(
-        facts.validation_splits[0],
-        from_training=encoder_decoder and facts.large,
-        swapped=facts.swapped and not encoder_decoder,
+        spec.validation_splits[0],
+        from_training=encoder_decoder and spec.large,
+        swapped=spec.swapped and not encoder_decoder,
     )
     return replace(task, paper_cut=cut, validation_splits=(SELECTION, SCORED))

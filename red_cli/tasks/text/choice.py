@@ -16,7 +16,7 @@ from red_cli.errors import UserError
 from red_cli.tasks.base import Encoded, Generated, Passes, Prediction, Shown
 from red_cli.tasks.data.loading import Readers, divide, names_of, read_needed
 from red_cli.tasks.data.tables import Rows
-from red_cli.tasks.text.generation import CompletionTask
+from red_cli.tasks.text.generation import GenerationTask
 from red_cli.tasks.text.language import EncodedTexts
 from red_cli.tasks.text.likelihood import EncodedContinuations, collate_continuations, log_likelihoods
 
@@ -45,7 +45,7 @@ class ChoicePrediction(Prediction):
 
 
 @dataclass(kw_only=True)
-class ChoiceTask(CompletionTask):
+class ChoiceTask(GenerationTask):
     """A question and the answers it offers -> one of them.
 
     Rows have the columns prompt, completion (the answer as a text), answer, options (the answers offered, null where
@@ -77,7 +77,7 @@ class ChoiceTask(CompletionTask):
         return divide(read_needed(self.readers(), self.data, needed, with_train=False), self.data, seed)
 
     def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedTexts:
-        """As CompletionTask does.
+        """As GenerationTask does.
 
         Raises:
             UserError: as there; or an answer does not fit into `max_length` tokens.

@@ -14,8 +14,8 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from red_cli.edit.kinds import Kind
 from red_cli.errors import UserError
 from red_cli.recipe.data import Data
+from red_cli.recipe.tasks.generation import GenerationSettings
 from red_cli.recipe.template import fields
-from red_cli.recipe.text import DEFAULT_NEW_TOKENS, GenerationTask
 from red_cli.tasks.base import Encoded, Generated, Passes, Prediction, Shown
 from red_cli.tasks.data.columns import column_texts, filled_texts, first_blank
 from red_cli.tasks.data.loading import divide, read_splits, require_uncut, split_names
@@ -27,16 +27,17 @@ from red_cli.tasks.text.tokens import Ends, Frame, find_ends, find_frame
 from red_cli.tasks.text_metrics.score import score_texts
 
 _ENCODE_ROWS = 1000
+_DEFAULT_NEW_TOKENS = GenerationSettings.default_new_tokens or 0
 _LARGEST_LOSS = 700.0  # its exponential is still a number
 _OF_LOSSES = ("loss", "perplexity")  # metrics for which no text is generated
 
 
 @dataclass
-class CompletionTask:
+class GenerationTask:
     """A prompt -> a text."""
 
     data: Data
-    settings: GenerationTask
+    settings: GenerationSettings
     kind: Kind
     config: PretrainedConfig
     max_new_tokens: int | None
@@ -170,7 +171,7 @@ class CompletionTask:
 
     def _generate(self, rows: Rows, prompts: list[str], passes: Passes, final: bool) -> list[Generated]:
         context, encoder_decoder = passes.context, self.kind.encoder_decoder
-        wanted = self.max_new_tokens or min(DEFAULT_NEW_TOKENS, max(1, context // 2))
+        wanted = self.max_new_tokens or min(_DEFAULT_NEW_TOKENS, max(1, context // 2))
         limit = min(self.max_length, context if encoder_decoder else context - wanted)
         if limit < len(self.frame) + 1:
             raise UserError(

@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from red_cli.errors import UserError
-from red_cli.recipe.instruction import InstructionTask
+from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.tasks.chat.chat_template import ChatTemplate
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "data" / "chat_templates"
@@ -50,7 +50,7 @@ def own(name: str) -> PreTrainedTokenizerFast:
 
 
 def template_of(tokenizer: PreTrainedTokenizerFast, template: str = "own") -> ChatTemplate:
-    return ChatTemplate.of(InstructionTask(name="instruction", template=template), tokenizer)
+    return ChatTemplate.of(TemplateChoice(template, {}), tokenizer)
 
 
 def parts(chat: ChatTemplate, conversation: list[dict]) -> list[tuple[bool, str]]:

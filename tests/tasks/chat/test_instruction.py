@@ -15,7 +15,7 @@ from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.build import build_task
 from red_cli.tasks.chat.conversations import conversations_of
-from red_cli.tasks.chat.instruction import ConversationTask
+from red_cli.tasks.chat.instruction import InstructionTask
 from red_cli.tasks.data.tables import Rows, _read_file
 from red_cli.tasks.text.language import EncodedTexts
 from red_cli.tasks.text.token_loss import IGNORED
@@ -38,7 +38,7 @@ def rows_of(tmp_path: Path, rows: list[dict]) -> Rows:
     return Rows(_read_file(path), "train.jsonl")
 
 
-def task_of(template: str = LINES, **data: object) -> ConversationTask:
+def task_of(template: str = LINES, **data: object) -> InstructionTask:
     recipe = Recipe.model_validate(
         {
             "task": {"name": "instruction", "template": template},
@@ -47,7 +47,7 @@ def task_of(template: str = LINES, **data: object) -> ConversationTask:
         }
     )
     task = build_task(recipe, LlamaConfig())
-    assert isinstance(task, ConversationTask)
+    assert isinstance(task, InstructionTask)
     return task
 
 

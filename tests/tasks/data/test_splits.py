@@ -12,9 +12,10 @@ import pytest
 
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Data
+from red_cli.recipe.tasks.glue import GLUE
 from red_cli.tasks.data.splits import SCORED, SELECTION, PaperCut, permutation
 from red_cli.tasks.labels.classification import SequenceTask
-from red_cli.tasks.presets.glue import GLUE, glue_task, with_paper_cut
+from red_cli.tasks.presets.glue import glue_task, with_paper_cut
 from tests.tiny import make_base, read_lines, sentences
 
 # Rows of the official training and (matched) validation sets.

@@ -12,11 +12,12 @@ from transformers import AutoTokenizer
 
 from red_cli.errors import UserError
 from red_cli.recipe.data import Columns, Data
+from red_cli.recipe.tasks.glue import GLUE
 from red_cli.tasks.data.tables import Rows
 from red_cli.tasks.labels.answers import Labels, Numbers
 from red_cli.tasks.labels.classification import SequenceTask
 from red_cli.tasks.labels.metrics import classification_metrics, regression_metrics
-from red_cli.tasks.presets.glue import GLUE, glue_task
+from red_cli.tasks.presets.glue import glue_task
 from tests.tiny import make_data
 
 

@@ -12,10 +12,10 @@ from transformers import AutoTokenizer
 from red_cli.edit.kinds import DECODER, ENCODER_DECODER
 from red_cli.errors import UserError
 from red_cli.recipe.data import Columns, Data
-from red_cli.recipe.metric_names import E2E_METRICS, TextMetric
-from red_cli.recipe.text import E2eTask
+from red_cli.recipe.tasks.base import TextMetric
+from red_cli.recipe.tasks.e2e import E2E_METRICS, E2eSettings
 from red_cli.tasks.base import Prediction
-from red_cli.tasks.presets.e2e import MeaningTask, e2e_task, tabular
+from red_cli.tasks.presets.e2e import E2eTask, e2e_task, tabular
 from red_cli.tasks.text.generation import grouped_texts
 from red_cli.tasks.text_metrics import score as score_module
 from red_cli.tasks.text_metrics.layout import read_texts, write_texts
@@ -36,9 +36,9 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return AutoTokenizer.from_pretrained(make_language_model(tmp_path_factory.mktemp("a") / "base", letters=True))
 
 
-def task(data: Data | None = None, model_type: str = "gpt2", **settings: Any) -> MeaningTask:
+def task(data: Data | None = None, model_type: str = "gpt2", **settings: Any) -> E2eTask:
     kind = ENCODER_DECODER if model_type == "t5" else DECODER
-    return e2e_task(E2eTask(name="e2e", **settings), data or Data(), kind, tiny_config(model_type), None)
+    return e2e_task(E2eSettings(name="e2e", **settings), data or Data(), kind, tiny_config(model_type), None)
 
 
 TABLES = {

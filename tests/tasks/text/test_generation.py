@@ -15,10 +15,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from red_cli.edit.kinds import DECODER, ENCODER_DECODER
 from red_cli.errors import UserError
 from red_cli.recipe.data import Columns, Data
-from red_cli.recipe.text import GenerationTask
+from red_cli.recipe.tasks.generation import GenerationSettings
 from red_cli.tasks.base import Generated, Prediction
 from red_cli.tasks.data.tables import Rows
-from red_cli.tasks.text.generation import CompletionTask
+from red_cli.tasks.text.generation import GenerationTask
 from red_cli.tasks.text.language import row_losses
 from red_cli.tasks.text.token_loss import IGNORED
 from tests.tiny import make_language_model, tiny_config, tiny_model
@@ -42,18 +42,18 @@ def rows(**columns: list) -> Rows:
     return Rows(pa.table(columns), "data/train.jsonl")
 
 
-def task(model_type: str = "gpt2", data: Data | None = None, **settings: object) -> CompletionTask:
+def task(model_type: str = "gpt2", data: Data | None = None, **settings: object) -> GenerationTask:
     kind = ENCODER_DECODER if model_type == "t5" else DECODER
-    return CompletionTask(
+    return GenerationTask(
         data or Data(),
-        GenerationTask(name="generation", **settings),
+        GenerationSettings(name="generation", **settings),
         kind,
         tiny_config(model_type),
         max_new_tokens=None,
     )
 
 
-def shown(completion: CompletionTask, tokenizer, encoded, index: int = 0) -> tuple[str, str]:
+def shown(completion: GenerationTask, tokenizer, encoded, index: int = 0) -> tuple[str, str]:
     """A row as the reader of `red check` sees it: what is given, what is learnt (| for the end)."""
     row = completion.show(encoded, index)
     tokens = [tokenizer.decode([token]).replace("[SEP]", "|") for token in row.ids]

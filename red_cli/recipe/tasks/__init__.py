@@ -1,0 +1,1 @@
+"""The settings of tasks: a file for each preset, found by the registry."""

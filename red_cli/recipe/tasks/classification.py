@@ -1,0 +1,29 @@
+"""Keys of the task classification."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from red_cli.recipe.tasks.base import INPUT_TEMPLATE, LABEL_TEXTS, TEXT_TO_TEXT, LabelSettings
+from red_cli.recipe.template import LabelTexts, Template
+
+
+class ClassificationSettings(LabelSettings):
+    """One text or a pair of texts -> one of several labels."""
+
+    name: Literal["classification"]
+    labels: list[str] | None = Field(
+        default=None, min_length=2, description="Label names in the order of their ids; learnt from the data if absent."
+    )
+    text_to_text: bool = Field(default=False, description=TEXT_TO_TEXT)
+    prompt_template: Template | None = Field(default=None, description=INPUT_TEMPLATE)
+    label_texts: LabelTexts | None = Field(default=None, description=LABEL_TEXTS)
+
+    @field_validator("labels")
+    @classmethod
+    def _no_repeats(cls, labels: list[str] | None) -> list[str] | None:
+        if labels is not None and len(set(labels)) != len(labels):
+            raise ValueError("each label once")
+        return labels

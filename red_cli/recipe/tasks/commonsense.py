@@ -1,0 +1,45 @@
+"""Keys of the task commonsense."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from red_cli.recipe.data import Data
+from red_cli.recipe.tasks.base import Metric, TaskSettings
+from red_cli.recipe.template import Template
+
+CommonsenseSubset = Literal[
+    "boolq", "piqa", "social_i_qa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa"
+]
+
+
+class CommonsenseSettings(TaskSettings):
+    """Commonsense questions with a few answers to choose from, in the LLM-Adapters protocol (arXiv 2304.01933)."""
+
+    name: Literal["commonsense"]
+    subset: CommonsenseSubset | None = Field(default=None, description="Which of the eight tasks; all if absent.")
+    scoring: Literal["both", "generation", "likelihood"] = Field(
+        default="both",
+        description="generation: the answer is read from the text the model writes, as the protocol has it. "
+        "likelihood: the answer whose text the model finds likeliest. On the way, what eval.metric needs.",
+    )
+    prompt_template: Template | None = Field(
+        default=None, description="The prompt, columns in braces: '{instruction}\\n'; default: the protocol's."
+    )
+
+    reads: ClassVar[tuple[str, ...]] = ("prompt", "completion", "label")
+    rows: ClassVar[str] = "a prompt, a completion and a label"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        first: tuple[Metric, ...] = ("accuracy", "likelihood_accuracy")
+        return (*(reversed(first) if self.scoring == "likelihood" else first), "loss")
+
+    def why_no_text(self, metric: str | None) -> str | None:
+        return "task.scoring is likelihood" if self.scoring == "likelihood" and metric != "accuracy" else None
+
+    def conflicting_files(self, data: Data) -> list[str]:
+        # The joint file is for training alone: tests lie elsewhere.
+        return [] if data.train is None else super().conflicting_files(data)

@@ -1,0 +1,29 @@
+"""Keys of the task e2e."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from red_cli.recipe.tasks.base import TEXT_METRICS, CompletionSettings, Metric, TextMetric
+
+E2E_METRICS: tuple[TextMetric, ...] = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")  # as in Tables 2 and 8
+
+
+class E2eSettings(CompletionSettings):
+    """E2E NLG: a meaning representation, such as name[Blue Spice], food[French], -> a text that says all of it."""
+
+    name: Literal["e2e"]
+    linearization: Literal["table", "published"] = Field(
+        default="table",
+        description="How the meaning is written. table: 'name : Blue Spice | food : French', as LoRA and prefix-tuning "
+        "have it; published: as it stands in the data, as RED's published code has it.",
+    )
+
+    has_source: ClassVar[bool] = True
+    default_text_metrics: ClassVar[tuple[TextMetric, ...]] = E2E_METRICS
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return ("loss", *TEXT_METRICS)

@@ -1,0 +1,39 @@
+"""Keys of the task generation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from red_cli.recipe.data import Data
+from red_cli.recipe.section import KeyFault
+from red_cli.recipe.tasks.base import CompletionSettings
+from red_cli.recipe.template import Template
+from red_cli.recipe.train import Train
+
+
+class GenerationSettings(CompletionSettings):
+    """A prompt -> a text that completes it, written by a decoder or an encoder-decoder."""
+
+    name: Literal["generation"]
+    prompt_template: Template | None = Field(
+        default=None, description="The prompt, columns in braces: 'Q: {question}'; instead of data.columns.prompt."
+    )
+    completion_template: Template | None = Field(
+        default=None, description="The completion, columns in braces; instead of data.columns.completion."
+    )
+    train_on_prompt: bool = Field(default=False, description="Learn the prompt's tokens too, not the completion alone.")
+    end_token: str | None = Field(
+        default=None, description="The token that ends a completion; default: the tokenizer's end of a sequence."
+    )
+
+    def template(self, part: str) -> str | None:
+        return self.prompt_template if part == "prompt" else self.completion_template
+
+    def faults(self, data: Data, train: Train) -> list[KeyFault]:
+        both = [part for part in self.reads if getattr(data.columns, part) and self.template(part)]
+        return [
+            *super().faults(data, train),
+            *((("data", "columns", part), f"give the column or task.{part}_template, not both") for part in both),
+        ]

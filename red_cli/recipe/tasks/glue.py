@@ -1,0 +1,99 @@
+"""Keys of the task glue, and what is known of each GLUE task: columns, label names, metrics, heading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from red_cli.recipe.data import Data
+from red_cli.recipe.section import KeyFault
+from red_cli.recipe.tasks.base import INPUT_TEMPLATE, LABEL_TEXTS, TEXT_TO_TEXT, Heading, LabelSettings, Metric
+from red_cli.recipe.template import LabelTexts, Template
+from red_cli.recipe.train import Train
+
+GlueSubset = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
+
+
+@dataclass(frozen=True)
+class GlueSpec:
+    """One task.
+
+    Attributes:
+        heading: of its column in the paper's Table 1.
+        columns: of the text or texts.
+        labels: names in the order of ids; None: a number.
+        metrics: reported; the first chooses.
+        validation_splits: the first chooses.
+        large: whether the paper's T5 code chooses by 1,000 training rows and scores all of the validation set.
+        swapped: whether the paper's RoBERTa code scores the first half of the validation set and chooses by the second.
+    """
+
+    heading: str
+    columns: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    metrics: tuple[Metric, ...]
+    validation_splits: tuple[str, ...] = ("validation",)
+    large: bool = False
+    swapped: bool = False
+
+
+_ENTAILMENT = ("entailment", "not_entailment")
+
+# In the order of Table 1 of arXiv 2402.15179v3
+GLUE: dict[GlueSubset, GlueSpec] = {
+    "mnli": GlueSpec(
+        "MNLI",
+        ("premise", "hypothesis"),
+        ("entailment", "neutral", "contradiction"),
+        ("accuracy",),
+        ("validation_matched", "validation_mismatched"),
+        large=True,
+    ),
+    "sst2": GlueSpec("SST-2", ("sentence",), ("negative", "positive"), ("accuracy",), large=True),
+    "mrpc": GlueSpec("MRPC", ("sentence1", "sentence2"), ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+    "cola": GlueSpec(
+        "CoLA", ("sentence",), ("unacceptable", "acceptable"), ("matthews_correlation", "accuracy"), swapped=True
+    ),
+    "qnli": GlueSpec("QNLI", ("question", "sentence"), _ENTAILMENT, ("accuracy",), large=True),
+    "qqp": GlueSpec("QQP", ("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1"), large=True),
+    "rte": GlueSpec("RTE", ("sentence1", "sentence2"), _ENTAILMENT, ("accuracy",)),
+    "stsb": GlueSpec("STS-B", ("sentence1", "sentence2"), None, ("pearson", "spearman")),
+}
+
+
+class GlueSettings(LabelSettings):
+    """A task of the GLUE benchmark: its columns, label names and metrics are known."""
+
+    name: Literal["glue"]
+    subset: GlueSubset = Field(description="Which of the GLUE tasks.")
+    text_to_text: bool = Field(default=False, description=TEXT_TO_TEXT)
+    prompt_template: Template | None = Field(default=None, description=INPUT_TEMPLATE)
+    label_texts: LabelTexts | None = Field(default=None, description=LABEL_TEXTS)
+
+    has_source: ClassVar[bool] = True
+    has_paper_split: ClassVar[bool] = True
+
+    @property
+    def spec(self) -> GlueSpec:
+        """What is known of the task."""
+        return GLUE[self.subset]
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return tuple(dict.fromkeys([self.spec.metrics[0], *super().metrics]))
+
+    @property
+    def is_regression(self) -> bool:
+        return self.spec.labels is None
+
+    @property
+    def heading(self) -> Heading:
+        return Heading(list(GLUE).index(self.subset), self.spec.heading)
+
+    def faults(self, data: Data, train: Train) -> list[KeyFault]:
+        faults = super().faults(data, train)
+        if self.label_texts and self.is_regression:
+            faults.append((("task", "label_texts"), "this task is answered with numbers"))
+        return faults

@@ -1,0 +1,92 @@
+"""Keys of the task instruction: conversations, and the chat template that they are written by."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from red_cli.errors import one_line
+from red_cli.recipe.data import Columns, Data
+from red_cli.recipe.roles import LocalPath
+from red_cli.recipe.section import KeyFault
+from red_cli.recipe.tasks.base import TemplateChoice, TextSettings
+from red_cli.recipe.train import Train
+
+_LARGEST_TEMPLATE = 500_000  # bytes; it becomes part of the recipe in the folder of a run
+OWN = "own"
+NAMED_TEMPLATES = ("alpaca", "human-assistant")
+
+
+def read_template(template: str) -> str:
+    """The name of a known template or a template's own text as it is; of a file's name, the file's text.
+
+    Raises:
+        ValueError: there is no such file, or it is no template.
+    """
+    if not is_template_file(template):
+        return template
+    path = Path(template)
+    if not _is_file(path):
+        near = difflib.get_close_matches(path.name[:100], (OWN, *NAMED_TEMPLATES), n=1)
+        meant = f" (nearest: {near[0]})" if near else ""
+        raise ValueError(f"{OWN}, {', '.join(NAMED_TEMPLATES)} or a Jinja file{meant}; there is no such file")
+    if path.stat().st_size > _LARGEST_TEMPLATE:
+        raise ValueError(f"a Jinja file; {one_line(template)} is too large for one")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"a Jinja file; {one_line(template)} is no text") from None
+    if is_template_file(text):
+        raise ValueError(f"a Jinja file; {one_line(template)} has nothing in braces")
+    if "\0" in text:
+        raise ValueError(f"a Jinja file; {one_line(template)} holds a NUL character")
+    return text
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a name, or none
+        return False
+
+
+def is_template_file(template: str) -> bool:
+    """Whether task.template names a file, rather than being a known name or a template's own text."""
+    return template not in (OWN, *NAMED_TEMPLATES) and "{{" not in template and "{%" not in template
+
+
+class InstructionSettings(TextSettings):
+    """Conversations, prompts with completions, or instructions with outputs -> what the assistant says."""
+
+    name: Literal["instruction"]
+    template: Annotated[str, AfterValidator(read_template), LocalPath.OR_TEMPLATE] = Field(
+        default=OWN,
+        description="How a conversation is written: own (the chat template of the model), alpaca, human-assistant, or "
+        "a Jinja file; in the recipe of a run, its text.",
+    )
+    template_variables: dict[str, str | int | float | bool] = Field(
+        default_factory=dict,
+        description="Further variables of the chat template, such as date_string.",
+    )
+    train_on_prompt: bool = Field(default=False, description="Learn every token, not the assistant's turns alone.")
+
+    reads: ClassVar[tuple[str, ...]] = ("messages", "instruction", "input", "output", "prompt", "completion")
+    rows: ClassVar[str] = "messages, prompt and completion, or instruction and output"
+
+    @property
+    def chat_template(self) -> TemplateChoice:
+        return TemplateChoice(self.template, self.template_variables)
+
+    def columns_read(self, columns: Columns) -> dict[str, str | None]:
+        return {part: getattr(columns, part) for part in Columns.model_fields}
+
+    def faults(self, data: Data, train: Train) -> list[KeyFault]:
+        faults = super().faults(data, train)
+        if data.streaming and train.max_steps is None:
+            faults.append((("data", "streaming"), "a stream has no length; say how long to train: train.max_steps"))
+        if data.streaming and data.max_train_rows is not None:
+            faults.append((("data", "max_train_rows"), "a stream is read as far as train.max_steps needs; drop one"))
+        return faults

@@ -1,0 +1,25 @@
+"""Keys of the task regression."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from red_cli.recipe.tasks.base import INPUT_TEMPLATE, TEXT_TO_TEXT, LabelSettings
+from red_cli.recipe.template import Template
+
+
+class RegressionSettings(LabelSettings):
+    """One text or a pair of texts -> a number."""
+
+    name: Literal["regression"]
+    text_to_text: bool = Field(default=False, description=TEXT_TO_TEXT)
+    prompt_template: Template | None = Field(default=None, description=INPUT_TEMPLATE)
+    decimals: Annotated[int, Field(ge=0, le=9)] = Field(
+        default=1, description="With text_to_text: digits after the point in the numbers that are written."
+    )
+
+    @property
+    def is_regression(self) -> bool:
+        return True

@@ -1,0 +1,31 @@
+"""Recipe -> the task classification."""
+
+from __future__ import annotations
+
+from transformers import PretrainedConfig
+
+from red_cli.errors import UserError
+from red_cli.recipe.schema import Recipe
+from red_cli.recipe.tasks.base import CLASSIFICATION_METRICS
+from red_cli.recipe.tasks.classification import ClassificationSettings
+from red_cli.tasks.base import builds
+from red_cli.tasks.labels.answers import Labels
+from red_cli.tasks.labels.classification import SequenceTask
+from red_cli.tasks.labels.text_to_text import in_words
+
+
+@builds(ClassificationSettings)
+def classification_task(
+    recipe: Recipe, settings: ClassificationSettings, config: PretrainedConfig, label_names: list[str] | None
+) -> SequenceTask:
+    """The task, by the label names that the recipe gives, else those that a trained model knows.
+
+    Raises:
+        UserError: the two differ.
+    """
+    if settings.labels and label_names and settings.labels != label_names:
+        raise UserError(f"task.labels is {settings.labels}, but the model was trained with {label_names}")
+    answers = Labels(settings.labels or label_names, given=settings.labels is not None)
+    metric = recipe.eval.metric or settings.metrics[0]
+    task = SequenceTask(recipe.data, answers, CLASSIFICATION_METRICS, metric)
+    return in_words(task, recipe, settings, config, label_texts=settings.label_texts)

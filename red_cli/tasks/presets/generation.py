@@ -1,0 +1,33 @@
+"""Recipe -> the task generation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from transformers import PretrainedConfig
+
+from red_cli.edit.kinds import language_model_kind
+from red_cli.errors import UserError
+from red_cli.recipe.schema import Recipe, text_metrics
+from red_cli.recipe.tasks.generation import GenerationSettings
+from red_cli.tasks.base import builds
+from red_cli.tasks.text.generation import GenerationTask
+
+
+@builds(GenerationSettings)
+def generation_task(
+    recipe: Recipe, settings: GenerationSettings, config: PretrainedConfig, label_names: list[str] | None
+) -> GenerationTask:
+    """The task.
+
+    Raises:
+        UserError: the prompt's tokens are to be trained on, and the base is an encoder-decoder.
+    """
+    kind = language_model_kind(config)
+    if settings.train_on_prompt and kind.encoder_decoder:
+        raise UserError(
+            f"task.train_on_prompt: {config.model_type} is an encoder-decoder, and its encoder predicts nothing"
+        )
+    metric = recipe.eval.metric or settings.metrics[0]
+    task = GenerationTask(recipe.data, settings, kind, config, recipe.eval.max_new_tokens, metric)
+    return replace(task, metrics=(*task.metrics, *text_metrics(recipe)))

@@ -1,0 +1,98 @@
+"""A preset is two files, as CONTRIBUTING.md says: with them alone, every command knows it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import red_cli
+from tests.tiny import make_language_model
+
+SETTINGS = '''
+"""Keys of the task rhyme."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from red_cli.recipe.tasks.base import CompletionSettings, Heading, Metric
+
+
+class RhymeSettings(CompletionSettings):
+    """A word -> one that rhymes with it."""
+
+    name: Literal["rhyme"]
+    loud: bool = Field(default=False, description="In capitals.")
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return ("exact_match", "loss")
+
+    @property
+    def heading(self) -> Heading:
+        return Heading(50, "Rhymes")
+'''
+BUILDER = '''
+"""Recipe -> the task rhyme."""
+
+from red_cli.edit.kinds import language_model_kind
+from red_cli.recipe.tasks.generation import GenerationSettings
+from red_cli.recipe.tasks.rhyme import RhymeSettings
+from red_cli.tasks.base import builds
+from red_cli.tasks.text.generation import GenerationTask
+
+
+@builds(RhymeSettings)
+def rhyme_task(recipe, settings, config, label_names):
+    """The task."""
+    written = GenerationSettings(name="generation", prompt_template="{word}", completion_template="{rhyme}")
+    metric = recipe.eval.metric or settings.metrics[0]
+    return GenerationTask(recipe.data, written, language_model_kind(config), config, 4, metric)
+'''
+RECIPE = """# Rhymes. For tests.
+task: {{name: rhyme}}
+model: {{name_or_path: {folder}/base}}
+data: {{train: {folder}/words.jsonl, validation: {folder}/words.jsonl}}
+train: {{learning_rate: 1e-2, max_steps: 2, batch_size: 4, micro_batch_size: 4, packing: true}}
+output: {{dir: {folder}/run}}
+"""
+COMMANDS = """
+import sys
+from red_cli.cli import main
+
+for command in ({commands}):
+    sys.argv = ["red", *command]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
+
+def test_two_files_are_a_preset(tmp_path: Path) -> None:
+    package = tmp_path / "red_cli"
+    shutil.copytree(Path(red_cli.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "recipe" / "tasks" / "rhyme.py").write_text(SETTINGS)
+    (package / "tasks" / "presets" / "rhyme.py").write_text(BUILDER)
+    make_language_model(tmp_path / "base")
+    words = [{"word": word, "rhyme": f"{word} good"} for word in ("the", "bad", "film", "was") * 2]
+    (tmp_path / "words.jsonl").write_text("".join(json.dumps(row) + "\n" for row in words))
+    recipe = tmp_path / "rhyme.yaml"
+    recipe.write_text(RECIPE.format(folder=tmp_path))
+    run = tmp_path / "run"
+    commands = [["check", str(recipe)], ["train", str(recipe)], ["eval", str(run)], ["report", str(run)], ["schema"]]
+    script = COMMANDS.format(commands=", ".join(map(repr, commands)))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "rhyme, scored by exact_match" in done.stderr + done.stdout
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["task"] == "rhyme" and {"loss", "exact_match"} <= metrics["splits"]["validation"].keys()
+    assert "#/$defs/RhymeTask" in done.stdout
