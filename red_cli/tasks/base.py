@@ -23,6 +23,22 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Base:
+    """A base model without its weights, prepared for a task.
+
+    Attributes:
+        config: with the task's labels, the recipe's dropout and the padding id of batches.
+        max_length: the longest sequence in tokens, as the recipe or the base limits it.
+        kind: the class of model that is trained.
+    """
+
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    kind: Kind
+
+
+@dataclass(frozen=True)
 class Encoded:
     """A split as token ids, stored flat: row i is `ids[offsets[i]:offsets[i + 1]]`.
 
