@@ -213,6 +213,33 @@ class Task(Protocol):
         """Every metric of the task over labelled predictions."""
 
 
+class Encoder(Protocol):
+    """A task bound to a base, by `Task.bind(base, label_names)`: rows -> token ids -> batches -> loss and answers.
+
+    `Task.load` returns the label names together with the rows; `prepare` and `bind` take them from there.
+    """
+
+    base: Base
+
+    def encode(self, rows: Rows) -> Encoded:
+        """Token ids and labels of a split."""
+
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
+        """The rows `indices`, padded to the longest of them."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """The sum of the losses of the batch's labelled items, float32."""
+
+    def answer(self, encoded: Encoded, passes: Passes, final: bool) -> list[Prediction]:
+        """The answers to all rows, in their order: by forward passes, by generation, or both.
+
+        `final` asks for all that can be said, else what `metric` needs is enough: an evaluation on the way.
+        """
+
+    def show(self, encoded: Encoded, index: int) -> Shown:
+        """A labelled row, to be looked at."""
+
+
 Builder = Callable[[Recipe, Any, PretrainedConfig, list[str] | None], Task]
 BUILDERS: dict[type[TaskSettings], Builder] = {}
 

@@ -94,5 +94,6 @@ def test_two_files_are_a_preset(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "rhyme, scored by exact_match" in done.stderr + done.stdout
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["task"] == "rhyme" and {"loss", "exact_match"} <= metrics["splits"]["validation"].keys()
+    assert metrics["task"] == "rhyme"
+    assert {"loss", "exact_match"} <= metrics["splits"]["validation"].keys()
     assert "#/$defs/RhymeTask" in done.stdout
