@@ -84,13 +84,13 @@ def encoder_methods(session: Session) -> dict[str, Step]:
         return step
 
     def edited_base() -> PreTrainedModel:
-        model, head = load_base(loaded.recipe.model, prepared.config, prepared.task.kind, seed=0)
+        model, head = load_base(loaded.recipe.model, prepared.base.config, prepared.task.kind, seed=0)
         attach(model, loaded.recipe.red)
         train_head(model, head)
         return model
 
     edited = edited_base()
-    plain, head = load_base(loaded.recipe.model, prepared.config, prepared.task.kind, seed=0)
+    plain, head = load_base(loaded.recipe.model, prepared.base.config, prepared.task.kind, seed=0)
     lora = with_lora(plain, ["query", "value"], keep=sorted({name.split(".")[0] for name in head}))
     session.engine.model.train()
     return {
@@ -104,7 +104,7 @@ def encoder_methods(session: Session) -> dict[str, Step]:
 def published_step(model: PreTrainedModel, prepared: Prepared, rate: float) -> Step:
     """The published code's loop over rows of the training split."""
     two_steps(model)
-    encoded, collate = prepared.encoded["train"], DataCollatorWithPadding(prepared.tokenizer)
+    encoded, collate = prepared.encoded["train"], DataCollatorWithPadding(prepared.base.tokenizer)
     assert encoded.labels is not None
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=rate)
@@ -253,7 +253,7 @@ def published_epoch(recipe: str, overrides: list[str]) -> None:
     """The published code's script for one epoch: read, train, evaluate, save."""
     loaded = load_recipe(recipe, overrides=overrides)
     prepared = prepare(loaded.recipe)
-    model, head = load_base(loaded.recipe.model, prepared.config, prepared.task.kind, seed=0)
+    model, head = load_base(loaded.recipe.model, prepared.base.config, prepared.task.kind, seed=0)
     attach(model, loaded.recipe.red)
     train_head(model, head)
     step = published_step(model, prepared, loaded.recipe.train.learning_rate)
@@ -261,7 +261,7 @@ def published_epoch(recipe: str, overrides: list[str]) -> None:
     rows = np.random.default_rng(0).permutation(len(encoded))
     for start in range(0, len(rows), size):
         step(rows[start : start + size])
-    chosen, collate = prepared.encoded["validation"], DataCollatorWithPadding(prepared.tokenizer)
+    chosen, collate = prepared.encoded["validation"], DataCollatorWithPadding(prepared.base.tokenizer)
     model.eval()
     for start in range(0, len(chosen), size):
         places = range(start, min(start + size, len(chosen)))

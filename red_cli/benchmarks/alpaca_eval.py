@@ -42,7 +42,7 @@ def answer_alpaca_eval(target: Target, request: SuiteRequest, output: Path, list
     source = request.questions or _from_hub()
     questions = read_questions(source, ("instruction",))[: request.limit]
     opened = open_language_model(target)
-    name, template = choose_template(request.template, target.recipe, opened.tokenizer)
+    name, template = choose_template(request.template, target.recipe, opened.base.tokenizer)
     options = suite_decoding(DECODING, target.recipe, request.overrides)
     prompts = [
         prompt_ids(template, [{"role": "user", "content": str(question["instruction"])}]) for question in questions

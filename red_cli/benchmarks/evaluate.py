@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from red_cli.base_model.load import uses_bf16
+from red_cli.base_model.prepare import uses_bf16
 from red_cli.benchmarks import alpaca_eval, mt_bench
 from red_cli.benchmarks.harness import TaskResult, find_tasks, harness_model, harness_version, load_tasks, run_tasks
 from red_cli.benchmarks.live import LiveModel, load_live, open_language_model

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from red_cli.base_model.load import longest_sequence, to_device, uses_bf16
+from red_cli.base_model.load import to_device
+from red_cli.base_model.prepare import longest_sequence, uses_bf16
 from red_cli.errors import Interrupted, UserError, shown
 from red_cli.inference.evaluate import model_identity
 from red_cli.inference.generate import Decoder, Partial
@@ -44,7 +45,7 @@ class LiveModel:
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self.opened.tokenizer
+        return self.opened.base.tokenizer
 
     @contextmanager
     def precision(self) -> Iterator[None]:
@@ -54,7 +55,7 @@ class LiveModel:
 
     def ends(self, end: int) -> Ends:
         """The ids around answers, of which `end` ends them."""
-        return replace(find_ends(self.tokenizer, self.opened.config, self.opened.task.kind, None), end=end)
+        return replace(find_ends(self.tokenizer, self.opened.base.config, self.opened.task.kind, None), end=end)
 
 
 def open_language_model(target: Target) -> Opened:
@@ -74,7 +75,7 @@ def load_live(opened: Opened, listener: Listener) -> LiveModel:
     listener.working("loading the model")
     model = load_model(opened)
     to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
-    return LiveModel(opened, model, longest_sequence(model.config, opened.tokenizer))
+    return LiveModel(opened, model, longest_sequence(model.config, opened.base.tokenizer))
 
 
 def model_name(target: Target) -> str:

@@ -59,7 +59,7 @@ def answer_mt_bench(target: Target, request: SuiteRequest, output: Path, listene
         )
     questions = _read(request.questions)[: request.limit]
     opened = open_language_model(target)
-    name, template = choose_template(request.template, target.recipe, opened.tokenizer)
+    name, template = choose_template(request.template, target.recipe, opened.base.tokenizer)
     live = load_live(opened, listener)
     answers: dict[int, list[Generated]] = {place: [] for place in range(len(questions))}
     partials = []

@@ -79,12 +79,11 @@ def _padding(base: BaseFiles) -> int | None:
     """The id that batches are padded with, as in training; the configuration's where there is no tokenizer."""
     from transformers import AutoTokenizer
 
-    from red_cli.tasks.text.tokens import padding_id
+    from red_cli.base_model.prepare import usable_padding_id
 
     own: int | None = base.config.get("pad_token_id")
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
     except Exception:  # none, or a damaged one, for which the libraries raise a dozen kinds
         return own
-    padding = padding_id(tokenizer)
-    return own if padding >= base.config.get("vocab_size", math.inf) else padding
+    return usable_padding_id(tokenizer, base.config.get("vocab_size", math.inf))

@@ -243,7 +243,7 @@ def _write_chat_template(source: Source, base: Path, folder: Path) -> None:
     """The template that the model learnt conversations by, where it is not the base's own, as transformers finds it."""
     recipe = source.recipe
     if recipe is not None and isinstance(recipe.task, InstructionTask) and recipe.task.template != OWN:
-        from red_cli.base_model.load import load_tokenizer
+        from red_cli.base_model.prepare import load_tokenizer
         from red_cli.tasks.chat.chat_template import template_text
 
         tokenizer = load_tokenizer(recipe.model.model_copy(update={"name_or_path": str(base), "revision": None}))

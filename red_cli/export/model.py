@@ -9,8 +9,7 @@ from typing import Any
 
 from red_cli.base_model.digest import changed_parts
 from red_cli.base_model.dtypes import SAFETENSORS_NAMES
-from red_cli.base_model.files import BaseFiles
-from red_cli.base_model.load import BIASES_KEY
+from red_cli.base_model.files import BIASES_KEY, BaseFiles
 from red_cli.base_model.tensors import Places, find_places
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.errors import UserError

@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.files import BaseFiles, read_base
 from red_cli.base_model.hub import base_folder
-from red_cli.base_model.load import load_tokenizer, resolve_max_length
+from red_cli.base_model.prepare import prepare
 from red_cli.edit.adapter import load_adapter
 from red_cli.errors import RunFailed, UserError
 from red_cli.export.classes import configuration, model_class
@@ -185,12 +185,12 @@ def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> Iterator[Inputs
     names = None if is_regression(recipe) else source.adapter.config.label_names
     config = _config(source, base)
     task = build_task(recipe, config, names)
-    tokenizer = load_tokenizer(recipe.model.model_copy(update={"name_or_path": str(base.folder), "revision": None}))
-    limit = resolve_max_length(recipe.data.max_length, config, tokenizer)
+    model = recipe.model.model_copy(update={"name_or_path": str(base.folder), "revision": None})
+    prepared = prepare(config, recipe.model_copy(update={"model": model}), task.kind, names)
     split = task.validation_splits[0]
     rows = task.load(recipe.train.seed, (split,))[split]
     rows = rows.take(list(range(min(_EXAMPLES, rows.table.num_rows))))
-    encoded = task.encode(rows, tokenizer, limit)
+    encoded = task.encode(rows, prepared.tokenizer, prepared.max_length)
     wide = 1 if task.kind.trains_head else int(encoded.lengths.max()) * config.get_text_config().vocab_size
     kept = max(1, min(len(encoded), _MOST_LOGITS // wide))
     for start in range(0, kept, _AT_ONCE):

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
-from red_cli.base_model.load import longest_sequence, to_device, uses_bf16
+from red_cli.base_model.load import to_device
+from red_cli.base_model.prepare import longest_sequence, uses_bf16
 from red_cli.edit.attachment import require_attachment
 from red_cli.edit.model import activate
 from red_cli.errors import UserError
@@ -122,7 +123,7 @@ def open_talks(target: Target, system: str | None, with_base: bool) -> list[Talk
         UserError: it does not write text, its prompts are no single text, or the untuned model is not at hand.
     """
     opened = open_task(target)
-    task, tokenizer, recipe = opened.task, opened.tokenizer, target.recipe
+    task, tokenizer, recipe = opened.task, opened.base.tokenizer, target.recipe
     if not isinstance(task, CompletionTask) or task.kind.encoder_decoder:
         raise UserError(
             f"{target.folder} cannot be talked with: its task is {recipe.task.name}",

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from red_cli.base_model.load import load_config, to_device, uses_bf16
+from red_cli.base_model.config import load_config
+from red_cli.base_model.load import to_device
+from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.processes import ALONE
 from red_cli.errors import Interrupted, RunFailed
 from red_cli.inference.generate import Partial
@@ -49,13 +51,13 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     opened = open_task(target)
     task = opened.task
     split, rows = _choose_split(task, split, recipe.train.seed)
-    encoded = task.encode(rows, opened.tokenizer, opened.max_length)
+    encoded = task.encode(rows, opened.base.tokenizer, opened.base.max_length)
     rows = encoded.kept_rows(split, rows)
     model = load_model(opened)
     to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
     partial = Partial(folder.partial(split), model_identity(target))
     answering = make_answering(
-        recipe, model, opened.tokenizer, recipe.train.micro_batch_size or recipe.train.batch_size, listener,
+        recipe, model, opened.base.tokenizer, recipe.train.micro_batch_size or recipe.train.batch_size, listener,
         ALONE, partial=partial,
     )  # fmt: skip
     with torch.autocast(model.device.type, torch.bfloat16, enabled=uses_bf16(recipe.train)):
@@ -81,7 +83,7 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
         "inputs": len(texts) or len(predictions),
         "truncated": encoded.truncated,
         "ends_cut": encoded.ends_cut,
-        "max_length": opened.max_length,
+        "max_length": opened.base.max_length,
         "scores": None,
         "not_computed": {},
     }

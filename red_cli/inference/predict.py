@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from red_cli.base_model.load import longest_sequence, uses_bf16
 from red_cli.base_model.memory import out_of_memory
+from red_cli.base_model.prepare import longest_sequence, uses_bf16
 from red_cli.distributed.processes import Processes
 from red_cli.inference.generate import Decoder, Partial
 from red_cli.recipe.schema import Recipe

@@ -9,17 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from red_cli.base_model.load import (
-    fit_attention,
-    fit_config,
-    fit_padding,
-    load_config,
-    load_tokenizer,
-    resolve_max_length,
-    skeleton,
-)
+from red_cli.base_model.config import load_config
+from red_cli.base_model.load import skeleton
+from red_cli.base_model.prepare import prepare as prepare_base
 from red_cli.distributed.processes import ALONE, Processes
 from red_cli.edit.model import Counts, edits, head_parameter_names
 from red_cli.edit.search import blocks
@@ -36,7 +30,7 @@ from red_cli.plan.strategy import Choice, choose_strategy
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.paper import paper_mismatch
 from red_cli.recipe.schema import Recipe
-from red_cli.tasks.base import Encoded, Task
+from red_cli.tasks.base import Base, Encoded, Task
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.splits import scored_split
 from red_cli.tasks.data.tables import Rows, RowsUsed
@@ -133,9 +127,7 @@ class Prepared:
     """A recipe's task, data and base, up to the weights."""
 
     task: Task
-    config: PretrainedConfig
-    tokenizer: PreTrainedTokenizerBase
-    max_length: int
+    base: Base
     encoded: dict[str, Encoded]  # the splits that training needs
     places: dict[str, NDArray[np.int64] | None]  # where each split's rows stand in their source; None: it is all of it
     scoring: Scoring
@@ -152,12 +144,8 @@ def prepare(recipe: Recipe) -> Prepared:
     needed = ("train", *task.validation_splits)
     splits = task.load(recipe.train.seed, needed)
     splits["train"] = drawn(splits["train"], recipe.data.max_train_rows, recipe.train.seed)
-    fit_config(config, recipe.model, task.kind, task.label_names)
-    tokenizer = load_tokenizer(recipe.model)
-    fit_padding(config, tokenizer)
-    max_length = resolve_max_length(recipe.data.max_length, config, tokenizer)
-    fit_attention(config, task.kind, recipe.train, max_length)
-    encoded = {split: task.encode(splits[split], tokenizer, max_length) for split in needed}
+    base = prepare_base(config, recipe, task.kind, task.label_names)
+    encoded = {split: task.encode(splits[split], base.tokenizer, base.max_length) for split in needed}
     for split in needed:
         splits[split] = encoded[split].kept_rows(split, splits[split])
         require_labels(encoded[split], splits[split].source, task.label_column)
@@ -166,7 +154,7 @@ def prepare(recipe: Recipe) -> Prepared:
     used = {split: RowsUsed.of(split, splits[split]) for split in needed}
     scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
     places = {split: splits[split].places for split in needed}
-    return Prepared(task, config, tokenizer, max_length, encoded, places, scoring)
+    return Prepared(task, base, encoded, places, scoring)
 
 
 def drawn(rows: Rows, most: int | None, seed: int) -> Rows:
@@ -198,7 +186,7 @@ def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) 
         UserError: the architecture or a position is not known, or the number of steps is no schedule.
     """
     recipe = loaded.recipe
-    model = skeleton(prepared.config, recipe.model, prepared.task.kind)
+    model = skeleton(prepared.base.config, recipe.model, prepared.task.kind)
     trained = attach_method(model, recipe, head_parameter_names(model))
     order = training_order(recipe, prepared)
     total = total_steps(recipe.train, order.steps_per_epoch)
@@ -208,7 +196,7 @@ def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) 
     return Plan(
         task=recipe.task.title,
         base=recipe.model.name_or_path,
-        architecture=prepared.config.model_type,
+        architecture=prepared.base.config.model_type,
         method=TITLES[recipe.method],
         trains=WHAT_TRAINS[recipe.method],
         edited_modules=trained.modules,
@@ -221,7 +209,7 @@ def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) 
         batch_size=recipe.train.batch_size,
         micro_batch_size=recipe.train.micro_batch_size,
         metric=prepared.task.metric,
-        max_length=prepared.max_length,
+        max_length=prepared.base.max_length,
         scoring=prepared.scoring,
         lengths={split: Lengths.of(encoded) for split, encoded in prepared.encoded.items()},
         label_names=prepared.task.label_names,
@@ -278,7 +266,7 @@ def _examples(prepared: Prepared) -> list[Example]:
     rows = [prepared.task.show(encoded, index) for index in range(min(_SHOWN_EXAMPLES, len(encoded)))]
     return [
         Example(
-            tokens=[prepared.tokenizer.decode([token]) for token in row.ids],
+            tokens=[prepared.base.tokenizer.decode([token]) for token in row.ids],
             masked=row.masked,
             label=row.label,
             learnt=[place >= row.masked for place in range(len(row.ids))] if row.learnt is None else row.learnt,

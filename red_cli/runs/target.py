@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from red_cli.edit.kinds import KINDS
 from red_cli.errors import UserError
@@ -16,12 +16,13 @@ from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.overrides import named_keys, named_with_role
 from red_cli.recipe.roles import ROWS, TRAINED
 from red_cli.recipe.schema import Recipe, is_regression
-from red_cli.base_model.load import fit_config, fit_padding, load_base, load_config, load_tokenizer, resolve_max_length
+from red_cli.base_model.config import load_config
+from red_cli.base_model.load import load_base
+from red_cli.base_model.prepare import prepare
 from red_cli.base_model.record import require_unchanged_base
 from red_cli.runs.consent import OpenedRecipe, open_recipe
 from red_cli.runs.folder import RECIPE_FILE, RunFolder
-from red_cli.base_model.load import fit_attention
-from red_cli.tasks.base import Task
+from red_cli.tasks.base import Base, Task
 from red_cli.tasks.build import build_task
 
 
@@ -79,17 +80,11 @@ def open_target(folder: Path, recipe_name: str | None, overrides: Sequence[str])
 
 @dataclass(frozen=True)
 class Opened:
-    """A target's task, configuration and tokenizer: all but the weights."""
+    """A target's task and base; everything but the weights."""
 
     target: Target
     task: Task
-    config: PretrainedConfig
-    tokenizer: PreTrainedTokenizerBase
-
-    @property
-    def max_length(self) -> int:
-        """Longest sequence in tokens."""
-        return resolve_max_length(self.target.recipe.data.max_length, self.config, self.tokenizer)
+    base: Base
 
 
 def open_task(target: Target) -> Opened:
@@ -98,8 +93,7 @@ def open_task(target: Target) -> Opened:
     Raises:
         UserError: the configuration or the tokenizer cannot be had, or the task is not one for this kind of model.
     """
-    model = target.recipe.model
-    config = load_config(model)
+    config = load_config(target.recipe.model)
     task = build_task(target.recipe, config, target.label_names)
     if target.adapter is not None:
         trained_as = read_trained_files(target.adapter).task_type
@@ -107,10 +101,7 @@ def open_task(target: Target) -> Opened:
             raise UserError(
                 f"{target.adapter} was trained for another kind of task: {trained_as}, not {task.kind.task_type}"
             )
-    tokenizer = load_tokenizer(model)
-    fit_config(config, model, task.kind, target.label_names)
-    fit_padding(config, tokenizer)
-    return Opened(target, task, config, tokenizer)
+    return Opened(target, task, prepare(config, target.recipe, task.kind, target.label_names))
 
 
 def load_model(opened: Opened) -> PreTrainedModel:
@@ -120,8 +111,7 @@ def load_model(opened: Opened) -> PreTrainedModel:
         UserError: the base or the adapter cannot be loaded or do not fit, or the base has changed since the training.
     """
     target = opened.target
-    fit_attention(opened.config, opened.task.kind, target.recipe.train, opened.max_length)
-    model, _ = load_base(target.recipe.model, opened.config, opened.task.kind, target.recipe.train.seed)
+    model, _ = load_base(target.recipe.model, opened.base.config, opened.task.kind, target.recipe.train.seed)
     if target.adapter is not None:
         base = target.recipe.model
         digest = read_trained_files(target.adapter).base_digest

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.edit.kinds import Kind
 from red_cli.tasks.data.splits import PaperCut
@@ -18,6 +18,22 @@ from red_cli.tasks.data.tables import Rows
 from red_cli.tasks.text.tokens import Ends
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model without its weights, prepared for a task.
+
+    Attributes:
+        config: with the task's labels, the recipe's dropout and the padding id of batches.
+        max_length: the longest sequence in tokens, as the recipe or the base limits it.
+        kind: the class of model that is trained.
+    """
+
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    kind: Kind
 
 
 @dataclass(frozen=True)

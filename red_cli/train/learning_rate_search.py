@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import itertools
 import math
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from red_cli.base_model.load import fit_config
+from red_cli.base_model.prepare import without_dropout
 from red_cli.distributed.engine import NotFinite, Replicated
 from red_cli.distributed.processes import Processes
 from red_cli.plan.learning_rates import SearchPlan
@@ -49,7 +48,8 @@ def search_learning_rate(
     assert searching is not None  # the recipe asks for one
     if searching.sweeps == 0:
         return LearningRateSearch(searching.usual, 0, plan.total_steps, [])
-    quiet = without_dropout(loaded, prepared)
+    # Without dropout the same rows always have the same loss.
+    quiet = replace(prepared, base=replace(prepared.base, config=without_dropout(prepared.base.config)))
     session = set_up(with_rate(loaded, searching.usual), quiet, plan, None, listener, processes)
     start = {name: session.model.get_parameter(name).detach().clone() for name in session.trained.names}
     sweeps: list[Sweep] = []
@@ -61,14 +61,6 @@ def search_learning_rate(
     del session
     gc.collect()  # the run loads the base anew
     return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), plan.total_steps, sweeps)
-
-
-def without_dropout(loaded: Loaded, prepared: Prepared) -> Prepared:
-    """The same, with a base that drops nothing: the same rows then always have the same loss."""
-    config = copy.deepcopy(prepared.config)
-    model = loaded.recipe.model.model_copy(update={"dropout": 0.0, "classifier_dropout": None})
-    fit_config(config, model, prepared.task.kind, prepared.task.label_names)
-    return replace(prepared, config=config)
 
 
 def _put_back(session: Session, start: dict[str, torch.Tensor]) -> None:

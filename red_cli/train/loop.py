@@ -247,7 +247,7 @@ def _answering(session: Session, stop: Stop | None = None) -> Answering:
     size = session.state.micro_batch_size
     check = stop.check if stop is not None else lambda: None
     return make_answering(
-        session.recipe, session.model, session.prepared.tokenizer, size, session.listener, session.processes,
+        session.recipe, session.model, session.prepared.base.tokenizer, size, session.listener, session.processes,
         session.engine.sharded, check=check,
     )  # fmt: skip
 

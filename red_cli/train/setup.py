@@ -13,7 +13,8 @@ from accelerate.state import AcceleratorState
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
-from red_cli.base_model.load import load_base, to_device, uses_bf16
+from red_cli.base_model.load import load_base, to_device
+from red_cli.base_model.prepare import uses_bf16
 from red_cli.base_model.record import BaseRecord, record_base
 from red_cli.distributed.deepspeed import Zero, deepspeed_config
 from red_cli.distributed.engine import Engine, Replicated, shard_base
@@ -132,7 +133,7 @@ def set_up(
     recipe, folder = loaded.recipe, RunFolder(loaded.run_folder, writes=processes.main)
     settings = recipe.train
     listener.working("loading the base")
-    model, head = load_base(recipe.model, prepared.config, prepared.task.kind, settings.seed, processes.device)
+    model, head = load_base(recipe.model, prepared.base.config, prepared.task.kind, settings.seed, processes.device)
     trained = attach_method(model, recipe, head)
     counts = trained.counts
     base_record = record_base(recipe.model, recipe.method, trained.modules)

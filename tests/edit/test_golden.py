@@ -32,7 +32,7 @@ from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.events import Silent
 from red_cli.runs.folder import RunFolder
-from red_cli.tasks.base import Encoded
+from red_cli.tasks.base import Base, Encoded
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.tables import RowsUsed
 from red_cli.train.checkpoint import TrainingState
@@ -151,7 +151,8 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
     task.pad_token_id = model.config.pad_token_id
     rows_used = RowsUsed("train", len(encoded), "all of train")
     scoring = Scoring("standard", rows_used, rows_used)
-    prepared = Prepared(task, model.config, None, 40, {"train": encoded}, {"train": None}, scoring)
+    base = Base(model.config, None, 40, task.kind)
+    prepared = Prepared(task, base, {"train": encoded}, {"train": None}, scoring)
     trained = trained_red(model)
     optimizer = build_optimizer(trained, recipe.train)
     session = Session(

@@ -35,7 +35,7 @@ def test_a_batch_answers_as_each_row_alone(recipe: Path, tmp_path: Path, model_t
         without_padding_token(base)
     loaded = load_recipe(str(recipe), overrides=[f"model.name_or_path={base}"]).recipe
     prepared = prepare(loaded)
-    model, head = load_base(loaded.model, prepared.config, SEQUENCE_CLASSIFIER, seed=0)
+    model, head = load_base(loaded.model, prepared.base.config, SEQUENCE_CLASSIFIER, seed=0)
     model.eval()
     assert head == ["score.weight"]
     encoded = prepared.encoded["train"]

@@ -1,0 +1,144 @@
+"""Prepare a base for its task: configuration, tokenizer and longest sequence; everything but the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+
+from red_cli.base_model.config import from_pretrained
+from red_cli.edit.kinds import Kind
+from red_cli.errors import UserError, first_line
+from red_cli.recipe.schema import Model, Recipe, Train
+from red_cli.tasks.base import Base
+from red_cli.tasks.text.tokens import padding_id
+
+# Families whose position numbers start after the padding id: that many of max_position_embeddings hold no token.
+_UNUSED_POSITIONS = {"roberta": 2, "xlm-roberta": 2}
+# What configurations call the dropout of their classification head.
+_HEAD_DROPOUT = {"distilbert": "seq_classif_dropout", "deberta-v2": "cls_dropout"}
+_USUAL_HEAD_DROPOUT = "classifier_dropout"
+_PLAIN_ATTENTION_UP_TO = 512  # tokens: it keeps the scores of every pair
+_PROBE = "a"
+_NO_LIMIT = 10**6  # tokenizers without a limit say 10**30
+
+
+def prepare(config: PretrainedConfig, recipe: Recipe, kind: Kind, label_names: list[str] | None) -> Base:
+    """Load the tokenizer, and fit the configuration to recipe, task and tokenizer. The weights are not needed.
+
+    Args:
+        config: from `load_config`; it is changed in place and becomes part of the result.
+        label_names: in the order of class ids; None where the task has none. Where they come from the data, the rows
+            must be loaded before.
+
+    Raises:
+        UserError: the tokenizer cannot be used, or the recipe asks for a dropout or a length that the base does not
+            have.
+    """
+    fit_config(config, recipe.model, kind, label_names)
+    tokenizer = load_tokenizer(recipe.model)
+    config.pad_token_id = usable_padding_id(tokenizer, getattr(config, "vocab_size", math.inf))
+    max_length = _max_length(recipe.data.max_length, longest_sequence(config, tokenizer))
+    fit_attention(config, kind, recipe.train, max_length)
+    return Base(config, tokenizer, max_length, kind)
+
+
+def fit_config(config: PretrainedConfig, model: Model, kind: Kind, label_names: list[str] | None) -> None:
+    """Give a configuration the task's label names, the outputs of a head that is to train, and the recipe's dropout."""
+    if label_names is None and kind.trains_head:
+        config.num_labels = 1
+        config.problem_type = "regression"
+    elif label_names is not None:
+        config.id2label = dict(enumerate(label_names))
+        config.label2id = {name: index for index, name in enumerate(label_names)}
+        config.problem_type = "single_label_classification"
+    if model.dropout is not None:
+        _set_dropout(config, model.dropout)
+    if model.classifier_dropout is not None:
+        name = _HEAD_DROPOUT.get(config.model_type, _USUAL_HEAD_DROPOUT)
+        if name == _USUAL_HEAD_DROPOUT and name not in config.to_dict():
+            raise UserError(f"model.classifier_dropout: a {config.model_type} model has no dropout in its head")
+        setattr(config, name, model.classifier_dropout)
+
+
+def _set_dropout(config: PretrainedConfig, share: float) -> None:
+    for key, value in config.to_dict().items():
+        if "drop" in key and "layerdrop" not in key and (value is None or isinstance(value, float | int)):
+            setattr(config, key, share)
+
+
+def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
+    """A copy of a configuration whose every dropout is 0."""
+    config = copy.deepcopy(config)
+    _set_dropout(config, 0.0)
+    return config
+
+
+def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
+    """The base's tokenizer.
+
+    Raises:
+        UserError: there is none, or it cannot write a text as ids of the inputs that it names.
+    """
+    tokenizer = from_pretrained(AutoTokenizer.from_pretrained, model)
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, int | float) or not longest >= 1:
+        raise UserError(f"model {model.name_or_path}: model_max_length of its tokenizer is {longest!r}, not a number")
+    try:
+        written = dict(tokenizer(_PROBE))
+        usable = all(isinstance(written[name], list) for name in tokenizer.model_input_names)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
+        raise UserError(f"model {model.name_or_path}: its tokenizer fails: {first_line(error)}") from error
+    if not usable or "input_ids" not in tokenizer.model_input_names:
+        raise UserError(f"model {model.name_or_path}: model_input_names of its tokenizer cannot be used")
+    return tokenizer
+
+
+def usable_padding_id(tokenizer: PreTrainedTokenizerBase, vocabulary: float) -> int:
+    """The id that pads batches; a decoder with a head answers at the last token before it.
+
+    A padding token that the model has no embedding for, because it was added to the tokenizer alone, is removed.
+
+    Args:
+        vocabulary: how many embeddings the model has.
+    """
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= vocabulary:
+        tokenizer.pad_token = None
+    return padding_id(tokenizer)
+
+
+def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The most tokens the base takes at once."""
+    limits = [tokenizer.model_max_length]
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions:
+        limits.append(positions - _UNUSED_POSITIONS.get(config.model_type, 0))
+    return min(limit for limit in (*limits, _NO_LIMIT))
+
+
+def _max_length(wanted: int | None, most: int) -> int:
+    if wanted is not None and wanted > most:
+        raise UserError(f"data.max_length is {wanted}, but this base takes at most {most} tokens")
+    return wanted or most
+
+
+def uses_bf16(settings: Train) -> bool:
+    """Whether forward passes run under bfloat16 autocast, in training and in scoring alike."""
+    if settings.bf16 == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return settings.bf16
+
+
+def fit_attention(config: PretrainedConfig, kind: Kind, settings: Train, max_length: int) -> None:
+    """Let heads over short texts take plain attention where a CPU computes in bfloat16.
+
+    The backward pass of torch's fused kernel takes up to seven times as long there (32 rows of 24 tokens: 23 ms
+    against 3), which is a third of a whole training step.
+    """
+    short = max_length <= _PLAIN_ATTENTION_UP_TO
+    if kind.trains_head and short and uses_bf16(settings) and not torch.cuda.is_available():
+        config._attn_implementation = "eager"
