@@ -26,9 +26,9 @@ def chat(
         terminal.working("loading the model")
         console.hush()
         from red_cli.inference.chat import open_talks
-        from red_cli.runs.target import open_target
+        from red_cli.runs.opened import open_for_inference
 
-        talks = open_talks(open_target(target, recipe, overrides or []), system, base)
+        talks = open_talks(open_for_inference(target, recipe, overrides or []), system, base, terminal)
     if console.is_typed():
         console.print_text(_GREETING, stderr=True)
     told = False

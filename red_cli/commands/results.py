@@ -72,9 +72,9 @@ def evaluate(
         console.hush()
         from red_cli.inference.evaluate import evaluate as run_evaluation
         from red_cli.inference.evaluate import evaluation_folder
-        from red_cli.runs.target import open_target
+        from red_cli.runs.opened import open_for_inference
 
-        opened = open_target(target, recipe, overrides or [])
+        opened = open_for_inference(target, recipe, overrides or [])
         result = run_evaluation(opened, split, output or evaluation_folder(target, overrides or []), terminal)
     if json:
         console.print_json(result)

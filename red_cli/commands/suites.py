@@ -20,9 +20,9 @@ def evaluate_suite(
         from red_cli.benchmarks.evaluate import evaluate_suite as run_suite
         from red_cli.benchmarks.request import SuiteRequest
         from red_cli.inference.evaluate import evaluation_folder
-        from red_cli.runs.target import open_target
+        from red_cli.runs.opened import open_for_inference
 
-        opened = open_target(target, recipe, overrides)
+        opened = open_for_inference(target, recipe, overrides)
         request = SuiteRequest(overrides=overrides, **asked)
         result = run_suite(opened, request, output or evaluation_folder(target, overrides), terminal)
     if json:

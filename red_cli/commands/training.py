@@ -157,14 +157,15 @@ def check(
         terminal.working("reading the data")
         console.hush()
         from red_cli.plan.devices import fits
-        from red_cli.plan.plan import make_plan, prepare
+        from red_cli.plan.plan import make_plan
+        from red_cli.plan.prepare import prepare
         from red_cli.plan.strategy import device_memory as this_device
         from red_cli.tasks.text_metrics.score import require_metrics
         from red_cli.train.trackers import require_trackers
 
         require_trackers(loaded.recipe.train.report_to)
         require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
-        plan = make_plan(loaded, prepare(loaded.recipe))
+        plan = make_plan(loaded, prepare(loaded.recipe)).summary
         room = this_device(1) if device_memory is None else int(device_memory * 2**30)
         devices = fits(plan, loaded.recipe, room)
     if json:

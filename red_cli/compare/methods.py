@@ -171,13 +171,13 @@ def _train(run: Run, what: str, listener: Listener) -> bool:
 def _score(run: Run, listener: Listener) -> str:
     """The run's score in words; it is computed where the run has not done so."""
     from red_cli.inference.evaluate import default_split, evaluate
-    from red_cli.runs.target import open_target
+    from red_cli.runs.opened import open_for_inference
 
     folder = run.loaded.run_folder
     split, _ = default_split(run.loaded.recipe)
     if split not in RunFolder(folder).read_results()["splits"]:
         listener.working(f"scoring the {split} split")
-        evaluate(open_target(folder, None, consent_of(run.loaded.recipe)), split, folder, listener)
+        evaluate(open_for_inference(folder, None, consent_of(run.loaded.recipe)), split, folder, listener)
     metrics = RunFolder(folder).read_results()
     scores = metrics["splits"][split]
     told = ", ".join(f"{name} {written(name, scores[name])}" for name in reported(metrics["metric"], scores))

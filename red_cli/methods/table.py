@@ -9,10 +9,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import CONFIG_FILE, BaseDigest, read_adapter_config
+from red_cli.edit.adapter_config import BaseDigest
 from red_cli.methods import peft_adapters, red, weights
-from red_cli.methods.description import TRAINED_FILE, read_stored
 from red_cli.methods.trained import Trained
+from red_cli.methods.trained_files import read_trained_files
 from red_cli.recipe.schema import MethodName, Recipe
 
 
@@ -67,19 +67,6 @@ METHODS: dict[MethodName, Method] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class TrainedFiles:
-    """What a folder of trained tensors says of itself."""
-
-    method: MethodName
-    base_model_name_or_path: str
-    revision: str | None
-    head: list[str]
-    label_names: list[str] | None
-    base_digest: BaseDigest | None
-    task_type: str | None = None  # of the model's kind, where the files say it
-
-
 def attach_method(model: PreTrainedModel, recipe: Recipe, head: list[str]) -> Trained:
     """Put the recipe's method on `model`; everything else is frozen.
 
@@ -106,36 +93,3 @@ def load_trained_weights(trained: Trained, recipe: Recipe, folder: Path) -> None
 def load_trained(model: PreTrainedModel, folder: Path) -> Trained:
     """Attach to `model` whatever method's tensors `folder` holds."""
     return METHODS[read_trained_files(folder).method].load(model, folder)
-
-
-def is_trained_folder(folder: Path) -> bool:
-    """Whether a folder holds what a method trained."""
-    return (folder / TRAINED_FILE).is_file() or (folder / CONFIG_FILE).is_file()
-
-
-def read_trained_files(folder: Path) -> TrainedFiles:
-    """What a folder of trained tensors says of itself.
-
-    Raises:
-        UserError: it is no such folder, or damaged.
-    """
-    if not (folder / TRAINED_FILE).is_file():
-        adapter = read_adapter_config(folder)
-        return TrainedFiles(
-            "red",
-            adapter.base_model_name_or_path,
-            adapter.revision,
-            adapter.head,
-            adapter.label_names,
-            adapter.base_digest,
-            adapter.task_type,
-        )
-    stored = read_stored(folder)
-    return TrainedFiles(
-        stored.method,
-        stored.base_model_name_or_path,
-        stored.revision,
-        stored.head,
-        stored.label_names,
-        stored.base_digest,
-    )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.recipe.load import Loaded, expanded
+from red_cli.recipe.load import Loaded, expanded, load_trained_recipe
 from red_cli.runs.events import Listener
-from red_cli.runs.folder import RunFolder, changed_keys, open_run
-from red_cli.train.checkpoint import STATE_FILE, damage, list_checkpoints
+from red_cli.runs.folder import RunFolder, changed_keys
+from red_cli.train.checkpoint_folder import STATE_FILE, damage, list_checkpoints
 from red_cli.train.learning_rate_record import as_found
 from red_cli.train.lock import LOCK_FILE, FolderLock
 
@@ -88,7 +88,7 @@ def _named_checkpoint(loaded: Loaded, name: str) -> Path:
 
 def _changed(folder: Path, loaded: Loaded) -> list[str]:
     """Keys by which `loaded` is another run than the one in `folder`."""
-    begun = open_run(folder)[1]
+    begun = load_trained_recipe(RunFolder(folder).recipe)
     return changed_keys(as_found(begun, folder).recipe, as_found(loaded, folder).recipe)
 
 

@@ -21,7 +21,7 @@ from red_cli.train import learning_rate_search as search_module
 from red_cli.train import loop as train_module
 from red_cli.train.learning_rate_record import Sweep
 from red_cli.train.learning_rate_search import choose_rate, find_edge
-from red_cli.train.setup import Session
+from red_cli.train.session import Session
 from tests.conftest import Outcome, run_red, write_recipe
 from tests.tiny import read_lines, sentences, write_csv
 
@@ -148,14 +148,14 @@ def test_a_sweep_drops_nothing_and_the_run_does(
 ) -> None:
     dropped: list[set[float]] = []
     for module in (search_module, train_module):
-        monkeypatch.setattr(module, "set_up", _dropouts_noted(module.set_up, dropped))
+        monkeypatch.setattr(module, "build_session", _dropouts_noted(module.build_session, dropped))
     assert red("train", recipe, AUTO, *LONG, "model.classifier_dropout=0.3").code == 130
     assert dropped == [{0.0}, {0.1, 0.3}]
 
 
-def _dropouts_noted(set_up: Callable[..., Session], dropped: list[set[float]]) -> Callable[..., Session]:
+def _dropouts_noted(build_session: Callable[..., Session], dropped: list[set[float]]) -> Callable[..., Session]:
     def noted(*arguments: Any) -> Session:
-        session = set_up(*arguments)
+        session = build_session(*arguments)
         dropped.append({module.p for module in session.model.modules() if isinstance(module, torch.nn.Dropout)})
         return session
 
