@@ -23,6 +23,7 @@ from red_cli.inference.runtime import Runtime
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.opened import Opened
+from red_cli.runs.preflight import preflight_evaluation
 
 OPEN_LLM = "open-llm"
 SUITES = (OPEN_LLM, alpaca_eval.NAME, mt_bench.NAME)
@@ -42,8 +43,7 @@ def evaluate_suite(target: Opened, request: SuiteRequest, output: Path, listener
             or a file of answers is there already.
     """
     folder = RunFolder(output)
-    folder.require_own_folders()
-    folder.read_metrics()
+    preflight_evaluation(target, output)
     listener.working("looking for the questions")
     answering = {alpaca_eval.NAME: alpaca_eval.answer_alpaca_eval, mt_bench.NAME: mt_bench.answer_mt_bench}
     if request.suite in answering:

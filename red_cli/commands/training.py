@@ -28,10 +28,15 @@ def train(
     """Train a recipe; the result is a run folder, or one for each seed."""
     from red_cli.distributed.worker import begin_worker, is_main
     from red_cli.recipe.load import load_recipe
+    from red_cli.runs.preflight import preflight_training
+    from red_cli.train.resume import require_usable_folder
 
     begin_worker()
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
+    preflight_training(loaded.recipe)
+    if seeds is None and is_main():
+        require_usable_folder(loaded)
     if _started_elsewhere(loaded.recipe, json):
         return
     if seeds is not None:
@@ -65,9 +70,7 @@ def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
         terminal.working("starting")
         console.hush()
         from red_cli.distributed.launch import processes_to_start, start_processes
-        from red_cli.plan.strategy import require_strategy
 
-        require_strategy(recipe)
         count = processes_to_start(launch)
     if count > 1:
         start_processes(sys.argv[1:], launch, count)
@@ -147,12 +150,14 @@ def check(
 ) -> None:
     """Show what a recipe will do, and train nothing; the base's weights are not needed."""
     from red_cli.recipe.load import load_recipe
-    from red_cli.recipe.schema import resolved, text_metrics
+    from red_cli.recipe.schema import resolved
     from red_cli.recipe.yaml_file import dump
+    from red_cli.runs.preflight import preflight
 
     if device_memory is not None and not math.isfinite(device_memory):
         raise UserError(f"--device-memory {device_memory} is not a number of GiB")
     loaded = load_recipe(recipe, variant, overrides or [])
+    preflight(loaded.recipe)
     with console.Terminal(json_output=json) as terminal:
         terminal.working("reading the data")
         console.hush()
@@ -160,11 +165,7 @@ def check(
         from red_cli.plan.plan import make_plan
         from red_cli.plan.prepare import prepare
         from red_cli.plan.strategy import device_memory as this_device
-        from red_cli.tasks.text_metrics.score import require_metrics
-        from red_cli.train.trackers import require_trackers
 
-        require_trackers(loaded.recipe.train.report_to)
-        require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
         plan = make_plan(loaded, prepare(loaded.recipe)).summary
         room = this_device(1) if device_memory is None else int(device_memory * 2**30)
         devices = fits(plan, loaded.recipe, room)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,18 @@ from red_cli.inference.generate import Partial
 from red_cli.inference.predict import predict
 from red_cli.inference.runtime import load_runtime
 from red_cli.recipe.schema import Recipe, paper_figure, text_metrics
-from red_cli.runs.consent import is_consent
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.load import open_task
 from red_cli.runs.opened import Opened
+from red_cli.runs.preflight import preflight_evaluation
 from red_cli.tasks.base import Task
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.splits import chose_best, scored_split
 from red_cli.tasks.data.tables import Rows, RowsUsed
 from red_cli.tasks.text.generation import CompletionTask, grouped_texts
 from red_cli.tasks.text_metrics.layout import write_texts
-from red_cli.tasks.text_metrics.score import not_computed, require_metrics
+from red_cli.tasks.text_metrics.score import not_computed
 
 
 def evaluate(target: Opened, split: str | None, output: Path, listener: Listener) -> dict[str, Any]:
@@ -42,9 +41,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     """
     recipe = target.recipe
     folder = RunFolder(output)
-    folder.require_own_folders()
-    folder.read_metrics()
-    require_metrics(text_metrics(recipe))
+    preflight_evaluation(target, output)
     listener.working("reading the data, loading the model")
     task, base = open_task(target)
     split, rows = _choose_split(task, split, recipe.train.seed)
@@ -104,17 +101,6 @@ def model_identity(target: Opened) -> str:
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir())]
     weights = [file for file in files if "safetensors" in file[0]]
     return f"{weights} {target.recipe.model.model_dump_json()}"
-
-
-def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
-    """Where an evaluation writes: the folder that is scored, or, where anything was changed, a new one inside it."""
-    if all(is_consent(override) for override in overrides):
-        return folder
-    RunFolder(folder).require_own_folders()
-    number = 1
-    while (folder / "evaluations" / str(number)).exists():
-        number += 1
-    return folder / "evaluations" / str(number)
 
 
 def default_split(recipe: Recipe) -> tuple[str, str]:

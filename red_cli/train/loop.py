@@ -19,17 +19,16 @@ from red_cli.errors import Interrupted, RunFailed
 from red_cli.export.card import run_card
 from red_cli.files import write_text
 from red_cli.inference.predict import no_check, predict
-from red_cli.methods.table import METHODS, load_trained_weights, save_trained
+from red_cli.methods.table import load_trained_weights, save_trained
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
-from red_cli.plan.strategy import require_strategy
 from red_cli.recipe.load import Loaded
-from red_cli.recipe.schema import paper_figure, resolved, text_metrics
+from red_cli.recipe.schema import paper_figure, resolved
 from red_cli.runs.inputs import RunInputs, require_same_inputs
+from red_cli.runs.preflight import preflight_training
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.labels.metrics import is_better
 from red_cli.tasks.text.token_loss import as_many_pieces
-from red_cli.tasks.text_metrics.score import require_metrics
 from red_cli.train.checkpoint import save_checkpoint
 from red_cli.train.checkpoint_folder import list_checkpoints, read_inputs
 from red_cli.train.events import Evaluation, NullTrainingListener, Step, TrainingListener
@@ -41,7 +40,6 @@ from red_cli.train.session import Session
 from red_cli.train.setup import build_session, init_run_folder
 from red_cli.train.step import optimizer_step
 from red_cli.train.stopping import Stop, StopRequested, stop_when_asked
-from red_cli.train.trackers import require_trackers
 
 _SHOWN_ROWS = 8
 
@@ -57,7 +55,7 @@ def train(loaded: Loaded, listener: TrainingListener | None = None) -> dict[str,
         RunFailed: the loss is not finite, or nothing fits into memory.
         Interrupted: the user stopped it; a checkpoint is written.
     """
-    require_strategy(loaded.recipe)
+    preflight_training(loaded.recipe)
     processes = join_processes(loaded.recipe.launch)
     listener = listener if listener is not None and processes.main else NullTrainingListener()
     lock = FolderLock(loaded.run_folder)
@@ -68,9 +66,6 @@ def train(loaded: Loaded, listener: TrainingListener | None = None) -> dict[str,
 
 
 def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
-    require_trackers(loaded.recipe.train.report_to)
-    METHODS[loaded.recipe.method].require()
-    require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
     checkpoint = processes.share(claim_folder(loaded, lock, listener) if processes.main else None)
     forget_peak()
     listener.working("reading the data")

@@ -31,15 +31,32 @@ def claim_folder(loaded: Loaded, lock: FolderLock, listener: Listener) -> Path |
     folder = _require_unfinished(loaded)
     lock.take()
     _require_unfinished(loaded)
-    if folder.recipe.is_file() and (changed := _changed(folder.path, loaded)):
-        listed = "\n".join(f"  {line}" for line in changed)
-        raise UserError(f"{folder.path} holds an unfinished run of another recipe:\n{listed}", hint=_ANOTHER)
+    _require_same_recipe(folder, loaded)
     resume = loaded.recipe.train.resume_from_checkpoint
     if isinstance(resume, str):
         named = _named_checkpoint(loaded, resume)
         own = named.resolve().parent == folder.checkpoints.resolve()
         return named if own else _last_sound_checkpoint(folder, listener) or named
     return _last_sound_checkpoint(folder, listener)
+
+
+def require_usable_folder(loaded: Loaded) -> None:
+    """Check quickly, before anything is loaded, that a run may use its folder.
+
+    Raises:
+        UserError: as `claim_folder`.
+    """
+    folder = _require_unfinished(loaded)
+    _require_same_recipe(folder, loaded)
+    lock = FolderLock(folder.path)
+    lock.take()
+    lock.release()
+
+
+def _require_same_recipe(folder: RunFolder, loaded: Loaded) -> None:
+    if folder.recipe.is_file() and (changed := _changed(folder.path, loaded)):
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise UserError(f"{folder.path} holds an unfinished run of another recipe:\n{listed}", hint=_ANOTHER)
 
 
 def _require_unfinished(loaded: Loaded) -> RunFolder:

@@ -13,7 +13,8 @@ from accelerate.state import AcceleratorState
 from red_cli.base_model.load import load_base, to_device
 from red_cli.base_model.prepare import uses_bf16
 from red_cli.base_model.record import record_base
-from red_cli.distributed.deepspeed import Zero, deepspeed_config
+from red_cli.distributed.deepspeed import Zero
+from red_cli.distributed.deepspeed_config import deepspeed_config
 from red_cli.distributed.engine import Engine, Replicated, shard_base
 from red_cli.distributed.processes import Processes
 from red_cli.inference.runtime import Runtime
