@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from red_cli.compare.child import run_red
 from red_cli.compare.table import summarise, write_comparison
@@ -14,9 +14,9 @@ from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
 from red_cli.inference.evaluate import default_split
 from red_cli.recipe.load import Loaded, expanded, load_recipe
+from red_cli.recipe.methods import compared_methods
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import SHARED, Role
-from red_cli.recipe.schema import MethodName
 from red_cli.runs.consent import consent_of
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
@@ -24,11 +24,7 @@ from red_cli.runs.preflight import preflight
 from red_cli.tasks.labels.metrics import reported, written
 from red_cli.train.resume import is_finished
 
-# name on the command line -> keys it sets; red is the recipe's own `red` section
-COMPARED: dict[str, list[str]] = {
-    **{name: [f"method={name}"] for name in get_args(MethodName)},
-    "red++": ["method=red", "red.positions=red++"],
-}
+COMPARED = compared_methods()
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from red_cli.edit.adapter_config import CONFIG_FILE, BaseDigest, read_adapter_config
-from red_cli.methods.description import TRAINED_FILE, read_stored
-from red_cli.recipe.schema import MethodName
+from red_cli.methods.trained_json import TRAINED_FILE, read_stored
+from red_cli.recipe.methods import MethodName
 
 
 @dataclass(frozen=True)

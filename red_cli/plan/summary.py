@@ -14,7 +14,6 @@ from red_cli.edit.model import Counts, edits
 from red_cli.edit.search import blocks
 from red_cli.errors import UserError
 from red_cli.export.homes import find_home
-from red_cli.methods.description import TITLES, WHAT_TRAINS
 from red_cli.methods.trained import Trained
 from red_cli.plan.learning_rates import SearchPlan
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter
@@ -23,7 +22,7 @@ from red_cli.plan.schedule import Schedule
 from red_cli.plan.steps import schedule_notes
 from red_cli.plan.strategy import Choice
 from red_cli.recipe.load import Loaded
-from red_cli.recipe.paper import paper_mismatch
+from red_cli.recipe.paper_figure import paper_mismatch
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Encoded
 
@@ -107,15 +106,15 @@ def summarise(
     loaded: Loaded, prepared: Prepared, trained: Trained, schedule: Schedule, processes: Processes
 ) -> PlanSummary:
     """Describe a run; `trained` is the method on a model without weights."""
-    recipe, red = loaded.recipe, loaded.recipe.method == "red"
+    recipe, method = loaded.recipe, loaded.recipe.method_spec
     total, steps_per_epoch = schedule.total_steps, schedule.sampler.steps_per_epoch
     rate = recipe.train.learning_rate
     return PlanSummary(
         task=recipe.task.title,
         base=recipe.model.name_or_path,
         architecture=prepared.base.config.model_type,
-        method=TITLES[recipe.method],
-        trains=WHAT_TRAINS[recipe.method],
+        method=method.title,
+        trains=method.what_trains,
         edited_modules=trained.modules,
         counts=trained.counts,
         learning_rate=None if rate == "auto" else rate,
@@ -135,8 +134,8 @@ def summarise(
         largest_block=_largest_block(trained.model, recipe),
         processes=processes.count,
         strategy=schedule.strategy,
-        export_obstacle=_export_obstacle(trained.model) if red else None,
-        paper_mismatch=paper_mismatch(recipe) if red else None,
+        export_obstacle=_export_obstacle(trained.model) if method.edits else None,
+        paper_mismatch=paper_mismatch(recipe) if method.edits else None,
         notes=[*loaded.notes, *schedule_notes(loaded, total, steps_per_epoch)],
     )
 
