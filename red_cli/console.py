@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.status import Status
 
-    from red_cli.plan.plan import Plan
-    from red_cli.runs.events import Evaluation, Step
+    from red_cli.plan.summary import PlanSummary
+    from red_cli.train.events import Evaluation, Step
 
 _PLAIN_LINES = 20  # at most so many progress lines where there is no terminal
 _SHORT = 10.0  # seconds; of a shorter decoding there is nothing to say
@@ -144,7 +144,7 @@ def hush() -> None:
     datasets.disable_progress_bars()
 
 
-def print_examples(plan: Plan) -> None:
+def print_examples(plan: PlanSummary) -> None:
     """The first rows as the model sees them, token by token: what is given dimmed, then what is learnt."""
     console = _console(stderr=False)
     for example in plan.examples:
@@ -217,7 +217,7 @@ class Terminal:
         self._stop_status()
         print_text(text, stderr=True)
 
-    def planned(self, plan: Plan, folder: str) -> None:
+    def planned(self, plan: PlanSummary, folder: str) -> None:
         self._stop_status()
         rows = plan_rows(plan, folder)
         print_lines(rows[-1:] if self._planned else rows, stderr=self.answers_on_stderr)

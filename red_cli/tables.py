@@ -10,13 +10,13 @@ from red_cli.tasks.labels.metrics import written
 
 if TYPE_CHECKING:
     from red_cli.plan.devices import Fit
-    from red_cli.plan.plan import Plan
+    from red_cli.plan.summary import PlanSummary
 
 # What to say of scored rows that had a part in choosing the best evaluation.
 _CHOSE = {"all": ", which chose the best step", "some": ", some of which chose the best step", "none": ""}
 
 
-def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
+def plan_rows(plan: PlanSummary, folder: str | None = None) -> list[tuple[str, str]]:
     """A plan in a few lines."""
     counts, train = plan.counts, plan.lengths["train"]
     splits = ", ".join(f"{split} {lengths.rows:,}" for split, lengths in plan.lengths.items())
@@ -56,7 +56,7 @@ def plan_rows(plan: Plan, folder: str | None = None) -> list[tuple[str, str]]:
     return rows
 
 
-def _left_out_rows(plan: Plan) -> list[tuple[str, str]]:
+def _left_out_rows(plan: PlanSummary) -> list[tuple[str, str]]:
     """How many rows of each split were left out, and why."""
     splits = []
     for split, lengths in plan.lengths.items():
@@ -75,11 +75,17 @@ def _cut_text(truncated: int, ends_cut: int, longest: int) -> str:
 def _counts_text(method: str, part: int, share: float, head: int) -> str:
     if part == 0:
         return f"{head:,} head"
-    word = "edited" if method.lower() == "red" else "trained"
-    return f"{part:,} {word} ({share:.3%} of the base) + {head:,} head"
+    return f"{part:,} {_word_of(method)} ({share:.3%} of the base) + {head:,} head"
 
 
-def _strategy_text(plan: Plan) -> str:
+def _word_of(method: str) -> str:
+    """What is said of the parameters of a method, given by its name or its title."""
+    from red_cli.recipe.methods import METHODS
+
+    return next(spec.word for name, spec in METHODS.items() if method in (name, spec.title))
+
+
+def _strategy_text(plan: PlanSummary) -> str:
     count = "1 process" if plan.processes == 1 else f"{plan.processes} processes"
     reason = f": {plan.strategy.reason}" if plan.strategy.reason else ""
     return f"{count}, {plan.strategy.strategy}{reason}"
@@ -101,7 +107,7 @@ def _bytes_text(count: int) -> str:
     return f"{count} B"
 
 
-def _rate_text(plan: Plan) -> str:
+def _rate_text(plan: PlanSummary) -> str:
     search = plan.search
     if search is None:
         return f"{plan.learning_rate:g}"

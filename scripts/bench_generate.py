@@ -27,8 +27,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from red_cli.console import hush
+from red_cli.edit.kinds import DECODER
 from red_cli.inference.generate import Decoder
+from red_cli.inference.runtime import Runtime
 from red_cli.recipe.decoding import Decoding
+from red_cli.recipe.load import load_recipe
+from red_cli.runs.events import NullListener
+from red_cli.tasks.base import Base
 from red_cli.tasks.text.tokens import Ends, decoded
 
 _OPTIONS = {"num_beams": 10, "length_penalty": 0.9, "no_repeat_ngram_size": 4}
@@ -94,10 +99,9 @@ def main() -> None:
             processor.append(busy)
 
     measure(sample[: len(sample) // 2])
-    decoder = Decoder(
-        model, tokenizer, Decoding(**_OPTIONS), batch_size=None, seed=0, fold=True, tick=lambda done, total: None,
-        note=print,
-    )  # fmt: skip
+    recipe = load_recipe("generation", overrides=["model.name_or_path=.", "data.path=."]).recipe
+    runtime = Runtime(model, Base(model.config, tokenizer, MODEL["n_positions"], DECODER), recipe, NullListener())
+    decoder = Decoder(runtime, Decoding(**_OPTIONS))
     started, busy = time.perf_counter(), time.process_time()
     texts = decoder.generate(ids, Ends(END, END), arguments.max_new_tokens)
     batched, batched_processor = time.perf_counter() - started, time.process_time() - busy

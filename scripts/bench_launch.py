@@ -21,10 +21,12 @@ import torch
 
 from red_cli.console import hush
 from red_cli.distributed.processes import ALONE
-from red_cli.plan.plan import make_plan, prepare
+from red_cli.plan.plan import make_plan
+from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import load_recipe
-from red_cli.runs.events import Silent
-from red_cli.train.setup import save, set_up
+from red_cli.train.checkpoint import save_checkpoint
+from red_cli.train.events import NullTrainingListener
+from red_cli.train.setup import build_session
 from red_cli.train.step import optimizer_step
 
 _WARMUP = 10
@@ -63,15 +65,15 @@ def checkpoints(recipe: str, folder: Path) -> tuple[float, float, int, int]:
     """Seconds of a step and of a checkpoint, bytes of a checkpoint, numbers that train."""
     loaded = load_recipe(recipe, None, [f"output.dir={folder / 'checkpoints'}", "train.micro_batch_size=8"])
     prepared = prepare(loaded.recipe)
-    session = set_up(loaded, prepared, make_plan(loaded, prepared), None, Silent(), ALONE)
+    session = build_session(loaded, prepared, make_plan(loaded, prepared).schedule, None, NullTrainingListener(), ALONE)
     session.engine.model.train()
     stepping, saving = [], []
-    for step, rows in zip(range(_WARMUP + _CHECKPOINTS), session.order.from_step(0), strict=False):
+    for step, rows in zip(range(_WARMUP + _CHECKPOINTS), session.schedule.sampler.from_step(0), strict=False):
         started = time.perf_counter()
         optimizer_step(session, rows)
         stepped = time.perf_counter()
         session.state.step += 1
-        path = save(session)
+        path = save_checkpoint(session)
         if step >= _WARMUP:
             stepping.append(stepped - started)
             saving.append(time.perf_counter() - stepped)

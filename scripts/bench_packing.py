@@ -24,10 +24,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from red_cli.distributed.processes import ALONE
-from red_cli.plan.plan import make_plan, prepare
+from red_cli.plan.plan import make_plan
+from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import load_recipe
-from red_cli.runs.events import Silent
-from red_cli.train.setup import Session, set_up
+from red_cli.train.events import NullTrainingListener
+from red_cli.train.session import Session
+from red_cli.train.setup import build_session
 from red_cli.train.step import optimizer_step
 
 _VOCABULARY = 4096
@@ -87,7 +89,7 @@ def session_of(folder: Path, options: list[str], micro_batch_size: int) -> Sessi
     )
     loaded = load_recipe(str(recipe), overrides=options)
     prepared = prepare(loaded.recipe)
-    session = set_up(loaded, prepared, make_plan(loaded, prepared), None, Silent(), ALONE)
+    session = build_session(loaded, prepared, make_plan(loaded, prepared).schedule, None, NullTrainingListener(), ALONE)
     session.engine.model.train()
     return session
 
@@ -98,10 +100,10 @@ def timed(session: Session) -> tuple[float, list[float], int]:
     On a CPU the seconds are this process's own, which others on the machine do not lengthen.
     """
     device = session.processes.device
-    steps = session.order.epoch(0)[:_STEPS]
+    steps = session.schedule.sampler.epoch(0)[:_STEPS]
     pieces = [piece.rows for rows in steps for piece in session.micro_batches(rows)]
     tokens = sum(session.collate(rows).inputs["input_ids"].numel() for rows in pieces)
-    optimizer_step(session, session.order.epoch(1)[0])  # warms up
+    optimizer_step(session, session.schedule.sampler.epoch(1)[0])  # warms up
     losses = []
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     started = clock()

@@ -32,9 +32,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from red_cli import RedConfig, attach
 from red_cli.console import hush
 from red_cli.plan.batches import cut_by_length
-from red_cli.plan.plan import prepare
+from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import load_recipe
-from red_cli.train.setup import _CUT_COST
+from red_cli.train.session import _CUT_COST
 
 _ROWS, _LENGTH, _WARMUP = 10, 164, 2
 _NO_DROPOUT = {"resid_pdrop": 0.0, "attn_pdrop": 0.0, "embd_pdrop": 0.0}

@@ -51,12 +51,14 @@ from red_cli.distributed.processes import ALONE
 from red_cli.edit.layer import Vectors
 from red_cli.edit.model import train_head
 from red_cli.methods.red import trained_red
-from red_cli.plan.plan import Prepared, make_plan, prepare
+from red_cli.plan.plan import make_plan
+from red_cli.plan.prepare import Prepared, prepare
 from red_cli.recipe.load import load_recipe
-from red_cli.runs.events import Silent
+from red_cli.train.events import NullTrainingListener
 from red_cli.train.loop import optimizer_step
 from red_cli.train.optimizer import build_optimizer
-from red_cli.train.setup import Session, set_up
+from red_cli.train.session import Session
+from red_cli.train.setup import build_session
 
 Step = Callable[[Any], object]
 _WARMUP = 5
@@ -67,8 +69,8 @@ _DECODER_BATCH, _DECODER_LENGTH = 8, 256
 
 def encoder_methods(session: Session) -> dict[str, Step]:
     """`red train`'s step and bare loops, over rows of the recipe's training split."""
-    loaded, prepared = session.loaded, session.prepared
-    rate = loaded.recipe.train.learning_rate
+    recipe, prepared = session.recipe, session.prepared
+    rate = recipe.train.learning_rate
 
     def bare(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> Step:
         encoded, device = prepared.encoded["train"], session.processes.device
@@ -84,18 +86,18 @@ def encoder_methods(session: Session) -> dict[str, Step]:
         return step
 
     def edited_base() -> PreTrainedModel:
-        model, head = load_base(loaded.recipe.model, prepared.base.config, prepared.task.kind, seed=0)
-        attach(model, loaded.recipe.red)
+        model, head = load_base(recipe.model, prepared.base.config, prepared.task.kind, seed=0)
+        attach(model, recipe.red)
         train_head(model, head)
         return model
 
     edited = edited_base()
-    plain, head = load_base(loaded.recipe.model, prepared.base.config, prepared.task.kind, seed=0)
+    plain, head = load_base(recipe.model, prepared.base.config, prepared.task.kind, seed=0)
     lora = with_lora(plain, ["query", "value"], keep=sorted({name.split(".")[0] for name in head}))
     session.engine.model.train()
     return {
         "red": lambda rows: optimizer_step(session, rows),
-        "bare": bare(edited, build_optimizer(trained_red(edited), loaded.recipe.train)),
+        "bare": bare(edited, build_optimizer(trained_red(edited), recipe.train)),
         "lora": bare(lora, adamw(lora, rate)),
         "published": published_step(edited_base(), prepared, rate),
     }
@@ -222,9 +224,11 @@ def bench_encoder(arguments: argparse.Namespace, folder: str) -> None:
     overrides += [f"{key}={value}" for key, value in named.items() if value]
     loaded = load_recipe(arguments.recipe, overrides=overrides)
     prepared = prepare(loaded.recipe)
-    session = set_up(loaded, prepared, make_plan(loaded, prepared), None, Silent(), ALONE)
+    session = build_session(loaded, prepared, make_plan(loaded, prepared).schedule, None, NullTrainingListener(), ALONE)
     methods = encoder_methods(session)
-    batches = (rows for _, rows in zip(range(_WARMUP + arguments.steps), session.order.from_step(0), strict=False))
+    batches = (
+        rows for _, rows in zip(range(_WARMUP + arguments.steps), session.schedule.sampler.from_step(0), strict=False)
+    )
     seconds = measure_times(methods, batches)
     longest = (-prepared.encoded["train"].lengths).argsort(kind="stable")[: loaded.recipe.train.batch_size]
     peaks = {name: measure_memory(step, longest) for name, step in methods.items()}

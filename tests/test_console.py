@@ -8,7 +8,7 @@ import pytest
 
 from red_cli import console
 from red_cli.console import Terminal
-from red_cli.runs.events import Step
+from red_cli.train.events import Step
 
 
 def _lines(

@@ -12,7 +12,7 @@ import pytest
 
 from red_cli import console, escape
 from red_cli.errors import UserError
-from red_cli.plan.plan import Example
+from red_cli.plan.summary import Example
 from red_cli.report.document import Document, Heading, Items, Paragraph, Table
 from red_cli.report.html import render_html
 from red_cli.report.markdown import render_markdown

@@ -20,9 +20,11 @@ from red_cli.benchmarks.live import (
 from red_cli.benchmarks.request import SuiteRequest
 from red_cli.errors import UserError, first_line
 from red_cli.files import write_json
+from red_cli.inference.evaluate import model_identity
+from red_cli.inference.generate import Partial
 from red_cli.recipe.decoding import Decoding
 from red_cli.runs.events import Listener
-from red_cli.runs.target import Target
+from red_cli.runs.opened import Opened
 
 NAME = "alpaca-eval"
 # AlpacaEval leaves decoding to the model's owner; this is the paper's code, generate_alpaca_eval.py
@@ -30,7 +32,7 @@ DECODING = Decoding(max_new_tokens=768, repetition_penalty=1.1, no_repeat_ngram_
 _HUB_NAME, _HUB_FILE = "tatsu-lab/alpaca_eval", "alpaca_eval.json"  # 805 instructions
 
 
-def answer_alpaca_eval(target: Target, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+def answer_alpaca_eval(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
     """Answer the 805 instructions, or those of request.questions; write <output>/alpaca-eval/outputs.json.
 
     Raises:
@@ -41,15 +43,15 @@ def answer_alpaca_eval(target: Target, request: SuiteRequest, output: Path, list
     require_absent(path)
     source = request.questions or _from_hub()
     questions = read_questions(source, ("instruction",))[: request.limit]
-    opened = open_language_model(target)
-    name, template = choose_template(request.template, target.recipe, opened.base.tokenizer)
+    base = open_language_model(target)
+    name, template = choose_template(request.template, target.recipe, base.tokenizer)
     options = suite_decoding(DECODING, target.recipe, request.overrides)
     prompts = [
         prompt_ids(template, [{"role": "user", "content": str(question["instruction"])}]) for question in questions
     ]
-    live = load_live(opened, listener)
-    partial = path.with_suffix(".partial.jsonl")
-    answers = write_answers(live, prompts, options, template.end, partial, listener)
+    runtime = load_live(target, base, listener)
+    partial = Partial(path.with_suffix(".partial.jsonl"), model_identity(target))
+    answers = write_answers(runtime, prompts, options, template.end, partial)
     generator = model_name(target)
     rows = [
         {
@@ -61,7 +63,7 @@ def answer_alpaca_eval(target: Target, request: SuiteRequest, output: Path, list
         for question, answer in zip(questions, answers, strict=True)
     ]
     write_json(path, rows)
-    partial.unlink(missing_ok=True)
+    partial.remove()
     return {
         "answers": str(path),
         "questions": len(rows),

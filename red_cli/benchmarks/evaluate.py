@@ -11,27 +11,26 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from red_cli.base_model.prepare import uses_bf16
 from red_cli.benchmarks import alpaca_eval, mt_bench
 from red_cli.benchmarks.harness import TaskResult, find_tasks, harness_model, harness_version, load_tasks, run_tasks
-from red_cli.benchmarks.live import LiveModel, load_live, open_language_model
+from red_cli.benchmarks.live import load_live, open_language_model
 from red_cli.benchmarks.open_llm import ASKED, leaderboard
 from red_cli.benchmarks.request import SuiteRequest
 from red_cli.errors import Interrupted, UserError
 from red_cli.escape import file_name
 from red_cli.files import write_text
+from red_cli.inference.runtime import Runtime
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.target import Target
+from red_cli.runs.opened import Opened
+from red_cli.runs.preflight import preflight_evaluation
 
 OPEN_LLM = "open-llm"
 SUITES = (OPEN_LLM, alpaca_eval.NAME, mt_bench.NAME)
 _AT_ONCE = 8  # requests, where the recipe does not say
 
 
-def evaluate_suite(target: Target, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+def evaluate_suite(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
     """Have `target` answer a benchmark; what comes of it stands in <output>/metrics.json under suites.<name> as well.
 
     Returns:
@@ -44,8 +43,7 @@ def evaluate_suite(target: Target, request: SuiteRequest, output: Path, listener
             or a file of answers is there already.
     """
     folder = RunFolder(output)
-    folder.require_own_folders()
-    folder.read_metrics()
+    preflight_evaluation(target, output)
     listener.working("looking for the questions")
     answering = {alpaca_eval.NAME: alpaca_eval.answer_alpaca_eval, mt_bench.NAME: mt_bench.answer_mt_bench}
     if request.suite in answering:
@@ -63,34 +61,31 @@ def evaluate_suite(target: Target, request: SuiteRequest, output: Path, listener
     return {"suite": request.suite, "folder": str(folder.path), **result}
 
 
-def _open_llm(target: Target, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+def _open_llm(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
     request.only("limit", "tasks")
     manager = find_tasks([column.task for column in ASKED], request.tasks)
-    opened = open_language_model(target)
+    base = open_language_model(target)
     by_shots = groupby(sorted(ASKED, key=attrgetter("shots")), key=attrgetter("shots"))
     parts = [load_tasks(manager, [column.task for column in columns], shots) for shots, columns in by_shots]
-    found = _run(load_live(opened, listener), parts, request.limit, output, listener)
+    found = _run(load_live(target, base, listener), parts, request.limit, output)
     return {**_about(request), **leaderboard(found), "tasks": _plain(found)}
 
 
-def _tasks(target: Target, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+def _tasks(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
     request.only("shots", "tasks", "limit")
     names = [name.strip() for name in request.suite.split(",") if name.strip()]
     if not names:
         raise UserError("--suite is empty", hint=f"Suites: {', '.join(SUITES)}; or tasks of lm-evaluation-harness")
     manager = find_tasks(names, request.tasks, SUITES)
-    opened = open_language_model(target)
+    base = open_language_model(target)
     parts = [load_tasks(manager, names, request.shots)]
-    found = _run(load_live(opened, listener), parts, request.limit, output, listener)
+    found = _run(load_live(target, base, listener), parts, request.limit, output)
     return {**_about(request), "tasks": _plain(found)}
 
 
-def _run(
-    live: LiveModel, parts: Sequence[Any], limit: int | None, output: Path, listener: Listener
-) -> dict[str, TaskResult]:
+def _run(runtime: Runtime, parts: Sequence[Any], limit: int | None, output: Path) -> dict[str, TaskResult]:
     """The harness's results of all parts; the answers go to <output>/suites/<task>.jsonl."""
-    size, precision = live.recipe.eval.batch_size or _AT_ONCE, torch.bfloat16 if uses_bf16(live.recipe.train) else None
-    lm = harness_model(live.model, live.tokenizer, size, live.context, precision, listener)
+    lm = harness_model(runtime, runtime.recipe.eval.batch_size or _AT_ONCE)
     results = {}
     for loaded in parts:
         found = run_tasks(lm, loaded, limit)

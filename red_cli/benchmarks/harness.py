@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from red_cli.base_model.prepare import uses_bf16
 from red_cli.errors import UserError, first_line, shown
-from red_cli.runs.events import Listener
+from red_cli.inference.runtime import Runtime
 
 _SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "shots": 1234}  # the harness's own
 _NEAREST = 3
@@ -92,19 +92,11 @@ def find_tasks(names: Sequence[str], folder: Path | None, others: Sequence[str] 
     return manager
 
 
-def harness_model(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    batch_size: int,
-    context: int,
-    precision: torch.dtype | None,
-    listener: Listener,
-) -> Any:
-    """The harness's wrapper of a model: `batch_size` requests at once, of at most `context` tokens, by autocast to
-    `precision` if that is not None."""
+def harness_model(runtime: Runtime, batch_size: int) -> Any:
+    """The harness's wrapper of a model, which answers `batch_size` requests at once."""
     from lm_eval.models.huggingface import HFLM
 
-    class Telling(HFLM):  # type: ignore[misc, unused-ignore]
+    class ProgressHFLM(HFLM):  # type: ignore[misc, unused-ignore]
         done = total = 0
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
@@ -116,20 +108,20 @@ def harness_model(
             return super().generate_until(requests, disable_tqdm=True)
 
         def _model_call(self, inps: Any, *others: Any, **named: Any) -> Any:
-            self._tell(len(inps))
+            self._report(len(inps))
             return super()._model_call(inps, *others, **named)
 
         def _model_generate(self, context: Any, *others: Any, **named: Any) -> Any:
-            self._tell(len(context))
+            self._report(len(context))
             return super()._model_generate(context, *others, **named)
 
-        def _tell(self, rows: int) -> None:
-            listener.evaluating(self.done, max(self.total, self.done))
+        def _report(self, rows: int) -> None:
+            runtime.listener.evaluating(self.done, max(self.total, self.done))
             self.done += rows
 
-    return Telling(
-        pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=context,
-        mixed_precision_dtype=precision,
+    return ProgressHFLM(
+        pretrained=runtime.model, tokenizer=runtime.tokenizer, batch_size=batch_size, max_length=runtime.context,
+        mixed_precision_dtype=torch.bfloat16 if uses_bf16(runtime.recipe.train) else None,
     )  # fmt: skip
 
 

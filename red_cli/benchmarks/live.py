@@ -3,82 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from red_cli.base_model.load import to_device
-from red_cli.base_model.prepare import longest_sequence, uses_bf16
 from red_cli.errors import Interrupted, UserError, shown
-from red_cli.inference.evaluate import model_identity
 from red_cli.inference.generate import Decoder, Partial
+from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.decoding import Decoding
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.events import Listener
-from red_cli.runs.target import Opened, Target, load_model, open_task
-from red_cli.tasks.base import Generated
-from red_cli.tasks.text.tokens import Ends, find_ends
+from red_cli.runs.load import open_task
+from red_cli.runs.opened import Opened
+from red_cli.tasks.base import Base, Generated
+from red_cli.tasks.text.tokens import find_ends
 
 
-@dataclass(frozen=True)
-class LiveModel:
-    """A model with its edits on it.
-
-    Attributes:
-        opened: what it was made of.
-        context: the most tokens that it takes at once.
-    """
-
-    opened: Opened
-    model: PreTrainedModel
-    context: int
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.opened.target.recipe
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self.opened.base.tokenizer
-
-    @contextmanager
-    def precision(self) -> Iterator[None]:
-        """That of the recipe."""
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=uses_bf16(self.recipe.train)):
-            yield
-
-    def ends(self, end: int) -> Ends:
-        """The ids around answers, of which `end` ends them."""
-        return replace(find_ends(self.tokenizer, self.opened.base.config, self.opened.task.kind, None), end=end)
-
-
-def open_language_model(target: Target) -> Opened:
-    """All but the weights.
+def open_language_model(target: Opened) -> Base:
+    """Its base, without weights.
 
     Raises:
         UserError: it is none that writes texts, or cannot be had.
     """
-    opened = open_task(target)
-    if opened.task.kind.trains_head:
-        raise UserError(f"suites are for language models; {target.folder} is a {opened.task.kind.name}")
-    return opened
+    _, base = open_task(target)
+    if base.kind.trains_head:
+        raise UserError(f"suites are for language models; {target.folder} is a {base.kind.name}")
+    return base
 
 
-def load_live(opened: Opened, listener: Listener) -> LiveModel:
-    """The model on its device, in evaluation mode."""
+def load_live(opened: Opened, base: Base, listener: Listener) -> Runtime:
+    """Load the model."""
     listener.working("loading the model")
-    model = load_model(opened)
-    to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
-    return LiveModel(opened, model, longest_sequence(model.config, opened.base.tokenizer))
+    return load_runtime(opened, base, listener)
 
 
-def model_name(target: Target) -> str:
+def model_name(target: Opened) -> str:
     """What answers are signed with: the folder's name, of an adapter inside a run the run's."""
     folder = target.folder.resolve()
     return folder.parent.name if folder.name == "adapter" else folder.name
@@ -97,14 +58,9 @@ def suite_decoding(standard: Decoding, recipe: Recipe, overrides: Sequence[str])
 
 
 def write_answers(
-    live: LiveModel,
-    prompts: Sequence[Sequence[int]],
-    options: Decoding,
-    end: int,
-    partial: Path,
-    listener: Listener,
+    runtime: Runtime, prompts: Sequence[Sequence[int]], options: Decoding, end: int, partial: Partial
 ) -> list[Generated]:
-    """What the model answers to each prompt; `partial` is where answers are put down as they come.
+    """What the model answers to each prompt; `end` is the token that ends an answer, `partial` keeps answers.
 
     A prompt that leaves no room for its answer loses its beginning, and that is told.
 
@@ -114,24 +70,22 @@ def write_answers(
     """  # fmt: skip
     wanted = options.max_new_tokens
     assert wanted is not None
-    room = live.context if live.opened.task.kind.encoder_decoder else live.context - wanted
+    context = runtime.context
+    room = context if runtime.base.kind.encoder_decoder else context - wanted
     if room < 1:
         raise UserError(
-            f"answers of {wanted} tokens are asked for, but the base takes {live.context}, prompt included",
-            hint=f"Ask for fewer: eval.generation.max_new_tokens={max(1, live.context // 2)}",
+            f"answers of {wanted} tokens are asked for, but the base takes {context}, prompt included",
+            hint=f"Ask for fewer: eval.generation.max_new_tokens={max(1, context // 2)}",
         )
     if cut := sum(len(prompt) > room for prompt in prompts):
-        listener.note(f"{cut:,} of {len(prompts):,} prompts lost their beginning: longer than {room:,} tokens.")
-    recipe = live.recipe
-    decoder = Decoder(
-        live.model, live.tokenizer, options, recipe.eval.batch_size, recipe.train.seed, not uses_bf16(recipe.train),
-        listener.decoding, listener.note, Partial(partial, model_identity(live.opened.target)),
-    )  # fmt: skip
-    with live.precision():
+        runtime.listener.note(f"{cut:,} of {len(prompts):,} prompts lost their beginning: longer than {room:,} tokens.")
+    base = runtime.base
+    ends = replace(find_ends(base.tokenizer, base.config, base.kind, None), end=end)
+    with runtime.autocast():
         try:
-            return decoder.generate([prompt[-room:] for prompt in prompts], live.ends(end), wanted)
+            return Decoder(runtime, options, partial).generate([prompt[-room:] for prompt in prompts], ends, wanted)
         except KeyboardInterrupt:
-            raise Interrupted(f"stopped while answering; the answers that are there lie in {partial}") from None
+            raise Interrupted(f"stopped while answering; the answers that are there lie in {partial.path}") from None
 
 
 def read_questions(path: Path, needed: Sequence[str]) -> list[dict[str, object]]:

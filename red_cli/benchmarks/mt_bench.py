@@ -13,7 +13,6 @@ from typing import Any
 
 from red_cli.benchmarks.asking import choose_template, prompt_ids
 from red_cli.benchmarks.live import (
-    LiveModel,
     load_live,
     model_name,
     open_language_model,
@@ -25,11 +24,12 @@ from red_cli.benchmarks.live import (
 from red_cli.benchmarks.request import SuiteRequest
 from red_cli.errors import UserError
 from red_cli.files import write_text
+from red_cli.inference.evaluate import model_identity
+from red_cli.inference.generate import Partial
 from red_cli.recipe.decoding import Decoding
 from red_cli.runs.events import Listener
-from red_cli.runs.target import Target
+from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Generated
-from red_cli.tasks.chat.chat_template import ChatTemplate
 
 NAME = "mt-bench"
 _MAX_NEW_TOKENS = 1024
@@ -42,7 +42,7 @@ _ID_LENGTH = 22  # of FastChat's answer ids
 Question = dict[str, Any]
 
 
-def answer_mt_bench(target: Target, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
     """Answer both turns of request.questions; write <output>/mt-bench/model_answer/<model>.jsonl.
 
     Raises:
@@ -58,20 +58,21 @@ def answer_mt_bench(target: Target, request: SuiteRequest, output: Path, listene
             hint="FastChat has it: fastchat/llm_judge/data/mt_bench/question.jsonl",
         )
     questions = _read(request.questions)[: request.limit]
-    opened = open_language_model(target)
-    name, template = choose_template(request.template, target.recipe, opened.base.tokenizer)
-    live = load_live(opened, listener)
+    base = open_language_model(target)
+    name, template = choose_template(request.template, target.recipe, base.tokenizer)
+    runtime = load_live(target, base, listener)
+    identity = model_identity(target)
     answers: dict[int, list[Generated]] = {place: [] for place in range(len(questions))}
     partials = []
     for temperature in sorted({_temperature(question) for question in questions}):
         places = [place for place, question in enumerate(questions) if _temperature(question) == temperature]
         options = suite_decoding(_decoding(temperature), target.recipe, request.overrides)
         for turn in range(2):
-            partials.append(path.with_name(f"{model_id}.turn{turn + 1}-{temperature:g}.partial.jsonl"))
-            asked = [_conversation(questions[place], answers[place]) for place in places]
-            for place, answer in zip(
-                places, _answers(live, asked, template, options, partials[-1], listener), strict=True
-            ):
+            name = f"{model_id}.turn{turn + 1}-{temperature:g}.partial.jsonl"
+            partials.append(Partial(path.with_name(name), identity))
+            asked = [prompt_ids(template, _conversation(questions[place], answers[place])) for place in places]
+            written = write_answers(runtime, asked, options, template.end, partials[-1])
+            for place, answer in zip(places, written, strict=True):
                 answers[place].append(answer)
     lines = [
         json.dumps(_line(question, answers[place], model_id), ensure_ascii=False)
@@ -79,7 +80,7 @@ def answer_mt_bench(target: Target, request: SuiteRequest, output: Path, listene
     ]
     write_text(path, "\n".join(lines) + "\n")
     for partial in partials:
-        partial.unlink(missing_ok=True)
+        partial.remove()
     return {
         "answers": str(path),
         "questions": len(questions),
@@ -126,14 +127,6 @@ def _conversation(question: Question, answers: Sequence[Generated]) -> list[dict
         if turn < len(answers):
             conversation.append({"role": "assistant", "content": answers[turn].text})
     return conversation
-
-
-def _answers(
-    live: LiveModel, asked: Sequence[list[dict[str, str]]], template: ChatTemplate, options: Decoding, partial: Path,
-    listener: Listener,
-) -> list[Generated]:  # fmt: skip
-    prompts = [prompt_ids(template, conversation) for conversation in asked]
-    return write_answers(live, prompts, options, template.end, partial, listener)
 
 
 def _line(question: Question, answers: Sequence[Generated], model_id: str) -> dict[str, Any]:

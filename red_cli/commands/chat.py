@@ -24,11 +24,13 @@ def chat(
     """Talk with a run of texts; lines of standard input are what you say."""
     with console.Terminal() as terminal:
         terminal.working("loading the model")
+        from red_cli.runs.opened import open_for_inference
+
+        opened = open_for_inference(target, recipe, overrides or [])
         console.hush()
         from red_cli.inference.chat import open_talks
-        from red_cli.runs.target import open_target
 
-        talks = open_talks(open_target(target, recipe, overrides or []), system, base)
+        talks = open_talks(opened, system, base, terminal)
     if console.is_typed():
         console.print_text(_GREETING, stderr=True)
     told = False

@@ -69,13 +69,16 @@ def evaluate(
         raise UserError(f"--{idle[0]} goes with --suite")
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
+        from red_cli.runs.opened import evaluation_folder, open_for_inference
+        from red_cli.runs.preflight import preflight_evaluation
+
+        opened = open_for_inference(target, recipe, overrides or [])
+        folder = output or evaluation_folder(target, overrides or [])
+        preflight_evaluation(opened, folder)
         console.hush()
         from red_cli.inference.evaluate import evaluate as run_evaluation
-        from red_cli.inference.evaluate import evaluation_folder
-        from red_cli.runs.target import open_target
 
-        opened = open_target(target, recipe, overrides or [])
-        result = run_evaluation(opened, split, output or evaluation_folder(target, overrides or []), terminal)
+        result = run_evaluation(opened, split, folder, terminal)
     if json:
         console.print_json(result)
     else:

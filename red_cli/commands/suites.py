@@ -16,15 +16,15 @@ def evaluate_suite(
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars; read when tqdm is imported
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
+        from red_cli.runs.opened import evaluation_folder, open_for_inference
+
+        opened = open_for_inference(target, recipe, overrides)
+        folder = output or evaluation_folder(target, overrides)
         console.hush()
         from red_cli.benchmarks.evaluate import evaluate_suite as run_suite
         from red_cli.benchmarks.request import SuiteRequest
-        from red_cli.inference.evaluate import evaluation_folder
-        from red_cli.runs.target import open_target
 
-        opened = open_target(target, recipe, overrides)
-        request = SuiteRequest(overrides=overrides, **asked)
-        result = run_suite(opened, request, output or evaluation_folder(target, overrides), terminal)
+        result = run_suite(opened, SuiteRequest(overrides=overrides, **asked), folder, terminal)
     if json:
         console.print_json(result)
         return

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from red_cli import console, tables
 from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Variant
@@ -15,6 +16,8 @@ from red_cli.errors import UserError
 
 if TYPE_CHECKING:
     from red_cli.recipe.schema import Recipe
+
+_METHODS = "{methods}"  # where help names them
 
 
 def train(
@@ -28,10 +31,15 @@ def train(
     """Train a recipe; the result is a run folder, or one for each seed."""
     from red_cli.distributed.worker import begin_worker, is_main
     from red_cli.recipe.load import load_recipe
+    from red_cli.runs.preflight import preflight_training
+    from red_cli.train.resume import require_usable_folder
 
     begin_worker()
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
+    preflight_training(loaded.recipe)
+    if seeds is None and is_main():
+        require_usable_folder(loaded)
     if _started_elsewhere(loaded.recipe, json):
         return
     if seeds is not None:
@@ -51,7 +59,7 @@ def train(
     console.print_text()
     console.print_lines(tables.result_rows(result))
     folder = shlex.quote(result["folder"])
-    exports = [f"red export {folder} --output {folder}/merged"] if result["method"] == "red" else []
+    exports = [f"red export {folder} --output {folder}/merged"] if loaded.recipe.method_spec.edits else []
     talks = [f"red chat {folder}"] if result["task"] in ("instruction", "generation") else []
     console.next_commands(f"red eval {folder}", *talks, *exports)
 
@@ -65,9 +73,7 @@ def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
         terminal.working("starting")
         console.hush()
         from red_cli.distributed.launch import processes_to_start, start_processes
-        from red_cli.plan.strategy import require_strategy
 
-        require_strategy(recipe)
         count = processes_to_start(launch)
     if count > 1:
         start_processes(sys.argv[1:], launch, count)
@@ -94,9 +100,21 @@ def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: 
     console.print_lines(tables.seeds_rows(result))
 
 
+class NamesMethods(TyperCommand):
+    """A command whose help names the methods. They are imported when it is shown, since that takes a moment."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from red_cli.recipe.methods import compared_methods
+
+        for option in self.params:
+            if getattr(option, "help", None):
+                option.help = option.help.replace(_METHODS, ", ".join(compared_methods()))  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
+
+
 def compare(
     recipe: RecipeArgument,
-    methods: Annotated[str, typer.Option(help="Methods to compare: red, red++, full, head, bitfit, lora, ia3.")],
+    methods: Annotated[str, typer.Option(help=f"Methods to compare: {_METHODS}.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -147,24 +165,23 @@ def check(
 ) -> None:
     """Show what a recipe will do, and train nothing; the base's weights are not needed."""
     from red_cli.recipe.load import load_recipe
-    from red_cli.recipe.schema import resolved, text_metrics
+    from red_cli.recipe.schema import resolved
     from red_cli.recipe.yaml_file import dump
+    from red_cli.runs.preflight import preflight
 
     if device_memory is not None and not math.isfinite(device_memory):
         raise UserError(f"--device-memory {device_memory} is not a number of GiB")
     loaded = load_recipe(recipe, variant, overrides or [])
+    preflight(loaded.recipe)
     with console.Terminal(json_output=json) as terminal:
         terminal.working("reading the data")
         console.hush()
         from red_cli.plan.devices import fits
-        from red_cli.plan.plan import make_plan, prepare
+        from red_cli.plan.plan import make_plan
+        from red_cli.plan.prepare import prepare
         from red_cli.plan.strategy import device_memory as this_device
-        from red_cli.tasks.text_metrics.score import require_metrics
-        from red_cli.train.trackers import require_trackers
 
-        require_trackers(loaded.recipe.train.report_to)
-        require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
-        plan = make_plan(loaded, prepare(loaded.recipe))
+        plan = make_plan(loaded, prepare(loaded.recipe)).summary
         room = this_device(1) if device_memory is None else int(device_memory * 2**30)
         devices = fits(plan, loaded.recipe, room)
     if json:

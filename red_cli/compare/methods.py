@@ -6,27 +6,25 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from red_cli.compare.child import run_red
 from red_cli.compare.table import summarise, write_comparison
 from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
+from red_cli.inference.evaluate import default_split
 from red_cli.recipe.load import Loaded, expanded, load_recipe
+from red_cli.recipe.methods import compared_methods
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import SHARED, Role
-from red_cli.recipe.schema import MethodName
 from red_cli.runs.consent import consent_of
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
+from red_cli.runs.preflight import preflight
 from red_cli.tasks.labels.metrics import reported, written
 from red_cli.train.resume import is_finished
 
-# name on the command line -> keys it sets; red is the recipe's own `red` section
-COMPARED: dict[str, list[str]] = {
-    **{name: [f"method={name}"] for name in get_args(MethodName)},
-    "red++": ["method=red", "red.positions=red++"],
-}
+COMPARED = compared_methods()
 
 
 @dataclass(frozen=True)
@@ -122,24 +120,24 @@ def compare(comparison: Comparison, listener: Listener) -> dict[str, Any]:
     split that chose the best evaluation. Checkpoints of finished runs are deleted.
 
     Raises:
-        UserError: a folder holds something else than the run that belongs there, or a package is missing; nothing has
-            been trained.
+        UserError: a folder holds something else than the run that belongs there, or the base, the data or a package is
+            missing; nothing has been trained.
         Interrupted: the user stopped it; the same command goes on.
     """
-    from red_cli.methods.table import METHODS
-
     for run in comparison.runs:
-        METHODS[run.loaded.recipe.method].require()
+        preflight(run.loaded.recipe)
     finished = [is_finished(run.loaded) for run in comparison.runs]
+    split, chose_best = default_split(comparison.runs[0].loaded.recipe)
     failed = []
     for number, (run, done) in enumerate(zip(comparison.runs, finished, strict=True), start=1):
         what = f"[{number}/{len(finished)}] {run.method}, seed {run.seed}"
         if not done and not _train(run, what, listener):
             failed.append({"method": run.method, "seed": run.seed, "folder": str(run.loaded.run_folder)})
             continue
-        listener.note(f"{what}: {_score(run, listener)}{', finished before' if done else ''}")
+        listener.note(f"{what}: {_score(run, split, listener)}{', finished before' if done else ''}")
         shutil.rmtree(RunFolder(run.loaded.run_folder).checkpoints, ignore_errors=True)
-    result = summarise(comparison.folder, [(run.method, run.seed, run.loaded) for run in comparison.runs], failed)
+    runs = [(run.method, run.seed, run.loaded) for run in comparison.runs]
+    result = summarise(comparison.folder, runs, failed, split, chose_best)
     write_comparison(comparison.folder, result)
     return result
 
@@ -168,16 +166,15 @@ def _train(run: Run, what: str, listener: Listener) -> bool:
     return code == 0
 
 
-def _score(run: Run, listener: Listener) -> str:
-    """The run's score in words; it is computed where the run has not done so."""
-    from red_cli.inference.evaluate import default_split, evaluate
-    from red_cli.runs.target import open_target
+def _score(run: Run, split: str, listener: Listener) -> str:
+    """The run's score on a split in words; it is computed where the run has not done so."""
+    from red_cli.inference.evaluate import evaluate
+    from red_cli.runs.opened import open_for_inference
 
     folder = run.loaded.run_folder
-    split, _ = default_split(run.loaded.recipe)
     if split not in RunFolder(folder).read_results()["splits"]:
         listener.working(f"scoring the {split} split")
-        evaluate(open_target(folder, None, consent_of(run.loaded.recipe)), split, folder, listener)
+        evaluate(open_for_inference(folder, None, consent_of(run.loaded.recipe)), split, folder, listener)
     metrics = RunFolder(folder).read_results()
     scores = metrics["splits"][split]
     told = ", ".join(f"{name} {written(name, scores[name])}" for name in reported(metrics["metric"], scores))

@@ -13,9 +13,9 @@ from red_cli.errors import UserError, shown
 from red_cli.recipe.load import Loaded, load_recipe
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
-from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.tasks.labels.metrics import mean_and_spread
+from red_cli.train.events import TrainingListener
 from red_cli.train.resume import is_finished
 
 _LARGEST = 2**32
@@ -58,7 +58,7 @@ def load_seeds(name: str, variant: str | None, overrides: Sequence[str], seeds: 
     return runs
 
 
-def train_seeds(runs: Sequence[Loaded], listener: Listener) -> dict[str, Any]:
+def train_seeds(runs: Sequence[Loaded], listener: TrainingListener) -> dict[str, Any]:
     """Train what is missing of `runs`, going on where one was stopped.
 
     Returns:

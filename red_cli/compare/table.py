@@ -9,7 +9,6 @@ from typing import Any
 from red_cli.compare.mixed_runs import require_same_inputs
 from red_cli.escape import markdown_code
 from red_cli.files import write_json, write_text
-from red_cli.inference.evaluate import default_split
 from red_cli.recipe.load import Loaded
 from red_cli.runs.folder import RunFolder
 from red_cli.tasks.labels.metrics import is_share, mean_and_spread, reported, written
@@ -17,13 +16,17 @@ from red_cli.tasks.labels.metrics import is_share, mean_and_spread, reported, wr
 JSON_FILE, MARKDOWN_FILE = "comparison.json", "comparison.md"
 
 
-def summarise(folder: Path, runs: Sequence[tuple[str, int, Loaded]], failed: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise(
+    folder: Path, runs: Sequence[tuple[str, int, Loaded]], failed: list[dict[str, Any]], split: str, chose_best: str
+) -> dict[str, Any]:
     """One row for each method, over its finished seeds.
+
+    Args:
+        split: the split that is compared, and whether all, some or none of its rows chose the best evaluation.
 
     Returns:
         The content of comparison.json (docs/formats.md).
     """
-    split, chose_best = default_split(runs[0][2].recipe)
     lost = {(entry["method"], entry["seed"]) for entry in failed}
     require_same_inputs([loaded for method, seed, loaded in runs if (method, seed) not in lost])
     found: dict[str, dict[int, dict[str, Any]]] = {method: {} for method, _, _ in runs}

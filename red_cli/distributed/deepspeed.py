@@ -2,89 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
 import os
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from red_cli.distributed.deepspeed_config import STAGE
 from red_cli.distributed.engine import NotFinite
 from red_cli.distributed.processes import Processes
-from red_cli.errors import UserError
-from red_cli.files import read_json
 from red_cli.methods.trained import Trained
-from red_cli.recipe.launch import Launch
 
-_STAGE = {"zero2": 2, "zero3": 3}
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-# Parameters of up to so many numbers stay whole in every process: the vectors always do.
-_WHOLE_UP_TO = 100_000
-# Sections of a configuration that would say something else than the recipe
-_FROM_THE_RECIPE = {
-    "optimizer": "the optimiser is the recipe's (train.learning_rate, train.weight_decay, …)",
-    "scheduler": "the schedule is the recipe's (train.lr_scheduler_type, …)",
-    "fp16": "the vectors stay float32; the base's dtype is model.dtype",
-    "bf16": "the vectors stay float32; the base's dtype is model.dtype, and train.bf16 computes in bfloat16",
-}
-
-
-def require_deepspeed() -> None:
-    """Check that DeepSpeed is there.
-
-    Raises:
-        UserError: it is not.
-    """
-    if importlib.util.find_spec("deepspeed") is None:
-        raise UserError(
-            "launch.strategy: deepspeed is not installed", hint="Install it: pip install 'red-cli[deepspeed]'"
-        )
-
-
-def deepspeed_config(launch: Launch, strategy: str, max_grad_norm: float | None) -> dict[str, Any]:
-    """The configuration of `launch.deepspeed_config`, or ours, with what the recipe decides filled in.
-
-    Raises:
-        UserError: the file is missing or damaged, or says something else than the recipe.
-    """
-    stage = _STAGE[strategy]
-    config: dict[str, Any] = {}
-    if launch.deepspeed_config is not None:
-        path = Path(launch.deepspeed_config)
-        config = read_json(path)
-        if not isinstance(config, dict) or not isinstance(config.get("zero_optimization", {}), dict):
-            raise UserError(f"{path}: not a DeepSpeed configuration: keys and values are expected")
-        for key, why in _FROM_THE_RECIPE.items():
-            section = config.get(key)
-            if section and not (isinstance(section, dict) and section.get("enabled") in (False, "auto")):
-                raise UserError(f"{path}: {key}: {why}", hint=f"Drop {key} from the file.")
-            config.pop(key, None)
-        if config.get("zero_optimization", {}).get("stage", stage) != stage:
-            raise UserError(
-                f"{path}: zero_optimization.stage is {config['zero_optimization']['stage']}, "
-                f"but launch.strategy is {strategy}",
-                hint="Change one of them.",
-            )
-    zero = {
-        "stage3_param_persistence_threshold": _WHOLE_UP_TO,
-        **{key: value for key, value in config.get("zero_optimization", {}).items() if value != "auto"},
-        "stage": stage,
-    }
-    if launch.offload:
-        zero["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    return {
-        **{key: value for key, value in config.items() if value != "auto" and key != "train_batch_size"},
-        "zero_optimization": zero,
-        # The run deals out rows and says itself which pass is a step's last.
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": max_grad_norm or 0.0,
-        "zero_allow_untested_optimizer": True,
-    }
 
 
 class Zero:
@@ -109,7 +41,7 @@ class Zero:
         # The optimiser is given parts of flat parameters; its state in a checkpoint is that of the parameters.
         self.groups = optimizer.state_dict()["param_groups"]
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self.sharded = config["zero_optimization"]["stage"] == _STAGE["zero3"]
+        self.sharded = config["zero_optimization"]["stage"] == STAGE["zero3"]
         self.engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
         self.model: nn.Module = self.engine
 

@@ -19,16 +19,18 @@ from red_cli.export.local_paths import exported_recipe, shared_name, shared_reci
 from red_cli.export.model import Exported, merged_model, model_with_code, require_base, require_space, write_model
 from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing_folder, write_json, write_text
-from red_cli.methods.description import trained_method
+from red_cli.methods.trained_json import trained_method
 from red_cli.recipe.keys import role_of
+from red_cli.recipe.methods import METHODS
 from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.roles import DATA
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.tasks.instruction import OWN
 from red_cli.recipe.yaml_file import dump
-from red_cli.runs.consent import is_consent, open_recipe
+from red_cli.runs.consent import is_consent
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RECIPE_FILE, RunFolder
+from red_cli.runs.opened import Adapter, open_trained, require_adapter
 from red_cli.signals import handling, known_signals
 
 Format = Literal["merged", "adapter", "code"]
@@ -99,26 +101,17 @@ def open_source(folder: Path, recipe_name: str | None, base: str | None, overrid
             f"{one_line(late[0])} has no effect on an export",
             hint="Another place of the base is said with --base FOLDER.",
         )
-    if not folder.is_dir():
-        raise UserError(f"no such folder: {folder}", hint="Give a run folder or an adapter folder.")
-    _require_red(folder)
-    if (folder / CONFIG_FILE).is_file():
-        place, around = folder, [folder, folder.resolve().parent]
-    elif (folder / "config.json").is_file():
+    opened = open_trained(folder, recipe_name, overrides)
+    if opened.adapter is None:
         raise UserError(f"{folder} is an exported model already, or a base: it has no adapter")
-    else:
-        if not (folder / RECIPE_FILE).is_file():
-            raise UserError(f"{folder} is not a run folder: it has no {RECIPE_FILE}")
-        place, around = RunFolder(folder).adapter, [folder]
-        if not (place / CONFIG_FILE).is_file():
-            raise UserError(f"{folder} has no adapter yet", hint="The run has not reached its first evaluation.")
-    adapter = read_vectors(place)
-    found = next((near / RECIPE_FILE for near in around if (near / RECIPE_FILE).is_file()), None)
+    require_adapter(opened)
+    _require_red(folder, opened.adapter)
+    adapter = read_vectors(opened.adapter)
+    around = [folder, folder.resolve().parent] if isinstance(opened, Adapter) else [folder]
     run = next((RunFolder(near) for near in around if RunFolder(near).finished), None)
-    known = recipe_name is not None or found is not None
     return Source(
         adapter,
-        open_recipe(recipe_name, found, overrides).recipe if known else None,
+        None if opened.opened_recipe is None else opened.opened_recipe.recipe,
         base or adapter.config.base_model_name_or_path,
         None if base else adapter.config.revision,
         run,
@@ -131,15 +124,14 @@ def _sets_data_alone(override: str) -> bool:
     return bool(keys) and all(role_of(named.key) in DATA for named in keys)
 
 
-def _require_red(folder: Path) -> None:
-    """Refuse a run, or what it trained, of another method."""
-    for place in (folder, RunFolder(folder).adapter):
-        if (method := trained_method(place)) != "red":
-            peft = "PEFT merges it: PeftModel.from_pretrained(model, folder).merge_and_unload()"
-            raise UserError(
-                f"{folder} was trained by method {method}; red export folds RED's edits alone",
-                hint=peft if (place / CONFIG_FILE).is_file() else None,
-            )
+def _require_red(folder: Path, adapter: Path) -> None:
+    """Refuse what another method trained."""
+    if not METHODS[method := trained_method(adapter)].edits:
+        peft = "PEFT merges it: PeftModel.from_pretrained(model, folder).merge_and_unload()"
+        raise UserError(
+            f"{folder} was trained by method {method}; red export folds RED's edits alone",
+            hint=peft if (adapter / CONFIG_FILE).is_file() else None,
+        )
 
 
 def export(

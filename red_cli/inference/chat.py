@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
-from red_cli.base_model.load import to_device
-from red_cli.base_model.prepare import longest_sequence, uses_bf16
 from red_cli.edit.attachment import require_attachment
 from red_cli.edit.model import activate
 from red_cli.errors import UserError
 from red_cli.inference.generate import generation_config, undisturbed
 from red_cli.inference.logits_processors import penalties
+from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.decoding import Decoding
 from red_cli.recipe.template import fields, fill
-from red_cli.runs.target import Target, load_model, open_task
+from red_cli.runs.events import Listener
+from red_cli.runs.load import open_task
+from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Task
 from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Message
@@ -72,34 +73,30 @@ class Speaker:
     Attributes:
         encode: messages -> the token ids that their answer is generated from.
         remembers: whether earlier messages are part of what is answered.
-        context: the most tokens that the base takes at once.
-        bf16: whether it computes under bfloat16 autocast.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    runtime: Runtime
     encode: Callable[[list[Message]], list[int]]
     remembers: bool
     options: Decoding
     ends: Ends
-    context: int
-    bf16: bool
 
     @property
     def max_new_tokens(self) -> int:
         """Most tokens of an answer."""
-        return self.options.max_new_tokens or min(_MAX_NEW_TOKENS, max(1, self.context // 2))
+        return self.options.max_new_tokens or min(_MAX_NEW_TOKENS, max(1, self.runtime.context // 2))
 
     def prompt(self, messages: list[Message]) -> list[int] | None:
         """What the answer to `messages` is generated from; None where that is too long."""
         ids = self.encode(messages)
-        return ids if len(ids) + self.max_new_tokens <= self.context else None
+        return ids if len(ids) + self.max_new_tokens <= self.runtime.context else None
 
     @torch.inference_mode()
     def answer(self, ids: list[int], tuned: bool, show: Show) -> str:
         """What the model, tuned or as it was before, says; told to `show` as it comes."""
-        inputs = torch.tensor([ids], device=self.model.device)
-        streamer = _Pieces(self.tokenizer, show)
+        model = self.runtime.model
+        inputs = torch.tensor([ids], device=model.device)
+        streamer = _Pieces(self.runtime.tokenizer, show)
         config = generation_config(self.options, self.ends, self.max_new_tokens)
         padding = torch.zeros(1, dtype=torch.long, device=inputs.device)
         against_repetition = penalties(self.options.repetition_penalty, self.options.no_repeat_ngram_size, padding)
@@ -107,29 +104,29 @@ class Speaker:
             "input_ids": inputs, "attention_mask": torch.ones_like(inputs), "generation_config": config,
             "logits_processor": against_repetition, "streamer": streamer,
         }  # fmt: skip
-        without = contextlib.nullcontext() if tuned else _without_edits(self.model)
-        with undisturbed(self.model), without, torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bf16):
+        without = contextlib.nullcontext() if tuned else _without_edits(model)
+        with undisturbed(model), without, self.runtime.autocast():
             try:
-                self.model.generate(**arguments)
+                model.generate(**arguments)
             except KeyboardInterrupt:
                 streamer.end()
         return streamer.text.strip()
 
 
-def open_talks(target: Target, system: str | None, with_base: bool) -> list[Talk]:
+def open_talks(target: Opened, system: str | None, with_base: bool, listener: Listener) -> list[Talk]:
     """A conversation with the model that `target` is, and one with its untuned base if that is wanted.
 
     Raises:
         UserError: it does not write text, its prompts are no single text, or the untuned model is not at hand.
     """
-    opened = open_task(target)
-    task, tokenizer, recipe = opened.task, opened.base.tokenizer, target.recipe
+    task, prepared = open_task(target)
+    tokenizer, recipe = prepared.tokenizer, target.recipe
     if not isinstance(task, GenerationTask) or task.kind.encoder_decoder:
         raise UserError(
             f"{target.folder} cannot be talked with: its task is {recipe.task.name}",
             hint="red chat is for runs of the task instruction, and of generation on decoders.",
         )
-    if with_base and (target.adapter is None or recipe.method != "red"):
+    if with_base and (target.adapter is None or not recipe.method_spec.edits):
         raise UserError(
             f"--base: the untuned model is not at hand in {target.folder}",
             hint="It is beside the edits of a run folder, or of an adapter folder, of method red.",
@@ -138,13 +135,11 @@ def open_talks(target: Target, system: str | None, with_base: bool) -> list[Talk
     remembers = isinstance(task, InstructionTask)
     if system is not None and not remembers:
         raise UserError("--system: prompts of the task generation have no system message")
-    model = load_model(opened)
-    to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
+    runtime = load_runtime(target, prepared, listener)
     torch.manual_seed(recipe.train.seed)
     # Beams settle a text at its end, and there would be nothing to show before.
     options = (recipe.eval.generation or Decoding()).model_copy(update={"num_beams": 1})
-    context = longest_sequence(model.config, tokenizer)
-    speaker = Speaker(model, tokenizer, encode, remembers, options, ends, context, uses_bf16(recipe.train))
+    speaker = Speaker(runtime, encode, remembers, options, ends)
     return [Talk(speaker, tuned, system) for tuned in ([True, False] if with_base else [True])]
 
 

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from red_cli.base_model.config import load_config
-from red_cli.base_model.load import to_device
-from red_cli.base_model.prepare import uses_bf16
-from red_cli.distributed.processes import ALONE
 from red_cli.errors import Interrupted, RunFailed
 from red_cli.inference.generate import Partial
-from red_cli.inference.predict import make_answering, predict
-from red_cli.recipe.schema import Recipe, paper_figure, text_metrics
-from red_cli.runs.consent import is_consent
+from red_cli.inference.predict import predict
+from red_cli.inference.runtime import load_runtime
+from red_cli.recipe.paper_figure import paper_figure
+from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.target import Target, load_model, open_task
+from red_cli.runs.load import open_task
+from red_cli.runs.opened import Opened
+from red_cli.runs.preflight import preflight_evaluation
 from red_cli.tasks.base import Task
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.splits import chose_best, scored_split
 from red_cli.tasks.data.tables import Rows, RowsUsed
 from red_cli.tasks.text.generation import GenerationTask, grouped_texts
 from red_cli.tasks.text_metrics.layout import write_texts
-from red_cli.tasks.text_metrics.score import not_computed, require_metrics
+from red_cli.tasks.text_metrics.score import not_computed
 
 
-def evaluate(target: Target, split: str | None, output: Path, listener: Listener) -> dict[str, Any]:
+def evaluate(target: Opened, split: str | None, output: Path, listener: Listener) -> dict[str, Any]:
     """Score `target` on a split of its task's data; write metrics.json and predictions/ to `output`.
 
     `split` None takes what the paper scores where the recipe has the paper's cut, else the test split where it has
@@ -44,25 +42,18 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     """
     recipe = target.recipe
     folder = RunFolder(output)
-    folder.require_own_folders()
-    folder.read_metrics()
-    require_metrics(text_metrics(recipe))
+    preflight_evaluation(target, output)
     listener.working("reading the data, loading the model")
-    opened = open_task(target)
-    task = opened.task
+    task, base = open_task(target)
     split, rows = _choose_split(task, split, recipe.train.seed)
-    encoded = task.encode(rows, opened.base.tokenizer, opened.base.max_length)
+    encoded = task.encode(rows, base.tokenizer, base.max_length)
     rows = encoded.kept_rows(split, rows)
-    model = load_model(opened)
-    to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
+    runtime = load_runtime(target, base, listener)
     partial = Partial(folder.partial(split), model_identity(target))
-    answering = make_answering(
-        recipe, model, opened.base.tokenizer, recipe.train.micro_batch_size or recipe.train.batch_size, listener,
-        ALONE, partial=partial,
-    )  # fmt: skip
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=uses_bf16(recipe.train)):
+    size = recipe.train.micro_batch_size or recipe.train.batch_size
+    with runtime.autocast():
         try:
-            predictions = predict(task, encoded, answering, final=True)
+            predictions = predict(task, encoded, runtime, micro_batch_size=size, final=True, partial=partial)
         except KeyboardInterrupt:
             if not partial.path.is_file():
                 raise
@@ -83,7 +74,7 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
         "inputs": len(texts) or len(predictions),
         "truncated": encoded.truncated,
         "ends_cut": encoded.ends_cut,
-        "max_length": opened.base.max_length,
+        "max_length": base.max_length,
         "scores": None,
         "not_computed": {},
     }
@@ -105,23 +96,12 @@ def evaluate(target: Target, split: str | None, output: Path, listener: Listener
     return result
 
 
-def model_identity(target: Target) -> str:
+def model_identity(target: Opened) -> str:
     """What tells the weights of a target from others, without reading them whole."""
     place = target.adapter or target.folder
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir())]
     weights = [file for file in files if "safetensors" in file[0]]
     return f"{weights} {target.recipe.model.model_dump_json()}"
-
-
-def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
-    """Where an evaluation writes: the folder that is scored, or, where anything was changed, a new one inside it."""
-    if all(is_consent(override) for override in overrides):
-        return folder
-    RunFolder(folder).require_own_folders()
-    number = 1
-    while (folder / "evaluations" / str(number)).exists():
-        number += 1
-    return folder / "evaluations" / str(number)
 
 
 def default_split(recipe: Recipe) -> tuple[str, str]:

@@ -15,14 +15,15 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from red_cli.base_model.memory import out_of_memory
-from red_cli.distributed.processes import ALONE, Processes
+from red_cli.base_model.prepare import uses_bf16
 from red_cli.edit.fold import folded
 from red_cli.errors import RunFailed, UserError
 from red_cli.files import write_text
 from red_cli.inference.logits_processors import penalties
+from red_cli.inference.runtime import Runtime
 from red_cli.recipe.decoding import Decoding
 from red_cli.tasks.base import Generated
 from red_cli.tasks.text.tokens import Ends, decoded
@@ -74,32 +75,28 @@ class Partial:
         return whole
 
 
+def no_check() -> None:
+    """The check between batches where nothing can end them early."""
+
+
 @dataclass(frozen=True)
 class Decoder:
-    """A model and how it is to generate.
+    """A model and how it generates. The recipe says how many prompts at once (None: as many as fit), and the seed.
 
     Attributes:
-        batch_size: prompts at once; None: as many as fit, up to some hundred beams in all.
-        seed: of sampling.
-        fold: whether folding the edits is exact, as far as the precision of forward passes goes.
-        tick: told (prompts done, prompts in all) after each batch.
-        note: told what the user should see.
-        partial: where texts are put down as they come; None: nowhere.
-        processes: those that share the prompts.
-        sharded: whether each of them holds a part of the base only, so that all have to generate as long.
+        partial: keeps texts as they come; None keeps none.
+        check: called after each batch in all processes; an exception ends the decoding.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    runtime: Runtime
     options: Decoding
-    batch_size: int | None
-    seed: int
-    fold: bool
-    tick: Callable[[int, int], None]
-    note: Callable[[str], None]
     partial: Partial | None = None
-    processes: Processes = ALONE
-    sharded: bool = False
+    check: Callable[[], None] = no_check
+
+    @property
+    def fold(self) -> bool:
+        """Whether folding the edits is exact, within the precision of forward passes."""
+        return not uses_bf16(self.runtime.recipe.train) and not self.runtime.sharded
 
     def generate(self, prompts: Sequence[Ids], ends: Ends, max_new_tokens: int) -> list[Generated]:
         """What the model writes after each prompt, in their order; special tokens and outer spaces are left out.
@@ -120,15 +117,17 @@ class Decoder:
         return [by_key[key] for key in keys]
 
     def _decode_all(self, prompts: list[Ids], ends: Ends, max_new_tokens: int) -> list[list[int]]:
+        model, processes, recipe = self.runtime.model, self.runtime.processes, self.runtime.recipe
         config = generation_config(self.options, ends, max_new_tokens)
-        found = {} if self.partial is None else self.partial.open(prompts, f"{self.options!r} {config!r} {self.seed}")
+        about = f"{self.options!r} {config!r} {recipe.train.seed}"
+        found = {} if self.partial is None else self.partial.open(prompts, about)
         if found:
-            self.note(f"Going on: {len(found):,} of {len(prompts):,} prompts are decoded already.")
+            self.runtime.listener.note(f"Going on: {len(found):,} of {len(prompts):,} prompts are decoded already.")
         order = sorted((place for place in range(len(prompts)) if place not in found), key=lambda at: -len(prompts[at]))
-        mine = self.processes.share_of(order)
-        size = self.batch_size or min(self.processes.gather(self._most_at_once(prompts, max_new_tokens)))
-        with undisturbed(self.model), folded(self.model) if self.fold else contextlib.nullcontext():
-            self.tick(len(found), len(prompts))
+        mine = processes.share_of(order)
+        size = recipe.eval.batch_size or min(processes.gather(self._most_at_once(prompts, max_new_tokens)))
+        with undisturbed(model), folded(model) if self.fold else contextlib.nullcontext():
+            self._report(len(found), len(prompts))
             while mine:
                 places, answers, failed = mine[:size], list[list[int]](), None
                 try:
@@ -137,7 +136,7 @@ class Decoder:
                     if not out_of_memory(error):
                         raise
                     failed = error
-                if any(self.processes.any(failed is not None)):
+                if any(processes.any(failed is not None)):
                     if size == 1:
                         raise RunFailed(
                             "not even one prompt fits into memory while decoding",
@@ -145,51 +144,55 @@ class Decoder:
                         ) from failed
                     size = -(-len(places) // 2)
                     continue
-                for part in self.processes.gather(dict(zip(places, answers, strict=True))):
+                for part in processes.gather(dict(zip(places, answers, strict=True))):
                     for place, ids in part.items():
                         if place not in found and self.partial is not None:
                             self.partial.add(place, ids, self._text(ids, ends))
                         found[place] = ids
                 mine = mine[size:]
-                self.tick(len(found), len(prompts))
+                self._report(len(found), len(prompts))
         return [found[place] for place in range(len(prompts))]
 
     def _decode(self, prompts: list[Ids], config: GenerationConfig, ends: Ends, first: int) -> list[list[int]]:
         """One batch: the ids that are generated, up to the end and with it."""
-        apart = self.model.config.is_encoder_decoder
+        model, sharded = self.runtime.model, self.runtime.sharded
+        apart = model.config.is_encoder_decoder
         inputs = _padded(prompts, ends.padding, left=not apart)
-        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         padding = (1 - inputs["attention_mask"]).sum(1) * int(not apart)  # at the beginning of what is generated on
         against_repetition = penalties(self.options.repetition_penalty, self.options.no_repeat_ngram_size, padding)
-        devices = [self.model.device] if self.model.device.type == "cuda" else []
-        without_gradients = torch.no_grad() if self.sharded else torch.inference_mode()
-        with without_gradients, torch.random.fork_rng(devices, enabled=self.options.do_sample):
+        devices = [model.device] if model.device.type == "cuda" else []
+        with self.runtime.without_gradients(), torch.random.fork_rng(devices, enabled=self.options.do_sample):
             if self.options.do_sample:
-                torch.manual_seed(self.seed + first)
-            read = {} if apart or self.sharded else _read_once(self.model, inputs, self.options.num_beams)
-            written = self.model.generate(
+                torch.manual_seed(self.runtime.recipe.train.seed + first)
+            read = {} if apart or sharded else _read_once(model, inputs, self.options.num_beams)
+            written = model.generate(
                 **inputs, **read, generation_config=config, logits_processor=against_repetition,
-                synced_gpus=self.sharded,
+                synced_gpus=sharded,
             )  # fmt: skip
         start = 1 if apart else inputs["input_ids"].shape[1]
         return [_until_end(row, ends.end) for row in written[:, start:].tolist()]
 
+    def _report(self, done: int, total: int) -> None:
+        self.check()
+        self.runtime.listener.decoding(done, total)
+
     def _text(self, ids: list[int], ends: Ends) -> str:
         kept = ids[:-1] if ids and ids[-1] == ends.end else ids
-        return decoded(self.tokenizer, kept)
+        return decoded(self.runtime.tokenizer, kept)
 
     def _most_at_once(self, prompts: list[Ids], max_new_tokens: int) -> int:
         """Prompts of a first batch; on a CPU, where running out of memory ends the process, as many as surely fit."""
         beams = self.options.num_beams
-        device = self.model.device.type
+        device = self.runtime.model.device.type
         most = max(1, _SEQUENCES_AT_ONCE.get(device, _SEQUENCES_AT_ONCE["cuda"]) // beams)
         if device != "cpu":
             return most
-        config = self.model.config.get_text_config(decoder=True)
+        config = self.runtime.model.config.get_text_config(decoder=True)
         tokens = max((len(prompt) for prompt in prompts), default=0) + max_new_tokens
         cache = 2 * config.num_hidden_layers * config.hidden_size * tokens * _COPIES["cache"]
         sequence = (cache + config.vocab_size * _COPIES["logits"]) * _FLOAT_BYTES
-        available = psutil.virtual_memory().available / self.processes.count
+        available = psutil.virtual_memory().available / self.runtime.processes.count
         fitting = available * _SAFE_SHARE / (sequence * beams)
         return max(1, min(most, int(fitting)))
 

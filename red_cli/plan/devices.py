@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from red_cli.plan.memory import MemoryEstimate
-from red_cli.plan.plan import Plan
 from red_cli.plan.strategy import USABLE_SHARE
+from red_cli.plan.summary import PlanSummary
 from red_cli.recipe.schema import Recipe
 
 DEVICES = (1, 2, 4, 8)
@@ -36,14 +36,14 @@ class Fit:
         return asdict(self)
 
 
-def fits(plan: Plan, recipe: Recipe, room: int) -> list[Fit]:
+def fits(plan: PlanSummary, recipe: Recipe, room: int) -> list[Fit]:
     """What fits on 1, 2, 4 and 8 devices of `room` bytes; nothing where the model cannot be estimated."""
     if plan.memory is None:
         return []
     return [_fit(plan, plan.memory, recipe, room, devices) for devices in DEVICES]
 
 
-def _fit(plan: Plan, memory: MemoryEstimate, recipe: Recipe, room: int, devices: int) -> Fit:
+def _fit(plan: PlanSummary, memory: MemoryEstimate, recipe: Recipe, room: int, devices: int) -> Fit:
     rows = recipe.train.micro_batch_size or 1
     whole = memory.of_rows(rows) - memory.libraries
     around = whole - memory.base  # activations and all that trains, which no strategy spreads

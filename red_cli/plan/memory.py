@@ -13,9 +13,11 @@ from red_cli.base_model.memory import out_of_memory
 from red_cli.edit.model import Counts
 from red_cli.errors import RunFailed
 from red_cli.plan.meta_attention import FusedAttention
+from red_cli.recipe.schema import Model
 from red_cli.tasks.text.token_loss import PIECE_BYTES
 
 _ADAM_BYTES = 16  # a float32 parameter: value, gradient and two moments
+_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5}
 _SAFE_SHARE = 0.8
 _LOGITS_BYTES, _LOGITS_COPIES = 4, 3  # float32: themselves, their softmax, its gradient
 
@@ -68,6 +70,11 @@ def estimate_memory(
         logits_per_row=labelled * model.get_input_embeddings().weight.shape[0] * _LOGITS_BYTES * _LOGITS_COPIES,
         rows=rows,
     )
+
+
+def bytes_per_parameter(model: Model) -> float:
+    """Bytes of a parameter of the base, as the recipe loads it."""
+    return _BYTES.get(model.quantization or model.dtype, 4.0)
 
 
 def _saved_bytes(model: PreTrainedModel, lengths: Mapping[str, int]) -> int:

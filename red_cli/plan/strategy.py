@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from red_cli.distributed.deepspeed import deepspeed_config, require_deepspeed
 from red_cli.distributed.processes import Processes
 from red_cli.plan.memory import MemoryEstimate
 from red_cli.recipe.launch import DEEPSPEED, SHARDED
@@ -33,18 +32,6 @@ class Choice:
     def sharded(self) -> bool:
         """Whether each process holds a part of the base only."""
         return self.strategy in SHARDED
-
-
-def require_strategy(recipe: Recipe) -> None:
-    """Check that the strategy that the recipe names can be had.
-
-    Raises:
-        UserError: its package is missing, or its configuration cannot be used.
-    """
-    launch = recipe.launch
-    if launch.strategy in DEEPSPEED:
-        require_deepspeed()
-        deepspeed_config(launch, launch.strategy, recipe.train.max_grad_norm)
 
 
 def device_memory(processes_here: int) -> int:

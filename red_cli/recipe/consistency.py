@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from red_cli.recipe.decoding import faults_of_decoding
-from red_cli.recipe.launch import faults_of_launch
+from red_cli.recipe.launch import DEEPSPEED
+from red_cli.recipe.methods import METHODS
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.section import KeyFault
 
 
 def inconsistencies(recipe: Recipe) -> list[KeyFault]:
     """Faults that only show between keys: (key path, what is wrong)."""
-    train, data, task = recipe.train, recipe.data, recipe.task
+    train, data, task, method = recipe.train, recipe.data, recipe.task, recipe.method_spec
     faults = [
         *task.faults(data, train),
         *faults_of_decoding(recipe.eval.generation, task.writes_text),
-        *faults_of_launch(recipe),
+        *_faults_of_launch(recipe),
+        *_faults_of_options(recipe),
     ]
     if train.warmup_steps is not None and train.warmup_ratio > 0:
         faults.append((("train", "warmup_steps"), "give warmup_steps or warmup_ratio, not both"))
@@ -36,18 +38,54 @@ def inconsistencies(recipe: Recipe) -> list[KeyFault]:
         faults.append((("train", "packing"), f"packing is for tasks that learn texts; {task.name} pads"))
     if recipe.eval.metrics and not task.learns_texts:
         faults.append((("eval", "metrics"), f"they are of generated texts; {task.name} has its own"))
-    if recipe.method in ("full", "bitfit") and recipe.model.quantization is not None:
+    if method.base_parameters != "none" and recipe.model.quantization is not None:
         faults.append((("method",), f"{recipe.method} trains the base's own parameters; drop model.quantization"))
-    if recipe.method in ("full", "bitfit") and recipe.model.dtype in ("bfloat16", "float16"):
+    if method.base_parameters != "none" and recipe.model.dtype in ("bfloat16", "float16"):
         faults.append((("model", "dtype"), f"method {recipe.method} takes float32 (train.bf16 computes in bfloat16)"))
-    if recipe.lora is not None and recipe.lora.positions is not None and recipe.lora.target_modules is not None:
-        faults.append((("lora", "target_modules"), "give lora.positions or lora.target_modules, not both"))
-    if recipe.method == "head" and task.writes_text:
+    if method.only_head and task.writes_text:
         faults.append((("method",), "a language model has no head of its own to train"))
     if train.head_learning_rate is not None and task.writes_text:
         faults.append((("train", "head_learning_rate"), "a language model has no new head; drop this key"))
-    if recipe.method == "head" and train.learning_rate == "auto" and train.head_learning_rate is not None:
+    if method.only_head and train.learning_rate == "auto" and train.head_learning_rate is not None:
         faults.append((("train", "head_learning_rate"), "nothing is left for learning_rate: auto to find"))
     if recipe.eval.metric is not None and recipe.eval.metric not in task.metrics:
         faults.append((("eval", "metric"), f"this task is scored by {', '.join(task.metrics)}"))
+    return faults
+
+
+def _faults_of_options(recipe: Recipe) -> list[KeyFault]:
+    given = {name: options for name in METHODS if (options := recipe.options_of(name)) is not None}
+    return [
+        ((name, key), what) for name, options in given.items() for key, what in METHODS[name].contradictions(options)
+    ]
+
+
+def _faults_of_launch(recipe: Recipe) -> list[KeyFault]:
+    """What is wrong between the keys of `launch`, and between them and others: (key path, what is wrong)."""
+    launch, strategy = recipe.launch, recipe.launch.strategy
+    faults: list[KeyFault] = []
+    processes = launch.num_processes
+
+    def fault(key: str, what: str) -> None:
+        faults.append((("launch", key), what))
+
+    if launch.machine_rank >= launch.num_machines:
+        fault("machine_rank", f"machines count from 0; there are {launch.num_machines} (launch.num_machines)")
+    if launch.num_machines > 1 and launch.main_process_ip is None:
+        fault("main_process_ip", "required with several machines: the address of the main one")
+    if processes is not None and processes % launch.num_machines:
+        fault("num_processes", f"counts the processes of all {launch.num_machines} machines, each having as many")
+    if strategy == "single" and max(processes or 1, launch.num_machines) > 1:
+        fault("strategy", "single is one process; take ddp, zero2, zero3 or fsdp")
+    if launch.deepspeed_config is not None and strategy not in DEEPSPEED:
+        fault("deepspeed_config", "is for the strategies zero2 and zero3")
+    if launch.offload and strategy != "zero3":
+        fault("offload", "is for the strategy zero3")
+    if recipe.model.quantization is not None and strategy in (*DEEPSPEED, "fsdp"):
+        fault("strategy", f"{strategy} does not go with model.quantization; take ddp")
+    if recipe.method_spec.base_parameters == "all" and strategy == "fsdp":
+        what = f"fsdp spreads what is frozen, and method {recipe.method} freezes nothing; take ddp, zero2 or zero3"
+        fault("strategy", what)
+    if recipe.train.learning_rate == "auto" and strategy in DEEPSPEED:
+        fault("strategy", f"{strategy} takes a learning rate that is given; search it with single, ddp or fsdp")
     return faults

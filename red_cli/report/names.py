@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from red_cli.recipe.methods import METHODS
 from red_cli.recipe.paper import RED, RED_PLUS_PLUS, is_plus_plus
 from red_cli.recipe.tasks.base import TEXT_METRICS
 from red_cli.report.runs import FinishedRun
 from red_cli.tasks.labels.metrics import is_share
 
-_METHODS = {"full": "full fine-tuning", "head": "linear probe", "bitfit": "BitFit", "lora": "LoRA", "ia3": "IA3"}
 _METRICS = {"matthews_correlation": "Matthews correlation", "pearson": "Pearson's correlation",
             "spearman": "Spearman's correlation", "f1": "F1", "ROUGE_L": "ROUGE_L"}  # fmt: skip
 _AFTER_PUBLISHED = 1000  # the place of columns that no published table has
@@ -66,9 +66,9 @@ def base_name(name_or_path: str) -> str:
 
 def method_name(keys: Mapping[str, Any]) -> str:
     """The method of a recipe, given by its dotted keys; for RED also what it edits where that is not the usual."""
-    method = keys.get("method", "red")
-    if method != "red":
-        return _METHODS.get(method, str(method))
+    method = METHODS[keys["method"]]
+    if not method.edits:
+        return method.title
     positions = keys["red.positions"]
     parts = []
     if keys["red.target_modules"] is not None:

@@ -9,13 +9,13 @@ from typing import Any
 
 from red_cli.edit.adapter_config import CONFIG_FILE
 from red_cli.errors import UserError
+from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.schema import Recipe
-from red_cli.runs.folder import METRICS_FILE, RECIPE_FILE, open_run
+from red_cli.runs.folder import RECIPE_FILE, RunFolder
+from red_cli.runs.opened import folder_kind, not_trained
 
 _LINES = 2  # of a message: what, and the first of what is listed
 _DEPTH = 5  # folders below the one that was named
-# What a run leaves as soon as it has begun
-_TRACES = (METRICS_FILE, "environment.json", "adapter", "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class LeftOut:
 
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run, finished or not."""
-    return (path / RECIPE_FILE).is_file() and any((path / name).exists() for name in _TRACES)
+    return folder_kind(path) == "run"
 
 
 def is_adapter(path: Path) -> bool:
@@ -82,9 +82,12 @@ def read_run(path: Path) -> FinishedRun:
     Raises:
         UserError: it is none, it is not finished, or its recipe or metrics cannot be used.
     """
-    if (path / "config.json").is_file():
+    kind = folder_kind(path)
+    if kind == "exported model":
         raise UserError(f"{path} is an exported model, whose edits are in its weights", hint="Give the run itself.")
-    folder, loaded = open_run(path)
+    if kind != "run":
+        raise not_trained(path)
+    folder, recipe = RunFolder(path), load_trained_recipe(path / RECIPE_FILE).recipe
     metrics = folder.read_metrics()
     if not folder.finished:
         has_adapter = is_adapter(folder.adapter)
@@ -94,7 +97,7 @@ def read_run(path: Path) -> FinishedRun:
         )
     if metrics.get("scoring") is None:
         raise UserError(f"{folder.metrics} does not say which rows are scored: version 0.1 wrote it")
-    return FinishedRun(path, loaded.recipe, metrics)
+    return FinishedRun(path, recipe, metrics)
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:

@@ -19,7 +19,6 @@ from red_cli.errors import UserError
 from red_cli.escape import file_name
 from red_cli.files import require_inside, write_json, write_text
 from red_cli.recipe.keys import training_keys
-from red_cli.recipe.load import Loaded, load_trained_recipe
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
 from red_cli.runs.metrics_file import is_finished, read_metrics_file
@@ -179,19 +178,6 @@ def environment() -> dict[str, Any]:
         "command": sys.argv,
         "libraries": versions,
     }
-
-
-def open_run(path: Path) -> tuple[RunFolder, Loaded]:
-    """A run folder and its resolved recipe.
-
-    Raises:
-        UserError: there is no such folder, or it is not a run folder.
-    """
-    if not path.is_dir():
-        raise UserError(f"no such folder: {path}")
-    if not (path / RECIPE_FILE).is_file():
-        raise UserError(f"{path} is not a run folder: it has no {RECIPE_FILE}")
-    return RunFolder(path), load_trained_recipe(path / RECIPE_FILE)
 
 
 def changed_keys(before: Recipe, now: Recipe) -> list[str]:

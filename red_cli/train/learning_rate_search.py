@@ -17,12 +17,14 @@ from red_cli.base_model.prepare import without_dropout
 from red_cli.distributed.engine import NotFinite, Replicated
 from red_cli.distributed.processes import Processes
 from red_cli.plan.learning_rates import SearchPlan
-from red_cli.plan.plan import Plan, Prepared
+from red_cli.plan.prepare import Prepared
+from red_cli.plan.schedule import Schedule
 from red_cli.recipe.load import Loaded
-from red_cli.runs.events import Listener
+from red_cli.train.events import TrainingListener
 from red_cli.train.learning_rate_record import LearningRateSearch, Sweep, with_rate
 from red_cli.train.optimizer import build_optimizer
-from red_cli.train.setup import Session, seed_generators, set_up
+from red_cli.train.session import Session
+from red_cli.train.setup import build_session, seed_generators
 from red_cli.train.step import accumulate
 
 # A loss has broken away that has lost again this share of what it had gained, and risen by that share of its start.
@@ -33,7 +35,7 @@ _FALLEN = 0.05  # a loss that has not lost this share of its start says nothing 
 
 
 def search_learning_rate(
-    loaded: Loaded, prepared: Prepared, plan: Plan, listener: Listener, processes: Processes
+    loaded: Loaded, prepared: Prepared, schedule: Schedule, listener: TrainingListener, processes: Processes
 ) -> LearningRateSearch:
     """Find a learning rate for the run; the run itself starts anew afterwards, as if the rate had been given.
 
@@ -44,13 +46,13 @@ def search_learning_rate(
     chosen lies a factor below the edge, within the method's range. The same seed finds the same rate; validation and
     test splits are not looked at.
     """
-    searching = plan.search
+    searching = schedule.search
     assert searching is not None  # the recipe asks for one
     if searching.sweeps == 0:
-        return LearningRateSearch(searching.usual, 0, plan.total_steps, [])
+        return LearningRateSearch(searching.usual, 0, schedule.total_steps, [])
     # Without dropout the same rows always have the same loss.
     quiet = replace(prepared, base=replace(prepared.base, config=without_dropout(prepared.base.config)))
-    session = set_up(with_rate(loaded, searching.usual), quiet, plan, None, listener, processes)
+    session = build_session(with_rate(loaded, searching.usual), quiet, schedule, None, listener, processes)
     start = {name: session.model.get_parameter(name).detach().clone() for name in session.trained.names}
     sweeps: list[Sweep] = []
     for number in range(searching.sweeps):
@@ -60,7 +62,7 @@ def search_learning_rate(
     listener.searched(rate, [sweep.edge for sweep in sweeps])
     del session
     gc.collect()  # the run loads the base anew
-    return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), plan.total_steps, sweeps)
+    return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), schedule.total_steps, sweeps)
 
 
 def _put_back(session: Session, start: dict[str, torch.Tensor]) -> None:
@@ -71,13 +73,13 @@ def _put_back(session: Session, start: dict[str, torch.Tensor]) -> None:
             parameter.grad = None
 
 
-def _sweep(session: Session, searching: SearchPlan, number: int, listener: Listener) -> Sweep:
+def _sweep(session: Session, searching: SearchPlan, number: int, listener: TrainingListener) -> Sweep:
     settings, engine = session.settings, session.engine
     assert isinstance(engine, Replicated)  # the recipe is refused where another would take its place
     optimizer = build_optimizer(session.trained, settings)
     seed_generators(settings.seed, session.processes)
     engine.model.train()
-    batches = session.order.epoch(number)[: searching.cycle]
+    batches = session.schedule.sampler.epoch(number)[: searching.cycle]
     # A head with a rate of its own keeps it.
     swept = optimizer.param_groups if settings.head_learning_rate is None else optimizer.param_groups[:-1]
     rates: list[float] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,31 +18,34 @@ from red_cli.distributed.processes import Processes, join_processes
 from red_cli.errors import Interrupted, RunFailed
 from red_cli.export.card import run_card
 from red_cli.files import write_text
-from red_cli.inference.predict import Answering, make_answering, predict
-from red_cli.methods.table import METHODS, load_trained_weights, save_trained
-from red_cli.plan.plan import make_plan, prepare
-from red_cli.plan.strategy import require_strategy
+from red_cli.inference.predict import no_check, predict
+from red_cli.methods.table import load_trained_weights, save_trained
+from red_cli.plan.plan import make_plan
+from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import Loaded
-from red_cli.recipe.schema import paper_figure, resolved, text_metrics
-from red_cli.runs.events import Evaluation, Listener, Silent, Step
+from red_cli.recipe.paper_figure import paper_figure
+from red_cli.recipe.schema import resolved
 from red_cli.runs.inputs import RunInputs, require_same_inputs
+from red_cli.runs.preflight import preflight_training
+from red_cli.tasks.base import Prediction
 from red_cli.tasks.labels.metrics import is_better
 from red_cli.tasks.text.token_loss import as_many_pieces
-from red_cli.tasks.text_metrics.score import require_metrics
-from red_cli.train.checkpoint import list_checkpoints, read_inputs
+from red_cli.train.checkpoint import save_checkpoint
+from red_cli.train.checkpoint_folder import list_checkpoints, read_inputs
+from red_cli.train.events import Evaluation, NullTrainingListener, Step, TrainingListener
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, found_before, with_rate
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
 from red_cli.train.resume import claim_folder
-from red_cli.train.setup import Session, begin, save, set_up
+from red_cli.train.session import Session
+from red_cli.train.setup import build_session, init_run_folder
 from red_cli.train.step import optimizer_step
 from red_cli.train.stopping import Stop, StopRequested, stop_when_asked
-from red_cli.train.trackers import require_trackers
 
 _SHOWN_ROWS = 8
 
 
-def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
+def train(loaded: Loaded, listener: TrainingListener | None = None) -> dict[str, Any]:
     """Run a recipe from beginning to end, or on from its last checkpoint.
 
     Returns:
@@ -52,9 +56,9 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
         RunFailed: the loss is not finite, or nothing fits into memory.
         Interrupted: the user stopped it; a checkpoint is written.
     """
-    require_strategy(loaded.recipe)
+    preflight_training(loaded.recipe)
     processes = join_processes(loaded.recipe.launch)
-    listener = listener if listener is not None and processes.main else Silent()
+    listener = listener if listener is not None and processes.main else NullTrainingListener()
     lock = FolderLock(loaded.run_folder)
     try:
         return _train(loaded, listener, processes, lock)
@@ -62,10 +66,7 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
         lock.release()
 
 
-def _train(loaded: Loaded, listener: Listener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
-    require_trackers(loaded.recipe.train.report_to)
-    METHODS[loaded.recipe.method].require()
-    require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
+def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
     checkpoint = processes.share(claim_folder(loaded, lock, listener) if processes.main else None)
     forget_peak()
     listener.working("reading the data")
@@ -77,19 +78,19 @@ def _train(loaded: Loaded, listener: Listener, processes: Processes, lock: Folde
         else:
             require_same_inputs(checkpoint, recorded, rows)
     plan = make_plan(loaded, prepared, processes)
-    listener.planned(plan, str(loaded.run_folder))
+    listener.planned(plan.summary, str(loaded.run_folder))
     search = None
     if loaded.recipe.train.learning_rate == "auto":
         search = found_before(loaded, checkpoint)
         if search is not None and search.inputs is not None:
             require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, rows)
-        search = search or search_learning_rate(loaded, prepared, plan, listener, processes)
+        search = search or search_learning_rate(loaded, prepared, plan.schedule, listener, processes)
         loaded = with_rate(loaded, search.rate)
-    session = set_up(loaded, prepared, plan, checkpoint, listener, processes)
+    session = build_session(loaded, prepared, plan.schedule, checkpoint, listener, processes)
     session.lock = lock
     if search is not None and search.inputs is not None:
         require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, session.inputs)
-    begin(session, search)
+    init_run_folder(session, search)
     with as_many_pieces(processes.most) if session.engine.sharded else nullcontext():
         with stop_when_asked(processes) as stop:
             try:
@@ -97,7 +98,7 @@ def _train(loaded: Loaded, listener: Listener, processes: Processes, lock: Folde
             except StopRequested:
                 path = _save(session)
                 raise Interrupted(
-                    f"stopped after step {session.state.step} of {session.total}; checkpoint {path}",
+                    f"stopped after step {session.state.step} of {session.schedule.total_steps}; checkpoint {path}",
                     hint="Go on with the same command.",
                 ) from None
         return finish(session, search)
@@ -110,11 +111,11 @@ def run_steps(session: Session, stop: Stop) -> None:
     interval = _Interval()
     if _evaluation_due(session) and state.evaluated_step < state.step:
         evaluate_and_keep_best(session, stop)
-    for rows in session.order.from_step(state.step):
-        if state.step >= session.total or _out_of_patience(session):
+    for rows in session.schedule.sampler.from_step(state.step):
+        if state.step >= session.schedule.total_steps or _out_of_patience(session):
             break
         started = time.perf_counter()
-        learning_rate = float(session.scheduler.get_last_lr()[0])
+        learning_rate = float(session.optimisation.scheduler.get_last_lr()[0])
         try:
             loss, gradient_norm = optimizer_step(session, rows)
         except NotFinite as problem:
@@ -124,13 +125,13 @@ def run_steps(session: Session, stop: Stop) -> None:
         state.seconds += seconds
         state.rows += len(rows)
         interval.add(loss, len(rows), seconds)
-        if state.step % settings.logging_steps == 0 or state.step == session.total:
+        if state.step % settings.logging_steps == 0 or state.step == session.schedule.total_steps:
             speed = round(interval.examples_per_second, 1)
             values = {"loss": interval.loss, "learning_rate": learning_rate, "gradient_norm": gradient_norm}
             _log(session, {**values, "examples_per_second": speed})
-        epoch = state.step / session.order.steps_per_epoch
+        epoch = state.step / session.schedule.sampler.steps_per_epoch
         session.listener.stepped(
-            Step(state.step, session.total, epoch, loss, learning_rate, interval.examples_per_second)
+            Step(state.step, session.schedule.total_steps, epoch, loss, learning_rate, interval.examples_per_second)
         )
         if state.step % settings.logging_steps == 0:
             interval = _Interval()
@@ -146,7 +147,7 @@ def run_steps(session: Session, stop: Stop) -> None:
 def _save(session: Session) -> Path:
     """Write a checkpoint, unless the run folder is gone."""
     _require_folder(session)
-    return save(session)
+    return save_checkpoint(session)
 
 
 def _require_folder(session: Session) -> None:
@@ -171,7 +172,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     """Score the first validation split; where it is better than ever before, write adapter/ and its predictions."""
     task, state, recipe = session.prepared.task, session.state, session.recipe
     split = task.validation_splits[0]
-    predictions = predict(task, session.prepared.encoded[split], _answering(session, stop), final=False)
+    predictions = _predict(session, split, stop.check)
     scores = task.score(predictions)
     value = scores[task.metric]
     better = is_better(task.metric, value, state.best_value)
@@ -186,7 +187,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
     state.evaluated_step = state.step
     _log(session, {f"{split}_{name}": number for name, number in scores.items()})
-    epoch = state.step / session.order.steps_per_epoch
+    epoch = state.step / session.schedule.sampler.steps_per_epoch
     session.listener.evaluated(Evaluation(state.step, epoch, task.metric, value, better))
 
 
@@ -201,7 +202,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     with session.engine.whole(change=True):
         load_trained_weights(session.trained, recipe, folder.adapter)
     for split in others:
-        predictions = predict(task, encoded[split], _answering(session), final=False)
+        predictions = _predict(session, split)
         folder.write_predictions(split, predictions, session.prepared.places[split])
         scores[split] = {"examples": len(encoded[split]), **task.score(predictions)}
     counts = session.counts
@@ -214,7 +215,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
         "best": {
             "value": state.best_value,
             "step": state.best_step,
-            "epoch": state.best_step / session.order.steps_per_epoch,
+            "epoch": state.best_step / session.schedule.sampler.steps_per_epoch,
         },
         "scoring": asdict(session.prepared.scoring),
         "splits": {scored: scores.pop(scored), **scores},
@@ -229,7 +230,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
             "peak_memory_bytes": max(session.processes.gather(peak_bytes(session.processes.device))),
             "device": session.processes.device.type,
             "processes": session.processes.count,
-            "strategy": session.plan.strategy.strategy,
+            "strategy": session.schedule.strategy.strategy,
             "seed": recipe.train.seed,
         },
         "inputs": session.inputs.to_json(),
@@ -243,13 +244,9 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     return {**metrics, "folder": str(folder.path)}
 
 
-def _answering(session: Session, stop: Stop | None = None) -> Answering:
-    size = session.state.micro_batch_size
-    check = stop.check if stop is not None else lambda: None
-    return make_answering(
-        session.recipe, session.model, session.prepared.base.tokenizer, size, session.listener, session.processes,
-        session.engine.sharded, check=check,
-    )  # fmt: skip
+def _predict(session: Session, split: str, check: Callable[[], None] = no_check) -> list[Prediction]:
+    task, encoded, size = session.prepared.task, session.prepared.encoded[split], session.state.micro_batch_size
+    return predict(task, encoded, session.runtime, micro_batch_size=size, final=False, check=check)
 
 
 @dataclass
@@ -277,16 +274,16 @@ class _Interval:
 
 
 def _log(session: Session, values: dict[str, float]) -> None:
-    step, epoch = session.state.step, session.state.step / session.order.steps_per_epoch
+    step, epoch = session.state.step, session.state.step / session.schedule.sampler.steps_per_epoch
     _require_folder(session)
     session.folder.append_log({"step": step, "epoch": round(epoch, 4), **values})
     session.trackers.log({**values, "epoch": epoch}, step)
 
 
 def _evaluation_due(session: Session) -> bool:
-    every = session.settings.eval_steps or session.order.steps_per_epoch
+    every = session.settings.eval_steps or session.schedule.sampler.steps_per_epoch
     step = session.state.step
-    return step > 0 and (step % every == 0 or step == session.total)
+    return step > 0 and (step % every == 0 or step == session.schedule.total_steps)
 
 
 def _out_of_patience(session: Session) -> bool:

@@ -9,7 +9,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from red_cli.methods.trained import Trained
-from red_cli.plan.steps import warmup_steps
 from red_cli.recipe.schema import Train
 
 
@@ -38,11 +37,6 @@ def build_optimizer(trained: Trained, settings: Train) -> torch.optim.AdamW:
     )
 
 
-def build_scheduler(optimizer: torch.optim.Optimizer, settings: Train, total: int) -> LRScheduler:
-    """The schedule of transformers that the recipe names, stepped once for each optimiser step."""
-    return get_scheduler(
-        settings.lr_scheduler_type,
-        optimizer,
-        num_warmup_steps=warmup_steps(settings, total),
-        num_training_steps=total,
-    )
+def build_scheduler(optimizer: torch.optim.Optimizer, name: str, warmup_steps: int, total_steps: int) -> LRScheduler:
+    """The schedule of transformers with that name, stepped once for each optimiser step."""
+    return get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=total_steps)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.recipe.load import Loaded, expanded
+from red_cli.recipe.load import Loaded, expanded, load_trained_recipe
 from red_cli.runs.events import Listener
-from red_cli.runs.folder import RunFolder, changed_keys, open_run
-from red_cli.train.checkpoint import STATE_FILE, damage, list_checkpoints
+from red_cli.runs.folder import RunFolder, changed_keys
+from red_cli.train.checkpoint_folder import STATE_FILE, damage, list_checkpoints
 from red_cli.train.learning_rate_record import as_found
 from red_cli.train.lock import LOCK_FILE, FolderLock
 
@@ -31,15 +31,32 @@ def claim_folder(loaded: Loaded, lock: FolderLock, listener: Listener) -> Path |
     folder = _require_unfinished(loaded)
     lock.take()
     _require_unfinished(loaded)
-    if folder.recipe.is_file() and (changed := _changed(folder.path, loaded)):
-        listed = "\n".join(f"  {line}" for line in changed)
-        raise UserError(f"{folder.path} holds an unfinished run of another recipe:\n{listed}", hint=_ANOTHER)
+    _require_same_recipe(folder, loaded)
     resume = loaded.recipe.train.resume_from_checkpoint
     if isinstance(resume, str):
         named = _named_checkpoint(loaded, resume)
         own = named.resolve().parent == folder.checkpoints.resolve()
         return named if own else _last_sound_checkpoint(folder, listener) or named
     return _last_sound_checkpoint(folder, listener)
+
+
+def require_usable_folder(loaded: Loaded) -> None:
+    """Check quickly, before anything is loaded, that a run may use its folder.
+
+    Raises:
+        UserError: as `claim_folder`.
+    """
+    folder = _require_unfinished(loaded)
+    _require_same_recipe(folder, loaded)
+    lock = FolderLock(folder.path)
+    lock.take()
+    lock.release()
+
+
+def _require_same_recipe(folder: RunFolder, loaded: Loaded) -> None:
+    if folder.recipe.is_file() and (changed := _changed(folder.path, loaded)):
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise UserError(f"{folder.path} holds an unfinished run of another recipe:\n{listed}", hint=_ANOTHER)
 
 
 def _require_unfinished(loaded: Loaded) -> RunFolder:
@@ -88,7 +105,7 @@ def _named_checkpoint(loaded: Loaded, name: str) -> Path:
 
 def _changed(folder: Path, loaded: Loaded) -> list[str]:
     """Keys by which `loaded` is another run than the one in `folder`."""
-    begun = open_run(folder)[1]
+    begun = load_trained_recipe(RunFolder(folder).recipe)
     return changed_keys(as_found(begun, folder).recipe, as_found(loaded, folder).recipe)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.distributed.engine import NotFinite
-from red_cli.train.setup import Session
+from red_cli.train.session import Session
 
 
 def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
@@ -24,7 +24,7 @@ def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, fl
     """
     loss = accumulate(session, rows)
     norm = session.engine.update(session.settings.max_grad_norm)
-    session.scheduler.step()
+    session.optimisation.scheduler.step()
     return loss, norm
 
 

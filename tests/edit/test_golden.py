@@ -25,20 +25,22 @@ from red_cli.distributed.processes import ALONE
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.edit.model import edits, head_parameter_names, train_head
 from red_cli.edit.published import read_published
+from red_cli.inference.runtime import Runtime
 from red_cli.methods.red import trained_red
 from red_cli.plan.batches import Order
-from red_cli.plan.plan import Prepared, Scoring
-from red_cli.recipe.load import Loaded
+from red_cli.plan.prepare import Prepared, Scoring
+from red_cli.plan.schedule import Schedule
+from red_cli.plan.strategy import Choice
 from red_cli.recipe.schema import Recipe
-from red_cli.runs.events import Silent
 from red_cli.runs.folder import RunFolder
 from red_cli.tasks.base import Base, Encoded
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.tables import RowsUsed
-from red_cli.train.checkpoint import TrainingState
+from red_cli.train.checkpoint_folder import TrainingState
+from red_cli.train.events import NullTrainingListener
 from red_cli.train.loop import optimizer_step
 from red_cli.train.optimizer import build_optimizer, build_scheduler
-from red_cli.train.setup import Session
+from red_cli.train.session import Optimisation, Session
 
 _NAMES = {"scaling": "scale", "bias": "bias"}
 _KEY = "encoder.layer.0.output.dense.delta_vector.activation_"
@@ -114,7 +116,6 @@ def test_losses_of_forty_steps_through_the_public_functions(case: str) -> None:
 
 def test_losses_of_forty_steps(tmp_path: Path) -> None:
     """The toolkit's own optimiser step, schedule and batches follow the published training run."""
-    from accelerate import Accelerator
 
     case = "roberta_ffn_train"
     expected = load_file(GOLDEN / case / "io.safetensors")
@@ -155,21 +156,19 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
     prepared = Prepared(task, base, {"train": encoded}, {"train": None}, scoring)
     trained = trained_red(model)
     optimizer = build_optimizer(trained, recipe.train)
+    engine = Replicated(model, trained, optimizer, ALONE, sharded=False)
+    warmup = options["warmup_steps"]
+    scheduler = build_scheduler(optimizer, recipe.train.lr_scheduler_type, warmup, steps)
+    listener = NullTrainingListener()
     session = Session(
-        loaded=Loaded(recipe, "golden", None),
         folder=RunFolder(tmp_path),
         prepared=prepared,
-        plan=None,
-        listener=Silent(),
-        processes=ALONE,
-        accelerator=Accelerator(cpu=True),
+        schedule=Schedule(Order(len(encoded), rows, 0), steps, warmup, None, None, Choice("single")),
+        runtime=Runtime(model, base, recipe, listener),
+        listener=listener,
         trained=trained,
         counts=trained.counts,
-        optimizer=optimizer,
-        engine=Replicated(model, trained, optimizer, ALONE, sharded=False),
-        scheduler=build_scheduler(optimizer, recipe.train, steps),
-        order=Order(len(encoded), rows, 0),
-        total=steps,
+        optimisation=Optimisation(optimizer, scheduler, engine),
         state=TrainingState(micro_batch_size=rows),
         inputs=None,
         base_record=None,

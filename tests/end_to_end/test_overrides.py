@@ -15,7 +15,7 @@ from red_cli.errors import UserError
 from red_cli.export.export import open_source
 from red_cli.recipe.decoding import Decoding
 from red_cli.recipe.load import load_recipe
-from red_cli.runs.target import open_target
+from red_cli.runs.opened import open_for_inference
 from red_cli.train.loop import train
 from tests.tiny import make_data
 
@@ -67,7 +67,7 @@ def test_of_an_evaluation(
         override = form.replace("{{", "{").replace("}}", "}")
         for name, path in (("{other}", other), ("{data}", data), ("{base}", base)):
             override = override.replace(name, str(path))
-        found = outcome(lambda override=override: open_target(folder, None, [*extra, override]).same_rows)
+        found = outcome(lambda override=override: open_for_inference(folder, None, [*extra, override]).same_rows)
         if same_rows is None:
             assert f"has no effect any more: {folder} is trained already" in found
             assert override in found
@@ -78,8 +78,8 @@ def test_of_an_evaluation(
 def test_the_base_of_an_adapter_is_the_one_that_is_named(run: Path, base: Path) -> None:
     copy = f"{base.parent}/./{base.name}"
     for override in (f"model.name_or_path={copy}", f"model={{name_or_path: {copy}}}"):
-        assert open_target(run / "adapter", None, [override]).recipe.model.name_or_path == str(base)
-    elsewhere = open_target(run / "adapter", None, ["model={name_or_path: some/where}"])
+        assert open_for_inference(run / "adapter", None, [override]).recipe.model.name_or_path == str(base)
+    elsewhere = open_for_inference(run / "adapter", None, ["model={name_or_path: some/where}"])
     assert elsewhere.recipe.model.name_or_path == "some/where"
 
 

@@ -23,7 +23,7 @@ from red_cli.edit.model import train_head
 from red_cli.errors import UserError
 from red_cli.export.export import export, open_source
 from red_cli.recipe.schema import Model
-from red_cli.runs.events import Silent
+from red_cli.runs.events import NullListener
 from tests.tiny import (
     DECODERS,
     ENCODERS,
@@ -104,7 +104,7 @@ def together(check: Callable[[list[str]], None], positions: list[str]) -> None:
 
 
 def written(folder: Path, form: str = "merged", dtype: str | None = None) -> Path:
-    export(open_source(folder / "adapter", None, None), folder / form, form, dtype, None, None, Silent())
+    export(open_source(folder / "adapter", None, None), folder / form, form, dtype, None, None, NullListener())
     return folder / form
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,10 +13,14 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from red_cli import RedConfig, attach
 from red_cli.edit.fold import folded
+from red_cli.edit.kinds import DECODER
 from red_cli.edit.model import edits
 from red_cli.errors import RunFailed, UserError
 from red_cli.inference.generate import Decoder, Partial, generation_config
+from red_cli.inference.runtime import Runtime
 from red_cli.recipe.decoding import Decoding
+from red_cli.runs.events import NullListener
+from red_cli.tasks.base import Base
 from red_cli.tasks.text.tokens import Ends
 from tests.tiny import DECODERS, SEQ2SEQ, VOCABULARY, make_language_model, random_vectors, tiny_model
 
@@ -41,9 +46,16 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory):
 
 
 def decoder(model, tokenizer, batch_size: int | None = 4, **changes: object) -> Decoder:
-    options = changes.pop("options", {})
-    settings = {"seed": 1, "fold": True, "tick": lambda done, total: None, "note": lambda text: None}
-    return Decoder(model, tokenizer, Decoding(**options), batch_size, **{**settings, **changes})
+    """A decoder of `changes["options"]`; `tick` and `note` take the place of the listener's methods."""
+    listener = NullListener()
+    for name, method in (("tick", "decoding"), ("note", "note")):
+        if name in changes:
+            setattr(listener, method, changes[name])
+    recipe = SimpleNamespace(
+        train=SimpleNamespace(seed=changes.get("seed", 1), bf16=False), eval=SimpleNamespace(batch_size=batch_size)
+    )
+    runtime = Runtime(model, Base(model.config, tokenizer, 64, DECODER), recipe, listener)
+    return Decoder(runtime, Decoding(**changes.get("options", {})), changes.get("partial"))
 
 
 def ends_of(model_type: str, padding: int = 0) -> Ends:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from red_cli.distributed.processes import Processes
 from red_cli.tasks.text.generation import GenerationTask
 from red_cli.tasks.text.packing import collate_packs
-from red_cli.train.setup import Session
+from red_cli.train.session import Session
 from tests.tasks.text.test_packing import encoded_texts
 
 

@@ -65,14 +65,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base, a run, an exported model and an adapter to be shared, before anyone has put code into them."""
     from red_cli.export.export import export, open_source
     from red_cli.recipe.load import load_recipe
-    from red_cli.runs.events import Silent
+    from red_cli.runs.events import NullListener
     from red_cli.train.loop import train
 
     folder = tmp_path_factory.mktemp("made")
     recipe = talk_recipe(folder, talking_base(folder / "base"), talk_data(folder / "data"))
     train(load_recipe(str(recipe), overrides=["train.max_steps=1", "eval.generation.max_new_tokens=2"]))
     for name, form in (("model", "merged"), ("adapter", "adapter")):
-        export(open_source(folder / "run", None, None), folder / name, form, None, None, None, Silent())
+        export(open_source(folder / "run", None, None), folder / name, form, None, None, None, NullListener())
     return folder
 
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from red_cli.methods.rates import rates_of
-from red_cli.methods.table import METHODS
+from red_cli.methods.table import method_named
 from red_cli.plan.learning_rates import plan_search
+from red_cli.recipe.methods import METHODS
 from red_cli.train import learning_rate_search as search_module
 from red_cli.train import loop as train_module
 from red_cli.train.learning_rate_record import Sweep
 from red_cli.train.learning_rate_search import choose_rate, find_edge
-from red_cli.train.setup import Session
+from red_cli.train.session import Session
 from tests.conftest import Outcome, run_red, write_recipe
 from tests.tiny import read_lines, sentences, write_csv
 
@@ -57,7 +57,7 @@ SEVERAL_A_LAYER = [f"model.layer.{layer}.{name}" for layer in range(3) for name 
 def test_a_search_takes_at_most_a_quarter_of_the_run(method: str, total: int) -> None:
     plan = plan_search(method, ONE_A_LAYER, total)
     assert plan.total <= total / 4
-    rates = rates_of(method, ONE_A_LAYER)
+    rates = method_named(method).rates_for(ONE_A_LAYER)
     assert rates.lowest < plan.usual < rates.highest
     assert (plan.sweeps > 0) == (total >= 96)
     if plan.sweeps:
@@ -108,8 +108,12 @@ FLAT = sweep_of(None, falls_to=0.69)  # it neither falls nor breaks away
         ("red", [sweep_of(0.01), sweep_of(0.06), sweep_of(0.2)], 0.02),  # the middle one of several
         ("red", [sweep_of(0.15), sweep_of(0.15), sweep_of(0.15)], 0.05),  # of one mind: all of the way
         ("red", [sweep_of(0.12), sweep_of(0.03), sweep_of(0.12)], 0.028),  # between 0.02 and 0.04
-        ("red", [sweep_of(None)] * 3, rates_of("red", ONE_A_LAYER).highest),  # it fell to the end of the range
-        ("red", [sweep_of(1e-9)] * 3, rates_of("red", ONE_A_LAYER).lowest),
+        (
+            "red",
+            [sweep_of(None)] * 3,
+            method_named("red").rates_for(ONE_A_LAYER).highest,
+        ),  # it fell to the end of the range
+        ("red", [sweep_of(1e-9)] * 3, 1e-3),
         ("red", [FLAT], 0.02),
         ("red", [FLAT, sweep_of(0.24)], 0.04),  # such a sweep has no vote
     ],
@@ -148,14 +152,14 @@ def test_a_sweep_drops_nothing_and_the_run_does(
 ) -> None:
     dropped: list[set[float]] = []
     for module in (search_module, train_module):
-        monkeypatch.setattr(module, "set_up", _dropouts_noted(module.set_up, dropped))
+        monkeypatch.setattr(module, "build_session", _dropouts_noted(module.build_session, dropped))
     assert red("train", recipe, AUTO, *LONG, "model.classifier_dropout=0.3").code == 130
     assert dropped == [{0.0}, {0.1, 0.3}]
 
 
-def _dropouts_noted(set_up: Callable[..., Session], dropped: list[set[float]]) -> Callable[..., Session]:
+def _dropouts_noted(build_session: Callable[..., Session], dropped: list[set[float]]) -> Callable[..., Session]:
     def noted(*arguments: Any) -> Session:
-        session = set_up(*arguments)
+        session = build_session(*arguments)
         dropped.append({module.p for module in session.model.modules() if isinstance(module, torch.nn.Dropout)})
         return session
 

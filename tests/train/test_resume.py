@@ -14,7 +14,7 @@ import pytest
 
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.train import loop as train_module
-from red_cli.train.checkpoint import prune
+from red_cli.train.checkpoint_folder import prune
 from tests.conftest import Outcome
 from tests.tiny import read_lines
 

@@ -1,0 +1,81 @@
+"""The configuration that a recipe gives to DeepSpeed, and whether DeepSpeed is installed. Without torch."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from red_cli.errors import UserError
+from red_cli.files import read_json
+from red_cli.recipe.launch import DEEPSPEED, Launch
+
+STAGE = {"zero2": 2, "zero3": 3}
+# Parameters of up to so many numbers stay whole in every process: the vectors always do.
+_WHOLE_UP_TO = 100_000
+# Sections of a configuration that would say something else than the recipe
+_FROM_THE_RECIPE = {
+    "optimizer": "the optimiser is the recipe's (train.learning_rate, train.weight_decay, …)",
+    "scheduler": "the schedule is the recipe's (train.lr_scheduler_type, …)",
+    "fp16": "the vectors stay float32; the base's dtype is model.dtype",
+    "bf16": "the vectors stay float32; the base's dtype is model.dtype, and train.bf16 computes in bfloat16",
+}
+
+
+def require_strategy(launch: Launch, max_grad_norm: float | None) -> None:
+    """Check that the strategy that the recipe names is available.
+
+    Raises:
+        UserError: its package is missing, or its configuration cannot be used.
+    """
+    if launch.strategy not in DEEPSPEED:
+        return
+    if importlib.util.find_spec("deepspeed") is None:
+        raise UserError(
+            "launch.strategy: deepspeed is not installed", hint="Install it: pip install 'red-cli[deepspeed]'"
+        )
+    deepspeed_config(launch, launch.strategy, max_grad_norm)
+
+
+def deepspeed_config(launch: Launch, strategy: str, max_grad_norm: float | None) -> dict[str, Any]:
+    """The configuration of `launch.deepspeed_config`, or ours, with what the recipe decides filled in.
+
+    Raises:
+        UserError: the file is missing or damaged, or says something else than the recipe.
+    """
+    stage = STAGE[strategy]
+    config: dict[str, Any] = {}
+    if launch.deepspeed_config is not None:
+        path = Path(launch.deepspeed_config)
+        config = read_json(path)
+        if not isinstance(config, dict) or not isinstance(config.get("zero_optimization", {}), dict):
+            raise UserError(f"{path}: not a DeepSpeed configuration: keys and values are expected")
+        for key, why in _FROM_THE_RECIPE.items():
+            section = config.get(key)
+            if section and not (isinstance(section, dict) and section.get("enabled") in (False, "auto")):
+                raise UserError(f"{path}: {key}: {why}", hint=f"Drop {key} from the file.")
+            config.pop(key, None)
+        if config.get("zero_optimization", {}).get("stage", stage) != stage:
+            raise UserError(
+                f"{path}: zero_optimization.stage is {config['zero_optimization']['stage']}, "
+                f"but launch.strategy is {strategy}",
+                hint="Change one of them.",
+            )
+    zero = {
+        "stage3_param_persistence_threshold": _WHOLE_UP_TO,
+        **{key: value for key, value in config.get("zero_optimization", {}).items() if value != "auto"},
+        "stage": stage,
+    }
+    if launch.offload:
+        import torch
+
+        zero["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    return {
+        **{key: value for key, value in config.items() if value != "auto" and key != "train_batch_size"},
+        "zero_optimization": zero,
+        # The run deals out rows and says itself which pass is a step's last.
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": max_grad_norm or 0.0,
+        "zero_allow_untested_optimizer": True,
+    }

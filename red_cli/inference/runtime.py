@@ -1,0 +1,66 @@
+"""A model ready to compute, with all that predictions, decoding, chat and benchmarks need of it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from red_cli.base_model.load import to_device
+from red_cli.base_model.prepare import longest_sequence, uses_bf16
+from red_cli.distributed.processes import ALONE, Processes
+from red_cli.recipe.schema import Recipe
+from red_cli.runs.events import Listener
+from red_cli.runs.load import load_model
+from red_cli.runs.opened import Opened
+from red_cli.tasks.base import Base
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A model on its device, and its surroundings.
+
+    Attributes:
+        recipe: its precision, seed, and options of evaluation apply.
+        processes: the processes that share the rows.
+        sharded: whether each process holds a part of the base only, so that every forward pass is collective.
+    """
+
+    model: PreTrainedModel
+    base: Base
+    recipe: Recipe
+    listener: Listener
+    processes: Processes = ALONE
+    sharded: bool = False
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The base's tokenizer."""
+        return self.base.tokenizer
+
+    @property
+    def context(self) -> int:
+        """The most tokens that the base takes at once."""
+        return longest_sequence(self.model.config, self.base.tokenizer)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Inside the block the model computes in the recipe's precision."""
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=uses_bf16(self.recipe.train))
+
+    def without_gradients(self) -> AbstractContextManager[Any]:
+        """Inside the block no gradients are recorded; what gathers a sharded base may need them later."""
+        return torch.no_grad() if self.sharded else torch.inference_mode()
+
+
+def load_runtime(opened: Opened, base: Base, listener: Listener) -> Runtime:
+    """Load a trained model to the GPU, or to the CPU where there is none.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    model = load_model(opened, base)
+    to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
+    return Runtime(model, base, opened.recipe, listener)

@@ -1,0 +1,79 @@
+"""Read and encode what a run needs before its weights: data, configuration and tokenizer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from red_cli.base_model.config import load_config
+from red_cli.base_model.prepare import prepare as prepare_base
+from red_cli.errors import UserError, shown
+from red_cli.recipe.schema import Recipe
+from red_cli.tasks.base import Base, Encoded, Task
+from red_cli.tasks.build import build_task
+from red_cli.tasks.data.splits import scored_split
+from red_cli.tasks.data.tables import Rows, RowsUsed
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Which rows choose the best evaluation, and which give the score; under "standard" they are the same."""
+
+    split: str  # eval.split
+    selection: RowsUsed
+    scored: RowsUsed
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe's task, data and base, up to the weights."""
+
+    task: Task
+    base: Base
+    encoded: dict[str, Encoded]  # the splits that training needs
+    places: dict[str, NDArray[np.int64] | None]  # where each split's rows stand in their source; None: it is all of it
+    scoring: Scoring
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Read the data, the tokenizer and the configuration, and encode the training and validation splits.
+
+    Raises:
+        UserError: anything about them is wrong.
+    """
+    config = load_config(recipe.model)
+    task = build_task(recipe, config)
+    needed = ("train", *task.validation_splits)
+    splits = task.load(recipe.train.seed, needed)
+    splits["train"] = drawn(splits["train"], recipe.data.max_train_rows, recipe.train.seed)
+    base = prepare_base(config, recipe, task.kind, task.label_names)
+    encoded = {split: task.encode(splits[split], base.tokenizer, base.max_length) for split in needed}
+    for split in needed:
+        splits[split] = encoded[split].kept_rows(split, splits[split])
+        require_labels(encoded[split], splits[split].source, task.label_column)
+        if encoded[split].features["input_ids"].max() >= getattr(config, "vocab_size", math.inf):
+            raise UserError(f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model")
+    used = {split: RowsUsed.of(split, splits[split]) for split in needed}
+    scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
+    places = {split: splits[split].places for split in needed}
+    return Prepared(task, base, encoded, places, scoring)
+
+
+def drawn(rows: Rows, most: int | None, seed: int) -> Rows:
+    """At most `most` of the rows, drawn by `seed`, in the file's order."""
+    if most is None or rows.table.num_rows <= most:
+        return rows
+    chosen = np.random.default_rng(seed).permutation(rows.table.num_rows)[:most]
+    return rows.take(sorted(chosen.tolist()))
+
+
+def require_labels(encoded: Encoded, source: str, column: str) -> None:
+    """Refuse a split that cannot be learnt from or scored."""
+    if encoded.labels is None:
+        raise UserError(
+            f"{source} has nothing to learn: column {shown(column)} is missing or empty",
+            hint="Name the column of labels or completions with data.columns.",
+        )

@@ -1,0 +1,94 @@
+"""Checks before any work: what is missing is reported at once, before torch or transformers are imported."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from red_cli.distributed.deepspeed_config import require_strategy
+from red_cli.errors import UserError, one_line
+from red_cli.methods.package import require_package
+from red_cli.recipe.data import Data
+from red_cli.recipe.schema import Recipe, text_metrics
+from red_cli.runs.folder import RunFolder
+from red_cli.runs.opened import Opened
+from red_cli.tasks.text_metrics.score import require_metrics
+
+
+def preflight(recipe: Recipe) -> None:
+    """Check that the base, the data and the packages of a recipe are there, as far as that is quick to see.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    require_model_folder(recipe.model.name_or_path)
+    _require_data(recipe.data)
+    require_package(recipe.method)
+    require_metrics(text_metrics(recipe), recipe.eval.metric)
+    _require_trackers(recipe.train.report_to)
+
+
+def preflight_training(recipe: Recipe) -> None:
+    """The checks of `preflight`, and that the strategy that the recipe names is available.
+
+    Raises:
+        UserError: something is missing.
+    """
+    require_strategy(recipe.launch, recipe.train.max_grad_norm)
+    preflight(recipe)
+
+
+def preflight_evaluation(opened: Opened, output: Path) -> None:
+    """Check that a trained model can be evaluated, and that results can be written to `output`.
+
+    Raises:
+        UserError: its base, a package of a metric, or the folder cannot be used.
+    """
+    folder = RunFolder(output)
+    folder.require_own_folders()
+    folder.read_metrics()
+    require_metrics(text_metrics(opened.recipe))
+    require_model_folder(opened.recipe.model.name_or_path)
+
+
+def require_model_folder(name: str) -> None:
+    """Refuse the path of a model folder that does not exist; names on the Hub are not looked up.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if Path(name).is_absolute() and not Path(name).is_dir():
+        raise UserError(f"model.name_or_path: no such model folder: {name}")
+
+
+def _require_data(data: Data) -> None:
+    if data.path is not None and not Path(data.path).is_dir():
+        from red_cli.tasks.data.tables import split_files
+
+        split_files(data)
+    for file in (data.train, data.validation):
+        if file is not None and not Path(file).is_file():
+            raise UserError(f"no such file: {file}")
+
+
+def _require_trackers(names: Sequence[str]) -> None:
+    """Check that every tracker is one that Accelerate knows and that its package is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not names:
+        return
+    from accelerate.utils import LoggerType
+
+    known = [member.value for member in LoggerType if member.value != "all"]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}"
+            raise UserError(f"train.report_to: no such tracker: {one_line(name)}", hint=hint)
+        if importlib.util.find_spec(name) is None:
+            extra = "'red-cli[track]'" if name == "tensorboard" else name
+            raise UserError(f"train.report_to: {name} is not installed", hint=f"Install it: pip install {extra}")

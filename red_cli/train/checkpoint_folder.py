@@ -1,0 +1,119 @@
+"""The folders of checkpoints: which there are, whether they are valid, and where each run stood. Without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+
+from red_cli.errors import UserError
+from red_cli.files import read_json
+from red_cli.runs.inputs import RunInputs, parse_inputs
+
+STATE_FILE = "state.json"
+OPTIMIZER_FILE = "optimizer.pt"
+DAMAGED = "Delete this checkpoint to go on from the one before it."
+DIGESTS = "files"  # name -> sha256
+INPUTS = "inputs"
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_NAME = re.compile(r"step-(\d+)")
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands; together with vectors, optimiser and generators it is all that decides what follows."""
+
+    step: _Count = 0
+    evaluated_step: _Count = 0
+    best_value: FiniteFloat | None = None
+    best_step: _Count = 0
+    best_scores: dict[str, FiniteFloat] = field(default_factory=dict)
+    evaluations_without_gain: _Count = 0
+    seconds: FiniteFloat = 0.0
+    rows: _Count = 0
+    micro_batch_size: _Count = 0
+
+    def forget_best(self) -> None:
+        """Choose the best anew among the evaluations to come."""
+        self.best_value, self.best_step, self.best_scores, self.evaluations_without_gain = None, 0, {}, 0
+        self.evaluated_step = 0
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [
+        (int(match[1]), path)
+        for path in folder.iterdir()
+        if (match := _NAME.fullmatch(path.name)) and (path / STATE_FILE).is_file()
+    ]
+    return [path for _, path in sorted(found)]
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint: a file that is missing or not what was written; None: nothing."""
+    try:
+        digests = read_json(path / STATE_FILE)[DIGESTS]
+        read_state(path)
+        read_inputs(path)
+        for name, digest in digests.items():
+            if not (path / name).is_file():
+                return f"{name} is missing"
+            if file_digest(path / name) != digest:
+                return f"{name} is not what was written"
+    except (UserError, KeyError, TypeError, AttributeError):
+        return f"{STATE_FILE} is missing or damaged"
+    return None
+
+
+def file_digest(file: Path) -> str:
+    """The SHA-256 of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def read_state(path: Path) -> TrainingState:
+    """The state file of a checkpoint.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        content = dict(read_json(path / STATE_FILE))
+        content.pop(DIGESTS, None)
+        content.pop(INPUTS, None)
+        state = TypeAdapter(TrainingState).validate_python(content)
+    except (TypeError, ValueError) as error:
+        if not isinstance(error, ValidationError):
+            raise UserError(f"{path / STATE_FILE} is damaged", hint=DAMAGED) from None
+        first = error.errors()[0]
+        raise UserError(f"{path / STATE_FILE} is damaged: {first['loc']}: {first['msg']}", hint=DAMAGED) from None
+    if state.micro_batch_size < 1:
+        raise UserError(f"{path / STATE_FILE} is damaged", hint=DAMAGED)
+    return state
+
+
+def read_inputs(path: Path) -> RunInputs | None:
+    """The inputs that a checkpoint was trained on; None in checkpoints of version 0.1.
+
+    Raises:
+        UserError: the state file is missing or damaged.
+    """
+    content = read_json(path / STATE_FILE)
+    try:
+        return parse_inputs(content[INPUTS]) if INPUTS in content else None
+    except (TypeError, ValueError):
+        raise UserError(f"{path / STATE_FILE} is damaged", hint=DAMAGED) from None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the last `keep` checkpoints, and what is left of one whose deletion was interrupted."""
+    kept = list_checkpoints(folder)[-keep:]
+    for path in folder.iterdir():
+        if _NAME.fullmatch(path.name) and path not in kept:
+            shutil.rmtree(path)

@@ -1,0 +1,124 @@
+"""Everything a training run works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel
+
+from red_cli.base_model.record import BaseRecord
+from red_cli.distributed.engine import Engine
+from red_cli.distributed.processes import Processes
+from red_cli.edit.model import Counts
+from red_cli.inference.runtime import Runtime
+from red_cli.methods.trained import Trained
+from red_cli.plan.batches import MicroBatch, Rows, cut, cut_by_length, deal
+from red_cli.plan.prepare import Prepared
+from red_cli.plan.schedule import Schedule
+from red_cli.recipe.schema import Recipe, Train
+from red_cli.runs.folder import RunFolder
+from red_cli.runs.inputs import RunInputs
+from red_cli.tasks.base import Batch
+from red_cli.tasks.text.generation import GenerationTask
+from red_cli.tasks.text.packing import pack
+from red_cli.train.checkpoint_folder import TrainingState
+from red_cli.train.events import TrainingListener
+from red_cli.train.lock import FolderLock
+from red_cli.train.trackers import Trackers
+
+# What one more micro-batch costs, in tokens: little on a CPU, on a GPU the launching of some hundred kernels.
+_CUT_COST = {"cpu": 64, "cuda": 16384}
+_FILLERS = 16  # rows tried for each sequence of the largest packed micro-batch
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """The optimiser, its schedule, and the engine that steps it over the processes."""
+
+    optimizer: torch.optim.Optimizer
+    scheduler: LRScheduler
+    engine: Engine
+
+
+@dataclass
+class Session:
+    """A training run: its data and schedule, the model and how it is optimised, and where the run stands.
+
+    Attributes:
+        trained: the method on `runtime.model`, for saving.
+        counts: of the parameters, taken before the base was sharded.
+        inputs: the digests of rows and base that checkpoints record.
+        lock: of the run folder; None while a learning rate is searched.
+    """
+
+    folder: RunFolder
+    prepared: Prepared
+    schedule: Schedule
+    runtime: Runtime
+    listener: TrainingListener
+    trained: Trained
+    counts: Counts
+    optimisation: Optimisation
+    state: TrainingState
+    inputs: RunInputs
+    base_record: BaseRecord
+    trackers: Trackers
+    lock: FolderLock | None = None
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model itself, for scoring; `engine.model` is what trains."""
+        return self.runtime.model
+
+    @property
+    def processes(self) -> Processes:
+        return self.runtime.processes
+
+    @property
+    def engine(self) -> Engine:
+        return self.optimisation.engine
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe; its learning rate is a number."""
+        return self.runtime.recipe
+
+    @property
+    def settings(self) -> Train:
+        return self.runtime.recipe.train
+
+    def micro_batches(self, rows: Rows) -> list[MicroBatch]:
+        """This process's part of a step's rows, in micro-batches of at most `state.micro_batch_size` sequences."""
+        size, lengths = self.state.micro_batch_size, self.prepared.encoded["train"].lengths
+        cost = _CUT_COST.get(self.processes.device.type, _CUT_COST["cuda"])
+
+        def cut_up(part: Rows) -> list[MicroBatch]:
+            if self.settings.packing:
+                packs = pack(part, lengths)
+                return [MicroBatch.of_packs(packs[start : start + size]) for start in range(0, len(packs), size)]
+            by_length = self.settings.group_by_length
+            pieces = cut_by_length(part, lengths, size, cost) if by_length else cut(part, size)
+            return [MicroBatch(piece) for piece in pieces]
+
+        return deal(rows, lengths, self.processes.index, self.processes.count, cut_up)
+
+    def collate(self, micro_batch: MicroBatch) -> Batch:
+        """Training rows as a batch: a sequence for each pack, or for each row, padded to the longest."""
+        task, encoded = self.prepared.task, self.prepared.encoded["train"]
+        if micro_batch.packs is None:
+            return task.collate(encoded, micro_batch.rows)
+        assert isinstance(task, GenerationTask)
+        return task.collate_packed(encoded, micro_batch.packs)
+
+    def largest(self, size: int) -> MicroBatch:
+        """The largest micro-batch of `size` sequences that training may meet: the longest rows, packed where asked."""
+        lengths = self.prepared.encoded["train"].lengths
+        by_length = (-lengths).argsort(kind="stable")
+        if not self.settings.packing:
+            return MicroBatch(by_length[:size])
+        # The longest rows, and enough shorter ones to fill up what they leave
+        shorter = by_length[size:][:: max(1, (len(by_length) - size) // (size * _FILLERS))]
+        return MicroBatch.of_packs(pack(np.concatenate([by_length[:size], shorter]), lengths)[:size])
