@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from red_cli.errors import Interrupted, RedError
 from red_cli.escape import json_text, terminal_line, terminal_text
 from red_cli.tables import duration, plan_rows
-from red_cli.tasks.labels.metrics import written
+from red_cli.tasks.labels.metrics import format_score
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -286,7 +286,7 @@ class Terminal:
     def evaluated(self, evaluation: Evaluation) -> None:
         name = evaluation.metric.removesuffix("_correlation")
         name = f"validation {name}" if name == "loss" else name  # beside that of training
-        self._score = f"{name} {written(evaluation.metric, evaluation.value)}{'*' if evaluation.best else ''}"
+        self._score = f"{name} {format_score(evaluation.metric, evaluation.value)}{'*' if evaluation.best else ''}"
 
     def _show(self, done: int, total: int, text: str) -> None:
         if not self.live:

@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from red_cli.tasks.labels.metrics import written
+from red_cli.tasks.labels.metrics import format_score
 
 if TYPE_CHECKING:
     from red_cli.plan.devices import Fit
@@ -127,7 +127,7 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         for name, value in _without_parts(scores).items():
             if name != "examples":
                 count = f"{split}, {scores['examples']:,} rows{chose}"
-                rows.append((name, f"{written(name, value)}{_beside(paper, name)}  {count}"))
+                rows.append((name, f"{format_score(name, value)}{_beside(paper, name)}  {count}"))
     if paper:
         shown = {name for scores in result["splits"].values() for name in scores}
         rows.append(("paper", _paper_text(paper, shown)))
@@ -155,10 +155,10 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     for split, scores in result["splits"].items():
         for name, score in _without_parts(scores).items():
             if name != "examples":
-                values = "  ".join(f"{seed}: {written(name, value)}" for seed, value in score["seeds"].items())
-                spread = "" if score["std"] is None else f" ± {written(name, score['std'])}"
+                values = "  ".join(f"{seed}: {format_score(name, value)}" for seed, value in score["seeds"].items())
+                spread = "" if score["std"] is None else f" ± {format_score(name, score['std'])}"
                 count = f"{split}, {scores['examples']:,} rows"
-                rows.append((name, f"{written(name, score['mean'])}{spread}  {count}; by seed  {values}"))
+                rows.append((name, f"{format_score(name, score['mean'])}{spread}  {count}; by seed  {values}"))
     if result.get("paper"):
         rows.append(("paper", _paper_text(result["paper"], ())))
     rates = dict.fromkeys(f"{rate:g}" for rate in result["learning_rates"].values())
@@ -177,7 +177,7 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     else:
         paper = result.get("paper")
         rows = [
-            (name, f"{written(name, value)}{_beside(paper, name)}  {count}")
+            (name, f"{format_score(name, value)}{_beside(paper, name)}  {count}")
             for name, value in _without_parts(result["scores"]).items()
         ]
         rows += [(name, f"not computed: {reason}") for name, reason in result["not_computed"].items()]

@@ -34,7 +34,7 @@ from red_cli.recipe.decoding import Decoding
 from red_cli.recipe.load import load_recipe
 from red_cli.runs.events import NullListener
 from red_cli.tasks.base import Base
-from red_cli.tasks.text.tokens import Ends, decoded
+from red_cli.tasks.special_ids import SpecialIds, decoded
 
 _OPTIONS = {"num_beams": 10, "length_penalty": 0.9, "no_repeat_ngram_size": 4}
 MODEL = {"n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": 512}
@@ -103,7 +103,7 @@ def main() -> None:
     runtime = Runtime(model, Base(model.config, tokenizer, MODEL["n_positions"], DECODER), recipe, NullListener())
     decoder = Decoder(runtime, Decoding(**_OPTIONS))
     started, busy = time.perf_counter(), time.process_time()
-    texts = decoder.generate(ids, Ends(END, END), arguments.max_new_tokens)
+    texts = decoder.generate(ids, SpecialIds(END, END), arguments.max_new_tokens)
     batched, batched_processor = time.perf_counter() - started, time.process_time() - busy
     measure(sample[len(sample) // 2 :])
 

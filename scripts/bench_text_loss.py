@@ -58,7 +58,7 @@ def main() -> None:
         columns = "{prompt: meaning_representation, completion: human_reference}"
         overrides = [f"model.name_or_path={folder}", f"data.path={arguments.data}", f"data.columns={columns}"]
         prepared = prepare(load_recipe("generation", overrides=overrides).recipe)
-    task, encoded = prepared.task, prepared.encoded["train"]
+    encoder, encoded = prepared.encoder, prepared.encoded["train"]
     attach(model, RedConfig())
     optimizer = adamw(model, 0.0)  # the three take the same batches from the same state
 
@@ -68,17 +68,17 @@ def main() -> None:
 
     def red(rows: np.ndarray) -> float:
         cut = cut_by_length(rows, encoded.lengths, _ROWS, _CUT_COST["cpu"])
-        batches = [task.collate(encoded, some) for some in cut]
+        batches = [encoder.collate(encoded, some) for some in cut]
         weight, total = sum(batch.weight for batch in batches), 0.0
         for batch in batches:
-            loss = task.loss(model, batch) / weight
+            loss = encoder.loss(model, batch) / weight
             loss.backward()
             total += loss.item()
         finish()
         return total
 
     def all_logits(rows: np.ndarray, length: int = 0) -> float:
-        batch = task.collate(encoded, rows)
+        batch = encoder.collate(encoded, rows)
         missing = max(0, length - batch.labels.shape[1])
         inputs = {name: functional.pad(tensor, (0, missing)) for name, tensor in batch.inputs.items()}
         labels = functional.pad(batch.labels.roll(1, 1), (0, missing), value=-100)  # shifted inside the model

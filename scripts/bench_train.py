@@ -78,8 +78,8 @@ def encoder_methods(session: Session) -> dict[str, Step]:
 
         def step(rows: Any) -> None:
             for piece in session.micro_batches(rows):
-                batch = prepared.task.collate(encoded, piece.rows).to(device)
-                (prepared.task.loss(model, batch) / len(rows)).backward()
+                batch = prepared.encoder.collate(encoded, piece.rows).to(device)
+                (prepared.encoder.loss(model, batch) / len(rows)).backward()
             optimizer.step()
             optimizer.zero_grad()
 

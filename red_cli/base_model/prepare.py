@@ -13,7 +13,7 @@ from red_cli.edit.kinds import Kind
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.schema import Model, Recipe, Train
 from red_cli.tasks.base import Base
-from red_cli.tasks.text.tokens import padding_id
+from red_cli.tasks.special_ids import padding_id
 
 # Families whose position numbers start after the padding id: that many of max_position_embeddings hold no token.
 _UNUSED_POSITIONS = {"roberta": 2, "xlm-roberta": 2}

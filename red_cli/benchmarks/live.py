@@ -18,7 +18,7 @@ from red_cli.runs.events import Listener
 from red_cli.runs.load import open_task
 from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Base, Generated
-from red_cli.tasks.text.tokens import find_ends
+from red_cli.tasks.special_ids import find_special_ids
 
 
 def open_language_model(target: Opened) -> Base:
@@ -80,7 +80,7 @@ def write_answers(
     if cut := sum(len(prompt) > room for prompt in prompts):
         runtime.listener.note(f"{cut:,} of {len(prompts):,} prompts lost their beginning: longer than {room:,} tokens.")
     base = runtime.base
-    ends = replace(find_ends(base.tokenizer, base.config, base.kind, None), end=end)
+    ends = replace(find_special_ids(base.tokenizer, base.config, base.kind, None), end=end)
     with runtime.autocast():
         try:
             return Decoder(runtime, options, partial).generate([prompt[-room:] for prompt in prompts], ends, wanted)

@@ -21,7 +21,7 @@ from red_cli.runs.consent import consent_of
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.preflight import preflight
-from red_cli.tasks.labels.metrics import reported, written
+from red_cli.tasks.labels.metrics import format_score, headline_metrics
 from red_cli.train.resume import is_finished
 
 COMPARED = compared_methods()
@@ -177,5 +177,7 @@ def _score(run: Run, split: str, listener: Listener) -> str:
         evaluate(open_for_inference(folder, None, consent_of(run.loaded.recipe)), split, folder, listener)
     metrics = RunFolder(folder).read_results()
     scores = metrics["splits"][split]
-    told = ", ".join(f"{name} {written(name, scores[name])}" for name in reported(metrics["metric"], scores))
+    told = ", ".join(
+        f"{name} {format_score(name, scores[name])}" for name in headline_metrics(metrics["metric"], scores)
+    )
     return f"{told} on {split}, learning rate {metrics['learning_rate']:g}"

@@ -11,7 +11,7 @@ from red_cli.escape import markdown_code
 from red_cli.files import write_json, write_text
 from red_cli.recipe.load import Loaded
 from red_cli.runs.folder import RunFolder
-from red_cli.tasks.labels.metrics import is_share, mean_and_spread, reported, written
+from red_cli.tasks.labels.metrics import format_score, headline_metrics, is_percentage, mean_and_spread
 
 JSON_FILE, MARKDOWN_FILE = "comparison.json", "comparison.md"
 
@@ -55,7 +55,7 @@ def summarise(
 
 def _common_metrics(runs: Sequence[dict[str, Any]], split: str) -> list[str]:
     """The metrics that every run is told by."""
-    told = [reported(metrics["metric"], metrics["splits"][split]) for metrics in runs]
+    told = [headline_metrics(metrics["metric"], metrics["splits"][split]) for metrics in runs]
     return [name for name in told[0] if all(name in names for names in told)] if told else []
 
 
@@ -107,8 +107,8 @@ def tables_of(result: dict[str, Any]) -> list[list[list[str]]]:
 
 
 def _score_text(metric: str, score: dict[str, Any], counted: bool) -> str:
-    spread = "" if score["std"] is None else f" ± {written(metric, score['std'])}"
-    return f"{written(metric, score['mean'])}{spread}" + (f" ({len(score['seeds'])})" if counted else "")
+    spread = "" if score["std"] is None else f" ± {format_score(metric, score['std'])}"
+    return f"{format_score(metric, score['mean'])}{spread}" + (f" ({len(score['seeds'])})" if counted else "")
 
 
 def _rates(rates: list[float]) -> str:
@@ -129,7 +129,7 @@ def score_note(result: dict[str, Any]) -> str:
     """What the scores are of."""
     share = {"all": "which", "some": "some of which", "none": ""}[result["chose_best"]]
     chosen = f", {share} also chose the best evaluation" if share else ""
-    names = ", ".join(f"{name} x 100" if is_share(name) else name for name in result["metrics"])
+    names = ", ".join(f"{name} x 100" if is_percentage(name) else name for name in result["metrics"])
     counts = sorted({len(row["scores"][name]["seeds"]) for row in result["rows"] for name in result["metrics"]})
     seeds = f", seeds: {' to '.join(map(str, counts))}" if len(result["metrics"]) > 1 else ""
     return f"{result['task']}: {names} on {result['split']}, {result['examples']:,} rows{chosen}{seeds}"

@@ -12,7 +12,7 @@ from red_cli.export.code import auto_class
 from red_cli.export.local_paths import is_local, shared_name, shared_recipe
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.yaml_file import dump
-from red_cli.tasks.labels.metrics import written
+from red_cli.tasks.labels.metrics import format_score
 
 
 def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:
@@ -127,7 +127,7 @@ def _figures(metrics: dict[str, Any]) -> str:
     parameters, training = metrics["parameters"], metrics["training"]
     word = METHODS[metrics.get("method", "red")].word  # runs of version 0.1 do not say
     scores = "\n".join(
-        f"| {markdown_text(split)} | {markdown_text(metric)} | {written(metric, value)} |"
+        f"| {markdown_text(split)} | {markdown_text(metric)} | {format_score(metric, value)} |"
         for split, values in metrics["splits"].items()
         for metric, value in values.items()
         if metric != "examples"

@@ -188,10 +188,11 @@ def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> Iterator[Inputs
     model = recipe.model.model_copy(update={"name_or_path": str(base.folder), "revision": None})
     prepared = prepare(config, recipe.model_copy(update={"model": model}), task.kind, names)
     split = task.validation_splits[0]
-    rows = task.load(recipe.train.seed, (split,))[split]
-    rows = rows.take(list(range(min(_EXAMPLES, rows.table.num_rows))))
-    encoded = task.encode(rows, prepared.tokenizer, prepared.max_length)
+    splits = task.load(recipe.train.seed, (split,))
+    rows = splits.rows[split].take(list(range(min(_EXAMPLES, splits.rows[split].table.num_rows))))
+    encoder = task.bind(prepared, splits.label_names)
+    encoded = encoder.encode(rows)
     wide = 1 if task.kind.trains_head else int(encoded.lengths.max()) * config.get_text_config().vocab_size
     kept = max(1, min(len(encoded), _MOST_LOGITS // wide))
     for start in range(0, kept, _AT_ONCE):
-        yield task.collate(encoded, np.arange(start, min(start + _AT_ONCE, kept))).inputs
+        yield encoder.collate(encoded, np.arange(start, min(start + _AT_ONCE, kept))).inputs

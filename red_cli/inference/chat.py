@@ -18,18 +18,14 @@ from red_cli.inference.generate import generation_config, undisturbed
 from red_cli.inference.logits_processors import penalties
 from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.decoding import Decoding
-from red_cli.recipe.template import fields, fill
 from red_cli.runs.events import Listener
 from red_cli.runs.load import open_task
 from red_cli.runs.opened import Opened
-from red_cli.tasks.base import Task
-from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Message
-from red_cli.tasks.chat.instruction import InstructionTask
-from red_cli.tasks.text.generation import GenerationTask
-from red_cli.tasks.text.tokens import Ends, find_ends, find_frame, padding_id
+from red_cli.tasks.text.encoder import ChatEncoder
 
 _MAX_NEW_TOKENS = 512
+_GREETING: Message = {"role": "user", "content": "a"}
 
 Show = Callable[[str], None]  # is given a text piece by piece
 
@@ -59,7 +55,7 @@ class Talk:
                 raise UserError("that is more than the base takes at once", hint="Say less, or lower max_new_tokens.")
             asked, forgotten = asked[2:], forgotten + 2
         answer = self.speaker.answer(ids, self.tuned, show)
-        self.messages = [*asked, {"role": "assistant", "content": answer}] if self.speaker.remembers else []
+        self.messages = [*asked, {"role": "assistant", "content": answer}] if self.speaker.encoder.multi_turn else []
         return forgotten
 
     def _with_system(self, messages: list[Message]) -> list[Message]:
@@ -71,15 +67,12 @@ class Speaker:
     """A model that answers.
 
     Attributes:
-        encode: messages -> the token ids that their answer is generated from.
-        remembers: whether earlier messages are part of what is answered.
+        encoder: that of training.
     """
 
     runtime: Runtime
-    encode: Callable[[list[Message]], list[int]]
-    remembers: bool
+    encoder: ChatEncoder
     options: Decoding
-    ends: Ends
 
     @property
     def max_new_tokens(self) -> int:
@@ -88,7 +81,7 @@ class Speaker:
 
     def prompt(self, messages: list[Message]) -> list[int] | None:
         """What the answer to `messages` is generated from; None where that is too long."""
-        ids = self.encode(messages)
+        ids = self.encoder.chat_ids(messages)
         return ids if len(ids) + self.max_new_tokens <= self.runtime.context else None
 
     @torch.inference_mode()
@@ -97,7 +90,7 @@ class Speaker:
         model = self.runtime.model
         inputs = torch.tensor([ids], device=model.device)
         streamer = _Pieces(self.runtime.tokenizer, show)
-        config = generation_config(self.options, self.ends, self.max_new_tokens)
+        config = generation_config(self.options, self.encoder.special_ids, self.max_new_tokens)
         padding = torch.zeros(1, dtype=torch.long, device=inputs.device)
         against_repetition = penalties(self.options.repetition_penalty, self.options.no_repeat_ngram_size, padding)
         arguments: dict[str, Any] = {
@@ -120,8 +113,9 @@ def open_talks(target: Opened, system: str | None, with_base: bool, listener: Li
         UserError: it does not write text, its prompts are no single text, or the untuned model is not at hand.
     """
     task, prepared = open_task(target)
-    tokenizer, recipe = prepared.tokenizer, target.recipe
-    if not isinstance(task, GenerationTask) or task.kind.encoder_decoder:
+    recipe = target.recipe
+    encoder = task.bind(prepared, None)
+    if not isinstance(encoder, ChatEncoder) or task.kind.encoder_decoder:
         raise UserError(
             f"{target.folder} cannot be talked with: its task is {recipe.task.name}",
             hint="red chat is for runs of the task instruction, and of generation on decoders.",
@@ -131,40 +125,15 @@ def open_talks(target: Opened, system: str | None, with_base: bool, listener: Li
             f"--base: the untuned model is not at hand in {target.folder}",
             hint="It is beside the edits of a run folder, or of an adapter folder, of method red.",
         )
-    encode, ends = _writing(task, tokenizer)
-    remembers = isinstance(task, InstructionTask)
-    if system is not None and not remembers:
+    encoder.chat_ids([_GREETING])  # refuses prompts of several columns before the model is loaded
+    if system is not None and not encoder.multi_turn:
         raise UserError("--system: prompts of the task generation have no system message")
     runtime = load_runtime(target, prepared, listener)
     torch.manual_seed(recipe.train.seed)
     # Beams settle a text at its end, and there would be nothing to show before.
     options = (recipe.eval.generation or Decoding()).model_copy(update={"num_beams": 1})
-    speaker = Speaker(runtime, encode, remembers, options, ends)
+    speaker = Speaker(runtime, encoder, options)
     return [Talk(speaker, tuned, system) for tuned in ([True, False] if with_base else [True])]
-
-
-def _writing(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[Callable[[list[Message]], list[int]], Ends]:
-    """How messages become token ids, as in training, and what ends an answer."""
-    if isinstance(task, InstructionTask):
-        template = ChatTemplate.of(task.instruction.chat_template, tokenizer)
-
-        def by_template(messages: list[Message]) -> list[int]:
-            text = template.prompts([messages], ["what was said"])[0]
-            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-        return by_template, Ends(template.end, padding_id(tokenizer))
-    assert isinstance(task, GenerationTask)
-    written = task.settings.prompt_template or "{prompt}"
-    names = fields(written)
-    if len(names) != 1:
-        raise UserError(f"its prompts come of several columns: {', '.join(names)}", hint="red eval takes them as data.")
-    before = find_frame(tokenizer).before
-
-    def by_column(messages: list[Message]) -> list[int]:
-        text = fill(written, {names[0]: messages[-1]["content"]})
-        return [*before, *tokenizer(text, add_special_tokens=False)["input_ids"]]
-
-    return by_column, find_ends(tokenizer, task.config, task.kind, task.settings.end_token)
 
 
 @contextmanager

@@ -20,11 +20,9 @@ from red_cli.runs.folder import RunFolder
 from red_cli.runs.load import open_task
 from red_cli.runs.opened import Opened
 from red_cli.runs.preflight import preflight_evaluation
-from red_cli.tasks.base import Task
+from red_cli.tasks.base import Task, chose_best, scored_split
 from red_cli.tasks.build import build_task
-from red_cli.tasks.data.splits import chose_best, scored_split
-from red_cli.tasks.data.tables import Rows, RowsUsed
-from red_cli.tasks.text.generation import GenerationTask, grouped_texts
+from red_cli.tasks.data.tables import RowsUsed, Splits
 from red_cli.tasks.text_metrics.layout import write_texts
 from red_cli.tasks.text_metrics.score import not_computed
 
@@ -45,15 +43,17 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     preflight_evaluation(target, output)
     listener.working("reading the data, loading the model")
     task, base = open_task(target)
-    split, rows = _choose_split(task, split, recipe.train.seed)
-    encoded = task.encode(rows, base.tokenizer, base.max_length)
-    rows = encoded.kept_rows(split, rows)
+    split, splits = _choose_split(task, split, recipe.train.seed)
+    label_names = splits.label_names
+    encoder = task.bind(base, label_names)
+    encoded = encoder.encode(splits.rows[split])
+    rows = encoded.kept_rows(split, splits.rows[split])
     runtime = load_runtime(target, base, listener)
     partial = Partial(folder.partial(split), model_identity(target))
     size = recipe.train.micro_batch_size or recipe.train.batch_size
     with runtime.autocast():
         try:
-            predictions = predict(task, encoded, runtime, micro_batch_size=size, final=True, partial=partial)
+            predictions = predict(encoder, encoded, runtime, micro_batch_size=size, final=True, partial=partial)
         except KeyboardInterrupt:
             if not partial.path.is_file():
                 raise
@@ -63,7 +63,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
                 hint=f"Go on with the same command{elsewhere}.",
             ) from None
     folder.write_predictions(split, predictions, rows.places)
-    texts, references = grouped_texts(predictions) if isinstance(task, GenerationTask) else ([], [])
+    texts, references = task.generated_texts(predictions)
     if texts:
         text_file, reference_file = folder.texts(split)
         write_texts(text_file, reference_file if all(references) else None, texts, references)
@@ -80,7 +80,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     }
     if encoded.labels is not None:
         listener.working("scoring")
-        result["scores"] = task.score(predictions)
+        result["scores"] = task.score(predictions, label_names)
         result["not_computed"] = not_computed(metric for metric in text_metrics(recipe) if texts)
         if any(not np.isfinite(value) for value in result["scores"].values()):
             raise RunFailed(f"a metric of {split} is not finite: {result['scores']}")
@@ -111,14 +111,14 @@ def default_split(recipe: Recipe) -> tuple[str, str]:
     return split, chose_best(task, split)
 
 
-def _choose_split(task: Task, split: str | None, seed: int) -> tuple[str, Rows]:
+def _choose_split(task: Task, split: str | None, seed: int) -> tuple[str, Splits]:
     names = task.split_names()
     if split is None and task.paper_cut is not None and scored_split(task) in names:
         split = scored_split(task)
     if split is None and "test" in names:
-        rows = task.load(seed, ("test",))["test"]
-        if task.has_labels(rows):
-            return "test", rows
+        splits = task.load(seed, ("test",))
+        if task.has_labels(splits.rows["test"], splits.label_names):
+            return "test", splits
     if split is None:
         split = names[0] if len(names) == 1 else task.validation_splits[0]
-    return split, task.load(seed, (split,))[split]
+    return split, task.load(seed, (split,))

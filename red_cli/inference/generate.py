@@ -26,7 +26,7 @@ from red_cli.inference.logits_processors import penalties
 from red_cli.inference.runtime import Runtime
 from red_cli.recipe.decoding import Decoding
 from red_cli.tasks.base import Generated
-from red_cli.tasks.text.tokens import Ends, decoded
+from red_cli.tasks.special_ids import SpecialIds, decoded
 
 Ids = Sequence[int]
 # Beams of all prompts together: more gain nothing on a CPU, whose caches they leave, and little on a GPU.
@@ -98,7 +98,7 @@ class Decoder:
         """Whether folding the edits is exact, within the precision of forward passes."""
         return not uses_bf16(self.runtime.recipe.train) and not self.runtime.sharded
 
-    def generate(self, prompts: Sequence[Ids], ends: Ends, max_new_tokens: int) -> list[Generated]:
+    def generate(self, prompts: Sequence[Ids], ends: SpecialIds, max_new_tokens: int) -> list[Generated]:
         """What the model writes after each prompt, in their order; special tokens and outer spaces are left out.
 
         A prompt that occurs again is decoded once, unless tokens are drawn at random.
@@ -116,7 +116,7 @@ class Decoder:
         }
         return [by_key[key] for key in keys]
 
-    def _decode_all(self, prompts: list[Ids], ends: Ends, max_new_tokens: int) -> list[list[int]]:
+    def _decode_all(self, prompts: list[Ids], ends: SpecialIds, max_new_tokens: int) -> list[list[int]]:
         model, processes, recipe = self.runtime.model, self.runtime.processes, self.runtime.recipe
         config = generation_config(self.options, ends, max_new_tokens)
         about = f"{self.options!r} {config!r} {recipe.train.seed}"
@@ -153,7 +153,7 @@ class Decoder:
                 self._report(len(found), len(prompts))
         return [found[place] for place in range(len(prompts))]
 
-    def _decode(self, prompts: list[Ids], config: GenerationConfig, ends: Ends, first: int) -> list[list[int]]:
+    def _decode(self, prompts: list[Ids], config: GenerationConfig, ends: SpecialIds, first: int) -> list[list[int]]:
         """One batch: the ids that are generated, up to the end and with it."""
         model, sharded = self.runtime.model, self.runtime.sharded
         apart = model.config.is_encoder_decoder
@@ -177,7 +177,7 @@ class Decoder:
         self.check()
         self.runtime.listener.decoding(done, total)
 
-    def _text(self, ids: list[int], ends: Ends) -> str:
+    def _text(self, ids: list[int], ends: SpecialIds) -> str:
         kept = ids[:-1] if ids and ids[-1] == ends.end else ids
         return decoded(self.runtime.tokenizer, kept)
 
@@ -197,7 +197,7 @@ class Decoder:
         return max(1, min(most, int(fitting)))
 
 
-def generation_config(options: Decoding, ends: Ends, max_new_tokens: int) -> GenerationConfig:
+def generation_config(options: Decoding, ends: SpecialIds, max_new_tokens: int) -> GenerationConfig:
     """The recipe's options as transformers takes them, but for `penalties`.
 
     Raises:

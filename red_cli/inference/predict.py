@@ -12,15 +12,15 @@ from torch import nn
 from red_cli.base_model.memory import out_of_memory
 from red_cli.inference.generate import Decoder, Partial, no_check
 from red_cli.inference.runtime import Runtime
-from red_cli.tasks.base import Encoded, Generated, Prediction, Task
-from red_cli.tasks.text.tokens import Ends
+from red_cli.tasks.base import Encoded, Encoder, Generated, Prediction
+from red_cli.tasks.special_ids import SpecialIds
 
 T = TypeVar("T")
 _TRAINING_TO_EVALUATION = 2  # without activations to keep, twice as many rows fit
 
 
 def predict(
-    task: Task,
+    encoder: Encoder,
     encoded: Encoded,
     runtime: Runtime,
     *,
@@ -38,15 +38,15 @@ def predict(
         check: called between batches in all processes; an exception ends the prediction.
     """
     size = runtime.recipe.eval.batch_size or _TRAINING_TO_EVALUATION * micro_batch_size
-    return task.answer(encoded, _Predictor(runtime, task, encoded, size, partial, check), final)
+    return encoder.answer(encoded, _Predictor(runtime, encoder, encoded, size, partial, check), final)
 
 
 @dataclass(frozen=True)
 class _Predictor:
-    """What a task sees of a model: `tasks.base.Passes`."""
+    """What a task sees of a model: `tasks.base.ModelRunner`."""
 
     runtime: Runtime
-    task: Task
+    encoder: Encoder
     encoded: Encoded
     batch_size: int
     partial: Partial | None
@@ -56,7 +56,7 @@ class _Predictor:
     def context(self) -> int:
         return self.runtime.context
 
-    def generate(self, prompts: Sequence[Sequence[int]], ends: Ends, max_new_tokens: int) -> list[Generated]:
+    def generate(self, prompts: Sequence[Sequence[int]], ends: SpecialIds, max_new_tokens: int) -> list[Generated]:
         options = self.runtime.recipe.eval.generation
         assert options is not None
         decoder = Decoder(self.runtime, options, self.partial, self.check)
@@ -85,7 +85,7 @@ class _Predictor:
                 failed, predictions = None, list[T]()
                 try:
                     with self.runtime.without_gradients():
-                        predictions = predict(model, self.task.collate(encoded, rows).to(model.device))
+                        predictions = predict(model, self.encoder.collate(encoded, rows).to(model.device))
                 except RuntimeError as error:
                     if not out_of_memory(error) or batch_size == 1:
                         raise

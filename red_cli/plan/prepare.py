@@ -12,9 +12,8 @@ from red_cli.base_model.config import load_config
 from red_cli.base_model.prepare import prepare as prepare_base
 from red_cli.errors import UserError, shown
 from red_cli.recipe.schema import Recipe
-from red_cli.tasks.base import Base, Encoded, Task
+from red_cli.tasks.base import Base, Encoded, Encoder, Task, scored_split
 from red_cli.tasks.build import build_task
-from red_cli.tasks.data.splits import scored_split
 from red_cli.tasks.data.tables import Rows, RowsUsed
 
 
@@ -33,6 +32,8 @@ class Prepared:
 
     task: Task
     base: Base
+    encoder: Encoder
+    label_names: list[str] | None
     encoded: dict[str, Encoded]  # the splits that training needs
     places: dict[str, NDArray[np.int64] | None]  # where each split's rows stand in their source; None: it is all of it
     scoring: Scoring
@@ -48,18 +49,20 @@ def prepare(recipe: Recipe) -> Prepared:
     task = build_task(recipe, config)
     needed = ("train", *task.validation_splits)
     splits = task.load(recipe.train.seed, needed)
-    splits["train"] = drawn(splits["train"], recipe.data.max_train_rows, recipe.train.seed)
-    base = prepare_base(config, recipe, task.kind, task.label_names)
-    encoded = {split: task.encode(splits[split], base.tokenizer, base.max_length) for split in needed}
+    rows, label_names = splits.rows, splits.label_names
+    rows["train"] = drawn(rows["train"], recipe.data.max_train_rows, recipe.train.seed)
+    base = prepare_base(config, recipe, task.kind, label_names)
+    encoder = task.bind(base, label_names)
+    encoded = {split: encoder.encode(rows[split]) for split in needed}
     for split in needed:
-        splits[split] = encoded[split].kept_rows(split, splits[split])
-        require_labels(encoded[split], splits[split].source, task.label_column)
+        rows[split] = encoded[split].kept_rows(split, rows[split])
+        require_labels(encoded[split], rows[split].source, task.label_column)
         if encoded[split].features["input_ids"].max() >= getattr(config, "vocab_size", math.inf):
             raise UserError(f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model")
-    used = {split: RowsUsed.of(split, splits[split]) for split in needed}
+    used = {split: RowsUsed.of(split, rows[split]) for split in needed}
     scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
-    places = {split: splits[split].places for split in needed}
-    return Prepared(task, base, encoded, places, scoring)
+    places = {split: rows[split].places for split in needed}
+    return Prepared(task, base, encoder, label_names, encoded, places, scoring)
 
 
 def drawn(rows: Rows, most: int | None, seed: int) -> Rows:

@@ -14,7 +14,6 @@ from red_cli.plan.steps import require_schedule, total_steps, warmup_steps
 from red_cli.plan.strategy import Choice, choose_strategy
 from red_cli.recipe.load import Loaded
 from red_cli.recipe.schema import Recipe
-from red_cli.tasks.text.language import EncodedTexts
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,9 @@ def _memory(trained: Trained, recipe: Recipe, prepared: Prepared) -> MemoryEstim
     """Estimated peak of a training step over the longest rows; None where the model cannot run without data."""
     encoded = prepared.encoded["train"]
     rows = min(recipe.train.micro_batch_size or recipe.train.batch_size, len(encoded))
-    lengths, labelled = {"inputs_embeds": int(encoded.lengths.max())}, 0
-    if isinstance(encoded, EncodedTexts) and encoded.labels is not None:
-        labelled = lengths["inputs_embeds"] if recipe.train.packing else int(encoded.labels.max())
-        if prepared.task.kind.encoder_decoder:
-            lengths = {"inputs_embeds": int(encoded.prompt_lengths.max()), "decoder_inputs_embeds": labelled}
+    lengths, labelled = encoded.longest_inputs(prepared.task.kind.encoder_decoder)
+    if recipe.train.packing:
+        labelled = lengths["inputs_embeds"]
     try:
         return estimate_memory(
             trained.model, trained.counts, bytes_per_parameter(recipe.model), rows, lengths, labelled

@@ -128,7 +128,7 @@ def summarise(
         max_length=prepared.base.max_length,
         scoring=prepared.scoring,
         lengths={split: Lengths.of(encoded) for split, encoded in prepared.encoded.items()},
-        label_names=prepared.task.label_names,
+        label_names=prepared.label_names,
         examples=_examples(prepared),
         memory=schedule.memory,
         largest_block=_largest_block(trained.model, recipe),
@@ -160,13 +160,13 @@ def _export_obstacle(model: PreTrainedModel) -> str | None:
 
 def _examples(prepared: Prepared) -> list[Example]:
     encoded = prepared.encoded["train"]
-    rows = [prepared.task.show(encoded, index) for index in range(min(_SHOWN_EXAMPLES, len(encoded)))]
+    rows = [prepared.encoder.show(encoded, index) for index in range(min(_SHOWN_EXAMPLES, len(encoded)))]
     return [
         Example(
             tokens=[prepared.base.tokenizer.decode([token]) for token in row.ids],
             masked=row.masked,
             label=row.label,
-            learnt=[place >= row.masked for place in range(len(row.ids))] if row.learnt is None else row.learnt,
+            learnt=[place >= row.masked for place in range(len(row.ids))] if row.loss_mask is None else row.loss_mask,
         )
         for row in rows
     ]

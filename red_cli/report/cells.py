@@ -8,7 +8,7 @@ from red_cli.report.comparison import Average, Comparison, Row
 from red_cli.report.document import Table
 from red_cli.report.groups import Group
 from red_cli.report.names import Column
-from red_cli.tasks.labels.metrics import is_share
+from red_cli.tasks.labels.metrics import is_percentage
 
 _UNIT = "percent, or 100 times a coefficient"
 AVERAGE = "Avg."
@@ -108,7 +108,7 @@ class Cells:
 
 def unit(comparison: Comparison) -> str:
     """What scores are shown in."""
-    others = [column.metric_title for column in comparison.columns if not is_share(column.metric)]
+    others = [column.metric_title for column in comparison.columns if not is_percentage(column.metric)]
     listed = " and ".join(dict.fromkeys(others))
     return f"{_UNIT} ({listed}: as it is)" if others else _UNIT
 

@@ -12,7 +12,7 @@ from red_cli.report.cells import unit
 from red_cli.report.comparison import Comparison, Row
 from red_cli.report.names import Column
 from red_cli.report.style import GRID, INK, MUTED, SERIES, new_figure, png
-from red_cli.tasks.labels.metrics import is_share
+from red_cli.tasks.labels.metrics import is_percentage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def draw_comparison(comparison: Comparison) -> bytes:
     series = _series(comparison, names)
     averages = len(comparison.averaged) > 1 and any(_AVERAGE in line.marks for line in series)
     panels = [*names.values(), *([_AVERAGE] if averages else [])]
-    others = {title for column, title in names.items() if not is_share(column.metric)}
+    others = {title for column, title in names.items() if not is_percentage(column.metric)}
     across = min(_ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
     height = down * (_AROUND + _LINE * len(series))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from red_cli.report.curve import Curve
 from red_cli.report.learnt import Learnt
 from red_cli.report.style import HUES, INK, MUTED, NOTHING, SERIES, new_figure, png, tidy
-from red_cli.tasks.labels.metrics import in_unit, is_share, written
+from red_cli.tasks.labels.metrics import display_value, format_score, is_percentage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,16 +135,16 @@ def _score_panel(axes: Axes, curve: Curve, best_step: int | None) -> None:
     tidy(axes)
     steps, scores = np.array(curve.scores).T
     colour, mark = SERIES[1]
-    heights = [in_unit(curve.metric, score) for score in scores]
+    heights = [display_value(curve.metric, score) for score in scores]
     axes.plot(steps, heights, color=colour, linewidth=1.5, marker=mark, markersize=4)
-    unit = " × 100" if is_share(curve.metric) else ""
+    unit = " × 100" if is_percentage(curve.metric) else ""
     axes.set_ylabel(f"{curve.split}\n{curve.metric.replace('_', ' ')}{unit}")
     axes.margins(y=0.2)
     for step, score in curve.scores:
         if step == best_step:
-            height = in_unit(curve.metric, score)
+            height = display_value(curve.metric, score)
             axes.plot(step, height, mark, markersize=10, markerfacecolor="none", markeredgecolor=INK)
-            axes.annotate(f"best: {written(curve.metric, score)} at step {step:,}", (step, height), xytext=(0, 10),
+            axes.annotate(f"best: {format_score(curve.metric, score)} at step {step:,}", (step, height), xytext=(0, 10),
                           textcoords="offset points", ha=_inwards(step, steps), fontsize=8,
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
 

@@ -11,7 +11,7 @@ from red_cli.recipe.paper import Paper
 from red_cli.recipe.paper_figure import paper_mismatch
 from red_cli.recipe.roles import SAME_GROUP, Role
 from red_cli.report.runs import FinishedRun, LeftOut
-from red_cli.tasks.labels.metrics import in_unit, mean_and_spread, reported
+from red_cli.tasks.labels.metrics import display_value, headline_metrics, mean_and_spread
 
 _TEST = "test"
 _RATE = "train.learning_rate"
@@ -40,7 +40,7 @@ class Group:
     @property
     def scores(self) -> dict[int, float]:
         """Seed -> score of the split, in percent (or 100 times a coefficient), if the metric is a share."""
-        return {run.seed: in_unit(self.metric, run.score(self.split, self.metric)) for run in self.runs}
+        return {run.seed: display_value(self.metric, run.score(self.split, self.metric)) for run in self.runs}
 
     @property
     def mean(self) -> float:
@@ -63,7 +63,7 @@ class Group:
     @property
     def by_metric(self) -> list[Group]:
         """The same runs under each metric that all of them are told by."""
-        told = [reported(run.metric, run.metrics["splits"][self.split]) for run in self.runs]
+        told = [headline_metrics(run.metric, run.metrics["splits"][self.split]) for run in self.runs]
         return [replace(self, metric=metric) for metric in told[0] if all(metric in names for names in told)]
 
     @property

@@ -11,7 +11,7 @@ from red_cli.recipe.methods import METHODS
 from red_cli.recipe.paper import RED, RED_PLUS_PLUS, is_plus_plus
 from red_cli.recipe.tasks.base import TEXT_METRICS
 from red_cli.report.runs import FinishedRun
-from red_cli.tasks.labels.metrics import is_share
+from red_cli.tasks.labels.metrics import is_percentage
 
 _METRICS = {"matthews_correlation": "Matthews correlation", "pearson": "Pearson's correlation",
             "spearman": "Spearman's correlation", "f1": "F1", "ROUGE_L": "ROUGE_L"}  # fmt: skip
@@ -55,7 +55,11 @@ def column_of(run: FinishedRun, metric: str, alone: bool) -> Column:
     title = f"{run.metrics['task']} {base_name(source)}".strip()
     order = f"{TEXT_METRICS.index(metric):02}" if metric in TEXT_METRICS else metric
     return Column(
-        (_AFTER_PUBLISHED, f"{run.metrics['task']} {source} {order}"), title, metric, True, alone and is_share(metric)
+        (_AFTER_PUBLISHED, f"{run.metrics['task']} {source} {order}"),
+        title,
+        metric,
+        True,
+        alone and is_percentage(metric),
     )
 
 

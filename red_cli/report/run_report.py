@@ -16,7 +16,7 @@ from red_cli.report.runs import FinishedRun, is_adapter, read_run
 from red_cli.report.style import NO_PICTURES, can_draw
 from red_cli.report.write import HEAT_MAP, LEARNING_CURVE
 from red_cli.runs.folder import RunFolder
-from red_cli.tasks.labels.metrics import is_share, written
+from red_cli.tasks.labels.metrics import format_score, is_percentage
 
 CHANGES = {"scale": "scale − 1", "bias": "bias"}
 _MOST_CHANGED = 10
@@ -151,9 +151,9 @@ def _curve_blocks(report: RunReport, curve: Curve, document: Document) -> list[B
             Picture(LEARNING_CURVE, "Training loss, and the score that chooses the best evaluation, by step.")
         )
     if curve.scores:
-        unit = " × 100" if is_share(curve.metric) else ""
+        unit = " × 100" if is_percentage(curve.metric) else ""
         rows = [
-            [f"{step:,}", written(curve.metric, value), "best" if step == best["step"] else ""]
+            [f"{step:,}", format_score(curve.metric, value), "best" if step == best["step"] else ""]
             for step, value in curve.scores
         ]
         blocks.append(Table(["step", f"{curve.split} {curve.metric}{unit}", ""], rows, left=0))

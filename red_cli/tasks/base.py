@@ -1,10 +1,10 @@
-"""The one interface of tasks: load -> encode -> collate -> loss -> answer -> score."""
+"""The interface of tasks: Task (load, score), bound to a Base -> Encoder (encode, collate, loss, answer, show)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from red_cli.edit.kinds import Kind
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.base import TaskSettings
-from red_cli.tasks.data.splits import PaperCut
-from red_cli.tasks.data.tables import Rows
-from red_cli.tasks.text.tokens import Ends
+from red_cli.tasks.data.splits import SCORED, PaperCut
+from red_cli.tasks.data.tables import Rows, Splits
+from red_cli.tasks.special_ids import SpecialIds
 
 T = TypeVar("T")
 
@@ -69,6 +69,10 @@ class Encoded:
 
     def row(self, index: int, feature: str = "input_ids") -> NDArray[np.int32]:
         return self.features[feature][self.offsets[index] : self.offsets[index + 1]]
+
+    def longest_inputs(self, encoder_decoder: bool) -> tuple[dict[str, int], int]:
+        """Model input -> tokens of the longest row; and the most tokens of a row that have a label."""
+        return {"inputs_embeds": int(self.lengths.max())}, 0
 
     def kept_rows(self, split: str, rows: Rows) -> Rows:
         """Those of a split's `rows` that these are."""
@@ -128,7 +132,7 @@ class Generated:
     finished: bool
 
 
-class Passes(Protocol):
+class ModelRunner(Protocol):
     """A model, a split, and the ways to have the one answer the other; the room above provides them."""
 
     @property
@@ -141,7 +145,7 @@ class Passes(Protocol):
         The rows are the split's, or those of another encoding that the task collates.
         """
 
-    def generate(self, prompts: Sequence[Sequence[int]], ends: Ends, max_new_tokens: int) -> list[Generated]:
+    def generate(self, prompts: Sequence[Sequence[int]], ends: SpecialIds, max_new_tokens: int) -> list[Generated]:
         """What the model writes after each prompt, in their order."""
 
     def note(self, text: str) -> None:
@@ -149,77 +153,74 @@ class Passes(Protocol):
 
 
 @dataclass(frozen=True)
-class Shown:
+class TokenPreview:
     """A row as `red check` shows it.
 
     Attributes:
         ids: its tokens.
-        masked: how many of the first are not learnt.
+        masked: how many of the first do not count towards the loss.
         label: if it has one.
-        learnt: which tokens are learnt, where those that are not come between as well; None: all after `masked`.
+        loss_mask: which tokens count, where those that do not come between as well; None: all after `masked`.
     """
 
     ids: list[int]
     masked: int
     label: str | float | None
-    learnt: list[bool] | None = None
+    loss_mask: list[bool] | None = None
 
 
 class Task(Protocol):
-    """What a task must offer. Rows come in as columns; nothing here knows of training."""
-
-    kind: Kind  # of the model that learns it
-    metric: str  # chooses the best checkpoint
-    metrics: tuple[str, ...]  # all that are reported
-    validation_splits: tuple[str, ...]  # reported after training; the first chooses the best checkpoint
-    paper_cut: PaperCut | None  # where the rows that choose and the rows that are scored are cut as in the paper
+    """What is trained for: which rows there are, and how answers are scored. It knows nothing of a base."""
 
     @property
-    def label_names(self) -> list[str] | None:
-        """In the order of class ids; None for regression."""
+    def kind(self) -> Kind:
+        """The class of model that is trained."""
+
+    @property
+    def metric(self) -> str:
+        """The metric that chooses the best checkpoint."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """All metrics that are reported."""
+
+    @property
+    def validation_splits(self) -> tuple[str, ...]:
+        """The splits that are scored after training; the first chooses the best checkpoint."""
+
+    @property
+    def paper_cut(self) -> PaperCut | None:
+        """How the rows that choose and the rows that are scored are cut in the paper; None: they are not."""
 
     @property
     def label_column(self) -> str:
-        """The column of what is to be learnt."""
+        """The column of the labels or completions."""
 
     def split_names(self) -> list[str]:
         """The splits that there are; nothing is read yet."""
 
-    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """The splits `needed`; label names are known afterwards."""
+    def load(self, seed: int, needed: Sequence[str]) -> Splits:
+        """Read the splits `needed`, and find the label names where the rows say which there are."""
 
-    def has_labels(self, rows: Rows) -> bool:
-        """Whether the split can be scored."""
+    def has_labels(self, rows: Rows, label_names: list[str] | None) -> bool:
+        """Whether a split can be scored."""
 
-    def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-        """Token ids and labels of a split."""
+    def bind(self, base: Base, label_names: list[str] | None) -> Encoder:
+        """The task's encoder for a base, with the label names that `load` found."""
 
-    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
-        """The rows `indices`, padded to the longest of them."""
-
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """The sum of the losses of the batch's labelled items, float32."""
-
-    def answer(self, encoded: Encoded, passes: Passes, final: bool) -> list[Prediction]:
-        """The answers to all rows, in their order: by forward passes, by generation, or both.
-
-        `final` asks for all that can be said, else what `metric` needs is enough: an evaluation on the way.
-        """
-
-    def show(self, encoded: Encoded, index: int) -> Shown:
-        """A labelled row, to be looked at."""
-
-    def score(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+    def score(self, predictions: Sequence[Prediction], label_names: list[str] | None) -> dict[str, float]:
         """Every metric of the task over labelled predictions."""
+
+    def generated_texts(self, predictions: Sequence[Prediction]) -> tuple[list[str], list[list[str]]]:
+        """The texts that text metrics score and their references; both empty for a task without such texts."""
 
 
 class Encoder(Protocol):
-    """A task bound to a base, by `Task.bind(base, label_names)`: rows -> token ids -> batches -> loss and answers.
+    """A task bound to a base: rows -> token ids -> batches -> loss and answers."""
 
-    `Task.load` returns the label names together with the rows; `prepare` and `bind` take them from there.
-    """
-
-    base: Base
+    @property
+    def base(self) -> Base:
+        """What the task is bound to."""
 
     def encode(self, rows: Rows) -> Encoded:
         """Token ids and labels of a split."""
@@ -230,14 +231,27 @@ class Encoder(Protocol):
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """The sum of the losses of the batch's labelled items, float32."""
 
-    def answer(self, encoded: Encoded, passes: Passes, final: bool) -> list[Prediction]:
+    def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:
         """The answers to all rows, in their order: by forward passes, by generation, or both.
 
         `final` asks for all that can be said, else what `metric` needs is enough: an evaluation on the way.
         """
 
-    def show(self, encoded: Encoded, index: int) -> Shown:
+    def show(self, encoded: Encoded, index: int) -> TokenPreview:
         """A labelled row, to be looked at."""
+
+
+def scored_split(task: Task) -> str:
+    """The split whose score is a run's result."""
+    return task.validation_splits[0] if task.paper_cut is None else SCORED
+
+
+def chose_best(task: Task, split: str) -> Literal["all", "some", "none"]:
+    """How many of a split's rows had a part in choosing a run's best evaluation."""
+    if split == task.validation_splits[0]:
+        return "all"
+    cut = task.paper_cut
+    return "some" if cut is not None and not cut.from_training and split == cut.validation else "none"
 
 
 Builder = Callable[[Recipe, Any, PretrainedConfig, list[str] | None], Task]

@@ -29,7 +29,7 @@ from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.runs.preflight import preflight_training
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.labels.metrics import is_better
-from red_cli.tasks.text.token_loss import as_many_pieces
+from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
 from red_cli.train.checkpoint_folder import list_checkpoints, read_inputs
 from red_cli.train.events import Evaluation, NullTrainingListener, Step, TrainingListener
@@ -71,7 +71,7 @@ def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, loc
     forget_peak()
     listener.working("reading the data")
     prepared = prepare(loaded.recipe)
-    rows = RunInputs.of(prepared.encoded, prepared.task.label_names)
+    rows = RunInputs.of(prepared.encoded, prepared.label_names)
     if checkpoint is not None:  # the base is compared once it is loaded
         if (recorded := read_inputs(checkpoint)) is None:
             listener.note(f"{checkpoint} does not record its rows and base, so they are not compared.")
@@ -91,7 +91,7 @@ def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, loc
     if search is not None and search.inputs is not None:
         require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, session.inputs)
     init_run_folder(session, search)
-    with as_many_pieces(processes.most) if session.engine.sharded else nullcontext():
+    with synchronised_chunks(processes.most) if session.engine.sharded else nullcontext():
         with stop_when_asked(processes) as stop:
             try:
                 run_steps(session, stop)
@@ -173,7 +173,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     task, state, recipe = session.prepared.task, session.state, session.recipe
     split = task.validation_splits[0]
     predictions = _predict(session, split, stop.check)
-    scores = task.score(predictions)
+    scores = task.score(predictions, session.prepared.label_names)
     value = scores[task.metric]
     better = is_better(task.metric, value, state.best_value)
     _require_folder(session)
@@ -204,7 +204,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     for split in others:
         predictions = _predict(session, split)
         folder.write_predictions(split, predictions, session.prepared.places[split])
-        scores[split] = {"examples": len(encoded[split]), **task.score(predictions)}
+        scores[split] = {"examples": len(encoded[split]), **task.score(predictions, session.prepared.label_names)}
     counts = session.counts
     scored = session.prepared.scoring.scored.split
     metrics = {
@@ -245,8 +245,9 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
 
 
 def _predict(session: Session, split: str, check: Callable[[], None] = no_check) -> list[Prediction]:
-    task, encoded, size = session.prepared.task, session.prepared.encoded[split], session.state.micro_batch_size
-    return predict(task, encoded, session.runtime, micro_batch_size=size, final=False, check=check)
+    prepared, size = session.prepared, session.state.micro_batch_size
+    runtime, encoded = session.runtime, prepared.encoded[split]
+    return predict(prepared.encoder, encoded, runtime, micro_batch_size=size, final=False, check=check)
 
 
 @dataclass

@@ -22,7 +22,7 @@ from red_cli.recipe.schema import Recipe, Train
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.inputs import RunInputs
 from red_cli.tasks.base import Batch
-from red_cli.tasks.text.generation import GenerationTask
+from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.packing import pack
 from red_cli.train.checkpoint_folder import TrainingState
 from red_cli.train.events import TrainingListener
@@ -107,11 +107,11 @@ class Session:
 
     def collate(self, micro_batch: MicroBatch) -> Batch:
         """Training rows as a batch: a sequence for each pack, or for each row, padded to the longest."""
-        task, encoded = self.prepared.task, self.prepared.encoded["train"]
+        encoder, encoded = self.prepared.encoder, self.prepared.encoded["train"]
         if micro_batch.packs is None:
-            return task.collate(encoded, micro_batch.rows)
-        assert isinstance(task, GenerationTask)
-        return task.collate_packed(encoded, micro_batch.packs)
+            return encoder.collate(encoded, micro_batch.rows)
+        assert isinstance(encoder, TextEncoder)
+        return encoder.collate_packed(encoded, micro_batch.packs)
 
     def largest(self, size: int) -> MicroBatch:
         """The largest micro-batch of `size` sequences that training may meet: the longest rows, packed where asked."""

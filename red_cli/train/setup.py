@@ -62,7 +62,7 @@ def build_session(
     trained = attach_method(model, recipe, head)
     counts = trained.counts
     base_record = record_base(recipe.model, recipe.method, trained.modules)
-    inputs = RunInputs.of(prepared.encoded, prepared.task.label_names, base_record.digest)
+    inputs = RunInputs.of(prepared.encoded, prepared.label_names, base_record.digest)
     if checkpoint is not None and (recorded := read_inputs(checkpoint)) is not None:
         require_same_inputs(checkpoint, recorded, inputs)
     if settings.gradient_checkpointing:
@@ -148,12 +148,12 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
 def _find_micro_batch_size(session: Session) -> int:
     """Try a training step over the largest micro-batch, at ever smaller sizes, without leaving a trace."""
     encoded, processes, schedule = session.prepared.encoded["train"], session.processes, session.schedule
-    engine, task = session.engine, session.prepared.task
+    engine, encoder = session.engine, session.prepared.encoder
 
     def try_step(size: int) -> None:
         batch = session.collate(session.largest(size)).to(processes.device)
         with torch.random.fork_rng():
-            (task.loss(engine.model, batch) / batch.weight).backward()
+            (encoder.loss(engine.model, batch) / batch.weight).backward()
         session.optimisation.optimizer.zero_grad()
 
     def estimate(size: int) -> int:

@@ -36,7 +36,7 @@ def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
     Raises:
         NotFinite: the loss is not.
     """
-    task, engine, processes = session.prepared.task, session.engine, session.processes
+    encoder, engine, processes = session.prepared.encoder, session.engine, session.processes
     pieces = session.micro_batches(rows)
     batches = [session.collate(piece).to(processes.device) for piece in pieces]
     own = sum(batch.weight for batch, piece in zip(batches, pieces, strict=True) if piece.counted)
@@ -44,7 +44,7 @@ def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
     losses = []
     for number, (batch, piece) in enumerate(zip(batches, pieces, strict=True), start=1):
         engine.announce(last=number == len(batches))
-        loss = task.loss(engine.model, batch) / weight
+        loss = encoder.loss(engine.model, batch) / weight
         engine.backward(loss if piece.counted else loss * 0.0)
         if piece.counted:
             losses.append(loss.detach())

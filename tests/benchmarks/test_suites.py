@@ -16,7 +16,7 @@ from red_cli.benchmarks.asking import choose_template, prompt_ids
 from red_cli.benchmarks.open_llm import ASKED, COLUMNS
 from red_cli.inference.generate import Decoder
 from red_cli.recipe.load import load_recipe
-from red_cli.tasks.presets.commonsense_protocol import ANSWER_LEAD
+from red_cli.tasks.presets.commonsense_protocol import ANSWER_PREFIX
 from tests.questions import FORMATS, make_decoder, questions
 from tests.tiny import read_lines
 
@@ -72,7 +72,7 @@ def write_task(folder: Path, rows: Path, name: str, **changes: object) -> None:
         "fewshot_split": "train",
         "doc_to_text": "{{instruction}} :",
         "target_delimiter": "",
-        "doc_to_choice": [ANSWER_LEAD + option for option in ("true", "false")],
+        "doc_to_choice": [ANSWER_PREFIX + option for option in ("true", "false")],
         "doc_to_target": "{{['true', 'false'].index(answer)}}",
         "metric_list": [
             {"metric": name, "aggregation": "mean", "higher_is_better": True} for name in ("acc", "acc_norm")
@@ -114,7 +114,7 @@ def test_the_harness_finds_the_same_likelihoods(red, folder: Path, tmp_path: Pat
     assert noted["training"]  # what was there stays
     base, tokenizer = (kind.from_pretrained(folder / "base") for kind in (AutoModelForCausalLM, AutoTokenizer))
     prompt = tokenizer(ours[0]["prompt"])["input_ids"]
-    ids = [*prompt, *tokenizer(ANSWER_LEAD + "true")["input_ids"]]
+    ids = [*prompt, *tokenizer(ANSWER_PREFIX + "true")["input_ids"]]
     with torch.inference_mode():
         logits = base(torch.tensor([ids])).logits[0].log_softmax(-1)
     plain = sum(logits[place - 1, ids[place]].item() for place in range(len(prompt), len(ids)))

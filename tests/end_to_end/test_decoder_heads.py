@@ -39,7 +39,7 @@ def test_a_batch_answers_as_each_row_alone(recipe: Path, tmp_path: Path, model_t
     model.eval()
     assert head == ["score.weight"]
     encoded = prepared.encoded["train"]
-    batch = prepared.task.collate(encoded, np.arange(12))
+    batch = prepared.encoder.collate(encoded, np.arange(12))
     ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
     assert len(set(mask.sum(1).tolist())) > 3
     with torch.inference_mode():
@@ -79,5 +79,5 @@ def test_padding_of_the_tokenizer_does_not_matter(tmp_path: Path, recipe: Path) 
         tokenizer.padding_side = side
         tokenizer.save_pretrained(base)
         prepared = prepare(load_recipe(str(recipe), overrides=[f"model.name_or_path={base}"]).recipe)
-        batches.append(prepared.task.collate(prepared.encoded["train"], np.arange(8)).inputs)
+        batches.append(prepared.encoder.collate(prepared.encoded["train"], np.arange(8)).inputs)
     assert all(torch.equal(batches[0][name], batches[1][name]) for name in batches[0])

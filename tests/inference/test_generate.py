@@ -21,7 +21,7 @@ from red_cli.inference.runtime import Runtime
 from red_cli.recipe.decoding import Decoding
 from red_cli.runs.events import NullListener
 from red_cli.tasks.base import Base
-from red_cli.tasks.text.tokens import Ends
+from red_cli.tasks.special_ids import SpecialIds
 from tests.tiny import DECODERS, SEQ2SEQ, VOCABULARY, make_language_model, random_vectors, tiny_model
 
 END = 3
@@ -58,18 +58,18 @@ def decoder(model, tokenizer, batch_size: int | None = 4, **changes: object) -> 
     return Decoder(runtime, Decoding(**changes.get("options", {})), changes.get("partial"))
 
 
-def ends_of(model_type: str, padding: int = 0) -> Ends:
+def ends_of(model_type: str, padding: int = 0) -> SpecialIds:
     start = {"t5": 0, "mt5": 0, "umt5": 0, "longt5": 0}.get(model_type, 2) if model_type in SEQ2SEQ else None
-    return Ends(END, padding, start)
+    return SpecialIds(END, padding, start)
 
 
-def each_alone(model, rows: list[list[int]], ends: Ends, options: dict, most: int) -> list[list[int]]:
+def each_alone(model, rows: list[list[int]], ends: SpecialIds, options: dict, most: int) -> list[list[int]]:
     """What `generate` of transformers says of each prompt by itself."""
     answers = {tuple(row): one_at_a_time(model, list(row), ends, options, most) for row in {*map(tuple, rows)}}
     return [answers[tuple(row)] for row in rows]
 
 
-def one_at_a_time(model, row: list[int], ends: Ends, options: dict, most: int) -> list[int]:
+def one_at_a_time(model, row: list[int], ends: SpecialIds, options: dict, most: int) -> list[int]:
     config = GenerationConfig(
         **options, max_new_tokens=most, eos_token_id=ends.end, pad_token_id=ends.padding,
         decoder_start_token_id=ends.decoder_start,
@@ -112,7 +112,9 @@ def test_each_distinct_prompt_is_decoded_once_and_long_ones_first(tokenizer, mon
         return real(self, **inputs)
 
     monkeypatch.setattr(type(model), "generate", generate)
-    decoder(model, tokenizer, tick=lambda done, total: told.append((done, total))).generate(prompts(), Ends(END, 0), 3)
+    decoder(model, tokenizer, tick=lambda done, total: told.append((done, total))).generate(
+        prompts(), SpecialIds(END, 0), 3
+    )
     lengths = [length for batch in seen for length in batch]
     assert lengths == sorted((len(row) for row in prompts()[:9]), reverse=True)
     assert [len(batch) for batch in seen] == [4, 4, 1]
@@ -124,7 +126,8 @@ def test_drawn_texts_are_the_seeds_and_no_two_rows_share_one(tokenizer) -> None:
     options = {"do_sample": True, "temperature": 2.0, "top_k": 0}
     state = torch.get_rng_state()
     first, again, other = (
-        decoder(model, tokenizer, options=options, seed=seed).generate(rows, Ends(END, 0), 8) for seed in (1, 1, 2)
+        decoder(model, tokenizer, options=options, seed=seed).generate(rows, SpecialIds(END, 0), 8)
+        for seed in (1, 1, 2)
     )
     assert first == again != other
     assert len({text.text for text in first}) > 1
@@ -148,7 +151,7 @@ def test_folding_leaves_no_trace(tokenizer) -> None:
             assert not any(module._forward_hooks for path, module in model.named_modules() if path.endswith("_proj"))
             torch.testing.assert_close(model(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
         assert torch.equal(model(**inputs).logits, expected)
-    decoder(model, tokenizer).generate(prompts(), Ends(END, 0), 4)
+    decoder(model, tokenizer).generate(prompts(), SpecialIds(END, 0), 4)
     after = model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -171,7 +174,7 @@ def test_only_what_is_exact_is_folded(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("stop_after", [1, 2])
 @pytest.mark.parametrize("options", [{"num_beams": 3}, {"do_sample": True}], ids=["beams", "sampling"])
 def test_an_interrupted_decoding_goes_on(tokenizer, tmp_path: Path, stop_after: int, options: dict) -> None:
-    model, ends, notes, ticks = tiny_model("gpt2"), Ends(END, 0), [], []
+    model, ends, notes, ticks = tiny_model("gpt2"), SpecialIds(END, 0), [], []
     whole = decoder(model, tokenizer, options=options).generate(prompts(), ends, 6)
     partial = Partial(tmp_path / "predictions" / "test.partial.jsonl", "this model")
 
@@ -202,7 +205,7 @@ def test_an_interrupted_decoding_goes_on(tokenizer, tmp_path: Path, stop_after: 
 
 @pytest.mark.parametrize("change", ["model", "options", "prompts"])
 def test_what_others_decoded_is_not_taken(tokenizer, tmp_path: Path, change: str) -> None:
-    model, ends, path = tiny_model("gpt2"), Ends(END, 0), tmp_path / "x.jsonl"
+    model, ends, path = tiny_model("gpt2"), SpecialIds(END, 0), tmp_path / "x.jsonl"
     decoder(model, tokenizer, partial=Partial(path, "this")).generate(prompts(), ends, 6)
     notes: list[str] = []
     again = decoder(
@@ -218,7 +221,7 @@ def test_what_others_decoded_is_not_taken(tokenizer, tmp_path: Path, change: str
 
 def test_the_batch_shrinks_until_it_fits(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     model, sizes = tiny_model("gpt2"), []
-    whole = decoder(model, tokenizer).generate(prompts(), Ends(END, 0), 5)
+    whole = decoder(model, tokenizer).generate(prompts(), SpecialIds(END, 0), 5)
     real, fitting = type(model).generate, 2
 
     def generate(self, **inputs):
@@ -228,15 +231,15 @@ def test_the_batch_shrinks_until_it_fits(tokenizer, monkeypatch: pytest.MonkeyPa
         return real(self, **inputs)
 
     monkeypatch.setattr(type(model), "generate", generate)
-    assert decoder(model, tokenizer, batch_size=None).generate(prompts(), Ends(END, 0), 5) == whole
+    assert decoder(model, tokenizer, batch_size=None).generate(prompts(), SpecialIds(END, 0), 5) == whole
     assert sizes == [9, 5, 3, 2, 2, 2, 2, 1]
     fitting = 0
     with pytest.raises(RunFailed, match="not even one prompt"):
-        decoder(model, tokenizer).generate(prompts(), Ends(END, 0), 5)
+        decoder(model, tokenizer).generate(prompts(), SpecialIds(END, 0), 5)
 
 
 def test_more_tokens_at_least_than_at_most() -> None:
     """Where the most is known only once the data are read: it is that of the longest label."""
-    assert generation_config(Decoding(min_new_tokens=8), Ends(END, 0), 8).min_new_tokens == 8
+    assert generation_config(Decoding(min_new_tokens=8), SpecialIds(END, 0), 8).min_new_tokens == 8
     with pytest.raises(UserError, match="min_new_tokens is 9, but a text has at most 8 tokens"):
-        generation_config(Decoding(min_new_tokens=9), Ends(END, 0), 8)
+        generation_config(Decoding(min_new_tokens=9), SpecialIds(END, 0), 8)

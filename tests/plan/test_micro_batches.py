@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from red_cli.distributed.processes import Processes
-from red_cli.tasks.text.generation import GenerationTask
+from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.packing import collate_packs
 from red_cli.train.session import Session
 from tests.tasks.text.test_packing import encoded_texts
@@ -22,12 +22,12 @@ def session_over(
 ) -> SimpleNamespace:
     """As much of a session as its micro-batches need."""
     encoded = encoded_texts(lengths)
-    task = Mock(spec=GenerationTask)
-    task.collate = lambda rows, indices: SimpleNamespace(inputs={"input_ids": indices[:, None]})
-    task.collate_packed = lambda rows, packs: collate_packs(rows, packs, padding=0, whole=False)
+    encoder = Mock(spec=TextEncoder)
+    encoder.collate = lambda rows, indices: SimpleNamespace(inputs={"input_ids": indices[:, None]})
+    encoder.collate_packed = lambda rows, packs: collate_packs(rows, packs, padding=0, whole=False)
     return SimpleNamespace(
         state=SimpleNamespace(micro_batch_size=size),
-        prepared=SimpleNamespace(encoded={"train": encoded}, task=task),
+        prepared=SimpleNamespace(encoded={"train": encoded}, encoder=encoder),
         settings=SimpleNamespace(packing=packing, group_by_length=by_length),
         processes=Processes(rank, count),
     )

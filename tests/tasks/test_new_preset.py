@@ -40,18 +40,24 @@ BUILDER = '''
 """Recipe -> the task rhyme."""
 
 from red_cli.edit.kinds import language_model_kind
-from red_cli.recipe.tasks.generation import GenerationSettings
 from red_cli.recipe.tasks.rhyme import RhymeSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.text.generation import GenerationTask
+from red_cli.tasks.data.loading import FileSource
+from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 
 
 @builds(RhymeSettings)
 def rhyme_task(recipe, settings, config, label_names):
     """The task."""
-    written = GenerationSettings(name="generation", prompt_template="{word}", completion_template="{rhyme}")
-    metric = recipe.eval.metric or settings.metrics[0]
-    return GenerationTask(recipe.data, written, language_model_kind(config), config, 4, metric)
+    texts = TemplateTexts(recipe.data.columns, "{word}", "{rhyme}")
+    return GenerationTask(
+        data=recipe.data,
+        source=FileSource(recipe.data, texts.label_column),
+        texts=texts,
+        kind=language_model_kind(config),
+        metric=recipe.eval.metric or settings.metrics[0],
+        max_new_tokens=4,
+    )
 '''
 RECIPE = """# Rhymes. For tests.
 task: {{name: rhyme}}

@@ -1,11 +1,14 @@
-"""A chat template at work: conversations -> token ids, and which of them the assistant says."""
+"""A chat template at work: conversations -> token ids, and which of them the assistant says.
+
+No library masks what the assistant says exactly where a template does not mark it.
+"""
 
 from __future__ import annotations
 
 import re
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -14,9 +17,8 @@ from red_cli.errors import UserError, first_line
 from red_cli.limits import LimitReached, limited, limited_often
 from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.recipe.tasks.instruction import OWN
-from red_cli.tasks.chat.conversations import Conversation
-from red_cli.tasks.chat.named_templates import TAKES_INPUT, TEMPLATES
-from red_cli.tasks.text.tokens import find_frame
+from red_cli.tasks.chat.conversations import Conversation, without_answer
+from red_cli.tasks.special_ids import find_affixes
 
 _MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 # A text longer than this is no conversation written down: tokenising it would take minutes
@@ -24,46 +26,80 @@ _LONGEST_FRAME = 1_000_000  # characters around the messages
 _MOST_COPIES = 10  # of each message
 _PROBE: Conversation = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "a"})
 
+# Stanford Alpaca: github.com/tatsu-lab/stanford_alpaca, train.py. A system message takes the place of its opening
+# sentences; later turns of a conversation, of which the source has none, follow without them.
+_ALPACA = (
+    "{%- set given = (messages | selectattr('role', 'equalto', 'user') | first).input -%}"
+    "{%- if messages[0].role != 'system' -%}"
+    "{{ 'Below is an instruction that describes a task'"
+    " + (', paired with an input that provides further context' if given else '')"
+    " + '. Write a response that appropriately completes the request.\\n\\n' }}"
+    "{%- endif -%}"
+    "{%- for message in messages -%}"
+    "{%- if message.role == 'system' -%}{{ message.content + '\\n\\n' }}"
+    "{%- elif message.role == 'user' -%}"
+    "{{ '\\n\\n' if loop.previtem is defined and loop.previtem.role == 'assistant' else '' }}"
+    "{{ '### Instruction:\\n' + message.content + '\\n\\n' }}"
+    "{{ '### Input:\\n' + message.input + '\\n\\n' if message.input else '' }}"
+    "{{ '### Response:' }}"
+    "{%- else -%}{{ message.content + eos_token }}{%- endif -%}"
+    "{%- endfor -%}"
+)
+
+# The RED paper's published code, llama.py: "Human: {prompt}\n\nAssistant: {answer}". The space before an answer is of
+# the answer here: as a token of the prompt's it would be one that the running text, which is learnt, does not have.
+_HUMAN_ASSISTANT = (
+    "{%- for message in messages -%}"
+    "{{ '\\n\\n' if loop.previtem is defined and message.role == 'user' else '' }}"
+    "{%- if message.role == 'user' -%}{{ 'Human: ' + message.content + '\\n\\nAssistant:' }}"
+    "{%- elif message.role == 'assistant' -%}{{ ' ' + message.content + eos_token }}"
+    "{%- else -%}{{ message.content }}{%- endif -%}"
+    "{%- endfor -%}"
+)
+
+TEMPLATES = {"alpaca": _ALPACA, "human-assistant": _HUMAN_ASSISTANT}
+TAKES_INPUT = ("alpaca",)  # has a place of its own for an instruction's input
+
 
 @dataclass(frozen=True)
-class Turns:
+class TokenizedChat:
     """A conversation as token ids.
 
     Attributes:
         ids: of the whole conversation.
-        learnt: which of them the assistant says, its end's token included.
+        loss_mask: which of them the assistant says, its end's token included.
         prompt_length: tokens before the first of these.
+        prompt: the text that the assistant's last turn is generated from.
     """
 
     ids: list[int]
-    learnt: list[bool]
+    loss_mask: list[bool]
     prompt_length: int
+    prompt: str
+
+    @classmethod
+    def of(cls, ids: list[int], loss_mask: list[bool], prompt: str) -> TokenizedChat:
+        """A conversation whose prompt ends where the assistant's first turn begins."""
+        return cls(ids, loss_mask, loss_mask.index(True) if True in loss_mask else len(ids), prompt)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ChatTemplate:
     """How conversations are written for a model, and what ends a turn of the assistant.
 
     Attributes:
         text: Jinja, or None for the tokenizer's own template.
         takes_input: whether an instruction's input has a place of its own; elsewhere it follows the instruction.
-        end: id of the token that ends a turn of the assistant.
+        special: ids that write nothing.
+        ends: ids of which one ends a turn of the assistant.
     """
 
     tokenizer: PreTrainedTokenizerBase
     text: str | None
     variables: dict[str, Any]
     takes_input: bool
-    end: int = field(init=False)
-    _special: set[int] = field(init=False)
-    _ends: set[int] = field(init=False)  # all that may end a turn, until it is known which does
-
-    def __post_init__(self) -> None:
-        self._special = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
-        self._special.discard(self.tokenizer.unk_token_id)
-        self._ends = self._special
-        self.end = self._find_end()
-        self._ends = {self.end}
+    special: frozenset[int]
+    ends: frozenset[int]
 
     @classmethod
     def of(cls, choice: TemplateChoice, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
@@ -78,7 +114,15 @@ class ChatTemplate:
                 f"{tokenizer.name_or_path} has no chat template of its own",
                 hint=f"Choose another: task.template={' | '.join(TEMPLATES)} | a Jinja file.",
             )
-        return cls(tokenizer, text, dict(choice.variables), choice.template in TAKES_INPUT)
+        special = frozenset({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder} - {tokenizer.unk_token_id})
+        template = cls(tokenizer, text, dict(choice.variables), choice.template in TAKES_INPUT, special, special)
+        return replace(template, ends=frozenset({template._find_end()}))
+
+    @property
+    def end(self) -> int:
+        """The id of the token that ends a turn of the assistant."""
+        (end,) = self.ends
+        return end
 
     def render(self, conversation: Conversation, ask: bool, where: str = "") -> str:
         """A conversation as text; `ask` adds what a turn of the assistant begins with.
@@ -109,8 +153,8 @@ class ChatTemplate:
             pairs = zip(conversations, sources, strict=True)
             return [self.render(each, ask=True, where=where) for each, where in pairs]
 
-    def encode(self, conversations: Sequence[Conversation], sources: Sequence[str]) -> list[Turns]:
-        """Token ids of conversations, and which of them are learnt.
+    def encode(self, conversations: Sequence[Conversation], sources: Sequence[str]) -> list[TokenizedChat]:
+        """Token ids of conversations, and which of them count towards the loss.
 
         Where the template marks what the assistant says ({% generation %}), its marks are taken. Elsewhere a turn goes
         from the end of what it would be generated from to the token that ends it, found by rendering the conversation's
@@ -159,9 +203,9 @@ class ChatTemplate:
             cuts += [before, through]
         return cuts if cuts and cuts[-1] == whole else [*cuts, whole]
 
-    def _turns(self, cuts: list[str], tokens: dict[str, list[int]], where: str) -> Turns:
+    def _turns(self, cuts: list[str], tokens: dict[str, list[int]], where: str) -> TokenizedChat:
         ids: list[int] = []
-        learnt: list[bool] = []
+        mask: list[bool] = []
         whole, done = tokens[cuts[-1]], ""
         running = all(whole[: len(tokens[text])] == tokens[text] for text in cuts)
         for number, text in enumerate(cuts):
@@ -169,16 +213,16 @@ class ChatTemplate:
             answer = number % 2 == 1
             said = self._length_of_answer(part, where) if answer else 0
             ids += part
-            learnt += [True] * said + [False] * (len(part) - said)
+            mask += [True] * said + [False] * (len(part) - said)
             done = text
-        return Turns(ids, learnt, learnt.index(True) if True in learnt else len(ids))
+        return TokenizedChat.of(ids, mask, cuts[max(0, 2 * (len(cuts) // 2) - 2)])
 
     def _length_of_answer(self, part: list[int], where: str) -> int:
         """How many tokens of what the template writes for a turn are the assistant's: up to its end's, and with it.
 
         The end is the first token that may be one of those that only special tokens and spaces follow.
         """
-        ends = [place for place in range(len(part)) if part[place] in self._ends]
+        ends = [place for place in range(len(part)) if part[place] in self.ends]
         while len(ends) > 1 and not self._says_nothing(part[ends[0] + 1 :]):
             ends.pop(0)
         if not ends or not self._says_nothing(part[ends[0] + 1 :]):
@@ -194,9 +238,9 @@ class ChatTemplate:
 
     def _says_nothing(self, ids: list[int]) -> bool:
         """Whether token ids are special ones and spaces alone."""
-        return not self.tokenizer.decode([token for token in ids if token not in self._special]).strip()
+        return not self.tokenizer.decode([token for token in ids if token not in self.special]).strip()
 
-    def _marked(self, conversation: Conversation, where: str) -> Turns:
+    def _marked(self, conversation: Conversation, where: str) -> TokenizedChat:
         """By the template's own marks."""
         self.render(conversation, ask=False, where=where)  # within bounds: the tokenizer's threads cannot be bounded
         try:
@@ -206,12 +250,13 @@ class ChatTemplate:
             )  # fmt: skip
         except Exception as error:  # whatever the template's own code runs into
             raise _template_fault(error, where) from None
-        learnt = [bool(said) for said in encoded["assistant_masks"]]
-        return Turns(list(encoded["input_ids"]), learnt, learnt.index(True) if True in learnt else len(learnt))
+        prompt = self.render(without_answer(conversation), ask=True, where=where)
+        mask = [bool(said) for said in encoded["assistant_masks"]]
+        return TokenizedChat.of(list(encoded["input_ids"]), mask, prompt)
 
     def _find_end(self) -> int:
-        turns = self.encode([_PROBE], [""])[0]
-        said = [token for token, is_said in zip(turns.ids, turns.learnt, strict=True) if is_said]
+        chat = self.encode([_PROBE], [""])[0]
+        said = [token for token, is_said in zip(chat.ids, chat.loss_mask, strict=True) if is_said]
         return said[self._length_of_answer(said, "") - 1]
 
 
@@ -219,7 +264,7 @@ def template_text(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """The Jinja text of a template; a named one begins as the tokenizer begins every text."""
     if template not in TEMPLATES:
         return template
-    begins = find_frame(tokenizer).before == [tokenizer.bos_token_id]
+    begins = find_affixes(tokenizer).before == [tokenizer.bos_token_id]
     return ("{{ bos_token }}" if begins else "") + TEMPLATES[template]
 
 

@@ -1,126 +1,149 @@
-"""Conversations, of which the assistant's turns are learnt."""
+"""Conversations, in which the assistant's turns count towards the loss."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from red_cli.errors import UserError
-from red_cli.recipe.tasks.instruction import InstructionSettings
-from red_cli.tasks.base import Encoded, Shown
-from red_cli.tasks.chat.chat_template import ChatTemplate, Turns
-from red_cli.tasks.chat.conversations import Conversation, are_answered, conversations_of, label_column, without_answer
-from red_cli.tasks.data.loading import divide, require_uncut
-from red_cli.tasks.data.streaming import read_stream
+from red_cli.recipe.tasks.base import TemplateChoice
+from red_cli.tasks.base import Base, Encoded, TokenPreview
+from red_cli.tasks.chat.chat_template import ChatTemplate, TokenizedChat
+from red_cli.tasks.chat.conversations import Conversation, are_answered, conversations_of, label_column
+from red_cli.tasks.data.loading import check_truncation
 from red_cli.tasks.data.tables import Rows
-from red_cli.tasks.text.generation import GenerationTask
+from red_cli.tasks.special_ids import Affixes, SpecialIds, padding_id
+from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.language import EncodedTexts
-from red_cli.tasks.text.tokens import Ends, Frame, padding_id
+from red_cli.tasks.text.task import TextTask
 
 _ENCODE_ROWS = 1000
 
 
-@dataclass(kw_only=True)
-class InstructionTask(GenerationTask):
+@dataclass(frozen=True, kw_only=True)
+class InstructionTask(TextTask):
     """A conversation -> the assistant's turns.
 
     Attributes:
-        stream_rows: how many training rows to take off a stream; None where the data are read whole.
+        template: how conversations are written.
+        train_on_prompt: whether every token counts towards the loss.
     """
 
-    instruction: InstructionSettings
-    stream_rows: int | None = None
-    template: ChatTemplate = field(init=False)
+    template: TemplateChoice
+    train_on_prompt: bool = False
 
     @property
     def label_column(self) -> str:
+        """The column of the answers, as far as it is known before rows are read."""
         return label_column(self.data.columns)
 
-    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """Read the `needed` splits; of a stream, as many training rows as the run takes.
-
-        Raises:
-            UserError: a file or split is missing, unreadable or empty.
-        """
-        if not self.data.streaming:
-            return super().load(seed, needed)
-        return divide(read_stream(self.data, needed, self.stream_rows, seed), self.data, seed)
-
-    def has_labels(self, rows: Rows) -> bool:
+    def has_labels(self, rows: Rows, label_names: list[str] | None) -> bool:
         """Whether the conversations of a split have answers, rather than are to be answered."""
         return are_answered(conversations_of(rows, self.data.columns))
 
-    def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedTexts:
+    def bind(self, base: Base, label_names: list[str] | None) -> InstructionEncoder:
+        """The task's encoder for a base.
+
+        Raises:
+            UserError: the tokenizer has no template of its own, or the template fails or ends no turn.
+        """
+        template = ChatTemplate.of(self.template, base.tokenizer)
+        return InstructionEncoder(
+            task=self,
+            base=base,
+            special_ids=SpecialIds(template.end, padding_id(base.tokenizer)),
+            affixes=Affixes([], []),
+            template=template,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructionEncoder(TextEncoder):
+    """Rows of conversations -> batches -> what the assistant says."""
+
+    task: InstructionTask
+    template: ChatTemplate
+
+    @property
+    def multi_turn(self) -> bool:
+        """A chat is a conversation."""
+        return True
+
+    def chat_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """The token ids that the answer to messages is generated from."""
+        text = self.template.prompts([messages], ["what was said"])[0]
+        return list(self.base.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def encode(self, rows: Rows) -> EncodedTexts:
         """Tokens of conversations by the chat template, and which of them the assistant says.
 
-        A conversation of more than `max_length` tokens loses its end, is refused or is left out, as data.too_long says.
+        A conversation that is longer than the longest length loses its end, is refused or is left out, as
+        data.too_long says.
 
         Raises:
             UserError: a conversation is not one, the template fails, rows are too long where that is refused, or a row
                 has no token of an answer left (the row is named).
         """
-        self.tokenizer, self.max_length = tokenizer, max_length
-        self.template = ChatTemplate.of(self.instruction.chat_template, tokenizer)
-        self.ends, self.frame = Ends(self.template.end, padding_id(tokenizer)), Frame([], [])
-        conversations = conversations_of(rows, self.data.columns)
+        max_length = self.base.max_length
+        conversations = conversations_of(rows, self.task.data.columns)
         answered = are_answered(conversations)
-        turns: list[Turns] = []
+        sources = [f"{rows.source}, row {rows.number(row)}" for row in range(rows.table.num_rows)]
+        chats: list[TokenizedChat] = []
         for start in range(0, len(conversations), _ENCODE_ROWS):
             chunk = slice(start, start + _ENCODE_ROWS)
-            turns += self._turns(conversations[chunk], self._sources(rows)[chunk], answered)
-        kept, left_out = self._filter(turns, rows)
-        fitted = [turns[row] for row in kept]
-        cut = [row for row in kept if len(turns[row].ids) > max_length]
-        require_uncut(self.data, rows, len(cut), rows.number(min(cut, default=0)), max_length)
+            tokenize = self.template.encode if answered else self._prompts
+            chats += tokenize(conversations[chunk], sources[chunk])
+        kept, left_out = self._filter(chats, rows)
+        cut = [row for row in kept if len(chats[row].ids) > max_length]
+        check_truncation(self.task.data, rows, len(cut), rows.number(min(cut, default=0)), max_length)
         if answered:
-            self._require_answers(turns, kept, rows)
-        ids = [turn.ids[:max_length] for turn in fitted]
-        learnt = np.fromiter((said for turn in fitted for said in turn.learnt[:max_length]), np.bool_)
+            self._require_answers(chats, kept, rows)
+        ids = [chats[row].ids[:max_length] for row in kept]
+        mask = np.fromiter((said for row in kept for said in chats[row].loss_mask[:max_length]), np.bool_)
         offsets = np.concatenate([[0], np.cumsum([len(part) for part in ids])]).astype(np.int64)
-        if self.instruction.train_on_prompt:
-            learnt[:] = True
-        learnt[offsets[:-1]] = False  # nothing precedes the first token
+        if self.task.train_on_prompt:
+            mask[:] = True
+        mask[offsets[:-1]] = False  # nothing precedes the first token
         return EncodedTexts(
             features={"input_ids": np.fromiter((token for part in ids for token in part), np.int32)},
             offsets=offsets,
-            labels=np.add.reduceat(learnt.astype(np.int64), offsets[:-1]) if answered else None,
+            labels=np.add.reduceat(mask.astype(np.int64), offsets[:-1]) if answered else None,
             truncated=len(cut),
             ends_cut=len(cut),
             kept=np.array(kept, dtype=np.int64) if left_out else None,
             left_out=left_out,
-            prompt_lengths=np.array([turn.prompt_length for turn in fitted], dtype=np.int64),
+            prompt_lengths=np.array([chats[row].prompt_length for row in kept], dtype=np.int64),
             rows=rows.take(kept) if left_out else rows,
-            learnt=learnt,
+            prompts=[chats[row].prompt for row in kept],
+            completions=[conversations[row][-1]["content"] for row in kept] if answered else None,
+            loss_mask=mask,
         )
 
-    def show(self, encoded: Encoded, index: int) -> Shown:
+    def show(self, encoded: Encoded, index: int) -> TokenPreview:
+        """A conversation, and which of its tokens count towards the loss."""
         assert isinstance(encoded, EncodedTexts)
-        assert encoded.learnt is not None
-        learnt = encoded.learnt[encoded.offsets[index] : encoded.offsets[index + 1]]
-        return Shown(encoded.row(index).tolist(), int(encoded.prompt_lengths[index]), None, learnt.tolist())
+        assert encoded.loss_mask is not None
+        mask = encoded.loss_mask[encoded.offsets[index] : encoded.offsets[index + 1]]
+        return TokenPreview(encoded.row(index).tolist(), int(encoded.prompt_lengths[index]), None, mask.tolist())
 
-    @property
-    def _whole(self) -> bool:
-        return False  # what is learnt is said token by token
+    def _prompts(self, conversations: Sequence[Conversation], sources: Sequence[str]) -> list[TokenizedChat]:
+        """Conversations that are to be answered."""
+        prompts = self.template.prompts(conversations, sources)
+        ids = self.base.tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        return [TokenizedChat.of(part, [False] * len(part), prompt) for part, prompt in zip(ids, prompts, strict=True)]
 
-    def _turns(self, conversations: Sequence[Conversation], sources: Sequence[str], answered: bool) -> list[Turns]:
-        if answered:
-            return self.template.encode(conversations, sources)
-        prompts = self.tokenizer(self.template.prompts(conversations, sources), add_special_tokens=False)["input_ids"]
-        return [Turns(ids, [False] * len(ids), len(ids)) for ids in prompts]
-
-    def _filter(self, turns: Sequence[Turns], rows: Rows) -> tuple[list[int], dict[str, int]]:
+    def _filter(self, chats: Sequence[TokenizedChat], rows: Rows) -> tuple[list[int], dict[str, int]]:
         """The rows that are kept, and why the others are not."""
         kept, reasons = [], []
-        longest_prompt = self.data.max_prompt_length
-        for row, turn in enumerate(turns):
-            if longest_prompt is not None and turn.prompt_length > longest_prompt:
+        data, max_length = self.task.data, self.base.max_length
+        longest_prompt = data.max_prompt_length
+        for row, chat in enumerate(chats):
+            if longest_prompt is not None and chat.prompt_length > longest_prompt:
                 reasons.append(f"a prompt of more than {longest_prompt:,} tokens")
-            elif self.data.too_long == "drop" and len(turn.ids) > self.max_length:
-                reasons.append(f"more than {self.max_length:,} tokens")
+            elif data.too_long == "drop" and len(chat.ids) > max_length:
+                reasons.append(f"more than {max_length:,} tokens")
             else:
                 kept.append(row)
         if not kept:
@@ -130,26 +153,13 @@ class InstructionTask(GenerationTask):
             )
         return kept, {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
 
-    def _require_answers(self, turns: Sequence[Turns], kept: Sequence[int], rows: Rows) -> None:
+    def _require_answers(self, chats: Sequence[TokenizedChat], kept: Sequence[int], rows: Rows) -> None:
         """Refuse rows whose answers are wholly cut off."""
-        lost = [row for row in kept if not any(turns[row].learnt[1 : self.max_length])]
+        lost = [row for row in kept if not any(chats[row].loss_mask[1 : self.base.max_length])]
         if lost:
             have = "row has" if len(lost) == 1 else "rows have"
             raise UserError(
-                f"{rows.source}: {len(lost):,} {have} no token of an answer within {self.max_length:,} tokens, the"
+                f"{rows.source}: {len(lost):,} {have} no token of an answer within {self.base.max_length:,} tokens, the"
                 f" first is row {rows.number(lost[0])}",
                 hint="Raise data.max_length, or leave such rows out: data.too_long=drop",
             )
-
-    def _sources(self, rows: Rows) -> list[str]:
-        return [f"{rows.source}, row {rows.number(row)}" for row in range(rows.table.num_rows)]
-
-    def _texts(self, rows: Rows, part: str) -> list[str]:
-        """What the last answers are generated from, or those answers."""
-        conversations = conversations_of(rows, self.data.columns)
-        if part == "completion":
-            return [conversation[-1]["content"] for conversation in conversations]
-        return self.template.prompts([without_answer(each) for each in conversations], self._sources(rows))
-
-    def _completions(self, rows: Rows) -> list[str]:
-        return self._texts(rows, "completion")

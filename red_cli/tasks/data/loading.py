@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -13,12 +15,60 @@ from red_cli.tasks.data.tables import Rows, find_splits
 Readers = dict[str, Callable[[], Rows]]  # split -> what reads it
 
 
+class Source(Protocol):
+    """Where the splits of a task come from."""
+
+    def split_names(self) -> list[str]:
+        """The splits that there are; nothing is read yet."""
+
+    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
+        """Read the `needed` splits.
+
+        Raises:
+            UserError: a file or split is missing, unreadable or empty.
+        """
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """The splits of files or of a data set on the Hub, and a validation split drawn from the training rows."""
+
+    data: Data
+    label_column: str
+
+    def split_names(self) -> list[str]:
+        """The splits that there are; nothing is read yet."""
+        return split_names(self.data, self.label_column)
+
+    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
+        """Read the `needed` splits."""
+        rows = read_splits(self.data, self.label_column, needed, with_train=False)
+        return split_validation(rows, self.data, seed)
+
+
+@dataclass(frozen=True)
+class ReaderSource:
+    """The same for splits that lie elsewhere: `readers` finds them, and says how each is read."""
+
+    data: Data
+    readers: Callable[[], Readers]
+
+    def split_names(self) -> list[str]:
+        """The splits that there are; nothing is read yet."""
+        return available_splits(self.readers(), self.data)
+
+    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
+        """Read the `needed` splits."""
+        rows = read_needed(self.readers(), self.data, needed, with_train=False)
+        return split_validation(rows, self.data, seed)
+
+
 def split_names(data: Data, label_column: str) -> list[str]:
     """The splits that there are; nothing is read yet."""
-    return names_of(find_splits(data, label_column), data)
+    return available_splits(find_splits(data, label_column), data)
 
 
-def names_of(readers: Readers, data: Data) -> list[str]:
+def available_splits(readers: Readers, data: Data) -> list[str]:
     """The splits that `readers` read, and what can be drawn from them."""
     names = list(readers)
     return [*names, "validation"] if data.validation_share is not None and "train" in names else names
@@ -40,7 +90,7 @@ def read_needed(readers: Readers, data: Data, needed: Sequence[str], with_train:
     share = data.validation_share
     if share is not None and "validation" in readers:
         raise UserError("data.validation_share is set, but there is a validation split", hint="Drop one of them.")
-    names = names_of(readers, data)
+    names = available_splits(readers, data)
     if missing := [split for split in needed if split not in names]:
         hint = "Add one, or set data.validation_share=0.1 to take a tenth of the training rows."
         raise UserError(
@@ -55,7 +105,7 @@ def read_needed(readers: Readers, data: Data, needed: Sequence[str], with_train:
     }
 
 
-def divide(splits: dict[str, Rows], data: Data, seed: int) -> dict[str, Rows]:
+def split_validation(splits: dict[str, Rows], data: Data, seed: int) -> dict[str, Rows]:
     """The splits, with data.validation_share of the training rows moved to the validation split, drawn by `seed`.
 
     Both parts keep the file's order.
@@ -80,7 +130,7 @@ def divide(splits: dict[str, Rows], data: Data, seed: int) -> dict[str, Rows]:
     }
 
 
-def require_uncut(data: Data, rows: Rows, cut: int, first: int, limit: int) -> None:
+def check_truncation(data: Data, rows: Rows, cut: int, first: int, limit: int) -> None:
     """Where data.too_long says so, refuse a split of which `cut` rows had to be cut, row number `first` before others.
 
     Raises:

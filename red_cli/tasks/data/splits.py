@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError
 from red_cli.tasks.data.tables import Rows
-
-if TYPE_CHECKING:
-    from red_cli.tasks.base import Task
 
 SELECTION, SCORED = "paper_validation", "paper_test"
 LARGE_VALIDATION = 2000  # rows; a larger validation set gives SELECTION_ROWS for selection, any other its half
@@ -101,16 +97,3 @@ class PaperCut:
 def permutation(rows: int, seed: int) -> NDArray[np.int64]:
     """The published code's order of `rows` rows: numpy's legacy generator, so that the very same rows are drawn."""
     return np.random.RandomState(seed).permutation(rows)
-
-
-def scored_split(task: Task) -> str:
-    """The split whose score is a run's result."""
-    return task.validation_splits[0] if task.paper_cut is None else SCORED
-
-
-def chose_best(task: Task, split: str) -> Literal["all", "some", "none"]:
-    """How many of a split's rows had a part in choosing a run's best evaluation."""
-    if split == task.validation_splits[0]:
-        return "all"
-    cut = task.paper_cut
-    return "some" if cut is not None and not cut.from_training and split == cut.validation else "none"

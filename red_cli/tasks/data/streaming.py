@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,32 @@ import pyarrow as pa
 
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.data import Data
+from red_cli.tasks.data.loading import split_names, split_validation
 from red_cli.tasks.data.tables import Rows, split_files
 
 _BUFFER = 10_000  # rows that a stream is shuffled among
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class StreamSource:
+    """The splits of a stream.
+
+    Attributes:
+        train_rows: how many rows of the training split are taken.
+    """
+
+    data: Data
+    label_column: str
+    train_rows: int | None
+
+    def split_names(self) -> list[str]:
+        """The splits that there are; nothing is read yet."""
+        return split_names(self.data, self.label_column)
+
+    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
+        """Read the `needed` splits."""
+        return split_validation(read_stream(self.data, needed, self.train_rows, seed), self.data, seed)
 
 
 def read_stream(data: Data, needed: Sequence[str], train_rows: int | None, seed: int) -> dict[str, Rows]:

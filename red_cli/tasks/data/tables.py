@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from red_cli.errors import UserError, first_line, shown
 from red_cli.recipe.data import Data, SplitName
+from red_cli.recipe.template import fields, fill
 
 # Name of a file in a data folder -> split it holds
 _SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
@@ -67,6 +68,19 @@ class Rows:
         if self.places is not None:
             places = self.places[places]
         return Rows(self.table.take(indices), self.source, self.label_names, places, drawn or self.drawn)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Some splits of a task's data.
+
+    Attributes:
+        rows: by the split's name.
+        label_names: in the order of class ids; None where answers are numbers or texts.
+    """
+
+    rows: dict[str, Rows]
+    label_names: list[str] | None = None
 
 
 def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
@@ -238,3 +252,32 @@ class RowsUsed:
     @classmethod
     def of(cls, split: str, rows: Rows) -> RowsUsed:
         return cls(split, rows.table.num_rows, rows.drawn or f"all of {split}")
+
+
+def column_texts(rows: Rows, name: str) -> list[str]:
+    """A column's values, which are texts or numbers.
+
+    Raises:
+        UserError: there is no such column, or a value is neither (the row is named).
+    """
+    texts = []
+    for row, value in enumerate(rows.column(name), start=1):
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            what = "is null" if value is None else f"is {shown(value)}, not text"
+            raise UserError(f"{rows.source}, row {row}: column {shown(name)} {what}")
+        texts.append(str(value))
+    return texts
+
+
+def filled_texts(rows: Rows, template: str) -> list[str]:
+    """The template, filled from the columns that it names; the same errors."""
+    names = fields(template)
+    columns = [column_texts(rows, name) for name in names]
+    return [fill(template, dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def first_blank(rows: Rows, names: list[str]) -> int | None:
+    """The number, from 1, of the first row in which all the columns `names` are blank."""
+    columns = [column_texts(rows, name) for name in names]
+    blank = (row for row, values in enumerate(zip(*columns, strict=True), 1) if not "".join(values).strip())
+    return next(blank, None)

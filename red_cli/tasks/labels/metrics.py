@@ -58,22 +58,22 @@ def is_better(metric: str, value: float, best: float | None) -> bool:
     return value < best if metric in _LOWER_IS_BETTER else value > best
 
 
-def is_share(metric: str) -> bool:
+def is_percentage(metric: str) -> bool:
     """Whether a score is a share or a coefficient, which is shown times 100."""
     return metric not in _AS_THEY_ARE
 
 
-def in_unit(metric: str, value: float) -> float:
+def display_value(metric: str, value: float) -> float:
     """A score in the unit that it is shown in, and published in: times 100, but for those that are no share."""
-    return value * 100 if is_share(metric) else value
+    return value * 100 if is_percentage(metric) else value
 
 
-def written(metric: str, value: float) -> str:
+def format_score(metric: str, value: float) -> str:
     """A score as it is shown."""
-    return f"{in_unit(metric, value):{_AS_THEY_ARE.get(metric, '.2f')}}"
+    return f"{display_value(metric, value):{_AS_THEY_ARE.get(metric, '.2f')}}"
 
 
-def reported(metric: str, scores: Mapping[str, Any]) -> list[str]:
+def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
     """The metrics of a split that results are told by: those of generated texts, else `metric`, which chose the best.
 
     Args:

@@ -9,15 +9,14 @@ from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.base import CLASSIFICATION_METRICS
 from red_cli.recipe.tasks.classification import ClassificationSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.labels.answers import Labels
-from red_cli.tasks.labels.classification import SequenceTask
-from red_cli.tasks.labels.text_to_text import in_words
+from red_cli.tasks.labels.targets import LabelTarget
+from red_cli.tasks.labels.task import LabelTask, in_words
 
 
 @builds(ClassificationSettings)
 def classification_task(
     recipe: Recipe, settings: ClassificationSettings, config: PretrainedConfig, label_names: list[str] | None
-) -> SequenceTask:
+) -> LabelTask:
     """The task, by the label names that the recipe gives, else those that a trained model knows.
 
     Raises:
@@ -25,7 +24,7 @@ def classification_task(
     """
     if settings.labels and label_names and settings.labels != label_names:
         raise UserError(f"task.labels is {settings.labels}, but the model was trained with {label_names}")
-    answers = Labels(settings.labels or label_names, given=settings.labels is not None)
+    target = LabelTarget(settings.labels or label_names, given=settings.labels is not None)
     metric = recipe.eval.metric or settings.metrics[0]
-    task = SequenceTask(recipe.data, answers, CLASSIFICATION_METRICS, metric)
+    task = LabelTask(recipe.data, target, CLASSIFICATION_METRICS, metric)
     return in_words(task, recipe, settings, config, label_texts=settings.label_texts)

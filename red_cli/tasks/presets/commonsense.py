@@ -8,14 +8,16 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.kinds import language_model_kind
 from red_cli.errors import UserError
+from red_cli.recipe.data import Columns
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.commonsense import CommonsenseSettings
-from red_cli.recipe.tasks.generation import GenerationSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.labels.metrics import written
+from red_cli.tasks.data.loading import ReaderSource
+from red_cli.tasks.labels.metrics import format_score
 from red_cli.tasks.presets.commonsense_files import CommonsenseFiles
-from red_cli.tasks.presets.commonsense_protocol import ANSWER_LEAD, COMMONSENSE, MAX_NEW_TOKENS, read_answer
+from red_cli.tasks.presets.commonsense_protocol import ANSWER_PREFIX, COMMONSENSE, MAX_NEW_TOKENS, read_answer
 from red_cli.tasks.text.choice import GENERATED, LIKELIEST, ChoiceTask
+from red_cli.tasks.text.generation import TemplateTexts
 
 _WAYS = {GENERATED: "generated", LIKELIEST: "likeliest"}
 _MISSING = "-"
@@ -37,15 +39,16 @@ def commonsense_task(
             hint="There, use task generation with the same files: red recipes copy generation",
         )
     return ChoiceTask(
-        data=recipe.data.model_copy(update={"columns": type(recipe.data.columns)()}),  # rows come with their own
-        settings=GenerationSettings(name="generation"),
+        data=recipe.data,
+        source=ReaderSource(
+            recipe.data, CommonsenseFiles(recipe.data, settings.subset, settings.prompt_template).readers
+        ),
         kind=kind,
-        config=config,
         max_new_tokens=recipe.eval.max_new_tokens or MAX_NEW_TOKENS,
         metric=recipe.eval.metric or settings.metrics[0],
-        readers=CommonsenseFiles(recipe.data, settings.subset, settings.prompt_template).readers,
+        texts=TemplateTexts(Columns()),
         read=read_answer,
-        lead=ANSWER_LEAD,
+        answer_prefix=ANSWER_PREFIX,
         scoring=settings.scoring,
     )
 
@@ -60,7 +63,7 @@ def commonsense_table(scores: Mapping[str, float]) -> list[list[str]]:
         shares = {task: scores.get(f"{name}.{task}") for task in COMMONSENSE}
         if there := [share for share in shares.values() if share is not None]:
             count = len(there)
-            cells = [_MISSING if share is None else written(name, share) for share in shares.values()]
-            rows.append([way, *cells, written(name, scores[name])])
+            cells = [_MISSING if share is None else format_score(name, share) for share in shares.values()]
+            rows.append([way, *cells, format_score(name, scores[name])])
     average = "avg" if count == len(COMMONSENSE) else f"avg of {count}"
     return [["", *(facts.title for facts in COMMONSENSE.values()), average], *rows] if rows else []

@@ -18,11 +18,10 @@ from red_cli.errors import UserError, shown
 from red_cli.recipe.data import Data
 from red_cli.recipe.tasks.commonsense import CommonsenseSubset
 from red_cli.recipe.template import fields, fill
-from red_cli.tasks.data.columns import column_texts
 from red_cli.tasks.data.loading import Readers
-from red_cli.tasks.data.tables import Rows, find_splits
+from red_cli.tasks.data.tables import Rows, column_texts, find_splits
 from red_cli.tasks.presets.commonsense_protocol import (
-    ANSWER_LEAD,
+    ANSWER_PREFIX,
     COMMONSENSE,
     JOINT_FILE,
     PROMPT,
@@ -130,7 +129,7 @@ class CommonsenseFiles:
             made.append(
                 {
                     "prompt": prompts[index],
-                    "completion": output or (None if answer is None else ANSWER_LEAD + answer),
+                    "completion": output or (None if answer is None else ANSWER_PREFIX + answer),
                     "answer": answer,
                     "options": options,
                     "task": task,

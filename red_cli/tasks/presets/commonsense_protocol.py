@@ -13,7 +13,7 @@ from red_cli.recipe.tasks.commonsense import CommonsenseSubset
 
 
 @dataclass(frozen=True)
-class CommonsenseFacts:
+class CommonsenseSpec:
     """One task.
 
     Attributes:
@@ -28,19 +28,19 @@ class CommonsenseFacts:
 _ANSWERS = ("answer1", "answer2", "answer3", "answer4", "answer5")  # in all tasks that number their answers so
 
 # In the order of the field's tables
-COMMONSENSE: dict[CommonsenseSubset, CommonsenseFacts] = {
-    "boolq": CommonsenseFacts("BoolQ", ("true", "false")),
-    "piqa": CommonsenseFacts("PIQA", ("solution1", "solution2")),
-    "social_i_qa": CommonsenseFacts("SIQA", _ANSWERS),
-    "hellaswag": CommonsenseFacts("HellaS.", ("ending1", "ending2", "ending3", "ending4")),
-    "winogrande": CommonsenseFacts("WinoG.", ("option1", "option2")),
-    "arc_easy": CommonsenseFacts("ARC-e", _ANSWERS),
-    "arc_challenge": CommonsenseFacts("ARC-c", _ANSWERS),
-    "openbookqa": CommonsenseFacts("OBQA", _ANSWERS),
+COMMONSENSE: dict[CommonsenseSubset, CommonsenseSpec] = {
+    "boolq": CommonsenseSpec("BoolQ", ("true", "false")),
+    "piqa": CommonsenseSpec("PIQA", ("solution1", "solution2")),
+    "social_i_qa": CommonsenseSpec("SIQA", _ANSWERS),
+    "hellaswag": CommonsenseSpec("HellaS.", ("ending1", "ending2", "ending3", "ending4")),
+    "winogrande": CommonsenseSpec("WinoG.", ("option1", "option2")),
+    "arc_easy": CommonsenseSpec("ARC-e", _ANSWERS),
+    "arc_challenge": CommonsenseSpec("ARC-c", _ANSWERS),
+    "openbookqa": CommonsenseSpec("OBQA", _ANSWERS),
 }
 SOURCE = "https://github.com/AGI-Edgerunners/LLM-Adapters"
 JOINT_FILE = "commonsense_170k.json"
-ANSWER_LEAD = "the correct answer is "
+ANSWER_PREFIX = "the correct answer is "
 MAX_NEW_TOKENS = 32
 
 # Leading and trailing spaces are the protocol's.

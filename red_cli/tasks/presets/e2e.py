@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig
 
-from red_cli.edit.kinds import Kind, language_model_kind
+from red_cli.edit.kinds import language_model_kind
 from red_cli.errors import UserError, shown
-from red_cli.recipe.data import Columns, Data
+from red_cli.recipe.data import Columns
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.recipe.tasks.e2e import E2eSettings
-from red_cli.recipe.tasks.generation import GenerationSettings
 from red_cli.tasks.base import builds
+from red_cli.tasks.data.loading import FileSource
 from red_cli.tasks.data.tables import Rows
-from red_cli.tasks.text.generation import GenerationTask
-from red_cli.tasks.text.tokens import Frame
+from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 
 # The data set as its authors put it on the Hub comes with a script; the Hub's own conversion to Parquet needs none.
 HUB_NAME, HUB_REVISION = "tuetschek/e2e_nlg", "refs/convert/parquet"
@@ -28,56 +27,65 @@ _IN_TABLES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "famil
 _ATTRIBUTE = re.compile(r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*(?:,|$)")
 
 
-@dataclass
-class E2eTask(GenerationTask):
-    """A meaning representation -> a text. On a decoder the end's token stands between the two, in both forms."""
-
-    table: bool = True
-
-    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """Read the `needed` splits; the official CSV files' columns get the Hub's names, where those are wanted."""
-        wanted = (self.data.columns.prompt, self.data.columns.completion)
-        return {split: _renamed(rows, wanted) for split, rows in super().load(seed, needed).items()}
-
-    def _frame(self, tokenizer: PreTrainedTokenizerBase) -> Frame:
-        frame = super()._frame(tokenizer)
-        return frame if self.kind.encoder_decoder else Frame(frame.before, [self.ends.end])
-
-    def _texts(self, rows: Rows, part: str) -> list[str]:
-        texts = super()._texts(rows, part)
-        if not self.table:
-            return texts
-        if part == "completion":
-            return texts if self.kind.encoder_decoder else [f" {text}" for text in texts]
-        return [_tabular(text, f"{rows.source}, row {rows.number(row)}") for row, text in enumerate(texts)]
-
-
 @builds(E2eSettings)
-def build(recipe: Recipe, settings: E2eSettings, config: PretrainedConfig, label_names: list[str] | None) -> E2eTask:
-    """The task."""
-    task = e2e_task(settings, recipe.data, language_model_kind(config), config, recipe.eval.max_new_tokens)
-    metric = recipe.eval.metric or settings.metrics[0]
-    return replace(task, metric=metric, metrics=("loss", "perplexity", *text_metrics(recipe)))
-
-
 def e2e_task(
-    named: E2eSettings, data: Data, kind: Kind, config: PretrainedConfig, max_new_tokens: int | None
-) -> E2eTask:
-    """The task, from the Hub unless `data` names files of the same columns."""
-    columns = data.columns
+    recipe: Recipe, settings: E2eSettings, config: PretrainedConfig, label_names: list[str] | None
+) -> GenerationTask:
+    """The task, from the Hub unless the recipe names files of the same columns.
+
+    On a decoder the end's token stands between meaning and text, in both forms.
+    """
+    columns, kind = recipe.data.columns, language_model_kind(config)
     changes: dict[str, object] = {
         "columns": Columns(prompt=columns.prompt or MEANING, completion=columns.completion or TEXT)
     }
-    if data.path is None and data.train is None:
+    if recipe.data.path is None and recipe.data.train is None:
         changes |= {"path": HUB_NAME, "revision": HUB_REVISION}
-    return E2eTask(
-        data.model_copy(update=changes),
-        GenerationSettings(name="generation"),
-        kind,
-        config,
-        max_new_tokens,
-        table=named.linearization == "table",
+    data = recipe.data.model_copy(update=changes)
+    texts = TemplateTexts(data.columns)
+    if settings.linearization == "table":
+        texts = TabularTexts(data.columns, decoder=not kind.encoder_decoder)
+    return GenerationTask(
+        data=data,
+        source=OfficialFiles(data, texts.label_column),
+        kind=kind,
+        metric=recipe.eval.metric or settings.metrics[0],
+        metrics=("loss", "perplexity", *text_metrics(recipe)),
+        max_new_tokens=recipe.eval.max_new_tokens,
+        texts=texts,
+        ends_prompts=True,
     )
+
+
+@dataclass(frozen=True)
+class OfficialFiles(FileSource):
+    """The splits, where columns of the official CSV files have the Hub's names as far as those are wanted."""
+
+    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
+        """Read the `needed` splits."""
+        wanted = (self.data.columns.prompt, self.data.columns.completion)
+        return {split: _renamed(rows, wanted) for split, rows in super().load(seed, needed).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TabularTexts(TemplateTexts):
+    """Meanings in tabular form; to a decoder a text begins with a space."""
+
+    decoder: bool
+
+    def prompts(self, rows: Rows) -> list[str]:
+        """The meanings.
+
+        Raises:
+            UserError: one is no meaning representation (the row is named).
+        """
+        texts = super().prompts(rows)
+        return [_tabular(text, f"{rows.source}, row {rows.number(row)}") for row, text in enumerate(texts)]
+
+    def completions(self, rows: Rows) -> list[str]:
+        """The texts."""
+        texts = super().completions(rows)
+        return [f" {text}" for text in texts] if self.decoder else texts
 
 
 def tabular(meaning: str) -> str:

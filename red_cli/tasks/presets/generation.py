@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from transformers import PretrainedConfig
 
 from red_cli.edit.kinds import language_model_kind
@@ -11,7 +9,8 @@ from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.recipe.tasks.generation import GenerationSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.text.generation import GenerationTask
+from red_cli.tasks.data.loading import FileSource
+from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 
 
 @builds(GenerationSettings)
@@ -28,6 +27,15 @@ def generation_task(
         raise UserError(
             f"task.train_on_prompt: {config.model_type} is an encoder-decoder, and its encoder predicts nothing"
         )
-    metric = recipe.eval.metric or settings.metrics[0]
-    task = GenerationTask(recipe.data, settings, kind, config, recipe.eval.max_new_tokens, metric)
-    return replace(task, metrics=(*task.metrics, *text_metrics(recipe)))
+    texts = TemplateTexts(recipe.data.columns, settings.prompt_template, settings.completion_template)
+    return GenerationTask(
+        data=recipe.data,
+        source=FileSource(recipe.data, texts.label_column),
+        kind=kind,
+        metric=recipe.eval.metric or settings.metrics[0],
+        metrics=("loss", "perplexity", "exact_match", *text_metrics(recipe)),
+        max_new_tokens=recipe.eval.max_new_tokens,
+        texts=texts,
+        train_on_prompt=settings.train_on_prompt,
+        end_token=settings.end_token,
+    )

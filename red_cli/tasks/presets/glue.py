@@ -11,17 +11,14 @@ from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.glue import GLUE, GlueSettings, GlueSubset
 from red_cli.tasks.base import builds
 from red_cli.tasks.data.splits import SCORED, SELECTION, PaperCut
-from red_cli.tasks.labels.answers import Labels, Numbers
-from red_cli.tasks.labels.classification import SequenceTask
-from red_cli.tasks.labels.text_to_text import in_words
+from red_cli.tasks.labels.targets import LabelTarget, RegressionTarget
+from red_cli.tasks.labels.task import LabelTask, in_words
 
 HUB_NAME = "nyu-mll/glue"
 
 
 @builds(GlueSettings)
-def build(
-    recipe: Recipe, settings: GlueSettings, config: PretrainedConfig, label_names: list[str] | None
-) -> SequenceTask:
+def build(recipe: Recipe, settings: GlueSettings, config: PretrainedConfig, label_names: list[str] | None) -> LabelTask:
     """The task, with the validation rows cut as in the paper where the recipe says so."""
     task = glue_task(settings.subset, recipe.data, recipe.eval.metric)
     if recipe.eval.split == "paper":
@@ -29,7 +26,7 @@ def build(
     return in_words(task, recipe, settings, config, label_texts=settings.label_texts)
 
 
-def glue_task(subset: GlueSubset, data: Data, metric: str | None) -> SequenceTask:
+def glue_task(subset: GlueSubset, data: Data, metric: str | None) -> LabelTask:
     """The task, from the Hub unless `data` names files of the same columns."""
     spec = GLUE[subset]
     first, second = (*spec.columns, None)[:2]
@@ -40,16 +37,16 @@ def glue_task(subset: GlueSubset, data: Data, metric: str | None) -> SequenceTas
     if data.path is None and data.train is None:
         changes |= {"path": HUB_NAME, "name": subset}
     metrics: tuple[str, ...] = spec.metrics
-    return SequenceTask(
+    return LabelTask(
         data=data.model_copy(update=changes),
-        answers=Numbers() if spec.labels is None else Labels(list(spec.labels), given=True),
+        target=RegressionTarget() if spec.labels is None else LabelTarget(list(spec.labels), given=True),
         metrics=metrics if metric is None or metric in metrics else (metric, *metrics),
         metric=metric or metrics[0],
         validation_splits=spec.validation_splits,
     )
 
 
-def with_paper_cut(task: SequenceTask, subset: GlueSubset, encoder_decoder: bool) -> SequenceTask:
+def with_paper_cut(task: LabelTask, subset: GlueSubset, encoder_decoder: bool) -> LabelTask:
     """The task with its best epoch chosen, and its score taken, on the rows of the published code.
 
     That code has two rules: one for RoBERTa, and another for T5, which encoder-decoders follow. MNLI is scored on

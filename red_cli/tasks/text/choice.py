@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
 from red_cli.errors import UserError
-from red_cli.tasks.base import Encoded, Generated, Passes, Prediction, Shown
-from red_cli.tasks.data.loading import Readers, divide, names_of, read_needed
+from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction, TokenPreview
 from red_cli.tasks.data.tables import Rows
-from red_cli.tasks.text.generation import GenerationTask
+from red_cli.tasks.text.generation import GenerationEncoder, GenerationTask
 from red_cli.tasks.text.language import EncodedTexts
 from red_cli.tasks.text.likelihood import EncodedContinuations, collate_continuations, log_likelihoods
+from red_cli.tasks.text.task import mean_loss
 
 GENERATED, LIKELIEST = "accuracy", "likelihood_accuracy"
 _SCORINGS = {"both": (GENERATED, LIKELIEST), "generation": (GENERATED,), "likelihood": (LIKELIEST,)}
@@ -44,7 +43,7 @@ class ChoicePrediction(Prediction):
         return super().to_json(index) | {name: value for name, value in extras.items() if value is not None}
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ChoiceTask(GenerationTask):
     """A question and the answers it offers -> one of them.
 
@@ -52,81 +51,22 @@ class ChoiceTask(GenerationTask):
     that is not known) and task (null where that is not known).
 
     Attributes:
-        readers: gives the splits there are, and what reads them.
         read: (generated text, options) -> the option it means, or None.
-        lead: what precedes an option in its text.
+        answer_prefix: what precedes an option in its text.
         scoring: both, generation or likelihood.
     """
 
-    readers: Callable[[], Readers]
     read: Callable[[str, list[str]], str | None]
-    lead: str
+    answer_prefix: str
     scoring: str
     metrics: tuple[str, ...] = (GENERATED, LIKELIEST, "loss")
 
-    def split_names(self) -> list[str]:
-        """The splits that there are; nothing is read yet."""
-        return names_of(self.readers(), self.data)
+    def bind(self, base: Base, label_names: list[str] | None) -> ChoiceEncoder:
+        """The task's encoder for a base."""
+        special_ids, affixes = self._around_texts(base)
+        return ChoiceEncoder(task=self, base=base, special_ids=special_ids, affixes=affixes)
 
-    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """Read the `needed` splits.
-
-        Raises:
-            UserError: a file or split is missing, unreadable or empty, or a row is not right.
-        """
-        return divide(read_needed(self.readers(), self.data, needed, with_train=False), self.data, seed)
-
-    def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedTexts:
-        """As GenerationTask does.
-
-        Raises:
-            UserError: as there; or an answer does not fit into `max_length` tokens.
-        """
-        encoded = super().encode(rows, tokenizer, max_length)
-        if encoded.ends_cut:
-            cut = [row for row in range(len(encoded)) if encoded.row(row)[-1] != self.ends.end]
-            raise _too_long(rows, cut, max_length)
-        return encoded
-
-    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Any:
-        if isinstance(encoded, EncodedContinuations):
-            return collate_continuations(encoded, indices, self.ends.padding)
-        return super().collate(encoded, indices)
-
-    def answer(self, encoded: Encoded, passes: Passes, final: bool) -> list[Prediction]:
-        """What `metric` needs, and if `final` what `scoring` asks for: generated texts, likelihoods of the options."""
-        assert isinstance(encoded, EncodedTexts)
-        rows, count = encoded.rows, len(encoded)
-        wanted = {self.metric} | (set(_SCORINGS[self.scoring]) if final else set())
-        options = rows.column("options")
-        losses: Sequence[Prediction] = [Prediction(None, None)] * count
-        if "loss" in wanted and encoded.labels is not None:
-            losses = passes.forward(self._losses)
-        likelihoods: Sequence[dict[str, float] | None] = [None] * count
-        if LIKELIEST in wanted:
-            likelihoods = self._likelihoods(rows, options, passes)
-        texts: Sequence[Generated | None] = [None] * count
-        if GENERATED in wanted:
-            texts = self._generate(rows, rows.column("prompt"), passes, final)
-        about = (rows.column(name) for name in ("answer", "prompt", "task"))
-        columns = zip(losses, likelihoods, texts, options, *about, strict=True)
-        return [
-            ChoicePrediction(
-                prediction=None if text is None else self.read(text.text, offered or [label] * bool(label)),
-                label=label,
-                prompt=prompt,
-                text=None if text is None else text.text,
-                finished=None if text is None else text.finished,
-                loss=loss.loss,
-                tokens=loss.tokens,
-                likeliest=None if likelihood is None else max(likelihood, key=likelihood.__getitem__),
-                log_likelihoods=likelihood,
-                task=task,
-            )
-            for loss, likelihood, text, offered, label, prompt, task in columns
-        ]
-
-    def score(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+    def score(self, predictions: Sequence[Prediction], label_names: list[str] | None) -> dict[str, float]:
         """The share of right answers by either scoring, of each task and on average; a text without an answer is wrong.
 
         The average is that of the tasks, each counting the same, where the task of every row is known; else that of the
@@ -134,9 +74,8 @@ class ChoiceTask(GenerationTask):
         """
         answers = [answer for answer in predictions if isinstance(answer, ChoicePrediction)]
         scores: dict[str, float] = {}
-        losses = [(answer.loss, answer.tokens) for answer in answers if answer.loss is not None]
-        if losses:
-            scores["loss"] = math.fsum(loss for loss, _ in losses) / sum(tokens or 0 for _, tokens in losses)
+        if any(answer.loss is not None for answer in answers):
+            scores["loss"] = mean_loss(answers)
         by_task: dict[str | None, list[ChoicePrediction]] = {}
         known = all(answer.task is not None for answer in answers)
         for answer in answers:
@@ -158,11 +97,69 @@ class ChoiceTask(GenerationTask):
             scores["no_answer"] = sum(answer.prediction is None for answer in answers)
         return scores
 
-    def show(self, encoded: Encoded, index: int) -> Shown:
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceEncoder(GenerationEncoder):
+    """Questions -> batches -> the option that a text names, and the likeliest one."""
+
+    task: ChoiceTask
+
+    def encode(self, rows: Rows) -> EncodedTexts:
+        """As GenerationEncoder does.
+
+        Raises:
+            UserError: as there; or an answer does not fit into the longest length.
+        """
+        encoded = super().encode(rows)
+        if encoded.ends_cut:
+            cut = [row for row in range(len(encoded)) if encoded.row(row)[-1] != self.special_ids.end]
+            raise _too_long(rows, cut, self.base.max_length)
+        return encoded
+
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Any:
+        """The rows `indices` of questions or of continuations, padded to the longest of them."""
+        if isinstance(encoded, EncodedContinuations):
+            return collate_continuations(encoded, indices, self.special_ids.padding)
+        return super().collate(encoded, indices)
+
+    def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:
+        """What `metric` needs, and if `final` what `scoring` asks for: generated texts, likelihoods of the options."""
+        assert isinstance(encoded, EncodedTexts)
+        rows, count = encoded.rows, len(encoded)
+        wanted = {self.task.metric} | (set(_SCORINGS[self.task.scoring]) if final else set())
+        options = rows.column("options")
+        losses: Sequence[Prediction] = [Prediction(None, None)] * count
+        if "loss" in wanted and encoded.labels is not None:
+            losses = runner.forward(self._losses)
+        likelihoods: Sequence[dict[str, float] | None] = [None] * count
+        if LIKELIEST in wanted:
+            likelihoods = self._likelihoods(rows, options, runner)
+        texts: Sequence[Generated | None] = [None] * count
+        if GENERATED in wanted:
+            texts = self._generate(encoded, runner, final)
+        about = (rows.column(name) for name in ("answer", "prompt", "task"))
+        columns = zip(losses, likelihoods, texts, options, *about, strict=True)
+        return [
+            ChoicePrediction(
+                prediction=None if text is None else self.task.read(text.text, offered or [label] * bool(label)),
+                label=label,
+                prompt=prompt,
+                text=None if text is None else text.text,
+                finished=None if text is None else text.finished,
+                loss=loss.loss,
+                tokens=loss.tokens,
+                likeliest=None if likelihood is None else max(likelihood, key=likelihood.__getitem__),
+                log_likelihoods=likelihood,
+                task=task,
+            )
+            for loss, likelihood, text, offered, label, prompt, task in columns
+        ]
+
+    def show(self, encoded: Encoded, index: int) -> TokenPreview:
         assert isinstance(encoded, EncodedTexts)
         return replace(super().show(encoded, index), label=encoded.rows.column("answer")[index])
 
-    def _likelihoods(self, rows: Rows, options: list[list[str] | None], passes: Passes) -> list[dict[str, float]]:
+    def _likelihoods(self, rows: Rows, options: list[list[str] | None], runner: ModelRunner) -> list[dict[str, float]]:
         """Of each row, every option's log-likelihood, without the end that would follow it."""
         if None in options:
             unknown = options.index(None)
@@ -176,14 +173,18 @@ class ChoiceTask(GenerationTask):
         for start in range(0, len(questions), _QUESTIONS_AT_ONCE):
             chunk = questions[start : start + _QUESTIONS_AT_ONCE]
             repeated = [prompt for prompt, offered in chunk for _ in offered or ()]
-            fitted = iter(self._fit(repeated, [self.lead + option for _, offered in chunk for option in offered or ()]))
+            fitted = iter(
+                self.truncated(
+                    repeated, [self.task.answer_prefix + option for _, offered in chunk for option in offered or ()]
+                )
+            )
             for index, (_, offered) in enumerate(chunk, start):
                 parts = list(islice(fitted, len(offered or ())))
-                if any(part.end_cut for part in parts):
-                    raise _too_long(rows, [index], self.max_length)
+                if any(part.end_truncated for part in parts):
+                    raise _too_long(rows, [index], self.base.max_length)
                 prompts.append(min((part.prompt for part in parts), key=len))
                 continuations.append([part.completion[:-1] for part in parts])
-        found = log_likelihoods(prompts, continuations, passes.forward)
+        found = log_likelihoods(prompts, continuations, runner.forward)
         return [
             dict(zip(offered or (), sums, strict=True)) for (_, offered), sums in zip(questions, found, strict=True)
         ]

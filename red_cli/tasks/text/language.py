@@ -1,4 +1,4 @@
-"""Prompts and completions as token ids: rows, batches, and which tokens are learnt."""
+"""Prompts and completions as token ids: rows, batches, and which tokens count towards the loss."""
 
 from __future__ import annotations
 
@@ -14,26 +14,37 @@ from torch import Tensor, nn
 from red_cli.edit.kinds import Kind
 from red_cli.tasks.base import Batch, Encoded
 from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.special_ids import Affixes, SpecialIds
 from red_cli.tasks.text.token_loss import IGNORED, token_losses
-from red_cli.tasks.text.tokens import Ends, Frame
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedTexts(Encoded):
     """A split of prompts and completions: row i is a prompt's ids, then the completion's with the end.
 
-    `labels` (rows,) int64 is how many tokens of each row are learnt; None where there are no completions. To an
-    encoder-decoder the two parts go apart, to a decoder as one sequence.
+    `labels` (rows,) int64 is how many tokens of each row count towards the loss; None where there are no completions.
+    An encoder-decoder reads the two parts separately, a decoder as one sequence.
 
     Attributes:
         prompt_lengths: (rows,), tokens of the prompts.
         rows: what the ids were made of.
-        learnt: (tokens,) bool, which tokens are learnt, where that is not all that follows a prompt.
+        prompts: the texts that answers are generated from.
+        completions: the texts that complete them; None where they are not known.
+        loss_mask: (tokens,) bool, which tokens count towards the loss, where that is not all that follows a prompt.
     """
 
     prompt_lengths: NDArray[np.int64]
     rows: Rows
-    learnt: NDArray[np.bool_] | None = None
+    prompts: Sequence[str] = ()
+    completions: Sequence[str] | None = None
+    loss_mask: NDArray[np.bool_] | None = None
+
+    def longest_inputs(self, encoder_decoder: bool) -> tuple[dict[str, int], int]:
+        """Model input -> tokens of the longest row; and the most tokens of a row that have a label."""
+        labelled = 0 if self.labels is None else int(self.labels.max())
+        if encoder_decoder and labelled:
+            return {"inputs_embeds": int(self.prompt_lengths.max()), "decoder_inputs_embeds": labelled}, labelled
+        return {"inputs_embeds": int(self.lengths.max())}, labelled
 
     def parts(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """A row's prompt and completion."""
@@ -51,11 +62,11 @@ class EncodedTexts(Encoded):
         after = np.append(row[1:], IGNORED)
         if whole:
             return after
-        if self.learnt is not None:
-            learnt = self.learnt[self.offsets[index] + 1 : self.offsets[index + 1]]
+        if self.loss_mask is not None:
+            mask = self.loss_mask[self.offsets[index] + 1 : self.offsets[index + 1]]
         else:
-            learnt = np.arange(1, len(row)) >= self.prompt_lengths[index]
-        return np.where(np.append(learnt, False), after, IGNORED)
+            mask = np.arange(1, len(row)) >= self.prompt_lengths[index]
+        return np.where(np.append(mask, False), after, IGNORED)
 
 
 @dataclass
@@ -81,34 +92,40 @@ class TextBatch(Batch):
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A row that fits: its prompt and completion, whether something was cut away, and whether the end was."""
+class TruncatedExample:
+    """A row that fits: its prompt and completion, whether something was cut off, and whether its end was."""
 
     prompt: list[int]
     completion: list[int]
-    cut: bool
-    end_cut: bool
+    truncated: bool
+    end_truncated: bool
 
 
-def fit(prompt: list[int], completion: list[int] | None, frame: Frame, end: int, limit: int, apart: bool) -> Cut:
-    """Frame a prompt, end a completion, and cut them to `limit` tokens: of both together, or of each if `apart`.
+def truncate(
+    prompt: list[int], completion: list[int] | None, affixes: Affixes, end: int, limit: int, separate: bool
+) -> TruncatedExample:
+    """Put affixes around a prompt and an end after a completion, and truncate both to `limit` tokens.
 
     The prompt loses its beginning, as much as needed but its last token. Only a completion that does not fit even then
     loses its end, and the end's token with it: the model is not to learn that a text is complete where it was cut.
 
     Args:
         completion: None where it is not known; the row is then the prompt alone.
-        limit: more than the frame and one token each of prompt and completion.
+        limit: more than the affixes and one token each of prompt and completion.
+        separate: whether the limit is that of each part, as an encoder-decoder reads them, and not of both together.
     """
-    answer = [] if completion is None else [*(frame.before if apart else []), *completion, end]
-    room = limit - len(frame) - (0 if apart else len(answer))
+    answer = [] if completion is None else [*(affixes.before if separate else []), *completion, end]
+    room = limit - len(affixes) - (0 if separate else len(answer))
     kept = prompt[len(prompt) - max(room, 1) :] if len(prompt) > max(room, 1) else prompt
-    framed = [*frame.before, *kept, *frame.after]
-    left = limit - (0 if apart else len(framed))
-    return Cut(framed, answer[:left], len(kept) < len(prompt) or left < len(answer), left < len(answer))
+    framed = [*affixes.before, *kept, *affixes.after]
+    left = limit - (0 if separate else len(framed))
+    end_truncated = left < len(answer)
+    return TruncatedExample(framed, answer[:left], len(kept) < len(prompt) or end_truncated, end_truncated)
 
 
-def flat(rows: Sequence[Cut]) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], NDArray[np.int64]]:
+def concatenate(
+    rows: Sequence[TruncatedExample],
+) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], NDArray[np.int64]]:
     """Rows as `features`, `offsets` and `prompt_lengths` of EncodedTexts."""
     ids = np.fromiter((token for row in rows for part in (row.prompt, row.completion) for token in part), np.int32)
     lengths = np.array([len(row.prompt) + len(row.completion) for row in rows], dtype=np.int64)
@@ -116,18 +133,20 @@ def flat(rows: Sequence[Cut]) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.
     return {"input_ids": ids}, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), prompts
 
 
-def collate_texts(encoded: EncodedTexts, indices: NDArray[np.int64], kind: Kind, ends: Ends, whole: bool) -> TextBatch:
+def collate_texts(
+    encoded: EncodedTexts, indices: NDArray[np.int64], kind: Kind, special_ids: SpecialIds, whole: bool
+) -> TextBatch:
     """The rows `indices`, padded on the right; `whole` learns prompts too (of decoders)."""
     if kind.encoder_decoder:
         parts = [encoded.parts(index) for index in indices.tolist()]
-        inputs = _padded([prompt for prompt, _ in parts], ends.padding)
+        inputs = _padded([prompt for prompt, _ in parts], special_ids.padding)
         answers: list[NDArray[Any]] = [answer for _, answer in parts]
-        starts = [np.concatenate([[ends.decoder_start], answer[:-1]]) for answer in answers]
-        inputs["decoder_input_ids"] = _padded(starts, ends.padding)["input_ids"]
+        starts = [np.concatenate([[special_ids.decoder_start], answer[:-1]]) for answer in answers]
+        inputs["decoder_input_ids"] = _padded(starts, special_ids.padding)["input_ids"]
         if encoded.labels is None:
             answers = [np.full(len(answer), IGNORED) for answer in answers]
     else:
-        inputs = _padded([encoded.row(index) for index in indices.tolist()], ends.padding)
+        inputs = _padded([encoded.row(index) for index in indices.tolist()], special_ids.padding)
         answers = [encoded.targets(index, whole) for index in indices.tolist()]
     return text_batch(inputs, _padded(answers, IGNORED)["input_ids"])
 

@@ -130,7 +130,7 @@ def log_likelihoods(
 ) -> list[list[float]]:
     """The natural logarithm of each continuation's probability after its prompt, in the order given.
 
-    `forward` is that of `Passes`.
+    `forward` is that of `ModelRunner`.
     """
     encoded = encode_continuations(prompts, continuations)
     by_number = dict(pair for row in forward(continuation_sums, encoded) for pair in row)

@@ -23,7 +23,7 @@ _PIECES: ContextVar[Callable[[int], int]] = ContextVar("pieces", default=lambda 
 
 
 @contextmanager
-def as_many_pieces(agree: Callable[[int], int]) -> Iterator[None]:
+def synchronised_chunks(agree: Callable[[int], int]) -> Iterator[None]:
     """Inside the block a batch takes `agree(pieces)` of them: processes that hold parts of a model take as many."""
     token = _PIECES.set(agree)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def parts(chat: ChatTemplate, conversation: list[dict]) -> list[tuple[bool, str]
     """The conversation's text in runs: learnt or not."""
     turns = chat.encode([conversation], ["row 1"])[0]
     runs: list[tuple[bool, list[int]]] = []
-    for token, learnt in zip(turns.ids, turns.learnt, strict=True):
+    for token, learnt in zip(turns.ids, turns.loss_mask, strict=True):
         if not runs or runs[-1][0] != learnt:
             runs.append((learnt, []))
         runs[-1][1].append(token)
@@ -144,8 +145,8 @@ def test_a_prompt_has_the_tokens_that_were_given_in_training(case: str) -> None:
                 "input_ids"
             ]
             assert turns.ids[: len(prompt)] == prompt
-            assert turns.learnt[len(prompt)]
-            assert not turns.learnt[len(prompt) - 1]
+            assert turns.loss_mask[len(prompt)]
+            assert not turns.loss_mask[len(prompt) - 1]
 
 
 def test_a_token_across_the_beginning_of_an_answer_is_cut_there() -> None:
@@ -160,7 +161,7 @@ def test_a_token_across_the_beginning_of_an_answer_is_cut_there() -> None:
     prompt = tokenizer(chat.prompts([conversation[:1]], [""])[0], add_special_tokens=False)["input_ids"]
     assert turns.ids[: turns.prompt_length] == prompt
     assert tokenizer.decode(turns.ids) == "a\n\nb</s>"
-    assert sum(turns.learnt) == 3
+    assert sum(turns.loss_mask) == 3
 
 
 def test_a_named_template_begins_as_the_tokenizer_does() -> None:
@@ -182,8 +183,8 @@ def test_a_named_template_begins_as_the_tokenizer_does() -> None:
 def test_whatever_fails_inside_a_template_is_named(expression: str) -> None:
     end = "{% for message in messages %}{{ message.content + '</s>' }}{% endfor %}"
     tokenizer = bytes_tokenizer(["</s>"], end, eos_token="</s>")
-    chat = template_of(tokenizer)
-    chat.text = "{% if messages|length > 2 %}{{ " + expression + " }}{% endif %}" + end
+    text = "{% if messages|length > 2 %}{{ " + expression + " }}{% endif %}" + end
+    chat = replace(template_of(tokenizer), text=text)
     with pytest.raises(UserError, match="row 7: the chat template") as raised:
         chat.render([*TALK], ask=False, where="row 7")
     assert "\n" not in raised.value.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from red_cli.tasks.chat.instruction import InstructionTask
 from red_cli.tasks.data.tables import Rows, _read_file
 from red_cli.tasks.text.language import EncodedTexts
 from red_cli.tasks.text.token_loss import IGNORED
+from tests.tasks.bound import bound
 from tests.tasks.chat.test_chat_template import bytes_tokenizer
 
 USER, ASSISTANT = {"role": "user", "content": "Say ab."}, {"role": "assistant", "content": "ab"}
@@ -77,7 +79,7 @@ def test_every_form_of_rows_is_the_same_conversation(form: str, tmp_path: Path) 
 def test_an_input_stays_apart_until_the_template_is_known(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, [{"instruction": "Add.", "input": "1 2", "output": "3"}])
     assert conversations_of(rows, Columns())[0][0] == {"role": "user", "content": "Add.", "input": "1 2"}
-    encoded = task_of().encode(rows, tokenizer(), 64)
+    encoded = bound(task_of(), tokenizer(), 64).encode(rows)
     assert tokenizer().decode(encoded.row(0)) == "Add.\n\n1 2|3</s>"
 
 
@@ -85,8 +87,9 @@ def test_labels_are_the_tokens_of_every_answer(tmp_path: Path) -> None:
     """A position predicts the token after it; both answers with their ends, and nothing else."""
     task, words = task_of(), tokenizer()
     rows = rows_of(tmp_path, [{"messages": [*TALK, {"role": "user", "content": "c"}, ASSISTANT]}, {"messages": TALK}])
-    encoded = task.encode(rows, words, 64)
-    batch = task.collate(encoded, np.array([1, 0]))
+    encoder = bound(task, words)
+    encoded = encoder.encode(rows)
+    batch = encoder.collate(encoded, np.array([1, 0]))
     text = "Say ab.|ab</s>c|ab</s>"
     assert words.decode(encoded.row(0)) == text
     answers = words("ab</s>", add_special_tokens=False)["input_ids"]
@@ -99,13 +102,12 @@ def test_labels_are_the_tokens_of_every_answer(tmp_path: Path) -> None:
     assert encoded.labels is not None
     assert encoded.labels.tolist() == [6, 3]
     assert batch.weight == 9
-    assert task.show(encoded, 0).learnt == [False] * 8 + [True] * 3 + [False] * 2 + [True] * 3
+    assert encoder.show(encoded, 0).loss_mask == [False] * 8 + [True] * 3 + [False] * 2 + [True] * 3
 
 
 def test_all_tokens_are_learnt_where_prompts_are(tmp_path: Path) -> None:
-    task = task_of()
-    task.instruction.train_on_prompt = True
-    encoded = task.encode(rows_of(tmp_path, [{"messages": TALK}]), tokenizer(), 64)
+    task = replace(task_of(), train_on_prompt=True)
+    encoded = bound(task, tokenizer(), 64).encode(rows_of(tmp_path, [{"messages": TALK}]))
     assert encoded.labels is not None
     assert encoded.labels.tolist() == [len(encoded.row(0)) - 1]
 
@@ -131,7 +133,7 @@ FILTERS = {
 def test_long_rows_are_cut_or_left_out_and_counted(name: str, tmp_path: Path) -> None:
     options, kept, lengths, cut, left_out = FILTERS[name]
     rows = rows_of(tmp_path, [{"messages": TALK}, LONG, LONG_PROMPT])
-    encoded = task_of(**options).encode(rows, tokenizer(), 24)
+    encoded = bound(task_of(**options), tokenizer(), 24).encode(rows)
     assert isinstance(encoded, EncodedTexts)
     assert encoded.lengths.tolist() == lengths
     assert (encoded.truncated, encoded.ends_cut, encoded.left_out) == (cut, cut, left_out)
@@ -142,7 +144,9 @@ def test_long_rows_are_cut_or_left_out_and_counted(name: str, tmp_path: Path) ->
 
 def test_a_split_without_answers_is_to_be_answered(tmp_path: Path) -> None:
     task = task_of()
-    encoded = task.encode(rows_of(tmp_path, [{"messages": [USER]}, {"messages": [*TALK, USER]}]), tokenizer(), 64)
+    encoded = bound(task, tokenizer(), 64).encode(
+        rows_of(tmp_path, [{"messages": [USER]}, {"messages": [*TALK, USER]}])
+    )
     assert encoded.labels is None
     assert tokenizer().decode(encoded.row(1)) == "Say ab.|ab</s>Say ab.|"
 
@@ -172,7 +176,7 @@ def test_bad_conversations(name: str, tmp_path: Path) -> None:
     conversations, options, message = BAD_ROWS[name]
     rows = rows_of(tmp_path, [{"messages": conversation} for conversation in conversations])
     with pytest.raises(UserError) as caught:
-        task_of(**options).encode(rows, tokenizer(), 16)
+        bound(task_of(**options), tokenizer(), 16).encode(rows)
     assert message in caught.value.message
 
 
@@ -212,13 +216,13 @@ BAD_TEMPLATES = {
 def test_bad_templates(name: str, tmp_path: Path) -> None:
     template, conversation, message = BAD_TEMPLATES[name]
     with pytest.raises(UserError) as caught:
-        task_of(template).encode(rows_of(tmp_path, [{"messages": conversation}]), tokenizer(), 64)
+        bound(task_of(template), tokenizer(), 64).encode(rows_of(tmp_path, [{"messages": conversation}]))
     assert message in caught.value.message
 
 
 def test_a_base_without_a_template_names_the_others(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        task_of("own").encode(rows_of(tmp_path, [{"messages": TALK}]), tokenizer(), 64)
+        bound(task_of("own"), tokenizer(), 64).encode(rows_of(tmp_path, [{"messages": TALK}]))
     assert "has no chat template of its own" in caught.value.message
     assert "human-assistant" in str(caught.value.hint)
 
@@ -230,8 +234,8 @@ def test_a_template_s_own_marks_are_taken(tmp_path: Path) -> None:
         "{% generation %}{{ message.content if loop.last else '...' }}{{ eos_token }}{% endgeneration %}"
         "{% endif %}{% endfor %}"
     )
-    encoded = task_of(marked).encode(rows_of(tmp_path, [{"messages": [*TALK, *TALK]}]), tokenizer(), 64)
-    ids, learnt = encoded.row(0), encoded.learnt
+    encoded = bound(task_of(marked), tokenizer(), 64).encode(rows_of(tmp_path, [{"messages": [*TALK, *TALK]}]))
+    ids, learnt = encoded.row(0), encoded.loss_mask
     assert tokenizer().decode(ids) == "Say ab.|...</s>Say ab.|ab</s>"
     assert tokenizer().decode(ids[learnt]) == "...</s>ab</s>"
 
@@ -244,10 +248,11 @@ def test_a_template_that_closes_the_whole_is_cut_at_the_turn_s_end(tmp_path: Pat
     )
     words = bytes_tokenizer(["</s>", "<|end|>"], eos_token="</s>")
     task = task_of(template)
-    encoded = task.encode(rows_of(tmp_path, [{"messages": [*TALK, *TALK]}]), words, 64)
+    encoder = bound(task, words)
+    encoded = encoder.encode(rows_of(tmp_path, [{"messages": [*TALK, *TALK]}]))
     assert words.decode(encoded.row(0)) == "Say ab.<|end|>\nab<|end|>\nSay ab.<|end|>\nab<|end|>\n</s>"
-    assert words.decode(encoded.row(0)[encoded.learnt]) == "ab<|end|>ab<|end|>"
-    assert task.ends.end == words.convert_tokens_to_ids("<|end|>")
+    assert words.decode(encoded.row(0)[encoded.loss_mask]) == "ab<|end|>ab<|end|>"
+    assert encoder.special_ids.end == words.convert_tokens_to_ids("<|end|>")
 
 
 def test_a_template_file_is_written_into_the_recipe(tmp_path: Path) -> None:

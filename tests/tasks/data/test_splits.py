@@ -14,7 +14,7 @@ from red_cli.errors import UserError
 from red_cli.recipe.schema import Data
 from red_cli.recipe.tasks.glue import GLUE
 from red_cli.tasks.data.splits import SCORED, SELECTION, PaperCut, permutation
-from red_cli.tasks.labels.classification import SequenceTask
+from red_cli.tasks.labels.task import LabelTask
 from red_cli.tasks.presets.glue import glue_task, with_paper_cut
 from tests.tiny import make_base, read_lines, sentences
 
@@ -45,7 +45,7 @@ DRAWN = [
 ]
 
 
-def paper_task(subset: str, folder: Path, encoder_decoder: bool = False) -> SequenceTask:
+def paper_task(subset: str, folder: Path, encoder_decoder: bool = False) -> LabelTask:
     return with_paper_cut(glue_task(subset, Data(path=str(folder)), None), subset, encoder_decoder)
 
 
@@ -74,7 +74,7 @@ def test_the_rows_are_the_published_codes(
 ) -> None:  # fmt: skip
     task = paper_task(subset, official / subset, encoder_decoder)
     assert task.validation_splits == (SELECTION, SCORED)
-    splits = task.load(42, ("train", SELECTION, SCORED))
+    splits = task.load(42, ("train", SELECTION, SCORED)).rows
     assert tuple(splits[name].table.num_rows for name in ("train", SELECTION, SCORED)) == sizes
     for name, first, total in ((SELECTION, chosen, chosen_sum), (SCORED, scored, scored_sum)):
         places = np.array(splits[name].column("place"))
@@ -96,7 +96,8 @@ def test_the_rows_are_the_published_codes(
 
 def test_each_seed_has_its_own_cut(official: Path) -> None:
     drawn = {
-        seed: paper_task("rte", official / "rte").load(seed, (SCORED,))[SCORED].column("place") for seed in (42, 43)
+        seed: paper_task("rte", official / "rte").load(seed, (SCORED,)).rows[SCORED].column("place")
+        for seed in (42, 43)
     }
     assert drawn[42] != drawn[43]
     assert permutation(277, 43)[:4].tolist() == [147, 141, 134, 273]
@@ -104,7 +105,7 @@ def test_each_seed_has_its_own_cut(official: Path) -> None:
 
 @pytest.mark.parametrize(("rows", "sizes"), [(4, (2, 2)), (5, (2, 3)), (2000, (1000, 1000)), (2001, (1000, 1001))])
 def test_halves_up_to_2000_rows(tmp_path: Path, rows: int, sizes: tuple[int, int]) -> None:
-    splits = paper_task("rte", write(tmp_path, train=10, validation=rows)).load(42, (SELECTION, SCORED))
+    splits = paper_task("rte", write(tmp_path, train=10, validation=rows)).load(42, (SELECTION, SCORED)).rows
     assert tuple(splits[name].table.num_rows for name in (SELECTION, SCORED)) == sizes
 
 
@@ -123,11 +124,11 @@ def test_too_small_to_cut(tmp_path: Path, encoder_decoder: bool, rows: dict[str,
 
 def test_a_fault_is_told_with_its_row_in_the_file() -> None:
     from red_cli.tasks.data.tables import Rows
-    from red_cli.tasks.labels.answers import Labels
+    from red_cli.tasks.labels.targets import LabelTarget
 
     rows = Rows(pa.table({"label": ["no", "yes", "no", "maybe"]}), "validation.csv").take([1, 3])
     with pytest.raises(UserError, match=r"validation\.csv, row 4: label 'maybe'"):
-        Labels(["no", "yes"], given=True).encode(rows, "label")
+        LabelTarget(["no", "yes"], given=True).encode(rows, "label")
     assert rows.take([1]).number(0) == 4
 
 
@@ -136,7 +137,7 @@ def test_a_fault_is_told_with_its_row_in_the_file() -> None:
     [("cola", (8551, 522, 521)), ("rte", (2490, 138, 139)), ("mrpc", (3668, 204, 204)), ("sst2", (6920, 436, 436))],
 )
 def test_real_files(shared: Path, subset: str, sizes: tuple[int, int, int]) -> None:
-    splits = paper_task(subset, shared / "data" / "glue" / subset).load(42, ("train", SELECTION, SCORED))
+    splits = paper_task(subset, shared / "data" / "glue" / subset).load(42, ("train", SELECTION, SCORED)).rows
     assert tuple(splits[name].table.num_rows for name in ("train", SELECTION, SCORED)) == sizes
 
 

@@ -14,10 +14,11 @@ from red_cli.errors import UserError
 from red_cli.recipe.data import Columns, Data
 from red_cli.recipe.tasks.glue import GLUE
 from red_cli.tasks.data.tables import Rows
-from red_cli.tasks.labels.answers import Labels, Numbers
-from red_cli.tasks.labels.classification import SequenceTask
 from red_cli.tasks.labels.metrics import classification_metrics, regression_metrics
+from red_cli.tasks.labels.targets import LabelTarget, RegressionTarget
+from red_cli.tasks.labels.task import LabelTask
 from red_cli.tasks.presets.glue import glue_task
+from tests.tasks.bound import bound
 from tests.tiny import make_data
 
 
@@ -25,18 +26,18 @@ def rows(**columns: list) -> Rows:
     return Rows(pa.table(columns), "data/train.csv")
 
 
-def task(answers: Labels | Numbers | None = None, **columns: str) -> SequenceTask:
-    return SequenceTask(
-        Data(columns=Columns(**columns)), answers or Labels(["no", "yes"], given=True), ("accuracy",), "accuracy"
+def task(answers: LabelTarget | RegressionTarget | None = None, **columns: str) -> LabelTask:
+    return LabelTask(
+        Data(columns=Columns(**columns)), answers or LabelTarget(["no", "yes"], given=True), ("accuracy",), "accuracy"
     )
 
 
 def test_batches_are_what_the_tokenizer_would_pad(base: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     texts, pairs = ["the film was good", "bad", "a story and a film"], ["so dull", "it was very very sweet", "fine"]
-    sequence = task(text_pair="other")
-    encoded = sequence.encode(rows(text=texts, other=pairs, label=["yes", "no", "yes"]), tokenizer, 64)
-    batch = sequence.collate(encoded, np.array([2, 0, 1]))
+    encoder = bound(task(text_pair="other"), tokenizer)
+    encoded = encoder.encode(rows(text=texts, other=pairs, label=["yes", "no", "yes"]))
+    batch = encoder.collate(encoded, np.array([2, 0, 1]))
     order = [2, 0, 1]
     rows_ = [texts[i] for i in order], [pairs[i] for i in order]
     expected = tokenizer(*rows_, padding=True, return_tensors="pt")
@@ -50,7 +51,7 @@ def test_batches_are_what_the_tokenizer_would_pad(base: Path) -> None:
 
 def test_long_rows_are_cut_and_counted(base: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
-    encoded = task().encode(rows(text=["the " * 20, "good"], label=["yes", "no"]), tokenizer, 8)
+    encoded = bound(task(), tokenizer, 8).encode(rows(text=["the " * 20, "good"], label=["yes", "no"]))
     assert encoded.lengths.tolist() == [8, 3]
     assert encoded.truncated == 1
     assert encoded.row(0).tolist()[-1] == tokenizer.sep_token_id
@@ -62,20 +63,19 @@ def test_long_rows_are_cut_and_counted(base: Path) -> None:
      ([True, False], ["false", "true"]), ([1.0, 0.0], ["0", "1"])],
 )  # fmt: skip
 def test_label_names_are_learnt(values: list, names: list[str]) -> None:
-    labels = Labels()
-    labels.learn(rows(label=values), "label")
+    labels = LabelTarget().fit(rows(label=values), "label")
     assert labels.names == names
     ids = labels.encode(rows(label=values), "label").tolist()
     assert [names[index] for index in ids] == [str(value).lower().removesuffix(".0") for value in values]
 
 
 def test_given_names_serve_for_names_and_for_ids() -> None:
-    labels = Labels(["no", "yes"], given=True)
+    labels = LabelTarget(["no", "yes"], given=True)
     assert labels.encode(rows(label=["yes", "no"]), "label").tolist() == [1, 0]
     assert labels.encode(rows(label=[1, 0]), "label").tolist() == [1, 0]
     assert labels.encode(rows(label=["1", "0"]), "label").tolist() == [1, 0]
     named = Rows(pa.table({"label": [1, 0, 2]}), "hub", label_names=["3", "1", "2"])
-    assert Labels(["1", "2", "3"], given=True).encode(named, "label").tolist() == [0, 2, 1]
+    assert LabelTarget(["1", "2", "3"], given=True).encode(named, "label").tolist() == [0, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,13 @@ def test_given_names_serve_for_names_and_for_ids() -> None:
     [(["1.5", "2", "other"], [1.0, 3.0]), (["01", "02"], ["1", "2"]), (["1", "2"], ["0"]), (["a", "b"], [0, 1])],
 )
 def test_learnt_names_are_never_ids(learnt: list, other: list) -> None:
-    labels = Labels()
-    labels.learn(rows(label=learnt), "label")
+    labels = LabelTarget().fit(rows(label=learnt), "label")
     with pytest.raises(UserError, match="is not one of"):
         labels.encode(rows(label=other), "label")
 
 
 def test_numbers_in_text_are_in_the_order_of_their_size() -> None:
-    labels = Labels()
-    labels.learn(rows(label=["10", "9", "none", "-1"]), "label")
+    labels = LabelTarget().fit(rows(label=["10", "9", "none", "-1"]), "label")
     assert labels.names == ["-1", "9", "10", "none"]
 
 
@@ -108,7 +106,7 @@ FAULTS = {
 @pytest.mark.parametrize(("columns", "words"), FAULTS.values(), ids=FAULTS.keys())
 def test_faults_of_rows(base: Path, columns: dict[str, list], words: str) -> None:
     with pytest.raises(UserError) as error:
-        task().encode(rows(**columns), AutoTokenizer.from_pretrained(base), 64)
+        bound(task(), AutoTokenizer.from_pretrained(base), 64).encode(rows(**columns))
     assert words in str(error.value)
     assert "data/train.csv" in str(error.value)
 
@@ -124,29 +122,29 @@ LEARNING_FAULTS = {
 @pytest.mark.parametrize(("values", "words"), LEARNING_FAULTS.values(), ids=LEARNING_FAULTS.keys())
 def test_faults_of_label_columns(values: list, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        Labels().learn(rows(label=values), "label")
+        LabelTarget().fit(rows(label=values), "label")
 
 
 @pytest.mark.parametrize("values", [["x"], [None], [float("nan")], [True]])
 def test_a_number_is_needed_for_regression(values: list) -> None:
     with pytest.raises(UserError, match=r"row 1: label .* is not a number"):
-        Numbers().encode(rows(label=values), "label")
+        RegressionTarget().encode(rows(label=values), "label")
 
 
 def test_hidden_labels_are_no_labels(base: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     hiding = ([-1], [-1.0], ["-1"], [""], pa.array([None], pa.string()))
     for hidden in ({"text": ["a"]}, *({"text": ["a"], "label": label} for label in hiding)):
-        assert task().encode(rows(**hidden), tokenizer, 64).labels is None
+        assert bound(task(), tokenizer, 64).encode(rows(**hidden)).labels is None
 
 
 def test_losses_are_sums_over_rows() -> None:
     logits = torch.randn(5, 3)
     labels = torch.tensor([0, 1, 2, 2, 1])
     each = -logits.log_softmax(-1)[torch.arange(5), labels]
-    torch.testing.assert_close(Labels(["a", "b", "c"]).loss(logits, labels), each.sum())
+    torch.testing.assert_close(LabelTarget(["a", "b", "c"]).loss(logits, labels), each.sum())
     numbers = torch.randn(5)
-    torch.testing.assert_close(Numbers().loss(logits[:, :1], numbers), (logits[:, 0] - numbers).square().sum())
+    torch.testing.assert_close(RegressionTarget().loss(logits[:, :1], numbers), (logits[:, 0] - numbers).square().sum())
 
 
 def test_metrics_against_figures_worked_out_by_hand() -> None:
@@ -174,16 +172,17 @@ def test_validation_rows_are_drawn_by_the_seed(tmp_path: Path) -> None:
     make_data(tmp_path)
     data = Data(train=str(tmp_path / "train.csv"), validation_share=0.25)
     drawn = [
-        SequenceTask(data, Labels(), ("accuracy",), "accuracy").load(seed, ("train", "validation"))
+        LabelTask(data, LabelTarget(), ("accuracy",), "accuracy").load(seed, ("train", "validation"))
         for seed in (1, 1, 2)
     ]
-    sizes = {split: rows.table.num_rows for split, rows in drawn[0].items()}
+    sizes = {split: rows.table.num_rows for split, rows in drawn[0].rows.items()}
     assert sizes == {"train": 72, "validation": 24}
-    assert drawn[0]["validation"].table == drawn[1]["validation"].table != drawn[2]["validation"].table
-    both = drawn[0]["train"].table.to_pylist() + drawn[0]["validation"].table.to_pylist()
+    assert drawn[0].rows["validation"].table == drawn[1].rows["validation"].table != drawn[2].rows["validation"].table
+    both = drawn[0].rows["train"].table.to_pylist() + drawn[0].rows["validation"].table.to_pylist()
     whole = (
-        SequenceTask(Data(path=data.train), Labels(), ("accuracy",), "accuracy")
-        .load(1, ("train",))["train"]
+        LabelTask(Data(path=data.train), LabelTarget(), ("accuracy",), "accuracy")
+        .load(1, ("train",))
+        .rows["train"]
         .table.to_pylist()
     )
     assert sorted(map(str, both)) == sorted(map(str, whole))
@@ -206,7 +205,7 @@ def test_glue_comes_from_the_hub_or_from_local_files(subset: str) -> None:
 )  # fmt: skip
 def test_glue_facts_fit_the_real_files(shared: Path, subset: str, columns: list[str], labels: int) -> None:
     glue = glue_task(subset, Data(path=str(shared / "data" / "glue" / subset)), None)
-    for rows_ in glue.load(0, ("train", "validation")).values():
+    for rows_ in glue.load(0, ("train", "validation")).rows.values():
         for column in columns:
             assert isinstance(rows_.column(column)[0], str)
-        assert set(glue.answers.encode(rows_, "label").tolist()) == set(range(labels))
+        assert set(glue.target.encode(rows_, "label").tolist()) == set(range(labels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from red_cli.errors import UserError
 from red_cli.recipe.data import Columns, Data
 from red_cli.tasks.base import Generated
 from red_cli.tasks.data.tables import Rows
-from red_cli.tasks.labels.answers import Labels, Numbers
-from red_cli.tasks.labels.classification import SequenceTask
-from red_cli.tasks.labels.text_to_text import TextToTextTask
+from red_cli.tasks.labels.targets import LabelTarget, RegressionTarget
+from red_cli.tasks.labels.task import LabelTask
+from red_cli.tasks.labels.text_to_text import AnswerTexts
 from red_cli.tasks.presets.glue import glue_task
-from tests.tiny import make_language_model, tiny_config, tiny_model
+from tests.tasks.bound import bound
+from tests.tiny import make_language_model, tiny_model
 
 MNLI = ["entailment", "neutral", "contradiction"]
 
@@ -39,11 +41,10 @@ def rows(**columns: list) -> Rows:
 
 
 def text_to_text(
-    answers: Labels | Numbers, metrics: tuple[str, ...] = ("accuracy",), **options: object
-) -> TextToTextTask:
-    plain = SequenceTask(Data(columns=options.pop("columns", Columns())), answers, metrics, metrics[0])
-    defaults = {"label_texts": None, "decimals": 1, "prompt_template": None, "max_new_tokens": None}
-    return TextToTextTask.of(plain, config=tiny_config("t5"), **{**defaults, **options})
+    answers: LabelTarget | RegressionTarget, metrics: tuple[str, ...] = ("accuracy",), **options: object
+) -> LabelTask:
+    data = Data(columns=options.pop("columns", Columns()))
+    return LabelTask(data, answers, metrics, metrics[0], texts=AnswerTexts(**options))
 
 
 class Written:
@@ -59,16 +60,17 @@ class Written:
         return [Generated(text, finished=True) for text in self.texts]
 
 
-def answered(task: TextToTextTask, tokenizer, labels: list, *texts: str) -> list:
-    encoded = task.encode(rows(text=["a"] * len(labels), label=labels), tokenizer, 64)
-    return task.answer(encoded, Written(*texts), final=False)
+def answered(task: LabelTask, tokenizer, labels: list, *texts: str) -> list:
+    encoder = bound(task, tokenizer)
+    return encoder.answer(encoder.encode(rows(text=["a"] * len(labels), label=labels)), Written(*texts), final=False)
 
 
 def test_inputs_and_answers_as_tokens(letters) -> None:
-    task = text_to_text(Labels(MNLI, given=True), columns=Columns(text_pair="other"))
+    task = text_to_text(LabelTarget(MNLI, given=True), columns=Columns(text_pair="other"))
     assert task.kind is ENCODER_DECODER
-    encoded = task.encode(rows(text=["ab", "c"], other=["d", "ef"], label=[2, 0]), letters, 64)
-    batch = task.collate(encoded, np.array([1, 0]))
+    encoder = bound(task, letters)
+    encoded = encoder.encode(rows(text=["ab", "c"], other=["d", "ef"], label=[2, 0]))
+    batch = encoder.collate(encoded, np.array([1, 0]))
     expected = letters(["c", "ab"], ["ef", "d"], padding=True, return_tensors="pt")
     assert batch.inputs["input_ids"].tolist() == expected["input_ids"].tolist()
     assert [letters.decode(row[row > 3]) for row in batch.labels] == ["entailment", "contradiction"]
@@ -78,13 +80,13 @@ def test_inputs_and_answers_as_tokens(letters) -> None:
     mean = model(
         input_ids=batch.inputs["input_ids"], attention_mask=batch.inputs["attention_mask"], labels=batch.labels
     ).loss
-    assert (task.loss(model, batch) / batch.weight).item() == pytest.approx(mean.item(), rel=1e-6)
-    row = task.show(encoded, 0)
+    assert (encoder.loss(model, batch) / batch.weight).item() == pytest.approx(mean.item(), rel=1e-6)
+    row = encoder.show(encoded, 0)
     assert (letters.decode(row.ids[row.masked : -1]), row.label) == ("contradiction", "contradiction")
 
 
 def test_all_classes_are_scored(letters) -> None:
-    task = text_to_text(Labels(MNLI, given=True), label_texts=["0", "1", "2"])
+    task = text_to_text(LabelTarget(MNLI, given=True), label_texts=["0", "1", "2"])
     answers = answered(task, letters, [0, 1, 2, 2, 1], "0", "1", "2", "0", " 1 ")
     assert [answer.prediction for answer in answers] == [
         "entailment",
@@ -100,18 +102,18 @@ def test_all_classes_are_scored(letters) -> None:
         "contradiction",
         "neutral",
     ]
-    assert task.score(answers) == {"accuracy": 4 / 5, "no_label": 0}
+    assert task.score(answers, task.target.names) == {"accuracy": 4 / 5, "no_label": 0}
 
 
 def test_what_is_no_label_is_wrong_and_counted(letters) -> None:
     """Also where it happens to be the name of a label whose text is another."""
     metrics = ("accuracy", "f1", "matthews_correlation")
-    task = text_to_text(Labels(["no", "yes"], given=True), metrics, label_texts=["n", "y"])
+    task = text_to_text(LabelTarget(["no", "yes"], given=True), metrics, label_texts=["n", "y"])
     answers = answered(task, letters, ["yes", "no", "yes", "no"], "y", "n", "yes", "")
     assert [answer.prediction for answer in answers] == ["yes", "no", None, None]
     assert answers[2].to_json(2) == {"index": 2, "prediction": None, "label": "yes", "text": "yes"}
     truths, guesses = [1, 0, 1, 0], [1, 0, 0, 1]
-    assert task.score(answers) == pytest.approx(
+    assert task.score(answers, task.target.names) == pytest.approx(
         {
             "accuracy": 1 / 2,
             "f1": f1_score(truths, guesses),
@@ -122,37 +124,39 @@ def test_what_is_no_label_is_wrong_and_counted(letters) -> None:
 
 
 def test_numbers(letters) -> None:
-    task = text_to_text(Numbers(), ("pearson", "spearman"))
-    encoded = task.encode(rows(text=["a"] * 4, label=[3.84, -0.04, -2.0, 5]), letters, 64)
+    task = text_to_text(RegressionTarget(), ("pearson", "spearman"))
+    encoder = bound(task, letters)
+    encoded = encoder.encode(rows(text=["a"] * 4, label=[3.84, -0.04, -2.0, 5]))
     written = [letters.decode(encoded.parts(index)[1], skip_special_tokens=True) for index in range(4)]
     assert written == ["3.8", "0.0", "-2.0", "5.0"]
-    answers = task.answer(encoded, Written("3.8", "0", " -2 . 0", "inf"), final=False)
+    answers = encoder.answer(encoded, Written("3.8", "0", " -2 . 0", "inf"), final=False)
     assert [answer.prediction for answer in answers] == [3.8, 0.0, -2.0, None]
     assert [answer.label for answer in answers] == pytest.approx([3.84, -0.04, -2.0, 5.0])
-    scores = task.score(answers)
+    scores = task.score(answers, task.target.names)
     assert scores["no_number"] == 1
     assert scores["pearson"] == pytest.approx(np.corrcoef([3.8, 0, -2, -2], [3.84, -0.04, -2, 5])[0, 1], abs=1e-6)
-    finer = text_to_text(Numbers(), ("pearson",), decimals=3)
-    encoded = finer.encode(rows(text=["a"], label=[0.1236]), letters, 64)
+    finer = text_to_text(RegressionTarget(), ("pearson",), decimals=3)
+    encoded = bound(finer, letters, 64).encode(rows(text=["a"], label=[0.1236]))
     assert letters.decode(encoded.parts(0)[1], skip_special_tokens=True) == "0.124"
 
 
 def test_the_answer_has_room_for_every_label(letters) -> None:
-    task = text_to_text(Labels(["no", "perhaps"], given=True))
-    encoded = task.encode(rows(text=["a"], label=["no"]), letters, 64)
+    task = text_to_text(LabelTarget(["no", "perhaps"], given=True))
+    encoder = bound(task, letters)
+    encoded = encoder.encode(rows(text=["a"], label=["no"]))
     passes = Written("no")
-    task.answer(encoded, passes, final=False)
+    encoder.answer(encoded, passes, final=False)
     assert passes.max_new_tokens == len("perhaps") + 1
     assert [letters.decode(ids) for ids in passes.prompts] == ["a[SEP]"]
-    short = text_to_text(Labels(["no", "perhaps"], given=True), max_new_tokens=3)
-    encoded = short.encode(rows(text=["a"], label=["no"]), letters, 64)
+    short = bound(text_to_text(LabelTarget(["no", "perhaps"], given=True), max_new_tokens=3), letters)
+    encoded = short.encode(rows(text=["a"], label=["no"]))
     with pytest.raises(UserError, match="max_new_tokens is 3, but a label takes 8 tokens"):
         short.answer(encoded, passes, final=False)
 
 
 def test_a_template_instead_of_columns(letters) -> None:
-    task = text_to_text(Labels(["no", "yes"], given=True), prompt_template="q {a} of {b}")
-    encoded = task.encode(rows(a=["x"], b=[7], label=["no"]), letters, 64)
+    task = text_to_text(LabelTarget(["no", "yes"], given=True), prompt_template="q {a} of {b}")
+    encoded = bound(task, letters, 64).encode(rows(a=["x"], b=[7], label=["no"]))
     assert letters.decode(encoded.parts(0)[0]) == "q x of 7[SEP]"
 
 
@@ -168,44 +172,34 @@ AMBIGUOUS = {
 
 @pytest.mark.parametrize(("names", "texts", "message"), AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
 def test_texts_that_cannot_be_told_apart(letters, names: list[str], texts: list[str] | None, message: str) -> None:
-    task = text_to_text(Labels(names, given=True), label_texts=texts)
+    task = text_to_text(LabelTarget(names, given=True), label_texts=texts)
     with pytest.raises(UserError) as error:
-        task.encode(rows(text=["a"], label=[names[0]]), letters, 64)
+        bound(task, letters, 64).encode(rows(text=["a"], label=[names[0]]))
     assert message in str(error.value)
 
 
 def test_a_tokenizer_without_digits_writes_no_numbers(words) -> None:
-    task = text_to_text(Numbers(), ("pearson",))
+    task = text_to_text(RegressionTarget(), ("pearson",))
     with pytest.raises(UserError, match=r"the tokenizer cannot write the number 1\.5"):
-        task.encode(rows(text=["the film"], label=[1.5]), words, 64)
+        bound(task, words, 64).encode(rows(text=["the film"], label=[1.5]))
 
 
 def test_hidden_labels_are_none(letters) -> None:
-    task = text_to_text(Labels(["no", "yes"], given=True))
-    encoded = task.encode(rows(text=["a", "bc"], label=[-1, -1]), letters, 64)
+    task = text_to_text(LabelTarget(["no", "yes"], given=True))
+    encoder = bound(task, letters)
+    encoded = encoder.encode(rows(text=["a", "bc"], label=[-1, -1]))
     assert encoded.labels is None
     assert encoded.lengths.tolist() == [2, 3]
-    assert [answer.label for answer in task.answer(encoded, Written("no", "x"), final=True)] == [None, None]
-
-
-@pytest.mark.parametrize("subset", ["cola", "mnli", "stsb"])
-def test_glue(subset: str) -> None:
-    plain = glue_task(subset, Data(), None)
-    task = TextToTextTask.of(
-        plain, config=tiny_config("t5"), label_texts=None, decimals=1, prompt_template=None, max_new_tokens=None
-    )
-    assert (task.metrics, task.validation_splits, task.data) == (plain.metrics, plain.validation_splits, plain.data)
-    assert task.label_names == plain.label_names
+    assert [answer.label for answer in encoder.answer(encoded, Written("no", "x"), final=True)] == [None, None]
 
 
 def test_the_real_files(shared: Path, letters) -> None:
     """Every GLUE answer can be written and read back."""
     plain = glue_task("rte", Data(path=str(shared / "data" / "glue" / "rte")), None)
-    task = TextToTextTask.of(
-        plain, config=tiny_config("t5"), label_texts=None, decimals=1, prompt_template=None, max_new_tokens=None
-    )
-    validation = task.load(0, ("validation",))["validation"]
-    encoded = task.encode(validation, letters, 64)
+    task = replace(plain, texts=AnswerTexts())
+    encoder = bound(task, letters)
+    encoded = encoder.encode(task.load(0, ("validation",)).rows["validation"])
     written = [letters.decode(encoded.parts(index)[1], skip_special_tokens=True) for index in range(len(encoded))]
     assert set(written) == {"entailment", "not_entailment"}
-    assert task.score(task.answer(encoded, Written(*written), final=True)) == {"accuracy": 1.0, "no_label": 0}
+    answers = encoder.answer(encoded, Written(*written), final=True)
+    assert task.score(answers, task.target.names) == {"accuracy": 1.0, "no_label": 0}

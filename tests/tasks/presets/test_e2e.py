@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,19 @@ import datasets
 import pytest
 from transformers import AutoTokenizer
 
-from red_cli.edit.kinds import DECODER, ENCODER_DECODER
 from red_cli.errors import UserError
 from red_cli.recipe.data import Columns, Data
+from red_cli.recipe.schema import Model, Recipe
 from red_cli.recipe.tasks.base import TextMetric
 from red_cli.recipe.tasks.e2e import E2E_METRICS, E2eSettings
 from red_cli.tasks.base import Prediction
-from red_cli.tasks.presets.e2e import E2eTask, e2e_task, tabular
-from red_cli.tasks.text.generation import grouped_texts
+from red_cli.tasks.presets.e2e import e2e_task, tabular
+from red_cli.tasks.text.generation import GenerationTask
 from red_cli.tasks.text_metrics import score as score_module
 from red_cli.tasks.text_metrics.layout import read_texts, write_texts
 from red_cli.tasks.text_metrics.score import METRICS, score_texts
 from tests.extras import needs_extra
+from tests.tasks.bound import bound
 from tests.tiny import make_language_model, tiny_config, write_csv
 
 END = 3
@@ -36,9 +38,10 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return AutoTokenizer.from_pretrained(make_language_model(tmp_path_factory.mktemp("a") / "base", letters=True))
 
 
-def task(data: Data | None = None, model_type: str = "gpt2", **settings: Any) -> E2eTask:
-    kind = ENCODER_DECODER if model_type == "t5" else DECODER
-    return e2e_task(E2eSettings(name="e2e", **settings), data or Data(), kind, tiny_config(model_type), None)
+def task(data: Data | None = None, model_type: str = "gpt2", **settings: Any) -> GenerationTask:
+    named = E2eSettings(name="e2e", **settings)
+    recipe = Recipe(task=named, model=Model(name_or_path="base"), data=data or Data())
+    return e2e_task(recipe, named, tiny_config(model_type), None)
 
 
 TABLES = {
@@ -74,7 +77,7 @@ def test_tokens_of_both_forms(letters: Any, tmp_path: Path) -> None:
         ("table", "name : The Mill | family friendly : no", " " + ROWS[2]["ref"]),
     ):
         written = task(data, linearization=form)
-        encoded = written.encode(written.load(0, ["train"])["train"], letters, 200)
+        encoded = bound(written, letters, 200).encode(written.load(0, ["train"]).rows["train"])
         prompt, completion = (part.tolist() for part in encoded.parts(2))
         assert prompt == [*ids(meaning), END]
         assert completion == [*ids(text), END]
@@ -85,7 +88,7 @@ def test_tokens_of_both_forms(letters: Any, tmp_path: Path) -> None:
 def test_an_encoder_decoder_needs_no_separator(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(make_language_model(tmp_path / "base", "t5", letters=True))
     written = task(Data(train=str(write_csv(tmp_path / "train.csv", ROWS))), "t5")
-    encoded = written.encode(written.load(0, ["train"])["train"], tokenizer, 200)
+    encoded = bound(written, tokenizer, 200).encode(written.load(0, ["train"]).rows["train"])
     prompt, completion = (part.tolist() for part in encoded.parts(2))
     assert prompt == tokenizer("name : The Mill | family friendly : no")["input_ids"]
     assert completion == tokenizer("The Mill is for adults.")["input_ids"]
@@ -93,7 +96,7 @@ def test_an_encoder_decoder_needs_no_separator(tmp_path: Path) -> None:
 
 def test_a_prompt_that_is_cut_keeps_its_separator(letters: Any, tmp_path: Path) -> None:
     written = task(Data(train=str(write_csv(tmp_path / "train.csv", ROWS))))
-    encoded = written.encode(written.load(0, ["train"])["train"], letters, 30)
+    encoded = bound(written, letters, 30).encode(written.load(0, ["train"]).rows["train"])
     prompt, completion = encoded.parts(2)
     assert prompt.tolist() == [*letters(": no", add_special_tokens=False)["input_ids"], END]
     assert len(completion) == 25
@@ -112,25 +115,25 @@ COLUMNS = {
 def test_columns(letters: Any, tmp_path: Path, meaning: str, text: str, named: Columns) -> None:
     file = write_csv(tmp_path / "train.csv", [{meaning: row["mr"], text: row["ref"]} for row in ROWS])
     written = task(Data(train=str(file), columns=named))
-    rows = written.load(0, ["train"])["train"]
-    assert written.has_labels(rows)
-    assert len(written.encode(rows, letters, 200)) == 3
+    rows = written.load(0, ["train"]).rows["train"]
+    assert written.has_labels(rows, None)
+    assert len(bound(written, letters, 200).encode(rows)) == 3
     lone = task(
         Data(train=str(write_csv(tmp_path / "test.csv", [{meaning: row["mr"]} for row in ROWS])), columns=named)
     )
-    assert not lone.has_labels(lone.load(0, ["train"])["train"])
+    assert not lone.has_labels(lone.load(0, ["train"]).rows["train"], None)
 
 
 def test_a_faulty_meaning_is_named(letters: Any, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "train.csv", [ROWS[0], {"mr": "Blue Spice", "ref": "A pub."}])
     written = task(Data(train=str(file)))
-    rows = written.load(0, ["train"])["train"]
+    rows = written.load(0, ["train"]).rows["train"]
     with pytest.raises(UserError, match=r"train\.csv, row 2: 'Blue Spice' is no meaning") as error:
-        written.encode(rows, letters, 200)
+        bound(written, letters, 200).encode(rows)
     assert error.value.hint is not None
     assert "task.linearization=published" in error.value.hint
     raw = task(Data(train=str(file)), linearization="published")
-    assert len(raw.encode(raw.load(0, ["train"])["train"], letters, 200)) == 2
+    assert len(bound(raw, letters, 200).encode(raw.load(0, ["train"]).rows["train"])) == 2
 
 
 def test_it_comes_from_the_hub_without_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +148,7 @@ def test_it_comes_from_the_hub_without_a_script(monkeypatch: pytest.MonkeyPatch)
         return {"train": datasets.Dataset.from_dict(columns)}
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    rows = task().load(0, ["train"])["train"]
+    rows = task().load(0, ["train"]).rows["train"]
     assert asked == [(("tuetschek/e2e_nlg", None), {"revision": "refs/convert/parquet"})] * len(asked)
     assert rows.column("human_reference") == [row["ref"] for row in ROWS]
 
@@ -159,13 +162,12 @@ def answers(*texts: str) -> list[Prediction]:
 
 @needs_extra("nlg")
 def test_an_input_counts_once_with_all_its_references(tmp_path: Path) -> None:
-    scored = task()
-    scored.metrics = ("loss", "perplexity", "BLEU", "NIST")
+    scored = replace(task(), metrics=("loss", "perplexity", "BLEU", "NIST"))
     predictions = answers("Blue Spice is a pub.", "Blue Spice is a pub.", "The Mill is a pub.")
-    texts, references = grouped_texts(predictions)
+    texts, references = scored.generated_texts(predictions)
     assert texts == ["Blue Spice is a pub.", "The Mill is a pub."]
     assert references == [[ROWS[0]["ref"], ROWS[1]["ref"]], [ROWS[2]["ref"]]]
-    scores = scored.score(predictions)
+    scores = scored.score(predictions, None)
     assert scores.keys() == {"loss", "perplexity", "BLEU", "NIST", "unfinished"}
     expected = score_texts(texts, references, ["BLEU", "NIST"])
     assert {name: scores[name] for name in expected} == expected
@@ -179,9 +181,8 @@ def test_an_input_counts_once_with_all_its_references(tmp_path: Path) -> None:
 @needs_extra("nlg")
 def test_metrics_without_java_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_module, "find_java", lambda: None)
-    scored = task()
-    scored.metrics = ("loss", "perplexity", *E2E_METRICS)
-    scores = scored.score(answers("Blue Spice is a pub.", "Blue Spice is a pub.", "The Mill."))
+    scored = replace(task(), metrics=("loss", "perplexity", *E2E_METRICS))
+    scores = scored.score(answers("Blue Spice is a pub.", "Blue Spice is a pub.", "The Mill."), None)
     assert scores.keys() == {"loss", "perplexity", "BLEU", "NIST", "unfinished"}
 
 

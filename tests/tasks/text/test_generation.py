@@ -15,13 +15,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from red_cli.edit.kinds import DECODER, ENCODER_DECODER
 from red_cli.errors import UserError
 from red_cli.recipe.data import Columns, Data
-from red_cli.recipe.tasks.generation import GenerationSettings
 from red_cli.tasks.base import Generated, Prediction
+from red_cli.tasks.data.loading import FileSource
 from red_cli.tasks.data.tables import Rows
-from red_cli.tasks.text.generation import GenerationTask
+from red_cli.tasks.text.generation import GenerationEncoder, GenerationTask, TemplateTexts
 from red_cli.tasks.text.language import row_losses
 from red_cli.tasks.text.token_loss import IGNORED
-from tests.tiny import make_language_model, tiny_config, tiny_model
+from tests.tasks.bound import bound
+from tests.tiny import make_language_model, tiny_model
 
 END = 3
 
@@ -44,18 +45,15 @@ def rows(**columns: list) -> Rows:
 
 def task(model_type: str = "gpt2", data: Data | None = None, **settings: object) -> GenerationTask:
     kind = ENCODER_DECODER if model_type == "t5" else DECODER
-    return GenerationTask(
-        data or Data(),
-        GenerationSettings(name="generation", **settings),
-        kind,
-        tiny_config(model_type),
-        max_new_tokens=None,
-    )
+    data = data or Data()
+    templates = {part: settings.pop(part, None) for part in ("prompt_template", "completion_template")}
+    texts = TemplateTexts(data.columns, **templates)
+    return GenerationTask(data=data, source=FileSource(data, texts.label_column), texts=texts, kind=kind, **settings)
 
 
-def shown(completion: GenerationTask, tokenizer, encoded, index: int = 0) -> tuple[str, str]:
+def shown(encoder: GenerationEncoder, tokenizer, encoded, index: int = 0) -> tuple[str, str]:
     """A row as the reader of `red check` sees it: what is given, what is learnt (| for the end)."""
-    row = completion.show(encoded, index)
+    row = encoder.show(encoded, index)
     tokens = [tokenizer.decode([token]).replace("[SEP]", "|") for token in row.ids]
     return "".join(tokens[: row.masked]), "".join(tokens[row.masked :])
 
@@ -65,17 +63,17 @@ PAIR = {"prompt": ["ab c", "a"], "completion": ["de", "fgh"]}
 
 def test_prompt_completion_and_end(letters, framing) -> None:
     for kind, tokenizer, expected in (("gpt2", letters, ("ab c", "de|")), ("t5", framing, ("ab c|", "de|"))):
-        completion = task(kind)
-        assert shown(completion, tokenizer, completion.encode(rows(**PAIR), tokenizer, 64)) == expected
-    whole = task(train_on_prompt=True)
-    assert shown(whole, letters, whole.encode(rows(**PAIR), letters, 64)) == ("", "ab cde|")
+        encoder = bound(task(kind), tokenizer)
+        assert shown(encoder, tokenizer, encoder.encode(rows(**PAIR))) == expected
+    whole = bound(task(train_on_prompt=True), letters)
+    assert shown(whole, letters, whole.encode(rows(**PAIR))) == ("", "ab cde|")
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["completion", "train_on_prompt"])
 def test_batches_of_decoders(letters, whole: bool) -> None:
-    completion = task(train_on_prompt=whole)
-    encoded = completion.encode(rows(**PAIR), letters, 64)
-    batch = completion.collate(encoded, np.array([1, 0]))
+    encoder = bound(task(train_on_prompt=whole), letters)
+    encoded = encoder.encode(rows(**PAIR))
+    batch = encoder.collate(encoded, np.array([1, 0]))
     ids = [letters.convert_tokens_to_ids(list(text)) for text in ("afgh", "ab cde")]
     assert batch.inputs["input_ids"].tolist() == [[*ids[0], END, 0, 0], [*ids[1], END]]
     assert batch.inputs["attention_mask"].tolist() == [[1] * 5 + [0] * 2, [1] * 7]
@@ -93,8 +91,8 @@ def test_batches_of_decoders(letters, whole: bool) -> None:
 
 
 def test_batches_of_encoder_decoders_are_what_the_model_makes_of_labels(framing) -> None:
-    completion = task("t5")
-    batch = completion.collate(completion.encode(rows(**PAIR), framing, 64), np.array([0, 1]))
+    encoder = bound(task("t5"), framing)
+    batch = encoder.collate(encoder.encode(rows(**PAIR)), np.array([0, 1]))
     ids = [framing.convert_tokens_to_ids(list(text)) for text in ("ab c", "a", "de", "fgh")]
     assert batch.inputs["input_ids"].tolist() == [[*ids[0], END], [*ids[1], END, 0, 0, 0]]
     assert batch.labels.tolist() == [[*ids[2], END, IGNORED], [*ids[3], END]]
@@ -107,16 +105,16 @@ def test_batches_of_encoder_decoders_are_what_the_model_makes_of_labels(framing)
 @pytest.mark.parametrize("model_type", ["gpt2", "llama", "t5"])
 def test_the_loss_is_transformers_own(model_type: str, letters, framing) -> None:
     tokenizer = framing if model_type == "t5" else letters
-    completion, model = task(model_type), tiny_model(model_type, vocab_size=len(tokenizer))
-    batch = completion.collate(completion.encode(rows(**PAIR), tokenizer, 64), np.arange(2))
+    encoder, model = bound(task(model_type), tokenizer), tiny_model(model_type, vocab_size=len(tokenizer))
+    batch = encoder.collate(encoder.encode(rows(**PAIR)), np.arange(2))
     inputs = {name: tensor for name, tensor in batch.inputs.items() if name != "decoder_input_ids"}
     labels = batch.labels if model_type == "t5" else batch.labels.roll(1, 1)  # theirs are shifted inside the model
     with torch.no_grad():
         mean = model(**inputs, labels=labels).loss
-        torch.testing.assert_close(completion.loss(model, batch) / batch.weight, mean, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(encoder.loss(model, batch) / batch.weight, mean, rtol=1e-6, atol=1e-6)
         sums, tokens = row_losses(model, batch)
-        alone = [completion.collate(completion.encode(rows(**PAIR), tokenizer, 64), np.array([row])) for row in (0, 1)]
-        torch.testing.assert_close(sums, torch.stack([completion.loss(model, one) for one in alone]))
+        alone = [encoder.collate(encoder.encode(rows(**PAIR)), np.array([row])) for row in (0, 1)]
+        torch.testing.assert_close(sums, torch.stack([encoder.loss(model, one) for one in alone]))
     assert tokens.tolist() == [3, 4]
 
 
@@ -133,22 +131,22 @@ CUTS = {
 @pytest.mark.parametrize("case", CUTS.values(), ids=CUTS.keys())
 def test_what_is_cut_is_counted(letters, case: tuple) -> None:
     longest, prompt, text, expected, cut, ends = case
-    completion, table = task(), rows(prompt=["a", prompt], completion=["b", text])
-    encoded = completion.encode(table, letters, longest)
-    assert shown(completion, letters, encoded, 1) == expected
+    encoder, table = bound(task(), letters, longest), rows(prompt=["a", prompt], completion=["b", text])
+    encoded = encoder.encode(table)
+    assert shown(encoder, letters, encoded, 1) == expected
     assert (encoded.truncated, encoded.ends_cut) == (cut, ends)
-    refusing = task(data=Data(too_long="refuse"))
+    refusing = bound(task(data=Data(too_long="refuse")), letters, longest)
     if cut:
         with pytest.raises(UserError, match=rf"1 of 2 rows are longer than {longest} tokens, the first is row 2"):
-            refusing.encode(table, letters, longest)
+            refusing.encode(table)
     else:
-        refusing.encode(table, letters, longest)
+        refusing.encode(table)
 
 
 def test_an_encoder_decoder_cuts_each_side_by_itself(framing) -> None:
-    completion = task("t5")
-    encoded = completion.encode(rows(prompt=["abcdefgh"], completion=["ijklmnop"]), framing, 5)
-    assert shown(completion, framing, encoded) == ("efgh|", "ijklm")
+    encoder = bound(task("t5"), framing, 5)
+    encoded = encoder.encode(rows(prompt=["abcdefgh"], completion=["ijklmnop"]))
+    assert shown(encoder, framing, encoded) == ("efgh|", "ijklm")
     assert (encoded.truncated, encoded.ends_cut) == (1, 1)
 
 
@@ -166,8 +164,8 @@ def byte_pairs(frame: str = "$A") -> PreTrainedTokenizerFast:
 
 @pytest.mark.parametrize("frame", ["$A", "$A </s>"], ids=["begins texts", "frames texts"])
 def test_tokens_are_those_of_running_text_unless_a_token_crosses_the_border(frame: str) -> None:
-    tokenizer, completion = byte_pairs(frame), task()
-    encoded = completion.encode(rows(prompt=["ca", "ca"], completion=[" b", "bc"]), tokenizer, 64)
+    tokenizer = byte_pairs(frame)
+    encoded = bound(task(), tokenizer).encode(rows(prompt=["ca", "ca"], completion=[" b", "bc"]))
     tokens = [tokenizer.convert_ids_to_tokens(encoded.row(index).tolist()) for index in (0, 1)]
     assert tokens[0] == ["<s>", "c", "a", " b", "</s>"]
     assert tokens[1] == [
@@ -183,36 +181,32 @@ def test_tokens_are_those_of_running_text_unless_a_token_crosses_the_border(fram
 
 def test_columns_and_templates(letters) -> None:
     table = rows(q=["ab", "{c}"], n=[1, 2], answer=["d", "e"])
-    named = task(data=Data(columns=Columns(prompt="q", completion="answer")))
-    assert shown(named, letters, named.encode(table, letters, 64)) == ("ab", "d|")
+    named = bound(task(data=Data(columns=Columns(prompt="q", completion="answer"))), letters)
+    assert shown(named, letters, named.encode(table)) == ("ab", "d|")
     filled = task(prompt_template="n{n} {q}", completion_template=" {answer}")
     assert filled.label_column == "answer"
-    encoded = filled.encode(table, letters, 64)
-    assert shown(filled, letters, encoded) == ("n1 ab", " d|")
-    prompts, completions = filled._texts(table, "prompt"), filled._texts(table, "completion")
+    encoder = bound(filled, letters)
+    assert shown(encoder, letters, encoder.encode(table)) == ("n1 ab", " d|")
+    prompts, completions = filled.texts.prompts(table), filled.texts.completions(table)
     assert (prompts, completions) == (["n1 ab", "n2 {c}"], [" d", " e"])
 
 
 def test_another_token_may_end_texts(letters) -> None:
-    completion = task(end_token=".")
-    encoded = completion.encode(rows(**PAIR), letters, 64)
-    assert shown(completion, letters, encoded) == ("ab c", "de.")
-    assert completion.ends.end == letters.convert_tokens_to_ids(".")
+    encoder = bound(task(end_token="."), letters)
+    assert shown(encoder, letters, encoder.encode(rows(**PAIR))) == ("ab c", "de.")
+    assert encoder.special_ids.end == letters.convert_tokens_to_ids(".")
 
 
 def test_tokenizers_without_an_end_or_padding(letters, tmp_path: Path) -> None:
     letters.save_pretrained(tmp_path)
     bare = AutoTokenizer.from_pretrained(tmp_path)
     bare.pad_token = None
-    completion = task()
-    completion.encode(rows(**PAIR), bare, 64)
-    assert (completion.ends.end, completion.ends.padding) == (END, END)
+    special_ids = bound(task(), bare).special_ids
+    assert (special_ids.end, special_ids.padding) == (END, END)
     bare.eos_token = None
-    completion.encode(rows(**PAIR), bare, 64)
-    assert completion.ends.end == END  # the configuration's
-    lost = replace(task(), config=tiny_config("gpt2", eos_token_id=999))
+    assert bound(task(), bare).special_ids.end == END  # the configuration's
     with pytest.raises(UserError, match="no token that ends a text"):
-        lost.encode(rows(**PAIR), bare, 64)
+        bound(task(), bare, eos_token_id=999)
 
 
 FAULTS = {
@@ -230,7 +224,7 @@ FAULTS = {
 @pytest.mark.parametrize(("columns", "settings", "words"), FAULTS.values(), ids=FAULTS.keys())
 def test_faults_of_rows(letters, columns: dict, settings: dict, words: str) -> None:
     with pytest.raises(UserError) as error:
-        task(**settings).encode(rows(**columns), letters, 64)
+        bound(task(**settings), letters).encode(rows(**columns))
     assert words in str(error.value)
 
 
@@ -240,11 +234,11 @@ def test_completions_that_are_hidden_are_none(letters) -> None:
         rows(prompt=["a"], completion=[""]),
         rows(prompt=["a"], completion=pa.array([None], pa.string())),
     ):
-        encoded = task().encode(table, letters, 64)
+        encoded = bound(task(), letters).encode(table)
         assert encoded.labels is None
         assert encoded.lengths.tolist() == [1]
     with pytest.raises(UserError, match="fit into so few tokens"):
-        task().encode(rows(**PAIR), letters, 1)
+        bound(task(), letters, 1).encode(rows(**PAIR))
 
 
 class Answers:
@@ -269,37 +263,38 @@ class Answers:
 
 def test_scores_count_tokens_once_and_prompts_once(letters) -> None:
     completion = task()
-    encoded = completion.encode(rows(prompt=["a", "a", "b"], completion=["x", " y ", "z"]), letters, 64)
-    answers = completion.answer(encoded, Answers("y", "y", "cut"), final=True)
-    scores = completion.score(answers)
+    encoder = bound(completion, letters)
+    encoded = encoder.encode(rows(prompt=["a", "a", "b"], completion=["x", " y ", "z"]))
+    answers = encoder.answer(encoded, Answers("y", "y", "cut"), final=True)
+    scores = completion.score(answers, None)
     assert scores == pytest.approx(
         {"loss": 12 / 6, "perplexity": np.exp(2), "exact_match": 1 / 2, "unfinished": 1}
     )  # a has two completions, one of them is what was written
     assert answers[1].to_json(1) == {
         "index": 1, "prediction": "y", "label": " y ", "prompt": "a", "finished": True, "loss": 4.0, "tokens": 2,
     }  # fmt: skip
-    on_the_way = completion.answer(encoded, Answers(), final=False)
-    assert completion.score(on_the_way).keys() == {"loss", "perplexity"}
+    on_the_way = encoder.answer(encoded, Answers(), final=False)
+    assert completion.score(on_the_way, None).keys() == {"loss", "perplexity"}
     choosing = replace(completion, metric="exact_match")
-    for name in ("tokenizer", "max_length", "ends", "frame"):
-        setattr(choosing, name, getattr(completion, name))
-    assert "exact_match" in choosing.score(choosing.answer(encoded, Answers("x", "x", "z"), final=False))
+    answers = bound(choosing, letters).answer(encoded, Answers("x", "x", "z"), final=False)
+    assert "exact_match" in choosing.score(answers, None)
 
 
 def test_prompts_leave_room_for_what_is_generated(letters) -> None:
     completion = replace(task(), max_new_tokens=15)
-    encoded = completion.encode(rows(prompt=["abcdefgh", "xy"], completion=["z", "z"]), letters, 64)
+    encoder = bound(completion, letters)
+    encoded = encoder.encode(rows(prompt=["abcdefgh", "xy"], completion=["z", "z"]))
     passes = Answers("", "")
     passes.forward = lambda predict: [Prediction(None, None, loss=1.0, tokens=1)] * 2
-    completion.answer(encoded, passes, final=True)
+    encoder.answer(encoded, passes, final=True)
     assert [letters.decode(ids) for ids in passes.prompts] == ["defgh", "xy"]
     assert passes.max_new_tokens == 15
     assert passes.notes == ["1 of 2 prompts lost their beginning: longer than 5 tokens."]
-    refusing = replace(completion, data=Data(too_long="refuse"))
-    encoded = refusing.encode(rows(prompt=["abcdefgh", "xy"], completion=["z", "z"]), letters, 64)
+    refusing = bound(replace(completion, data=Data(too_long="refuse")), letters)
+    encoded = refusing.encode(rows(prompt=["abcdefgh", "xy"], completion=["z", "z"]))
     with pytest.raises(UserError, match="1 of 2 rows are longer than 5 tokens, the first is row 1"):
         refusing.answer(encoded, passes, final=True)
-    greedy = replace(completion, max_new_tokens=20)
-    encoded = greedy.encode(rows(**PAIR), letters, 64)
+    greedy = bound(replace(completion, max_new_tokens=20), letters)
+    encoded = greedy.encode(rows(**PAIR))
     with pytest.raises(UserError, match="max_new_tokens is 20, but the base takes 20 tokens"):
         greedy.answer(encoded, passes, final=True)

@@ -29,7 +29,7 @@ def encoded_texts(lengths: list[int] = LENGTHS) -> EncodedTexts:
     labels = np.add.reduceat(learnt.astype(np.int64), offsets[:-1])
     return EncodedTexts(
         features={"input_ids": ids}, offsets=offsets, labels=labels, truncated=0,
-        prompt_lengths=np.ones(len(lengths), dtype=np.int64), rows=Rows(None, "texts"), learnt=learnt,
+        prompt_lengths=np.ones(len(lengths), dtype=np.int64), rows=Rows(None, "texts"), loss_mask=learnt,
     )  # fmt: skip
 
 

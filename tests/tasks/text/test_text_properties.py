@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from red_cli.errors import UserError
 from red_cli.recipe.template import checked, fields, fill
 from red_cli.tasks.chat.chat_template import ChatTemplate
-from red_cli.tasks.text.language import fit
+from red_cli.tasks.special_ids import Affixes
+from red_cli.tasks.text.language import truncate
 from red_cli.tasks.text.packing import pack
-from red_cli.tasks.text.tokens import Frame
 from tests.tasks.chat.test_chat_template import own, template_of
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=60)
@@ -41,9 +41,9 @@ def test_what_is_cut_fits(
     prompt: list[int], completion: list[int] | None, around: tuple[list[int], list[int]], spare: int, apart: bool
 ) -> None:
     before, after = around
-    frame = Frame(before, after)
+    frame = Affixes(before, after)
     limit = len(frame) + 2 + spare
-    row = fit(prompt, completion, frame, END, limit, apart)
+    row = truncate(prompt, completion, frame, END, limit, apart)
     longest = max(len(row.prompt), len(row.completion)) if apart else len(row.prompt) + len(row.completion)
     assert longest <= limit
     kept = row.prompt[len(before) : len(row.prompt) - len(after)]
@@ -51,10 +51,10 @@ def test_what_is_cut_fits(
     assert len(kept) >= 1
     answer = [] if completion is None else [*(before if apart else []), *completion, END]
     assert row.completion == answer[: len(row.completion)]
-    assert row.end_cut == (row.completion != answer)
-    assert row.cut == (kept != prompt or row.end_cut)
+    assert row.end_truncated == (row.completion != answer)
+    assert row.truncated == (kept != prompt or row.end_truncated)
     whole = len(frame) + len(prompt) + (0 if apart else len(answer))
-    assert row.cut == (whole > limit or (apart and len(answer) > limit))
+    assert row.truncated == (whole > limit or (apart and len(answer) > limit))
 
 
 NAMES = st.text(
@@ -105,9 +105,11 @@ def test_a_conversation_is_learnt_where_the_assistant_speaks(chats: list[ChatTem
             turns = chat.encode([talk], ["row 1"])[0]
         except UserError:
             continue
-        assert len(turns.ids) == len(turns.learnt)
+        assert len(turns.ids) == len(turns.loss_mask)
         assert chat.tokenizer.decode(turns.ids) == chat.render(talk, ask=False)
-        assert all(not learnt for learnt in turns.learnt[: turns.prompt_length])
-        ends = [place for place, learnt in enumerate(turns.learnt) if learnt and not [*turns.learnt, False][place + 1]]
+        assert all(not learnt for learnt in turns.loss_mask[: turns.prompt_length])
+        ends = [
+            place for place, learnt in enumerate(turns.loss_mask) if learnt and not [*turns.loss_mask, False][place + 1]
+        ]
         assert len(ends) == len(talk) // 2
         assert all(turns.ids[place] == chat.end for place in ends)

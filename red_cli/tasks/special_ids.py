@@ -14,7 +14,7 @@ _PROBE = "a"
 
 
 @dataclass(frozen=True)
-class Ends:
+class SpecialIds:
     """Token ids around texts that are generated.
 
     Attributes:
@@ -29,7 +29,7 @@ class Ends:
 
 
 @dataclass(frozen=True)
-class Frame:
+class Affixes:
     """The token ids that a tokenizer puts before and after every text."""
 
     before: list[int]
@@ -47,7 +47,9 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return 0
 
 
-def find_ends(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, kind: Kind, end_token: str | None) -> Ends:
+def find_special_ids(
+    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, kind: Kind, end_token: str | None
+) -> SpecialIds:
     """The ids around texts of a tokenizer and its model; `end_token` names the end where the tokenizer's is not meant.
 
     Raises:
@@ -59,7 +61,7 @@ def find_ends(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, kind
             f"{config._name_or_path}: the configuration does not say what the decoder starts with",
             hint="Set decoder_start_token_id in the model's config.json.",
         )
-    return Ends(_end_id(tokenizer, config, end_token), padding_id(tokenizer), start)
+    return SpecialIds(_end_id(tokenizer, config, end_token), padding_id(tokenizer), start)
 
 
 def _end_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, end_token: str | None) -> int:
@@ -77,14 +79,14 @@ def _end_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, end_to
     )
 
 
-def find_frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
+def find_affixes(tokenizer: PreTrainedTokenizerBase) -> Affixes:
     """What the tokenizer puts around a text, found by trying."""
     bare = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
     framed = tokenizer(_PROBE)["input_ids"]
     for start in range(len(framed) - len(bare) + 1):
         if framed[start : start + len(bare)] == bare:
-            return Frame(framed[:start], framed[start + len(bare) :])
-    return Frame([], [])
+            return Affixes(framed[:start], framed[start + len(bare) :])
+    return Affixes([], [])
 
 
 def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:

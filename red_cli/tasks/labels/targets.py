@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,15 +19,22 @@ from red_cli.tasks.labels.metrics import classification_metrics, regression_metr
 _SHOWN_LABELS = 10
 
 
-class Answers(Protocol):
+class Target(Protocol):
     """How labels become tensors and logits become answers."""
 
     @property
     def names(self) -> list[str] | None:
         """Label names in the order of class ids; None for numbers."""
 
-    def learn(self, rows: Rows, column: str) -> None:
-        """Find out from the training split what is not known yet."""
+    @property
+    def needs_fit(self) -> bool:
+        """Whether the training split has to say what the answers are."""
+
+    def fit(self, rows: Rows, column: str) -> Target:
+        """The same, with what the training split says where it is not known yet."""
+
+    def named(self, names: list[str] | None) -> Target:
+        """The same with these label names."""
 
     def encode(self, rows: Rows, column: str) -> NDArray[Any]:
         """The column's values as class ids (int64) or numbers (float32), (rows,)."""
@@ -42,8 +49,8 @@ class Answers(Protocol):
         """The named metrics."""
 
 
-@dataclass
-class Labels:
+@dataclass(frozen=True)
+class LabelTarget:
     """One of several named labels.
 
     Attributes:
@@ -55,10 +62,18 @@ class Labels:
     names: list[str] | None = None
     given: bool = False
 
-    def learn(self, rows: Rows, column: str) -> None:
-        """Take the names from the training split: its own table of names, or the values that occur."""
-        if self.names is None:
-            self.names = rows.label_names or _label_names(rows, column)
+    @property
+    def needs_fit(self) -> bool:
+        """Whether the names are not known yet."""
+        return self.names is None
+
+    def fit(self, rows: Rows, column: str) -> LabelTarget:
+        """With the names of the training split, where none are known: its own table of them, or the values there."""
+        return self.named(rows.label_names or _label_names(rows, column)) if self.needs_fit else self
+
+    def named(self, names: list[str] | None) -> LabelTarget:
+        """The same with these label names."""
+        return replace(self, names=names)
 
     def encode(self, rows: Rows, column: str) -> NDArray[np.int64]:
         """Class ids of the column's values.
@@ -108,8 +123,8 @@ class Labels:
         return classification_metrics(names, predicted, actual, self.names)
 
 
-@dataclass
-class Numbers:
+@dataclass(frozen=True)
+class RegressionTarget:
     """A number."""
 
     @property
@@ -117,8 +132,18 @@ class Numbers:
         """Numbers have no names."""
         return None
 
-    def learn(self, rows: Rows, column: str) -> None:
-        """Nothing to learn."""
+    @property
+    def needs_fit(self) -> bool:
+        """Numbers are known."""
+        return False
+
+    def fit(self, rows: Rows, column: str) -> RegressionTarget:
+        """Numbers are known."""
+        return self
+
+    def named(self, names: list[str] | None) -> RegressionTarget:
+        """Numbers have no names."""
+        return self
 
     def encode(self, rows: Rows, column: str) -> NDArray[np.float32]:
         return np.array(

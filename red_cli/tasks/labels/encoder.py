@@ -1,0 +1,131 @@
+"""One text or a pair as token ids, answered by a head: a label or a number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from red_cli.errors import UserError, shown
+from red_cli.recipe.data import Data
+from red_cli.tasks.base import Base, Batch, Encoded, ModelRunner, Prediction, TokenPreview
+from red_cli.tasks.data.loading import check_truncation
+from red_cli.tasks.data.tables import Rows, filled_texts
+from red_cli.tasks.labels.targets import Target
+
+_TEXT_COLUMNS = ("text", "sentence")
+_ENCODE_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class LabelEncoder:
+    """Rows of a text or a pair -> batches -> answers of a head.
+
+    Attributes:
+        target: with its label names, where it has some.
+        prompt_template: makes the text, instead of columns.
+    """
+
+    base: Base
+    data: Data
+    target: Target
+    prompt_template: str | None = None
+
+    def encode(self, rows: Rows) -> Encoded:
+        """Tokenise as the tokenizer lays out one text or a pair, the longer part cut first, to the longest length.
+
+        Raises:
+            UserError: a column is missing, a text is null, a label is null or unknown (the row is named).
+        """
+        tokenizer, max_length = self.base.tokenizer, self.base.max_length
+        texts = self._texts(rows)
+        least = tokenizer.num_special_tokens_to_add(pair=len(texts) > 1) + len(texts)
+        if max_length < least:
+            raise UserError(f"data.max_length is {max_length}; no text fits into fewer than {least} tokens")
+        names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
+        parts: dict[str, list[NDArray[np.int32]]] = {name: [] for name in names}
+        lengths: list[int] = []
+        cut: list[int] = []
+        for start in range(0, rows.table.num_rows, _ENCODE_ROWS):
+            chunk = [column[start : start + _ENCODE_ROWS] for column in texts]
+            encoded = tokenizer(*chunk, truncation=True, max_length=max_length, return_attention_mask=False)
+            cut += [start + row for row, encoding in enumerate(encoded.encodings or [], 1) if encoding.overflowing]
+            lengths += [len(ids) for ids in encoded["input_ids"]]
+            for name in names:
+                parts[name].append(np.fromiter((token for ids in encoded[name] for token in ids), dtype=np.int32))
+        check_truncation(self.data, rows, len(cut), min(cut, default=0), max_length)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        features = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        return Encoded(features, offsets, self._labels(rows), len(cut))
+
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
+        """The rows `indices`, padded to the longest of them."""
+        base = self.base
+        lengths = encoded.lengths[indices]
+        mask = np.arange(lengths.max())[None, :] < lengths[:, None]
+        inputs = {"attention_mask": torch.from_numpy(mask.astype(np.int64))}
+        for name in encoded.features:
+            padding = base.config.pad_token_id if name == "input_ids" else base.tokenizer.pad_token_type_id
+            values = np.full(mask.shape, padding, dtype=np.int64)
+            values[mask] = np.concatenate([encoded.row(index, name) for index in indices])
+            inputs[name] = torch.from_numpy(values)
+        labels = None if encoded.labels is None else torch.from_numpy(encoded.labels[indices])
+        return Batch(inputs, labels, weight=len(indices))
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The sum of the rows' losses, float32."""
+        assert batch.labels is not None
+        return self.target.loss(model(**batch.inputs).logits.float(), batch.labels)
+
+    def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:
+        """The head's answer to every row, by forward passes."""
+        return runner.forward(self._predict)
+
+    def show(self, encoded: Encoded, index: int) -> TokenPreview:
+        """A row with its label."""
+        assert encoded.labels is not None
+        ids = encoded.row(index).tolist()
+        return TokenPreview(ids, len(ids), self._named(encoded.labels[index].item()))
+
+    def _named(self, label: int | float) -> str | float:
+        return label if self.target.names is None else self.target.names[int(label)]
+
+    def _predict(self, model: nn.Module, batch: Batch) -> list[Prediction]:
+        logits = model(**batch.inputs).logits.float()
+        return self.target.predict(logits, None if batch.labels is None else batch.labels.tolist())
+
+    def _texts(self, rows: Rows) -> list[list[str]]:
+        if self.prompt_template is not None:
+            return [filled_texts(rows, self.prompt_template)]
+        columns = self.data.columns
+        first = columns.text or next((name for name in _TEXT_COLUMNS if name in rows.table.column_names), "text")
+        names = [first] if columns.text_pair is None else [first, columns.text_pair]
+        texts = []
+        for name in names:
+            values = rows.column(name)
+            for index, value in enumerate(values):
+                if not isinstance(value, str):
+                    what = "is null" if value is None else f"is {shown(value)}, not text"
+                    raise UserError(f"{rows.source}, row {rows.number(index)}: column {shown(name)} {what}")
+            texts.append(values)
+        return texts
+
+    def _labels(self, rows: Rows) -> NDArray[np.generic] | None:
+        column = label_column(self.data)
+        return self.target.encode(rows, column) if has_labels(rows, column, self.target.names) else None
+
+
+def label_column(data: Data) -> str:
+    """The column of the labels."""
+    return data.columns.label or "label"
+
+
+def has_labels(rows: Rows, column: str, names: list[str] | None) -> bool:
+    """Whether rows have their label column, and do not hide it: null, empty, or -1 as in the Hub's GLUE."""
+    if column not in rows.table.column_names:
+        return False
+    hidden = [None, ""] if "-1" in (names or ()) else [None, "", -1, "-1"]
+    return any(value not in hidden for value in rows.column(column))

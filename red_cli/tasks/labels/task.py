@@ -1,0 +1,124 @@
+"""Classification and regression of one text or a pair: where rows come from, and how answers are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from transformers import PretrainedConfig
+
+from red_cli.edit.kinds import ENCODER_DECODER, SEQUENCE_CLASSIFIER, Kind
+from red_cli.errors import UserError
+from red_cli.recipe.data import Data
+from red_cli.recipe.schema import Recipe
+from red_cli.recipe.tasks.base import LabelSettings
+from red_cli.tasks.base import Base, Prediction
+from red_cli.tasks.data.loading import read_splits, split_names, split_validation
+from red_cli.tasks.data.splits import PaperCut
+from red_cli.tasks.data.tables import Rows, Splits
+from red_cli.tasks.labels import encoder
+from red_cli.tasks.labels.encoder import LabelEncoder
+from red_cli.tasks.labels.targets import Target
+from red_cli.tasks.labels.text_to_text import AnswerTexts, bind_text_to_text, score_texts
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """One text or a pair of texts -> a label or a number.
+
+    Attributes:
+        target: what the answers are.
+        texts: how an encoder-decoder writes them; None: a head gives them.
+    """
+
+    data: Data
+    target: Target
+    metrics: tuple[str, ...]
+    metric: str
+    validation_splits: tuple[str, ...] = ("validation",)
+    paper_cut: PaperCut | None = None
+    texts: AnswerTexts | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """The class of model that is trained."""
+        return SEQUENCE_CLASSIFIER if self.texts is None else ENCODER_DECODER
+
+    @property
+    def label_column(self) -> str:
+        """The column of the labels."""
+        return encoder.label_column(self.data)
+
+    def split_names(self) -> list[str]:
+        """The splits that there are; nothing is read yet."""
+        names = split_names(self.data, self.label_column)
+        return names if self.paper_cut is None else self.paper_cut.with_parts(names)
+
+    def load(self, seed: int, needed: Sequence[str]) -> Splits:
+        """Read the `needed` splits, and the training split where it says which labels there are.
+
+        Raises:
+            UserError: a file or split is missing, unreadable, empty or too small to cut, or a label column is missing.
+        """
+        if self.paper_cut is None:
+            return self._official(seed, needed)
+        sources = self.paper_cut.sources(needed, self.split_names(), str(self.data.path or self.data.train))
+        official = self._official(seed, sources)
+        return replace(official, rows=self.paper_cut.apply(official.rows, needed, seed))
+
+    def _official(self, seed: int, needed: Sequence[str]) -> Splits:
+        """The `needed` splits as the data have them, or with validation rows drawn from the training rows."""
+        rows = read_splits(self.data, self.label_column, needed, with_train=self.target.needs_fit)
+        target = self.target.fit(rows["train"], self.label_column) if "train" in rows else self.target
+        return Splits(split_validation(rows, self.data, seed), target.names)
+
+    def has_labels(self, rows: Rows, label_names: list[str] | None) -> bool:
+        """Whether a split has its label column, and does not hide it: null, empty, or -1 as in the Hub's GLUE."""
+        return encoder.has_labels(rows, self.label_column, label_names)
+
+    def bind(self, base: Base, label_names: list[str] | None) -> LabelEncoder:
+        """The task's encoder for a base.
+
+        Raises:
+            UserError: texts of answers cannot be told apart once they are generated.
+        """
+        target = self.target.named(label_names)
+        if self.texts is None:
+            return LabelEncoder(base, self.data, target)
+        return bind_text_to_text(base, self.data, target, self.texts)
+
+    def score(self, predictions: Sequence[Prediction], label_names: list[str] | None) -> dict[str, float]:
+        """Every metric over labelled predictions."""
+        target = self.target.named(label_names)
+        if self.texts is not None:
+            return score_texts(target, self.metrics, predictions)
+        predicted = [answer.prediction for answer in predictions]
+        return target.score(self.metrics, predicted, [answer.label for answer in predictions])
+
+    def generated_texts(self, predictions: Sequence[Prediction]) -> tuple[list[str], list[list[str]]]:
+        """No texts for text metrics: a text that is written stands for a label or a number."""
+        return [], []
+
+
+def in_words(
+    task: LabelTask,
+    recipe: Recipe,
+    settings: LabelSettings,
+    config: PretrainedConfig,
+    label_texts: list[str] | None = None,
+    decimals: int = 1,
+) -> LabelTask:
+    """The task answered with texts where task.text_to_text says so, else as it is.
+
+    Raises:
+        UserError: the base is no encoder-decoder.
+    """
+    if not settings.text_to_text:
+        return task
+    if not config.is_encoder_decoder:
+        raise UserError(
+            f"task.text_to_text is for encoder-decoders; {config.model_type} is none",
+            hint="Leave it out: other bases answer with a head.",
+        )
+    texts = AnswerTexts(label_texts, decimals, settings.prompt_template, recipe.eval.max_new_tokens)
+    return replace(task, texts=texts)

@@ -1,0 +1,116 @@
+"""Texts in batches: loss, generation, answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from red_cli.errors import UserError
+from red_cli.recipe.tasks.base import TextSettings
+from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction, TokenPreview
+from red_cli.tasks.data.loading import check_truncation
+from red_cli.tasks.special_ids import Affixes, SpecialIds
+from red_cli.tasks.text.language import EncodedTexts, TextBatch, collate_texts, losses_of, row_losses, truncate
+from red_cli.tasks.text.packing import Pack, collate_packs
+from red_cli.tasks.text.task import OF_LOSSES, TextTask
+
+_DEFAULT_NEW_TOKENS = TextSettings.default_new_tokens or 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoder:
+    """What encoders of prompts and completions have in common.
+
+    Attributes:
+        affixes: what precedes and follows a prompt.
+        whole: whether a prompt's tokens count towards the loss as well.
+    """
+
+    task: TextTask
+    base: Base
+    special_ids: SpecialIds
+    affixes: Affixes
+    whole: bool = False
+
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> TextBatch:
+        """The rows `indices`, padded to the longest of them."""
+        assert isinstance(encoded, EncodedTexts)
+        return collate_texts(encoded, indices, self.base.kind, self.special_ids, whole=self.whole)
+
+    def collate_packed(self, encoded: Encoded, packs: Sequence[Pack]) -> TextBatch:
+        """The rows of `packs`, a sequence for each."""
+        assert isinstance(encoded, EncodedTexts)
+        return collate_packs(encoded, packs, self.special_ids.padding, whole=self.whole)
+
+    def loss(self, model: nn.Module, batch: TextBatch) -> Tensor:
+        """The sum of the losses of the labelled tokens, float32."""
+        return losses_of(model, batch).sum()
+
+    def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:
+        """Losses where there are completions; texts where they are asked for or choose the best checkpoint."""
+        assert isinstance(encoded, EncodedTexts)
+        answers = [Prediction(None, None)] * len(encoded) if encoded.labels is None else runner.forward(self._losses)
+        labels = [None] * len(encoded) if encoded.completions is None else encoded.completions
+        texts: Sequence[Generated | None] = [None] * len(encoded)
+        if final or self.task.metric not in OF_LOSSES:
+            texts = self._generate(encoded, runner, final)
+        return [
+            replace(answer, label=label, prompt=prompt)
+            if text is None
+            else replace(answer, label=label, prompt=prompt, prediction=text.text, finished=text.finished)
+            for answer, label, prompt, text in zip(answers, labels, encoded.prompts, texts, strict=True)
+        ]
+
+    def show(self, encoded: Encoded, index: int) -> TokenPreview:
+        """A row, and how much of it is its prompt."""
+        assert isinstance(encoded, EncodedTexts)
+        masked = 0 if self.whole else int(encoded.prompt_lengths[index])
+        return TokenPreview(encoded.row(index).tolist(), masked, None)
+
+    def _losses(self, model: nn.Module, batch: TextBatch) -> list[Prediction]:
+        sums, tokens = row_losses(model, batch)
+        pairs = zip(sums.tolist(), tokens.tolist(), strict=True)
+        return [Prediction(None, None, loss=loss, tokens=count) for loss, count in pairs]
+
+    def _generate(self, encoded: EncodedTexts, runner: ModelRunner, final: bool) -> list[Generated]:
+        context, encoder_decoder = runner.context, self.base.kind.encoder_decoder
+        wanted = self.task.max_new_tokens or min(_DEFAULT_NEW_TOKENS, max(1, context // 2))
+        limit = min(self.base.max_length, context if encoder_decoder else context - wanted)
+        if limit < len(self.affixes) + 1:
+            raise UserError(
+                f"eval.generation.max_new_tokens is {wanted}, but the base takes {context} tokens, prompt included"
+            )
+        ids = self.base.tokenizer(list(encoded.prompts), add_special_tokens=False)["input_ids"]
+        examples = [
+            truncate(prompt, None, self.affixes, self.special_ids.end, limit, encoder_decoder) for prompt in ids
+        ]
+        cut = [row for row, example in enumerate(examples, start=1) if example.truncated]
+        check_truncation(self.task.data, encoded.rows, len(cut), min(cut, default=0), limit)
+        if cut and final:
+            runner.note(f"{len(cut):,} of {len(ids):,} prompts lost their beginning: longer than {limit:,} tokens.")
+        return runner.generate([example.prompt for example in examples], self.special_ids, wanted)
+
+
+@runtime_checkable
+class ChatEncoder(Protocol):
+    """An encoder of a decoder whose prompts can be made of what somebody says."""
+
+    @property
+    def special_ids(self) -> SpecialIds:
+        """The ids around texts."""
+
+    @property
+    def multi_turn(self) -> bool:
+        """Whether earlier messages are part of what is answered."""
+
+    def chat_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """The token ids that the answer to messages is generated from.
+
+        Raises:
+            UserError: prompts of the task are not made of one text.
+        """

@@ -1,0 +1,90 @@
+"""What tasks that answer with texts have in common: where rows come from, and how texts are scored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from red_cli.edit.kinds import Kind
+from red_cli.recipe.data import Data
+from red_cli.tasks.base import Prediction
+from red_cli.tasks.data.loading import Source
+from red_cli.tasks.data.splits import PaperCut
+from red_cli.tasks.data.tables import Splits
+from red_cli.tasks.text_metrics.score import score_texts
+
+OF_LOSSES = ("loss", "perplexity")  # metrics for which no text is generated
+_LARGEST_LOSS = 700.0  # its exponential is still a number
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTask:
+    """Rows -> texts.
+
+    Attributes:
+        source: gives the splits.
+        max_new_tokens: most tokens of a generated text; None: the default, as far as the base takes it.
+    """
+
+    data: Data
+    source: Source
+    kind: Kind
+    metric: str = "loss"
+    metrics: tuple[str, ...] = (*OF_LOSSES, "exact_match")
+    max_new_tokens: int | None = None
+    validation_splits: tuple[str, ...] = ("validation",)
+    paper_cut: PaperCut | None = None
+
+    def split_names(self) -> list[str]:
+        """The splits that there are; nothing is read yet."""
+        return self.source.split_names()
+
+    def load(self, seed: int, needed: Sequence[str]) -> Splits:
+        """Read the `needed` splits.
+
+        Raises:
+            UserError: a file or split is missing, unreadable or empty.
+        """
+        return Splits(self.source.load(seed, needed))
+
+    def score(self, predictions: Sequence[Prediction], label_names: list[str] | None) -> dict[str, float]:
+        """The mean loss over tokens; of generated texts each distinct prompt counts once, with all its completions."""
+        loss = mean_loss(predictions)
+        scores = {"loss": loss, "perplexity": math.exp(min(loss, _LARGEST_LOSS))}
+        texts, references = self.generated_texts(predictions)
+        if texts:
+            scores |= text_scores(texts, references, [name for name in self.metrics if name not in OF_LOSSES])
+            scores["unfinished"] = len({answer.prompt for answer in predictions if answer.finished is False})
+        return scores
+
+    def generated_texts(self, predictions: Sequence[Prediction]) -> tuple[list[str], list[list[str]]]:
+        """The text for each distinct prompt, and the completions that its rows have: an empty list where unknown."""
+        groups: dict[str | None, list[Prediction]] = {}
+        for answer in predictions:
+            if answer.prediction is not None:
+                groups.setdefault(answer.prompt, []).append(answer)
+        texts = [str(group[0].prediction) for group in groups.values()]
+        known = [[answer.label for answer in group if answer.label is not None] for group in groups.values()]
+        return texts, [[str(label).strip() for label in labels] for labels in known]
+
+
+def mean_loss(predictions: Sequence[Prediction]) -> float:
+    """The loss of a token, over all predictions that have one."""
+    losses = [(answer.loss, answer.tokens) for answer in predictions if answer.loss is not None]
+    return math.fsum(loss for loss, _ in losses) / sum(tokens or 0 for _, tokens in losses)
+
+
+def text_scores(texts: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, float]:
+    """Metrics of one text for each prompt, compared with the completions that the prompt has.
+
+    Those that need Java are left out where there is none.
+    """
+    scores = {}
+    if "exact_match" in names:
+        right = sum(text in known for text, known in zip(texts, references, strict=True))
+        scores["exact_match"] = right / len(texts)
+    if others := [name for name in names if name != "exact_match"]:
+        computed = score_texts(texts, references, others)
+        scores |= {name: value for name, value in computed.items() if value is not None}
+    return scores
