@@ -74,7 +74,7 @@ def evaluate(
 
         opened = open_for_inference(target, recipe, overrides or [])
         folder = output or evaluation_folder(target, overrides or [])
-        preflight_evaluation(opened, folder)
+        preflight_evaluation(opened, split, folder)
         console.hush()
         from red_cli.inference.evaluate import evaluate as run_evaluation
 
@@ -115,12 +115,15 @@ def export(
     json: Json = False,
 ) -> None:
     """Fold the edits into the weights: a model that plain transformers loads."""
+    from red_cli.base_model.hub import require_local_base
     from red_cli.export.export import export as run_export
     from red_cli.export.export import open_source
 
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         source = open_source(target, recipe, base, overrides or [])
+        if form is not Format.adapter:
+            require_local_base(source.base)
         compare = None
         if verify and form is not Format.adapter:
             console.hush()

@@ -17,9 +17,11 @@ def evaluate_suite(
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         from red_cli.runs.opened import evaluation_folder, open_for_inference
+        from red_cli.runs.preflight import preflight_evaluation
 
         opened = open_for_inference(target, recipe, overrides)
         folder = output or evaluation_folder(target, overrides)
+        preflight_evaluation(opened, None, folder)
         console.hush()
         from red_cli.benchmarks.evaluate import evaluate_suite as run_suite
         from red_cli.benchmarks.request import SuiteRequest

@@ -42,7 +42,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     """
     recipe = target.recipe
     folder = RunFolder(output)
-    preflight_evaluation(target, output)
+    preflight_evaluation(target, split, output)
     listener.working("reading the data, loading the model")
     task, base = open_task(target)
     split, rows = _choose_split(task, split, recipe.train.seed)
