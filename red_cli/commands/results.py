@@ -68,7 +68,7 @@ def evaluate(
     if idle := [name for name, value in asked.items() if value is not None]:
         raise UserError(f"--{idle[0]} goes with --suite")
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
+        terminal.status("starting")
         from red_cli.runs.opened import evaluation_folder, open_for_inference
         from red_cli.runs.preflight import preflight_evaluation
 
@@ -120,7 +120,7 @@ def export(
     from red_cli.export.export import open_source
 
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
+        terminal.status("starting")
         source = open_source(target, recipe, base, overrides or [])
         if form is not Format.adapter:
             require_local_base(source.base)
@@ -147,7 +147,7 @@ def convert(
 ) -> None:
     """Turn a checkpoint of the paper's published code into an adapter."""
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
+        terminal.status("starting")
         console.hush()
         from red_cli.export.convert import convert as run_conversion
 

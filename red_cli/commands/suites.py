@@ -15,7 +15,7 @@ def evaluate_suite(
     """Have a model answer the benchmark that is `asked` (the fields of a SuiteRequest), and show what came of it."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars; read when tqdm is imported
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
+        terminal.status("starting")
         from red_cli.runs.opened import evaluation_folder, open_for_inference
         from red_cli.runs.preflight import preflight_evaluation
 

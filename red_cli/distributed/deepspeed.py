@@ -45,13 +45,13 @@ class Zero:
         self.engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
         self.model: nn.Module = self.engine
 
-    def announce(self, last: bool) -> None:
+    def set_accumulation_boundary(self, last: bool) -> None:
         self.engine.set_gradient_accumulation_boundary(last)
 
     def backward(self, loss: Tensor) -> None:
         self.engine.backward(loss * self.processes.count)  # DeepSpeed takes the mean over the processes
 
-    def update(self, limit: float | None) -> float:
+    def step(self, limit: float | None) -> float:
         """As the engine's protocol says; `limit` is in DeepSpeed's configuration already."""
         self.engine.step()
         norm = float(self.engine.get_global_grad_norm())
@@ -59,7 +59,7 @@ class Zero:
             raise NotFinite(f"gradient norm {norm}")
         return norm
 
-    def whole(self, change: bool = False) -> AbstractContextManager[Any]:
+    def gathered_parameters(self, change: bool = False) -> AbstractContextManager[Any]:
         if not self.sharded:
             return nullcontext()
         import deepspeed

@@ -30,20 +30,20 @@ class Engine(Protocol):
     model: nn.Module
     sharded: bool
 
-    def announce(self, last: bool) -> None:
+    def set_accumulation_boundary(self, last: bool) -> None:
         """A forward and backward pass follows; `last` of its step."""
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of this process's share of the step's loss."""
 
-    def update(self, limit: float | None) -> float:
+    def step(self, limit: float | None) -> float:
         """Sum the gradients over the processes, clip their norm to `limit`, step; returns the norm before.
 
         Raises:
             NotFinite: it is not finite; the run cannot go on.
         """
 
-    def whole(self, change: bool = False) -> AbstractContextManager[Any]:
+    def gathered_parameters(self, change: bool = False) -> AbstractContextManager[Any]:
         """Inside the block what trains is whole in this process, to be read, or changed by the main one alike."""
 
     def optimizer_state(self) -> dict[str, Any]:
@@ -66,27 +66,27 @@ class Replicated:
         self.optimizer, self.processes = optimizer, processes
         self.parameters = trained.parameters(trained.names)
 
-    def announce(self, last: bool) -> None: ...
+    def set_accumulation_boundary(self, last: bool) -> None: ...
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
-    def collect(self, limit: float | None) -> float:
-        """Sum and clip the gradients, and stop there; the same results and errors as `update`."""
+    def reduce_and_clip_gradients(self, limit: float | None) -> float:
+        """Sum and clip the gradients, and stop there; the same results and errors as `step`."""
         if self.processes.count > 1:
-            self._add_up()
+            self._all_reduce_gradients()
         norm = float(nn.utils.clip_grad_norm_(self.parameters, math.inf if limit is None else limit))
         if not math.isfinite(norm):
             raise NotFinite(f"gradient norm {norm}")
         return norm
 
-    def update(self, limit: float | None) -> float:
-        norm = self.collect(limit)
+    def step(self, limit: float | None) -> float:
+        norm = self.reduce_and_clip_gradients(limit)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return norm
 
-    def whole(self, change: bool = False) -> AbstractContextManager[Any]:
+    def gathered_parameters(self, change: bool = False) -> AbstractContextManager[Any]:
         return nullcontext()
 
     def optimizer_state(self) -> dict[str, Any]:
@@ -96,14 +96,16 @@ class Replicated:
         self.optimizer.load_state_dict(state)
 
     @torch.no_grad()
-    def _add_up(self) -> None:
+    def _all_reduce_gradients(self) -> None:
         """Sum the gradients over the processes; what has none in any of them keeps none, and is not stepped."""
         had = torch.tensor([parameter.grad is not None for parameter in self.parameters], dtype=torch.float32)
         had = had.to(self.processes.device)
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        self.processes.add([had, *(parameter.grad for parameter in self.parameters if parameter.grad is not None)])
+        self.processes.all_reduce_(
+            [had, *(parameter.grad for parameter in self.parameters if parameter.grad is not None)]
+        )
         for parameter, processes in zip(self.parameters, had.tolist(), strict=True):
             if processes == 0:
                 parameter.grad = None

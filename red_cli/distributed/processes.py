@@ -40,7 +40,7 @@ class Processes:
         """Whether this process shows and writes."""
         return self.index == 0
 
-    def any(self, *flags: bool) -> tuple[bool, ...]:
+    def any_rank(self, *flags: bool) -> tuple[bool, ...]:
         """Which of the flags are raised in any process."""
         if self.count == 1:
             return flags
@@ -48,7 +48,7 @@ class Processes:
         distributed.all_reduce(found, distributed.ReduceOp.MAX)
         return tuple(bool(flag) for flag in found.tolist())
 
-    def total(self, number: float) -> float:
+    def all_reduce_sum(self, number: float) -> float:
         """The sum of a number over the processes, in float64."""
         if self.count == 1:
             return number
@@ -56,7 +56,7 @@ class Processes:
         distributed.all_reduce(found)
         return float(found)
 
-    def most(self, number: int) -> int:
+    def max_over_ranks(self, number: int) -> int:
         """The largest of a number over the processes."""
         return max(self.gather(number))
 
@@ -68,25 +68,25 @@ class Processes:
             distributed.all_gather_object(found, value)
         return found
 
-    def share(self, value: _T | None) -> _T:
+    def broadcast(self, value: _T | None) -> _T:
         """The main process's value, in all of them."""
         found = [value]
         if self.count > 1:
             distributed.broadcast_object_list(found, src=0, device=self.device)
         return cast(_T, found[0])
 
-    def share_of(self, items: Sequence[_T]) -> list[_T]:
+    def shard(self, items: Sequence[_T]) -> list[_T]:
         """Every count-th item from this process's on; all get as many, those that lack one the last item."""
         mine = list(items[self.index :: self.count])
         lacking = -(-len(items) // self.count) - len(mine)
         return [*mine, *list(items[-1:]) * lacking]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all have come here."""
         if self.count > 1:
-            self.any(False)
+            self.any_rank(False)
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce_(self, tensors: Sequence[Tensor]) -> None:
         """Sum each tensor over the processes, in place: many small ones in one message."""
         if self.count == 1:
             return
@@ -103,7 +103,7 @@ class Processes:
                 bucket, size = [], 0
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 def join_processes(launch: Launch) -> Processes:
@@ -114,8 +114,8 @@ def join_processes(launch: Launch) -> Processes:
     """
     if not is_worker():
         if launch.strategy not in DEEPSPEED:
-            return ALONE
-        _be_the_only_one()
+            return SINGLE_PROCESS
+        _set_single_process_environment()
     on_cpu = not torch.cuda.is_available()
     options: dict[str, Any] = {} if PartialState._shared_state else {"timeout": timedelta(seconds=1800)}
     state = PartialState(cpu=on_cpu, **options)
@@ -135,7 +135,7 @@ def join_processes(launch: Launch) -> Processes:
     return Processes(state.process_index, state.num_processes, state.device)
 
 
-def _be_the_only_one() -> None:
+def _set_single_process_environment() -> None:
     """Set what a launcher sets, for one process: DeepSpeed's offload is of use on a single device as well."""
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}  # fmt: skip

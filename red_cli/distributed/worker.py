@@ -80,7 +80,7 @@ def started_by_red() -> bool:
     return is_worker() and LAUNCHER in os.environ
 
 
-def begin_worker() -> None:
+def silence_worker() -> None:
     """Keep a process that is not the main one from the terminal, and end with the launcher, however that ends."""
     global _shown
     if started_by_red() and os.getppid() == int(os.environ[LAUNCHER]):

@@ -173,7 +173,7 @@ def export(
     else:
         result |= _write_model(source, output, form, dtype, verify, papers, listener)
     if repository is not None:
-        listener.working("uploading")
+        listener.status("uploading")
         result["pushed_to"] = push(output, repository)
     return result
 
@@ -187,7 +187,7 @@ def _write_model(
     papers: Papers,
     listener: Listener,
 ) -> dict[str, Any]:
-    listener.working("finding the base")
+    listener.status("finding the base")
     base = read_base(source.base, base_folder(source.base, source.revision))
     quantization = source.recipe.model.quantization if source.recipe is not None else None
     if quantization is not None:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 from red_cli.edit.attachment import require_attachment
 from red_cli.edit.model import activate
 from red_cli.errors import UserError
-from red_cli.inference.generate import generation_config, undisturbed
+from red_cli.inference.generate import eval_mode, generation_config
 from red_cli.inference.logits_processors import penalties
 from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.template import fields, fill
@@ -35,15 +35,15 @@ Show = Callable[[str], None]  # is given a text piece by piece
 
 
 @dataclass
-class Talk:
+class ChatSession:
     """A conversation with one model: it remembers what was said."""
 
-    speaker: Speaker
+    model: ChatModel
     tuned: bool
     system: str | None
     messages: list[Message] = field(default_factory=list)
 
-    def say(self, text: str, show: Show) -> int:
+    def send(self, text: str, show: Show) -> int:
         """Say something and have it answered; Ctrl-C ends the answer, and what is there of it counts as said.
 
         Returns:
@@ -54,12 +54,12 @@ class Talk:
         """
         asked = [*self.messages, {"role": "user", "content": text}]
         forgotten = 0
-        while (ids := self.speaker.prompt(self._with_system(asked))) is None:
+        while (ids := self.model.prompt(self._with_system(asked))) is None:
             if len(asked) == 1:
                 raise UserError("that is more than the base takes at once", hint="Say less, or lower max_new_tokens.")
             asked, forgotten = asked[2:], forgotten + 2
-        answer = self.speaker.answer(ids, self.tuned, show)
-        self.messages = [*asked, {"role": "assistant", "content": answer}] if self.speaker.remembers else []
+        answer = self.model.answer(ids, self.tuned, show)
+        self.messages = [*asked, {"role": "assistant", "content": answer}] if self.model.multi_turn else []
         return forgotten
 
     def _with_system(self, messages: list[Message]) -> list[Message]:
@@ -67,7 +67,7 @@ class Talk:
 
 
 @dataclass(frozen=True)
-class Speaker:
+class ChatModel:
     """A model that answers.
 
     Attributes:
@@ -77,7 +77,7 @@ class Speaker:
 
     runtime: Runtime
     encode: Callable[[list[Message]], list[int]]
-    remembers: bool
+    multi_turn: bool
     options: Decoding
     ends: Ends
 
@@ -105,7 +105,7 @@ class Speaker:
             "logits_processor": against_repetition, "streamer": streamer,
         }  # fmt: skip
         without = contextlib.nullcontext() if tuned else _without_edits(model)
-        with undisturbed(model), without, self.runtime.autocast():
+        with eval_mode(model), without, self.runtime.autocast():
             try:
                 model.generate(**arguments)
             except KeyboardInterrupt:
@@ -113,7 +113,7 @@ class Speaker:
         return streamer.text.strip()
 
 
-def open_talks(target: Opened, system: str | None, with_base: bool, listener: Listener) -> list[Talk]:
+def open_chat(target: Opened, system: str | None, with_base: bool, listener: Listener) -> list[ChatSession]:
     """A conversation with the model that `target` is, and one with its untuned base if that is wanted.
 
     Raises:
@@ -132,15 +132,15 @@ def open_talks(target: Opened, system: str | None, with_base: bool, listener: Li
             hint="It is beside the edits of a run folder, or of an adapter folder, of method red.",
         )
     encode, ends = _writing(task, tokenizer)
-    remembers = isinstance(task, ConversationTask)
-    if system is not None and not remembers:
+    multi_turn = isinstance(task, ConversationTask)
+    if system is not None and not multi_turn:
         raise UserError("--system: prompts of the task generation have no system message")
     runtime = load_runtime(target, prepared, listener)
     torch.manual_seed(recipe.train.seed)
     # Beams settle a text at its end, and there would be nothing to show before.
     options = (recipe.eval.generation or Decoding()).model_copy(update={"num_beams": 1})
-    speaker = Speaker(runtime, encode, remembers, options, ends)
-    return [Talk(speaker, tuned, system) for tuned in ([True, False] if with_base else [True])]
+    model = ChatModel(runtime, encode, multi_turn, options, ends)
+    return [ChatSession(model, tuned, system) for tuned in ([True, False] if with_base else [True])]
 
 
 def _writing(task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[Callable[[list[Message]], list[int]], Ends]:

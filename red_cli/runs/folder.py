@@ -142,7 +142,7 @@ class RunFolder:
         for name in _WRITTEN_TO:
             require_inside(self.path, self.path / name)
 
-    def sweep(self) -> None:
+    def remove_temporary_files(self) -> None:
         """Remove what a run that was killed left half-written; no other may be writing."""
         if self.writes:
             for folder in (self.path, self.adapter, self.path / "predictions"):

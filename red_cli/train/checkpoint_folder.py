@@ -38,7 +38,7 @@ class TrainingState:
     rows: _Count = 0
     micro_batch_size: _Count = 0
 
-    def forget_best(self) -> None:
+    def reset_best(self) -> None:
         """Choose the best anew among the evaluations to come."""
         self.best_value, self.best_step, self.best_scores, self.evaluations_without_gain = None, 0, {}, 0
         self.evaluated_step = 0
@@ -56,7 +56,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def damage(path: Path) -> str | None:
+def validation_error(path: Path) -> str | None:
     """What is wrong with a checkpoint: a file that is missing or not what was written; None: nothing."""
     try:
         digests = read_json(path / STATE_FILE)[DIGESTS]

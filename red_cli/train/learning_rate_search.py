@@ -28,10 +28,10 @@ from red_cli.train.setup import build_session, seed_generators
 from red_cli.train.step import accumulate
 
 # A loss has broken away that has lost again this share of what it had gained, and risen by that share of its start.
-_LOST = 0.5
-_RISEN = 0.08
-_NEAREST = 2.0  # the usual rate may not pull the one chosen nearer to the edge than by this factor
-_FALLEN = 0.05  # a loss that has not lost this share of its start says nothing of the rates it has seen
+_LOST_GAIN = 0.5
+_RISE = 0.08
+_LEAST_DISTANCE = 2.0  # the usual rate may not pull the one chosen nearer to the edge than by this factor
+_LEAST_FALL = 0.05  # a loss that has not lost this share of its start says nothing of the rates it has seen
 
 
 def search_learning_rate(
@@ -91,25 +91,25 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Train
             group["lr"] = rate
         try:
             loss = accumulate(session, rows)
-            engine.collect(settings.max_grad_norm)
+            engine.reduce_and_clip_gradients(settings.max_grad_norm)
         except NotFinite:
             return Sweep(rates, losses, rate)
         rates.append(rate)
         losses.append(loss)
-        if edge := find_edge(rates, losses, len(batches)):
+        if edge := find_divergence_rate(rates, losses, len(batches)):
             return Sweep(rates, losses, edge)
         optimizer.step()
         optimizer.zero_grad()
     return Sweep(rates, losses, None)
 
 
-def find_edge(rates: Sequence[float], losses: Sequence[float], window: int) -> float | None:
+def find_divergence_rate(rates: Sequence[float], losses: Sequence[float], window: int) -> float | None:
     """The rate from which the loss, averaged over `window` steps, has broken away from its lowest; None: nowhere."""
     if len(losses) < window:
         return None
     averages = _averages(losses, window)
     start, lowest = averages[0], np.minimum.accumulate(averages)
-    away = np.flatnonzero(averages > lowest + np.maximum(_LOST * (start - lowest), _RISEN * start))
+    away = np.flatnonzero(averages > lowest + np.maximum(_LOST_GAIN * (start - lowest), _RISE * start))
     return rates[int(away[0])] if len(away) else None
 
 
@@ -127,7 +127,7 @@ def choose_rate(sweeps: Sequence[Sweep], searching: SearchPlan) -> float:
     if not edges:
         return searching.usual
     rate = _middle([searching.usual, *(edge / searching.below_edge for edge in edges)])
-    rate = min(rate, _middle(edges) / _NEAREST)
+    rate = min(rate, _middle(edges) / _LEAST_DISTANCE)
     return float(f"{min(max(rate, searching.lowest), searching.most):.1e}")
 
 
@@ -139,7 +139,7 @@ def _end_of_fall(sweep: Sweep, window: int) -> float | None:
     """The rate at which the loss was lowest, if it has fallen at all."""
     averages = _averages(sweep.losses, window)
     lowest = int(averages.argmin())
-    return sweep.rates[lowest] if averages[lowest] < averages[0] * (1 - _FALLEN) else None
+    return sweep.rates[lowest] if averages[lowest] < averages[0] * (1 - _LEAST_FALL) else None
 
 
 def _averages(losses: Sequence[float], window: int) -> NDArray[np.float64]:

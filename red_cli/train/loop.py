@@ -36,7 +36,7 @@ from red_cli.train.events import Evaluation, NullTrainingListener, Step, Trainin
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, found_before, with_rate
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
-from red_cli.train.resume import claim_folder
+from red_cli.train.resume import find_resume_checkpoint
 from red_cli.train.session import Session
 from red_cli.train.setup import build_session, init_run_folder
 from red_cli.train.step import optimizer_step
@@ -67,9 +67,9 @@ def train(loaded: Loaded, listener: TrainingListener | None = None) -> dict[str,
 
 
 def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
-    checkpoint = processes.share(claim_folder(loaded, lock, listener) if processes.main else None)
+    checkpoint = processes.broadcast(find_resume_checkpoint(loaded, lock, listener) if processes.main else None)
     forget_peak()
-    listener.working("reading the data")
+    listener.status("reading the data")
     prepared = prepare(loaded.recipe)
     rows = RunInputs.of(prepared.encoded, prepared.task.label_names)
     if checkpoint is not None:  # the base is compared once it is loaded
@@ -91,7 +91,7 @@ def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, loc
     if search is not None and search.inputs is not None:
         require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, session.inputs)
     init_run_folder(session, search)
-    with as_many_pieces(processes.most) if session.engine.sharded else nullcontext():
+    with as_many_pieces(processes.max_over_ranks) if session.engine.sharded else nullcontext():
         with stop_when_asked(processes) as stop:
             try:
                 run_steps(session, stop)
@@ -180,7 +180,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     if better:
         state.best_value, state.best_step, state.best_scores = value, state.step, scores
         record = session.base_record
-        with session.engine.whole():
+        with session.engine.gathered_parameters():
             if session.processes.main:
                 save_trained(session.trained, recipe, session.folder.adapter, record.revision, record.digest)
         session.folder.write_predictions(split, predictions, session.prepared.places[split])
@@ -198,8 +198,8 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     encoded = session.prepared.encoded
     _require_folder(session)
     scores: dict[str, Any] = {first: {"examples": len(encoded[first]), **state.best_scores}}
-    session.processes.wait()
-    with session.engine.whole(change=True):
+    session.processes.barrier()
+    with session.engine.gathered_parameters(change=True):
         load_trained_weights(session.trained, recipe, folder.adapter)
     for split in others:
         predictions = _predict(session, split)
@@ -240,7 +240,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     if session.processes.main:
         write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics))
     folder.write_metrics(metrics)
-    session.processes.wait()  # what follows may read the folder
+    session.processes.barrier()  # what follows may read the folder
     return {**metrics, "folder": str(folder.path)}
 
 

@@ -57,7 +57,7 @@ def build_session(
     """
     recipe, folder = loaded.recipe, RunFolder(loaded.run_folder, writes=processes.main)
     settings = recipe.train
-    listener.working("loading the base")
+    listener.status("loading the base")
     model, head = load_base(recipe.model, prepared.base.config, prepared.task.kind, settings.seed, processes.device)
     trained = attach_method(model, recipe, head)
     counts = trained.counts
@@ -97,7 +97,7 @@ def build_session(
     if checkpoint is not None:
         load_checkpoint(session, checkpoint)
         if checkpoint.resolve().parent != folder.checkpoints.resolve():
-            session.state.forget_best()  # its adapter lies in another run's folder
+            session.state.reset_best()  # its adapter lies in another run's folder
         listener.note(f"Going on from step {session.state.step} of {schedule.total_steps} ({checkpoint}).")
     else:
         session.state.micro_batch_size = settings.micro_batch_size or _find_micro_batch_size(session)
@@ -130,7 +130,7 @@ def seed_generators(seed: int, processes: Processes) -> None:
 def init_run_folder(session: Session, search: LearningRateSearch | None) -> None:
     """Write what a run folder holds from the start; `search` is where the learning rate comes from, if it was found."""
     recipe, folder, settings = session.recipe, session.folder, session.settings
-    folder.sweep()
+    folder.remove_temporary_files()
     folder.trim_log(session.state.step)
     resolved = settings.model_copy(
         update={"micro_batch_size": session.state.micro_batch_size, "resume_from_checkpoint": False}
@@ -162,7 +162,7 @@ def _find_micro_batch_size(session: Session) -> int:
     engine.model.train()
     most = min(-(-session.settings.batch_size // processes.count), len(encoded))
     if schedule.strategy.deepspeed:  # a pass without a step would leave traces in it
-        return processes.share(estimated_micro_batch_size(most, estimate, device_memory(processes.count)))
+        return processes.broadcast(estimated_micro_batch_size(most, estimate, device_memory(processes.count)))
     return min(processes.gather(find_micro_batch_size(try_step, most, estimate)))
 
 

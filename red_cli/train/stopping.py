@@ -27,7 +27,7 @@ class Stop:
 
     def check(self) -> None:
         """Raise StopRequested in all processes if one of them was asked to stop."""
-        if any(self.processes.any(self.requested)):
+        if any(self.processes.any_rank(self.requested)):
             raise StopRequested
 
 
