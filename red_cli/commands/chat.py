@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from red_cli import console
-from red_cli.commands.options import Overrides, RecipeOption, TargetArgument
+from red_cli.commands.options import Overrides, RecipeOption, TargetArgument, open_target
 from red_cli.errors import UserError
 
 _NEW, _QUIT = "/new", "/quit"
@@ -24,9 +24,7 @@ def chat(
     """Talk with a run of texts; lines of standard input are what you say."""
     with console.Terminal() as terminal:
         terminal.status("loading the model")
-        from red_cli.runs.opened import open_for_inference
-
-        opened = open_for_inference(target, recipe, overrides or [])
+        opened = open_target(target, recipe, overrides or [])
         console.hush()
         from red_cli.inference.chat import open_chat
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from red_cli import console, tables
-from red_cli.commands.options import Json, Overrides, RecipeOption, TargetArgument
+from red_cli.commands.options import Json, Overrides, RecipeOption, TargetArgument, open_target
 from red_cli.commands.suites import evaluate_suite
 from red_cli.errors import UserError
 
@@ -69,10 +69,10 @@ def evaluate(
         raise UserError(f"--{idle[0]} goes with --suite")
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
-        from red_cli.runs.opened import evaluation_folder, open_for_inference
+        opened = open_target(target, recipe, overrides or [])
+        from red_cli.runs.opened import evaluation_folder
         from red_cli.runs.preflight import preflight_evaluation
 
-        opened = open_for_inference(target, recipe, overrides or [])
         folder = output or evaluation_folder(target, overrides or [])
         preflight_evaluation(opened, split, folder)
         console.hush()
@@ -115,12 +115,15 @@ def export(
     json: Json = False,
 ) -> None:
     """Fold the edits into the weights: a model that plain transformers loads."""
-    from red_cli.base_model.hub import require_local_base
-    from red_cli.export.export import export as run_export
-    from red_cli.export.export import open_source
+    from red_cli.runs.folder_kind import require_kind
 
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
+        require_kind(target, recipe)
+        from red_cli.base_model.hub import require_local_base
+        from red_cli.export.export import export as run_export
+        from red_cli.export.export import open_source
+
         source = open_source(target, recipe, base, overrides or [])
         if form is not Format.adapter:
             require_local_base(source.base)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from red_cli import console, tables
+from red_cli.commands.options import open_target
 
 
 def evaluate_suite(
@@ -16,10 +17,10 @@ def evaluate_suite(
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars; read when tqdm is imported
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
-        from red_cli.runs.opened import evaluation_folder, open_for_inference
+        opened = open_target(target, recipe, overrides)
+        from red_cli.runs.opened import evaluation_folder
         from red_cli.runs.preflight import preflight_evaluation
 
-        opened = open_for_inference(target, recipe, overrides)
         folder = output or evaluation_folder(target, overrides)
         preflight_evaluation(opened, None, folder)
         console.hush()

@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO-2 and ZeRO-3 as engine of a run. What trains stays float32, whatever the base's dtype."""
+"""DeepSpeed's ZeRO-2 and ZeRO-3 as an engine. Trainable parameters stay float32, whatever the base's dtype."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Zero:
-    """An engine by DeepSpeed: gradients and moments in parts (ZeRO-2), and the base as well (ZeRO-3)."""
+    """DeepSpeed's engine: ZeRO-2 shards gradients and moments, ZeRO-3 the base as well."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Zero:
         return {"state": state, "param_groups": groups}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Take up a state; the parameters were loaded before the engine was made."""
+        """Load a state; the parameters were loaded before the engine was made."""
         for group, stored in zip(self.optimizer.param_groups, state["param_groups"], strict=True):
             group["lr"] = stored["lr"]
         if not state["state"]:

@@ -29,7 +29,8 @@ from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
 from red_cli.runs.consent import is_consent
 from red_cli.runs.events import Listener
-from red_cli.runs.folder import RECIPE_FILE, RunFolder
+from red_cli.runs.folder import RunFolder
+from red_cli.runs.folder_kind import RECIPE_FILE
 from red_cli.runs.opened import Adapter, open_trained, require_adapter
 from red_cli.signals import handling, known_signals
 

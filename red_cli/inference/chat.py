@@ -1,4 +1,4 @@
-"""Talk with a trained model, and with its base as it was before."""
+"""Chat with a trained model, and with its untuned base."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Show = Callable[[str], None]  # is given a text piece by piece
 
 @dataclass
 class ChatSession:
-    """A conversation with one model: it remembers what was said."""
+    """A conversation with one model, and its messages so far."""
 
     model: ChatModel
     tuned: bool
@@ -44,7 +44,7 @@ class ChatSession:
     messages: list[Message] = field(default_factory=list)
 
     def send(self, text: str, show: Show) -> int:
-        """Say something and have it answered; Ctrl-C ends the answer, and what is there of it counts as said.
+        """Send a message and show the answer. Ctrl-C ends the answer; its beginning stays part of the conversation.
 
         Returns:
             How many earlier messages were forgotten, so that the conversation fits.
@@ -72,7 +72,7 @@ class ChatModel:
 
     Attributes:
         encode: messages -> the token ids that their answer is generated from.
-        remembers: whether earlier messages are part of what is answered.
+        multi_turn: whether earlier messages are part of what is answered.
     """
 
     runtime: Runtime
@@ -93,7 +93,7 @@ class ChatModel:
 
     @torch.inference_mode()
     def answer(self, ids: list[int], tuned: bool, show: Show) -> str:
-        """What the model, tuned or as it was before, says; told to `show` as it comes."""
+        """The answer of the model, tuned or untuned; `show` receives it piece by piece."""
         model = self.runtime.model
         inputs = torch.tensor([ids], device=model.device)
         streamer = _Pieces(self.runtime.tokenizer, show)
@@ -114,7 +114,7 @@ class ChatModel:
 
 
 def open_chat(target: Opened, system: str | None, with_base: bool, listener: Listener) -> list[ChatSession]:
-    """A conversation with the model that `target` is, and one with its untuned base if that is wanted.
+    """A conversation with a trained model, and one with its untuned base where `with_base` is set.
 
     Raises:
         UserError: it does not write text, its prompts are no single text, or the untuned model is not at hand.

@@ -1,4 +1,4 @@
-"""Batched decoding: each distinct prompt once, long ones first, in batches that fit, put down as they come."""
+"""Batched generation: deduplicated prompts, longest first, in batches that fit into memory; it can be resumed."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _COPIES = {"cache": 2, "logits": 4}  # beams are reordered into a copy; logits p
 
 
 class ResumableOutput:
-    """What is decoded already, in a file that grows batch by batch, so that an interrupted decoding goes on.
+    """Keeps generated texts in a file, so that an interrupted decoding can be resumed.
 
     Args:
-        path: of the file: a line that says of what it is, then one for each text.
-        model: what tells the model from others.
+        path: the file: a line that identifies the decoding, then a line for each text.
+        model: identifies the model.
     """
 
     def __init__(self, path: Path, model: str) -> None:
         self.path, self.model = path, model
 
     def open(self, prompts: Sequence[Ids], options: str) -> dict[int, list[int]]:
-        """The texts that are there, by the prompts' places; a file of other prompts, options or model is begun anew."""
+        """The texts in the file by the index of their prompt; a file of other prompts, options or model is replaced."""
         about = json.dumps([self.model, options, [list(prompt) for prompt in prompts]])
         key = {"decoding": hashlib.sha256(about.encode()).hexdigest()}
         lines = self._lines()
@@ -57,16 +57,16 @@ class ResumableOutput:
         return {int(line["place"]): line["ids"] for line in kept[1:]}
 
     def add(self, place: int, ids: list[int], text: str) -> None:
-        """Put down one text."""
+        """Add one text."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"place": place, "text": text, "ids": ids}, ensure_ascii=False) + "\n")
 
     def remove(self) -> None:
-        """All is decoded and written elsewhere."""
+        """Delete the file; the texts are written elsewhere."""
         self.path.unlink(missing_ok=True)
 
     def _lines(self) -> list[dict[str, Any]]:
-        """The lines up to the first that is not whole: the last may have been cut off."""
+        """The lines up to the first incomplete one."""
         whole: list[dict[str, Any]] = []
         if self.path.is_file():
             with contextlib.suppress(ValueError):
@@ -221,7 +221,7 @@ def generation_config(options: Decoding, ends: Ends, max_new_tokens: int) -> Gen
 
 @contextmanager
 def eval_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Without dropout, and without the options that come in a model's own files: decoding is what the recipe says."""
+    """Inside the block there is no dropout, and the generation options in the model's own files do not apply."""
     training, own = model.training, model.generation_config
     model.eval()
     model.generation_config = GenerationConfig()
@@ -244,7 +244,7 @@ def _padded(prompts: list[Ids], filling: int, left: bool) -> dict[str, Tensor]:
 
 
 def _prefill(model: PreTrainedModel, inputs: dict[str, Tensor], beams: int) -> dict[str, Any]:
-    """The cache of left-padded prompts but their last token: `generate` would read each prompt once for every beam."""
+    """The cache of left-padded prompts without their last token; `generate` would compute it once for every beam."""
     ids, mask = inputs["input_ids"][:, :-1], inputs["attention_mask"][:, :-1]
     if beams == 1 or not ids.numel():
         return {}

@@ -1,4 +1,4 @@
-"""Which rows make up each optimiser step, and how a step is cut into micro-batches."""
+"""Which rows make up each optimiser step, and how a step is split into micro-batches."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ RowIndices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class BatchSampler:
-    """The order of training rows: random, decided by the seed and the epoch alone.
+    """Shuffles the training rows; the order depends on the seed and the epoch only.
 
     Attributes:
-        rows: how many there are.
+        rows: the number of training rows.
         batch_size: rows of an optimiser step over all devices.
     """
 
@@ -29,12 +29,12 @@ class BatchSampler:
         return -(-self.rows // self.batch_size)
 
     def epoch(self, epoch: int) -> list[RowIndices]:
-        """The batches of one epoch; every row once, the last batch may be smaller."""
+        """The batches of one epoch. Each row occurs once; the last batch may be smaller."""
         rows = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
         return [rows[start : start + self.batch_size] for start in range(0, self.rows, self.batch_size)]
 
     def from_step(self, step: int) -> Iterator[RowIndices]:
-        """Batches of all steps after `step`, epoch after epoch, without end."""
+        """The batches of all steps after `step`, epoch after epoch, without end."""
         while True:
             epoch, done = divmod(step, self.steps_per_epoch)
             remaining = self.epoch(epoch)[done:]
@@ -43,23 +43,23 @@ class BatchSampler:
 
 
 def split(rows: RowIndices, size: int) -> list[RowIndices]:
-    """Cut a step's rows, in their order, into micro-batches of at most `size` rows."""
+    """Split a step's rows, in their order, into micro-batches of at most `size` rows."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def bucket_by_length(rows: RowIndices, lengths: NDArray[np.int64], size: int, cost: int) -> list[RowIndices]:
-    """Cut a step's rows into micro-batches of similar length, so that as little as possible is padding.
+    """Split a step's rows into micro-batches of similar length, to save padding.
 
-    The step keeps its rows, only who is padded with whom changes: the gradient is that of random batches, where
-    sorting whole epochs by length would give steps of only short and only long rows.
+    The rows of the step stay the same, so its gradient is that of a random batch; sorting an epoch by length would
+    give steps of only short or only long rows.
 
     Args:
         lengths: tokens of every row of the split.
-        size: most rows of a micro-batch.
-        cost: what one more micro-batch costs, in tokens.
+        size: the most rows of a micro-batch.
+        cost: the cost of one more micro-batch, in tokens.
 
     Returns:
-        The cut with the least tokens, padding included, plus `cost` for each micro-batch.
+        The split with the fewest tokens, padding and `cost` for each micro-batch included.
     """
     rows = rows[np.argsort(lengths[rows], kind="stable")]
     longest = lengths[rows]
@@ -124,10 +124,10 @@ def shard_micro_batches(
     count: int,
     split: Callable[[RowIndices], list[MicroBatch]],
 ) -> list[MicroBatch]:
-    """The part of a step's rows that process `index` of `count` takes, cut by `cut`.
+    """The micro-batches of rank `index` of `count`, made by `split` from its share of a step's rows.
 
-    Rows are dealt out by length, so that every process has about as much to do, and every process has as many
-    micro-batches: with a sharded base, every forward pass is collective.
+    Rows are shared out by length, so that all ranks have about the same work. All ranks have the same number of
+    micro-batches, because with a sharded base every forward pass is collective.
     """
     if count == 1:
         return split(rows)

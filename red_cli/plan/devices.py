@@ -21,9 +21,9 @@ class DeviceOption:
     """A recipe on some devices.
 
     Attributes:
-        strategy: the first that fits of single or ddp, zero3, zero3 with offload; None: none does.
-        memory: bytes on each device at the peak of a step, `rows` at once.
-        sent: bytes that each process sends in an optimiser step; a ring's (n - 1) / n counted as 1.
+        strategy: the first that fits of single or ddp, zero3, zero3 with offload; None if none fits.
+        memory: bytes on each device at the peak of a step with `rows` rows in a micro-batch.
+        sent: bytes that each rank sends in an optimiser step; the (n - 1) / n of a ring counts as 1.
     """
 
     devices: int

@@ -1,4 +1,4 @@
-"""Train a recipe: set up, loop over optimiser steps, evaluate, keep the best, finish. In reading order."""
+"""Train a recipe: set up, take optimiser steps, evaluate, keep the best, finish. In reading order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _SHOWN_ROWS = 8
 
 
 def train(loaded: Loaded, listener: TrainingListener | None = None) -> dict[str, Any]:
-    """Run a recipe from beginning to end, or on from its last checkpoint.
+    """Train a recipe from the beginning or from its last checkpoint.
 
     Returns:
         The content of metrics.json, and the run folder's path under "folder".
@@ -105,7 +105,7 @@ def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, loc
 
 
 def run_steps(session: Session, stop: Stop) -> None:
-    """Optimiser steps until the last, with evaluations and checkpoints on the way."""
+    """Take all remaining optimiser steps, with their evaluations and checkpoints."""
     settings, state = session.settings, session.state
     session.engine.model.train()
     interval = _Interval()
@@ -145,13 +145,13 @@ def run_steps(session: Session, stop: Stop) -> None:
 
 
 def _save(session: Session) -> Path:
-    """Write a checkpoint, unless the run folder is gone."""
+    """Save a checkpoint; the run ends where its folder is gone."""
     _require_folder(session)
     return save_checkpoint(session)
 
 
 def _require_folder(session: Session) -> None:
-    """End the run where its folder was deleted: writing on would make another that holds a part of it."""
+    """End the run where its folder was deleted; writing would create a folder with a part of the run."""
     if session.processes.main and session.lock is not None:
         session.lock.require_held()
 
@@ -169,7 +169,7 @@ def _not_finite(session: Session, what: str, rows: NDArray[np.int64]) -> RunFail
 
 
 def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
-    """Score the first validation split; where it is better than ever before, write adapter/ and its predictions."""
+    """Score the first validation split; a new best writes adapter/ and its predictions."""
     task, state, recipe = session.prepared.task, session.state, session.recipe
     split = task.validation_splits[0]
     predictions = _predict(session, split, stop.check)
@@ -192,7 +192,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
 
 
 def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any]:
-    """Take the best adapter, score the remaining validation splits, write metrics.json and the model card."""
+    """Load the best adapter, score the other validation splits, and write metrics.json and the model card."""
     task, state, folder, recipe = session.prepared.task, session.state, session.folder, session.recipe
     first, *others = task.validation_splits
     encoded = session.prepared.encoded

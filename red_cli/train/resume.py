@@ -1,4 +1,4 @@
-"""Before a run: whether it may use its folder, and which checkpoint it resumes from."""
+"""Before a run: whether it may use its folder, and from which checkpoint it resumes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def require_usable_folder(loaded: Loaded) -> None:
     """Check quickly, before anything is loaded, that a run may use its folder.
 
     Raises:
-        UserError: as `claim_folder`.
+        UserError: as `find_resume_checkpoint`.
     """
     folder = _require_unfinished(loaded)
     _require_same_recipe(folder, loaded)
@@ -78,7 +78,7 @@ def _is_run(folder: RunFolder) -> bool:
 
 
 def _last_valid_checkpoint(folder: RunFolder, listener: Listener) -> Path | None:
-    """The last checkpoint that is whole; those after it are named."""
+    """The last valid checkpoint; a note names each damaged one after it."""
     for path in reversed(list_checkpoints(folder.checkpoints)):
         wrong = validation_error(path)
         if wrong is None:
@@ -110,7 +110,7 @@ def _changed(folder: Path, loaded: Loaded) -> list[str]:
 
 
 def is_finished(loaded: Loaded) -> bool:
-    """Whether the run's folder holds this very run, finished; an unfinished one may be gone on with.
+    """Whether the run's folder holds this run and it finished. An unfinished run can be resumed.
 
     Raises:
         UserError: it holds something else.

@@ -107,13 +107,13 @@ def build_session(
 def build_engine(
     recipe: Recipe, trained: Trained, accelerator: Accelerator, processes: Processes, choice: Choice
 ) -> tuple[torch.optim.Optimizer, Engine]:
-    """The optimiser, and what spreads its steps, or the base as well, over the processes."""
+    """The optimiser, and the engine of a strategy; FSDP shards the base here."""
     model = trained.model
     if choice.strategy == "fsdp":
         shard_base(model, trained, processes)
     elif not choice.sharded:
         to_device(model, accelerator.device)
-    # evaluation_mode: precision is taken care of, and the model not wrapped
+    # evaluation_mode: accelerate sets the precision and does not wrap the model
     accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
     optimizer = build_optimizer(trained, recipe.train)
     if not choice.deepspeed:
@@ -123,12 +123,16 @@ def build_engine(
 
 
 def seed_generators(seed: int, processes: Processes) -> None:
-    """Start every process's generators; each draws other dropout masks."""
+    """Seed the generators of this rank; ranks draw different dropout masks."""
     torch.manual_seed(seed if processes.main else seed + processes.index * _NEXT_PROCESS)
 
 
 def init_run_folder(session: Session, search: LearningRateSearch | None) -> None:
-    """Write what a run folder holds from the start; `search` is where the learning rate comes from, if it was found."""
+    """Write the files that a run folder holds from the start.
+
+    Args:
+        search: the search that found the learning rate; None where the recipe gives it.
+    """
     recipe, folder, settings = session.recipe, session.folder, session.settings
     folder.remove_temporary_files()
     folder.trim_log(session.state.step)
@@ -138,7 +142,7 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
     output = recipe.output.model_copy(update={"dir": str(folder.path.resolve())})
     recipe = recipe.model_copy(update={"train": resolved, "output": output})
     if search is not None and not has_search(folder.path):
-        # Ended between these lines, the run can still be gone on with.
+        # A run that ends between these lines can still be resumed.
         folder.write_start(recipe.model_copy(update={"train": resolved.model_copy(update={"learning_rate": "auto"})}))
         replace(search, inputs=session.inputs).write(folder)
     folder.write_start(recipe, note=f"train.learning_rate: found by a search, {SEARCH_FILE}" if search else None)
@@ -146,7 +150,7 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
 
 
 def _find_micro_batch_size(session: Session) -> int:
-    """Try a training step over the largest micro-batch, at ever smaller sizes, without leaving a trace."""
+    """Halve the largest micro-batch until a training step fits into memory; nothing else changes."""
     encoded, processes, schedule = session.prepared.encoded["train"], session.processes, session.schedule
     engine, task = session.engine, session.prepared.task
 

@@ -14,7 +14,7 @@ from red_cli.train.session import Session
 def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
     """One step over the rows of a global batch.
 
-    Nothing is changed where the loss is not finite.
+    Where the loss is not finite, nothing changes.
 
     Returns:
         The loss and the gradient's norm before clipping.
@@ -29,9 +29,9 @@ def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, fl
 
 
 def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
-    """Add up the gradients of this process's share of a global batch; returns the loss of the whole.
+    """Accumulate the gradients of this rank's share of a global batch; returns the loss of the full batch.
 
-    The loss is the mean over the step's labelled items, however they are dealt out and cut into micro-batches.
+    The loss is the mean over the step's labelled items, however they are shared out and split into micro-batches.
 
     Raises:
         NotFinite: the loss is not.

@@ -1,4 +1,4 @@
-"""Ctrl-C and requests to end: finish the step in hand, save, and stop; twice stops at once."""
+"""Ctrl-C and requests to end: the run finishes its step, saves and stops; a second request stops at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Stop:
 
 @contextmanager
 def stop_when_asked(processes: Processes) -> Iterator[Stop]:
-    """Turn the first signal inside the block into a request that the work looks at between steps."""
+    """Turn the first signal inside the block into a request that `Stop.check` raises between steps."""
     stop = Stop(processes)
     at_once = signal.getsignal(signal.SIGINT)
 
