@@ -199,7 +199,7 @@ class Terminal:
             self._progress.stop()
             self._progress = None
 
-    def working(self, what: str) -> None:
+    def status(self, what: str) -> None:
         """Show what is being done, on a terminal, until the next sign of life."""
         if self.live and self._progress is None:
             from rich.text import Text

@@ -15,6 +15,10 @@ import psutil
 
 from red_cli.errors import UserError
 
+# What a folder of trained tensors is known by: an adapter of PEFT's layout, RED's among them, or another method's.
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+TRAINED_FILE = "trained.json"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from red_cli.tasks.labels.metrics import format_score
 
 if TYPE_CHECKING:
-    from red_cli.plan.devices import Fit
+    from red_cli.plan.devices import DeviceOption
     from red_cli.plan.summary import PlanSummary
 
 # What to say of scored rows that had a part in choosing the best evaluation.
@@ -91,7 +91,7 @@ def _strategy_text(plan: PlanSummary) -> str:
     return f"{count}, {plan.strategy.strategy}{reason}"
 
 
-def devices_columns(devices: Sequence[Fit]) -> list[list[str]]:
+def devices_columns(devices: Sequence[DeviceOption]) -> list[list[str]]:
     """What a recipe takes on some numbers of devices: a heading and a row for each."""
     rows = [["devices", "strategy", "memory on each", "sent by each in a step"]]
     for fit in devices:

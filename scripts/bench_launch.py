@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from red_cli.console import hush
-from red_cli.distributed.processes import ALONE
+from red_cli.distributed.processes import SINGLE_PROCESS
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import load_recipe
@@ -65,7 +65,9 @@ def checkpoints(recipe: str, folder: Path) -> tuple[float, float, int, int]:
     """Seconds of a step and of a checkpoint, bytes of a checkpoint, numbers that train."""
     loaded = load_recipe(recipe, None, [f"output.dir={folder / 'checkpoints'}", "train.micro_batch_size=8"])
     prepared = prepare(loaded.recipe)
-    session = build_session(loaded, prepared, make_plan(loaded, prepared).schedule, None, NullTrainingListener(), ALONE)
+    session = build_session(
+        loaded, prepared, make_plan(loaded, prepared).schedule, None, NullTrainingListener(), SINGLE_PROCESS
+    )
     session.engine.model.train()
     stepping, saving = [], []
     for step, rows in zip(range(_WARMUP + _CHECKPOINTS), session.schedule.sampler.from_step(0), strict=False):

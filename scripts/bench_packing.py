@@ -23,7 +23,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from red_cli.distributed.processes import ALONE
+from red_cli.distributed.processes import SINGLE_PROCESS
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import load_recipe
@@ -89,7 +89,9 @@ def session_of(folder: Path, options: list[str], micro_batch_size: int) -> Sessi
     )
     loaded = load_recipe(str(recipe), overrides=options)
     prepared = prepare(loaded.recipe)
-    session = build_session(loaded, prepared, make_plan(loaded, prepared).schedule, None, NullTrainingListener(), ALONE)
+    session = build_session(
+        loaded, prepared, make_plan(loaded, prepared).schedule, None, NullTrainingListener(), SINGLE_PROCESS
+    )
     session.engine.model.train()
     return session
 

@@ -31,7 +31,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from red_cli import RedConfig, attach
 from red_cli.console import hush
-from red_cli.plan.batches import cut_by_length
+from red_cli.plan.batches import bucket_by_length
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import load_recipe
 from red_cli.train.session import _CUT_COST
@@ -67,7 +67,7 @@ def main() -> None:
         optimizer.zero_grad()
 
     def red(rows: np.ndarray) -> float:
-        cut = cut_by_length(rows, encoded.lengths, _ROWS, _CUT_COST["cpu"])
+        cut = bucket_by_length(rows, encoded.lengths, _ROWS, _CUT_COST["cpu"])
         batches = [encoder.collate(encoded, some) for some in cut]
         weight, total = sum(batch.weight for batch in batches), 0.0
         for batch in batches:

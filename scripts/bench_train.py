@@ -47,7 +47,7 @@ from transformers import DataCollatorWithPadding, GPT2Config, GPT2LMHeadModel, P
 from red_cli import RedConfig, attach
 from red_cli.base_model.load import load_base
 from red_cli.console import hush
-from red_cli.distributed.processes import ALONE
+from red_cli.distributed.processes import SINGLE_PROCESS
 from red_cli.edit.layer import Vectors
 from red_cli.edit.model import train_head
 from red_cli.methods.red import trained_red
@@ -224,7 +224,9 @@ def bench_encoder(arguments: argparse.Namespace, folder: str) -> None:
     overrides += [f"{key}={value}" for key, value in named.items() if value]
     loaded = load_recipe(arguments.recipe, overrides=overrides)
     prepared = prepare(loaded.recipe)
-    session = build_session(loaded, prepared, make_plan(loaded, prepared).schedule, None, NullTrainingListener(), ALONE)
+    session = build_session(
+        loaded, prepared, make_plan(loaded, prepared).schedule, None, NullTrainingListener(), SINGLE_PROCESS
+    )
     methods = encoder_methods(session)
     batches = (
         rows for _, rows in zip(range(_WARMUP + arguments.steps), session.schedule.sampler.from_step(0), strict=False)

@@ -61,7 +61,7 @@ def test_a_live_line_escapes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         monkeypatch.setenv(key, value)
     with console.Terminal() as terminal:
         assert terminal.live
-        terminal.working("[bold]" + NASTY)
+        terminal.status("[bold]" + NASTY)
         terminal._show(1, 2, NASTY)
     shown = capsys.readouterr().err
     assert "\x1b[2J" not in shown

@@ -23,10 +23,9 @@ def base_folder(name: str, revision: str | None) -> Path:
     Raises:
         UserError: there is no such folder, or neither cache nor Hub has it.
     """
+    require_local_base(name)
     if Path(name).is_dir():
         return Path(name)
-    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise UserError(f"no such model folder: {name}", hint="Say where the base is: --base FOLDER")
     cached = cached_folder(name, revision)
     if cached is not None:
         return cached
@@ -48,6 +47,17 @@ def base_folder(name: str, revision: str | None) -> Path:
         f"base {name}: its weights are not all here, as safetensors or pytorch_model.bin, and cannot be fetched",
         hint="Check the network, or say where the base is: --base FOLDER",
     )
+
+
+def require_local_base(name: str) -> None:
+    """Refuse the path of a base's folder that does not exist; names on the Hub are not looked up.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    local = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    if local and not Path(name).is_dir():
+        raise UserError(f"no such model folder: {name}", hint="Say where the base is: --base FOLDER")
 
 
 def cached_folder(name: str, revision: str | None) -> Path | None:

@@ -21,7 +21,7 @@ from red_cli.benchmarks.request import SuiteRequest
 from red_cli.errors import UserError, first_line
 from red_cli.files import write_json
 from red_cli.inference.evaluate import model_identity
-from red_cli.inference.generate import Partial
+from red_cli.inference.generate import ResumableOutput
 from red_cli.recipe.decoding import Decoding
 from red_cli.runs.events import Listener
 from red_cli.runs.opened import Opened
@@ -50,8 +50,8 @@ def answer_alpaca_eval(target: Opened, request: SuiteRequest, output: Path, list
         prompt_ids(template, [{"role": "user", "content": str(question["instruction"])}]) for question in questions
     ]
     runtime = load_live(target, base, listener)
-    partial = Partial(path.with_suffix(".partial.jsonl"), model_identity(target))
-    answers = write_answers(runtime, prompts, options, template.end, partial)
+    resumable = ResumableOutput(path.with_suffix(".partial.jsonl"), model_identity(target))
+    answers = write_answers(runtime, prompts, options, template.end, resumable)
     generator = model_name(target)
     rows = [
         {
@@ -63,7 +63,7 @@ def answer_alpaca_eval(target: Opened, request: SuiteRequest, output: Path, list
         for question, answer in zip(questions, answers, strict=True)
     ]
     write_json(path, rows)
-    partial.remove()
+    resumable.remove()
     return {
         "answers": str(path),
         "questions": len(rows),

@@ -43,8 +43,8 @@ def evaluate_suite(target: Opened, request: SuiteRequest, output: Path, listener
             or a file of answers is there already.
     """
     folder = RunFolder(output)
-    preflight_evaluation(target, output)
-    listener.working("looking for the questions")
+    preflight_evaluation(target, None, output)
+    listener.status("looking for the questions")
     answering = {alpaca_eval.NAME: alpaca_eval.answer_alpaca_eval, mt_bench.NAME: mt_bench.answer_mt_bench}
     if request.suite in answering:
         try:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from red_cli.errors import Interrupted, UserError, shown
-from red_cli.inference.generate import Decoder, Partial
+from red_cli.inference.generate import Decoder, ResumableOutput
 from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.decoding import Decoding
 from red_cli.recipe.overrides import named_with_role
@@ -35,7 +35,7 @@ def open_language_model(target: Opened) -> Base:
 
 def load_live(opened: Opened, base: Base, listener: Listener) -> Runtime:
     """Load the model."""
-    listener.working("loading the model")
+    listener.status("loading the model")
     return load_runtime(opened, base, listener)
 
 
@@ -58,9 +58,9 @@ def suite_decoding(standard: Decoding, recipe: Recipe, overrides: Sequence[str])
 
 
 def write_answers(
-    runtime: Runtime, prompts: Sequence[Sequence[int]], options: Decoding, end: int, partial: Partial
+    runtime: Runtime, prompts: Sequence[Sequence[int]], options: Decoding, end: int, resumable: ResumableOutput
 ) -> list[Generated]:
-    """What the model answers to each prompt; `end` is the token that ends an answer, `partial` keeps answers.
+    """What the model answers to each prompt; `end` is the token that ends an answer, `resumable` keeps answers.
 
     A prompt that leaves no room for its answer loses its beginning, and that is told.
 
@@ -83,9 +83,9 @@ def write_answers(
     ends = replace(find_special_ids(base.tokenizer, base.config, base.kind, None), end=end)
     with runtime.autocast():
         try:
-            return Decoder(runtime, options, partial).generate([prompt[-room:] for prompt in prompts], ends, wanted)
+            return Decoder(runtime, options, resumable).generate([prompt[-room:] for prompt in prompts], ends, wanted)
         except KeyboardInterrupt:
-            raise Interrupted(f"stopped while answering; the answers that are there lie in {partial.path}") from None
+            raise Interrupted(f"stopped while answering; the answers that are there lie in {resumable.path}") from None
 
 
 def read_questions(path: Path, needed: Sequence[str]) -> list[dict[str, object]]:

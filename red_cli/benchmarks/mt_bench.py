@@ -25,7 +25,7 @@ from red_cli.benchmarks.request import SuiteRequest
 from red_cli.errors import UserError
 from red_cli.files import write_text
 from red_cli.inference.evaluate import model_identity
-from red_cli.inference.generate import Partial
+from red_cli.inference.generate import ResumableOutput
 from red_cli.recipe.decoding import Decoding
 from red_cli.runs.events import Listener
 from red_cli.runs.opened import Opened
@@ -63,15 +63,15 @@ def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listene
     runtime = load_live(target, base, listener)
     identity = model_identity(target)
     answers: dict[int, list[Generated]] = {place: [] for place in range(len(questions))}
-    partials = []
+    resumables = []
     for temperature in sorted({_temperature(question) for question in questions}):
         places = [place for place, question in enumerate(questions) if _temperature(question) == temperature]
         options = suite_decoding(_decoding(temperature), target.recipe, request.overrides)
         for turn in range(2):
             name = f"{model_id}.turn{turn + 1}-{temperature:g}.partial.jsonl"
-            partials.append(Partial(path.with_name(name), identity))
+            resumables.append(ResumableOutput(path.with_name(name), identity))
             asked = [prompt_ids(template, _conversation(questions[place], answers[place])) for place in places]
-            written = write_answers(runtime, asked, options, template.end, partials[-1])
+            written = write_answers(runtime, asked, options, template.end, resumables[-1])
             for place, answer in zip(places, written, strict=True):
                 answers[place].append(answer)
     lines = [
@@ -79,8 +79,8 @@ def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listene
         for place, question in sorted(enumerate(questions), key=lambda item: _order(item[1]))
     ]
     write_text(path, "\n".join(lines) + "\n")
-    for partial in partials:
-        partial.remove()
+    for resumable in resumables:
+        resumable.remove()
     return {
         "answers": str(path),
         "questions": len(questions),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from red_cli import console
-from red_cli.commands.options import Overrides, RecipeOption, TargetArgument
+from red_cli.commands.options import Overrides, RecipeOption, TargetArgument, open_target
 from red_cli.errors import UserError
 
 _NEW, _QUIT = "/new", "/quit"
@@ -23,29 +23,27 @@ def chat(
 ) -> None:
     """Talk with a run of texts; lines of standard input are what you say."""
     with console.Terminal() as terminal:
-        terminal.working("loading the model")
-        from red_cli.runs.opened import open_for_inference
-
-        opened = open_for_inference(target, recipe, overrides or [])
+        terminal.status("loading the model")
+        opened = open_target(target, recipe, overrides or [])
         console.hush()
-        from red_cli.inference.chat import open_talks
+        from red_cli.inference.chat import open_chat
 
-        talks = open_talks(opened, system, base, terminal)
+        sessions = open_chat(opened, system, base, terminal)
     if console.is_typed():
         console.print_text(_GREETING, stderr=True)
     told = False
     while (said := console.ask()) is not None and said.strip() != _QUIT:
         if said.strip() == _NEW:
-            for talk in talks:
-                talk.messages = []
+            for session in sessions:
+                session.messages = []
             continue
         if not said.strip():
             continue
-        for talk in talks:
+        for session in sessions:
             if base:
-                console.print_heading("tuned" if talk.tuned else "base")
+                console.print_heading("tuned" if session.tuned else "base")
             try:
-                forgotten = talk.say(said, console.print_piece)
+                forgotten = session.send(said, console.print_piece)
             except UserError as error:
                 if not console.is_typed():
                     raise

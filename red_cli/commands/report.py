@@ -36,7 +36,7 @@ def report(
 ) -> None:
     """What a run learnt, layer by layer; or many runs in one table beside the paper's figures."""
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
+        terminal.status("starting")
         from red_cli.files import require_inside
         from red_cli.report.runs import is_adapter, is_run
         from red_cli.report.style import NO_PICTURES, can_draw
@@ -46,7 +46,7 @@ def report(
         around = folders[0] if len(folders) == 1 else Path()
         place = output or require_inside(around, around / "report")
         check_output(place)
-        terminal.working("reading and drawing")
+        terminal.status("reading and drawing")
         answer = _report_run(folders[0], place) if single else _report_runs(folders, place)
         if not can_draw():
             terminal.note(NO_PICTURES)

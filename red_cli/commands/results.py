@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from red_cli import console, tables
-from red_cli.commands.options import Json, Overrides, RecipeOption, TargetArgument
+from red_cli.commands.options import Json, Overrides, RecipeOption, TargetArgument, open_target
 from red_cli.commands.suites import evaluate_suite
 from red_cli.errors import UserError
 
@@ -68,13 +68,13 @@ def evaluate(
     if idle := [name for name, value in asked.items() if value is not None]:
         raise UserError(f"--{idle[0]} goes with --suite")
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
-        from red_cli.runs.opened import evaluation_folder, open_for_inference
+        terminal.status("starting")
+        opened = open_target(target, recipe, overrides or [])
+        from red_cli.runs.opened import evaluation_folder
         from red_cli.runs.preflight import preflight_evaluation
 
-        opened = open_for_inference(target, recipe, overrides or [])
         folder = output or evaluation_folder(target, overrides or [])
-        preflight_evaluation(opened, folder)
+        preflight_evaluation(opened, split, folder)
         console.hush()
         from red_cli.inference.evaluate import evaluate as run_evaluation
 
@@ -115,12 +115,18 @@ def export(
     json: Json = False,
 ) -> None:
     """Fold the edits into the weights: a model that plain transformers loads."""
-    from red_cli.export.export import export as run_export
-    from red_cli.export.export import open_source
+    from red_cli.runs.folder_kind import require_kind
 
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
+        terminal.status("starting")
+        require_kind(target, recipe)
+        from red_cli.base_model.hub import require_local_base
+        from red_cli.export.export import export as run_export
+        from red_cli.export.export import open_source
+
         source = open_source(target, recipe, base, overrides or [])
+        if form is not Format.adapter:
+            require_local_base(source.base)
         compare = None
         if verify and form is not Format.adapter:
             console.hush()
@@ -144,7 +150,7 @@ def convert(
 ) -> None:
     """Turn a checkpoint of the paper's published code into an adapter."""
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
+        terminal.status("starting")
         console.hush()
         from red_cli.export.convert import convert as run_conversion
 

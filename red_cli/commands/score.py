@@ -23,13 +23,13 @@ def score(
 ) -> None:
     """Score generated texts against references, as the official E2E NLG scripts do."""
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
+        terminal.status("starting")
         from red_cli.tasks.text_metrics.layout import read_texts
         from red_cli.tasks.text_metrics.score import metric_names, not_computed, score_texts
 
         names = metric_names(name.strip() for name in metrics.split(","))
         texts, truths = read_texts(predictions, references)
-        scores = score_texts(texts, truths, names, terminal.working)
+        scores = score_texts(texts, truths, names, terminal.status)
     result = {
         "predictions": str(predictions),
         "references": str(references),

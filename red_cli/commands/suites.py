@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from red_cli import console, tables
+from red_cli.commands.options import open_target
 
 
 def evaluate_suite(
@@ -15,11 +16,13 @@ def evaluate_suite(
     """Have a model answer the benchmark that is `asked` (the fields of a SuiteRequest), and show what came of it."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars; read when tqdm is imported
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
-        from red_cli.runs.opened import evaluation_folder, open_for_inference
+        terminal.status("starting")
+        opened = open_target(target, recipe, overrides)
+        from red_cli.runs.opened import evaluation_folder
+        from red_cli.runs.preflight import preflight_evaluation
 
-        opened = open_for_inference(target, recipe, overrides)
         folder = output or evaluation_folder(target, overrides)
+        preflight_evaluation(opened, None, folder)
         console.hush()
         from red_cli.benchmarks.evaluate import evaluate_suite as run_suite
         from red_cli.benchmarks.request import SuiteRequest

@@ -29,12 +29,12 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a recipe; the result is a run folder, or one for each seed."""
-    from red_cli.distributed.worker import begin_worker, is_main
+    from red_cli.distributed.worker import is_main, silence_worker
     from red_cli.recipe.load import load_recipe
     from red_cli.runs.preflight import preflight_training
     from red_cli.train.resume import require_usable_folder
 
-    begin_worker()
+    silence_worker()
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
     preflight_training(loaded.recipe)
@@ -46,7 +46,7 @@ def train(
         _train_seeds(recipe, overrides or [], variant, seeds, json)
         return
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
+        terminal.status("starting")
         console.hush()
         from red_cli.train.loop import train as run_training
 
@@ -70,7 +70,7 @@ def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
     if launch.strategy == "single" or (launch.num_machines == 1 and launch.num_processes == 1):
         return False
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
+        terminal.status("starting")
         console.hush()
         from red_cli.distributed.launch import processes_to_start, start_processes
 
@@ -86,7 +86,7 @@ def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: 
 
     runs = load_seeds(recipe, variant, overrides, parse_seeds(seeds))
     with console.Terminal(json_output=True) as terminal:  # the plans of the runs are no answer
-        terminal.working("starting")
+        terminal.status("starting")
         console.hush()
         from red_cli.compare.seeds import train_seeds
 
@@ -130,7 +130,7 @@ def compare(
     from red_cli.errors import RunFailed
 
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("starting")
+        terminal.status("starting")
         console.hush()
         from red_cli.compare.methods import compare as run_comparison
         from red_cli.compare.methods import parse_methods, plan_comparison
@@ -174,23 +174,23 @@ def check(
     loaded = load_recipe(recipe, variant, overrides or [])
     preflight(loaded.recipe)
     with console.Terminal(json_output=json) as terminal:
-        terminal.working("reading the data")
+        terminal.status("reading the data")
         console.hush()
-        from red_cli.plan.devices import fits
+        from red_cli.plan.devices import device_options
         from red_cli.plan.plan import make_plan
         from red_cli.plan.prepare import prepare
         from red_cli.plan.strategy import device_memory as this_device
 
         plan = make_plan(loaded, prepare(loaded.recipe)).summary
-        room = this_device(1) if device_memory is None else int(device_memory * 2**30)
-        devices = fits(plan, loaded.recipe, room)
+        device_bytes = this_device(1) if device_memory is None else int(device_memory * 2**30)
+        devices = device_options(plan, loaded.recipe, device_bytes)
     if json:
         console.print_json(
             {
                 "recipe": resolved(loaded.recipe),
                 "plan": plan.to_json(),
                 "run_folder": str(loaded.run_folder),
-                "device_memory_bytes": room,
+                "device_memory_bytes": device_bytes,
                 "devices": [fit.to_json() for fit in devices],
             }
         )
@@ -198,7 +198,7 @@ def check(
     console.print_text(dump(resolved(loaded.recipe)))
     console.print_lines(tables.plan_rows(plan, str(loaded.run_folder)))
     if devices:
-        console.print_text(f"\nOn devices of {room / 2**30:.1f} GiB, {devices[0].rows} rows at once on each:")
+        console.print_text(f"\nOn devices of {device_bytes / 2**30:.1f} GiB, {devices[0].rows} rows at once on each:")
         console.print_columns(tables.devices_columns(devices))
     console.print_text()
     console.print_examples(plan)

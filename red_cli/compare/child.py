@@ -17,7 +17,7 @@ _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 _SIGNALS = known_signals("SIGINT", "SIGTERM", "SIGHUP")
 
 
-def run_red(arguments: Sequence[str], told: Callable[[str], None]) -> tuple[int, bool]:
+def run_red(arguments: Sequence[str], on_line: Callable[[str], None]) -> tuple[int, bool]:
     """Run `red` with `arguments`; `told` gets each line of its standard error, its standard output is dropped.
 
     Ctrl-C and a request to end are passed on once each, so that the command can save its work.
@@ -36,7 +36,7 @@ def run_red(arguments: Sequence[str], told: Callable[[str], None]) -> tuple[int,
     with process, _passing_on(process) as asked:
         assert process.stderr is not None
         for line in process.stderr:
-            told(line.rstrip("\n"))
+            on_line(line.rstrip("\n"))
         code = process.wait()
     return code, bool(asked)
 

@@ -144,17 +144,17 @@ def compare(comparison: Comparison, listener: Listener) -> dict[str, Any]:
 
 def _train(run: Run, what: str, listener: Listener) -> bool:
     """Train in a process of its own; whether that went well. A fault of the user's ends the comparison."""
-    listener.working(what)
+    listener.status(what)
     said: list[str] = []
 
-    def told(line: str) -> None:
+    def on_line(line: str) -> None:
         if line.startswith("step "):
             step, *_, left = line.split("  ")
-            listener.working(f"{what}: {step}, {left}")
+            listener.status(f"{what}: {step}, {left}")
         else:
             said.append(line)
 
-    code, asked = run_red(["train", "--resume", "--json", *run.arguments], told)
+    code, asked = run_red(["train", "--resume", "--json", *run.arguments], on_line)
     reason = next((number for number, line in enumerate(said) if line.startswith("error: ")), len(said))
     message = "\n".join(said[reason:]).removeprefix("error: ")
     if asked or code == Interrupted.exit_code:
@@ -173,11 +173,10 @@ def _score(run: Run, split: str, listener: Listener) -> str:
 
     folder = run.loaded.run_folder
     if split not in RunFolder(folder).read_results()["splits"]:
-        listener.working(f"scoring the {split} split")
+        listener.status(f"scoring the {split} split")
         evaluate(open_for_inference(folder, None, consent_of(run.loaded.recipe)), split, folder, listener)
     metrics = RunFolder(folder).read_results()
     scores = metrics["splits"][split]
-    told = ", ".join(
-        f"{name} {format_score(name, scores[name])}" for name in headline_metrics(metrics["metric"], scores)
-    )
-    return f"{told} on {split}, learning rate {metrics['learning_rate']:g}"
+    names = headline_metrics(metrics["metric"], scores)
+    listed = ", ".join(f"{name} {format_score(name, scores[name])}" for name in names)
+    return f"{listed} on {split}, learning rate {metrics['learning_rate']:g}"

@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO-2 and ZeRO-3 as engine of a run. What trains stays float32, whatever the base's dtype."""
+"""DeepSpeed's ZeRO-2 and ZeRO-3 as an engine. Trainable parameters stay float32, whatever the base's dtype."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Zero:
-    """An engine by DeepSpeed: gradients and moments in parts (ZeRO-2), and the base as well (ZeRO-3)."""
+    """DeepSpeed's engine: ZeRO-2 shards gradients and moments, ZeRO-3 the base as well."""
 
     def __init__(
         self,
@@ -45,13 +45,13 @@ class Zero:
         self.engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
         self.model: nn.Module = self.engine
 
-    def announce(self, last: bool) -> None:
+    def set_accumulation_boundary(self, last: bool) -> None:
         self.engine.set_gradient_accumulation_boundary(last)
 
     def backward(self, loss: Tensor) -> None:
         self.engine.backward(loss * self.processes.count)  # DeepSpeed takes the mean over the processes
 
-    def update(self, limit: float | None) -> float:
+    def step(self, limit: float | None) -> float:
         """As the engine's protocol says; `limit` is in DeepSpeed's configuration already."""
         self.engine.step()
         norm = float(self.engine.get_global_grad_norm())
@@ -59,7 +59,7 @@ class Zero:
             raise NotFinite(f"gradient norm {norm}")
         return norm
 
-    def whole(self, change: bool = False) -> AbstractContextManager[Any]:
+    def gathered_parameters(self, change: bool = False) -> AbstractContextManager[Any]:
         if not self.sharded:
             return nullcontext()
         import deepspeed
@@ -91,7 +91,7 @@ class Zero:
         return {"state": state, "param_groups": groups}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Take up a state; the parameters were loaded before the engine was made."""
+        """Load a state; the parameters were loaded before the engine was made."""
         for group, stored in zip(self.optimizer.param_groups, state["param_groups"], strict=True):
             group["lr"] = stored["lr"]
         if not state["state"]:

@@ -1,4 +1,4 @@
-"""How gradients become an optimiser step over all processes: on what is whole everywhere, or by DeepSpeed (zero.py)."""
+"""Engines: how gradients become an optimiser step over all ranks. DeepSpeed's is in deepspeed.py."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ class NotFinite(Exception):
 
 
 class Engine(Protocol):
-    """What turns losses into steps.
+    """Turns losses into optimiser steps.
 
     Attributes:
-        model: what is called to train.
-        sharded: whether each process holds a part of the base only, so that every forward pass is a matter of all.
+        model: the module whose forward pass trains.
+        sharded: whether each rank holds only a part of the base, so that every forward pass is collective.
     """
 
     model: nn.Module
     sharded: bool
 
-    def announce(self, last: bool) -> None:
-        """A forward and backward pass follows; `last` of its step."""
+    def set_accumulation_boundary(self, last: bool) -> None:
+        """Announce a forward and backward pass; `last` is true for the last micro-batch of a step."""
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of this process's share of the step's loss."""
+        """Add the gradients of this rank's share of the step's loss."""
 
-    def update(self, limit: float | None) -> float:
-        """Sum the gradients over the processes, clip their norm to `limit`, step; returns the norm before.
+    def step(self, limit: float | None) -> float:
+        """All-reduce the gradients, clip their norm to `limit`, and step; returns the norm before clipping.
 
         Raises:
-            NotFinite: it is not finite; the run cannot go on.
+            NotFinite: the norm is not finite; the run cannot continue.
         """
 
-    def whole(self, change: bool = False) -> AbstractContextManager[Any]:
-        """Inside the block what trains is whole in this process, to be read, or changed by the main one alike."""
+    def gathered_parameters(self, change: bool = False) -> AbstractContextManager[Any]:
+        """Gather the full trainable parameters on this rank; with `change`, rank 0's writes are broadcast."""
 
     def optimizer_state(self) -> dict[str, Any]:
-        """The optimiser's state, whole, as torch's AdamW gives it, whatever the engine; called by all."""
+        """The unsharded optimiser state in the form of torch's AdamW, whatever the engine. All ranks call it."""
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Take up such a state."""
+        """Load such a state."""
 
 
 class Replicated:
-    """What trains and its optimiser are whole in every process; gradients are summed by one message for each step.
+    """Keeps the trainable parameters and the optimiser on every rank, and all-reduces the gradients once a step.
 
-    That is all the base needs to know of other processes, be it whole in each (single, ddp) or in parts (fsdp).
+    It works for replicated bases (single, ddp) and for sharded ones (fsdp).
     """
 
     def __init__(
@@ -66,27 +66,27 @@ class Replicated:
         self.optimizer, self.processes = optimizer, processes
         self.parameters = trained.parameters(trained.names)
 
-    def announce(self, last: bool) -> None: ...
+    def set_accumulation_boundary(self, last: bool) -> None: ...
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
-    def collect(self, limit: float | None) -> float:
-        """Sum and clip the gradients, and stop there; the same results and errors as `update`."""
+    def reduce_and_clip_gradients(self, limit: float | None) -> float:
+        """All-reduce and clip the gradients without stepping; the results and errors are those of `step`."""
         if self.processes.count > 1:
-            self._add_up()
+            self._all_reduce_gradients()
         norm = float(nn.utils.clip_grad_norm_(self.parameters, math.inf if limit is None else limit))
         if not math.isfinite(norm):
             raise NotFinite(f"gradient norm {norm}")
         return norm
 
-    def update(self, limit: float | None) -> float:
-        norm = self.collect(limit)
+    def step(self, limit: float | None) -> float:
+        norm = self.reduce_and_clip_gradients(limit)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return norm
 
-    def whole(self, change: bool = False) -> AbstractContextManager[Any]:
+    def gathered_parameters(self, change: bool = False) -> AbstractContextManager[Any]:
         return nullcontext()
 
     def optimizer_state(self) -> dict[str, Any]:
@@ -96,23 +96,25 @@ class Replicated:
         self.optimizer.load_state_dict(state)
 
     @torch.no_grad()
-    def _add_up(self) -> None:
-        """Sum the gradients over the processes; what has none in any of them keeps none, and is not stepped."""
+    def _all_reduce_gradients(self) -> None:
+        """Sum the gradients over the ranks; a parameter without a gradient on all of them is not stepped."""
         had = torch.tensor([parameter.grad is not None for parameter in self.parameters], dtype=torch.float32)
         had = had.to(self.processes.device)
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        self.processes.add([had, *(parameter.grad for parameter in self.parameters if parameter.grad is not None)])
+        self.processes.all_reduce_(
+            [had, *(parameter.grad for parameter in self.parameters if parameter.grad is not None)]
+        )
         for parameter, processes in zip(self.parameters, had.tolist(), strict=True):
             if processes == 0:
                 parameter.grad = None
 
 
 def shard_base(model: PreTrainedModel, trained: Trained, processes: Processes) -> None:
-    """Spread the frozen parameters of `model` over the processes, block by block; each is whole while it computes.
+    """Shard the frozen parameters of `model` over the ranks by FSDP, block by block.
 
-    What trains is left to the engine: the same tensor in every process, its gradients summed by one message.
+    Trainable parameters stay replicated; the engine all-reduces their gradients.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard

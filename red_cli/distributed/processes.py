@@ -1,4 +1,4 @@
-"""What the processes of a run say to each other; alone, nothing is sent."""
+"""Collectives between the ranks of a run; with a single process they send nothing."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _BUCKET_BYTES = 1 << 25  # of gradients that are sent together
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, as one of them sees them. Every method is called by all, in the same order.
+    """The processes of a run, seen from one of them. All ranks call every method, in the same order.
 
     Attributes:
-        index: of this process, from 0.
-        count: how many there are.
-        device: where this one computes.
+        index: the rank of this process, from 0.
+        count: how many processes there are.
+        device: the device of this process.
     """
 
     index: int = 0
@@ -37,57 +37,57 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """Whether this process shows and writes."""
+        """Whether this is rank 0, which shows and writes."""
         return self.index == 0
 
-    def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Which of the flags are raised in any process."""
+    def any_rank(self, *flags: bool) -> tuple[bool, ...]:
+        """Which of the flags are true on any rank."""
         if self.count == 1:
             return flags
         found = torch.tensor(flags, dtype=torch.float32, device=self.device)
         distributed.all_reduce(found, distributed.ReduceOp.MAX)
         return tuple(bool(flag) for flag in found.tolist())
 
-    def total(self, number: float) -> float:
-        """The sum of a number over the processes, in float64."""
+    def all_reduce_sum(self, number: float) -> float:
+        """The sum of a number over the ranks, in float64."""
         if self.count == 1:
             return number
         found = torch.tensor(number, dtype=torch.float64, device=self.device)
         distributed.all_reduce(found)
         return float(found)
 
-    def most(self, number: int) -> int:
-        """The largest of a number over the processes."""
+    def max_over_ranks(self, number: int) -> int:
+        """The largest of a number over the ranks."""
         return max(self.gather(number))
 
     def gather(self, value: _T) -> list[_T]:
-        """Every process's value, by the processes' order, in all of them."""
+        """The values of all ranks in the order of ranks, on every rank."""
         found: list[Any] = [value]
         if self.count > 1:
             found = [None] * self.count
             distributed.all_gather_object(found, value)
         return found
 
-    def share(self, value: _T | None) -> _T:
-        """The main process's value, in all of them."""
+    def broadcast(self, value: _T | None) -> _T:
+        """The value of rank 0, on every rank."""
         found = [value]
         if self.count > 1:
             distributed.broadcast_object_list(found, src=0, device=self.device)
         return cast(_T, found[0])
 
-    def share_of(self, items: Sequence[_T]) -> list[_T]:
-        """Every count-th item from this process's on; all get as many, those that lack one the last item."""
+    def shard(self, items: Sequence[_T]) -> list[_T]:
+        """Every count-th item from this rank's on. All ranks get equally many: the last item fills up the others."""
         mine = list(items[self.index :: self.count])
-        lacking = -(-len(items) // self.count) - len(mine)
-        return [*mine, *list(items[-1:]) * lacking]
+        missing = -(-len(items) // self.count) - len(mine)
+        return [*mine, *list(items[-1:]) * missing]
 
-    def wait(self) -> None:
-        """Until all have come here."""
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
         if self.count > 1:
-            self.any(False)
+            self.any_rank(False)
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
-        """Sum each tensor over the processes, in place: many small ones in one message."""
+    def all_reduce_(self, tensors: Sequence[Tensor]) -> None:
+        """Sum each tensor over the ranks in place; small tensors share a message."""
         if self.count == 1:
             return
         bucket: list[Tensor] = []
@@ -103,19 +103,19 @@ class Processes:
                 bucket, size = [], 0
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 def join_processes(launch: Launch) -> Processes:
-    """Find the other processes of the run, where a launcher started several.
+    """Join the other processes of the run, where a launcher started several.
 
     Raises:
-        UserError: there are others than the recipe says, or not all find each other: each would train on its own.
+        UserError: their number is not the recipe's, or they do not find each other and would train separately.
     """
     if not is_worker():
         if launch.strategy not in DEEPSPEED:
-            return ALONE
-        _be_the_only_one()
+            return SINGLE_PROCESS
+        _set_single_process_environment()
     on_cpu = not torch.cuda.is_available()
     options: dict[str, Any] = {} if PartialState._shared_state else {"timeout": timedelta(seconds=1800)}
     state = PartialState(cpu=on_cpu, **options)
@@ -135,8 +135,8 @@ def join_processes(launch: Launch) -> Processes:
     return Processes(state.process_index, state.num_processes, state.device)
 
 
-def _be_the_only_one() -> None:
-    """Set what a launcher sets, for one process: DeepSpeed's offload is of use on a single device as well."""
+def _set_single_process_environment() -> None:
+    """Set a launcher's variables for one process: DeepSpeed's offload is useful on a single device as well."""
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}  # fmt: skip
 

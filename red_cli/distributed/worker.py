@@ -1,4 +1,4 @@
-"""Whether this is one of several processes, and how such a process speaks: the main one shows, all report failures.
+"""Worker detection and reporting: only rank 0 prints, every rank reports failures.
 
 Any launcher's processes are known by the environment that torch.distributed reads, RANK and WORLD_SIZE: torchrun,
 accelerate launch, deepspeed and `red` itself set them.
@@ -29,7 +29,7 @@ _shown: TextIO | None = None  # the terminal's standard error, where this proces
 
 
 def check_environment() -> list[str]:
-    """Drop what is left of a launcher's variables where no launcher is at work; accelerate would act on a lone one.
+    """Drop single variables of a launcher where no launcher started this process; accelerate would act on them.
 
     Returns:
         The names of the variables that had a value and are dropped.
@@ -80,8 +80,8 @@ def started_by_red() -> bool:
     return is_worker() and LAUNCHER in os.environ
 
 
-def begin_worker() -> None:
-    """Keep a process that is not the main one from the terminal, and end with the launcher, however that ends."""
+def silence_worker() -> None:
+    """Silence every rank but 0, and end this process when its launcher ends."""
     global _shown
     if started_by_red() and os.getppid() == int(os.environ[LAUNCHER]):
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
@@ -117,7 +117,7 @@ class Failure:
 
 
 def report_failure(error: RedError) -> bool:
-    """Leave a failure for the launcher, in the form of torch's launcher; whether that one shows it."""
+    """Report a failure to the launcher in torch's format; returns whether the launcher shows it."""
     path = os.environ.get(_ERROR_FILE) if is_worker() else None
     if path is None:
         return False
@@ -130,14 +130,14 @@ def report_failure(error: RedError) -> bool:
 
 
 def show_failure(text: str) -> None:
-    """Write on the terminal from a process that is otherwise kept from it."""
+    """Write on the terminal from a silenced process."""
     if _shown is not None:
         _shown.write(text)
         _shown.flush()
 
 
 def read_failure(path: str) -> Failure | None:
-    """What a process reported; None where it did not come to it."""
+    """What a process reported; None if it reported nothing."""
     try:
         content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         return Failure(**content["red"])

@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from red_cli.edit.config import RedConfig
 from red_cli.errors import UserError, shown
-from red_cli.files import read_json
+from red_cli.files import ADAPTER_CONFIG_FILE, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CONFIG_FILE = "adapter_config.json"
+CONFIG_FILE = ADAPTER_CONFIG_FILE
 WEIGHTS_FILE = "adapter_model.safetensors"
 KEY_PREFIX = "base_model.model."
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]

@@ -29,7 +29,8 @@ from red_cli.recipe.tasks.instruction import OWN
 from red_cli.recipe.yaml_file import dump
 from red_cli.runs.consent import is_consent
 from red_cli.runs.events import Listener
-from red_cli.runs.folder import RECIPE_FILE, RunFolder
+from red_cli.runs.folder import RunFolder
+from red_cli.runs.folder_kind import RECIPE_FILE
 from red_cli.runs.opened import Adapter, open_trained, require_adapter
 from red_cli.signals import handling, known_signals
 
@@ -173,7 +174,7 @@ def export(
     else:
         result |= _write_model(source, output, form, dtype, verify, papers, listener)
     if repository is not None:
-        listener.working("uploading")
+        listener.status("uploading")
         result["pushed_to"] = push(output, repository)
     return result
 
@@ -187,7 +188,7 @@ def _write_model(
     papers: Papers,
     listener: Listener,
 ) -> dict[str, Any]:
-    listener.working("finding the base")
+    listener.status("finding the base")
     base = read_base(source.base, base_folder(source.base, source.revision))
     quantization = source.recipe.model.quantization if source.recipe is not None else None
     if quantization is not None:

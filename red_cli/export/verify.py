@@ -54,7 +54,7 @@ def verify(source: Source, folder: Path, listener: Listener) -> dict[str, Any]:
     Raises:
         RunFailed: they differ by more than the dtype of the weights explains.
     """
-    listener.working("checking the result")
+    listener.status("checking the result")
     base = read_base(source.base, base_folder(source.base, source.revision))
     batches, what = _inputs(source, base, listener)
     obstacle = None if batches else f"a {base.model_type} model takes no text"

@@ -1,4 +1,4 @@
-"""Talk with a trained model, and with its base as it was before."""
+"""Chat with a trained model, and with its untuned base."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 from red_cli.edit.attachment import require_attachment
 from red_cli.edit.model import activate
 from red_cli.errors import UserError
-from red_cli.inference.generate import generation_config, undisturbed
+from red_cli.inference.generate import eval_mode, generation_config
 from red_cli.inference.logits_processors import penalties
 from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.decoding import Decoding
@@ -31,16 +31,16 @@ Show = Callable[[str], None]  # is given a text piece by piece
 
 
 @dataclass
-class Talk:
-    """A conversation with one model: it remembers what was said."""
+class ChatSession:
+    """A conversation with one model, and its messages so far."""
 
-    speaker: Speaker
+    model: ChatModel
     tuned: bool
     system: str | None
     messages: list[Message] = field(default_factory=list)
 
-    def say(self, text: str, show: Show) -> int:
-        """Say something and have it answered; Ctrl-C ends the answer, and what is there of it counts as said.
+    def send(self, text: str, show: Show) -> int:
+        """Send a message and show the answer. Ctrl-C ends the answer; its beginning stays part of the conversation.
 
         Returns:
             How many earlier messages were forgotten, so that the conversation fits.
@@ -50,12 +50,12 @@ class Talk:
         """
         asked = [*self.messages, {"role": "user", "content": text}]
         forgotten = 0
-        while (ids := self.speaker.prompt(self._with_system(asked))) is None:
+        while (ids := self.model.prompt(self._with_system(asked))) is None:
             if len(asked) == 1:
                 raise UserError("that is more than the base takes at once", hint="Say less, or lower max_new_tokens.")
             asked, forgotten = asked[2:], forgotten + 2
-        answer = self.speaker.answer(ids, self.tuned, show)
-        self.messages = [*asked, {"role": "assistant", "content": answer}] if self.speaker.encoder.multi_turn else []
+        answer = self.model.answer(ids, self.tuned, show)
+        self.messages = [*asked, {"role": "assistant", "content": answer}] if self.model.encoder.multi_turn else []
         return forgotten
 
     def _with_system(self, messages: list[Message]) -> list[Message]:
@@ -63,7 +63,7 @@ class Talk:
 
 
 @dataclass(frozen=True)
-class Speaker:
+class ChatModel:
     """A model that answers.
 
     Attributes:
@@ -86,7 +86,7 @@ class Speaker:
 
     @torch.inference_mode()
     def answer(self, ids: list[int], tuned: bool, show: Show) -> str:
-        """What the model, tuned or as it was before, says; told to `show` as it comes."""
+        """The answer of the model, tuned or untuned; `show` receives it piece by piece."""
         model = self.runtime.model
         inputs = torch.tensor([ids], device=model.device)
         streamer = _Pieces(self.runtime.tokenizer, show)
@@ -98,7 +98,7 @@ class Speaker:
             "logits_processor": against_repetition, "streamer": streamer,
         }  # fmt: skip
         without = contextlib.nullcontext() if tuned else _without_edits(model)
-        with undisturbed(model), without, self.runtime.autocast():
+        with eval_mode(model), without, self.runtime.autocast():
             try:
                 model.generate(**arguments)
             except KeyboardInterrupt:
@@ -106,8 +106,8 @@ class Speaker:
         return streamer.text.strip()
 
 
-def open_talks(target: Opened, system: str | None, with_base: bool, listener: Listener) -> list[Talk]:
-    """A conversation with the model that `target` is, and one with its untuned base if that is wanted.
+def open_chat(target: Opened, system: str | None, with_base: bool, listener: Listener) -> list[ChatSession]:
+    """A conversation with a trained model, and one with its untuned base where `with_base` is set.
 
     Raises:
         UserError: it does not write text, its prompts are no single text, or the untuned model is not at hand.
@@ -132,8 +132,8 @@ def open_talks(target: Opened, system: str | None, with_base: bool, listener: Li
     torch.manual_seed(recipe.train.seed)
     # Beams settle a text at its end, and there would be nothing to show before.
     options = (recipe.eval.generation or Decoding()).model_copy(update={"num_beams": 1})
-    speaker = Speaker(runtime, encoder, options)
-    return [Talk(speaker, tuned, system) for tuned in ([True, False] if with_base else [True])]
+    model = ChatModel(runtime, encoder, options)
+    return [ChatSession(model, tuned, system) for tuned in ([True, False] if with_base else [True])]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 
 from red_cli.base_model.config import load_config
 from red_cli.errors import Interrupted, RunFailed
-from red_cli.inference.generate import Partial
+from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.predict import predict
 from red_cli.inference.runtime import load_runtime
 from red_cli.recipe.paper_figure import paper_figure
@@ -40,8 +40,8 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     """
     recipe = target.recipe
     folder = RunFolder(output)
-    preflight_evaluation(target, output)
-    listener.working("reading the data, loading the model")
+    preflight_evaluation(target, split, output)
+    listener.status("reading the data, loading the model")
     task, base = open_task(target)
     split, splits = _choose_split(task, split, recipe.train.seed)
     label_names = splits.label_names
@@ -49,17 +49,17 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     encoded = encoder.encode(splits.rows[split])
     rows = encoded.kept_rows(split, splits.rows[split])
     runtime = load_runtime(target, base, listener)
-    partial = Partial(folder.partial(split), model_identity(target))
+    resumable = ResumableOutput(folder.partial(split), model_identity(target))
     size = recipe.train.micro_batch_size or recipe.train.batch_size
     with runtime.autocast():
         try:
-            predictions = predict(encoder, encoded, runtime, micro_batch_size=size, final=True, partial=partial)
+            predictions = predict(encoder, encoded, runtime, micro_batch_size=size, final=True, resumable=resumable)
         except KeyboardInterrupt:
-            if not partial.path.is_file():
+            if not resumable.path.is_file():
                 raise
             elsewhere = "" if output == target.folder else f" and --output {output}"
             raise Interrupted(
-                f"stopped while generating texts; those that are there lie in {partial.path}",
+                f"stopped while generating texts; those that are there lie in {resumable.path}",
                 hint=f"Go on with the same command{elsewhere}.",
             ) from None
     folder.write_predictions(split, predictions, rows.places)
@@ -79,7 +79,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
         "not_computed": {},
     }
     if encoded.labels is not None:
-        listener.working("scoring")
+        listener.status("scoring")
         result["scores"] = task.score(predictions, label_names)
         result["not_computed"] = not_computed(metric for metric in text_metrics(recipe) if texts)
         if any(not np.isfinite(value) for value in result["scores"].values()):
@@ -87,7 +87,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
         folder.write_metrics(
             {"metric": task.metric, "splits": {split: {"examples": len(predictions), **result["scores"]}}}
         )
-    partial.remove()  # not before: what is decoded is not lost where a metric fails
+    resumable.remove()  # not before: what is decoded is not lost where a metric fails
     if (figure := paper_figure(recipe)) is not None:
         result["paper"] = figure
     result["folder"] = str(folder.path)

@@ -1,4 +1,4 @@
-"""Batched decoding: each distinct prompt once, long ones first, in batches that fit, put down as they come."""
+"""Batched generation: deduplicated prompts, longest first, in batches that fit into memory; it can be resumed."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _FLOAT_BYTES = 4
 _COPIES = {"cache": 2, "logits": 4}  # beams are reordered into a copy; logits pass through a few
 
 
-class Partial:
-    """What is decoded already, in a file that grows batch by batch, so that an interrupted decoding goes on.
+class ResumableOutput:
+    """Keeps generated texts in a file, so that an interrupted decoding can be resumed.
 
     Args:
-        path: of the file: a line that says of what it is, then one for each text.
-        model: what tells the model from others.
+        path: the file: a line that identifies the decoding, then a line for each text.
+        model: identifies the model.
     """
 
     def __init__(self, path: Path, model: str) -> None:
         self.path, self.model = path, model
 
     def open(self, prompts: Sequence[Ids], options: str) -> dict[int, list[int]]:
-        """The texts that are there, by the prompts' places; a file of other prompts, options or model is begun anew."""
+        """The texts in the file by the index of their prompt; a file of other prompts, options or model is replaced."""
         about = json.dumps([self.model, options, [list(prompt) for prompt in prompts]])
         key = {"decoding": hashlib.sha256(about.encode()).hexdigest()}
         lines = self._lines()
@@ -57,16 +57,16 @@ class Partial:
         return {int(line["place"]): line["ids"] for line in kept[1:]}
 
     def add(self, place: int, ids: list[int], text: str) -> None:
-        """Put down one text."""
+        """Add one text."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"place": place, "text": text, "ids": ids}, ensure_ascii=False) + "\n")
 
     def remove(self) -> None:
-        """All is decoded and written elsewhere."""
+        """Delete the file; the texts are written elsewhere."""
         self.path.unlink(missing_ok=True)
 
     def _lines(self) -> list[dict[str, Any]]:
-        """The lines up to the first that is not whole: the last may have been cut off."""
+        """The lines up to the first incomplete one."""
         whole: list[dict[str, Any]] = []
         if self.path.is_file():
             with contextlib.suppress(ValueError):
@@ -90,7 +90,7 @@ class Decoder:
 
     runtime: Runtime
     options: Decoding
-    partial: Partial | None = None
+    resumable: ResumableOutput | None = None
     check: Callable[[], None] = no_check
 
     @property
@@ -120,13 +120,13 @@ class Decoder:
         model, processes, recipe = self.runtime.model, self.runtime.processes, self.runtime.recipe
         config = generation_config(self.options, ends, max_new_tokens)
         about = f"{self.options!r} {config!r} {recipe.train.seed}"
-        found = {} if self.partial is None else self.partial.open(prompts, about)
+        found = {} if self.resumable is None else self.resumable.open(prompts, about)
         if found:
             self.runtime.listener.note(f"Going on: {len(found):,} of {len(prompts):,} prompts are decoded already.")
         order = sorted((place for place in range(len(prompts)) if place not in found), key=lambda at: -len(prompts[at]))
-        mine = processes.share_of(order)
+        mine = processes.shard(order)
         size = recipe.eval.batch_size or min(processes.gather(self._most_at_once(prompts, max_new_tokens)))
-        with undisturbed(model), folded(model) if self.fold else contextlib.nullcontext():
+        with eval_mode(model), folded(model) if self.fold else contextlib.nullcontext():
             self._report(len(found), len(prompts))
             while mine:
                 places, answers, failed = mine[:size], list[list[int]](), None
@@ -136,7 +136,7 @@ class Decoder:
                     if not out_of_memory(error):
                         raise
                     failed = error
-                if any(processes.any(failed is not None)):
+                if any(processes.any_rank(failed is not None)):
                     if size == 1:
                         raise RunFailed(
                             "not even one prompt fits into memory while decoding",
@@ -146,8 +146,8 @@ class Decoder:
                     continue
                 for part in processes.gather(dict(zip(places, answers, strict=True))):
                     for place, ids in part.items():
-                        if place not in found and self.partial is not None:
-                            self.partial.add(place, ids, self._text(ids, ends))
+                        if place not in found and self.resumable is not None:
+                            self.resumable.add(place, ids, self._text(ids, ends))
                         found[place] = ids
                 mine = mine[size:]
                 self._report(len(found), len(prompts))
@@ -165,7 +165,7 @@ class Decoder:
         with self.runtime.without_gradients(), torch.random.fork_rng(devices, enabled=self.options.do_sample):
             if self.options.do_sample:
                 torch.manual_seed(self.runtime.recipe.train.seed + first)
-            read = {} if apart or sharded else _read_once(model, inputs, self.options.num_beams)
+            read = {} if apart or sharded else _prefill(model, inputs, self.options.num_beams)
             written = model.generate(
                 **inputs, **read, generation_config=config, logits_processor=against_repetition,
                 synced_gpus=sharded,
@@ -220,8 +220,8 @@ def generation_config(options: Decoding, ends: SpecialIds, max_new_tokens: int) 
 
 
 @contextmanager
-def undisturbed(model: PreTrainedModel) -> Iterator[None]:
-    """Without dropout, and without the options that come in a model's own files: decoding is what the recipe says."""
+def eval_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Inside the block there is no dropout, and the generation options in the model's own files do not apply."""
     training, own = model.training, model.generation_config
     model.eval()
     model.generation_config = GenerationConfig()
@@ -243,8 +243,8 @@ def _padded(prompts: list[Ids], filling: int, left: bool) -> dict[str, Tensor]:
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 
-def _read_once(model: PreTrainedModel, inputs: dict[str, Tensor], beams: int) -> dict[str, Any]:
-    """The cache of left-padded prompts but their last token: `generate` would read each prompt once for every beam."""
+def _prefill(model: PreTrainedModel, inputs: dict[str, Tensor], beams: int) -> dict[str, Any]:
+    """The cache of left-padded prompts without their last token; `generate` would compute it once for every beam."""
     ids, mask = inputs["input_ids"][:, :-1], inputs["attention_mask"][:, :-1]
     if beams == 1 or not ids.numel():
         return {}

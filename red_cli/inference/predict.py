@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from red_cli.base_model.memory import out_of_memory
-from red_cli.inference.generate import Decoder, Partial, no_check
+from red_cli.inference.generate import Decoder, ResumableOutput, no_check
 from red_cli.inference.runtime import Runtime
 from red_cli.tasks.base import Encoded, Encoder, Generated, Prediction
 from red_cli.tasks.special_ids import SpecialIds
@@ -26,7 +26,7 @@ def predict(
     *,
     micro_batch_size: int,
     final: bool,
-    partial: Partial | None = None,
+    resumable: ResumableOutput | None = None,
     check: Callable[[], None] = no_check,
 ) -> list[Prediction]:
     """Predict every row of a split, in the rows' order.
@@ -38,7 +38,7 @@ def predict(
         check: called between batches in all processes; an exception ends the prediction.
     """
     size = runtime.recipe.eval.batch_size or _TRAINING_TO_EVALUATION * micro_batch_size
-    return encoder.answer(encoded, _Predictor(runtime, encoder, encoded, size, partial, check), final)
+    return encoder.answer(encoded, _Predictor(runtime, encoder, encoded, size, resumable, check), final)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class _Predictor:
     encoder: Encoder
     encoded: Encoded
     batch_size: int
-    partial: Partial | None
+    resumable: ResumableOutput | None
     check: Callable[[], None]
 
     @property
@@ -59,7 +59,7 @@ class _Predictor:
     def generate(self, prompts: Sequence[Sequence[int]], ends: SpecialIds, max_new_tokens: int) -> list[Generated]:
         options = self.runtime.recipe.eval.generation
         assert options is not None
-        decoder = Decoder(self.runtime, options, self.partial, self.check)
+        decoder = Decoder(self.runtime, options, self.resumable, self.check)
         return decoder.generate(prompts, ends, max_new_tokens)
 
     def note(self, text: str) -> None:
@@ -74,7 +74,7 @@ class _Predictor:
         model, processes, batch_size = self.runtime.model, self.runtime.processes, self.batch_size
         encoded = self.encoded if encoded is None else encoded
         order = np.argsort(-encoded.lengths, kind="stable").tolist()
-        mine = processes.share_of(order)
+        mine = processes.shard(order)
         found: dict[int, T] = {}
         was_training = model.training
         model.eval()
@@ -90,7 +90,7 @@ class _Predictor:
                     if not out_of_memory(error) or batch_size == 1:
                         raise
                     failed = error
-                if any(processes.any(failed is not None)):
+                if any(processes.any_rank(failed is not None)):
                     batch_size = -(-batch_size // 2)
                     continue
                 found.update(zip(rows.tolist(), predictions, strict=True))

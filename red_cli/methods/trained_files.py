@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from red_cli.edit.adapter_config import CONFIG_FILE, BaseDigest, read_adapter_config
-from red_cli.methods.trained_json import TRAINED_FILE, read_stored
+from red_cli.edit.adapter_config import BaseDigest, read_adapter_config
+from red_cli.files import TRAINED_FILE
+from red_cli.methods.trained_json import read_stored
 from red_cli.recipe.methods import MethodName
 
 
@@ -25,11 +26,6 @@ class TrainedFiles:
     label_names: list[str] | None
     base_digest: BaseDigest | None
     task_type: str | None = None
-
-
-def is_trained_folder(folder: Path) -> bool:
-    """Whether a folder holds what a method trained."""
-    return (folder / TRAINED_FILE).is_file() or (folder / CONFIG_FILE).is_file()
 
 
 def read_trained_files(folder: Path) -> TrainedFiles:

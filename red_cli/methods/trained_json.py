@@ -9,10 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from red_cli.edit.adapter_config import BaseDigest, BaseIdentity, ModelPath
 from red_cli.errors import UserError
-from red_cli.files import read_json
+from red_cli.files import TRAINED_FILE, read_json
 from red_cli.recipe.methods import METHODS, MethodName
-
-TRAINED_FILE = "trained.json"
 
 
 class Stored(BaseModel):

@@ -1,4 +1,4 @@
-"""Which rows make up each optimiser step, and how a step is cut into micro-batches."""
+"""Which rows make up each optimiser step, and how a step is split into micro-batches."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+RowIndices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Order:
-    """The order of training rows: random, decided by the seed and the epoch alone.
+class BatchSampler:
+    """Shuffles the training rows; the order depends on the seed and the epoch only.
 
     Attributes:
-        rows: how many there are.
+        rows: the number of training rows.
         batch_size: rows of an optimiser step over all devices.
     """
 
@@ -28,13 +28,13 @@ class Order:
     def steps_per_epoch(self) -> int:
         return -(-self.rows // self.batch_size)
 
-    def epoch(self, epoch: int) -> list[Rows]:
-        """The batches of one epoch; every row once, the last batch may be smaller."""
+    def epoch(self, epoch: int) -> list[RowIndices]:
+        """The batches of one epoch. Each row occurs once; the last batch may be smaller."""
         rows = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
         return [rows[start : start + self.batch_size] for start in range(0, self.rows, self.batch_size)]
 
-    def from_step(self, step: int) -> Iterator[Rows]:
-        """Batches of all steps after `step`, epoch after epoch, without end."""
+    def from_step(self, step: int) -> Iterator[RowIndices]:
+        """The batches of all steps after `step`, epoch after epoch, without end."""
         while True:
             epoch, done = divmod(step, self.steps_per_epoch)
             remaining = self.epoch(epoch)[done:]
@@ -42,24 +42,24 @@ class Order:
             step += len(remaining)
 
 
-def cut(rows: Rows, size: int) -> list[Rows]:
-    """Cut a step's rows, in their order, into micro-batches of at most `size` rows."""
+def split(rows: RowIndices, size: int) -> list[RowIndices]:
+    """Split a step's rows, in their order, into micro-batches of at most `size` rows."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def cut_by_length(rows: Rows, lengths: NDArray[np.int64], size: int, cost: int) -> list[Rows]:
-    """Cut a step's rows into micro-batches of similar length, so that as little as possible is padding.
+def bucket_by_length(rows: RowIndices, lengths: NDArray[np.int64], size: int, cost: int) -> list[RowIndices]:
+    """Split a step's rows into micro-batches of similar length, to save padding.
 
-    The step keeps its rows, only who is padded with whom changes: the gradient is that of random batches, where
-    sorting whole epochs by length would give steps of only short and only long rows.
+    The rows of the step stay the same, so its gradient is that of a random batch; sorting an epoch by length would
+    give steps of only short or only long rows.
 
     Args:
         lengths: tokens of every row of the split.
-        size: most rows of a micro-batch.
-        cost: what one more micro-batch costs, in tokens.
+        size: the most rows of a micro-batch.
+        cost: the cost of one more micro-batch, in tokens.
 
     Returns:
-        The cut with the least tokens, padding included, plus `cost` for each micro-batch.
+        The split with the fewest tokens, padding and `cost` for each micro-batch included.
     """
     rows = rows[np.argsort(lengths[rows], kind="stable")]
     longest = lengths[rows]
@@ -85,15 +85,16 @@ class MicroBatch:
     Attributes:
         rows: all of them.
         packs: the rows of each sequence, where several share one; None: each row is a sequence of its own.
-        counted: False for a row of another process that only keeps the collectives of all ranks in step.
+        is_dummy: True where the rows are another rank's and do not count; it keeps this rank's collectives in step
+            after its own rows ran out.
     """
 
-    rows: Rows
-    packs: list[Rows] | None = None
-    counted: bool = True
+    rows: RowIndices
+    packs: list[RowIndices] | None = None
+    is_dummy: bool = False
 
     @classmethod
-    def of_packs(cls, packs: list[Rows]) -> MicroBatch:
+    def of_packs(cls, packs: list[RowIndices]) -> MicroBatch:
         """The micro-batch with one sequence for each pack."""
         return cls(np.concatenate(packs), packs)
 
@@ -116,21 +117,25 @@ class MicroBatch:
         return [MicroBatch.of_packs([part]) for part in (self.rows[:middle], self.rows[middle:])]
 
 
-def deal(
-    rows: Rows, lengths: NDArray[np.int64], index: int, count: int, cut: Callable[[Rows], list[MicroBatch]]
+def shard_micro_batches(
+    rows: RowIndices,
+    lengths: NDArray[np.int64],
+    index: int,
+    count: int,
+    split: Callable[[RowIndices], list[MicroBatch]],
 ) -> list[MicroBatch]:
-    """The part of a step's rows that process `index` of `count` takes, cut by `cut`.
+    """The micro-batches of rank `index` of `count`, made by `split` from its share of a step's rows.
 
-    Rows are dealt out by length, so that every process has about as much to do, and every process has as many
-    micro-batches: with a sharded base, every forward pass is collective.
+    Rows are shared out by length, so that all ranks have about the same work. All ranks have the same number of
+    micro-batches, because with a sharded base every forward pass is collective.
     """
     if count == 1:
-        return cut(rows)
+        return split(rows)
     by_length = rows[np.argsort(-lengths[rows], kind="stable")]
-    hands = [cut(by_length[first::count]) if first < len(rows) else [] for first in range(count)]
-    most = max(len(hand) for hand in hands)
-    mine = _in_pieces(hands[index], most)
-    idle = [replace(cut(by_length[-1:])[0], counted=False)]
+    shards = [split(by_length[first::count]) if first < len(rows) else [] for first in range(count)]
+    most = max(len(shard) for shard in shards)
+    mine = _in_pieces(shards[index], most)
+    idle = [replace(split(by_length[-1:])[0], is_dummy=True)]
     return mine + idle * (most - len(mine))
 
 

@@ -17,13 +17,13 @@ _BLOCKS_AT_ONCE = 2  # of a spread base: the one that computes, and the next, fe
 
 
 @dataclass(frozen=True)
-class Fit:
+class DeviceOption:
     """A recipe on some devices.
 
     Attributes:
-        strategy: the first that fits of single or ddp, zero3, zero3 with offload; None: none does.
-        memory: bytes on each device at the peak of a step, `rows` at once.
-        sent: bytes that each process sends in an optimiser step; a ring's (n - 1) / n counted as 1.
+        strategy: the first that fits of single or ddp, zero3, zero3 with offload; None if none fits.
+        memory: bytes on each device at the peak of a step with `rows` rows in a micro-batch.
+        sent: bytes that each rank sends in an optimiser step; the (n - 1) / n of a ring counts as 1.
     """
 
     devices: int
@@ -36,14 +36,16 @@ class Fit:
         return asdict(self)
 
 
-def fits(plan: PlanSummary, recipe: Recipe, room: int) -> list[Fit]:
+def device_options(plan: PlanSummary, recipe: Recipe, device_bytes: int) -> list[DeviceOption]:
     """What fits on 1, 2, 4 and 8 devices of `room` bytes; nothing where the model cannot be estimated."""
     if plan.memory is None:
         return []
-    return [_fit(plan, plan.memory, recipe, room, devices) for devices in DEVICES]
+    return [_device_option(plan, plan.memory, recipe, device_bytes, devices) for devices in DEVICES]
 
 
-def _fit(plan: PlanSummary, memory: MemoryEstimate, recipe: Recipe, room: int, devices: int) -> Fit:
+def _device_option(
+    plan: PlanSummary, memory: MemoryEstimate, recipe: Recipe, device_bytes: int, devices: int
+) -> DeviceOption:
     rows = recipe.train.micro_batch_size or 1
     whole = memory.of_rows(rows) - memory.libraries
     around = whole - memory.base  # activations and all that trains, which no strategy spreads
@@ -57,9 +59,9 @@ def _fit(plan: PlanSummary, memory: MemoryEstimate, recipe: Recipe, room: int, d
         if devices > 1:
             ways.append(("zero3", spread, fetched + vectors))
         ways.append(("zero3 with offload", offloaded, (fetched if devices > 1 else 0) + vectors))
-    usable = int(room * USABLE_SHARE)
+    usable = int(device_bytes * USABLE_SHARE)
     for strategy, needed, sent in ways:
         if needed <= usable:
-            return Fit(devices, strategy, needed, rows, sent)
+            return DeviceOption(devices, strategy, needed, rows, sent)
     _, least, sent = min(ways, key=lambda way: way[1])
-    return Fit(devices, None, least, rows, sent)
+    return DeviceOption(devices, None, least, rows, sent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from red_cli.base_model.load import skeleton
-from red_cli.distributed.processes import ALONE, Processes
+from red_cli.distributed.processes import SINGLE_PROCESS, Processes
 from red_cli.edit.model import head_parameter_names
 from red_cli.methods.table import attach_method
 from red_cli.plan.prepare import Prepared
@@ -22,7 +22,7 @@ class Plan:
     summary: PlanSummary
 
 
-def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) -> Plan:
+def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = SINGLE_PROCESS) -> Plan:
     """Plan a run from the configuration alone; the model is built without weights.
 
     Raises:

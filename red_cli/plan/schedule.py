@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from red_cli.distributed.processes import Processes
 from red_cli.methods.trained import Trained
-from red_cli.plan.batches import Order
+from red_cli.plan.batches import BatchSampler
 from red_cli.plan.learning_rates import SearchPlan, plan_search
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter, estimate_memory
 from red_cli.plan.prepare import Prepared
@@ -26,7 +26,7 @@ class Schedule:
         memory: the estimated peak of a step; None where the model cannot be estimated.
     """
 
-    sampler: Order
+    sampler: BatchSampler
     total_steps: int
     warmup_steps: int
     search: SearchPlan | None
@@ -41,7 +41,7 @@ def make_schedule(loaded: Loaded, prepared: Prepared, trained: Trained, processe
         UserError: the number of steps cannot be trained.
     """
     recipe = loaded.recipe
-    sampler = Order(len(prepared.encoded["train"]), recipe.train.batch_size, recipe.train.seed)
+    sampler = BatchSampler(len(prepared.encoded["train"]), recipe.train.batch_size, recipe.train.seed)
     total = total_steps(recipe.train, sampler.steps_per_epoch)
     require_schedule(loaded, total, sampler.steps_per_epoch)
     searched = recipe.train.learning_rate == "auto"
@@ -52,7 +52,7 @@ def make_schedule(loaded: Loaded, prepared: Prepared, trained: Trained, processe
         warmup_steps=warmup_steps(recipe.train, total),
         search=plan_search(recipe.method, trained.modules, total) if searched else None,
         memory=memory,
-        strategy=processes.share(choose_strategy(recipe, memory, processes)),
+        strategy=processes.broadcast(choose_strategy(recipe, memory, processes)),
     )
 
 

@@ -11,8 +11,8 @@ from red_cli.edit.adapter_config import CONFIG_FILE
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.schema import Recipe
-from red_cli.runs.folder import RECIPE_FILE, RunFolder
-from red_cli.runs.opened import folder_kind, not_trained
+from red_cli.runs.folder import RunFolder
+from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_run_folder, not_trained
 
 _LINES = 2  # of a message: what, and the first of what is listed
 _DEPTH = 5  # folders below the one that was named
@@ -68,7 +68,7 @@ class LeftOut:
 
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run, finished or not."""
-    return folder_kind(path) == "run"
+    return is_run_folder(path)
 
 
 def is_adapter(path: Path) -> bool:

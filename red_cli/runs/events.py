@@ -11,7 +11,7 @@ class Listener(Protocol):
     def note(self, text: str) -> None:
         """One line that the user should see."""
 
-    def working(self, what: str) -> None:
+    def status(self, what: str) -> None:
         """Something that may take a while starts."""
 
     def evaluating(self, done: int, total: int) -> None:
@@ -29,7 +29,7 @@ class NullListener:
 
     def note(self, text: str) -> None: ...
 
-    def working(self, what: str) -> None: ...
+    def status(self, what: str) -> None: ...
 
     def evaluating(self, done: int, total: int) -> None: ...
 

@@ -12,22 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from red_cli.errors import UserError
 from red_cli.escape import file_name
 from red_cli.files import require_inside, write_json, write_text
 from red_cli.recipe.keys import training_keys
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
+from red_cli.runs.folder_kind import METRICS_FILE, RECIPE_FILE
 from red_cli.runs.metrics_file import is_finished, read_metrics_file
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from red_cli.tasks.base import Prediction
 
-RECIPE_FILE = "recipe.yaml"
-METRICS_FILE = "metrics.json"
 _WRITTEN_TO = ("predictions", "evaluations", "suites", "alpaca-eval", "mt-bench", "mt-bench/model_answer")
 _LIBRARIES = ("red-cli", "torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scikit-learn")
 
@@ -142,7 +141,7 @@ class RunFolder:
         for name in _WRITTEN_TO:
             require_inside(self.path, self.path / name)
 
-    def sweep(self) -> None:
+    def remove_temporary_files(self) -> None:
         """Remove what a run that was killed left half-written; no other may be writing."""
         if self.writes:
             for folder in (self.path, self.adapter, self.path / "predictions"):

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import TypeAdapter
 
 from red_cli.edit.adapter_config import BaseDigest
@@ -104,6 +103,8 @@ def _names(names: list[str] | None) -> str:
 
 def _digest(encoded: Encoded) -> SplitDigest:
     """The digest of every array of an encoded split, by the names of its fields."""
+    import numpy as np  # here, so that folders are looked at without it
+
     digest = hashlib.sha256()
     for field in sorted(fields(encoded), key=lambda field: field.name):
         value = getattr(encoded, field.name)

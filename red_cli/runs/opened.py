@@ -1,25 +1,21 @@
-"""What a folder is: a run, an adapter or an exported model. Decided here, by files alone and without torch."""
+"""Open a run, an adapter or an exported model, with the recipe that says what it is for. Without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from red_cli.errors import UserError
-from red_cli.methods.trained_files import is_trained_folder, read_trained_files
+from red_cli.methods.trained_files import read_trained_files
 from red_cli.recipe.keys import values_of
 from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.overrides import named_keys, named_with_role
 from red_cli.recipe.roles import ROWS, TRAINED
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.consent import OpenedRecipe, is_consent, open_recipe
-from red_cli.runs.folder import METRICS_FILE, RECIPE_FILE, RunFolder
-
-_MODEL_FILE = "config.json"
-# What a run writes as soon as it starts; a folder of recipes has none of it.
-_TRACES = (METRICS_FILE, "environment.json", "adapter", "checkpoints")
+from red_cli.runs.folder import RunFolder
+from red_cli.runs.folder_kind import RECIPE_FILE, is_trained_folder, not_trained, require_kind
 
 
 @dataclass(frozen=True)
@@ -93,28 +89,6 @@ class ExportedModel(Opened):
         return _with_base(self.opened_recipe.recipe, str(self.folder.resolve()), None)
 
 
-def folder_kind(path: Path) -> Literal["run", "adapter", "exported model"] | None:
-    """What a folder is by the files in it; None: none of these."""
-    if is_trained_folder(path):
-        return "adapter"
-    if (path / _MODEL_FILE).is_file():
-        return "exported model"
-    if (path / RECIPE_FILE).is_file() and any((path / name).exists() for name in _TRACES):
-        return "run"
-    return None
-
-
-def not_trained(path: Path) -> UserError:
-    """The error for a folder that is neither a run, an adapter nor an exported model with its recipe."""
-    if not path.is_dir():
-        return UserError(f"no such folder: {path}", hint="Give a run folder, an adapter folder or an exported model.")
-    lacking = "" if (path / RECIPE_FILE).is_file() else f": it has no {RECIPE_FILE}"
-    return UserError(
-        f"{path} is not a run folder, an adapter folder or an exported model{lacking}",
-        hint="For any other model name a recipe: red eval FOLDER --recipe RECIPE",
-    )
-
-
 def open_trained(path: Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> Run | Adapter | ExportedModel:
     """Open a folder with a trained model.
 
@@ -125,11 +99,7 @@ def open_trained(path: Path, recipe: str | None = None, overrides: Sequence[str]
     Raises:
         UserError: the folder is none of the three, or its recipe cannot be used.
     """
-    kind = folder_kind(path)
-    if kind is None and recipe is not None and is_trained_folder(RunFolder(path).adapter):
-        kind = "run"  # without its recipe
-    if kind is None:
-        raise not_trained(path)
+    kind = require_kind(path, recipe)
     near = [path / RECIPE_FILE, *([path.resolve().parent / RECIPE_FILE] if kind == "adapter" else [])]
     own = next((file for file in near if file.is_file()), None)
     opened, same_rows = (None, False) if recipe is None and own is None else _read_recipe(own, recipe, overrides)

@@ -40,17 +40,19 @@ def preflight_training(recipe: Recipe) -> None:
     preflight(recipe)
 
 
-def preflight_evaluation(opened: Opened, output: Path) -> None:
-    """Check that a trained model can be evaluated, and that results can be written to `output`.
+def preflight_evaluation(opened: Opened, split: str | None, output: Path) -> None:
+    """Check that a trained model can be evaluated on `split`, and that results can be written to `output`.
 
     Raises:
-        UserError: its base, a package of a metric, or the folder cannot be used.
+        UserError: its base, the split, a package of a metric, or the folder cannot be used.
     """
     folder = RunFolder(output)
     folder.require_own_folders()
     folder.read_metrics()
     require_metrics(text_metrics(opened.recipe))
     require_model_folder(opened.recipe.model.name_or_path)
+    if split is not None:
+        _require_split(opened.recipe, split)
 
 
 def require_model_folder(name: str) -> None:
@@ -71,6 +73,16 @@ def _require_data(data: Data) -> None:
     for file in (data.train, data.validation):
         if file is not None and not Path(file).is_file():
             raise UserError(f"no such file: {file}")
+
+
+def _require_split(recipe: Recipe, split: str) -> None:
+    """Refuse a split that the local files of a user's own data do not have; others have layouts of their own."""
+    if not recipe.task.has_own_layout and recipe.eval.split == "standard":
+        from red_cli.tasks.data.loading import require_splits
+        from red_cli.tasks.data.tables import split_files
+
+        if (files := split_files(recipe.data)) is not None:
+            require_splits(files, recipe.data, (split,))
 
 
 def _require_trackers(names: Sequence[str]) -> None:

@@ -21,10 +21,10 @@ from red_cli.train.checkpoint_folder import (
     INPUTS,
     OPTIMIZER_FILE,
     STATE_FILE,
-    damage,
     file_digest,
     prune,
     read_state,
+    validation_error,
 )
 from red_cli.train.session import Session
 
@@ -37,18 +37,18 @@ def save_checkpoint(session: Session) -> Path:
     """
     processes, folder = session.processes, session.folder.checkpoints
     path = folder / f"step-{session.state.step}"
-    if not processes.share(processes.main and damage(path) is None):
+    if not processes.broadcast(processes.main and validation_error(path) is None):
         training = {
             "optimizer": session.engine.optimizer_state(),
             "scheduler": session.optimisation.scheduler.state_dict(),
             "generators": processes.gather(_generators()),
         }
-        with session.engine.whole():
+        with session.engine.gathered_parameters():
             if processes.main:
                 _write(session, path, training)
     if processes.main:
         prune(folder, session.settings.save_total_limit)
-    processes.wait()  # none may end, and have the others ended, while the main one writes
+    processes.barrier()  # none may end, and have the others ended, while the main one writes
     return path
 
 

@@ -26,7 +26,7 @@ _NAME = re.compile(r"step-(\d+)")
 
 @dataclass
 class TrainingState:
-    """Where a run stands; together with vectors, optimiser and generators it is all that decides what follows."""
+    """Where a run stands. With trainable parameters, optimiser and generators it determines all that follows."""
 
     step: _Count = 0
     evaluated_step: _Count = 0
@@ -38,8 +38,8 @@ class TrainingState:
     rows: _Count = 0
     micro_batch_size: _Count = 0
 
-    def forget_best(self) -> None:
-        """Choose the best anew among the evaluations to come."""
+    def reset_best(self) -> None:
+        """Forget the best evaluation; later ones choose it again."""
         self.best_value, self.best_step, self.best_scores, self.evaluations_without_gain = None, 0, {}, 0
         self.evaluated_step = 0
 
@@ -56,8 +56,8 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint: a file that is missing or not what was written; None: nothing."""
+def validation_error(path: Path) -> str | None:
+    """What is wrong with a checkpoint: a file that is missing or was changed; None if it is valid."""
     try:
         digests = read_json(path / STATE_FILE)[DIGESTS]
         read_state(path)
@@ -112,7 +112,7 @@ def read_inputs(path: Path) -> RunInputs | None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the last `keep` checkpoints, and what is left of one whose deletion was interrupted."""
+    """Delete all but the last `keep` checkpoints, and the rest of any whose deletion was interrupted."""
     kept = list_checkpoints(folder)[-keep:]
     for path in folder.iterdir():
         if _NAME.fullmatch(path.name) and path not in kept:

@@ -42,7 +42,7 @@ class TrainingListener(Listener, Protocol):
     def searching(self, done: int, total: int, rate: float) -> None:
         """A search for the learning rate is at `rate`; so many of its steps are done."""
 
-    def searched(self, rate: float, edges: Sequence[float | None]) -> None:
+    def searched(self, rate: float, divergence_rates: Sequence[float | None]) -> None:
         """A learning rate is found; `edges`: where the loss diverged in each sweep, None where it did not."""
 
     def stepped(self, step: Step) -> None:
@@ -59,7 +59,7 @@ class NullTrainingListener(NullListener):
 
     def searching(self, done: int, total: int, rate: float) -> None: ...
 
-    def searched(self, rate: float, edges: Sequence[float | None]) -> None: ...
+    def searched(self, rate: float, divergence_rates: Sequence[float | None]) -> None: ...
 
     def stepped(self, step: Step) -> None: ...
 

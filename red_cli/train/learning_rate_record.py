@@ -23,7 +23,7 @@ class Sweep:
 
     Attributes:
         rates, losses: of each step done.
-        edge: the rate at which the loss broke away upwards; None where it never did.
+        edge: the rate at which the loss diverged; None where it never did.
     """
 
     rates: list[float]

@@ -27,24 +27,23 @@ from red_cli.train.session import Session
 from red_cli.train.setup import build_session, seed_generators
 from red_cli.train.step import accumulate
 
-# A loss has broken away that has lost again this share of what it had gained, and risen by that share of its start.
-_LOST = 0.5
-_RISEN = 0.08
-_NEAREST = 2.0  # the usual rate may not pull the one chosen nearer to the edge than by this factor
-_FALLEN = 0.05  # a loss that has not lost this share of its start says nothing of the rates it has seen
+# The smoothed loss diverges where it gives back this share of its improvement, and rises by that share of its start.
+_LOST_GAIN = 0.5
+_RISE = 0.08
+_LEAST_DISTANCE = 2.0  # factor by which the chosen rate stays below the divergence, whatever the usual rate is
+_LEAST_FALL = 0.05  # share of its start by which a loss must fall for its rates to count
 
 
 def search_learning_rate(
     loaded: Loaded, prepared: Prepared, schedule: Schedule, listener: TrainingListener, processes: Processes
 ) -> LearningRateSearch:
-    """Find a learning rate for the run; the run itself starts anew afterwards, as if the rate had been given.
+    """Find a learning rate for the run; the run then starts from the beginning, as if the recipe gave that rate.
 
-    In a sweep the rate rises by the same factor at each step until the training loss breaks away: that edge is where
-    the method stops being stable on this base and these data, and shows long before short runs differ in what they
-    have learnt. A sweep goes over a few batches again and again, without dropout, so that a loss that is mostly noise
-    over a whole split (two texts that do or do not mean the same) falls here, and its rising stands out. The rate
-    chosen lies a factor below the edge, within the method's range. The same seed finds the same rate; validation and
-    test splits are not looked at.
+    In a sweep the rate rises by the same factor at each step until the training loss diverges. At that rate the method
+    stops being stable on this base and these data, which shows long before short runs differ in their scores. A sweep
+    repeats a few batches without dropout. A loss that is mostly noise over a full split (do two texts mean the same?)
+    falls on these batches, so that its rise stands out. The chosen rate lies a factor below the divergence, within the
+    method's range. The same seed finds the same rate; validation and test splits are not used.
     """
     searching = schedule.search
     assert searching is not None  # the recipe asks for one
@@ -61,7 +60,7 @@ def search_learning_rate(
     rate = choose_rate(sweeps, searching)
     listener.searched(rate, [sweep.edge for sweep in sweeps])
     del session
-    gc.collect()  # the run loads the base anew
+    gc.collect()  # the run loads the base again
     return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), schedule.total_steps, sweeps)
 
 
@@ -91,43 +90,43 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Train
             group["lr"] = rate
         try:
             loss = accumulate(session, rows)
-            engine.collect(settings.max_grad_norm)
+            engine.reduce_and_clip_gradients(settings.max_grad_norm)
         except NotFinite:
             return Sweep(rates, losses, rate)
         rates.append(rate)
         losses.append(loss)
-        if edge := find_edge(rates, losses, len(batches)):
+        if edge := find_divergence_rate(rates, losses, len(batches)):
             return Sweep(rates, losses, edge)
         optimizer.step()
         optimizer.zero_grad()
     return Sweep(rates, losses, None)
 
 
-def find_edge(rates: Sequence[float], losses: Sequence[float], window: int) -> float | None:
-    """The rate from which the loss, averaged over `window` steps, has broken away from its lowest; None: nowhere."""
+def find_divergence_rate(rates: Sequence[float], losses: Sequence[float], window: int) -> float | None:
+    """The rate from which the loss, averaged over `window` steps, diverges from its lowest; None if it does not."""
     if len(losses) < window:
         return None
     averages = _averages(losses, window)
     start, lowest = averages[0], np.minimum.accumulate(averages)
-    away = np.flatnonzero(averages > lowest + np.maximum(_LOST * (start - lowest), _RISEN * start))
+    away = np.flatnonzero(averages > lowest + np.maximum(_LOST_GAIN * (start - lowest), _RISE * start))
     return rates[int(away[0])] if len(away) else None
 
 
 def choose_rate(sweeps: Sequence[Sweep], searching: SearchPlan) -> float:
-    """The rate for a run: a factor below the edges that sweeps found, or the method's usual one, or between the two.
+    """The rate for a run: a factor below the rates at which sweeps diverged, the method's usual rate, or between them.
 
-    Each sweep has a vote, its edge over that factor, and the usual rate has one as well: the middle of them is taken
-    (of an even number, the geometric mean of the middle two). A single sweep's edge varies from seed to seed by more
-    than the best rate does, so it may move the rate half of the way only; several that agree move it all of the way.
-    A base far less stable than the usual rate presumes (a large one) still gets a rate well below its edge.
-    Where a loss fell to the end of its sweep, the edge lies there or beyond. Sweeps whose loss neither fell nor broke
-    away have no vote.
+    Each sweep votes for its divergence over that factor, and the usual rate has a vote as well. The median wins (of an
+    even number, the geometric mean of the middle two). The divergence of a single sweep varies between seeds by more
+    than the best rate does, so one sweep moves the rate only half of the way; several that agree move it all the way.
+    A base that is far less stable than the usual rate presumes, such as a large one, still gets a rate well below its
+    divergence. Where a loss fell until the end of its sweep, the divergence lies there or beyond. Sweeps whose loss
+    neither fell nor diverged have no vote.
     """
     edges = [edge for sweep in sweeps if (edge := sweep.edge or _end_of_fall(sweep, searching.cycle)) is not None]
     if not edges:
         return searching.usual
     rate = _middle([searching.usual, *(edge / searching.below_edge for edge in edges)])
-    rate = min(rate, _middle(edges) / _NEAREST)
+    rate = min(rate, _middle(edges) / _LEAST_DISTANCE)
     return float(f"{min(max(rate, searching.lowest), searching.most):.1e}")
 
 
@@ -136,10 +135,10 @@ def _middle(values: Sequence[float]) -> float:
 
 
 def _end_of_fall(sweep: Sweep, window: int) -> float | None:
-    """The rate at which the loss was lowest, if it has fallen at all."""
+    """The rate at which the loss was lowest; None if it did not fall."""
     averages = _averages(sweep.losses, window)
     lowest = int(averages.argmin())
-    return sweep.rates[lowest] if averages[lowest] < averages[0] * (1 - _FALLEN) else None
+    return sweep.rates[lowest] if averages[lowest] < averages[0] * (1 - _LEAST_FALL) else None
 
 
 def _averages(losses: Sequence[float], window: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Train a recipe: set up, loop over optimiser steps, evaluate, keep the best, finish. In reading order."""
+"""Train a recipe: set up, take optimiser steps, evaluate, keep the best, finish. In reading order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from red_cli.train.events import Evaluation, NullTrainingListener, Step, Trainin
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, found_before, with_rate
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
-from red_cli.train.resume import claim_folder
+from red_cli.train.resume import find_resume_checkpoint
 from red_cli.train.session import Session
 from red_cli.train.setup import build_session, init_run_folder
 from red_cli.train.step import optimizer_step
@@ -46,7 +46,7 @@ _SHOWN_ROWS = 8
 
 
 def train(loaded: Loaded, listener: TrainingListener | None = None) -> dict[str, Any]:
-    """Run a recipe from beginning to end, or on from its last checkpoint.
+    """Train a recipe from the beginning or from its last checkpoint.
 
     Returns:
         The content of metrics.json, and the run folder's path under "folder".
@@ -67,9 +67,9 @@ def train(loaded: Loaded, listener: TrainingListener | None = None) -> dict[str,
 
 
 def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
-    checkpoint = processes.share(claim_folder(loaded, lock, listener) if processes.main else None)
+    checkpoint = processes.broadcast(find_resume_checkpoint(loaded, lock, listener) if processes.main else None)
     forget_peak()
-    listener.working("reading the data")
+    listener.status("reading the data")
     prepared = prepare(loaded.recipe)
     rows = RunInputs.of(prepared.encoded, prepared.label_names)
     if checkpoint is not None:  # the base is compared once it is loaded
@@ -91,7 +91,7 @@ def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, loc
     if search is not None and search.inputs is not None:
         require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, session.inputs)
     init_run_folder(session, search)
-    with synchronised_chunks(processes.most) if session.engine.sharded else nullcontext():
+    with synchronised_chunks(processes.max_over_ranks) if session.engine.sharded else nullcontext():
         with stop_when_asked(processes) as stop:
             try:
                 run_steps(session, stop)
@@ -105,7 +105,7 @@ def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, loc
 
 
 def run_steps(session: Session, stop: Stop) -> None:
-    """Optimiser steps until the last, with evaluations and checkpoints on the way."""
+    """Take all remaining optimiser steps, with their evaluations and checkpoints."""
     settings, state = session.settings, session.state
     session.engine.model.train()
     interval = _Interval()
@@ -145,13 +145,13 @@ def run_steps(session: Session, stop: Stop) -> None:
 
 
 def _save(session: Session) -> Path:
-    """Write a checkpoint, unless the run folder is gone."""
+    """Save a checkpoint; the run ends where its folder is gone."""
     _require_folder(session)
     return save_checkpoint(session)
 
 
 def _require_folder(session: Session) -> None:
-    """End the run where its folder was deleted: writing on would make another that holds a part of it."""
+    """End the run where its folder was deleted; writing would create a folder with a part of the run."""
     if session.processes.main and session.lock is not None:
         session.lock.require_held()
 
@@ -169,7 +169,7 @@ def _not_finite(session: Session, what: str, rows: NDArray[np.int64]) -> RunFail
 
 
 def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
-    """Score the first validation split; where it is better than ever before, write adapter/ and its predictions."""
+    """Score the first validation split; a new best writes adapter/ and its predictions."""
     task, state, recipe = session.prepared.task, session.state, session.recipe
     split = task.validation_splits[0]
     predictions = _predict(session, split, stop.check)
@@ -180,7 +180,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     if better:
         state.best_value, state.best_step, state.best_scores = value, state.step, scores
         record = session.base_record
-        with session.engine.whole():
+        with session.engine.gathered_parameters():
             if session.processes.main:
                 save_trained(session.trained, recipe, session.folder.adapter, record.revision, record.digest)
         session.folder.write_predictions(split, predictions, session.prepared.places[split])
@@ -192,14 +192,14 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
 
 
 def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any]:
-    """Take the best adapter, score the remaining validation splits, write metrics.json and the model card."""
+    """Load the best adapter, score the other validation splits, and write metrics.json and the model card."""
     task, state, folder, recipe = session.prepared.task, session.state, session.folder, session.recipe
     first, *others = task.validation_splits
     encoded = session.prepared.encoded
     _require_folder(session)
     scores: dict[str, Any] = {first: {"examples": len(encoded[first]), **state.best_scores}}
-    session.processes.wait()
-    with session.engine.whole(change=True):
+    session.processes.barrier()
+    with session.engine.gathered_parameters(change=True):
         load_trained_weights(session.trained, recipe, folder.adapter)
     for split in others:
         predictions = _predict(session, split)
@@ -240,7 +240,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     if session.processes.main:
         write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics))
     folder.write_metrics(metrics)
-    session.processes.wait()  # what follows may read the folder
+    session.processes.barrier()  # what follows may read the folder
     return {**metrics, "folder": str(folder.path)}
 
 

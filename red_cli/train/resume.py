@@ -1,4 +1,4 @@
-"""Before a run: whether it may use its folder, and which checkpoint it resumes from."""
+"""Before a run: whether it may use its folder, and from which checkpoint it resumes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from red_cli.errors import UserError
 from red_cli.recipe.load import Loaded, expanded, load_trained_recipe
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder, changed_keys
-from red_cli.train.checkpoint_folder import STATE_FILE, damage, list_checkpoints
+from red_cli.train.checkpoint_folder import STATE_FILE, list_checkpoints, validation_error
 from red_cli.train.learning_rate_record import as_found
 from red_cli.train.lock import LOCK_FILE, FolderLock
 
 _ANOTHER = "Delete it, or choose another folder: output.dir=…"
 
 
-def claim_folder(loaded: Loaded, lock: FolderLock, listener: Listener) -> Path | None:
+def find_resume_checkpoint(loaded: Loaded, lock: FolderLock, listener: Listener) -> Path | None:
     """Lock the run's folder, and find the checkpoint that the run resumes from.
 
     A folder that cannot be used is refused before the lock file is written to it. The check is repeated under the
@@ -36,15 +36,15 @@ def claim_folder(loaded: Loaded, lock: FolderLock, listener: Listener) -> Path |
     if isinstance(resume, str):
         named = _named_checkpoint(loaded, resume)
         own = named.resolve().parent == folder.checkpoints.resolve()
-        return named if own else _last_sound_checkpoint(folder, listener) or named
-    return _last_sound_checkpoint(folder, listener)
+        return named if own else _last_valid_checkpoint(folder, listener) or named
+    return _last_valid_checkpoint(folder, listener)
 
 
 def require_usable_folder(loaded: Loaded) -> None:
     """Check quickly, before anything is loaded, that a run may use its folder.
 
     Raises:
-        UserError: as `claim_folder`.
+        UserError: as `find_resume_checkpoint`.
     """
     folder = _require_unfinished(loaded)
     _require_same_recipe(folder, loaded)
@@ -77,10 +77,10 @@ def _is_run(folder: RunFolder) -> bool:
     )
 
 
-def _last_sound_checkpoint(folder: RunFolder, listener: Listener) -> Path | None:
-    """The last checkpoint that is whole; those after it are named."""
+def _last_valid_checkpoint(folder: RunFolder, listener: Listener) -> Path | None:
+    """The last valid checkpoint; a note names each damaged one after it."""
     for path in reversed(list_checkpoints(folder.checkpoints)):
-        wrong = damage(path)
+        wrong = validation_error(path)
         if wrong is None:
             return path
         listener.note(f"{path} is damaged ({wrong}); it is left out, the one before it is taken.")
@@ -94,7 +94,7 @@ def _named_checkpoint(loaded: Loaded, name: str) -> Path:
     path = expanded(name)
     if not (path / STATE_FILE).is_file():
         raise UserError(f"train.resume_from_checkpoint: {name} is not a checkpoint")
-    if (wrong := damage(path)) is not None:
+    if (wrong := validation_error(path)) is not None:
         raise UserError(f"train.resume_from_checkpoint: {name} is damaged: {wrong}", hint="Name the one before it.")
     owner = path.resolve().parent.parent
     if RunFolder(owner).recipe.is_file() and (changed := _changed(owner, loaded)):
@@ -110,7 +110,7 @@ def _changed(folder: Path, loaded: Loaded) -> list[str]:
 
 
 def is_finished(loaded: Loaded) -> bool:
-    """Whether the run's folder holds this very run, finished; an unfinished one may be gone on with.
+    """Whether the run's folder holds this run and it finished. An unfinished run can be resumed.
 
     Raises:
         UserError: it holds something else.

@@ -15,7 +15,7 @@ from red_cli.distributed.processes import Processes
 from red_cli.edit.model import Counts
 from red_cli.inference.runtime import Runtime
 from red_cli.methods.trained import Trained
-from red_cli.plan.batches import MicroBatch, Rows, cut, cut_by_length, deal
+from red_cli.plan.batches import MicroBatch, RowIndices, bucket_by_length, shard_micro_batches, split
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
 from red_cli.recipe.schema import Recipe, Train
@@ -90,20 +90,20 @@ class Session:
     def settings(self) -> Train:
         return self.runtime.recipe.train
 
-    def micro_batches(self, rows: Rows) -> list[MicroBatch]:
+    def micro_batches(self, rows: RowIndices) -> list[MicroBatch]:
         """This process's part of a step's rows, in micro-batches of at most `state.micro_batch_size` sequences."""
         size, lengths = self.state.micro_batch_size, self.prepared.encoded["train"].lengths
         cost = _CUT_COST.get(self.processes.device.type, _CUT_COST["cuda"])
 
-        def cut_up(part: Rows) -> list[MicroBatch]:
+        def micro_batches_of(part: RowIndices) -> list[MicroBatch]:
             if self.settings.packing:
                 packs = pack(part, lengths)
                 return [MicroBatch.of_packs(packs[start : start + size]) for start in range(0, len(packs), size)]
             by_length = self.settings.group_by_length
-            pieces = cut_by_length(part, lengths, size, cost) if by_length else cut(part, size)
+            pieces = bucket_by_length(part, lengths, size, cost) if by_length else split(part, size)
             return [MicroBatch(piece) for piece in pieces]
 
-        return deal(rows, lengths, self.processes.index, self.processes.count, cut_up)
+        return shard_micro_batches(rows, lengths, self.processes.index, self.processes.count, micro_batches_of)
 
     def collate(self, micro_batch: MicroBatch) -> Batch:
         """Training rows as a batch: a sequence for each pack, or for each row, padded to the longest."""

@@ -57,7 +57,7 @@ def build_session(
     """
     recipe, folder = loaded.recipe, RunFolder(loaded.run_folder, writes=processes.main)
     settings = recipe.train
-    listener.working("loading the base")
+    listener.status("loading the base")
     model, head = load_base(recipe.model, prepared.base.config, prepared.task.kind, settings.seed, processes.device)
     trained = attach_method(model, recipe, head)
     counts = trained.counts
@@ -97,7 +97,7 @@ def build_session(
     if checkpoint is not None:
         load_checkpoint(session, checkpoint)
         if checkpoint.resolve().parent != folder.checkpoints.resolve():
-            session.state.forget_best()  # its adapter lies in another run's folder
+            session.state.reset_best()  # its adapter lies in another run's folder
         listener.note(f"Going on from step {session.state.step} of {schedule.total_steps} ({checkpoint}).")
     else:
         session.state.micro_batch_size = settings.micro_batch_size or _find_micro_batch_size(session)
@@ -107,13 +107,13 @@ def build_session(
 def build_engine(
     recipe: Recipe, trained: Trained, accelerator: Accelerator, processes: Processes, choice: Choice
 ) -> tuple[torch.optim.Optimizer, Engine]:
-    """The optimiser, and what spreads its steps, or the base as well, over the processes."""
+    """The optimiser, and the engine of a strategy; FSDP shards the base here."""
     model = trained.model
     if choice.strategy == "fsdp":
         shard_base(model, trained, processes)
     elif not choice.sharded:
         to_device(model, accelerator.device)
-    # evaluation_mode: precision is taken care of, and the model not wrapped
+    # evaluation_mode: accelerate sets the precision and does not wrap the model
     accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
     optimizer = build_optimizer(trained, recipe.train)
     if not choice.deepspeed:
@@ -123,14 +123,18 @@ def build_engine(
 
 
 def seed_generators(seed: int, processes: Processes) -> None:
-    """Start every process's generators; each draws other dropout masks."""
+    """Seed the generators of this rank; ranks draw different dropout masks."""
     torch.manual_seed(seed if processes.main else seed + processes.index * _NEXT_PROCESS)
 
 
 def init_run_folder(session: Session, search: LearningRateSearch | None) -> None:
-    """Write what a run folder holds from the start; `search` is where the learning rate comes from, if it was found."""
+    """Write the files that a run folder holds from the start.
+
+    Args:
+        search: the search that found the learning rate; None where the recipe gives it.
+    """
     recipe, folder, settings = session.recipe, session.folder, session.settings
-    folder.sweep()
+    folder.remove_temporary_files()
     folder.trim_log(session.state.step)
     resolved = settings.model_copy(
         update={"micro_batch_size": session.state.micro_batch_size, "resume_from_checkpoint": False}
@@ -138,7 +142,7 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
     output = recipe.output.model_copy(update={"dir": str(folder.path.resolve())})
     recipe = recipe.model_copy(update={"train": resolved, "output": output})
     if search is not None and not has_search(folder.path):
-        # Ended between these lines, the run can still be gone on with.
+        # A run that ends between these lines can still be resumed.
         folder.write_start(recipe.model_copy(update={"train": resolved.model_copy(update={"learning_rate": "auto"})}))
         replace(search, inputs=session.inputs).write(folder)
     folder.write_start(recipe, note=f"train.learning_rate: found by a search, {SEARCH_FILE}" if search else None)
@@ -146,7 +150,7 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
 
 
 def _find_micro_batch_size(session: Session) -> int:
-    """Try a training step over the largest micro-batch, at ever smaller sizes, without leaving a trace."""
+    """Halve the largest micro-batch until a training step fits into memory; nothing else changes."""
     encoded, processes, schedule = session.prepared.encoded["train"], session.processes, session.schedule
     engine, encoder = session.engine, session.prepared.encoder
 
@@ -162,7 +166,7 @@ def _find_micro_batch_size(session: Session) -> int:
     engine.model.train()
     most = min(-(-session.settings.batch_size // processes.count), len(encoded))
     if schedule.strategy.deepspeed:  # a pass without a step would leave traces in it
-        return processes.share(estimated_micro_batch_size(most, estimate, device_memory(processes.count)))
+        return processes.broadcast(estimated_micro_batch_size(most, estimate, device_memory(processes.count)))
     return min(processes.gather(find_micro_batch_size(try_step, most, estimate)))
 
 

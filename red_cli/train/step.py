@@ -14,7 +14,7 @@ from red_cli.train.session import Session
 def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
     """One step over the rows of a global batch.
 
-    Nothing is changed where the loss is not finite.
+    Where the loss is not finite, nothing changes.
 
     Returns:
         The loss and the gradient's norm before clipping.
@@ -23,15 +23,15 @@ def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, fl
         NotFinite: one of them is not finite.
     """
     loss = accumulate(session, rows)
-    norm = session.engine.update(session.settings.max_grad_norm)
+    norm = session.engine.step(session.settings.max_grad_norm)
     session.optimisation.scheduler.step()
     return loss, norm
 
 
 def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
-    """Add up the gradients of this process's share of a global batch; returns the loss of the whole.
+    """Accumulate the gradients of this rank's share of a global batch; returns the loss of the full batch.
 
-    The loss is the mean over the step's labelled items, however they are dealt out and cut into micro-batches.
+    The loss is the mean over the step's labelled items, however they are shared out and split into micro-batches.
 
     Raises:
         NotFinite: the loss is not.
@@ -39,16 +39,16 @@ def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
     encoder, engine, processes = session.prepared.encoder, session.engine, session.processes
     pieces = session.micro_batches(rows)
     batches = [session.collate(piece).to(processes.device) for piece in pieces]
-    own = sum(batch.weight for batch, piece in zip(batches, pieces, strict=True) if piece.counted)
-    weight = processes.total(own)
+    own = sum(batch.weight for batch, piece in zip(batches, pieces, strict=True) if not piece.is_dummy)
+    weight = processes.all_reduce_sum(own)
     losses = []
     for number, (batch, piece) in enumerate(zip(batches, pieces, strict=True), start=1):
-        engine.announce(last=number == len(batches))
+        engine.set_accumulation_boundary(last=number == len(batches))
         loss = encoder.loss(engine.model, batch) / weight
-        engine.backward(loss if piece.counted else loss * 0.0)
-        if piece.counted:
+        engine.backward(loss * 0.0 if piece.is_dummy else loss)
+        if not piece.is_dummy:
             losses.append(loss.detach())
-    loss_of_all = processes.total(float(sum(losses)))
+    loss_of_all = processes.all_reduce_sum(float(sum(losses)))
     if not math.isfinite(loss_of_all):
         raise NotFinite(f"loss {loss_of_all}")
     return loss_of_all

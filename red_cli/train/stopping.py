@@ -1,4 +1,4 @@
-"""Ctrl-C and requests to end: finish the step in hand, save, and stop; twice stops at once."""
+"""Ctrl-C and requests to end: the run finishes its step, saves and stops; a second request stops at once."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Stop:
 
     def check(self) -> None:
         """Raise StopRequested in all processes if one of them was asked to stop."""
-        if any(self.processes.any(self.requested)):
+        if any(self.processes.any_rank(self.requested)):
             raise StopRequested
 
 
 @contextmanager
 def stop_when_asked(processes: Processes) -> Iterator[Stop]:
-    """Turn the first signal inside the block into a request that the work looks at between steps."""
+    """Turn the first signal inside the block into a request that `Stop.check` raises between steps."""
     stop = Stop(processes)
     at_once = signal.getsignal(signal.SIGINT)
 

@@ -21,13 +21,13 @@ from transformers import (
 
 from red_cli import RedConfig, attach, load_adapter
 from red_cli.distributed.engine import Replicated
-from red_cli.distributed.processes import ALONE
+from red_cli.distributed.processes import SINGLE_PROCESS
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.edit.model import edits, head_parameter_names, train_head
 from red_cli.edit.published import read_published
 from red_cli.inference.runtime import Runtime
 from red_cli.methods.red import trained_red
-from red_cli.plan.batches import Order
+from red_cli.plan.batches import BatchSampler
 from red_cli.plan.prepare import Prepared, Scoring
 from red_cli.plan.schedule import Schedule
 from red_cli.plan.strategy import Choice
@@ -155,14 +155,14 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
     prepared = Prepared(task, base, task.bind(base, None), None, {"train": encoded}, {"train": None}, scoring)
     trained = trained_red(model)
     optimizer = build_optimizer(trained, recipe.train)
-    engine = Replicated(model, trained, optimizer, ALONE, sharded=False)
+    engine = Replicated(model, trained, optimizer, SINGLE_PROCESS, sharded=False)
     warmup = options["warmup_steps"]
     scheduler = build_scheduler(optimizer, recipe.train.lr_scheduler_type, warmup, steps)
     listener = NullTrainingListener()
     session = Session(
         folder=RunFolder(tmp_path),
         prepared=prepared,
-        schedule=Schedule(Order(len(encoded), rows, 0), steps, warmup, None, None, Choice("single")),
+        schedule=Schedule(BatchSampler(len(encoded), rows, 0), steps, warmup, None, None, Choice("single")),
         runtime=Runtime(model, base, recipe, listener),
         listener=listener,
         trained=trained,

@@ -16,7 +16,7 @@ from red_cli.edit.fold import folded
 from red_cli.edit.kinds import DECODER
 from red_cli.edit.model import edits
 from red_cli.errors import RunFailed, UserError
-from red_cli.inference.generate import Decoder, Partial, generation_config
+from red_cli.inference.generate import Decoder, ResumableOutput, generation_config
 from red_cli.inference.runtime import Runtime
 from red_cli.recipe.decoding import Decoding
 from red_cli.runs.events import NullListener
@@ -176,7 +176,7 @@ def test_only_what_is_exact_is_folded(dtype: torch.dtype) -> None:
 def test_an_interrupted_decoding_goes_on(tokenizer, tmp_path: Path, stop_after: int, options: dict) -> None:
     model, ends, notes, ticks = tiny_model("gpt2"), SpecialIds(END, 0), [], []
     whole = decoder(model, tokenizer, options=options).generate(prompts(), ends, 6)
-    partial = Partial(tmp_path / "predictions" / "test.partial.jsonl", "this model")
+    resumable = ResumableOutput(tmp_path / "predictions" / "test.partial.jsonl", "this model")
 
     def stop(done: int, total: int) -> None:
         ticks.append(done)
@@ -184,8 +184,8 @@ def test_an_interrupted_decoding_goes_on(tokenizer, tmp_path: Path, stop_after: 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        decoder(model, tokenizer, options=options, tick=stop, partial=partial).generate(prompts(), ends, 6)
-    with partial.path.open("a") as file:
+        decoder(model, tokenizer, options=options, tick=stop, resumable=resumable).generate(prompts(), ends, 6)
+    with resumable.path.open("a") as file:
         file.write('{"place": 8, "te')  # killed while writing
     ticks.clear()
     resumed = decoder(
@@ -194,25 +194,25 @@ def test_an_interrupted_decoding_goes_on(tokenizer, tmp_path: Path, stop_after: 
         options=options,
         tick=lambda done, total: ticks.append(done),
         note=notes.append,
-        partial=partial,
+        resumable=resumable,
     )
     assert resumed.generate(prompts(), ends, 6) == whole
     assert ticks[0] == 4 * stop_after
     assert notes[0].startswith(f"Going on: {4 * stop_after} of ")
-    texts = [json.loads(line) for line in partial.path.read_text().splitlines()][1:]
+    texts = [json.loads(line) for line in resumable.path.read_text().splitlines()][1:]
     assert len(texts) == (len(prompts()) if "do_sample" in options else 9)
 
 
 @pytest.mark.parametrize("change", ["model", "options", "prompts"])
 def test_what_others_decoded_is_not_taken(tokenizer, tmp_path: Path, change: str) -> None:
     model, ends, path = tiny_model("gpt2"), SpecialIds(END, 0), tmp_path / "x.jsonl"
-    decoder(model, tokenizer, partial=Partial(path, "this")).generate(prompts(), ends, 6)
+    decoder(model, tokenizer, resumable=ResumableOutput(path, "this")).generate(prompts(), ends, 6)
     notes: list[str] = []
     again = decoder(
         model,
         tokenizer,
         note=notes.append,
-        partial=Partial(path, "other" if change == "model" else "this"),
+        resumable=ResumableOutput(path, "other" if change == "model" else "this"),
         options={"num_beams": 2} if change == "options" else {},
     )
     again.generate(prompts(seed=1 if change == "prompts" else 0), ends, 6)

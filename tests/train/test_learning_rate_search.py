@@ -20,7 +20,7 @@ from red_cli.recipe.methods import METHODS
 from red_cli.train import learning_rate_search as search_module
 from red_cli.train import loop as train_module
 from red_cli.train.learning_rate_record import Sweep
-from red_cli.train.learning_rate_search import choose_rate, find_edge
+from red_cli.train.learning_rate_search import choose_rate, find_divergence_rate
 from red_cli.train.session import Session
 from tests.conftest import Outcome, run_red, write_recipe
 from tests.tiny import read_lines, sentences, write_csv
@@ -77,17 +77,17 @@ def curve(edge: float | None, falls_to: float, steps: int = 80) -> tuple[list[fl
 @pytest.mark.parametrize("edge", [0.01, 0.05, 0.3])
 def test_the_edge_of_a_sweep(edge: float, falls_to: float) -> None:
     rates, losses = curve(edge, falls_to)
-    found = find_edge(rates, losses, 8)
+    found = find_divergence_rate(rates, losses, 8)
     assert found is not None
     assert edge / 2 < found < edge * 1.5
-    assert find_edge(*curve(None, falls_to), 8) is None
+    assert find_divergence_rate(*curve(None, falls_to), 8) is None
 
 
 def test_wobbling_is_no_edge() -> None:
     rates, losses = curve(None, 0.2)
     wobbling = [loss + 0.06 * math.sin(step / 2) for step, loss in enumerate(losses)]
-    assert find_edge(rates, wobbling, 8) is None
-    assert find_edge(rates[:5], losses[:5], 8) is None
+    assert find_divergence_rate(rates, wobbling, 8) is None
+    assert find_divergence_rate(rates[:5], losses[:5], 8) is None
 
 
 def sweep_of(edge: float | None, falls_to: float = 0.3) -> Sweep:

@@ -30,6 +30,7 @@ class CommonsenseSettings(TaskSettings):
     )
 
     reads: ClassVar[tuple[str, ...]] = ("prompt", "completion", "label")
+    has_own_layout: ClassVar[bool] = True
     rows: ClassVar[str] = "a prompt, a completion and a label"
 
     @property

@@ -22,6 +22,7 @@ class E2eSettings(CompletionSettings):
     )
 
     has_source: ClassVar[bool] = True
+    has_own_layout: ClassVar[bool] = True
     default_text_metrics: ClassVar[tuple[TextMetric, ...]] = E2E_METRICS
 
     @property

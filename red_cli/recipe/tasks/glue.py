@@ -73,6 +73,7 @@ class GlueSettings(LabelSettings):
     label_texts: LabelTexts | None = Field(default=None, description=LABEL_TEXTS)
 
     has_source: ClassVar[bool] = True
+    has_own_layout: ClassVar[bool] = True
     has_paper_split: ClassVar[bool] = True
 
     @property

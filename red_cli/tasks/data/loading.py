@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,9 +68,24 @@ def split_names(data: Data, label_column: str) -> list[str]:
     return available_splits(find_splits(data, label_column), data)
 
 
-def available_splits(readers: Readers, data: Data) -> list[str]:
-    """The splits that `readers` read, and what can be drawn from them."""
-    names = list(readers)
+def require_splits(found: Iterable[str], data: Data, needed: Sequence[str]) -> None:
+    """Check that the splits `needed` are among those `found`, or can be drawn from them.
+
+    Raises:
+        UserError: one is not.
+    """
+    names = available_splits(found, data)
+    if missing := [split for split in needed if split not in names]:
+        hint = "Add one, or set data.validation_share=0.1 to take a tenth of the training rows."
+        raise UserError(
+            f"no {missing[0]} split; there is {', '.join(names)} ({data.path or data.train})",
+            hint=hint if missing[0] == "validation" else None,
+        )
+
+
+def available_splits(found: Iterable[str], data: Data) -> list[str]:
+    """The splits `found`, and what can be drawn from them."""
+    names = list(found)
     return [*names, "validation"] if data.validation_share is not None and "train" in names else names
 
 
@@ -90,13 +105,7 @@ def read_needed(readers: Readers, data: Data, needed: Sequence[str], with_train:
     share = data.validation_share
     if share is not None and "validation" in readers:
         raise UserError("data.validation_share is set, but there is a validation split", hint="Drop one of them.")
-    names = available_splits(readers, data)
-    if missing := [split for split in needed if split not in names]:
-        hint = "Add one, or set data.validation_share=0.1 to take a tenth of the training rows."
-        raise UserError(
-            f"no {missing[0]} split; there is {', '.join(names)} ({data.path or data.train})",
-            hint=hint if missing[0] == "validation" else None,
-        )
+    require_splits(readers, data, needed)
     dividing = share is not None and "validation" in needed
     return {
         split: read()

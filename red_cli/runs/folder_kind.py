@@ -1,0 +1,60 @@
+"""What a folder is: a run, an adapter or an exported model. Decided here alone, by the files in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from red_cli.errors import UserError
+from red_cli.files import ADAPTER_CONFIG_FILE, TRAINED_FILE
+
+Kind = Literal["run", "adapter", "exported model"]
+RECIPE_FILE = "recipe.yaml"
+METRICS_FILE = "metrics.json"
+_MODEL_FILE = "config.json"
+# What a run writes as soon as it starts; a folder of recipes has none of it.
+_TRACES = (METRICS_FILE, "environment.json", "adapter", "checkpoints")
+
+
+def is_trained_folder(folder: Path) -> bool:
+    """Whether a folder holds what a method trained."""
+    return (folder / TRAINED_FILE).is_file() or (folder / ADAPTER_CONFIG_FILE).is_file()
+
+
+def folder_kind(path: Path) -> Kind | None:
+    """What a folder is by the files in it; None: none of these."""
+    if is_trained_folder(path):
+        return "adapter"
+    if (path / _MODEL_FILE).is_file():
+        return "exported model"
+    return "run" if is_run_folder(path) else None
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder has a recipe and what a run writes; an exported model that was evaluated has both as well."""
+    return (path / RECIPE_FILE).is_file() and any((path / name).exists() for name in _TRACES)
+
+
+def require_kind(path: Path, recipe: str | None) -> Kind:
+    """What a folder is; with a named `recipe`, a run folder needs none of its own.
+
+    Raises:
+        UserError: it is none of the three.
+    """
+    kind = folder_kind(path)
+    if kind is None and recipe is not None and is_trained_folder(path / "adapter"):
+        kind = "run"
+    if kind is None:
+        raise not_trained(path)
+    return kind
+
+
+def not_trained(path: Path) -> UserError:
+    """The error for a folder that is neither a run, an adapter nor an exported model with its recipe."""
+    if not path.is_dir():
+        return UserError(f"no such folder: {path}", hint="Give a run folder, an adapter folder or an exported model.")
+    lacking = "" if (path / RECIPE_FILE).is_file() else f": it has no {RECIPE_FILE}"
+    return UserError(
+        f"{path} is not a run folder, an adapter folder or an exported model{lacking}",
+        hint="For any other model name a recipe: red eval FOLDER --recipe RECIPE",
+    )
