@@ -24,7 +24,7 @@ def preflight(recipe: Recipe) -> None:
         UserError: one of them is missing.
     """
     require_model_folder(recipe.model.name_or_path)
-    _require_data(recipe.data)
+    _require_data(recipe.data, recipe.task.source_hint)
     require_package(recipe.method)
     require_metrics(text_metrics(recipe), recipe.eval.metric)
     _require_trackers(recipe.train.report_to)
@@ -65,11 +65,14 @@ def require_model_folder(name: str) -> None:
         raise UserError(f"model.name_or_path: no such model folder: {name}")
 
 
-def _require_data(data: Data) -> None:
+def _require_data(data: Data, hint: str | None) -> None:
     if data.path is not None and not Path(data.path).is_dir():
         from red_cli.tasks.data.tables import split_files
 
-        split_files(data)
+        try:
+            split_files(data)
+        except UserError as error:
+            raise UserError(error.message, hint=error.hint or hint) from None
     for file in (data.train, data.validation):
         if file is not None and not Path(file).is_file():
             raise UserError(f"no such file: {file}")

@@ -48,6 +48,7 @@ class TaskSettings(Section):
         rows: what a row has, in words.
         learns_texts: whether tokens of texts are trained on, so that rows can be packed and texts scored.
         has_source: whether it knows its data where the recipe names none.
+        source_hint: where its data are to be had.
         has_own_layout: whether its files or splits are laid out in a way of their own.
         has_paper_split: whether eval.split=paper has a meaning for it.
         default_text_metrics: metrics of generated texts where eval.metrics names none.
@@ -63,6 +64,7 @@ class TaskSettings(Section):
     rows: ClassVar[str]
     learns_texts: ClassVar[bool] = False
     has_source: ClassVar[bool] = False
+    source_hint: ClassVar[str | None] = None
     has_own_layout: ClassVar[bool] = False
     has_paper_split: ClassVar[bool] = False
     default_text_metrics: ClassVar[tuple[TextMetric, ...]] = ()

@@ -30,6 +30,7 @@ class CommonsenseSettings(TaskSettings):
     )
 
     reads: ClassVar[tuple[str, ...]] = ("prompt", "completion", "label")
+    source_hint: ClassVar[str | None] = "The protocol's data: git clone https://github.com/AGI-Edgerunners/LLM-Adapters"
     has_own_layout: ClassVar[bool] = True
     rows: ClassVar[str] = "a prompt, a completion and a label"
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from red_cli.errors import UserError, shown
 from red_cli.recipe.data import Data
-from red_cli.recipe.tasks.commonsense import CommonsenseSubset
+from red_cli.recipe.tasks.commonsense import CommonsenseSettings, CommonsenseSubset
 from red_cli.recipe.template import fields, fill
 from red_cli.tasks.data.loading import Readers
 from red_cli.tasks.data.tables import Rows, column_texts, find_splits
@@ -26,7 +26,6 @@ from red_cli.tasks.presets.commonsense_protocol import (
     JOINT_FILE,
     PROMPT,
     PROMPT_WITH_INPUT,
-    SOURCE,
     options_of,
     read_answer,
     subset_named,
@@ -79,9 +78,7 @@ class CommonsenseFiles:
         if None not in (self.subset, named) and self.subset != named:
             raise UserError(f"task.subset is {self.subset}, but {path} looks like {named}")
         if not path.exists() and "/" not in str(path):
-            raise UserError(
-                f"data.path: no such file or folder: {path}", hint=f"The protocol's data: git clone {SOURCE}"
-            )
+            raise UserError(f"data.path: no such file or folder: {path}", hint=CommonsenseSettings.source_hint)
         task = self.subset or named
         sources = find_splits(Data(path=str(path)) if path.is_dir() else plain, "answer")
         return {split: partial(self._read, [(task, read)]) for split, read in sources.items()}

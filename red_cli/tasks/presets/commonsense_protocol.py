@@ -38,7 +38,6 @@ COMMONSENSE: dict[CommonsenseSubset, CommonsenseSpec] = {
     "arc_challenge": CommonsenseSpec("ARC-c", _ANSWERS),
     "openbookqa": CommonsenseSpec("OBQA", _ANSWERS),
 }
-SOURCE = "https://github.com/AGI-Edgerunners/LLM-Adapters"
 JOINT_FILE = "commonsense_170k.json"
 ANSWER_PREFIX = "the correct answer is "
 MAX_NEW_TOKENS = 32
