@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from red_cli.base_model.files import BaseFiles
-from red_cli.edit.architectures import ARCHITECTURES
+from red_cli.edit.architectures import facts_of
 from red_cli.errors import UserError
 
 # How norms of the first checkpoints are named; loading renames them.
@@ -93,8 +93,7 @@ def find_places(base: BaseFiles, paths: Iterable[str]) -> Places:
 
 def _pattern(model_type: str, path: str) -> str:
     """A regular expression over paths in files of the modules that the model's module `path` is made of."""
-    architecture = ARCHITECTURES.get(model_type)
-    for end, in_files in ({} if architecture is None else architecture.in_files).items():
+    for end, in_files in facts_of(model_type).in_files.items():
         if match := re.fullmatch(rf"((?:.*\.)?){end}", path):
             return re.escape(match[1]) + in_files.replace("LAYER", match[2])
     return re.escape(path)

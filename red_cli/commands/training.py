@@ -38,7 +38,7 @@ def train(
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
     preflight_training(loaded.recipe)
-    if seeds is None and is_main():
+    if seeds is None and is_main() and loaded.recipe.launch.machine_rank == 0:
         require_usable_folder(loaded)
     if _started_elsewhere(loaded.recipe, json):
         return

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from red_cli.edit.architectures import ARCHITECTURES
+from red_cli.edit.architectures import facts_of
 
 _NUMBER = re.compile(r"(?:^|(?<=\.))(\d+)(?=\.|$)")
 _ANY_LAYER = "*"
@@ -44,8 +44,7 @@ class Place:
 
 def place_of(path: str, model_type: str) -> Place:
     """The place of a module: by the architecture's table, else by the first number in its path."""
-    architecture = ARCHITECTURES.get(model_type)
-    for position, end in architecture.positions.items() if architecture else ():
+    for position, end in facts_of(model_type).positions.items():
         if match := re.fullmatch(rf"(?:.*\.)?{end}", path):
             return _place(path, match.span(1), position)
     match = _NUMBER.search(path)
