@@ -8,7 +8,7 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.report.curve import Curve, read_curve
-from red_cli.report.document import Block, Document, Heading, Items, Paragraph, Picture, Table
+from red_cli.report.document import Picture, ReportDocument, Section, Table
 from red_cli.report.draw_run import draw_curve, draw_heat_map, three_digits
 from red_cli.report.learnt import NORM, Learnt, LearntModule, read_learnt
 from red_cli.report.runs import FinishedRun, is_adapter, read_run
@@ -18,6 +18,11 @@ from red_cli.runs.folder import RunFolder
 from red_cli.tasks.labels.metrics import is_share, written
 
 CHANGES = {"scale": "scale − 1", "bias": "bias"}
+_EXPLANATION = (
+    f"{NORM}. A scale starts at 1 and a bias at 0; shown is how far each went. "
+    "scale − 1 is a share of the module's output and compares between modules; a bias has the unit of the output "
+    "that it is added to, so compare it along a row rather than between rows."
+)
 _MOST_CHANGED = 10
 
 
@@ -80,45 +85,34 @@ def origin_rows(report: RunReport) -> list[tuple[str, str]]:
     return [("adapter", str(report.folder)), ("base", report.learnt.base)]
 
 
-def run_document(report: RunReport, figures: list[tuple[str, str]]) -> Document:
-    """The whole report; `figures` are the run's own in words: what, value."""
-    document = Document(report.folder.resolve().name)
-    blocks = document.blocks
-    blocks.append(Table(["", ""], [*origin_rows(report), *figures], left=2))
-    if not can_draw():
-        blocks.append(Paragraph(f"There are {NO_PICTURES}"))
-    blocks += [Items(report.notes)] if report.notes else []
-    if report.learnt is not None:
-        blocks += _learnt_blocks(report.learnt, document)
+def run_document(report: RunReport, figures: list[tuple[str, str]]) -> ReportDocument:
+    """The full report of a run or adapter; `figures` are the label and value of each of the run's results."""
+    sections = [Section(table=Table(["", ""], [*origin_rows(report), *figures], left=2))]
+    sections += [] if can_draw() else [Section(text=f"There are {NO_PICTURES}")]
+    sections += [Section(items=report.notes)] if report.notes else []
+    sections += [] if report.learnt is None else _learnt_sections(report.learnt)
     if report.curve is not None and (report.curve.losses or report.curve.scores):
-        blocks += _curve_blocks(report, report.curve, document)
-    return document
+        sections.append(_curve_section(report, report.curve))
+    return ReportDocument(report.folder.resolve().name, sections)
 
 
-def _learnt_blocks(learnt: Learnt, document: Document) -> list[Block]:
-    blocks: list[Block] = [Heading("What was learnt"), Paragraph(_explanation(learnt))]
+def _learnt_sections(learnt: Learnt) -> list[Section]:
+    picture = None
     if can_draw():
-        document.pictures[HEAT_MAP] = draw_heat_map(learnt)
-        blocks.append(Picture(HEAT_MAP, f"Size of {_and(learnt)} by kind of module and layer."))
-    for component in learnt.components:
-        blocks += [Heading(f"Size of {CHANGES[component]} by layer"), _grid_table(learnt, component)]
-    blocks.append(Heading("What changed most"))
+        vectors = " and of ".join(CHANGES[component] for component in learnt.components)
+        picture = Picture(HEAT_MAP, draw_heat_map(learnt), f"Size of {vectors} by kind of module and layer.")
+    grids = [
+        Section(f"Size of {CHANGES[component]} by layer", table=_grid_table(learnt, component))
+        for component in learnt.components
+    ]
     header = ["vector", "module", "path", "root mean square", "Euclidean length", "largest", "d"]
     rows = [_module_row(component, module) for component in learnt.components
             for module in learnt.most_changed(component, _MOST_CHANGED)]  # fmt: skip
-    return [*blocks, Table(header, rows, left=3)]
-
-
-def _explanation(learnt: Learnt) -> str:
-    return (
-        f"{NORM}. A scale starts at 1 and a bias at 0; shown is how far each went. "
-        "scale − 1 is a share of the module's output and compares between modules; a bias has the unit of the output "
-        "that it is added to, so compare it along a row rather than between rows."
-    )
-
-
-def _and(learnt: Learnt) -> str:
-    return " and of ".join(CHANGES[component] for component in learnt.components)
+    return [
+        Section("What was learnt", text=_EXPLANATION, picture=picture),
+        *grids,
+        Section("What changed most", table=Table(header, rows, left=3)),
+    ]
 
 
 def _grid_table(learnt: Learnt, component: str) -> Table:
@@ -140,20 +134,18 @@ def _module_row(component: str, module: LearntModule) -> list[str]:
     return [CHANGES[component], module.name, module.path, *figures, f"{module.width:,}"]
 
 
-def _curve_blocks(report: RunReport, curve: Curve, document: Document) -> list[Block]:
+def _curve_section(report: RunReport, curve: Curve) -> Section:
     assert report.run is not None
-    best = report.run.metrics["best"]
-    blocks: list[Block] = [Heading("Learning curve")]
+    best_step = report.run.metrics["best"]["step"]
+    picture = table = None
     if can_draw():
-        document.pictures[LEARNING_CURVE] = draw_curve(curve, best["step"])
-        blocks.append(
-            Picture(LEARNING_CURVE, "Training loss, and the score that chooses the best evaluation, by step.")
-        )
+        caption = "Training loss, and the score that chooses the best evaluation, by step."
+        picture = Picture(LEARNING_CURVE, draw_curve(curve, best_step), caption)
     if curve.scores:
         unit = " × 100" if is_share(curve.metric) else ""
         rows = [
-            [f"{step:,}", written(curve.metric, value), "best" if step == best["step"] else ""]
+            [f"{step:,}", written(curve.metric, value), "best" if step == best_step else ""]
             for step, value in curve.scores
         ]
-        blocks.append(Table(["step", f"{curve.split} {curve.metric}{unit}", ""], rows, left=0))
-    return blocks
+        table = Table(["step", f"{curve.split} {curve.metric}{unit}", ""], rows, left=0)
+    return Section("Learning curve", picture=picture, table=table)

@@ -18,12 +18,10 @@ from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_recipe
 from red_cli.report.curve import Curve, read_curve
-from red_cli.report.document import Document, Heading, Items, Paragraph, Picture, Table
+from red_cli.report.document import Picture, ReportDocument, Section, Table, render_html, render_markdown
 from red_cli.report.draw_comparison import draw_comparison
 from red_cli.report.draw_run import draw_curve, draw_heat_map, three_digits
-from red_cli.report.html import render_html
 from red_cli.report.learnt import read_learnt
-from red_cli.report.markdown import render_markdown
 from red_cli.report.style import DPI
 from tests.extras import needs_extra
 from tests.report.finished import finished_run
@@ -300,9 +298,9 @@ def test_a_picture_takes_any_name(tmp_path: Path) -> None:
 
 
 def test_text_is_escaped() -> None:
-    document = Document(NASTY, [Heading(NASTY), Paragraph(NASTY), Items([NASTY]), Picture("heat_map.png", NASTY),
-                                Table(["", NASTY], [[NASTY, "1"]], shades=[[None, 0.5]])],
-                        {"heat_map.png": b"png"})  # fmt: skip
+    table = Table(["", NASTY], [[NASTY, "1"]], shades=[[None, 0.5]])
+    section = Section(NASTY, NASTY, Picture("heat_map.png", b"png", NASTY), table, [NASTY])
+    document = ReportDocument(NASTY, [section])
     page = Page(render_html(document))
     page.require_self_contained()
     assert page.text.count(NASTY) == 8  # title, its heading, and each block; two in the table
