@@ -26,8 +26,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from red_cli.console import hush
-from red_cli.inference.generate import Decoder
+from red_cli.console import silence_libraries
 from red_cli.recipe.text import Decoding
 from red_cli.tasks.text.tokens import Ends, decoded
 
@@ -69,7 +68,7 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=50257)
     parser.add_argument("--max-new-tokens", type=int, default=64)
     arguments = parser.parse_args()
-    hush()
+    silence_libraries()
     torch.set_num_threads(arguments.threads)
     prompts = column(arguments.data, "test", "meaning_representation")
     tokenizer = train_tokenizer(column(arguments.data, "train", "human_reference") + prompts)

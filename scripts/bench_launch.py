@@ -19,9 +19,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from red_cli.console import hush
-from red_cli.distributed.processes import ALONE
-from red_cli.plan.plan import make_plan, prepare
+from red_cli.console import silence_libraries
 from red_cli.recipe.load import load_recipe
 from red_cli.runs.events import Silent
 from red_cli.train.setup import save, set_up
@@ -87,7 +85,7 @@ def main() -> None:
     parser.add_argument("--strategies", default="single,ddp,zero2,zero3,fsdp")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    hush()
+    silence_libraries()
     with tempfile.TemporaryDirectory() as scratch:
         step, saved, size, trained = checkpoints(arguments.recipe, Path(scratch))
         share = saved / (_SAVE_STEPS * step)

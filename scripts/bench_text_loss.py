@@ -30,9 +30,7 @@ from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from red_cli import RedConfig, attach
-from red_cli.console import hush
-from red_cli.plan.batches import cut_by_length
-from red_cli.plan.plan import prepare
+from red_cli.console import silence_libraries
 from red_cli.recipe.load import load_recipe
 from red_cli.train.setup import _CUT_COST
 
@@ -47,7 +45,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vocabulary", type=int, default=50257)
     arguments = parser.parse_args()
-    hush()
+    silence_libraries()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=arguments.vocabulary, bos_token_id=END, eos_token_id=END, **MODEL, **_NO_DROPOUT)

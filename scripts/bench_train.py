@@ -45,9 +45,7 @@ from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from red_cli import RedConfig, attach
-from red_cli.base_model.load import load_base
-from red_cli.console import hush
-from red_cli.distributed.processes import ALONE
+from red_cli.console import silence_libraries
 from red_cli.edit.layer import Vectors
 from red_cli.edit.model import train_head
 from red_cli.methods.red import trained_red
@@ -300,7 +298,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--micro-batch-size", type=int, default=32)
     arguments = parser.parse_args()
-    hush()
+    silence_libraries()
     if arguments.published_epoch:
         published_epoch(arguments.published_epoch[0], arguments.published_epoch[1:])
         return

@@ -31,6 +31,7 @@ ROOMS = [
     "files",
     "signals",
     "escape",
+    "formatting",
     "errors",
 ]
 

@@ -24,7 +24,7 @@ def chat(
     """Talk with a run of texts; lines of standard input are what you say."""
     with console.Terminal() as terminal:
         terminal.working("loading the model")
-        console.hush()
+        console.silence_libraries()
         from red_cli.inference.chat import open_talks
         from red_cli.runs.target import open_target
 

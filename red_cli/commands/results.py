@@ -69,7 +69,7 @@ def evaluate(
         raise UserError(f"--{idle[0]} goes with --suite")
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
-        console.hush()
+        console.silence_libraries()
         from red_cli.inference.evaluate import evaluate as run_evaluation
         from red_cli.inference.evaluate import evaluation_folder
         from red_cli.runs.target import open_target
@@ -120,7 +120,7 @@ def export(
         source = open_source(target, recipe, base, overrides or [])
         compare = None
         if verify and form is not Format.adapter:
-            console.hush()
+            console.silence_libraries()
             from red_cli.export.verify import verify as run_verification
 
             compare = run_verification
@@ -142,7 +142,7 @@ def convert(
     """Turn a checkpoint of the paper's published code into an adapter."""
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
-        console.hush()
+        console.silence_libraries()
         from red_cli.export.convert import convert as run_conversion
 
         result = run_conversion(checkpoint, base, output)

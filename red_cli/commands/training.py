@@ -39,7 +39,7 @@ def train(
         return
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
-        console.hush()
+        console.silence_libraries()
         from red_cli.train.loop import train as run_training
 
         result = run_training(loaded, terminal)
@@ -63,7 +63,7 @@ def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
         return False
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
-        console.hush()
+        console.silence_libraries()
         from red_cli.distributed.launch import processes_to_start, start_processes
         from red_cli.plan.strategy import require_strategy
 
@@ -81,7 +81,7 @@ def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: 
     runs = load_seeds(recipe, variant, overrides, parse_seeds(seeds))
     with console.Terminal(json_output=True) as terminal:  # the plans of the runs are no answer
         terminal.working("starting")
-        console.hush()
+        console.silence_libraries()
         from red_cli.compare.seeds import train_seeds
 
         result = train_seeds(runs, terminal)
@@ -113,11 +113,11 @@ def compare(
 
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
-        console.hush()
+        console.silence_libraries()
         from red_cli.compare.methods import compare as run_comparison
         from red_cli.compare.methods import parse_methods, plan_comparison
-        from red_cli.compare.seeds import parse_seeds
         from red_cli.compare.table import score_note, tables_of
+        from red_cli.compare.seeds import parse_seeds
 
         numbers = None if seeds is None else parse_seeds(seeds)
         comparison = plan_comparison(recipe, variant, overrides or [], parse_methods(methods), numbers)
@@ -155,10 +155,11 @@ def check(
     loaded = load_recipe(recipe, variant, overrides or [])
     with console.Terminal(json_output=json) as terminal:
         terminal.working("reading the data")
-        console.hush()
+        console.silence_libraries()
         from red_cli.plan.devices import fits
         from red_cli.plan.plan import make_plan, prepare
         from red_cli.plan.strategy import device_memory as this_device
+        from red_cli.train.trackers import require_trackers
         from red_cli.tasks.text_metrics.score import require_metrics
         from red_cli.train.trackers import require_trackers
 

@@ -12,7 +12,7 @@ import pytest
 
 from red_cli.errors import UserError
 from red_cli.recipe.data import Data
-from red_cli.tasks.data.tables import streaming
+from red_cli.tasks.data import streaming
 from red_cli.tasks.data.streaming import read_stream
 
 

@@ -1,0 +1,38 @@
+"""Numbers and names as short text, the same in tables, reports and pictures."""
+
+from __future__ import annotations
+
+
+def two_digits(value: float | None) -> str:
+    """`value` with two decimals; empty for None."""
+    return "" if value is None else f"{value:.2f}"
+
+
+def three_digits(value: float) -> str:
+    """`value` with three significant digits, such as `0.0591` or `4.50e-7`; `0` for zero."""
+    return f"{value:#.3g}".rstrip(".").replace("e-0", "e-").replace("e+0", "e+") if value else "0"
+
+
+def plus_minus(mean: str, std: str) -> str:
+    """`mean ± std`, or `mean` alone if `std` is empty, as it is for a single value."""
+    return f"{mean} ± {std}" if std else mean
+
+
+def byte_size(count: int) -> str:
+    """A number of bytes with its unit, up to GiB."""
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} B"
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units, such as `2 h 05 min` or `3 min 20 s`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def shortened(text: str, most: int) -> str:
+    """`text` if it has at most `most` characters, else an ellipsis and its end."""
+    return text if len(text) <= most else "…" + text[1 - most :]
