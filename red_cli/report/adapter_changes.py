@@ -1,4 +1,4 @@
-"""What an adapter learnt: the size of scale - 1 and of bias, for each edited module."""
+"""How far training moved each vector of an adapter: the size of scale - 1 and of bias for each edited module."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.errors import UserError
 from red_cli.export.vectors import read_vectors
-from red_cli.report.places import Place, labels, place_of
+from red_cli.report.module_paths import ModulePath, kind_labels, parse_module_path
 
-# What a vector is when nothing has been learnt
+# The values of a vector before training
 _START = {"scale": 1.0, "bias": 0.0}
 NORM = (
     "Root mean square over the d values of a vector: its Euclidean length divided by the square root of d, "
@@ -24,13 +24,13 @@ NORM = (
 
 
 @dataclass(frozen=True)
-class Size:
-    """How far a vector has moved from its start, over its d values.
+class VectorChange:
+    """How far a vector of d values has moved from its initial values.
 
     Attributes:
-        rms: root mean square; comparable between widths.
-        norm: Euclidean length, rms times the square root of d.
-        largest: the largest absolute value.
+        rms: root mean square, comparable between widths.
+        norm: Euclidean length, which is rms times the square root of d.
+        largest: largest absolute value.
     """
 
     rms: float
@@ -38,42 +38,51 @@ class Size:
     largest: float
 
     @classmethod
-    def of(cls, change: NDArray[np.float64]) -> Size:
-        """The size of `change`, shape (d,)."""
-        norm = float(np.linalg.norm(change))
-        return cls(norm / float(np.sqrt(len(change))), norm, float(np.abs(change).max()))
+    def of(cls, difference: NDArray[np.float64]) -> VectorChange:
+        """Measure `difference`, the final minus the initial values, of shape (d,)."""
+        norm = float(np.linalg.norm(difference))
+        return cls(norm / float(np.sqrt(len(difference))), norm, float(np.abs(difference).max()))
 
 
 @dataclass(frozen=True)
-class LearntModule:
-    """One edited module: where it stands, its width d, and the size of each of its vectors by component."""
+class ModuleChange:
+    """The changes of one edited module.
+
+    Attributes:
+        path: the module's path in the base.
+        label: a short name for modules of its kind.
+        layer: its layer's number; None if its path has none.
+        width: the number of values d of each of its vectors.
+        changes: component -> change.
+    """
 
     path: str
     label: str
     layer: int | None
     width: int
-    sizes: Mapping[str, Size]
+    changes: Mapping[str, VectorChange]
 
     @property
     def name(self) -> str:
-        """The label with the layer's number."""
+        """The label followed by the layer's number."""
         return self.label if self.layer is None else f"{self.label} {self.layer}"
 
     def to_json(self) -> dict[str, Any]:
-        sizes = {component: vars(size) for component, size in self.sizes.items()}
-        return {"path": self.path, "kind": self.label, "layer": self.layer, "width": self.width, **sizes}
+        changes = {component: vars(change) for component, change in self.changes.items()}
+        return {"path": self.path, "kind": self.label, "layer": self.layer, "width": self.width, **changes}
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """What an adapter learnt.
+class AdapterChanges:
+    """The changes of all vectors of an adapter.
 
     Attributes:
-        base: the base that it belongs to.
+        base: name or path of the base model.
         components: "scale", "bias" or both.
-        labels: of the kinds of modules, the rows of a heat map; kinds of one stack (encoder, decoder) lie together.
-        stacks: of each label, the paths' part before the layer's number.
-        layers: the columns: every layer of the base, edited or not, and None where a module has no layer's number.
+        labels: a label for each kind of module, the rows of a heat map; kinds of one stack (encoder, decoder) are
+            adjacent.
+        stacks: for each label, the part of the module paths before the layer's number.
+        layers: the columns of a heat map: every layer of the base, edited or not; last None, if a module has no layer.
         modules: in the adapter's order.
     """
 
@@ -82,16 +91,16 @@ class Learnt:
     labels: list[str]
     stacks: list[str]
     layers: list[int | None]
-    modules: list[LearntModule]
+    modules: list[ModuleChange]
 
     def grid(self, component: str) -> list[list[float | None]]:
-        """The root mean square by label and layer; None where nothing is edited."""
-        found = {(module.label, module.layer): module.sizes[component].rms for module in self.modules}
+        """The root mean square by label and layer, shape (labels, layers); None if the module is not edited."""
+        found = {(module.label, module.layer): module.changes[component].rms for module in self.modules}
         return [[found.get((label, layer)) for layer in self.layers] for label in self.labels]
 
-    def most_changed(self, component: str, count: int) -> list[LearntModule]:
-        """The modules whose vector moved farthest, the farthest first."""
-        return sorted(self.modules, key=lambda module: -module.sizes[component].rms)[:count]
+    def most_changed(self, component: str, count: int) -> list[ModuleChange]:
+        """The `count` modules whose vector moved farthest, the farthest first."""
+        return sorted(self.modules, key=lambda module: -module.changes[component].rms)[:count]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -102,32 +111,32 @@ class Learnt:
         }
 
 
-def read_learnt(folder: Path) -> Learnt:
-    """What the adapter in `folder` learnt; the base is not needed.
+def read_adapter_changes(folder: Path) -> AdapterChanges:
+    """Read the RED adapter in `folder`. The base is not loaded.
 
     Raises:
-        UserError: it is no RED adapter, or damaged: a file or vector is missing, of another kind, or not finite.
+        UserError: it is not a RED adapter, or a file or vector is missing, malformed or not finite.
     """
     adapter = read_vectors(folder)
     config = adapter.config
-    places = [place_of(path, config.base.model_type) for path in config.target_modules]
-    names = labels(places)
+    parsed = [parse_module_path(path, config.base.model_type) for path in config.target_modules]
+    names = kind_labels(parsed)
     modules = []
-    for path, place in zip(config.target_modules, places, strict=True):
-        sizes: dict[str, Size] = {}
+    for path, module_path in zip(config.target_modules, parsed, strict=True):
+        changes: dict[str, VectorChange] = {}
         width = 0
         for component in config.red.components:
             vector = getattr(adapter.edits[path], component)
             if vector.ndim != 1 or not len(vector):
                 raise UserError(f"{folder} is damaged: the {component} of {path} is no vector")
             width = len(vector)
-            sizes[component] = Size.of(vector.astype(np.float64) - _START[component])
-        modules.append(LearntModule(path, names[place.pattern], place.layer, width, sizes))
-    return _arranged(config, places, modules)
+            changes[component] = VectorChange.of(vector.astype(np.float64) - _START[component])
+        modules.append(ModuleChange(path, names[module_path.pattern], module_path.layer, width, changes))
+    return _arranged(config, parsed, modules)
 
 
-def _arranged(config: AdapterConfig, places: list[Place], modules: list[LearntModule]) -> Learnt:
-    stacks = {module.label: place.stack for module, place in zip(modules, places, strict=True)}
+def _arranged(config: AdapterConfig, paths: list[ModulePath], modules: list[ModuleChange]) -> AdapterChanges:
+    stacks = {module.label: path.stack for module, path in zip(modules, paths, strict=True)}
     order = list(dict.fromkeys(stacks.values()))
     rows = sorted(stacks, key=lambda label: order.index(stacks[label]))
     numbers = {module.layer for module in modules if module.layer is not None}
@@ -136,7 +145,7 @@ def _arranged(config: AdapterConfig, places: list[Place], modules: list[LearntMo
         columns += range(max(config.base.num_hidden_layers or 0, max(numbers) + 1))
     if any(module.layer is None for module in modules):
         columns.append(None)
-    return Learnt(
+    return AdapterChanges(
         config.base_model_name_or_path, list(config.red.components), rows, [stacks[label] for label in rows], columns,
         modules,
     )  # fmt: skip

@@ -1,18 +1,18 @@
-"""A comparison as a document, and as plain data."""
+"""A comparison as a report document and as JSON data."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from red_cli.report.cells import Cells, unit
-from red_cli.report.comparison import Comparison
+from red_cli.report.comparison import RunComparison
 from red_cli.report.document import Picture, ReportDocument, Section, Table
 from red_cli.report.draw_comparison import draw_comparison
 from red_cli.report.style import NO_PICTURES, can_draw
 from red_cli.report.write import COMPARISON
 
 
-def comparison_document(comparison: Comparison) -> ReportDocument:
+def comparison_document(comparison: RunComparison) -> ReportDocument:
     """The full report of a comparison, with a picture if matplotlib is installed."""
     cells = Cells(comparison)
     if can_draw():
@@ -28,8 +28,8 @@ def comparison_document(comparison: Comparison) -> ReportDocument:
     )
 
 
-def comparison_data(comparison: Comparison) -> dict[str, Any]:
-    """The same as plain data."""
+def comparison_data(comparison: RunComparison) -> dict[str, Any]:
+    """The content of report.json."""
     rows = []
     for row in comparison.rows:
         papers, figures = row.paper, row.figures
@@ -66,7 +66,7 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
     return {"unit": unit(comparison), "rows": rows, "notes": comparison.notes, "left_out": left_out}
 
 
-def _every_run(comparison: Comparison) -> Section:
+def _every_run(comparison: RunComparison) -> Section:
     rows = [
         [column.title, column.metric, row.base, row.title, str(run.path), str(run.seed),
          f"{group.scores[run.seed]:.2f}", group.split, f"{group.examples:,}"]
@@ -78,7 +78,7 @@ def _every_run(comparison: Comparison) -> Section:
     return Section("Every run", table=Table(header, rows, left=5))
 
 
-def _caption(comparison: Comparison) -> str:
+def _caption(comparison: RunComparison) -> str:
     paper = any(row.paper for row in comparison.rows)
     return (
         "Mean and standard deviation over seeds (filled; the dots below: each seed)"

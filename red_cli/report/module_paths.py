@@ -1,4 +1,4 @@
-"""Where an edited module stands in its model: its kind, its stack and its layer, from its path alone."""
+"""The kind, stack and layer of an edited module, parsed from its path."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _ANY_LAYER = "*"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a module stands.
+class ModulePath:
+    """The parsed path of a module.
 
     Attributes:
-        pattern: its path with `*` for the layer's number; modules of one pattern are of one kind.
-        position: what the architecture's table calls it, where it does.
-        layer: the layer's number within its stack; None where the path has no number.
+        pattern: the path with `*` for the layer's number; modules of one kind share a pattern.
+        position: its name in the table of architectures; None if it has none.
+        layer: the layer's number within its stack; None if the path has no number.
     """
 
     pattern: str
@@ -28,12 +28,12 @@ class Place:
 
     @property
     def stack(self) -> str:
-        """The path before the layer's number, such as `encoder.block`; empty where there is none."""
+        """The path before the layer's number, such as `encoder.block`; empty without a number."""
         return "" if self.layer is None else ".".join(self.pattern.split(".")[: self._star])
 
     @property
     def tail(self) -> str:
-        """The path after the layer's number; the whole path where there is none, or nothing comes after it."""
+        """The path after the layer's number; the full pattern without a number or if nothing follows it."""
         parts = self.pattern.split(".")
         return self.pattern if self.layer is None else ".".join(parts[self._star + 1 :]) or self.pattern
 
@@ -42,26 +42,26 @@ class Place:
         return self.pattern.split(".").index(_ANY_LAYER)
 
 
-def place_of(path: str, model_type: str) -> Place:
-    """The place of a module: by the architecture's table, else by the first number in its path."""
+def parse_module_path(path: str, model_type: str) -> ModulePath:
+    """Parse a module path by the table of architectures, or else by the first number in it."""
     architecture = ARCHITECTURES.get(model_type)
     for position, end in architecture.positions.items() if architecture else ():
         if match := re.fullmatch(rf"(?:.*\.)?{end}", path):
-            return _place(path, match.span(1), position)
+            return _module_path(path, match.span(1), position)
     match = _NUMBER.search(path)
-    return Place(path, None, None) if match is None else _place(path, match.span(1), None)
+    return ModulePath(path, None, None) if match is None else _module_path(path, match.span(1), None)
 
 
-def labels(places: Sequence[Place]) -> dict[str, str]:
-    """A short name for each pattern, all different.
+def kind_labels(paths: Sequence[ModulePath]) -> dict[str, str]:
+    """Pattern -> a short, unique name.
 
-    The position (else the path's end) as far as it tells the kinds apart; where it does not, as with the attentions of
-    an encoder-decoder, the parts of the path that differ come before it.
+    The name is the position, or else the end of the path. If several patterns share it, such as the attentions of an
+    encoder-decoder, it is preceded by the parts of the path that differ.
     """
-    unique = {place.pattern: place for place in places}
+    unique = {path.pattern: path for path in paths}
     by_name: dict[str, list[str]] = {}
-    for pattern, place in unique.items():
-        by_name.setdefault(place.position or place.tail, []).append(pattern)
+    for pattern, path in unique.items():
+        by_name.setdefault(path.position or path.tail, []).append(pattern)
     found: dict[str, str] = {}
     for name, patterns in by_name.items():
         differing = _differing_words(patterns)
@@ -70,12 +70,12 @@ def labels(places: Sequence[Place]) -> dict[str, str]:
     return found
 
 
-def _place(path: str, span: tuple[int, int], position: str | None) -> Place:
-    return Place(path[: span[0]] + _ANY_LAYER + path[span[1] :], position, int(path[slice(*span)]))
+def _module_path(path: str, span: tuple[int, int], position: str | None) -> ModulePath:
+    return ModulePath(path[: span[0]] + _ANY_LAYER + path[span[1] :], position, int(path[slice(*span)]))
 
 
 def _differing_words(patterns: list[str]) -> dict[str, str]:
-    """The words of each path that not all of `patterns` have; empty where words do not tell them apart."""
+    """Pattern -> its parts that not all of `patterns` have; empty if they do not distinguish the patterns."""
     common = set.intersection(*(set(pattern.split(".")) for pattern in patterns))
     words = {
         pattern: " ".join(part for part in pattern.split(".") if part not in common and not part.isdigit())

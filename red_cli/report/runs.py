@@ -1,4 +1,4 @@
-"""Run folders, found and read."""
+"""Finding and reading run folders."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import METRICS_FILE, RECIPE_FILE, open_run
 
-_LINES = 2  # of a message: what, and the first of what is listed
-_DEPTH = 5  # folders below the one that was named
-# What a run leaves as soon as it has begun
+_LINES = 2  # of an error message, which may list several faults
+_DEPTH = 5  # levels of subfolders that are searched
+# Files and folders, any of which marks a folder with a recipe as a run
 _TRACES = (METRICS_FILE, "environment.json", "adapter", "checkpoints")
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that came to its end: its folder, its recipe, and the content of its metrics.json."""
+    """A finished run: its folder, its recipe, and the content of its metrics.json."""
 
     path: Path
     recipe: Recipe
@@ -32,7 +32,7 @@ class FinishedRun:
 
     @property
     def metric(self) -> str:
-        """The metric that chose the best evaluation."""
+        """The metric that selected the best evaluation."""
         return str(self.metrics["metric"])
 
     @property
@@ -42,32 +42,32 @@ class FinishedRun:
 
     @property
     def selection_split(self) -> str:
-        """The split that chose the best evaluation."""
+        """The split that selected the best evaluation."""
         return str(self.metrics["scoring"]["selection"]["split"])
 
     def has(self, split: str) -> bool:
-        """Whether that metric was scored on `split`."""
+        """Whether `metric` was computed on `split`."""
         return self.metric in self.metrics["splits"].get(split, {})
 
     def score(self, split: str, metric: str | None = None) -> float:
-        """A metric on `split`, as in metrics.json; that which chose the best evaluation, unless another is named."""
+        """The value of a metric on `split` in the unit of metrics.json; default: the selecting metric."""
         return float(self.metrics["splits"][split][metric or self.metric])
 
     def chose_best(self, split: str) -> bool:
-        """Whether `split` is the one that chose the best evaluation, so that its score flatters a little."""
+        """Whether `split` selected the best evaluation, which biases its score upwards."""
         return split == self.selection_split
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A folder that is not reported, and why."""
+    """A folder that is not reported, and the reason."""
 
     path: Path
     reason: str
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder holds a run, finished or not."""
+    """Whether a folder is a run, finished or not."""
     return (path / RECIPE_FILE).is_file() and any((path / name).exists() for name in _TRACES)
 
 
@@ -77,20 +77,19 @@ def is_adapter(path: Path) -> bool:
 
 
 def read_run(path: Path) -> FinishedRun:
-    """A finished run.
+    """Read a finished run.
 
     Raises:
-        UserError: it is none, it is not finished, or its recipe or metrics cannot be used.
+        UserError: the folder is not a run, the run is not finished, or its recipe or metrics are damaged.
     """
     if (path / "config.json").is_file():
         raise UserError(f"{path} is an exported model, whose edits are in its weights", hint="Give the run itself.")
     folder, loaded = open_run(path)
     metrics = folder.read_metrics()
     if not folder.finished:
-        has_adapter = is_adapter(folder.adapter)
+        on_adapter = f"To report on its adapter so far: red report {folder.adapter}"
         raise UserError(
-            f"{path} is not finished",
-            hint=f"What it has learnt so far: red report {folder.adapter}" if has_adapter else "Let it finish first.",
+            f"{path} is not finished", hint=on_adapter if is_adapter(folder.adapter) else "Let it finish first."
         )
     if metrics.get("scoring") is None:
         raise UserError(f"{folder.metrics} does not say which rows are scored: version 0.1 wrote it")
@@ -98,10 +97,10 @@ def read_run(path: Path) -> FinishedRun:
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
-    """The finished runs among and below `paths`, in the order of their paths, and what was left out.
+    """The finished runs in `paths` and their subfolders, ordered by path, and the folders left out.
 
     Raises:
-        UserError: a path is no folder, or there is no run in it.
+        UserError: a path is not a folder, or contains no run.
     """
     runs: list[FinishedRun] = []
     left_out: list[LeftOut] = []
@@ -125,7 +124,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
 
 
 def _run_folders(path: Path, depth: int) -> Iterator[Path]:
-    """Run folders in `path`, itself included; nothing inside a run is looked at."""
+    """`path` itself if it is a run, else the runs in its subfolders. Subfolders of runs are not searched."""
     if is_run(path):
         yield path
     elif depth > 0 and not is_adapter(path):

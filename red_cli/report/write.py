@@ -1,4 +1,4 @@
-"""A report's folder: report.md, report.html, report.json and the pictures, all of them or none."""
+"""Writing a report's folder: report.html, report.md, report.json and the pictures, all or none of them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ JSON_FILE = "report.json"
 _TEXTS = ("report.md", "report.html", JSON_FILE)
 HEAT_MAP, LEARNING_CURVE, COMPARISON = "heat_map.png", "learning_curve.png", "comparison.png"
 _PICTURES = (HEAT_MAP, LEARNING_CURVE, COMPARISON)
-_TMP_DIR = ".report.tmp"  # a folder, left only where writing was killed
+_TMP_DIR = ".report.tmp"  # a folder that remains only if the process is killed while it writes
 
 
 def check_output(folder: Path) -> None:
-    """Make sure, before any work, that a report may be written to `folder`.
+    """Check that a report can be written to `folder`, before any work is done.
 
     Raises:
-        UserError: it is a file, or a folder that holds anything but an earlier report.
+        UserError: it is a file, or a folder that contains anything but an earlier report.
     """
     if not folder.exists():
         return
@@ -33,7 +33,10 @@ def check_output(folder: Path) -> None:
 
 
 def write_report(folder: Path, document: ReportDocument, data: dict[str, Any]) -> list[Path]:
-    """Write the report to `folder`, instead of an earlier one where there is one.
+    """Write a report to `folder`, replacing an earlier one.
+
+    Args:
+        data: the content of report.json.
 
     Returns:
         The files, the HTML page first.
