@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from red_cli.errors import Interrupted, RedError
 from red_cli.escape import json_text, terminal_line, terminal_text
-from red_cli.formatting import duration
+from red_cli.formatting import aligned, duration
 from red_cli.tables import plan_rows
 from red_cli.tasks.labels.metrics import written
 
@@ -63,11 +63,7 @@ def print_lines(rows: Iterable[tuple[str, str]], stderr: bool = False) -> None:
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """Print a table whose first row is the heading. The first column is aligned left and the others right."""
     console = _console(stderr=False)
-    rows = [[terminal_line(cell) for cell in cells] for cells in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for number, cells in enumerate(rows):
-        first, *others = zip(cells, widths, strict=True)
-        line = "  ".join([f"{first[0]:<{first[1]}}", *(f"{cell:>{width}}" for cell, width in others)])
+    for number, line in enumerate(aligned([[terminal_line(cell) for cell in cells] for cells in rows])):
         _print(console, line, style="bold" if number == 0 else None)
 
 

@@ -1,6 +1,8 @@
-"""Numbers and names as short text, the same in tables, reports and pictures."""
+"""Numbers, names and tables as plain text, the same on screen, in reports and in pictures."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def two_digits(value: float | None) -> str:
@@ -36,3 +38,16 @@ def duration(seconds: float) -> str:
 def shortened(text: str, most: int) -> str:
     """`text` if it has at most `most` characters, else an ellipsis and its end."""
     return text if len(text) <= most else "…" + text[1 - most :]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose first column is aligned left and the others right.
+
+    A row of a single cell is a line of its own, whose length does not affect the columns.
+    """
+    widths = [max(map(len, column)) for column in zip(*(row for row in rows if len(row) > 1), strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=False)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip() if others else first)
+    return lines

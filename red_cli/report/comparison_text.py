@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 
-from red_cli.formatting import two_digits
+from red_cli.formatting import aligned, two_digits
 from red_cli.report.cells import AVERAGE, Cells, headings, parameters_text
 from red_cli.report.comparison import Row, RunComparison
 
@@ -18,10 +17,8 @@ def comparison_lines(comparison: RunComparison, width: int) -> list[str]:
     If a single table is too wide, mean, deviation and the paper's figure get a line each and the tasks are split into
     several tables. `rich.table` would instead break numbers and names across lines at the usual 80 columns.
     """
-    lines = _aligned(_wide_rows(comparison))
-    if max(map(len, lines)) > width:
-        lines = _stacked_lines(comparison, width)
-    return lines
+    lines = aligned(_wide_rows(comparison))
+    return lines if max(map(len, lines)) <= width else _stacked_lines(comparison, width)
 
 
 def _wide_rows(comparison: RunComparison) -> list[list[str]]:
@@ -44,17 +41,15 @@ def _stacked_lines(comparison: RunComparison, width: int) -> list[str]:
               for column, name in enumerate(names)]  # fmt: skip
     lines: list[str] = []
     for chosen in _portions(widths, width - label):
-        base = ""
-        lines.append(_line("", label, [names[column] for column in chosen], [widths[column] for column in chosen]))
+        table, base = [["", *(names[column] for column in chosen)]], ""
         for row, parts in blocks:
-            lines += [row.base] if row.base != base else []
+            table += [[row.base]] if row.base != base else []
             base = row.base
             counts = f"{parameters_text(row)} parameters{_seeds_text(row)}{_tasks_text(row, comparison)}"
-            lines.append(" " * _GAP + f"{row.title}: {counts}")
-            for name, figures in parts.items():
-                if any(figures[column] for column in chosen):
-                    cells = [figures[column] for column in chosen]
-                    lines.append(_line(" " * 2 * _GAP + name, label, cells, [widths[column] for column in chosen]))
+            table.append([" " * _GAP + f"{row.title}: {counts}"])
+            cells = {name: [figures[column] for column in chosen] for name, figures in parts.items()}
+            table += [[" " * 2 * _GAP + name, *figures] for name, figures in cells.items() if any(figures)]
+        lines += aligned(table)
     return lines
 
 
@@ -101,15 +96,3 @@ def _portions(widths: Sequence[int], room: int) -> list[list[int]]:
             portions.append([])
         portions[-1].append(column)
     return portions
-
-
-def _line(name: str, label: int, cells: Sequence[str], widths: Sequence[int]) -> str:
-    figures = (" " * _GAP + cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-    return (name.ljust(label) + "".join(figures)).rstrip()
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with the first column aligned left and the others right; rows of one cell do not affect the widths."""
-    table = [row for row in rows if len(row) > 1]
-    widths = [max(map(len, column)) for column in zip_longest(*table, fillvalue="")]
-    return [row[0] if len(row) == 1 else _line(row[0], widths[0], row[1:], widths[1:]) for row in rows]
