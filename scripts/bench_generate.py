@@ -27,6 +27,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from red_cli.console import silence_libraries
+from red_cli.inference.generate import Decoder
 from red_cli.recipe.text import Decoding
 from red_cli.tasks.text.tokens import Ends, decoded
 

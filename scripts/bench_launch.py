@@ -20,6 +20,8 @@ import psutil
 import torch
 
 from red_cli.console import silence_libraries
+from red_cli.distributed.processes import ALONE
+from red_cli.plan.plan import make_plan, prepare
 from red_cli.recipe.load import load_recipe
 from red_cli.runs.events import Silent
 from red_cli.train.setup import save, set_up

@@ -31,6 +31,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from red_cli import RedConfig, attach
 from red_cli.console import silence_libraries
+from red_cli.plan.batches import cut_by_length
+from red_cli.plan.plan import prepare
 from red_cli.recipe.load import load_recipe
 from red_cli.train.setup import _CUT_COST
 

@@ -45,7 +45,9 @@ from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from red_cli import RedConfig, attach
+from red_cli.base_model.load import load_base
 from red_cli.console import silence_libraries
+from red_cli.distributed.processes import ALONE
 from red_cli.edit.layer import Vectors
 from red_cli.edit.model import train_head
 from red_cli.methods.red import trained_red

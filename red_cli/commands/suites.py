@@ -17,9 +17,9 @@ def evaluate_suite(
     with console.Terminal(json_output=json) as terminal:
         terminal.working("starting")
         console.silence_libraries()
-        from red_cli.inference.evaluate import evaluation_folder
         from red_cli.benchmarks.evaluate import evaluate_suite as run_suite
         from red_cli.benchmarks.request import SuiteRequest
+        from red_cli.inference.evaluate import evaluation_folder
         from red_cli.runs.target import open_target
 
         opened = open_target(target, recipe, overrides)

@@ -116,8 +116,8 @@ def compare(
         console.silence_libraries()
         from red_cli.compare.methods import compare as run_comparison
         from red_cli.compare.methods import parse_methods, plan_comparison
-        from red_cli.compare.table import score_note, tables_of
         from red_cli.compare.seeds import parse_seeds
+        from red_cli.compare.table import score_note, tables_of
 
         numbers = None if seeds is None else parse_seeds(seeds)
         comparison = plan_comparison(recipe, variant, overrides or [], parse_methods(methods), numbers)
@@ -159,7 +159,6 @@ def check(
         from red_cli.plan.devices import fits
         from red_cli.plan.plan import make_plan, prepare
         from red_cli.plan.strategy import device_memory as this_device
-        from red_cli.train.trackers import require_trackers
         from red_cli.tasks.text_metrics.score import require_metrics
         from red_cli.train.trackers import require_trackers
 
