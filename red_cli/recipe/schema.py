@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from red_cli.edit.config import RedConfig
 from red_cli.recipe.commonsense import COMMONSENSE_METRICS, CommonsenseTask
@@ -259,9 +259,19 @@ class Recipe(Section):
         return self
 
 
-class RecipeFile(Recipe):
-    """A recipe as it is written: with named variants, each a part of a recipe laid over it."""
+def _complete_or_extending(schema: dict[str, Any]) -> None:
+    """What a recipe requires may be in the one that it extends."""
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
 
+
+class RecipeFile(Recipe):
+    """A recipe as it is written: what it extends, and named variants, each a part of a recipe laid over it."""
+
+    model_config = ConfigDict(json_schema_extra=_complete_or_extending)
+
+    extends: str | None = Field(
+        default=None, description="A recipe that this one is laid over: a bundled one's name, or a path from this file."
+    )
     variants: dict[str, dict[str, Any] | None] = Field(
         default_factory=dict, description="Named changes to the recipe, chosen with --variant."
     )

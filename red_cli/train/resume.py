@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.recipe.load import Loaded, expanded
+from red_cli.recipe.anchor import expanded
+from red_cli.recipe.load import Loaded
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder, changed_keys, open_run
 from red_cli.train.checkpoint import STATE_FILE, damage, list_checkpoints
