@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 
 class RedError(Exception):
@@ -37,6 +38,7 @@ class Interrupted(RedError):
     exit_code = 130
 
 
+_MOST_NAMED = 3  # of many names
 _MOST_SHOWN = 80  # characters of a value in a message
 _LONGEST_REASON = 200  # characters of what another library says
 _LONGEST_PATH = 300  # of a path: its end says which it is
@@ -60,6 +62,12 @@ def first_line(error: BaseException | str) -> str:
     """What a library says of a failure: the first line of its message, cut; the exception's class where it is empty."""
     lines = (line.strip() for line in str(error).splitlines())
     return one_line(next((line for line in lines if line), type(error).__name__), _LONGEST_REASON)
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def _cut(text: str, most: int) -> str:

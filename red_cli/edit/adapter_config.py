@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from red_cli.edit.config import RedConfig
-from red_cli.errors import UserError, shown
+from red_cli.errors import UserError, shown, some_of
 from red_cli.files import read_json
 
 if TYPE_CHECKING:
@@ -106,3 +106,29 @@ def read_adapter_config(folder: str | Path) -> AdapterConfig:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{file}: key {key!r}: {first['msg']}") from None
+
+
+class OnBase(Protocol):
+    """What is trained on a base, as it is recorded."""
+
+    base_model_name_or_path: str
+    base: BaseIdentity
+    head: list[str]
+
+
+def require_same_base(model: PreTrainedModel, recorded: OnBase, folder: Path) -> None:
+    """Refuse another architecture, width, depth or vocabulary, and one without the parameters of the recorded head.
+
+    Raises:
+        UserError: one of them differs.
+    """
+    here, there = BaseIdentity.of(model).model_dump(), recorded.base.model_dump()
+    differing = [f"{name} {there[name]} (here {here[name]})" for name in there if here[name] != there[name]]
+    if differing:
+        raise UserError(
+            f"{folder} belongs to another base, {recorded.base_model_name_or_path}: {', '.join(differing)}",
+            hint="Give that base, or train again for this one.",
+        )
+    known = {name for name, _ in model.named_parameters()}
+    if missing := [name for name in recorded.head if name not in known]:
+        raise UserError(f"{folder}: this base has no such head parameters: {some_of(missing)}")

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import BaseDigest
+from red_cli.edit.adapter_config import BaseDigest, require_same_base
 from red_cli.errors import UserError
 from red_cli.methods.description import read_stored
-from red_cli.methods.stored import copy_stored, require_same_base, write_stored
+from red_cli.methods.stored import copy_stored, write_stored
 from red_cli.methods.trained import Trained, base_size, free
 from red_cli.recipe.schema import MethodName
 
