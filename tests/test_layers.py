@@ -29,7 +29,7 @@ ROOMS = [
     "edit",
     "limits",
     "files",
-    "signals",
+    "subprocesses",
     "escape",
     "formatting",
     "errors",

@@ -29,7 +29,7 @@ from red_cli.recipe.yaml_file import dump
 from red_cli.runs.consent import is_consent, open_recipe
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RECIPE_FILE, RunFolder
-from red_cli.signals import handling, known_signals
+from red_cli.subprocesses import handling, known_signals
 
 Format = Literal["merged", "adapter", "code"]
 Verify = Callable[["Source", Path, Listener], dict[str, Any]]

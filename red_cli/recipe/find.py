@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
-from red_cli.errors import UserError
+from red_cli.errors import UserError, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -41,7 +40,6 @@ def find_recipe(name_or_path: str) -> Path:
         return recipe_folder() / f"{name_or_path}.yaml"
     if path.is_dir() and (path / "recipe.yaml").is_file():
         raise UserError(f"{name_or_path} is a folder", hint=f"Its recipe is {path / 'recipe.yaml'}")
-    near = difflib.get_close_matches(path.stem, recipe_names(), n=3)
-    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    hint = did_you_mean(path.stem, recipe_names(), most=3)
     kind = "recipe" if is_name else "file"
     raise UserError(f"no such {kind}: {name_or_path}", hint=f"{hint}All names: red recipes")

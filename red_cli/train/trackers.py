@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import LoggerType
 
-from red_cli.errors import UserError, first_line, one_line
+from red_cli.errors import UserError, did_you_mean, first_line, one_line
 
 
 def require_trackers(names: Sequence[str]) -> None:
@@ -22,8 +21,7 @@ def require_trackers(names: Sequence[str]) -> None:
     known = [member.value for member in LoggerType if member.value != "all"]
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}"
+            hint = did_you_mean(name, known) + f"Known: {', '.join(known)}"
             raise UserError(f"train.report_to: no such tracker: {one_line(name)}", hint=hint)
         if importlib.util.find_spec(name) is None:
             extra = "'red-cli[track]'" if name == "tensorboard" else name
