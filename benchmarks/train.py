@@ -47,7 +47,7 @@ from transformers import DataCollatorWithPadding, GPT2Config, GPT2LMHeadModel, P
 from red_cli import RedConfig, attach
 from red_cli.base_model.load import load_base
 from red_cli.console import silence_libraries
-from red_cli.edit.layer import Vectors
+from red_cli.edit.layer import RedVectors
 from red_cli.edit.model import train_head
 from red_cli.methods.red import trained_red
 from red_cli.plan.plan import Prepared, prepare
@@ -118,7 +118,7 @@ def published_step(model: PreTrainedModel, prepared: Prepared, rate: float) -> S
 def two_steps(model: nn.Module) -> None:
     """Compute the edits as the published code writes them."""
     for module in model.modules():
-        if isinstance(module, Vectors):
+        if isinstance(module, RedVectors):
             module.forward = lambda hidden, own=module: hidden * own.scale + own.bias
 
 

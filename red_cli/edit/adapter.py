@@ -1,4 +1,4 @@
-"""Adapter files: the learned vectors, the head trained beside them, and what they belong to."""
+"""Save and load adapters: the trained vectors, the trained head, and the base they belong to."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def save_adapter(
     base_revision: str | None = None,
     base_digest: BaseDigest | None = None,
 ) -> None:
-    """Write the active adapter's vectors (float32) and its trained head to `folder`, each file whole or not at all.
+    """Write the active adapter's vectors (float32) and trained head to `folder`. Each file is written atomically.
 
     Keys: `base_model.model.<module path>.red.scale|bias`, shape (d,), and `base_model.model.<parameter name>` for the
-    head. The base's name is the one it was loaded under; `base_revision` pins its version,
-    `base_digest` its content.
+    head. The recorded name of the base is the one it was loaded by; `base_revision` and `base_digest` record its
+    revision and content.
 
     Raises:
         UserError: the model has no edits.
@@ -66,21 +66,21 @@ def save_adapter(
 
 
 def adapter_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The trained tensors by their keys in the adapter file, as contiguous copies on the CPU."""
+    """The trained tensors by their key in the adapter file, contiguous and on the CPU."""
     return {key: parameter.detach().cpu().contiguous() for key, parameter in _trained_parameters(model).items()}
 
 
 def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT) -> list[str]:
     """Attach the adapter in `folder` to `model` under `name` and make it the active one.
 
-    Exactly its keys, shapes and dtypes are loaded, or an error is raised and nothing changes.
+    Keys, shapes and dtypes must match exactly; otherwise an error is raised and the model is unchanged.
 
     Returns:
         The paths of the edited modules.
 
     Raises:
-        UserError: files missing or damaged; the base's architecture, width or vocabulary is another; a key is missing,
-            extra or misshapen; a value is not finite.
+        UserError: a file is missing or damaged; the base has another architecture, width or vocabulary; a key is
+            missing, unexpected or of another shape; or a value is not finite.
     """
     folder = Path(folder)
     config = read_adapter_config(folder)
@@ -99,7 +99,7 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
 
 
 def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
-    """Copy the tensors in `folder` into the edits and head that `model` already has; the same errors as loading."""
+    """Copy the tensors in `folder` into the existing edits and head of `model`; raises what `load_adapter` raises."""
     file = Path(folder) / WEIGHTS_FILE
     copy_into(_trained_parameters(model), file, read_adapter_config(folder).weights_sha256, CONFIG_FILE)
 
@@ -118,7 +118,7 @@ def _task_type(model: PreTrainedModel, trained_head: bool) -> str:
 
 
 def _label_names(model: PreTrainedModel, trained_head: bool) -> list[str] | None:
-    """In the order of class ids; without a trained head, those that the configuration was given, if any."""
+    """Label names in the order of class ids; without a trained head, those set in the configuration, or None."""
     names = own_label_names(model.config)
     if names is None and trained_head:
         return [str(name) for _, name in sorted(model.config.id2label.items())]

@@ -1,4 +1,4 @@
-"""Files of named tensors, read strictly: the expected keys, shapes and dtypes, finite values, the same bytes."""
+"""Read tensor files strictly: keys, shapes, dtypes, finite values and the file's digest are checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from red_cli.errors import UserError, first_line, some_of
 
-if TYPE_CHECKING:  # torch is imported only by what returns its tensors
+if TYPE_CHECKING:  # torch is imported where its tensors are returned
     from torch import Tensor, nn
 
 _MOST_PROBLEMS = 6
@@ -20,21 +20,21 @@ _PIECE = 1 << 20
 _COPY_AGAIN = "Copy it again, or train again."
 _NOT_FINITE = "holds values that are not finite"
 
-Form = tuple[tuple[int, ...] | None, str]  # shape, None for any; dtype without the library's name
+Form = tuple[tuple[int, ...] | None, str]  # shape (None: any) and dtype without the library's name
 
 
 def read_tensors(
     file: Path, expected: Mapping[str, Form], sha256: str, recorded_in: str, framework: Literal["pt", "numpy"]
 ) -> dict[str, Any]:
-    """The tensors of a safetensors file by their keys.
+    """Read the tensors of a safetensors file by key.
 
     Args:
-        sha256: of the file, as the file `recorded_in` has it.
-        framework: whose tensors are returned.
+        sha256: the digest of the file that is recorded in the file `recorded_in`.
+        framework: the kind of tensors to return.
 
     Raises:
-        UserError: the file is missing or damaged; a key is missing, extra, or of another shape or dtype; a value is not
-            finite.
+        UserError: the file is missing or damaged; a key is missing, unexpected, or of another shape or dtype; or a
+            value is not finite.
     """
     if not file.is_file():
         raise UserError(f"{file.parent} has no {file.name}", hint=_COPY_AGAIN)
@@ -61,10 +61,10 @@ def read_tensors(
 
 
 def copy_into(parameters: Mapping[str, nn.Parameter], file: Path, sha256: str, recorded_in: str) -> None:
-    """Copy the tensors of a safetensors file into `parameters` by their keys, all of them or none.
+    """Copy the tensors of a safetensors file into `parameters` by key. After an error nothing is changed.
 
     Raises:
-        UserError: as of `read_tensors`.
+        UserError: whatever `read_tensors` raises.
     """
     import torch
 
@@ -76,10 +76,10 @@ def copy_into(parameters: Mapping[str, nn.Parameter], file: Path, sha256: str, r
 
 
 def read_pickle(file: Path) -> dict[str, Tensor]:
-    """The tensors that `torch.save` wrote by their names; nothing but tensors is unpickled.
+    """Read a dictionary of tensors that `torch.save` wrote; unpickling is limited to tensors.
 
     Raises:
-        UserError: the file holds something else, or a value is not finite.
+        UserError: the file has other content, or a value is not finite.
     """
     import torch
 
