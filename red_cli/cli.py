@@ -25,7 +25,7 @@ app = typer.Typer(
     epilog="A first run, with nothing to download: red train quickstart",
 )
 app.command()(training.train)
-app.command()(training.compare)
+app.command(cls=training.NamesMethods)(training.compare)
 app.command()(training.check)
 app.command(name="eval")(results.evaluate)
 app.command()(results.export)

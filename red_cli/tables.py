@@ -74,8 +74,14 @@ def _cut_text(truncated: int, ends_cut: int, longest: int) -> str:
 def _counts_text(method: str, part: int, share: float, head: int) -> str:
     if part == 0:
         return f"{head:,} head"
-    word = "edited" if method.lower() == "red" else "trained"
-    return f"{part:,} {word} ({share:.3%} of the base) + {head:,} head"
+    return f"{part:,} {_word_of(method)} ({share:.3%} of the base) + {head:,} head"
+
+
+def _word_of(method: str) -> str:
+    """What is said of the parameters of a method, given by its name or its title."""
+    from red_cli.recipe.methods import METHODS
+
+    return next(spec.word for name, spec in METHODS.items() if method in (name, spec.title))
 
 
 def _strategy_text(plan: Plan) -> str:

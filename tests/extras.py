@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from red_cli.recipe.methods import METHODS
 from red_cli.tasks.text_metrics.java import INSTALL_JAVA, find_java
 
 # extra -> what it installs
@@ -18,7 +19,6 @@ _PACKAGES = {
     "plot": ("matplotlib",),
     "track": ("tensorboard",),
 }
-_METHOD_EXTRAS = {"lora": "baselines", "ia3": "baselines"}
 
 needs_java = pytest.mark.skipif(find_java() is None, reason=f"needs Java ({INSTALL_JAVA})")
 
@@ -38,4 +38,5 @@ def cases(table: Mapping[str, Sequence[Any]], extras: Mapping[str, str]) -> list
 
 
 def methods(names: Sequence[str]) -> list[Any]:
-    return cases({name: (name,) for name in names}, _METHOD_EXTRAS)
+    extras = {name: spec.extra for name, spec in METHODS.items() if spec.extra is not None and name in names}
+    return cases({name: (name,) for name in names}, extras)

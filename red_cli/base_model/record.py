@@ -12,10 +12,10 @@ from red_cli.base_model.hub import cached_folder, commit_of
 from red_cli.edit.adapter_config import BaseDigest
 from red_cli.errors import UserError
 from red_cli.files import read_json
-from red_cli.recipe.schema import MethodName, Model
+from red_cli.recipe.methods import METHODS, MethodName
+from red_cli.recipe.schema import Model
 
 _AS_IT_WAS = "Give the base as it was: model.name_or_path=FOLDER, or model.revision for one from the Hub."
-_ALL_TRAIN = ("full",)  # methods that save every parameter: the base's weights do not matter later
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecor
     revision = commit_of(folder) or revision
     config = read_json(folder / "config.json")
     files = file_digest(folder, config if isinstance(config, dict) else {})
-    if method in _ALL_TRAIN:
+    if METHODS[method].base_parameters == "all":  # files of the method hold every parameter: the base's do not count
         return BaseRecord(revision, files)
     try:
         base = read_base(name, folder)
     except UserError:
         return BaseRecord(revision, files)
     try:
-        digest = base_digest(base, find_edited_modules(base, paths)) if method == "red" else sampled_digest(base)
+        digest = base_digest(base, find_edited_modules(base, paths)) if METHODS[method].edits else sampled_digest(base)
     except UserError:
         digest = sampled_digest(base)
     return BaseRecord(revision, digest)

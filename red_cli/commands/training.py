@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from red_cli import console, tables
 from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Variant
@@ -15,6 +16,8 @@ from red_cli.errors import UserError
 
 if TYPE_CHECKING:
     from red_cli.recipe.schema import Recipe
+
+_METHODS = "{methods}"  # where help names them
 
 
 def train(
@@ -51,7 +54,7 @@ def train(
     console.print_text()
     console.print_lines(tables.result_rows(result))
     folder = shlex.quote(result["folder"])
-    exports = [f"red export {folder} --output {folder}/merged"] if result["method"] == "red" else []
+    exports = [f"red export {folder} --output {folder}/merged"] if loaded.recipe.method_spec.edits else []
     talks = [f"red chat {folder}"] if result["task"] in ("instruction", "generation") else []
     console.next_commands(f"red eval {folder}", *talks, *exports)
 
@@ -94,9 +97,21 @@ def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: 
     console.print_lines(tables.seeds_rows(result))
 
 
+class NamesMethods(TyperCommand):
+    """A command whose help names the methods. They are imported when it is shown, since that takes a moment."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from red_cli.recipe.methods import compared_methods
+
+        for option in self.params:
+            if getattr(option, "help", None):
+                option.help = option.help.replace(_METHODS, ", ".join(compared_methods()))  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
+
+
 def compare(
     recipe: RecipeArgument,
-    methods: Annotated[str, typer.Option(help="Methods to compare: red, red++, full, head, bitfit, lora, ia3.")],
+    methods: Annotated[str, typer.Option(help=f"Methods to compare: {_METHODS}.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(

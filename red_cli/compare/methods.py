@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from red_cli.compare.child import run_red
 from red_cli.compare.table import summarise, write_comparison
@@ -14,20 +14,16 @@ from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
 from red_cli.recipe.anchor import expanded
 from red_cli.recipe.load import Loaded, load_recipe
+from red_cli.recipe.methods import compared_methods
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import SHARED, Role
-from red_cli.recipe.schema import MethodName
 from red_cli.runs.consent import consent_of
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.tasks.labels.metrics import reported, written
 from red_cli.train.resume import is_finished
 
-# name on the command line -> keys it sets; red is the recipe's own `red` section
-COMPARED: dict[str, list[str]] = {
-    **{name: [f"method={name}"] for name in get_args(MethodName)},
-    "red++": ["method=red", "red.positions=red++"],
-}
+COMPARED = compared_methods()
 
 
 @dataclass(frozen=True)
@@ -127,10 +123,10 @@ def compare(comparison: Comparison, listener: Listener) -> dict[str, Any]:
             been trained.
         Interrupted: the user stopped it; the same command goes on.
     """
-    from red_cli.methods.table import METHODS
+    from red_cli.methods.method import require_package
 
     for run in comparison.runs:
-        METHODS[run.loaded.recipe.method].require()
+        require_package(run.loaded.recipe.method)
     finished = [is_finished(run.loaded) for run in comparison.runs]
     failed = []
     for number, (run, done) in enumerate(zip(comparison.runs, finished, strict=True), start=1):

@@ -36,9 +36,7 @@ class Attachment:
     adapters: dict[str, Adapter] = field(default_factory=dict)
     hooks: dict[str, RemovableHandle] = field(default_factory=dict)  # path of an edited module -> its forward hook
     call_hooks: list[RemovableHandle] = field(default_factory=list)  # on the model itself
-    casts: dict[str, RemovableHandle] = field(
-        default_factory=dict
-    )  # path of a head module -> its input cast
+    casts: dict[str, RemovableHandle] = field(default_factory=dict)  # path of a head module -> its input cast
     rows: AbstractContextManager[None] | None = None  # of the current call with adapter_names
     base_head: dict[str, Tensor] = field(default_factory=dict)  # the base's values of the head's parameters
 

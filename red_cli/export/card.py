@@ -10,7 +10,7 @@ from red_cli.errors import UserError
 from red_cli.escape import markdown_block, markdown_code, markdown_text, python_string, terminal_line
 from red_cli.export.code import auto_class
 from red_cli.export.local_paths import is_local, shared_name, shared_recipe
-from red_cli.methods.description import TITLES, WHAT_TRAINS
+from red_cli.recipe.methods import METHODS
 from red_cli.recipe.yaml_file import dump
 from red_cli.tasks.labels.metrics import written
 
@@ -18,12 +18,12 @@ from red_cli.tasks.labels.metrics import written
 def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:
     """The card of a run folder, from its resolved recipe and metrics."""
     use = "red eval .                      # score it again\n"
-    method, base = recipe["method"], recipe["model"]["name_or_path"]
-    if method == "red":
+    method, base = METHODS[recipe["method"]], recipe["model"]["name_or_path"]
+    if method.edits:
         use += "red export . --output merged    # an ordinary model for plain transformers\n"
         how = _edits(RedConfig.model_validate(recipe["red"]))
     else:
-        how = f"{TITLES[method]}: what trains is {WHAT_TRAINS[method]}."
+        how = f"{method.title}: what trains is {method.what_trains}."
     return _card(name, base, how, recipe, metrics, f"## Use\n\n{markdown_block(use, 'bash')}")
 
 
@@ -125,7 +125,7 @@ def _checked_figures(metrics: dict[str, Any]) -> str:
 
 def _figures(metrics: dict[str, Any]) -> str:
     parameters, training = metrics["parameters"], metrics["training"]
-    word = "edited" if metrics.get("method", "red") == "red" else "trained"  # runs of version 0.1 do not say
+    word = METHODS[metrics.get("method", "red")].word  # runs of version 0.1 do not say
     scores = "\n".join(
         f"| {markdown_text(split)} | {markdown_text(metric)} | {written(metric, value)} |"
         for split, values in metrics["splits"].items()

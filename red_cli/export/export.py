@@ -19,9 +19,10 @@ from red_cli.export.local_paths import exported_recipe, shared_name, shared_reci
 from red_cli.export.model import Exported, merged_model, model_with_code, require_base, require_space, write_model
 from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing_folder, write_json, write_text
-from red_cli.methods.description import trained_method
+from red_cli.methods.trained_json import trained_method
 from red_cli.recipe.instruction import OWN, InstructionTask
 from red_cli.recipe.keys import role_of
+from red_cli.recipe.methods import METHODS
 from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.roles import DATA
 from red_cli.recipe.schema import Recipe, resolved
@@ -134,7 +135,7 @@ def _sets_data_alone(override: str) -> bool:
 def _require_red(folder: Path) -> None:
     """Refuse a run, or what it trained, of another method."""
     for place in (folder, RunFolder(folder).adapter):
-        if (method := trained_method(place)) != "red":
+        if not METHODS[method := trained_method(place)].edits:
             peft = "PEFT merges it: PeftModel.from_pretrained(model, folder).merge_and_unload()"
             raise UserError(
                 f"{folder} was trained by method {method}; red export folds RED's edits alone",

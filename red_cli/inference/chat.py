@@ -128,7 +128,7 @@ def open_talks(target: Target, system: str | None, with_base: bool) -> list[Talk
             f"{target.folder} cannot be talked with: its task is {recipe.task.name}",
             hint="red chat is for runs of the task instruction, and of generation on decoders.",
         )
-    if with_base and (target.adapter is None or recipe.method != "red"):
+    if with_base and (target.adapter is None or not recipe.method_spec.edits):
         raise UserError(
             f"--base: the untuned model is not at hand in {target.folder}",
             hint="It is beside the edits of a run folder, or of an adapter folder, of method red.",

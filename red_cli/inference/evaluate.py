@@ -15,7 +15,8 @@ from red_cli.distributed.processes import ALONE
 from red_cli.errors import Interrupted, RunFailed
 from red_cli.inference.generate import Partial
 from red_cli.inference.predict import make_answering, predict
-from red_cli.recipe.schema import Recipe, paper_figure, text_metrics
+from red_cli.recipe.paper_figure import paper_figure
+from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.runs.consent import is_consent
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder

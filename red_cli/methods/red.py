@@ -1,4 +1,4 @@
-"""RED itself, as a method beside the others."""
+"""RED itself: two vectors after each edited module."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ from red_cli.edit.adapter_config import BaseDigest
 from red_cli.edit.attachment import active_adapter
 from red_cli.edit.config import RedConfig
 from red_cli.edit.model import attach, count, edits, require_attachment, train_head
+from red_cli.methods.method import Method
+from red_cli.methods.rates import Rates
 from red_cli.methods.trained import Trained
-
-
-def attach_red(model: PreTrainedModel, config: RedConfig, head: list[str]) -> Trained:
-    """Two vectors after each module that `config` names."""
-    attach(model, config)
-    train_head(model, head)
-    return trained_red(model)
 
 
 def trained_red(model: PreTrainedModel) -> Trained:
@@ -35,19 +30,27 @@ def trained_red(model: PreTrainedModel) -> Trained:
     )
 
 
-def save_red(
-    trained: Trained, folder: Path, config: RedConfig, revision: str | None, digest: BaseDigest | None
-) -> None:
-    """Write an adapter folder."""
+def _attach(model: PreTrainedModel, config: RedConfig, head: list[str]) -> Trained:
+    attach(model, config)
+    train_head(model, head)
+    return trained_red(model)
+
+
+def _save(trained: Trained, folder: Path, config: RedConfig, revision: str | None, digest: BaseDigest | None) -> None:
     save_adapter(trained.model, folder, base_revision=revision, base_digest=digest)
 
 
-def load_red(model: PreTrainedModel, folder: Path) -> Trained:
-    """Attach the adapter in `folder`."""
+def _load(model: PreTrainedModel, folder: Path) -> Trained:
     load_adapter(model, folder)
     return trained_red(model)
 
 
-def load_red_weights(trained: Trained, folder: Path) -> None:
-    """Copy an adapter's tensors into the vectors and head that are there."""
-    load_adapter_weights(trained.model, folder)
+METHOD = Method(
+    _attach,
+    _save,
+    _load,
+    load_weights=lambda trained, folder: load_adapter_weights(trained.model, folder),
+    rates=Rates(1e-3, 1e-1, usual=2e-2, below_edge=3.0),
+    # Edits in the same layer add up, and their noise with them.
+    rates_of_several=Rates(1e-3, 1e-1, usual=1e-2, below_edge=4.5),
+)

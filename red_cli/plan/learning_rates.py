@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from red_cli.methods.rates import rates_of
-from red_cli.recipe.schema import MethodName
+from red_cli.methods.table import method_named
+from red_cli.recipe.methods import MethodName
 
 _SHARE = 0.25  # of the run's own optimiser steps
 _LEAST_STEPS = 24  # of one sweep
@@ -55,7 +55,7 @@ class SearchPlan:
 
 def plan_search(method: MethodName, modules: Sequence[str], total: int) -> SearchPlan:
     """The search before a run of `total` steps, at most a quarter of them; `modules` are the edited ones' paths."""
-    rates = rates_of(method, modules)
+    rates = method_named(method).rates_for(modules)
     budget = math.floor(_SHARE * total)
     sweeps = max(1, min(_MOST_SWEEPS, budget // _MOST_STEPS)) if budget >= _LEAST_STEPS else 0
     steps = min(budget // sweeps, _MOST_STEPS) if sweeps else 0

@@ -25,7 +25,6 @@ from red_cli.edit.model import Counts, edits, head_parameter_names
 from red_cli.edit.search import blocks
 from red_cli.errors import UserError, shown
 from red_cli.export.homes import find_home
-from red_cli.methods.description import TITLES, WHAT_TRAINS
 from red_cli.methods.table import attach_method
 from red_cli.methods.trained import Trained
 from red_cli.plan.batches import Order
@@ -34,7 +33,7 @@ from red_cli.plan.memory import MemoryEstimate, estimate_memory
 from red_cli.plan.steps import require_schedule, schedule_notes, total_steps, warmup_steps
 from red_cli.plan.strategy import Choice, choose_strategy
 from red_cli.recipe.load import Loaded
-from red_cli.recipe.paper import paper_mismatch
+from red_cli.recipe.paper_figure import paper_mismatch
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Encoded, Task
 from red_cli.tasks.build import build_task
@@ -197,7 +196,7 @@ def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) 
     Raises:
         UserError: the architecture or a position is not known, or the number of steps is no schedule.
     """
-    recipe = loaded.recipe
+    recipe, method = loaded.recipe, loaded.recipe.method_spec
     model = skeleton(prepared.config, recipe.model, prepared.task.kind)
     trained = attach_method(model, recipe, head_parameter_names(model))
     order = training_order(recipe, prepared)
@@ -209,8 +208,8 @@ def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) 
         task=recipe.task.title,
         base=recipe.model.name_or_path,
         architecture=prepared.config.model_type,
-        method=TITLES[recipe.method],
-        trains=WHAT_TRAINS[recipe.method],
+        method=method.title,
+        trains=method.what_trains,
         edited_modules=trained.modules,
         counts=trained.counts,
         learning_rate=None if rate == "auto" else rate,
@@ -230,8 +229,8 @@ def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = ALONE) 
         largest_block=_largest_block(trained.model, recipe),
         processes=processes.count,
         strategy=processes.share(choose_strategy(recipe, memory, processes)),
-        export_obstacle=_export_obstacle(model) if recipe.method == "red" else None,
-        paper_mismatch=paper_mismatch(recipe) if recipe.method == "red" else None,
+        export_obstacle=_export_obstacle(model) if method.edits else None,
+        paper_mismatch=paper_mismatch(recipe) if method.edits else None,
         notes=[*loaded.notes, *schedule_notes(loaded, total, order.steps_per_epoch)],
     )
 

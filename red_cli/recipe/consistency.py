@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from red_cli.recipe.instruction import Fault, InstructionTask, faults_of_conversations
-from red_cli.recipe.launch import faults_of_launch
+from red_cli.recipe.launch import DEEPSPEED
+from red_cli.recipe.methods import METHODS
 from red_cli.recipe.schema import Recipe, generates_text, is_regression, metrics_of
 from red_cli.recipe.text import E2eTask, GenerationTask, faults_of_decoding, faults_of_texts
 
@@ -14,9 +15,10 @@ def inconsistencies(recipe: Recipe) -> list[Fault]:
         *faults_of_texts(recipe.task, recipe.data.columns, is_regression(recipe)),
         *faults_of_decoding(recipe.eval.generation, generates_text(recipe)),
         *faults_of_conversations(recipe.task, recipe.data, recipe.train),
-        *faults_of_launch(recipe),
+        *_faults_of_launch(recipe),
+        *_faults_of_options(recipe),
     ]
-    train, data = recipe.train, recipe.data
+    train, data, method = recipe.train, recipe.data, recipe.method_spec
     if train.warmup_steps is not None and train.warmup_ratio > 0:
         faults.append((("train", "warmup_steps"), "give warmup_steps or warmup_ratio, not both"))
     if train.micro_batch_size is not None and train.micro_batch_size > train.batch_size:
@@ -41,18 +43,54 @@ def inconsistencies(recipe: Recipe) -> list[Fault]:
     wanted = metrics_of(recipe)
     if recipe.eval.metrics and not isinstance(recipe.task, GenerationTask | E2eTask | InstructionTask):
         faults.append((("eval", "metrics"), f"they are of generated texts; {recipe.task.name} has its own"))
-    if recipe.method in ("full", "bitfit") and recipe.model.quantization is not None:
+    if method.base_parameters != "none" and recipe.model.quantization is not None:
         faults.append((("method",), f"{recipe.method} trains the base's own parameters; drop model.quantization"))
-    if recipe.method in ("full", "bitfit") and recipe.model.dtype in ("bfloat16", "float16"):
+    if method.base_parameters != "none" and recipe.model.dtype in ("bfloat16", "float16"):
         faults.append((("model", "dtype"), f"method {recipe.method} takes float32 (train.bf16 computes in bfloat16)"))
-    if recipe.lora is not None and recipe.lora.positions is not None and recipe.lora.target_modules is not None:
-        faults.append((("lora", "target_modules"), "give lora.positions or lora.target_modules, not both"))
-    if recipe.method == "head" and generates_text(recipe):
+    if method.only_head and generates_text(recipe):
         faults.append((("method",), "a language model has no head of its own to train"))
     if train.head_learning_rate is not None and generates_text(recipe):
         faults.append((("train", "head_learning_rate"), "a language model has no new head; drop this key"))
-    if recipe.method == "head" and train.learning_rate == "auto" and train.head_learning_rate is not None:
+    if method.only_head and train.learning_rate == "auto" and train.head_learning_rate is not None:
         faults.append((("train", "head_learning_rate"), "nothing is left for learning_rate: auto to find"))
     if recipe.eval.metric is not None and recipe.eval.metric not in wanted:
         faults.append((("eval", "metric"), f"this task is scored by {', '.join(wanted)}"))
+    return faults
+
+
+def _faults_of_options(recipe: Recipe) -> list[Fault]:
+    given = {name: options for name in METHODS if (options := recipe.options_of(name)) is not None}
+    return [
+        ((name, key), what) for name, options in given.items() for key, what in METHODS[name].contradictions(options)
+    ]
+
+
+def _faults_of_launch(recipe: Recipe) -> list[Fault]:
+    """What is wrong between the keys of `launch`, and between them and others: (key path, what is wrong)."""
+    launch, strategy = recipe.launch, recipe.launch.strategy
+    faults: list[Fault] = []
+    processes = launch.num_processes
+
+    def fault(key: str, what: str) -> None:
+        faults.append((("launch", key), what))
+
+    if launch.machine_rank >= launch.num_machines:
+        fault("machine_rank", f"machines count from 0; there are {launch.num_machines} (launch.num_machines)")
+    if launch.num_machines > 1 and launch.main_process_ip is None:
+        fault("main_process_ip", "required with several machines: the address of the main one")
+    if processes is not None and processes % launch.num_machines:
+        fault("num_processes", f"counts the processes of all {launch.num_machines} machines, each having as many")
+    if strategy == "single" and max(processes or 1, launch.num_machines) > 1:
+        fault("strategy", "single is one process; take ddp, zero2, zero3 or fsdp")
+    if launch.deepspeed_config is not None and strategy not in DEEPSPEED:
+        fault("deepspeed_config", "is for the strategies zero2 and zero3")
+    if launch.offload and strategy != "zero3":
+        fault("offload", "is for the strategy zero3")
+    if recipe.model.quantization is not None and strategy in (*DEEPSPEED, "fsdp"):
+        fault("strategy", f"{strategy} does not go with model.quantization; take ddp")
+    if recipe.method_spec.base_parameters == "all" and strategy == "fsdp":
+        what = f"fsdp spreads what is frozen, and method {recipe.method} freezes nothing; take ddp, zero2 or zero3"
+        fault("strategy", what)
+    if recipe.train.learning_rate == "auto" and strategy in DEEPSPEED:
+        fault("strategy", f"{strategy} takes a learning rate that is given; search it with single, ddp or fsdp")
     return faults

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from red_cli.recipe.roles import LocalPath
 from red_cli.recipe.section import Count, CountFromZero, Positive, Section
-
-if TYPE_CHECKING:
-    from red_cli.recipe.schema import Recipe
 
 Strategy = Literal["auto", "single", "ddp", "zero2", "zero3", "fsdp"]
 DEEPSPEED = ("zero2", "zero3")
@@ -39,33 +36,3 @@ class Launch(Section):
         default=None, description="A DeepSpeed configuration (JSON) of one's own."
     )
     offload: bool = Field(default=False, description="With zero3: keep the base in the machine's memory.")
-
-
-def faults_of_launch(recipe: Recipe) -> list[tuple[tuple[str, ...], str]]:
-    """What is wrong between the keys of `launch`, and between them and others: (key path, what is wrong)."""
-    launch, strategy = recipe.launch, recipe.launch.strategy
-    faults: list[tuple[tuple[str, ...], str]] = []
-    processes = launch.num_processes
-
-    def fault(key: str, what: str) -> None:
-        faults.append((("launch", key), what))
-
-    if launch.machine_rank >= launch.num_machines:
-        fault("machine_rank", f"machines count from 0; there are {launch.num_machines} (launch.num_machines)")
-    if launch.num_machines > 1 and launch.main_process_ip is None:
-        fault("main_process_ip", "required with several machines: the address of the main one")
-    if processes is not None and processes % launch.num_machines:
-        fault("num_processes", f"counts the processes of all {launch.num_machines} machines, each having as many")
-    if strategy == "single" and max(processes or 1, launch.num_machines) > 1:
-        fault("strategy", "single is one process; take ddp, zero2, zero3 or fsdp")
-    if launch.deepspeed_config is not None and strategy not in DEEPSPEED:
-        fault("deepspeed_config", "is for the strategies zero2 and zero3")
-    if launch.offload and strategy != "zero3":
-        fault("offload", "is for the strategy zero3")
-    if recipe.model.quantization is not None and strategy in (*DEEPSPEED, "fsdp"):
-        fault("strategy", f"{strategy} does not go with model.quantization; take ddp")
-    if recipe.method == "full" and strategy == "fsdp":
-        fault("strategy", "fsdp spreads what is frozen, and method full freezes nothing; take ddp, zero2 or zero3")
-    if recipe.train.learning_rate == "auto" and strategy in DEEPSPEED:
-        fault("strategy", f"{strategy} takes a learning rate that is given; search it with single, ddp or fsdp")
-    return faults

@@ -1,20 +1,15 @@
-"""The section of a recipe that holds the paper's figures, and whether they are of what the recipe trains."""
+"""The section of a recipe that holds the paper's figures, and the paper's names for what is edited."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
+from red_cli.edit.config import RedConfig
 from red_cli.recipe.metric_names import Metric
 from red_cli.recipe.section import Section
-
-if TYPE_CHECKING:
-    from red_cli.edit.config import RedConfig
-    from red_cli.recipe.schema import Recipe
 
 RED, RED_PLUS_PLUS = "RED", "RED++"
 # Table of arXiv 2402.15179v3 -> the method whose figures it holds
@@ -81,18 +76,3 @@ def red_method(red: RedConfig) -> str | None:
     if is_plus_plus(red.positions):
         return RED_PLUS_PLUS
     return RED if red.positions == ["ffn"] else None
-
-
-def paper_mismatch(recipe: Recipe) -> str | None:
-    """Why the figures in a recipe are not of what it trains: the first of task, base and method that differs."""
-    paper = recipe.paper
-    if paper is None:
-        return None
-    base = PurePath(recipe.model.name_or_path).name
-    if paper.task not in (None, recipe.task.title):
-        return f"the task is {recipe.task.title}, the paper's is {paper.task}"
-    if base != paper.model:
-        return f"the base is {base}, the paper's is {paper.model}"
-    if recipe.method != "red" or paper.method not in (None, red_method(recipe.red)):
-        return f"the edits are not those of the paper's {paper.method or RED}"
-    return None

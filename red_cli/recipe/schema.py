@@ -6,14 +6,13 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from red_cli.edit.config import RedConfig
 from red_cli.recipe.commonsense import COMMONSENSE_METRICS, CommonsenseTask
 from red_cli.recipe.data import Data
 from red_cli.recipe.instruction import InstructionTask
 from red_cli.recipe.launch import Launch
-from red_cli.recipe.method import Ia3, Lora, MethodName
+from red_cli.recipe.methods import MethodChoice
 from red_cli.recipe.metric_names import E2E_METRICS, Metric, TextMetric
-from red_cli.recipe.paper import Paper, paper_mismatch
+from red_cli.recipe.paper import Paper
 from red_cli.recipe.roles import LocalPath, Role
 from red_cli.recipe.section import Count, CountFromZero, Dropout, NotNegative, Positive, Section, TaskSettings
 from red_cli.recipe.text import (
@@ -226,31 +225,22 @@ class Output(Section):
     )
 
 
-class Recipe(Section):
-    """A recipe, resolved: the variant merged in, overrides applied."""
+class Subject(Section):
+    """The keys of a recipe that say what is trained for what."""
 
     task: Annotated[Task, Role.TASK]
     model: Model
-    method: Annotated[MethodName, Role.METHOD] = Field(
-        default="red", description="What is trained: RED, or a method to compare it with (lora, ia3: extra baselines)."
-    )
-    red: Annotated[RedConfig, Role.OPTIONS] = Field(default_factory=RedConfig)
-    lora: Annotated[Lora | None, Role.OPTIONS] = Field(default=None, description="Options of method lora.")
-    ia3: Annotated[Ia3 | None, Role.OPTIONS] = Field(default=None, description="Options of method ia3.")
+
+
+class Recipe(MethodChoice, Subject):  # fields come in the order of the last base first
+    """A recipe, resolved: the variant merged in, overrides applied."""
+
     data: Data = Field(default_factory=Data)
     train: Train = Field(default_factory=Train)
     eval: Eval = Field(default_factory=Eval)
     launch: Annotated[Launch, Role.COSMETIC] = Field(default_factory=Launch)
     output: Output = Field(default_factory=Output)
     paper: Annotated[Paper | None, Role.COSMETIC] = None
-
-    @model_validator(mode="after")
-    def _options_of_the_method(self) -> Recipe:
-        if self.method == "lora" and self.lora is None:
-            self.lora = Lora()
-        if self.method == "ia3" and self.ia3 is None:
-            self.ia3 = Ia3()
-        return self
 
     @model_validator(mode="after")
     def _texts_are_generated_somehow(self) -> Recipe:
@@ -291,13 +281,6 @@ def _without_absent(section: BaseModel) -> dict[str, Any]:
         elif value is not None or field.default is not None:
             data[name] = value
     return data
-
-
-def paper_figure(recipe: Recipe) -> dict[str, Any] | None:
-    """The paper's figure; None where the recipe has none, or trains another base, task or method than the paper."""
-    if recipe.paper is None or paper_mismatch(recipe) is not None:
-        return None
-    return recipe.paper.model_dump(exclude_none=True)
 
 
 def is_regression(recipe: Recipe) -> bool:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import get_args
 
 from red_cli.recipe.commonsense import CommonsenseTask
 from red_cli.recipe.data import Columns
 from red_cli.recipe.instruction import Fault, InstructionTask
 from red_cli.recipe.keys import values_of
-from red_cli.recipe.method import MethodName
+from red_cli.recipe.methods import METHODS
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.template import fields
@@ -98,15 +97,15 @@ def _columns_read(recipe: Recipe) -> dict[str, str | None]:
 
 
 def _options_of_other_methods(recipe: Recipe) -> Iterator[Fault]:
-    for method in get_args(MethodName):
-        options = getattr(recipe, method, None)
+    for method in METHODS:
+        options = recipe.options_of(method)
         if options is None or method == recipe.method:
             continue
         plain = type(options)().model_dump()
         changed: list[tuple[str, ...]] = [
             (method, key) for key, value in options.model_dump().items() if value != plain[key]
         ]
-        if not changed and method != "red":
+        if not changed and type(recipe).model_fields[method].default is None:  # it is there since it was given
             changed.append((method,))
         for path in changed:
             yield path, f"has no effect: the recipe trains by method {recipe.method}"
@@ -123,9 +122,9 @@ def _names_on_the_hub(recipe: Recipe) -> Iterator[Fault]:
 
 
 def _others(recipe: Recipe) -> Iterator[Fault]:
-    red, launch, data, task = recipe.red, recipe.launch, recipe.data, recipe.task
-    if recipe.method == "red" and red.target_modules is not None and red.positions != type(red)().positions:
-        yield ("red", "positions"), "has no effect: red.target_modules names the modules"
+    launch, data, task = recipe.launch, recipe.data, recipe.task
+    for key, what in recipe.method_spec.unused(recipe.options):
+        yield (recipe.method, key), what
     if launch.num_machines == 1 and launch.main_process_ip is not None:
         yield ("launch", "main_process_ip"), "has no effect on a single machine (launch.num_machines)"
     if None not in (data.max_length, data.max_prompt_length) and data.max_prompt_length >= data.max_length:  # type: ignore[operator]

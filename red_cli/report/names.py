@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from red_cli.formatting import shortened
+from red_cli.recipe.methods import METHODS
 from red_cli.recipe.metric_names import TextMetric
 from red_cli.recipe.paper import RED, RED_PLUS_PLUS, is_plus_plus
 from red_cli.report.runs import FinishedRun
@@ -16,7 +17,6 @@ from red_cli.tasks.labels.metrics import is_share
 # GLUE as in Table 1 of arXiv 2402.15179v3: subset -> heading, in that order
 _GLUE = {"mnli": "MNLI", "sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "qnli": "QNLI", "qqp": "QQP", "rte": "RTE",
          "stsb": "STS-B"}  # fmt: skip
-_METHODS = {"full": "full fine-tuning", "head": "linear probe", "bitfit": "BitFit", "lora": "LoRA", "ia3": "IA3"}
 _METRICS = {"matthews_correlation": "Matthews correlation", "pearson": "Pearson's correlation",
             "spearman": "Spearman's correlation", "f1": "F1", "ROUGE_L": "ROUGE_L"}  # fmt: skip
 _TEXT = get_args(TextMetric)
@@ -74,14 +74,10 @@ def base_name(name_or_path: str) -> str:
 
 
 def method_name(keys: Mapping[str, Any]) -> str:
-    """The name of a recipe's method; for RED with what it edits, unless that is the default.
-
-    Args:
-        keys: the recipe's dotted keys and their values.
-    """
-    method = keys.get("method", "red")
-    if method != "red":
-        return _METHODS.get(method, str(method))
+    """The method of a recipe, given by its dotted keys; for RED also what it edits where that is not the usual."""
+    method = METHODS[keys["method"]]
+    if not method.edits:
+        return method.title
     positions = keys["red.positions"]
     parts = []
     if keys["red.target_modules"] is not None:

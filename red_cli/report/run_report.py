@@ -8,6 +8,7 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.formatting import three_digits
+from red_cli.recipe.methods import METHODS
 from red_cli.report.adapter_changes import NORM, AdapterChanges, ModuleChange, read_adapter_changes
 from red_cli.report.curve import Curve, read_curve
 from red_cli.report.document import Picture, ReportDocument, Section, Table
@@ -68,8 +69,8 @@ def report_on(folder: Path) -> RunReport:
     notes = (
         [] if curve.losses or curve.scores else [f"There is no learning curve: {files.log.name} is missing or empty."]
     )
-    method = str(run.metrics.get("method", "red"))
-    if method != "red":
+    method = run.metrics.get("method", "red")  # runs of version 0.1 do not say
+    if not METHODS[method].edits:
         notes.append(f"There is no heat map: the run's method is {method}, which learns no scale and bias.")
         return RunReport(folder, run, None, curve, notes)
     if not is_adapter(files.adapter):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from red_cli.errors import UserError
 from red_cli.files import read_json
 from red_cli.recipe.paper import Paper
-from red_cli.recipe.schema import MethodName
+from red_cli.recipe.methods import MethodName
 from red_cli.runs.inputs import parse_inputs
 
 _Count = Annotated[int, Field(ge=0)]

@@ -18,11 +18,13 @@ from red_cli.errors import Interrupted, RunFailed
 from red_cli.export.card import run_card
 from red_cli.files import write_text
 from red_cli.inference.predict import Answering, make_answering, predict
-from red_cli.methods.table import METHODS, load_trained_weights, save_trained
+from red_cli.methods.method import require_package
+from red_cli.methods.table import load_trained_weights, save_trained
 from red_cli.plan.plan import make_plan, prepare
 from red_cli.plan.strategy import require_strategy
 from red_cli.recipe.load import Loaded
-from red_cli.recipe.schema import paper_figure, resolved, text_metrics
+from red_cli.recipe.paper_figure import paper_figure
+from red_cli.recipe.schema import resolved, text_metrics
 from red_cli.runs.events import Evaluation, Listener, Silent, Step
 from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.tasks.labels.metrics import is_better
@@ -64,7 +66,7 @@ def train(loaded: Loaded, listener: Listener | None = None) -> dict[str, Any]:
 
 def _train(loaded: Loaded, listener: Listener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
     require_trackers(loaded.recipe.train.report_to)
-    METHODS[loaded.recipe.method].require()
+    require_package(loaded.recipe.method)
     require_metrics(text_metrics(loaded.recipe), loaded.recipe.eval.metric)
     checkpoint = processes.share(claim_folder(loaded, lock, listener) if processes.main else None)
     forget_peak()

@@ -17,7 +17,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from red_cli.edit.model import head_parameter_names
 from red_cli.errors import UserError
-from red_cli.methods.table import METHODS, attach_method
+from red_cli.methods.table import attach_method
+from red_cli.recipe.methods import METHODS
 from red_cli.recipe.schema import Recipe
 from red_cli.train import loop as train_module
 from tests.conftest import run_red, write_recipe

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from red_cli.methods.rates import rates_of
-from red_cli.methods.table import METHODS
+from red_cli.methods.table import method_named
 from red_cli.plan.learning_rates import plan_search
+from red_cli.recipe.methods import METHODS
 from red_cli.train import learning_rate_search as search_module
 from red_cli.train import loop as train_module
 from red_cli.train.learning_rate_record import Sweep
@@ -57,7 +57,7 @@ SEVERAL_A_LAYER = [f"model.layer.{layer}.{name}" for layer in range(3) for name 
 def test_a_search_takes_at_most_a_quarter_of_the_run(method: str, total: int) -> None:
     plan = plan_search(method, ONE_A_LAYER, total)
     assert plan.total <= total / 4
-    rates = rates_of(method, ONE_A_LAYER)
+    rates = method_named(method).rates_for(ONE_A_LAYER)
     assert rates.lowest < plan.usual < rates.highest
     assert (plan.sweeps > 0) == (total >= 96)
     if plan.sweeps:
@@ -108,8 +108,12 @@ FLAT = sweep_of(None, falls_to=0.69)  # it neither falls nor breaks away
         ("red", [sweep_of(0.01), sweep_of(0.06), sweep_of(0.2)], 0.02),  # the middle one of several
         ("red", [sweep_of(0.15), sweep_of(0.15), sweep_of(0.15)], 0.05),  # of one mind: all of the way
         ("red", [sweep_of(0.12), sweep_of(0.03), sweep_of(0.12)], 0.028),  # between 0.02 and 0.04
-        ("red", [sweep_of(None)] * 3, rates_of("red", ONE_A_LAYER).highest),  # it fell to the end of the range
-        ("red", [sweep_of(1e-9)] * 3, rates_of("red", ONE_A_LAYER).lowest),
+        (
+            "red",
+            [sweep_of(None)] * 3,
+            method_named("red").rates_for(ONE_A_LAYER).highest,
+        ),  # it fell to the end of the range
+        ("red", [sweep_of(1e-9)] * 3, 1e-3),
         ("red", [FLAT], 0.02),
         ("red", [FLAT, sweep_of(0.24)], 0.04),  # such a sweep has no vote
     ],

@@ -1,7 +1,4 @@
-"""What `trained.json` says of a folder that a method other than RED trained, and the methods' names in print.
-
-Plain data, nothing heavy.
-"""
+"""What `trained.json` says of a folder that a method other than RED trained."""
 
 from __future__ import annotations
 
@@ -13,28 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from red_cli.edit.adapter_config import BaseDigest, BaseIdentity, ModelPath
 from red_cli.errors import UserError
 from red_cli.files import read_json
-from red_cli.recipe.method import Ia3, Lora
-from red_cli.recipe.schema import MethodName
+from red_cli.recipe.methods import METHODS, MethodName
 
 TRAINED_FILE = "trained.json"
-TITLES: dict[MethodName, str] = {
-    "red": "RED",
-    "full": "full fine-tuning",
-    "head": "linear probe",
-    "bitfit": "BitFit",
-    "lora": "LoRA",
-    "ia3": "IA3",
-}
-WHAT_TRAINS: dict[MethodName, str] = {
-    "red": "two vectors after each edited module",
-    "full": "every parameter of the base",
-    "head": "the head alone",
-    "bitfit": "every bias of the base",
-    "lora": "a product of two low matrices beside each adapted weight",
-    "ia3": "a vector of factors at each adapted module",
-}
-
-OPTIONS: dict[MethodName, type[Lora] | type[Ia3]] = {"lora": Lora, "ia3": Ia3}  # methods whose section has keys
 
 
 class Stored(BaseModel):
@@ -57,10 +35,10 @@ class Stored(BaseModel):
     @field_validator("options")
     @classmethod
     def _of_the_method(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        section = OPTIONS.get(info.data.get("method", "red"))
+        spec = METHODS.get(info.data.get("method", ""))
         try:
-            if section is not None:
-                section.model_validate(options)
+            if spec is not None and spec.options is not None:
+                spec.options.model_validate(options)
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None

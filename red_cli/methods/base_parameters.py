@@ -1,0 +1,77 @@
+"""Methods that train parameters that the base has already, saved by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from red_cli.edit.adapter_config import BaseDigest, require_same_base
+from red_cli.errors import UserError
+from red_cli.methods.method import Method
+from red_cli.methods.rates import Rates
+from red_cli.methods.stored import copy_stored, write_stored
+from red_cli.methods.trained import Trained, base_size, free
+from red_cli.methods.trained_json import read_stored
+from red_cli.recipe.methods import MethodName
+
+_WEIGHTS_FILE = "trained.safetensors"
+
+
+def names_of_parameters(model: PreTrainedModel) -> list[str]:
+    """The names of all parameters of a model."""
+    return [name for name, _ in model.named_parameters()]
+
+
+def method_of_base_parameters(name: MethodName, choose: Callable[[PreTrainedModel], list[str]], rates: Rates) -> Method:
+    """A method that trains some of the base's parameters.
+
+    Args:
+        choose: a model -> the names of the parameters that train, with or without those of the head.
+    """
+
+    def attach(model: PreTrainedModel, options: None, head: list[str]) -> Trained:
+        part = [parameter for parameter in choose(model) if parameter not in set(head)]
+        if not part and not head:
+            kind = model.config.model_type
+            raise UserError(f"method {name}: nothing of this {kind} model would train: it has no head")
+        _require_float32(name, model, part)
+        size = base_size(model, head)
+        free(model, part, head)
+        # weight decay customarily leaves biases and norms alone
+        vectors = {parameter for parameter in part if model.get_parameter(parameter).dim() == 1}
+        return Trained(model, [], part, head, size, spared=vectors)
+
+    def save(trained: Trained, folder: Path, options: None, revision: str | None, digest: BaseDigest | None) -> None:
+        write_stored(
+            folder, trained.model, name, {}, trained.head, _parameters(trained), _WEIGHTS_FILE, revision, digest
+        )
+
+    def load(model: PreTrainedModel, folder: Path) -> Trained:
+        stored = read_stored(folder)
+        require_same_base(model, stored, folder)
+        trained = attach(model, None, stored.head)
+        _load_weights(trained, folder)
+        return trained
+
+    return Method(attach, save, load, _load_weights, rates)
+
+
+def _require_float32(method: MethodName, model: PreTrainedModel, names: list[str]) -> None:
+    dtypes = {model.get_parameter(name).dtype: None for name in names}
+    if lower := [dtype for dtype in dtypes if dtype != torch.float32]:
+        raise UserError(
+            f"method {method} trains the base's own parameters, which are {str(lower[0]).removeprefix('torch.')} here",
+            hint="Set model.dtype=float32 (train.bf16 still computes in bfloat16), without model.quantization.",
+        )
+
+
+def _parameters(trained: Trained) -> dict[str, nn.Parameter]:
+    return dict(zip(trained.names, trained.parameters(trained.names), strict=True))
+
+
+def _load_weights(trained: Trained, folder: Path) -> None:
+    copy_stored(folder, _parameters(trained))

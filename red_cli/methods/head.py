@@ -1,0 +1,8 @@
+"""Linear probe: the base stays as it is, and its head alone trains."""
+
+from __future__ import annotations
+
+from red_cli.methods.base_parameters import method_of_base_parameters
+from red_cli.methods.rates import Rates
+
+METHOD = method_of_base_parameters("head", lambda model: [], Rates(1e-3, 1e-1, usual=1e-2))

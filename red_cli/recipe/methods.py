@@ -1,0 +1,169 @@
+"""The methods a recipe may name: what is known of each before anything is loaded, and the sections of their options.
+
+A method is its name in `MethodName`, its row in `METHODS`, a field of `MethodChoice` if it has options, and
+`red_cli/methods/<name>.py`, which attaches, saves and loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from red_cli.edit.config import Position, RedConfig, pattern_that_compiles
+from red_cli.recipe.roles import Role
+from red_cli.recipe.section import Count, Dropout, Positive, Section
+
+MethodName = Literal["red", "full", "head", "bitfit", "lora", "ia3"]
+OptionFaults = list[tuple[str, str]]  # (key within the method's section, what is wrong)
+
+
+class Lora(Section):
+    """LoRA (arXiv 2106.09685), by PEFT."""
+
+    rank: Count = Field(default=8, description="Rank of the two matrices.")
+    alpha: Positive = Field(default=16.0, description="Their product is scaled by alpha / rank.")
+    dropout: Dropout = Field(default=0.0, description="Dropout of what they read.")
+    positions: list[Position] | None = Field(
+        default=None, min_length=1, description="Projections to adapt; default: query and value, or qkv where fused."
+    )
+    target_modules: str | None = Field(
+        default=None, description="A regular expression over whole module paths, instead of positions."
+    )
+
+    @field_validator("target_modules")
+    @classmethod
+    def _pattern_compiles(cls, pattern: str | None) -> str | None:
+        return pattern_that_compiles(pattern)
+
+
+class Ia3(Section):
+    """IA3 (arXiv 2205.05638), by PEFT."""
+
+    positions: list[Position] | None = Field(
+        default=None,
+        min_length=1,
+        description="What is scaled: outputs of projections, of ffn the input; default: key (or qkv), value and ffn.",
+    )
+
+
+def _both_places(options: Lora) -> OptionFaults:
+    if options.positions is None or options.target_modules is None:
+        return []
+    return [("target_modules", "give lora.positions or lora.target_modules, not both")]
+
+
+def _unused_positions(options: RedConfig) -> OptionFaults:
+    if options.target_modules is None or options.positions == RedConfig().positions:
+        return []
+    return [("positions", "has no effect: red.target_modules names the modules")]
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """What is known of a method before anything is loaded.
+
+    Attributes:
+        title: its name in print.
+        what_trains: the parameters that it trains, in words.
+        options: the class of the recipe's section of its name; None where it has no options.
+        base_parameters: how many of the base's own parameters it trains. These have to be float32 and unquantised.
+        only_head: whether nothing but the head trains.
+        edits: whether it trains RED's edits: they are folded by `red export`, switched off by `red chat`, drawn by
+            `red report`, and they are what the paper's figures are of.
+        package: the package that it needs, as it is imported, and `extra`, which installs it.
+        variants: further names that a comparison takes -> the keys that they set.
+        contradictions: options -> those that contradict one another.
+        unused: options -> those that others leave without effect.
+    """
+
+    title: str
+    what_trains: str
+    options: type[BaseModel] | None = None
+    base_parameters: Literal["none", "some", "all"] = "none"
+    only_head: bool = False
+    edits: bool = False
+    package: str | None = None
+    extra: str | None = None
+    variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    contradictions: Callable[[Any], OptionFaults] = lambda options: []
+    unused: Callable[[Any], OptionFaults] = lambda options: []
+
+    @property
+    def word(self) -> str:
+        """What is said of its parameters."""
+        return "edited" if self.edits else "trained"
+
+
+METHODS: dict[MethodName, MethodSpec] = {
+    "red": MethodSpec(
+        "RED",
+        "two vectors after each edited module",
+        options=RedConfig,
+        edits=True,
+        variants={"red++": ("red.positions=red++",)},
+        unused=_unused_positions,
+    ),
+    "full": MethodSpec("full fine-tuning", "every parameter of the base", base_parameters="all"),
+    "head": MethodSpec("linear probe", "the head alone", only_head=True),
+    "bitfit": MethodSpec("BitFit", "every bias of the base", base_parameters="some"),
+    "lora": MethodSpec(
+        "LoRA",
+        "a product of two low matrices beside each adapted weight",
+        options=Lora,
+        package="peft",
+        extra="baselines",
+        contradictions=_both_places,
+    ),
+    "ia3": MethodSpec(
+        "IA3",
+        "a vector of factors at each adapted module",
+        options=Ia3,
+        package="peft",
+        extra="baselines",
+    ),
+}
+_EXTRAS = {spec.extra: [name for name in METHODS if METHODS[name].extra == spec.extra] for spec in METHODS.values()}
+_NEEDED = "; ".join(f"{', '.join(names)}: extra {extra}" for extra, names in _EXTRAS.items() if extra)
+
+
+class MethodChoice(Section):
+    """The keys of a recipe that say which method trains, and a section for each method that has options."""
+
+    method: Annotated[MethodName, Role.METHOD] = Field(
+        default="red", description=f"What is trained: RED, or a method to compare it with ({_NEEDED})."
+    )
+    red: Annotated[RedConfig, Role.OPTIONS] = Field(default_factory=RedConfig)
+    lora: Annotated[Lora | None, Role.OPTIONS] = Field(default=None, description="Options of method lora.")
+    ia3: Annotated[Ia3 | None, Role.OPTIONS] = Field(default=None, description="Options of method ia3.")
+
+    @property
+    def method_spec(self) -> MethodSpec:
+        """What is known of the method."""
+        return METHODS[self.method]
+
+    @property
+    def options(self) -> Any:
+        """The options of the method, or None where it has none."""
+        return self.options_of(self.method)
+
+    def options_of(self, method: MethodName) -> Any:
+        """The options of any method, or None where it has none or none are given."""
+        return getattr(self, method, None)
+
+    @model_validator(mode="after")
+    def _options_of_the_method(self) -> MethodChoice:
+        if self.method_spec.options is not None and self.options is None:
+            setattr(self, self.method, self.method_spec.options())
+        return self
+
+
+def compared_methods() -> dict[str, list[str]]:
+    """Names that a comparison takes -> the keys that they set; options are those of the recipe."""
+    compared: dict[str, list[str]] = {}
+    for name, spec in METHODS.items():
+        variants = {variant: [f"method={name}", *keys] for variant, keys in spec.variants.items()}
+        compared |= {name: [f"method={name}"], **variants}
+    return compared
