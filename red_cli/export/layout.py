@@ -13,14 +13,12 @@ from red_cli.base_model.dtypes import SIZES, Vector, is_float, to_float32, vecto
 from red_cli.base_model.edited_modules import EditedModule, EditedModules, as_loaded
 from red_cli.base_model.files import SINGLE_FILE, BaseFiles
 from red_cli.base_model.stored_tensor import StoredTensor
+from red_cli.edit.architectures import facts_of
 from red_cli.errors import UserError
-from red_cli.export.homes import Home, split_of
+from red_cli.export.homes import Home
 from red_cli.export.vectors import AdapterArrays, Edit
 
 _MATRIX = 2
-# Model types whose norms multiply by 1 + weight.
-_ONE_PLUS_WEIGHT = ("gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n_text", "recurrent_gemma", "nemotron",
-                    "qwen3_next")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def _require_fit(base: BaseFiles, name: str, stored: StoredTensor, edit: Edit, c
             f"{base.folder}: {name} is {width} wide, its edit {_width(edit)}",
             hint="The adapter belongs to another base.",
         )
-    if len(stored.shape) < _MATRIX and base.model_type in _ONE_PLUS_WEIGHT and edit.scale is not None:
+    if len(stored.shape) < _MATRIX and facts_of(base.model_type).one_plus_norm and edit.scale is not None:
         raise UserError(
             f"{name} is a norm of a {base.model_type} model, which multiplies by 1 + weight: its edit is not folded",
             hint="Keep it as an adapter: --format adapter",
@@ -197,7 +195,8 @@ def _fill_siblings(shards: Shards, home: Home) -> None:
 
 def _split(outputs: list[Output], base: BaseFiles) -> Iterator[Output]:
     """Divide fused projections between the LLaMA's own."""
-    fused = split_of(base.model_type)
+    llama = facts_of(base.model_type).as_llama
+    fused = {} if llama is None else llama.split
     for output in outputs:
         module, _, kind = output.name.rpartition(".")
         parent, _, last = module.rpartition(".")

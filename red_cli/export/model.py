@@ -12,7 +12,7 @@ from red_cli.base_model.dtypes import SAFETENSORS_NAMES
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
 from red_cli.base_model.files import BaseFiles
 from red_cli.base_model.load import BIASES_KEY
-from red_cli.edit.architectures import ARCHITECTURES
+from red_cli.edit.architectures import facts_of
 from red_cli.errors import UserError
 from red_cli.export.classes import configuration, model_class, require_known
 from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
@@ -23,8 +23,6 @@ from red_cli.export.stream import Progress, write_shards
 from red_cli.export.vectors import AdapterArrays, Edit
 from red_cli.files import write_json, write_text
 
-# Model types of transformers whose projections store (in, out) and that the table of architectures does not hold.
-_OTHER_CONV1D = ("openai-gpt", "imagegpt", "decision_transformer", "clvp")
 _SPARE_BYTES = 64 << 20  # for configuration, tokenizer and card
 
 
@@ -180,8 +178,7 @@ def _architecture(base: BaseFiles, adapter: AdapterArrays) -> str:
 
 
 def _shards(base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, home: Home, dtype: str | None) -> Shards:
-    known = ARCHITECTURES.get(base.model_type)
-    conv1d = known.conv1d if known is not None else base.model_type in _OTHER_CONV1D
+    conv1d = facts_of(base.model_type).conv1d
     stored = SAFETENSORS_NAMES[dtype] if dtype else None
     shards = lay_out(base, adapter, edited, home, conv1d, stored)
     if adapter.head:
@@ -191,8 +188,7 @@ def _shards(base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, home
 
 def _of_its_class(shards: Shards, adapter: AdapterArrays, config: dict[str, Any], architecture: str) -> Shards:
     """Leave out what the base's own class had and a class with a new head has not, such as a language model's head."""
-    known = ARCHITECTURES.get(config["model_type"])
-    if not adapter.head or (known is not None and known.in_files):  # names in files are not those in the model
+    if not adapter.head or facts_of(config["model_type"]).in_files:  # names in files are not those in the model
         return shards
     import torch
 
