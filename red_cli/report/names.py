@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from red_cli.formatting import shortened
 from red_cli.recipe.methods import METHODS
-from red_cli.recipe.metric_names import TextMetric
+from red_cli.recipe.metric_names import TEXT_METRICS, metric_spec
 from red_cli.recipe.paper import RED, RED_PLUS_PLUS, is_plus_plus
 from red_cli.report.runs import FinishedRun
 from red_cli.tasks.labels.metrics import is_share
@@ -17,9 +17,6 @@ from red_cli.tasks.labels.metrics import is_share
 # GLUE as in Table 1 of arXiv 2402.15179v3: subset -> heading, in that order
 _GLUE = {"mnli": "MNLI", "sst2": "SST-2", "mrpc": "MRPC", "cola": "CoLA", "qnli": "QNLI", "qqp": "QQP", "rte": "RTE",
          "stsb": "STS-B"}  # fmt: skip
-_METRICS = {"matthews_correlation": "Matthews correlation", "pearson": "Pearson's correlation",
-            "spearman": "Spearman's correlation", "f1": "F1", "ROUGE_L": "ROUGE_L"}  # fmt: skip
-_TEXT = get_args(TextMetric)
 _LONGEST_VALUE = 40
 
 
@@ -43,7 +40,7 @@ class TaskColumn:
     @property
     def metric_title(self) -> str:
         """The metric in words."""
-        return _METRICS.get(self.metric, self.metric.replace("_", " "))
+        return metric_spec(self.metric).title or self.metric.replace("_", " ")
 
 
 def task_column(run: FinishedRun, metric: str, alone: bool) -> TaskColumn:
@@ -62,7 +59,7 @@ def task_column(run: FinishedRun, metric: str, alone: bool) -> TaskColumn:
         return TaskColumn((position, "" if usual else metric), title, metric, usual)
     source = data.path or data.train or ""
     title = f"{run.metrics['task']} {base_name(source)}".strip()
-    order = f"{_TEXT.index(metric):02}" if metric in _TEXT else metric
+    order = f"{TEXT_METRICS.index(metric):02}" if metric in TEXT_METRICS else metric
     return TaskColumn(
         (len(_GLUE), f"{run.metrics['task']} {source} {order}"), title, metric, True, alone and is_share(metric)
     )

@@ -10,13 +10,13 @@ from red_cli.edit.kinds import language_model_kind
 from red_cli.errors import UserError
 from red_cli.recipe.commonsense import CommonsenseTask
 from red_cli.recipe.instruction import InstructionTask
+from red_cli.recipe.metric_names import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from red_cli.recipe.schema import ClassificationTask, GlueTask, Recipe, text_metrics
 from red_cli.recipe.text import E2eTask, GenerationTask
 from red_cli.tasks.base import Task
 from red_cli.tasks.chat.instruction import ConversationTask
 from red_cli.tasks.labels.answers import Labels, Numbers
 from red_cli.tasks.labels.classification import SequenceTask
-from red_cli.tasks.labels.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from red_cli.tasks.labels.text_to_text import TextToTextTask
 from red_cli.tasks.presets.commonsense import commonsense_task
 from red_cli.tasks.presets.e2e import e2e_task
