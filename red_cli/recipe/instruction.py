@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from red_cli.errors import nearest, one_line
-from red_cli.recipe.roles import LocalPath, Role
+from red_cli.recipe.roles import LocalPath, Role, Text
 from red_cli.recipe.section import Count, Section, TaskSettings
 
 _LARGEST_TEMPLATE = 500_000  # bytes; it becomes part of the recipe in the folder of a run
@@ -27,7 +27,7 @@ class InstructionTask(TaskSettings):
         description="How a conversation is written: own (the chat template of the model), alpaca, human-assistant, or "
         "a Jinja file; in the recipe of a run, its text.",
     )
-    template_variables: dict[str, str | int | float | bool] = Field(
+    template_variables: Annotated[dict[str, str | int | float | bool], Text.MAY_BE_EMPTY] = Field(
         default_factory=dict,
         description="Further variables of the chat template, such as date_string.",
     )

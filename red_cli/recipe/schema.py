@@ -11,9 +11,9 @@ from red_cli.recipe.data import Data
 from red_cli.recipe.instruction import InstructionTask
 from red_cli.recipe.launch import Launch
 from red_cli.recipe.methods import MethodChoice
-from red_cli.recipe.metric_names import E2E_METRICS, Metric, TextMetric
+from red_cli.recipe.metric_names import CLASSIFICATION_METRICS, E2E_METRICS, REGRESSION_METRICS, Metric, TextMetric
 from red_cli.recipe.paper import Paper
-from red_cli.recipe.roles import LocalPath, Role
+from red_cli.recipe.roles import LocalPath, Role, Text
 from red_cli.recipe.section import Count, CountFromZero, Dropout, NotNegative, Positive, Section, TaskSettings
 from red_cli.recipe.text import (
     Decoding,
@@ -220,9 +220,7 @@ class Eval(Section):
 class Output(Section):
     """Where the run goes."""
 
-    dir: Annotated[str | None, Role.OUTPUT] = Field(
-        default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>."
-    )
+    dir: str | None = Field(default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>.")
 
 
 class Subject(Section):
@@ -238,9 +236,9 @@ class Recipe(MethodChoice, Subject):  # fields come in the order of the last bas
     data: Data = Field(default_factory=Data)
     train: Train = Field(default_factory=Train)
     eval: Eval = Field(default_factory=Eval)
-    launch: Annotated[Launch, Role.COSMETIC] = Field(default_factory=Launch)
-    output: Output = Field(default_factory=Output)
-    paper: Annotated[Paper | None, Role.COSMETIC] = None
+    launch: Annotated[Launch, Role.MACHINE] = Field(default_factory=Launch)
+    output: Annotated[Output, Role.OUTPUT] = Field(default_factory=Output)
+    paper: Annotated[Paper | None, Role.COSMETIC, Text.MAY_BE_EMPTY] = None
 
     @model_validator(mode="after")
     def _texts_are_generated_somehow(self) -> Recipe:
@@ -302,7 +300,7 @@ def metrics_of(recipe: Recipe) -> tuple[str, ...]:
         return ("loss", *get_args(TextMetric))
     if isinstance(recipe.task, CommonsenseTask):
         return COMMONSENSE_METRICS
-    return ("pearson", "spearman") if is_regression(recipe) else ("accuracy", "f1", "matthews_correlation")
+    return REGRESSION_METRICS if is_regression(recipe) else CLASSIFICATION_METRICS
 
 
 def text_metrics(recipe: Recipe) -> tuple[str, ...]:

@@ -12,14 +12,13 @@ from pathlib import Path
 from red_cli.recipe.commonsense import CommonsenseTask
 from red_cli.recipe.data import Columns
 from red_cli.recipe.instruction import Fault, InstructionTask
-from red_cli.recipe.keys import values_of
+from red_cli.recipe.keys import key_at, values_of
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.template import fields
 from red_cli.recipe.text import DEFAULT_NEW_TOKENS, Decoding, E2eTask, GenerationTask
 
-_MAY_BE_EMPTY = ("task.template_variables.", "paper.")  # text that is written or shown as it is
 _LABEL = "label"  # the label's column where the recipe does not name it
 
 
@@ -39,7 +38,8 @@ def idle_keys(recipe: Recipe) -> list[Fault]:
 
 def _empty_texts(recipe: Recipe) -> Iterator[Fault]:
     for key, value in values_of(recipe, frozenset(Role)).items():
-        if isinstance(value, str) and not value.strip() and not key.startswith(_MAY_BE_EMPTY):
+        known = key_at(key)
+        if isinstance(value, str) and not value.strip() and not (known and known.may_be_empty):
             yield tuple(key.split(".")), "is empty; give a value, or leave the key out"
 
 
