@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.base_model.dtypes import SIZES, Vector, is_float, to_float32, vector
+from red_cli.base_model.edited_modules import EditedModule, EditedModules, as_loaded
 from red_cli.base_model.files import SINGLE_FILE, BaseFiles
 from red_cli.base_model.stored_tensor import StoredTensor
-from red_cli.base_model.tensors import Place, Places, as_loaded
 from red_cli.edit.architectures import facts_of
 from red_cli.errors import UserError
 from red_cli.export.homes import Home
@@ -65,7 +65,7 @@ Shards = dict[str, list[Output]]  # file name -> its tensors
 
 
 def lay_out(
-    base: BaseFiles, adapter: AdapterArrays, places: Places, home: Home, conv1d: bool, dtype: str | None
+    base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, home: Home, conv1d: bool, dtype: str | None
 ) -> Shards:
     """Decide for every tensor of the exported model where it comes from.
 
@@ -78,8 +78,8 @@ def lay_out(
         UserError: an edited tensor is quantised or has another width than its edit.
     """
     shards: Shards = {}
-    by_tensor = {name: (place, role) for place in places.places for name, role in _roles(place)}
-    names = {name: (places.prefix if adapter.head else "") + name for name in base.tensors}
+    by_tensor = {name: (place, role) for place in edited.modules for name, role in _roles(place)}
+    names = {name: (edited.prefix if adapter.head else "") + name for name in base.tensors}
     for name, stored in base.tensors.items():
         written = dtype if dtype and is_float(stored.dtype) else stored.dtype
         outputs = shards.setdefault(stored.file.with_suffix(".safetensors").name, [])
@@ -115,9 +115,9 @@ def keep_known(shards: Shards, known: set[str]) -> Shards:
     return {file: outputs for file, outputs in kept.items() if outputs}
 
 
-def main_dtype(base: BaseFiles, places: Places) -> str:
+def main_dtype(base: BaseFiles, edited: EditedModules) -> str:
     """safetensors' name of the dtype of the edited weights."""
-    return base.tensors[places.places[0].weight].dtype
+    return base.tensors[edited.modules[0].weight].dtype
 
 
 def named_for_loading(shards: Shards) -> Shards:
@@ -125,7 +125,7 @@ def named_for_loading(shards: Shards) -> Shards:
     return shards if len(shards) > 1 else {SINGLE_FILE: next(iter(shards.values()))}
 
 
-def _roles(place: Place) -> Iterator[tuple[str, str]]:
+def _roles(place: EditedModule) -> Iterator[tuple[str, str]]:
     yield place.weight, "weight"
     if place.bias is not None:
         yield place.bias, "bias"

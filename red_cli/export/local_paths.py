@@ -54,7 +54,7 @@ def _shorten(recipe: dict[str, Any], keys: Iterable[Key]) -> None:
             values[key] = shared_name(values[key])
 
 
-def without_places(content: Mapping[str, Any]) -> dict[str, Any]:
+def without_local_paths(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a base's JSON file without keys that say where on a machine the base lay."""
     return {
         key: value

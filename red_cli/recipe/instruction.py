@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from red_cli.errors import one_line
+from red_cli.errors import nearest, one_line
 from red_cli.recipe.roles import LocalPath, Role, Text
 from red_cli.recipe.section import Count, Section, TaskSettings
 
@@ -41,7 +40,7 @@ class InstructionTask(TaskSettings):
             return template
         path = Path(template)
         if not _is_file(path):
-            near = difflib.get_close_matches(path.name[:100], (OWN, *NAMED_TEMPLATES), n=1)
+            near = nearest(path.name, (OWN, *NAMED_TEMPLATES))
             meant = f" (nearest: {near[0]})" if near else ""
             raise ValueError(f"{OWN}, {', '.join(NAMED_TEMPLATES)} or a Jinja file{meant}; there is no such file")
         if path.stat().st_size > _LARGEST_TEMPLATE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from red_cli.recipe.commonsense import COMMONSENSE_METRICS, CommonsenseTask
 from red_cli.recipe.data import Data
@@ -97,7 +97,7 @@ class Model(Section):
     revision: Annotated[str | None, Role.BASE] = Field(default=None, description="Branch, tag or commit on the Hub.")
     dtype: Annotated[Literal["float32", "bfloat16", "float16", "auto"], Role.BASE] = Field(
         default="float32",
-        description="dtype of the frozen base; auto takes the checkpoint's. Vectors are float32 always.",
+        description="dtype of the frozen base; auto takes the checkpoint's. RedVectors are float32 always.",
     )
     quantization: Annotated[Literal["int8", "nf4"] | None, Role.BASE] = Field(
         default=None, description="Load the frozen base in 8 or 4 bits (8bit, 4bit) by bitsandbytes (extra: quant)."
@@ -247,9 +247,19 @@ class Recipe(MethodChoice, Subject):  # fields come in the order of the last bas
         return self
 
 
-class RecipeFile(Recipe):
-    """A recipe as it is written: with named variants, each a part of a recipe laid over it."""
+def _complete_or_extending(schema: dict[str, Any]) -> None:
+    """What a recipe requires may be in the one that it extends."""
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
 
+
+class RecipeFile(Recipe):
+    """A recipe as it is written: what it extends, and named variants, each a part of a recipe laid over it."""
+
+    model_config = ConfigDict(json_schema_extra=_complete_or_extending)
+
+    extends: str | None = Field(
+        default=None, description="A recipe that this one is laid over: a bundled one's name, or a path from this file."
+    )
     variants: dict[str, dict[str, Any] | None] = Field(
         default_factory=dict, description="Named changes to the recipe, chosen with --variant."
     )

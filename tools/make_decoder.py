@@ -1,6 +1,6 @@
 """Pretrain a small decoder on text of the project's own, for trials of text generation where no hub can be reached.
 
-    python scripts/make_decoder.py --output FOLDER [--minutes 30] [--threads 2]
+    python tools/make_decoder.py --output FOLDER [--minutes 30] [--threads 2]
 
 Written to FOLDER, for plain transformers: a byte-level BPE tokenizer and a GPT-2 of 6 layers and width 256, pretrained
 on the documents that decoder_corpus.py writes, each seen once. The number of steps is fixed by --steps; --minutes stops
@@ -102,7 +102,7 @@ tags: [gpt2, synthetic]
 # A small decoder for trials
 
 A GPT-2 of {layers} layers and width {width} ({parameters:,} parameters, {tokens:,} tokens of vocabulary), made by
-`scripts/make_decoder.py` from seed {seed}; nothing was copied or downloaded. It was pretrained for {steps:,} steps of
+`tools/make_decoder.py` from seed {seed}; nothing was copied or downloaded. It was pretrained for {steps:,} steps of
 {batch} rows of {length} tokens, {seen:.1f} million in all, each seen once, on English-like text from a grammar: things
 (boats, museums, hotels, shops, films, animals, clubs, parks) described from records of their features in seven
 notations, and diaries of days out. The text holds no row of any data set, and neither of the notations in which `red`

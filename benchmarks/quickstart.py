@@ -6,7 +6,6 @@ is read only with the rate chosen. Each row of the table is the mean and standar
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import math
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from measuring import parser_for
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -73,9 +73,9 @@ def build(base: Path, pretrained: bool) -> PreTrainedModel:
     return AutoModelForSequenceClassification.from_config(config)
 
 
-def read_split(folder: Path, name: str, tokenizer: Callable) -> Split:
+def read_split(folder: Path, name: str, tokenizer: Callable, most: int | None) -> Split:
     with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))[:most]
     texts = [row["review"] for row in rows]
     encoded = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
     labels = torch.tensor([LABELS.index(row["label"]) for row in rows])
@@ -165,20 +165,21 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__)
     here = Path(__file__).resolve().parent.parent / "recipes" / "quickstart"
     parser.add_argument("--folder", type=Path, default=here, help="holds base/ and the three CSV files")
     parser.add_argument("--output", type=Path, help="write the results there as JSON too")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rows", type=int, help="the first of each split; default: all")
     arguments = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
     base = arguments.folder / "base"
     tokenizer = AutoTokenizer.from_pretrained(base)
-    splits = {name: read_split(arguments.folder, name, tokenizer) for name in SPLITS}
+    splits = {name: read_split(arguments.folder, name, tokenizer, arguments.rows) for name in SPLITS}
     test = splits["test"].labels.float().mean().item()
     majority = test if splits["train"].labels.float().mean().item() > 0.5 else 1 - test
     results: dict[str, tuple[list[float], str]] = {"majority class": ([majority], "")}

@@ -1,12 +1,16 @@
-"""Signals that ask a process to end, as far as the system has them."""
+"""Child processes: the signals passed on to them, and the import path that finds this package."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+
+_PACKAGE_PARENT = str(Path(__file__).resolve().parents[1])
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -30,3 +34,22 @@ def handling(numbers: Sequence[signal.Signals], handler: Handler) -> Iterator[No
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+@contextmanager
+def passing_on(numbers: Sequence[signal.Signals], pass_on: Callable[[int], None]) -> Iterator[list[int]]:
+    """Have `pass_on` called for these signals inside the block; yields those that came."""
+    came: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        pass_on(number)
+
+    with handling(numbers, handler):
+        yield came
+
+
+def import_path() -> str:
+    """The PYTHONPATH with which a child process imports this package rather than an installed one."""
+    path = os.environ.get("PYTHONPATH")
+    return _PACKAGE_PARENT + (os.pathsep + path if path else "")

@@ -1,4 +1,4 @@
-"""What an adapter learnt: sizes, kinds of modules, layers; damaged adapters."""
+"""The changes of an adapter's vectors: sizes, kinds of modules, layers; damaged adapters."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from red_cli import RedConfig, attach, save_adapter
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
 from red_cli.edit.model import edits
 from red_cli.errors import UserError
-from red_cli.report.learnt import Learnt, read_learnt
-from red_cli.report.places import labels, place_of
-from red_cli.report.terminal import bars, learnt_rows
+from red_cli.report.adapter_changes import AdapterChanges, read_adapter_changes
+from red_cli.report.module_paths import kind_labels, parse_module_path
+from red_cli.report.terminal import bars, change_rows
 from tests.tiny import LAYERS, WIDTH, tiny_model
 
 PLUS_PLUS = ["ffn", "attn", "query", "key", "value"]
@@ -39,10 +39,10 @@ def adapter(folder: Path, model_type: str = "bert", **red: object) -> Path:
 
 
 def test_sizes_are_as_by_hand(tmp_path: Path) -> None:
-    learnt = read_learnt(adapter(tmp_path))
-    assert [module.layer for module in learnt.modules] == [0, 1, 2]
-    for number, module in enumerate(learnt.modules, start=1):
-        scale, bias = module.sizes["scale"], module.sizes["bias"]
+    changes = read_adapter_changes(adapter(tmp_path))
+    assert [module.layer for module in changes.modules] == [0, 1, 2]
+    for number, module in enumerate(changes.modules, start=1):
+        scale, bias = module.changes["scale"], module.changes["bias"]
         assert scale.rms == pytest.approx(number / 10, rel=1e-5)
         assert scale.norm == pytest.approx(number / 10 * math.sqrt(WIDTH), rel=1e-5)
         assert scale.largest == pytest.approx(number / 10, rel=1e-5)
@@ -50,8 +50,8 @@ def test_sizes_are_as_by_hand(tmp_path: Path) -> None:
         assert bias.norm == pytest.approx(number * math.sqrt(2))
         assert bias.largest == number
         assert module.width == WIDTH
-    assert [module.name for module in learnt.most_changed("bias", 2)] == ["ffn 2", "ffn 1"]
-    assert learnt.grid("scale") == [[pytest.approx(number / 10, rel=1e-5) for number in (1, 2, 3)]]
+    assert [module.name for module in changes.most_changed("bias", 2)] == ["ffn 2", "ffn 1"]
+    assert changes.grid("scale") == [[pytest.approx(number / 10, rel=1e-5) for number in (1, 2, 3)]]
 
 
 # name -> (model type, red section, rows of the heat map, columns)
@@ -89,34 +89,35 @@ LAYOUTS: dict[str, tuple[str, dict[str, object], list[str], list[int | None]]] =
 def test_rows_and_columns(
     tmp_path: Path, model_type: str, red: dict[str, object], rows: list[str], columns: list[int | None]
 ) -> None:
-    learnt = read_learnt(adapter(tmp_path, model_type, **red))
-    assert sorted(learnt.labels) == sorted(rows)
-    assert learnt.layers == columns
-    assert learnt.components == red.get("components", ["scale", "bias"])
-    for component in learnt.components:
-        shown = [value for row in learnt.grid(component) for value in row if value is not None]
-        assert sorted(shown) == sorted(module.sizes[component].rms for module in learnt.modules)
-    assert len({(module.label, module.layer) for module in learnt.modules}) == len(learnt.modules)
+    changes = read_adapter_changes(adapter(tmp_path, model_type, **red))
+    assert sorted(changes.labels) == sorted(rows)
+    assert changes.layers == columns
+    assert changes.components == red.get("components", ["scale", "bias"])
+    for component in changes.components:
+        shown = [value for row in changes.grid(component) for value in row if value is not None]
+        assert sorted(shown) == sorted(module.changes[component].rms for module in changes.modules)
+    assert len({(module.label, module.layer) for module in changes.modules}) == len(changes.modules)
 
 
 def test_stacks_lie_together_in_the_models_order(tmp_path: Path) -> None:
-    learnt = read_learnt(adapter(tmp_path, "bart", positions=["attn", "ffn"]))
-    assert [label.split()[0] for label in learnt.labels] == ["encoder"] * 2 + ["decoder"] * 3
-    assert len(set(learnt.stacks)) == 2
-    assert learnt.stacks == sorted(learnt.stacks, reverse=True)  # model.encoder.layers, model.decoder.layers
+    changes = read_adapter_changes(adapter(tmp_path, "bart", positions=["attn", "ffn"]))
+    assert [label.split()[0] for label in changes.labels] == ["encoder"] * 2 + ["decoder"] * 3
+    assert len(set(changes.stacks)) == 2
+    assert changes.stacks == sorted(changes.stacks, reverse=True)  # model.encoder.layers, model.decoder.layers
 
 
 def test_layers_that_are_not_edited_are_empty(tmp_path: Path) -> None:
-    learnt = read_learnt(adapter(tmp_path, layers=[1]))
-    assert [value is None for value in learnt.grid("scale")[0]] == [True, False, True]
+    changes = read_adapter_changes(adapter(tmp_path, layers=[1]))
+    assert [value is None for value in changes.grid("scale")[0]] == [True, False, True]
 
 
 def test_a_deeper_number_is_no_layer() -> None:
-    places = [place_of(f"layers.{layer}.mlp.experts.{expert}.down_proj", "x") for layer in (0, 1) for expert in (0, 7)]
-    assert [place.layer for place in places] == [0, 0, 1, 1]
-    assert set(labels(places).values()) == {"mlp.experts.0.down_proj", "mlp.experts.7.down_proj"}
-    assert place_of("blocks.4", "x").layer == 4
-    assert labels([place_of("blocks.4", "x")]) == {"blocks.*": "blocks.*"}
+    names = [f"layers.{layer}.mlp.experts.{expert}.down_proj" for layer in (0, 1) for expert in (0, 7)]
+    paths = [parse_module_path(name, "x") for name in names]
+    assert [path.layer for path in paths] == [0, 0, 1, 1]
+    assert set(kind_labels(paths).values()) == {"mlp.experts.0.down_proj", "mlp.experts.7.down_proj"}
+    assert parse_module_path("blocks.4", "x").layer == 4
+    assert kind_labels([parse_module_path("blocks.4", "x")]) == {"blocks.*": "blocks.*"}
 
 
 def rewrite(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
@@ -148,7 +149,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_damaged_adapter(tmp_path: Path, damage: Callable[[Path], object], words: str) -> None:
     damage(adapter(tmp_path))
     with pytest.raises(UserError, match=words):
-        read_learnt(tmp_path)
+        read_adapter_changes(tmp_path)
 
 
 def test_bars_share_the_height_of_the_highest() -> None:
@@ -159,11 +160,11 @@ def test_bars_share_the_height_of_the_highest() -> None:
 
 @pytest.mark.parametrize("model_type", ["bert", "t5", "bart"])
 def test_a_terminal_shows_it_in_80_columns(tmp_path: Path, model_type: str) -> None:
-    learnt: Learnt = read_learnt(adapter(tmp_path, model_type, positions=PLUS_PLUS))
-    rows = learnt_rows(learnt)
+    changes: AdapterChanges = read_adapter_changes(adapter(tmp_path, model_type, positions=PLUS_PLUS))
+    rows = change_rows(changes)
     assert len(rows) <= 16
     assert max(14 + len(text) for _, text in rows) <= 80
-    assert len(learnt.layers) == LAYERS
+    assert len(changes.layers) == LAYERS
     assert [text.split(":")[0] for _, text in rows[-2:]] == ["scale − 1", "bias"]
 
 
@@ -171,4 +172,4 @@ def test_a_vector_that_never_moved_is_said_so(tmp_path: Path) -> None:
     model = tiny_model("bert")
     attach(model, RedConfig())
     save_adapter(model, tmp_path)
-    assert "nothing" in learnt_rows(read_learnt(tmp_path))[-1][1]
+    assert "nothing" in change_rows(read_adapter_changes(tmp_path))[-1][1]

@@ -1,6 +1,6 @@
 """Batched decoding against one row at a time, over the test inputs of E2E NLG.
 
-    python scripts/bench_generate.py --data FOLDER [--rows 40] [--threads 2] [--vocabulary 50257] [--max-new-tokens 64]
+    python benchmarks/generate.py --data FOLDER [--rows 40] [--threads 2] [--vocabulary 50257] [--max-new-tokens 64]
 
 FOLDER holds train.parquet and test.parquet with the columns meaning_representation and human_reference. The model is a
 random GPT-2 of 6 layers and width 384; beam 10, length penalty 0.9, no repeated 4-grams, as the paper decodes.
@@ -15,18 +15,16 @@ machine with other work.
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import time
 from pathlib import Path
 
-import pyarrow.parquet
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from measuring import END, SMALL_GPT2, column, parser_for, train_tokenizer
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
-from red_cli.console import hush
+from red_cli.console import silence_libraries
 from red_cli.edit.kinds import DECODER
 from red_cli.inference.generate import Decoder
 from red_cli.inference.runtime import Runtime
@@ -37,22 +35,6 @@ from red_cli.tasks.base import Base
 from red_cli.tasks.text.tokens import Ends, decoded
 
 _OPTIONS = {"num_beams": 10, "length_penalty": 0.9, "no_repeat_ngram_size": 4}
-MODEL = {"n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": 512}
-END = 0
-
-
-def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
-
-
-def column(folder: Path, split: str, name: str) -> list[str]:
-    return pyarrow.parquet.read_table(folder / f"{split}.parquet", columns=[name]).column(0).to_pylist()
 
 
 def one_at_a_time(
@@ -67,20 +49,20 @@ def one_at_a_time(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=40, help="rows of the sample that is decoded one at a time")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vocabulary", type=int, default=50257)
     parser.add_argument("--max-new-tokens", type=int, default=64)
     arguments = parser.parse_args()
-    hush()
+    silence_libraries()
     torch.set_num_threads(arguments.threads)
     prompts = column(arguments.data, "test", "meaning_representation")
     tokenizer = train_tokenizer(column(arguments.data, "train", "human_reference") + prompts)
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
-        GPT2Config(vocab_size=arguments.vocabulary, bos_token_id=END, eos_token_id=END, **MODEL)
+        GPT2Config(vocab_size=arguments.vocabulary, bos_token_id=END, eos_token_id=END, n_positions=512, **SMALL_GPT2)
     ).eval()
     model.generation_config = GenerationConfig()
     ids = tokenizer(prompts)["input_ids"]
@@ -100,7 +82,7 @@ def main() -> None:
 
     measure(sample[: len(sample) // 2])
     recipe = load_recipe("generation", overrides=["model.name_or_path=.", "data.path=."]).recipe
-    runtime = Runtime(model, Base(model.config, tokenizer, MODEL["n_positions"], DECODER), recipe, NullListener())
+    runtime = Runtime(model, Base(model.config, tokenizer, model.config.n_positions, DECODER), recipe, NullListener())
     decoder = Decoder(runtime, Decoding(**_OPTIONS))
     started, busy = time.perf_counter(), time.process_time()
     texts = decoder.generate(ids, Ends(END, END), arguments.max_new_tokens)

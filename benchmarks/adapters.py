@@ -1,25 +1,25 @@
 """Time of a batch in which each row names its own adapter, against one adapter for all rows.
 
-    python scripts/bench_adapters.py [--rows 32] [--adapters 32] [--length 64] [--repeats 40]
+    python benchmarks/adapters.py [--rows 32] [--adapters 32] [--length 64] [--repeats 40]
 
-A random BERT of 6 layers and width 384; forward passes without gradients, the two in turn; the ratio is the median over
-pairs.
+A random BERT of 6 layers and width 384; forward passes without gradients, the two in random order; the ratio is the
+median over pairs.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import time
+from functools import partial
 
 import torch
+from measuring import median_ratio, parser_for, seconds_in_turn
 from transformers import BertConfig, BertForSequenceClassification
 
 from red_cli import RedConfig, activate, attach
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__)
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--adapters", type=int, default=32)
     parser.add_argument("--length", type=int, default=64)
@@ -34,16 +34,10 @@ def main() -> None:
     ids = torch.randint(0, config.vocab_size, (arguments.rows, arguments.length))
     rows = [names[row % len(names)] for row in range(arguments.rows)]
     activate(model, names[0])
-    ways = {"one": {}, "mixed": {"adapter_names": rows}}
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    ways = {"one": model, "mixed": partial(model, adapter_names=rows)}
     with torch.inference_mode():
-        for repeat in range(arguments.repeats + 3):
-            for way, options in ways.items() if repeat % 2 else reversed(ways.items()):
-                started = time.perf_counter()
-                model(input_ids=ids, **options)
-                if repeat >= 3:
-                    seconds[way].append(time.perf_counter() - started)
-    ratio = statistics.median(mixed / one for mixed, one in zip(seconds["mixed"], seconds["one"], strict=True))
+        seconds = seconds_in_turn(ways, [ids] * (arguments.repeats + 3), warmup=3)
+    ratio = median_ratio(seconds["mixed"], seconds["one"])
     shown = {way: f"{statistics.median(times) * 1000:.1f} ms" for way, times in seconds.items()}
     print(f"one adapter {shown['one']}, {arguments.adapters} adapters in one batch {shown['mixed']}: ratio {ratio:.3f}")
 

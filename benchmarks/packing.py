@@ -1,6 +1,6 @@
 """Packed against padded training on texts of very different lengths: examples per second, and whether losses agree.
 
-    OMP_NUM_THREADS=1 python scripts/bench_packing.py [--device cuda] [--width 256] [--layers 4] [--longest 512]
+    OMP_NUM_THREADS=1 python benchmarks/packing.py [--device cuda] [--width 256] [--layers 4] [--longest 512]
 
 A random LLaMA learns random conversations whose lengths are log-normal, as those of instructions are: most are short
 and a few are long. Each way takes optimiser steps over the same rows through `red train`'s own session:
@@ -12,7 +12,6 @@ and a few are long. Each way takes optimiser steps over the same rows through `r
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -20,16 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import open_session, parser_for, synchronize
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from red_cli.distributed.processes import SINGLE_PROCESS
-from red_cli.plan.plan import make_plan
-from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import load_recipe
-from red_cli.train.events import NullTrainingListener
 from red_cli.train.session import Session
-from red_cli.train.setup import build_session
 from red_cli.train.step import optimizer_step
 
 _VOCABULARY = 4096
@@ -87,13 +82,7 @@ def session_of(folder: Path, options: list[str], micro_batch_size: int) -> Sessi
         f"train: {{batch_size: {_BATCH}, micro_batch_size: {micro_batch_size}, bf16: false}}\n"
         f"output: {{dir: {folder / 'run'}}}\n"
     )
-    loaded = load_recipe(str(recipe), overrides=options)
-    prepared = prepare(loaded.recipe)
-    session = build_session(
-        loaded, prepared, make_plan(loaded, prepared).schedule, None, NullTrainingListener(), SINGLE_PROCESS
-    )
-    session.engine.model.train()
-    return session
+    return open_session(load_recipe(str(recipe), overrides=options))
 
 
 def timed(session: Session) -> tuple[float, list[float], int]:
@@ -103,21 +92,20 @@ def timed(session: Session) -> tuple[float, list[float], int]:
     """
     device = session.processes.device
     steps = session.schedule.sampler.epoch(0)[:_STEPS]
-    pieces = [piece.rows for rows in steps for piece in session.micro_batches(rows)]
-    tokens = sum(session.collate(rows).inputs["input_ids"].numel() for rows in pieces)
+    pieces = [piece for rows in steps for piece in session.micro_batches(rows)]
+    tokens = sum(session.collate(piece).inputs["input_ids"].numel() for piece in pieces)
     optimizer_step(session, session.schedule.sampler.epoch(1)[0])  # warms up
     losses = []
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     started = clock()
     for rows in steps:
         losses.append(optimizer_step(session, rows)[0])
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    synchronize()
     return sum(len(rows) for rows in steps) / (clock() - started), losses, tokens
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
@@ -135,7 +123,7 @@ def main() -> None:
         speeds: dict[str, list[float]] = {way: [] for way in _WAYS}
         found: dict[str, tuple[list[float], int]] = {}
         for _ in range(options.repeats):
-            for way, keys in _WAYS.items():  # by turns, so that a busy machine is busy for all
+            for way, keys in _WAYS.items():  # in turn, so that a busy machine is busy for all
                 speed, losses, tokens = timed(session_of(folder, keys, options.micro_batch_size))
                 speeds[way].append(speed)
                 found[way] = losses, tokens

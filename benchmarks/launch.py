@@ -1,6 +1,6 @@
 """Time and traffic of a training step on one process and on several, through `red train`.
 
-    python scripts/bench_launch.py [--recipe quickstart] [--steps 60] [--strategies single,ddp,zero2,zero3,fsdp]
+    python benchmarks/launch.py [--recipe quickstart] [--steps 60] [--strategies single,ddp,zero2,zero3,fsdp]
 
 Every process has one thread. Bytes are those of the loopback interface, of all processes together, so nothing else may
 use it meanwhile; half of what two processes send is what each does. Checkpoints are timed in this process.
@@ -8,7 +8,6 @@ use it meanwhile; half of what two processes send is what each does. Checkpoints
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -18,15 +17,11 @@ from pathlib import Path
 
 import psutil
 import torch
+from measuring import open_session, parser_for
 
-from red_cli.console import hush
-from red_cli.distributed.processes import SINGLE_PROCESS
-from red_cli.plan.plan import make_plan
-from red_cli.plan.prepare import prepare
+from red_cli.console import silence_libraries
 from red_cli.recipe.load import load_recipe
 from red_cli.train.checkpoint import save_checkpoint
-from red_cli.train.events import NullTrainingListener
-from red_cli.train.setup import build_session
 from red_cli.train.step import optimizer_step
 
 _WARMUP = 10
@@ -64,11 +59,7 @@ def measure(recipe: str, strategy: str, processes: int, steps: int, folder: Path
 def checkpoints(recipe: str, folder: Path) -> tuple[float, float, int, int]:
     """Seconds of a step and of a checkpoint, bytes of a checkpoint, numbers that train."""
     loaded = load_recipe(recipe, None, [f"output.dir={folder / 'checkpoints'}", "train.micro_batch_size=8"])
-    prepared = prepare(loaded.recipe)
-    session = build_session(
-        loaded, prepared, make_plan(loaded, prepared).schedule, None, NullTrainingListener(), SINGLE_PROCESS
-    )
-    session.engine.model.train()
+    session = open_session(loaded)
     stepping, saving = [], []
     for step, rows in zip(range(_WARMUP + _CHECKPOINTS), session.schedule.sampler.from_step(0), strict=False):
         started = time.perf_counter()
@@ -85,13 +76,13 @@ def checkpoints(recipe: str, folder: Path) -> tuple[float, float, int, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__)
     parser.add_argument("--recipe", default="quickstart")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--strategies", default="single,ddp,zero2,zero3,fsdp")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    hush()
+    silence_libraries()
     with tempfile.TemporaryDirectory() as scratch:
         step, saved, size, trained = checkpoints(arguments.recipe, Path(scratch))
         share = saved / (_SAVE_STEPS * step)

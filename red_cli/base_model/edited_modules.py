@@ -1,4 +1,4 @@
-"""Which tensors of a base's files an adapter's edits belong to."""
+"""Map edited modules to their tensors in the base's files."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from red_cli.base_model.files import BaseFiles
 from red_cli.edit.architectures import facts_of
 from red_cli.errors import UserError
 
-# How norms of the first checkpoints are named; loading renames them.
+# Early checkpoints call a norm's weight gamma and its bias beta; loading renames them.
 _WEIGHT_NAMES = {"weight": "bias", "gamma": "beta"}
 
 
 def as_loaded(name: str) -> str:
-    """A tensor's name in files as loading renames it."""
+    """A tensor's name after loading has renamed it."""
     module, _, kind = name.rpartition(".")
     renamed = {"gamma": "weight", "beta": "bias"}.get(kind)
     return name if renamed is None else f"{module}.{renamed}"
 
 
 @dataclass(frozen=True)
-class Place:
-    """An edited module in a base's files.
+class EditedModule:
+    """An edited module and its tensors in the base's files.
 
     Attributes:
-        path: in the model.
-        module: in the files.
-        weight, bias: names of its tensors; the bias's where it has one.
+        path: the module's path in the model.
+        module: its path in the files.
+        weight, bias: tensor names in the files; `bias` is None where the module has none.
     """
 
     path: str
@@ -38,35 +38,35 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where all edits belong.
+class EditedModules:
+    """All edited modules of an adapter.
 
     Attributes:
-        prefix: what names in the files lack, in the model's names: "" or the base's own, such as "bert.".
+        prefix: what the model's parameter names have before the names in the files: "" or, for example, "bert.".
     """
 
-    places: list[Place]
+    modules: list[EditedModule]
     prefix: str
 
     @property
-    def lacking(self) -> list[str]:
+    def without_bias(self) -> list[str]:
         """Paths of the modules without a bias."""
-        return list(dict.fromkeys(place.path for place in self.places if place.bias is None))
+        return list(dict.fromkeys(module.path for module in self.modules if module.bias is None))
 
     @property
-    def tensors(self) -> list[str]:
-        """Names of the tensors that an edit may change."""
-        return [name for place in self.places for name in (place.weight, place.bias) if name is not None]
+    def tensor_names(self) -> list[str]:
+        """Names of the tensors that folding may change."""
+        return [name for module in self.modules for name in (module.weight, module.bias) if name is not None]
 
 
-def find_places(base: BaseFiles, paths: Iterable[str]) -> Places:
-    """Find the modules `paths` of a model in its files.
+def find_edited_modules(base: BaseFiles, paths: Iterable[str]) -> EditedModules:
+    """Find the modules `paths` of a model in the base's files.
 
-    A checkpoint may have been saved with or without its task's head: then names begin with the base's prefix
-    ("bert.encoder…") or do not, and loading accepts both.
+    The names in a checkpoint start with the base's prefix ("bert.encoder…") if it was saved with a head, and without
+    it otherwise. Loading accepts both, and so does this function.
 
     Raises:
-        UserError: a module is in none of the files.
+        UserError: the files do not hold a module's weight.
     """
     paths = list(paths)
     weights = {name.rpartition(".")[0]: name for name in base.tensors if name.rpartition(".")[2] in _WEIGHT_NAMES}
@@ -80,7 +80,9 @@ def find_places(base: BaseFiles, paths: Iterable[str]) -> Places:
     for prefix, rule in rules:
         found = {path: _matching(rule(path), weights) for path in paths}
         if all(found.values()):
-            return Places([_place(base, path, weights[module]) for path in paths for module in found[path]], prefix)
+            return EditedModules(
+                [_edited_module(base, path, weights[module]) for path in paths for module in found[path]], prefix
+            )
     missing = next(path for path in paths if not _matching(patterns[path], weights))
     tied = base.config.get("tie_word_embeddings") and missing.endswith("lm_head")
     if tied:
@@ -92,7 +94,7 @@ def find_places(base: BaseFiles, paths: Iterable[str]) -> Places:
 
 
 def _pattern(model_type: str, path: str) -> str:
-    """A regular expression over paths in files of the modules that the model's module `path` is made of."""
+    """A regular expression that matches the paths in the files of the model's module `path`."""
     for end, in_files in facts_of(model_type).in_files.items():
         if match := re.fullmatch(rf"((?:.*\.)?){end}", path):
             return re.escape(match[1]) + in_files.replace("LAYER", match[2])
@@ -104,7 +106,7 @@ def _matching(pattern: str, modules: Iterable[str]) -> list[str]:
     return [module for module in modules if compiled.fullmatch(module)]
 
 
-def _place(base: BaseFiles, path: str, weight: str) -> Place:
+def _edited_module(base: BaseFiles, path: str, weight: str) -> EditedModule:
     module, _, kind = weight.rpartition(".")
     bias = f"{module}.{_WEIGHT_NAMES[kind]}"
-    return Place(path, module, weight, bias if bias in base.tensors else None)
+    return EditedModule(path, module, weight, bias if bias in base.tensors else None)

@@ -1,17 +1,18 @@
 """Fold an adapter into a model in memory, beside multiplying its edited matrices once by a vector.
 
-    python scripts/bench_fold.py            # random LLaMA layers of width 2048, float32 and bfloat16
+    python benchmarks/fold.py [--layers 8] [--width 2048] [--rounds 9]
 
-Both touch the same matrices; each is measured alternately, on fresh ones, and the medians are compared.
+The layers are a random LLaMA's, in float32 and in bfloat16. Both touch the same matrices; each is measured
+alternately, on fresh ones, and the medians are compared.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 
 import torch
+from measuring import parser_for
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from red_cli import RedConfig, attach, fold
@@ -26,7 +27,7 @@ def model(dtype: torch.dtype, layers: int, width: int) -> LlamaForCausalLM:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=9)

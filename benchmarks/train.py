@@ -1,8 +1,8 @@
 """Time and memory of training steps, methods side by side over the same batches.
 
-    python scripts/bench_train.py --model FOLDER --data FOLDER [--recipe glue_sst2] [--steps 60]
-    python scripts/bench_train.py --epoch --model FOLDER --data FOLDER [--recipe glue_sst2]
-    python scripts/bench_train.py --decoder [--steps 30]
+    python benchmarks/train.py --model FOLDER --data FOLDER [--recipe glue_sst2] [--steps 60]
+    python benchmarks/train.py --epoch --model FOLDER --data FOLDER [--recipe glue_sst2]
+    python benchmarks/train.py --decoder [--steps 30]
 
 The first compares `red train`'s own step (collation, Accelerate, clipping, checks) with bare loops on an encoder:
   red       the toolkit's step
@@ -29,42 +29,37 @@ from __future__ import annotations
 
 import argparse
 import copy
-import random
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from measuring import SMALL_GPT2, adamw, median_ratio, open_session, parser_for, peak_memory, seconds_in_turn
 from torch import Tensor, nn
 from transformers import DataCollatorWithPadding, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from red_cli import RedConfig, attach
 from red_cli.base_model.load import load_base
-from red_cli.console import hush
-from red_cli.distributed.processes import SINGLE_PROCESS
-from red_cli.edit.layer import Vectors
+from red_cli.console import silence_libraries
+from red_cli.edit.layer import RedVectors
 from red_cli.edit.model import train_head
 from red_cli.methods.red import trained_red
-from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import Prepared, prepare
 from red_cli.recipe.load import load_recipe
-from red_cli.train.events import NullTrainingListener
-from red_cli.train.loop import optimizer_step
 from red_cli.train.optimizer import build_optimizer
 from red_cli.train.session import Session
-from red_cli.train.setup import build_session
+from red_cli.train.step import optimizer_step
 
 Step = Callable[[Any], object]
 _WARMUP = 5
-_DECODER = {"vocab_size": 8192, "n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": 256,
-            "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
-_DECODER_BATCH, _DECODER_LENGTH = 8, 256
+_DECODER = {**SMALL_GPT2, "vocab_size": 8192, "n_positions": 256, "bos_token_id": 0, "eos_token_id": 0}
+_DECODER_BATCH = 8
 
 
 def encoder_methods(session: Session) -> dict[str, Step]:
@@ -94,7 +89,6 @@ def encoder_methods(session: Session) -> dict[str, Step]:
     edited = edited_base()
     plain, head = load_base(recipe.model, prepared.base.config, prepared.task.kind, seed=0)
     lora = with_lora(plain, ["query", "value"], keep=sorted({name.split(".")[0] for name in head}))
-    session.engine.model.train()
     return {
         "red": lambda rows: optimizer_step(session, rows),
         "bare": bare(edited, build_optimizer(trained_red(edited), recipe.train)),
@@ -124,7 +118,7 @@ def published_step(model: PreTrainedModel, prepared: Prepared, rate: float) -> S
 def two_steps(model: nn.Module) -> None:
     """Compute the edits as the published code writes them."""
     for module in model.modules():
-        if isinstance(module, Vectors):
+        if isinstance(module, RedVectors):
             module.forward = lambda hidden, own=module: hidden * own.scale + own.bias
 
 
@@ -169,53 +163,13 @@ def with_ia3(model: PreTrainedModel) -> Any:
     return get_peft_model(model, IA3Config(fan_in_fan_out=True, task_type="CAUSAL_LM"))
 
 
-def adamw(model: nn.Module, rate: float) -> torch.optim.AdamW:
-    return torch.optim.AdamW([item for item in model.parameters() if item.requires_grad], lr=rate, fused=True)
-
-
-def measure_times(methods: dict[str, Step], batches: Iterable[Any]) -> dict[str, list[float]]:
-    """Seconds of each step by method, the first few left out."""
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
-    for number, batch in enumerate(batches):
-        for name in random.Random(number).sample(list(methods), len(methods)):
-            synchronize()
-            started = time.perf_counter()
-            methods[name](batch)
-            synchronize()
-            if number >= _WARMUP:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
-
-
-def measure_memory(step: Step, batch: Any) -> int:
-    """Bytes that one step allocates at its peak, on top of the model and the optimiser's state."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step(batch)
-        return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step(batch)
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return int(np.cumsum(sizes).max())
-
-
 def print_table(seconds: dict[str, list[float]], peaks: dict[str, int], references: list[str]) -> None:
     columns = "".join(f"{'of ' + name:>12}" for name in references)
     print(f"{'method':10}{'step (ms)':>12}{columns}{'peak of a step (MiB)':>24}")
     for name, times in seconds.items():
-        ratios = [
-            statistics.median(own / other for own, other in zip(times, seconds[reference], strict=True))
-            for reference in references
-        ]
+        ratios = [median_ratio(times, seconds[reference]) for reference in references]
         shown = "".join(f"{ratio:12.3f}" for ratio in ratios)
         print(f"{name:10}{statistics.median(times) * 1000:12.1f}{shown}{peaks[name] / 2**20:24.1f}")
-
-
-def synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def bench_encoder(arguments: argparse.Namespace, folder: str) -> None:
@@ -223,17 +177,13 @@ def bench_encoder(arguments: argparse.Namespace, folder: str) -> None:
     named = {"model.name_or_path": arguments.model, "data.path": arguments.data}
     overrides += [f"{key}={value}" for key, value in named.items() if value]
     loaded = load_recipe(arguments.recipe, overrides=overrides)
-    prepared = prepare(loaded.recipe)
-    session = build_session(
-        loaded, prepared, make_plan(loaded, prepared).schedule, None, NullTrainingListener(), SINGLE_PROCESS
-    )
+    session = open_session(loaded)
     methods = encoder_methods(session)
-    batches = (
-        rows for _, rows in zip(range(_WARMUP + arguments.steps), session.schedule.sampler.from_step(0), strict=False)
-    )
-    seconds = measure_times(methods, batches)
-    longest = (-prepared.encoded["train"].lengths).argsort(kind="stable")[: loaded.recipe.train.batch_size]
-    peaks = {name: measure_memory(step, longest) for name, step in methods.items()}
+    sampler = session.schedule.sampler
+    batches = (rows for _, rows in zip(range(_WARMUP + arguments.steps), sampler.from_step(0), strict=False))
+    seconds = seconds_in_turn(methods, batches, _WARMUP)
+    longest = (-session.prepared.encoded["train"].lengths).argsort(kind="stable")[: loaded.recipe.train.batch_size]
+    peaks = {name: peak_memory(step, longest) for name, step in methods.items()}
     print_table(seconds, peaks, references=["bare", "lora", "published"])
     print(f"all steps: red takes {sum(seconds['red']) / sum(seconds['published']):.3f} of published")
 
@@ -285,18 +235,18 @@ def processor_seconds() -> float:
 
 def bench_decoder(arguments: argparse.Namespace) -> None:
     methods = decoder_methods()
-    shape = (_DECODER_BATCH, _DECODER_LENGTH)
+    shape = (_DECODER_BATCH, arguments.length)
     batches = [torch.randint(1, _DECODER["vocab_size"], shape) for _ in range(_WARMUP + arguments.steps)]
-    seconds = measure_times(methods, batches)
-    peaks = {name: measure_memory(step, batches[0]) for name, step in methods.items()}
+    seconds = seconds_in_turn(methods, batches, _WARMUP)
+    peaks = {name: peak_memory(step, batches[0]) for name, step in methods.items()}
     print_table(seconds, peaks, references=["bias", "lora"])
-    kept = _DECODER_BATCH * _DECODER_LENGTH * _DECODER["n_embd"] * _DECODER["n_layer"] * 4
+    kept = _DECODER_BATCH * arguments.length * _DECODER["n_embd"] * _DECODER["n_layer"] * 4
     more = peaks["red"] - peaks["bias"]
     print(f"red above bias: {more:,} bytes; one copy of the edited outputs: {kept:,} bytes")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_for(__doc__)
     parser.add_argument("--epoch", action="store_true", help="the second comparison")
     parser.add_argument("--published-epoch", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--decoder", action="store_true", help="the third comparison")
@@ -304,9 +254,10 @@ def main() -> None:
     parser.add_argument("--model", help="model folder or name; default: the recipe's")
     parser.add_argument("--data", help="data folder; default: the recipe's")
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--length", type=int, default=256, help="tokens of a row of the third comparison")
     parser.add_argument("--micro-batch-size", type=int, default=32)
     arguments = parser.parse_args()
-    hush()
+    silence_libraries()
     if arguments.published_epoch:
         published_epoch(arguments.published_epoch[0], arguments.published_epoch[1:])
         return

@@ -1,10 +1,11 @@
 """Export a random LLaMA of the wished size: peak memory, and time beside `cp -r` of the same folder.
 
-    python scripts/bench_export.py --billions 2 --work /tmp/bench_export
+    python benchmarks/export.py --billions 2 --work /tmp/bench_export
 
 The base is bfloat16 in several shards. Each pair runs `cp -r`, then the whole command `red export … --no-verify` (with
 its start-up), one right after the other; the medians are compared. The adapter records its base's digest as a training
-run does, so that the check of it is timed too.
+run does, so that the check of it is timed too. torch is not imported here: what this process holds would count in the
+peak of its children.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def main() -> None:
         print("parameters", f"{make_base(base, options.billions, options.shards):,}")
         make_adapter(base, adapter)
         return
-    if not adapter.is_dir():  # in a process of its own: what this one once held would count for its children
+    if not adapter.is_dir():  # in a process of its own, which may import torch
         shutil.rmtree(base, ignore_errors=True)
         subprocess.run([sys.executable, *sys.argv, "--prepare"], check=True)
     copy, merged = options.work / "copy", options.work / "merged"

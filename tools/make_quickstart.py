@@ -209,7 +209,7 @@ tags: [roberta, masked-lm, synthetic]
 
 # Quickstart base
 
-A very small RoBERTa encoder for trying out the toolkit without access to any hub. `scripts/make_quickstart.py` made it
+A very small RoBERTa encoder for trying out the toolkit without access to any hub. `tools/make_quickstart.py` made it
 and the labelled set beside it, from seed {seed}; nothing was copied or downloaded.
 
 ## How it was made
