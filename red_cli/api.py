@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from red_cli.base_model.record import require_unchanged_base
 from red_cli.edit import adapter
-from red_cli.edit.adapter_config import read_adapter_config
+from red_cli.edit.adapter_config import read_adapter_config, require_same_base
 from red_cli.edit.model import DEFAULT
 
 
@@ -27,7 +27,7 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
             value is not finite.
     """
     config = read_adapter_config(folder)
-    adapter.require_same_base(model, config, Path(folder))
+    require_same_base(model, config, Path(folder))
     revision = getattr(model.config, "_commit_hash", None)
     if model.config._name_or_path:  # empty for a model that was not loaded from files
         require_unchanged_base(

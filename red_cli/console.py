@@ -1,4 +1,4 @@
-"""All that a terminal shows: progress, errors; standard output for answers, standard error for the rest."""
+"""All output to a terminal: results on standard output; progress, notes and errors on standard error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from red_cli.errors import Interrupted, RedError
 from red_cli.escape import json_text, terminal_line, terminal_text
-from red_cli.tables import duration, plan_rows
+from red_cli.formatting import aligned, duration
+from red_cli.tables import plan_rows
 from red_cli.tasks.labels.metrics import format_score
 
 if TYPE_CHECKING:
@@ -28,19 +29,19 @@ if TYPE_CHECKING:
     from red_cli.plan.summary import PlanSummary
     from red_cli.train.events import Evaluation, Step
 
-_PLAIN_LINES = 20  # at most so many progress lines where there is no terminal
-_SHORT = 10.0  # seconds; of a shorter decoding there is nothing to say
-_NARROW = 100
+_PLAIN_LINES = 20  # the maximum number of progress lines if there is no terminal
+_SHORT = 10.0  # seconds of decoding before its progress is printed
+_NARROW = 100  # columns below which a live line omits the speed
 _LABEL_WIDTH = 14
 
 
 def print_json(value: Any) -> None:
-    """The one JSON object on standard output."""
+    """Print `value` as JSON on standard output."""
     print(json_text(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def print_error(error: RedError) -> None:
-    """One short message on standard error."""
+    """Print an error and its hint on standard error."""
     console = _console(stderr=True)
     if not isinstance(error, Interrupted):
         console.print("[bold red]error:[/]", end=" ")
@@ -50,7 +51,7 @@ def print_error(error: RedError) -> None:
 
 
 def print_lines(rows: Iterable[tuple[str, str]], stderr: bool = False) -> None:
-    """A table of two columns: what, value. Long values are not cut."""
+    """Print rows of label and value. Long values are neither cut nor wrapped."""
     console = _console(stderr)
     rows = [(terminal_line(label), terminal_line(value)) for label, value in rows]
     width = max([_LABEL_WIDTH, *(len(label) + 2 for label, _ in rows)])
@@ -60,43 +61,39 @@ def print_lines(rows: Iterable[tuple[str, str]], stderr: bool = False) -> None:
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
-    """A table: the first row is the heading, the first column stands left and the others right."""
+    """Print a table whose first row is the heading. The first column is aligned left and the others right."""
     console = _console(stderr=False)
-    rows = [[terminal_line(cell) for cell in cells] for cells in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for number, cells in enumerate(rows):
-        first, *others = zip(cells, widths, strict=True)
-        line = "  ".join([f"{first[0]:<{first[1]}}", *(f"{cell:>{width}}" for cell, width in others)])
+    for number, line in enumerate(aligned([[terminal_line(cell) for cell in cells] for cells in rows])):
         _print(console, line, style="bold" if number == 0 else None)
 
 
 def print_text(text: str = "", stderr: bool = False) -> None:
-    """Text as it is, unwrapped."""
+    """Print a text without wrapping it."""
     _print(_console(stderr), terminal_text(text))
 
 
 def print_heading(text: str) -> None:
-    """A line that says what follows."""
+    """Print a heading."""
     _print(_console(stderr=False), terminal_line(text), style="bold")
 
 
 def print_piece(text: str) -> None:
-    """A piece of a text that is still growing, at once."""
+    """Print a piece of a streamed text without a newline."""
     print(terminal_text(text), end="", flush=True)
 
 
 def is_typed() -> bool:
-    """Whether standard input is a person's."""
+    """Whether standard input is a terminal."""
     return sys.stdin.isatty()
 
 
 def ask() -> str | None:
-    """The next line of standard input, which a person is asked for; None at its end."""
+    """Read a line of standard input, with a prompt on a terminal; None at the end of the input."""
     if not is_typed():
         line = sys.stdin.readline()
         return line.rstrip("\n") if line else None
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - lets a line be edited, and earlier ones come back
+        import readline  # noqa: F401 - input() then supports editing and history
     try:
         return input("> ")
     except EOFError:
@@ -105,28 +102,28 @@ def ask() -> str | None:
 
 
 def width() -> int:
-    """How many columns standard output has."""
+    """The width of standard output in columns."""
     return _console(stderr=False).width
 
 
 def next_commands(*commands: str) -> None:
-    """What to type next."""
+    """Print commands that a user may want to run next."""
     console = _console(stderr=False)
     console.print("\n[bold]Next[/]")
     for command in commands:
         _print(console, f"  {terminal_line(command)}")
 
 
-def hush() -> None:
-    """Keep other libraries' warnings and bars, which a user can do nothing about, from the terminal.
+def silence_libraries() -> None:
+    """Hide warnings and progress bars of other libraries, unless RED_DEBUG is set.
 
-    To be called before they are imported: some warn while they load.
+    Call this before importing them, because some warn while they load.
     """
     if os.environ.get("RED_DEBUG"):
         return
     import logging
 
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what fails there is raised as well
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # such failures are also raised
     warnings.filterwarnings("ignore")
     loud = ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes", "DeepSpeed", "matplotlib", "lm_eval")
     for name in loud:
@@ -137,15 +134,15 @@ def hush() -> None:
     import transformers
 
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed says on standard output that it found none
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed reports on standard output that it found none
     transformers.logging.set_verbosity_error()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # importing it sets the level anew
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its import resets the level
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
 
 
 def print_examples(plan: PlanSummary) -> None:
-    """The first rows as the model sees them, token by token: what is given dimmed, then what is learnt."""
+    """Print the first rows as the model sees them, token by token; tokens without loss are dimmed."""
     console = _console(stderr=False)
     for example in plan.examples:
         tokens = [terminal_line(token) for token in example.tokens]
@@ -165,12 +162,12 @@ def _console(stderr: bool) -> Console:
 
 
 def _print(console: Console, text: str, style: str | None = None, end: str = "\n") -> None:
-    """Print escaped text, unwrapped, in which nothing is markup."""
+    """Print escaped text without wrapping it or interpreting it as markup."""
     console.print(text, style=style, end=end, markup=False, highlight=False, soft_wrap=True)
 
 
 class Terminal:
-    """Shows a run while it works: one live line on a terminal, at most a score of plain lines elsewhere."""
+    """Shows progress: a single live line on a terminal, else at most 20 plain lines."""
 
     def __init__(self, json_output: bool = False) -> None:
         self.answers_on_stderr = json_output
@@ -182,7 +179,7 @@ class Terminal:
         self._score = ""
         self._text = ""
         self._phase = ""
-        self._decoding_from: tuple[int, float] | None = None  # prompts done, and when
+        self._decoding_from: tuple[int, float] | None = None  # prompts done and the time, when decoding started
         self._printed_at = 0
         self._started = time.monotonic()
         self._first_step = 0
@@ -200,7 +197,7 @@ class Terminal:
             self._progress = None
 
     def status(self, what: str) -> None:
-        """Show what is being done, on a terminal, until the next sign of life."""
+        """Show the current activity on a terminal until there is other output."""
         if self.live and self._progress is None:
             from rich.text import Text
 
@@ -221,7 +218,7 @@ class Terminal:
         self._stop_status()
         rows = plan_rows(plan, folder)
         print_lines(rows[-1:] if self._planned else rows, stderr=self.answers_on_stderr)
-        # Another run of the same plan may follow
+        # There may be another run of the same plan
         self._planned, self._score, self._printed_at, self._first_step = True, "", 0, 0
 
     def searching(self, done: int, total: int, rate: float) -> None:
@@ -236,7 +233,7 @@ class Terminal:
 
     def stepped(self, step: Step) -> None:
         if self._first_step == 0:
-            # A run that goes on prints its first line after as many steps as one that begins
+            # A resumed run prints its first line after as many steps as a new one
             self._first_step, self._started, self._printed_at = step.step, time.monotonic(), step.step - 1
         fields = [f"epoch {step.epoch:.2f}", f"loss {step.loss:.4f}", f"lr {step.learning_rate:.1e}"]
         if self.console.width >= _NARROW or not self.live:
@@ -248,16 +245,16 @@ class Terminal:
         every = -(-step.total_steps // _PLAIN_LINES)
         if not self.live and (step.step - self._printed_at >= every or step.step == step.total_steps):
             self._printed_at = step.step
-            done = step.step - self._first_step  # since the clock was started, after the first step
+            done = step.step - self._first_step  # since the clock started, after the first step
             taken = time.monotonic() - self._started
             left = f"{duration(taken / done * (step.total_steps - step.step))} left" if done else "time left: not known"
             print_text(f"step {step.step}/{step.total_steps}  {self._text}  {left}", stderr=True)
 
     def evaluating(self, done: int, total: int) -> None:
-        self._beside(done, total, "evaluating")
+        self._show_evaluation(done, total, "evaluating")
 
     def decoding(self, done: int, total: int) -> None:
-        self._beside(done, total, "decoding")
+        self._show_evaluation(done, total, "decoding")
         if self.live or self._text:
             return
         if self._decoding_from is None or done < self._printed_at:
@@ -270,8 +267,8 @@ class Terminal:
                 left = taken / max(1, done - first) * (total - done)
                 print_text(f"decoded {done:,}/{total:,}  {duration(left)} left", stderr=True)
 
-    def _beside(self, done: int, total: int, what: str) -> None:
-        """Progress of an evaluation: beside the step in a training run, else as the bar itself."""
+    def _show_evaluation(self, done: int, total: int, what: str) -> None:
+        """Show the progress of an evaluation: after the step in a training run, else as the bar itself."""
         if not self._text:
             if self._progress is not None and self._bar is not None and what != self._phase:
                 self._progress.reset(self._bar, total=total)
@@ -285,7 +282,7 @@ class Terminal:
 
     def evaluated(self, evaluation: Evaluation) -> None:
         name = evaluation.metric.removesuffix("_correlation")
-        name = f"validation {name}" if name == "loss" else name  # beside that of training
+        name = f"validation {name}" if name == "loss" else name  # unlike the training loss
         self._score = f"{name} {format_score(evaluation.metric, evaluation.value)}{'*' if evaluation.best else ''}"
 
     def _show(self, done: int, total: int, text: str) -> None:
@@ -305,13 +302,13 @@ class Terminal:
 
 
 def tolerate_any_encoding() -> None:
-    """Show a sign that the terminal's encoding lacks as `?`, rather than fail."""
+    """Print `?` for characters that the terminal's encoding cannot represent, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def stdout_is_closed() -> None:
-    """Leave quietly when the reader of a pipe has gone."""
+    """Discard further output after the reader of a pipe has exited."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())

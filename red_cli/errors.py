@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable, Sequence
 
 
 class RedError(Exception):
@@ -37,8 +39,10 @@ class Interrupted(RedError):
     exit_code = 130
 
 
+_MOST_NAMED = 3  # of many names
 _MOST_SHOWN = 80  # characters of a value in a message
 _LONGEST_REASON = 200  # characters of what another library says
+_LONGEST_NAME = 100  # nothing is like a longer one
 _LONGEST_PATH = 300  # of a path: its end says which it is
 
 
@@ -60,6 +64,26 @@ def first_line(error: BaseException | str) -> str:
     """What a library says of a failure: the first line of its message, cut; the exception's class where it is empty."""
     lines = (line.strip() for line in str(error).splitlines())
     return one_line(next((line for line in lines if line), type(error).__name__), _LONGEST_REASON)
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def nearest(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Those of `known` that are most like a misspelt name, the nearest first; case does not count."""
+    if len(name) > _LONGEST_NAME:
+        return []
+    spelt = {each.lower(): each for each in known}
+    return [spelt[near] for near in difflib.get_close_matches(name.lower(), spelt, n=most, cutoff=cutoff)]
+
+
+def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:
+    """A question that names the nearest of `known`, and a space; empty where nothing is near."""
+    near = nearest(name, known, most=most)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
 
 
 def _cut(text: str, most: int) -> str:

@@ -1,4 +1,4 @@
-"""What a plan, a run, an evaluation or an export has to say: rows of two columns."""
+"""Plans, runs, evaluations and exports as rows of label and value, or as tables."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Container, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from red_cli.formatting import byte_size, duration, plus_minus
 from red_cli.tasks.labels.metrics import format_score
 
 if TYPE_CHECKING:
     from red_cli.plan.devices import DeviceOption
     from red_cli.plan.summary import PlanSummary
 
-# What to say of scored rows that had a part in choosing the best evaluation.
+# The note on scored rows that also selected the best evaluation
 _CHOSE = {"all": ", which chose the best step", "some": ", some of which chose the best step", "none": ""}
 
 
 def plan_rows(plan: PlanSummary, folder: str | None = None) -> list[tuple[str, str]]:
-    """A plan in a few lines."""
+    """A plan."""
     counts, train = plan.counts, plan.lengths["train"]
     splits = ", ".join(f"{split} {lengths.rows:,}" for split, lengths in plan.lengths.items())
     cut = "".join(
@@ -42,9 +43,7 @@ def plan_rows(plan: PlanSummary, folder: str | None = None) -> list[tuple[str, s
         *([("runs on", _strategy_text(plan))] if plan.processes > 1 or plan.strategy.strategy != "single" else []),
     ]
     if plan.memory is not None:
-        rows.append(
-            ("memory", f"about {plan.memory.total / 2**30:.2f} GiB with {plan.memory.rows} longest rows at once")
-        )
+        rows.append(("memory", f"about {byte_size(plan.memory.total)} with {plan.memory.rows} longest rows at once"))
     if plan.export_obstacle is not None:
         ways = "as adapter, with --format code, or with red.components=[scale]"
         rows.append(("export", f"{ways}: {plan.export_obstacle}"))
@@ -57,7 +56,7 @@ def plan_rows(plan: PlanSummary, folder: str | None = None) -> list[tuple[str, s
 
 
 def _left_out_rows(plan: PlanSummary) -> list[tuple[str, str]]:
-    """How many rows of each split were left out, and why."""
+    """The number of rows left out of each split, by reason."""
     splits = []
     for split, lengths in plan.lengths.items():
         reasons = ", ".join(f"{count:,} with {reason}" for reason, count in lengths.left_out.items())
@@ -68,7 +67,7 @@ def _left_out_rows(plan: PlanSummary) -> list[tuple[str, str]]:
 
 
 def _cut_text(truncated: int, ends_cut: int, longest: int) -> str:
-    """How many rows were cut, and how many of them lost their end."""
+    """The number of truncated rows, and of those among them that lost their end token."""
     return f"{truncated:,} cut at {longest:,}" + (f", {ends_cut:,} without their end" if ends_cut else "")
 
 
@@ -92,19 +91,12 @@ def _strategy_text(plan: PlanSummary) -> str:
 
 
 def devices_columns(devices: Sequence[DeviceOption]) -> list[list[str]]:
-    """What a recipe takes on some numbers of devices: a heading and a row for each."""
+    """A table of the strategy, memory and traffic that a recipe needs on different numbers of devices."""
     rows = [["devices", "strategy", "memory on each", "sent by each in a step"]]
     for fit in devices:
         strategy = fit.strategy or "does not fit"
-        rows.append([f"{fit.devices}", strategy, _bytes_text(fit.memory), _bytes_text(fit.sent)])
+        rows.append([f"{fit.devices}", strategy, byte_size(fit.memory), byte_size(fit.sent)])
     return rows
-
-
-def _bytes_text(count: int) -> str:
-    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return f"{count} B"
 
 
 def _rate_text(plan: PlanSummary) -> str:
@@ -118,16 +110,16 @@ def _rate_text(plan: PlanSummary) -> str:
 
 
 def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a finished run has to say, from its metrics."""
+    """The results of a finished run, from its metrics.json."""
     rows = []
     paper = result.get("paper")
     selection = result["scoring"]["selection"]["split"]
     for split, scores in result["splits"].items():
         chose = _CHOSE["all" if split == selection else "none"]
-        for name, value in _without_parts(scores).items():
+        for name, value in _without_subtasks(scores).items():
             if name != "examples":
                 count = f"{split}, {scores['examples']:,} rows{chose}"
-                rows.append((name, f"{format_score(name, value)}{_beside(paper, name)}  {count}"))
+                rows.append((name, f"{format_score(name, value)}{_paper_suffix(paper, name)}  {count}"))
     if paper:
         shown = {name for scores in result["splits"].values() for name in scores}
         rows.append(("paper", _paper_text(paper, shown)))
@@ -139,7 +131,7 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("parameters", _counts_text(result["method"], parameters["edited"], parameters["share"], parameters["head"])),
         ("learning rate", f"{result['learning_rate']:g}{_found_text(result['learning_rate_search'])}"),
         ("time", f"{duration(training['seconds'])} of training, {speed:,.0f} rows/s on {training['device']}"),
-        ("peak memory", f"{training['peak_memory_bytes'] / 2**30:.2f} GiB"),
+        ("peak memory", byte_size(training["peak_memory_bytes"])),
         ("run folder", result["folder"]),
     ]
     return rows
@@ -150,15 +142,15 @@ def _found_text(search: dict[str, Any] | None) -> str:
 
 
 def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a recipe under several seeds has to say."""
+    """The results of a recipe under several seeds."""
     rows = []
     for split, scores in result["splits"].items():
-        for name, score in _without_parts(scores).items():
+        for name, score in _without_subtasks(scores).items():
             if name != "examples":
                 values = "  ".join(f"{seed}: {format_score(name, value)}" for seed, value in score["seeds"].items())
-                spread = "" if score["std"] is None else f" ± {format_score(name, score['std'])}"
+                std = "" if score["std"] is None else format_score(name, score["std"])
                 count = f"{split}, {scores['examples']:,} rows"
-                rows.append((name, f"{format_score(name, score['mean'])}{spread}  {count}; by seed  {values}"))
+                rows.append((name, f"{plus_minus(format_score(name, score['mean']), std)}  {count}; by seed  {values}"))
     if result.get("paper"):
         rows.append(("paper", _paper_text(result["paper"], ())))
     rates = dict.fromkeys(f"{rate:g}" for rate in result["learning_rates"].values())
@@ -167,7 +159,7 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What an evaluation has to say."""
+    """The results of an evaluation."""
     rows_text = f"{result['examples']:,} rows"
     if result["inputs"] != result["examples"]:
         rows_text = f"{result['inputs']:,} inputs in {rows_text}"
@@ -177,8 +169,8 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     else:
         paper = result.get("paper")
         rows = [
-            (name, f"{format_score(name, value)}{_beside(paper, name)}  {count}")
-            for name, value in _without_parts(result["scores"]).items()
+            (name, f"{format_score(name, value)}{_paper_suffix(paper, name)}  {count}")
+            for name, value in _without_subtasks(result["scores"]).items()
         ]
         rows += [(name, f"not computed: {reason}") for name, reason in result["not_computed"].items()]
     if result["truncated"]:
@@ -191,13 +183,13 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [*rows, ("predictions", result["predictions"]), *texts]
 
 
-def _without_parts(scores: dict[str, Any]) -> dict[str, Any]:
-    """Scores but for those of single tasks, such as accuracy.boolq: they have a table of their own."""
+def _without_subtasks(scores: dict[str, Any]) -> dict[str, Any]:
+    """The scores except those of single subtasks, such as accuracy.boolq, which have their own table."""
     return {name: value for name, value in scores.items() if "." not in name}
 
 
 def suite_columns(result: dict[str, Any]) -> list[list[str]]:
-    """The table of a suite that is scored, heading first; empty where a judge scores it."""
+    """The table of a suite's scores, heading first; empty if a judge has to score the answers."""
     if "columns" in result:
         heading = ["", "shots", "metric", "examples", "score"]
         cells = [
@@ -216,7 +208,7 @@ def suite_columns(result: dict[str, Any]) -> list[list[str]]:
 
 
 def suite_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What else a suite has to say."""
+    """The results of a suite that its table does not show."""
     metrics = ("metrics", f"{result['folder']}/metrics.json")
     if "answers" not in result:
         limit = [] if result["limit"] is None else [("limit", f"{result['limit']:,} questions of each task")]
@@ -231,14 +223,14 @@ def suite_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _scoring_rows(scoring: dict[str, Any]) -> list[tuple[str, str]]:
-    """Which rows choose and which are scored, where they are not the same."""
+    """The rows that select the best evaluation and the rows that are scored, if they differ."""
     if scoring["selection"] == scoring["scored"]:
         return []
     return [("chosen by", scoring["selection"]["rows"]), ("scored", scoring["scored"]["rows"])]
 
 
 def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What an export has to say."""
+    """The results of an export."""
     done = "adapter" if result["format"] == "adapter" else f"{result['edited_modules']} edits folded into the weights"
     rows = [("exported", f"{result['output']} ({done})")]
     if result["remarks"]:
@@ -257,20 +249,20 @@ def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def conversion_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a conversion has to say."""
+    """The results of a conversion."""
     red = result["red"]
-    places = red["target_modules"] or f"{', '.join(red['positions'])}, layers {red['layers']}"
+    positions = red["target_modules"] or f"{', '.join(red['positions'])}, layers {red['layers']}"
     head = f" + {result['head_parameters']:,} head" if result["head_parameters"] else ""
     return [
         ("adapter", result["output"]),
-        ("edited", f"{result['modules']} modules: {places}; {' and '.join(red['components'])}"),
+        ("edited", f"{result['modules']} modules: {positions}; {' and '.join(red['components'])}"),
         ("parameters", f"{result['edited_parameters']:,} edited{head}"),
         *(("warning", text) for text in result["warnings"]),
     ]
 
 
 def score_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What scores of generated text have to say; as fractions with four decimals, as the official scripts give them."""
+    """Scores of generated texts, as fractions with four decimals like those of the official scripts."""
     inputs = result["inputs"]
     rows = [
         ("predictions", f"{inputs:,}  {result['predictions']}"),
@@ -281,15 +273,15 @@ def score_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [*rows, *(("", reason) for reason in dict.fromkeys(result["not_computed"].values()))]
 
 
-def _beside(paper: dict[str, Any] | None, metric: str) -> str:
-    """The paper's figure for one of several metrics, to stand beside ours."""
+def _paper_suffix(paper: dict[str, Any] | None, metric: str) -> str:
+    """The paper's figure for one of several metrics, shown after ours; empty if there is none."""
     if paper is None or not isinstance(paper["score"], dict) or metric not in paper["score"]:
         return ""
     return f" (paper: {_figure_text(paper, metric)})"
 
 
 def _paper_text(paper: dict[str, Any], shown: Container[str]) -> str:
-    """The paper's figures but those that stand beside one of the metrics `shown`, and whose they are."""
+    """The paper's figures, except for the metrics in `shown`, and their source."""
     score = paper["score"]
     figures = (
         ", ".join(f"{name} {_figure_text(paper, name)}" for name in score if name not in shown)
@@ -305,11 +297,4 @@ def _figure_text(paper: dict[str, Any], metric: str) -> str:
 
     figure = Paper.model_validate(paper).figure(metric)
     assert figure is not None
-    return f"{figure.score}" + (f" ± {figure.std}" if figure.std is not None else "")
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+    return plus_minus(str(figure.score), "" if figure.std is None else str(figure.std))

@@ -36,6 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="record the cells of tests/train/test_trajectories.py again instead of comparing them (needs -n 0)",
     )
+    parser.addoption(
+        "--record-screens",
+        action="store_true",
+        help="record the texts of tests/test_screens.py again instead of comparing them (needs -n 0)",
+    )
 
 
 @dataclass

@@ -87,7 +87,7 @@ def test_schema_describes_every_key(red) -> None:
     schema = red("schema").json
     assert schema["additionalProperties"] is False
     sections = {"task", "model", "method", "red", "lora", "ia3", "data", "train", "eval", "launch", "output", "paper"}
-    assert sections | {"variants"} == set(schema["properties"])
+    assert sections | {"extends", "variants"} == set(schema["properties"])
     assert [path for path in key_paths() if not keys_at(schema, schema, path.split("."))] == []
     assert keys_at(schema, schema, ["train", "lerning_rate"]) == []
 

@@ -13,9 +13,7 @@ import pytest
 from red_cli import console, escape
 from red_cli.errors import UserError
 from red_cli.plan.summary import Example
-from red_cli.report.document import Document, Heading, Items, Paragraph, Table
-from red_cli.report.html import render_html
-from red_cli.report.markdown import render_markdown
+from red_cli.report.document import ReportDocument, Section, Table, render_html, render_markdown
 from tests.tiny import sentences, write_csv
 
 # Clears the screen; writes over the line; deletes; a CSI of one byte; reverses what follows; no character
@@ -113,8 +111,8 @@ def test_a_file_name_names_one_file(text: str, tmp_path: Path) -> None:
 def test_reports_escape() -> None:
     texts = [*LINES, NASTY]
     table = Table([NASTY, *LINES], [texts, texts], left=2)
-    document = Document(" ".join(texts), [Heading(text) for text in texts])
-    document.blocks += [*(Paragraph(text) for text in texts), Items(texts), table]
+    document = ReportDocument(" ".join(texts), [Section(text, text) for text in texts])
+    document.sections.append(Section(table=table, items=texts))
     page, text = render_html(document), render_markdown(document)
     assert "<script" not in page
     assert not RAW.search(page)

@@ -29,8 +29,9 @@ ROOMS = [
     "edit",
     "limits",
     "files",
-    "signals",
+    "subprocesses",
     "escape",
+    "formatting",
     "errors",
 ]
 

@@ -10,6 +10,7 @@ import pytest
 from typer.main import get_command
 
 from red_cli.cli import app
+from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.errors import UserError
 from red_cli.recipe.find import find_recipe, recipe_names
 from red_cli.recipe.keys import key_paths
@@ -36,6 +37,19 @@ def test_command(red, command: str) -> None:
     if name in ("train", "check") and arguments[0] in recipe_names():
         variant = arguments[arguments.index("--variant") + 1] if "--variant" in arguments else None
         load_recipe(arguments[0], variant, [argument for argument in arguments if "=" in argument])
+
+
+def test_the_architectures_are_those_of_the_table() -> None:
+    """Names as the model types are spelled, but for case, hyphens and spaces; CLIP's two halves are under its name."""
+    pages = README + "".join(path.read_text() for path in sorted((ROOT / "docs").glob("**/*.md")))
+    table = pages.partition("| family | model types |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[2].partition(" (at ")[0] for line in table.splitlines()[2:]]
+    shown = {plain(name) for cell in cells for name in cell.split(",")}
+    assert shown == {plain(re.sub("_(text|vision)_model", "", name)) for name in ARCHITECTURES}
+
+
+def plain(name: str) -> str:
+    return re.sub(r"\W|_", "", name).lower()
 
 
 def test_every_recipe_and_variant_is_in_the_table() -> None:

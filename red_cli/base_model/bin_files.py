@@ -1,4 +1,4 @@
-"""Bases stored as pytorch_model.bin: where in these files each tensor's bytes lie, without reading them."""
+"""Find the byte range of each tensor in pytorch_model.bin files without reading the tensors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _OTHER_NAMES = {"int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "u
 
 
 def read_bin(file: Path) -> Iterator[tuple[str, StoredTensor]]:
-    """(name, place) of each tensor. Only tensors are unpickled (`weights_only=True`); their numbers are not read.
+    """Yield (name, byte range) of each tensor. Unpickling is limited to tensors (`weights_only=True`).
 
     Raises:
-        UserError: the file is missing or damaged, or of the format before torch 1.6.
+        UserError: the file is missing, damaged, or in the format from before torch 1.6.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -28,7 +28,7 @@ def read_bin(file: Path) -> Iterator[tuple[str, StoredTensor]]:
             content = torch.load(file, weights_only=True, map_location="cpu")
         tensors = {key: tensor for key, tensor in content.items() if isinstance(tensor, torch.Tensor)}
         offsets = {key: int(tensor.untyped_storage()._checkpoint_offset or 0) for key, tensor in tensors.items()}
-    except Exception as error:  # pickles fail in a dozen ways
+    except Exception as error:  # unpickling raises many kinds of errors
         raise UserError(f"{file} cannot be read: {first_line(error)}", hint=_SAVE_AGAIN) from None
     for key, tensor in tensors.items():
         name = str(tensor.dtype).removeprefix("torch.")

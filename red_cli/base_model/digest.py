@@ -1,4 +1,4 @@
-"""Digests of a base's files: what it held when something was trained on it, and what has changed since."""
+"""Digests of a base's files, to detect changes since a training."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
 from red_cli.base_model.files import BaseFiles, read_base
 from red_cli.base_model.stored_tensor import StoredTensor
-from red_cli.base_model.tensors import Places, find_places
 from red_cli.edit.adapter_config import BaseDigest
 from red_cli.errors import UserError
 from red_cli.files import read_json
 
-# Keys of config.json that change from one saving to the next and say nothing about the function.
+# Keys of config.json that differ between savings of the same model
 _UNSTEADY = ("transformers_version", "_name_or_path", "architectures", "torch_dtype", "dtype")
 _BLOCK = 4 << 20
-_BUFFER_DTYPES = ("I64", "I32", "I16", "BOOL")  # of positions and masks
+_BUFFER_DTYPES = ("I64", "I32", "I16", "BOOL")  # dtypes of position and mask buffers
 _BUFFERS = ("inv_freq", "masked_bias")
-_MOST_DIMENSIONS_OF_A_BIAS = 2  # attention masks of GPT-2 are called bias as well, and have four
-# Samples of a tensor: so many pieces of so many bytes, spread evenly, the first and the last byte among them.
+_MOST_DIMENSIONS_OF_A_BIAS = 2  # GPT-2's attention masks are called bias too, and have four dimensions
+# Evenly spread samples of a tensor; they include its first and its last byte
 _SAMPLES, _SAMPLE_BYTES = 16, 16 << 10
-# Files of a tokenizer. Those of the second list count only where there is no tokenizer.json, which holds the same.
+# Files of a tokenizer. Those of the second list count only without tokenizer.json, which has the same content.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _OLDER_TOKENIZER_FILES = ("vocab.json", "vocab.txt", "merges.txt", "*.model", "*.spm", "*.tiktoken")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
@@ -35,19 +35,19 @@ _UNSTEADY_TOKENIZER = (
 )  # fmt: skip
 
 
-def base_digest(base: BaseFiles, places: Places) -> BaseDigest:
-    """Digest a base's configuration, its tokenizer, samples of its weights, and all of the tensors that are edited."""
-    stored = [base.tensors[name] for name in places.tensors]
+def base_digest(base: BaseFiles, edited: EditedModules) -> BaseDigest:
+    """Digest the configuration, the tokenizer, samples of all weights, and every byte of the edited tensors."""
+    stored = [base.tensors[name] for name in edited.tensor_names]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        whole = dict(zip(places.tensors, pool.map(_tensor_digest, stored), strict=True))
-    return sampled_digest(base).model_copy(update={"tensors": _joined(base, whole)})
+        digests = dict(zip(edited.tensor_names, pool.map(_tensor_digest, stored), strict=True))
+    return sampled_digest(base).model_copy(update={"tensors": _joined(base, digests)})
 
 
 def sampled_digest(base: BaseFiles) -> BaseDigest:
-    """The digest of a base that nothing is folded into: all but `tensors`.
+    """The digest of a base without edited tensors: `tensors` is None.
 
-    Names and repetitions do not count, so that a base has the same digest whether its files hold tied weights once or
-    twice, and with or without the prefix of its class.
+    Tensor names and repeated tensors do not count: the digest is the same whether files hold tied weights once or
+    twice, and with or without the class's prefix.
     """
     stored = [stored for name, stored in base.tensors.items() if _is_weight(name, stored)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -58,22 +58,22 @@ def sampled_digest(base: BaseFiles) -> BaseDigest:
 
 
 def _is_weight(name: str, stored: StoredTensor) -> bool:
-    """Whether a tensor is a parameter, rather than a buffer that some files hold and others do not."""
+    """Whether a tensor is a parameter. Buffers do not count, since only some files hold them."""
     end = name.rpartition(".")[2]
     mask = end == "bias" and len(stored.shape) > _MOST_DIMENSIONS_OF_A_BIAS
     return stored.size > 0 and stored.dtype not in _BUFFER_DTYPES and end not in _BUFFERS and not mask
 
 
 def file_digest(folder: Path, config: Mapping[str, Any]) -> BaseDigest:
-    """The digest of a base without its weights: configuration and tokenizer."""
+    """The digest of configuration and tokenizer alone."""
     return BaseDigest(config=config_digest(config), tokenizer=tokenizer_digest(folder))
 
 
 def changed_parts(name: str, folder: Path, then: BaseDigest, edited: Iterable[str] = ()) -> list[str]:
-    """Which parts of the base called `name` in `folder` differ from `then`: configuration, weights, tokenizer.
+    """Which parts of the base `name` in `folder` differ from `then`: configuration, weights, tokenizer.
 
     Args:
-        edited: paths of edited modules, whose tensors are compared to the last byte where the digest has them.
+        edited: paths of edited modules. Their tensors are compared in full if `then` has their digest.
 
     Raises:
         UserError: the files cannot be read.
@@ -83,7 +83,7 @@ def changed_parts(name: str, folder: Path, then: BaseDigest, edited: Iterable[st
     if then.weights is not None or (then.tensors is not None and edited):
         base = read_base(name, folder)
         whole = then.tensors is not None and bool(edited)
-        now = base_digest(base, find_places(base, edited)) if whole else sampled_digest(base)
+        now = base_digest(base, find_edited_modules(base, edited)) if whole else sampled_digest(base)
     compared = {
         "configuration": (now.config, then.config),
         "weights": ((now.tensors, now.weights), (then.tensors, then.weights)),
@@ -93,7 +93,7 @@ def changed_parts(name: str, folder: Path, then: BaseDigest, edited: Iterable[st
 
 
 def _differs(now: Any, then: Any) -> bool:
-    """Whether two digests differ; one that was not taken says nothing."""
+    """Whether two digests differ; a missing one (None) differs from nothing."""
     if isinstance(then, tuple):
         return any(_differs(*pair) for pair in zip(now, then, strict=True))
     return now is not None and then is not None and now != then
@@ -106,9 +106,9 @@ def config_digest(config: Mapping[str, Any]) -> str:
 
 
 def tokenizer_digest(folder: Path) -> str | None:
-    """The digest of a tokenizer's files and its chat template; None where there are none.
+    """The digest of a tokenizer's files and chat template; None if there are none.
 
-    JSON counts by its content, and a template counts alike in a file of its own and in the configuration.
+    JSON files are compared by content. A template counts the same in its own file and in the configuration.
     """
     files = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
     if not (folder / _TOKENIZER_FILES[0]).is_file():
@@ -136,7 +136,7 @@ def _chat_template(folder: Path) -> Any:
 
 
 def _json_or_none(file: Path) -> Any:
-    """The content of a JSON file; None where it is another kind of file."""
+    """The content of a JSON file; None for any other file."""
     if file.suffix != ".json":
         return None
     try:
@@ -166,7 +166,7 @@ def _tensor_digest(stored: StoredTensor) -> str:
 
 
 def _sample_digest(stored: StoredTensor) -> str:
-    """The digest of samples of a tensor; of all of it where that is no more."""
+    """The digest of a tensor's samples, or of all of a small tensor."""
     if stored.size <= _SAMPLES * _SAMPLE_BYTES:
         return _tensor_digest(stored)
     step = (stored.size - _SAMPLE_BYTES) / (_SAMPLES - 1)
@@ -174,7 +174,7 @@ def _sample_digest(stored: StoredTensor) -> str:
 
 
 def _digest_of(stored: StoredTensor, pieces: list[tuple[int, int]]) -> str:
-    """The digest of pieces of a tensor: (offset, bytes) each."""
+    """The digest of pieces of a tensor, each given as (offset, size) in bytes."""
     digest, block = hashlib.sha256(), bytearray(_BLOCK)
     with stored.file.open("rb", buffering=0) as file:
         for offset, left in pieces:

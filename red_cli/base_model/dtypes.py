@@ -1,4 +1,4 @@
-"""Numbers as safetensors files store them, to float32 and back. Blocks of raw bytes; nothing heavy."""
+"""Convert raw tensor bytes of safetensors files to float32 and back, with numpy alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from red_cli.errors import UserError
 
-# safetensors' name -> numpy's type of its bytes. numpy has no bfloat16: it is the upper half of a float32.
+# safetensors' name -> numpy type. numpy has no bfloat16, which is the upper half of a float32.
 _STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-# safetensors' name -> torch's, as configurations and recipes write it
+# safetensors' name -> torch's name, as configurations and recipes have it
 TORCH_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 SAFETENSORS_NAMES = {name: stored for stored, name in TORCH_NAMES.items()}
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1,
@@ -20,16 +20,16 @@ SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "U64": 8, "I32": 4, 
 _BF16_BITS = np.uint32(16)
 _BF16_HALF = np.uint32(0x7FFF)
 _ONE = np.uint32(1)
-_BF16_EXPONENT = 0x7F80  # all ones: infinite, or none at all
+_BF16_EXPONENT = 0x7F80  # all ones: infinite or NaN
 
 
 def is_float(dtype: str) -> bool:
-    """Whether tensors of this dtype can be folded: ordinary floating point, not the 8-bit kinds of quantised bases."""
+    """Whether edits fold into tensors of this dtype: floating point of 16 bits or more."""
     return dtype in _STORED
 
 
 def to_float32(raw: memoryview | bytes, dtype: str) -> NDArray[np.float32]:
-    """The numbers in `raw`, stored as `dtype`, as a new float32 array of one dimension."""
+    """Convert `raw`, stored as `dtype`, to a new float32 array of shape (numbers,)."""
     stored = np.frombuffer(raw, dtype=_STORED[dtype])
     if dtype != "BF16":
         return stored.astype(np.float32)
@@ -39,9 +39,9 @@ def to_float32(raw: memoryview | bytes, dtype: str) -> NDArray[np.float32]:
 
 
 def from_float32(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
-    """`values` rounded to nearest even, as the array whose bytes are stored for `dtype`."""
+    """Round `values` to nearest even; the result's bytes are what a file of `dtype` stores."""
     if dtype != "BF16":
-        with np.errstate(over="ignore"):  # `require_finite` finds it
+        with np.errstate(over="ignore"):  # `require_finite` reports it
             return values.astype(_STORED[dtype])
     bits = np.ascontiguousarray(values).view(np.uint32)
     rounded = np.right_shift(bits, _BF16_BITS)
@@ -53,10 +53,10 @@ def from_float32(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
 
 
 def require_finite(name: str, stored: NDArray[Any], dtype: str) -> None:
-    """Refuse what overflowed while it was made.
+    """Check that no number overflowed.
 
     Raises:
-        UserError: a number of the stored array is infinite or none at all.
+        UserError: the stored array holds an infinite value or NaN.
     """
     if dtype == "BF16":
         finite = not ((stored & np.uint16(_BF16_EXPONENT)) == np.uint16(_BF16_EXPONENT)).any()
@@ -71,7 +71,7 @@ def require_finite(name: str, stored: NDArray[Any], dtype: str) -> None:
 
 @dataclass(frozen=True)
 class Vector:
-    """A small tensor that is held in memory."""
+    """A small tensor in memory."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -79,10 +79,10 @@ class Vector:
 
 
 def vector(name: str, values: NDArray[np.float32], dtype: str) -> Vector:
-    """`values` as they will be stored under `name`.
+    """The tensor `name` with `values` stored as `dtype`.
 
     Raises:
-        UserError: `dtype` cannot hold them.
+        UserError: `dtype` cannot represent a value.
     """
     stored = from_float32(values, dtype)
     require_finite(name, stored, dtype)

@@ -1,4 +1,4 @@
-"""A base's files: where they lie, and where in them each tensor does. Only headers are read."""
+"""Find the files of a base and the byte range of each tensor. Only headers are read."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from red_cli.files import read_json, require_inside
 
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 BIN_FILE, BIN_INDEX_FILE = "pytorch_model.bin", "pytorch_model.bin.index.json"
-BIASES_KEY = "red_biases"  # of config.json: the model has a modelling file of ours
-_LENGTH_BYTES = 8  # of the header's length, which a safetensors file begins with
+BIASES_KEY = "red_biases"  # key of config.json in models that have a modelling file written by red
+_LENGTH_BYTES = 8  # a safetensors file starts with the length of its header
 _LARGEST_HEADER = 100_000_000
 _MODEL_TYPE = re.compile(r"[\w.-]+")
 
@@ -28,8 +28,8 @@ class BaseFiles:
     """A base on disk.
 
     Attributes:
-        config: the content of config.json, as it is written.
-        tensors: name -> where it lies, shard after shard, in the order of their bytes.
+        config: the content of config.json, unchanged.
+        tensors: tensor name -> its byte range, in the order of shards and bytes.
     """
 
     name: str
@@ -39,17 +39,17 @@ class BaseFiles:
 
     @property
     def shards(self) -> list[Path]:
-        """The files that hold tensors, in the order of their names."""
+        """The files that hold tensors, sorted by name."""
         return sorted({stored.file for stored in self.tensors.values()})
 
     @property
     def size(self) -> int:
-        """Bytes of all tensors."""
+        """The size of all tensors, in bytes."""
         return sum(stored.size for stored in self.tensors.values())
 
     @property
     def architecture(self) -> str | None:
-        """The name of the model's class, where the configuration says it."""
+        """The name of the model's class, or None where the configuration has none."""
         return next(iter(self.config.get("architectures") or ()), None)
 
     @property
@@ -58,43 +58,43 @@ class BaseFiles:
 
 
 def read_base(name: str, folder: Path) -> BaseFiles:
-    """The files of the base called `name` in `folder`: safetensors, or where there are none, .bin files.
+    """Read the headers of the base `name` in `folder`: its safetensors files, or its .bin files if it has no others.
 
     Raises:
-        UserError: a file is missing, cut short, no such file, or a link that leads out of the folder; or a tensor that
-            the index names is not there.
+        UserError: a file is missing, damaged or a link to outside the folder, or the index names a tensor that no
+            file holds.
     """
     config = _read_config(folder / "config.json")
-    # The order in which transformers looks.
+    # transformers looks in the same order
     found = next(
         (name for name in (SINGLE_FILE, INDEX_FILE, BIN_FILE, BIN_INDEX_FILE) if (folder / name).is_file()), None
     )
-    places = None
+    index = None
     if found in (SINGLE_FILE, BIN_FILE):
         shards = [folder / found]
     elif found is not None:
-        places = read_index(require_inside(folder, folder / found))
-        shards = [folder / shard for shard in sorted(set(places.values()))]
+        index = read_index(require_inside(folder, folder / found))
+        shards = [folder / shard for shard in sorted(set(index.values()))]
     else:
         raise UserError(f"{folder} has no weights: neither {SINGLE_FILE} nor {INDEX_FILE}", hint=COPY_AGAIN)
     tensors = {key: stored for shard in shards for key, stored in _read_shard(require_inside(folder, shard))}
-    if places is not None and (lacking := sorted(places.keys() - tensors.keys())):
+    if index is not None and (missing := sorted(index.keys() - tensors.keys())):
         raise UserError(
-            f"{folder / str(found)} names {lacking[0]}, but {places[lacking[0]]} does not hold it", hint=COPY_AGAIN
+            f"{folder / str(found)} names {missing[0]}, but {index[missing[0]]} does not hold it", hint=COPY_AGAIN
         )
     return BaseFiles(name, folder, config, tensors)
 
 
 def _read_config(file: Path) -> dict[str, Any]:
-    """The content of config.json, in which the names of type and class are nothing but names."""
+    """The content of config.json; model type and class names are checked to be plain names."""
     config = read_json(require_inside(file.parent, file))
     if not isinstance(config, dict) or "model_type" not in config:
         raise UserError(f"{file} is not a model's configuration: it has no model_type")
     if not isinstance(config["model_type"], str) or not _MODEL_TYPE.fullmatch(config["model_type"]):
-        raise UserError(f"{file}: model_type {config['model_type']!r} is not the name of a type of models")
+        raise UserError(f"{file}: model_type {config['model_type']!r} is not the name of a model type")
     classes = config.get("architectures") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) and name.isidentifier() for name in classes):
-        raise UserError(f"{file}: architectures {classes!r} is not a list of names of classes")
+        raise UserError(f"{file}: architectures {classes!r} is not a list of class names")
     return config
 
 
@@ -105,26 +105,26 @@ def _read_shard(file: Path) -> Iterator[tuple[str, StoredTensor]]:
 
 
 def read_index(file: Path) -> dict[str, str]:
-    """Which shard holds a tensor, from an index file.
+    """Read an index file: tensor name -> name of its shard.
 
     Raises:
-        UserError: it is not an index, or names a file outside its folder.
+        UserError: the file is not an index, or it names a file outside its folder.
     """
     content = read_json(file)
-    places = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(places, dict) or not places:
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{file} is damaged: it has no weight_map", hint=COPY_AGAIN)
-    for shard in places.values():
+    for shard in weight_map.values():
         if not isinstance(shard, str) or Path(shard).name != shard:
             raise UserError(f"{file} names a file outside its folder: {shard!r}")
-    return places
+    return weight_map
 
 
 def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
-    """(name, place) of each tensor of a safetensors file, in the order of their bytes.
+    """Yield (name, byte range) of each tensor of a safetensors file, in byte order.
 
     Raises:
-        UserError: the file is missing, or its header does not fit its size.
+        UserError: the file is missing, or its header does not match its size.
     """
     if not file.is_file():
         raise UserError(f"{file} is missing", hint=COPY_AGAIN)
@@ -132,7 +132,7 @@ def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
         if not 0 < length <= min(size - _LENGTH_BYTES, _LARGEST_HEADER):
-            raise UserError(f"{file} is damaged: its header does not fit its size", hint=COPY_AGAIN)
+            raise UserError(f"{file} is damaged: its header does not match its size", hint=COPY_AGAIN)
         try:
             header = json.loads(stream.read(length))
             header.pop("__metadata__", None)
@@ -149,7 +149,7 @@ def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
         for extent in shape:
             numbers *= extent
         if stored.start != end_of_all or stored.size != numbers * SIZES.get(dtype, stored.size / max(1, numbers)):
-            raise UserError(f"{file} is damaged: the place of {key} does not fit its shape", hint=COPY_AGAIN)
+            raise UserError(f"{file} is damaged: the byte range of {key} does not match its shape", hint=COPY_AGAIN)
         end_of_all = stored.end
         yield key, stored
     if end_of_all != size:

@@ -9,16 +9,13 @@ import torch
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.base_model.config import from_pretrained
+from red_cli.edit.architectures import facts_of
 from red_cli.edit.kinds import Kind
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.schema import Model, Recipe, Train
 from red_cli.tasks.base import Base
 from red_cli.tasks.special_ids import padding_id
 
-# Families whose position numbers start after the padding id: that many of max_position_embeddings hold no token.
-_UNUSED_POSITIONS = {"roberta": 2, "xlm-roberta": 2}
-# What configurations call the dropout of their classification head.
-_HEAD_DROPOUT = {"distilbert": "seq_classif_dropout", "deberta-v2": "cls_dropout"}
 _USUAL_HEAD_DROPOUT = "classifier_dropout"
 _PLAIN_ATTENTION_UP_TO = 512  # tokens: it keeps the scores of every pair
 _PROBE = "a"
@@ -57,10 +54,10 @@ def fit_config(config: PretrainedConfig, model: Model, kind: Kind, label_names: 
     if model.dropout is not None:
         _set_dropout(config, model.dropout)
     if model.classifier_dropout is not None:
-        name = _HEAD_DROPOUT.get(config.model_type, _USUAL_HEAD_DROPOUT)
-        if name == _USUAL_HEAD_DROPOUT and name not in config.to_dict():
+        own_name = facts_of(config.model_type).head_dropout
+        if own_name is None and _USUAL_HEAD_DROPOUT not in config.to_dict():
             raise UserError(f"model.classifier_dropout: a {config.model_type} model has no dropout in its head")
-        setattr(config, name, model.classifier_dropout)
+        setattr(config, own_name or _USUAL_HEAD_DROPOUT, model.classifier_dropout)
 
 
 def _set_dropout(config: PretrainedConfig, share: float) -> None:
@@ -116,7 +113,7 @@ def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBas
     limits = [tokenizer.model_max_length]
     positions = getattr(config, "max_position_embeddings", None)
     if positions:
-        limits.append(positions - _UNUSED_POSITIONS.get(config.model_type, 0))
+        limits.append(positions - facts_of(config.model_type).unused_positions)
     return min(limit for limit in (*limits, _NO_LIMIT))
 
 

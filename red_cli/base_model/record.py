@@ -1,4 +1,4 @@
-"""What a run records of its base, and whether a base is still the one that was recorded."""
+"""Record a run's base, and check later that the base is unchanged."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from red_cli.base_model.digest import base_digest, changed_parts, file_digest, sampled_digest
+from red_cli.base_model.edited_modules import find_edited_modules
 from red_cli.base_model.files import read_base
 from red_cli.base_model.hub import cached_folder, commit_of
-from red_cli.base_model.tensors import find_places
 from red_cli.edit.adapter_config import BaseDigest
 from red_cli.errors import UserError
 from red_cli.files import read_json
@@ -20,24 +20,24 @@ _AS_IT_WAS = "Give the base as it was: model.name_or_path=FOLDER, or model.revis
 
 @dataclass(frozen=True)
 class BaseRecord:
-    """A base's version on the Hub and the digest of its content; None where that is not known."""
+    """A base's revision on the Hub and the digest of its content; None where unknown."""
 
     revision: str | None
     digest: BaseDigest | None
 
 
 def base_files(name: str, revision: str | None) -> Path | None:
-    """The folder of a base, as far as it is at hand: a local one, or the snapshot in the Hub's cache."""
+    """The folder of a base: the local folder, or the snapshot in the Hub's cache; None if there is neither."""
     return Path(name) if Path(name).is_dir() else cached_folder(name, revision)
 
 
 def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecord:
-    """Record the base `model`, on which `method` trains; it has been loaded, so no network is used.
+    """Record the base `model` of a run with `method`. The base has been loaded before, so no network is used.
 
-    A base whose files cannot be folded into (8-bit weights, an old pickle) trains all the same; its digest has less.
+    The digest has fewer parts for a base that edits cannot be folded into (8-bit weights, an old pickle).
 
     Args:
-        paths: of the modules that RED edits.
+        paths: paths of the modules that RED edits.
     """
     name, revision = model.name_or_path, model.revision
     folder = base_files(name, revision)
@@ -53,7 +53,7 @@ def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecor
     except UserError:
         return BaseRecord(revision, files)
     try:
-        digest = base_digest(base, find_places(base, paths)) if METHODS[method].edits else sampled_digest(base)
+        digest = base_digest(base, find_edited_modules(base, paths)) if METHODS[method].edits else sampled_digest(base)
     except UserError:
         digest = sampled_digest(base)
     return BaseRecord(revision, digest)
@@ -62,14 +62,14 @@ def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecor
 def require_unchanged_base(
     name: str, revision: str | None, then: BaseDigest | None, trained: Path, hint: str = _AS_IT_WAS
 ) -> None:
-    """Make sure that a base holds what it held when `trained` was trained on it, as far as its files are at hand.
+    """Check that a base is unchanged since `trained` was trained on it, if its files are available.
 
     Args:
-        then: the digest of that time; None in files of version 0.1, which are not compared.
-        hint: how to give the base as it was.
+        then: the digest recorded by the training; None (files of version 0.1) skips the check.
+        hint: how the user can give the original base.
 
     Raises:
-        UserError: its configuration, weights or tokenizer have changed; the message names which.
+        UserError: the configuration, weights or tokenizer have changed; the message names which.
     """
     folder = None if then is None else base_files(name, revision)
     if then is None or folder is None:

@@ -1,4 +1,4 @@
-"""Where a tensor lies in a file."""
+"""A tensor's byte range in a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COPY_AGAIN = "Fetch or copy the base again."
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: bytes `start` to `end` of `file`, row by row."""
+    """A tensor stored row by row in bytes `start` to `end` (excluded) of `file`; `dtype` is safetensors' name."""
 
     file: Path
     dtype: str
@@ -26,16 +26,16 @@ class StoredTensor:
         return self.end - self.start
 
     def rows(self, first: int, last: int) -> StoredTensor:
-        """The rows `first` to `last` (excluded) of the first dimension, which lie together."""
+        """The rows `first` to `last` (excluded) of the first dimension."""
         row = self.size // self.shape[0]
         shape = (last - first, *self.shape[1:])
         return StoredTensor(self.file, self.dtype, shape, self.start + first * row, self.start + last * row)
 
     def read(self) -> bytes:
-        """Its bytes.
+        """Read the bytes.
 
         Raises:
-            UserError: the file has become shorter.
+            UserError: the file is shorter than it was.
         """
         with self.file.open("rb") as file:
             content = os.pread(file.fileno(), self.size, self.start)

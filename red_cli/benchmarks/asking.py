@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 from transformers import PreTrainedTokenizerBase
 
-from red_cli.errors import UserError, shown
+from red_cli.errors import UserError, did_you_mean, shown
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.recipe.tasks.instruction import NAMED_TEMPLATES, OWN, read_template
@@ -35,11 +33,10 @@ def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedToke
     try:
         choice = TemplateChoice(read_template(chosen), {})
     except ValueError:
-        near = difflib.get_close_matches(chosen, [OWN, *NAMED_TEMPLATES], n=1)
+        known = [OWN, *NAMED_TEMPLATES]
         raise UserError(
             f"no chat template {shown(chosen)}",
-            hint=f"{f'Did you mean {near[0]}? ' if near else ''}There are {', '.join([OWN, *NAMED_TEMPLATES])}, and"
-            " Jinja files.",
+            hint=did_you_mean(chosen, known) + f"There are {', '.join(known)}, and Jinja files.",
         ) from None
     return chosen, ChatTemplate.of(choice, tokenizer)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import random
 from collections.abc import Sequence
@@ -14,11 +13,10 @@ import numpy as np
 import torch
 
 from red_cli.base_model.prepare import uses_bf16
-from red_cli.errors import UserError, first_line, shown
+from red_cli.errors import UserError, did_you_mean, first_line, shown
 from red_cli.inference.runtime import Runtime
 
 _SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "shots": 1234}  # the harness's own
-_NEAREST = 3
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,7 @@ def find_tasks(names: Sequence[str], folder: Path | None, others: Sequence[str] 
     manager = TaskManager(include_path=None if folder is None else str(folder))
     for name in names:
         if name not in manager.task_index:
-            near = difflib.get_close_matches(name, [*others, *manager.all_tasks], n=_NEAREST)
-            hint = f"Did you mean {' or '.join(near)}? " if near else ""
+            hint = did_you_mean(name, [*others, *manager.all_tasks], most=3)
             raise UserError(
                 f"no suite or task {shown(name)}",
                 hint=f"{hint}Suites: {', '.join(others)}; all tasks: lm-eval ls tasks",

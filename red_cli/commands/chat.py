@@ -25,7 +25,7 @@ def chat(
     with console.Terminal() as terminal:
         terminal.status("loading the model")
         opened = open_target(target, recipe, overrides or [])
-        console.hush()
+        console.silence_libraries()
         from red_cli.inference.chat import open_chat
 
         sessions = open_chat(opened, system, base, terminal)

@@ -39,14 +39,15 @@ def list_recipes(json: Json = False) -> None:
 @recipes_app.command("show")
 def show_recipe(name: RecipeArgument, variant: Variant = None, json: Json = False) -> None:
     """A recipe's text with its comments; with --json or --variant, resolved."""
+    from red_cli.recipe.extends import read_sources
     from red_cli.recipe.find import find_recipe
     from red_cli.recipe.load import load_recipe
     from red_cli.recipe.schema import resolved
-    from red_cli.recipe.yaml_file import dump, read_document
+    from red_cli.recipe.yaml_file import dump
 
     path = find_recipe(name)
     if not json and variant is None:
-        read_document(path)  # anything but a recipe is not shown
+        read_sources(path)  # anything but a recipe is not shown
         console.print_text(path.read_text(encoding="utf-8").rstrip())
         return
     data = resolved(load_recipe(name, variant).recipe)
@@ -62,7 +63,7 @@ def copy(
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to; default: here.")] = Path(),
 ) -> None:
     """Copy a recipe, to change it."""
-    from red_cli.recipe.find import copy_recipe
+    from red_cli.recipe.copying import copy_recipe
 
     for path in copy_recipe(name, folder):
         console.print_text(str(path))

@@ -1,4 +1,4 @@
-"""The command report: what one run learnt, or many runs in one table."""
+"""The command report: one run in detail, or many runs in one table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_LEFT_OUT = 5
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the command says: to programs, and to people (a table as it stands, then rows of what and value)."""
+    """The command's output: JSON data, or a preformatted table followed by rows of label and value."""
 
     data: dict[str, Any]
     rows: list[tuple[str, str]]
@@ -34,7 +34,7 @@ def report(
     ] = None,
     json: Json = False,
 ) -> None:
-    """What a run learnt, layer by layer; or many runs in one table beside the paper's figures."""
+    """Report on one run layer by layer, or compare many runs in one table with the paper's figures."""
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
         from red_cli.files import require_inside
@@ -44,10 +44,10 @@ def report(
 
         single = len(folders) == 1 and (is_run(folders[0]) or is_adapter(folders[0]))
         around = folders[0] if len(folders) == 1 else Path()
-        place = output or require_inside(around, around / "report")
-        check_output(place)
+        target = output or require_inside(around, around / "report")
+        check_output(target)
         terminal.status("reading and drawing")
-        answer = _report_run(folders[0], place) if single else _report_runs(folders, place)
+        answer = _report_run(folders[0], target) if single else _report_runs(folders, target)
         if not can_draw():
             terminal.note(NO_PICTURES)
     if json:
@@ -60,26 +60,26 @@ def report(
 
 def _report_run(folder: Path, output: Path) -> _Answer:
     from red_cli.report.run_report import origin_rows, report_on, run_document
-    from red_cli.report.terminal import learnt_rows
+    from red_cli.report.terminal import change_rows
     from red_cli.report.write import write_report
 
     found = report_on(folder)
     figures = [] if found.run is None else tables.result_rows({**found.run.metrics, "folder": str(folder)})
     data = found.to_json()
     files = write_report(output, run_document(found, figures), data)
-    learnt = [] if found.learnt is None else learnt_rows(found.learnt)
-    rows = [*origin_rows(found), *figures, *learnt, *_listed("note", found.notes), ("report", str(files[0]))]
+    changes = [] if found.changes is None else change_rows(found.changes)
+    rows = [*origin_rows(found), *figures, *changes, *_listed("note", found.notes), ("report", str(files[0]))]
     return _Answer({**data, "files": [str(file) for file in files]}, rows)
 
 
 def _report_runs(folders: list[Path], output: Path) -> _Answer:
     from red_cli.report.cells import Cells
-    from red_cli.report.comparison import compare
+    from red_cli.report.comparison import compare_runs
     from red_cli.report.comparison_page import comparison_data, comparison_document
     from red_cli.report.comparison_text import comparison_lines
     from red_cli.report.write import write_report
 
-    comparison = compare(folders)
+    comparison = compare_runs(folders)
     data = comparison_data(comparison)
     files = write_report(output, comparison_document(comparison), data)
     left_out = [f"{left.path}: {left.reason}" for left in comparison.left_out]
@@ -96,5 +96,5 @@ def _report_runs(folders: list[Path], output: Path) -> _Answer:
 
 
 def _listed(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Rows with the label at the first alone."""
+    """Rows of which only the first has the label."""
     return [(label if number == 0 else "", text) for number, text in enumerate(texts)]

@@ -75,7 +75,7 @@ def evaluate(
 
         folder = output or evaluation_folder(target, overrides or [])
         preflight_evaluation(opened, split, folder)
-        console.hush()
+        console.silence_libraries()
         from red_cli.inference.evaluate import evaluate as run_evaluation
 
         result = run_evaluation(opened, split, folder, terminal)
@@ -129,7 +129,7 @@ def export(
             require_local_base(source.base)
         compare = None
         if verify and form is not Format.adapter:
-            console.hush()
+            console.silence_libraries()
             from red_cli.export.verify import verify as run_verification
 
             compare = run_verification
@@ -151,7 +151,7 @@ def convert(
     """Turn a checkpoint of the paper's published code into an adapter."""
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
-        console.hush()
+        console.silence_libraries()
         from red_cli.export.convert import convert as run_conversion
 
         result = run_conversion(checkpoint, base, output)

@@ -9,6 +9,7 @@ import typer
 
 from red_cli import console, tables
 from red_cli.commands.options import Json
+from red_cli.recipe.metric_names import E2E_METRICS, TEXT_METRICS
 
 
 def score(
@@ -16,9 +17,9 @@ def score(
     references: Annotated[
         Path, typer.Option("--references", "-r", help="One reference a line, a blank line between inputs.")
     ],
-    metrics: Annotated[
-        str, typer.Option(help="Which, with commas between: BLEU NIST METEOR ROUGE_L CIDEr chrF rouge1 rouge2 rougeL.")
-    ] = "BLEU,NIST,METEOR,ROUGE_L,CIDEr",
+    metrics: Annotated[str, typer.Option(help=f"Which, with commas between: {' '.join(TEXT_METRICS)}.")] = ",".join(
+        E2E_METRICS
+    ),
     json: Json = False,
 ) -> None:
     """Score generated texts against references, as the official E2E NLG scripts do."""

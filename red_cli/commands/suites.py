@@ -23,7 +23,7 @@ def evaluate_suite(
 
         folder = output or evaluation_folder(target, overrides)
         preflight_evaluation(opened, None, folder)
-        console.hush()
+        console.silence_libraries()
         from red_cli.benchmarks.evaluate import evaluate_suite as run_suite
         from red_cli.benchmarks.request import SuiteRequest
 

@@ -38,7 +38,7 @@ def train(
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
     preflight_training(loaded.recipe)
-    if seeds is None and is_main():
+    if seeds is None and is_main() and loaded.recipe.launch.machine_rank == 0:
         require_usable_folder(loaded)
     if _started_elsewhere(loaded.recipe, json):
         return
@@ -47,7 +47,7 @@ def train(
         return
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
-        console.hush()
+        console.silence_libraries()
         from red_cli.train.loop import train as run_training
 
         result = run_training(loaded, terminal)
@@ -71,7 +71,7 @@ def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
         return False
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
-        console.hush()
+        console.silence_libraries()
         from red_cli.distributed.launch import processes_to_start, start_processes
 
         count = processes_to_start(launch)
@@ -87,7 +87,7 @@ def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: 
     runs = load_seeds(recipe, variant, overrides, parse_seeds(seeds))
     with console.Terminal(json_output=True) as terminal:  # the plans of the runs are no answer
         terminal.status("starting")
-        console.hush()
+        console.silence_libraries()
         from red_cli.compare.seeds import train_seeds
 
         result = train_seeds(runs, terminal)
@@ -131,7 +131,7 @@ def compare(
 
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
-        console.hush()
+        console.silence_libraries()
         from red_cli.compare.methods import compare as run_comparison
         from red_cli.compare.methods import parse_methods, plan_comparison
         from red_cli.compare.seeds import parse_seeds
@@ -175,7 +175,7 @@ def check(
     preflight(loaded.recipe)
     with console.Terminal(json_output=json) as terminal:
         terminal.status("reading the data")
-        console.hush()
+        console.silence_libraries()
         from red_cli.plan.devices import device_options
         from red_cli.plan.plan import make_plan
         from red_cli.plan.prepare import prepare

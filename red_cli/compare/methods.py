@@ -13,7 +13,8 @@ from red_cli.compare.table import summarise, write_comparison
 from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
 from red_cli.inference.evaluate import default_split
-from red_cli.recipe.load import Loaded, expanded, load_recipe
+from red_cli.recipe.anchor import expanded
+from red_cli.recipe.load import Loaded, load_recipe
 from red_cli.recipe.methods import compared_methods
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import SHARED, Role

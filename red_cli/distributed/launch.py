@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -15,9 +12,8 @@ import psutil
 from red_cli.distributed.worker import LAUNCHER, STARTED, Failure, is_worker, read_failure
 from red_cli.errors import Interrupted, RedError, RunFailed, UserError
 from red_cli.recipe.launch import Launch
-from red_cli.signals import handling, known_signals
+from red_cli.subprocesses import import_path, known_signals, passing_on
 
-_PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 _USUAL_PORT = 29500
 _SHUTDOWN_SECONDS = 15  # for the others once one has failed; then they are killed
 _STOPPING = known_signals("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
@@ -79,10 +75,9 @@ def start_processes(arguments: Sequence[str], launch: Launch, count: int) -> Non
     options = launch_command_parser().parse_args(launcher_arguments(arguments, launch, count))
     options.signals_to_handle = _LEFT_ALONE
     options.shutdown_timeout = _SHUTDOWN_SECONDS
-    path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = _PACKAGE_PARENT + (os.pathsep + path if path else "")
+    os.environ["PYTHONPATH"] = import_path()
     os.environ[STARTED], os.environ[LAUNCHER] = str(count), str(os.getpid())
-    with _passing_on() as asked:
+    with passing_on(_STOPPING, _pass_on) as asked:
         try:
             launch_command(options)
         except ChildFailedError as error:
@@ -115,21 +110,13 @@ def launcher_arguments(arguments: Sequence[str], launch: Launch, count: int) -> 
     return [*options, "--module", "red_cli", *arguments]
 
 
-@contextmanager
-def _passing_on() -> Iterator[list[int]]:
+def _pass_on(number: int) -> None:
     """Pass what asks this process to stop on to those that it started."""
-    asked: list[int] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        started = psutil.Process().children()
-        if not started:
-            raise KeyboardInterrupt
-        for process in started:
-            with_signal(process, number)
-
-    with handling(_STOPPING, pass_on):
-        yield asked
+    started = psutil.Process().children()
+    if not started:
+        raise KeyboardInterrupt
+    for process in started:
+        with_signal(process, number)
 
 
 def with_signal(process: psutil.Process, number: int) -> None:

@@ -1,14 +1,14 @@
-"""What `adapter_config.json` says: what an adapter edits, and the base it belongs to. Plain data, nothing heavy."""
+"""The content of `adapter_config.json`: what an adapter edits and the base it belongs to. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from red_cli.edit.config import RedConfig
-from red_cli.errors import UserError, shown
+from red_cli.errors import UserError, shown, some_of
 from red_cli.files import ADAPTER_CONFIG_FILE, read_json
 
 if TYPE_CHECKING:
@@ -18,13 +18,13 @@ CONFIG_FILE = ADAPTER_CONFIG_FILE
 WEIGHTS_FILE = "adapter_model.safetensors"
 KEY_PREFIX = "base_model.model."
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-# Of a module or a parameter in a model; a number in it is a layer's
+# Path of a module or parameter in a model; numbers are layers
 ModelPath = Annotated[str, Field(pattern=r"^([A-Za-z_][\w-]*|\d{1,5})(\.([A-Za-z_][\w-]*|\d{1,5}))*$")]
 _Size = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class BaseIdentity(BaseModel):
-    """What tells one base from another without its weights."""
+    """What distinguishes bases without reading their weights."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,7 +38,7 @@ class BaseIdentity(BaseModel):
         """The identity of the base under `model`.
 
         Raises:
-            UserError: a size in its configuration is none.
+            UserError: a size in its configuration is not a valid number.
         """
         values = {name: getattr(model.config, name, None) for name in cls.model_fields}
         try:
@@ -49,14 +49,14 @@ class BaseIdentity(BaseModel):
 
 
 class BaseDigest(BaseModel):
-    """SHA-256 of what a base's files held when it was trained on.
+    """SHA-256 digests of a base's files at the time of the training.
 
     Attributes:
         config: of config.json, without the keys that change with every saving.
-        tensors: of the edited modules' weights and biases, as they are stored; None where nothing is folded into them.
-        weights: of samples of every tensor, which are quick to read; None where the files are of a format that only
-            loading can read, where every parameter is trained, and in adapters of version 0.1.
-        tokenizer: of the tokenizer's files and the chat template; None where there are none, and of version 0.1.
+        tensors: of the stored weights and biases of the edited modules; None for methods other than RED.
+        weights: of samples of every tensor; None where the files cannot be read without loading them, where every
+            parameter is trained, and in adapters of version 0.1.
+        tokenizer: of the tokenizer's files and chat template; None where there are none, and in version 0.1.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -76,14 +76,14 @@ class AdapterConfig(BaseModel):
     base_model_name_or_path: str
     revision: str | None = None
     task_type: str
-    architecture: ClassName | None = None  # the model's class, whose names the keys are
+    architecture: ClassName | None = None  # the model's class; keys are its parameter names
     red: RedConfig
     target_modules: Annotated[list[ModelPath], Field(min_length=1)]
     head: list[ModelPath]
     label_names: list[str] | None = None
     base: BaseIdentity
-    base_digest: BaseDigest | None = None  # None where the base's files were not at hand
-    weights_sha256: str  # of the file of tensors: a flipped bit in a vector would otherwise pass for a value
+    base_digest: BaseDigest | None = None  # None if the base's files were not available
+    weights_sha256: str  # of the tensor file, since a flipped bit would otherwise be just another value
     library_versions: dict[str, str]
 
 
@@ -91,7 +91,7 @@ def read_adapter_config(folder: str | Path) -> AdapterConfig:
     """Read `adapter_config.json`.
 
     Raises:
-        UserError: the folder or file is missing, not JSON, not a RED adapter's, or lacks a key.
+        UserError: the folder or file is missing, is not JSON or not of a RED adapter, or a key is missing or wrong.
     """
     file = Path(folder) / CONFIG_FILE
     if not file.is_file():
@@ -106,3 +106,29 @@ def read_adapter_config(folder: str | Path) -> AdapterConfig:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{file}: key {key!r}: {first['msg']}") from None
+
+
+class OnBase(Protocol):
+    """A record of something trained on a base."""
+
+    base_model_name_or_path: str
+    base: BaseIdentity
+    head: list[str]
+
+
+def require_same_base(model: PreTrainedModel, recorded: OnBase, folder: Path) -> None:
+    """Check that the model's base is the recorded one and has the parameters of the recorded head.
+
+    Raises:
+        UserError: architecture, width, depth or vocabulary differ, or a head parameter does not exist.
+    """
+    here, there = BaseIdentity.of(model).model_dump(), recorded.base.model_dump()
+    differing = [f"{name} {there[name]} (here {here[name]})" for name in there if here[name] != there[name]]
+    if differing:
+        raise UserError(
+            f"{folder} belongs to another base, {recorded.base_model_name_or_path}: {', '.join(differing)}",
+            hint="Give that base, or train again for this one.",
+        )
+    known = {name for name, _ in model.named_parameters()}
+    if missing := [name for name in recorded.head if name not in known]:
+        raise UserError(f"{folder}: this base has no such head parameters: {some_of(missing)}")

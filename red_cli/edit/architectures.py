@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
+from red_cli.edit.as_llama import MISTRAL, PHI3, QWEN2, AsLlama
 from red_cli.edit.config import Position
 
 
@@ -19,12 +21,25 @@ class Architecture:
         conv1d: whether projections store their weight as (in, out).
         in_files: the end of a module's path -> regular expression over its path in checkpoint files, where it differs
             (LAYER stands for the first's group 1): renamed while loading, or the experts that make up an output.
+        unused_positions: how many of the configuration's `max_position_embeddings` hold no token, since position
+            numbers start after the padding id.
+        head_dropout: the configuration key of its classification head's dropout, where it is not the usual one.
+        keeps_texts_apart: whether texts packed into one sequence were found to have the logits that each has alone.
+            Those with positions of their own making do not: ALiBi (BLOOM, MPT, some Falcons), or numbers taken from
+            the mask (OPT).
+        one_plus_norm: whether its norms multiply by 1 + weight.
+        as_llama: how it is written as a LLaMA that computes the same, where that gives a bias its place.
     """
 
     positions: Mapping[Position, str]
     bias_switches: Mapping[str, str] = field(default_factory=dict)
     conv1d: bool = False
     in_files: Mapping[str, str] = field(default_factory=dict)
+    unused_positions: int = 0
+    head_dropout: str | None = None
+    keeps_texts_apart: bool = False
+    one_plus_norm: bool = False
+    as_llama: AsLlama | None = None
 
 
 def _names(layer: str, **ends: str) -> dict[Position, str]:
@@ -83,25 +98,26 @@ _ENCODER_DECODER = _separate("layers", "fc2", r"(?:self|encoder)_attn", output="
 # Norms after the residual, as in the first transformers; the relatives of BART norm before.
 _BART = _ENCODER_DECODER | _names("layers", ffn_norm="final_layer_norm", attn_norm=r"(?:self|encoder)_attn_layer_norm")
 _FUSED_BLOCK = {"attn": r"self_attention\.dense", "qkv": r"self_attention\.query_key_value"}
+_packing = partial(Architecture, keeps_texts_apart=True)
 
 # model_type of the configuration -> architecture
 ARCHITECTURES: dict[str, Architecture] = {
     # encoders
     "bert": Architecture(_BERT),
-    "roberta": Architecture(_BERT),
-    "xlm-roberta": Architecture(_BERT),
+    "roberta": Architecture(_BERT, unused_positions=2),
+    "xlm-roberta": Architecture(_BERT, unused_positions=2),
     "electra": Architecture(_BERT),
-    "deberta-v2": Architecture(_DEBERTA),
-    "distilbert": Architecture(_DISTILBERT),
+    "deberta-v2": Architecture(_DEBERTA, head_dropout="cls_dropout"),
+    "distilbert": Architecture(_DISTILBERT, head_dropout="seq_classif_dropout"),
     "modernbert": Architecture(
         _names("layers", ffn=r"mlp\.Wo", attn=r"attn\.Wo", qkv=r"attn\.Wqkv"),
         {r"mlp\.W[io]": "mlp_bias", r"attn\.(?:Wqkv|Wo)": "attention_bias"},
     ),
     # decoders
-    "gpt2": Architecture(_names("h", ffn=r"mlp\.c_proj", attn=r"attn\.c_proj", qkv=r"attn\.c_attn"), conv1d=True),
-    "gpt_neo": Architecture(_separate("h", r"mlp\.c_proj", r"attn\.attention", output="out_proj")),
-    "gptj": Architecture(_separate("h", r"mlp\.fc_out", "attn", output="out_proj")),
-    "gpt_neox": Architecture(
+    "gpt2": _packing(_names("h", ffn=r"mlp\.c_proj", attn=r"attn\.c_proj", qkv=r"attn\.c_attn"), conv1d=True),
+    "gpt_neo": _packing(_separate("h", r"mlp\.c_proj", r"attn\.attention", output="out_proj")),
+    "gptj": _packing(_separate("h", r"mlp\.fc_out", "attn", output="out_proj")),
+    "gpt_neox": _packing(
         _names("layers", ffn=r"mlp\.dense_4h_to_h", attn=r"attention\.dense", qkv=r"attention\.query_key_value"),
         {r"attention\.(?:dense|query_key_value)": "attention_bias"},
     ),
@@ -115,32 +131,32 @@ ARCHITECTURES: dict[str, Architecture] = {
         {r"mlp\.dense_(?:h_to_4h|4h_to_h)|self_attention\.(?:dense|query_key_value)": "bias"},
     ),
     "mpt": Architecture(_names("blocks", ffn=r"ffn\.down_proj", attn=r"attn\.out_proj", qkv=r"attn\.Wqkv")),
-    "phi": Architecture(_separate("layers", r"mlp\.fc2", "self_attn", output="dense")),
-    "phi3": Architecture(
-        _names("layers", ffn=r"mlp\.down_proj", attn=r"self_attn\.o_proj", qkv=r"self_attn\.qkv_proj")
+    "phi": _packing(_separate("layers", r"mlp\.fc2", "self_attn", output="dense")),
+    "phi3": _packing(
+        _names("layers", ffn=r"mlp\.down_proj", attn=r"self_attn\.o_proj", qkv=r"self_attn\.qkv_proj"), as_llama=PHI3
     ),
-    "starcoder2": Architecture(
+    "starcoder2": _packing(
         _separate("layers", r"mlp\.c_proj", "self_attn"),
         {r"mlp\.c_(?:fc|proj)|self_attn\.[qkvo]_proj": "use_bias"},
     ),
-    "stablelm": Architecture(_LLAMA, {r"self_attn\.[qkv]_proj": "use_qkv_bias"}),
-    "llama": Architecture(_LLAMA, _EVERY_BIAS),
-    "mistral": Architecture(_LLAMA),
-    "qwen2": Architecture(_LLAMA),
-    "qwen3": Architecture(_LLAMA, _ATTENTION_BIAS),
-    "gemma": Architecture(_LLAMA, _ATTENTION_BIAS),
-    "gemma2": Architecture(_LLAMA, _ATTENTION_BIAS),
-    "gemma3_text": Architecture(_LLAMA, _ATTENTION_BIAS),
-    "olmo": Architecture(_LLAMA, _ATTENTION_BIAS),
-    "olmo2": Architecture(_LLAMA, _ATTENTION_BIAS),
-    "granite": Architecture(_LLAMA, _EVERY_BIAS),
-    "smollm3": Architecture(_LLAMA, _EVERY_BIAS),
-    "cohere": Architecture(_LLAMA, _ATTENTION_BIAS),
-    "mixtral": Architecture(
+    "stablelm": _packing(_LLAMA, {r"self_attn\.[qkv]_proj": "use_qkv_bias"}),
+    "llama": _packing(_LLAMA, _EVERY_BIAS),
+    "mistral": _packing(_LLAMA, as_llama=MISTRAL),
+    "qwen2": _packing(_LLAMA, as_llama=QWEN2),
+    "qwen3": _packing(_LLAMA, _ATTENTION_BIAS),
+    "gemma": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True),
+    "gemma2": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True),
+    "gemma3_text": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True),
+    "olmo": _packing(_LLAMA, _ATTENTION_BIAS),
+    "olmo2": _packing(_LLAMA, _ATTENTION_BIAS),
+    "granite": _packing(_LLAMA, _EVERY_BIAS),
+    "smollm3": _packing(_LLAMA, _EVERY_BIAS),
+    "cohere": _packing(_LLAMA, _ATTENTION_BIAS),
+    "mixtral": _packing(
         _MIXTURE, in_files={r"layers\.(\d+)\.mlp": r"layers\.LAYER\.block_sparse_moe\.experts\.\d+\.w2"}
     ),
-    "qwen3_moe": Architecture(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS),
-    "olmoe": Architecture(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS),
+    "qwen3_moe": _packing(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS),
+    "olmoe": _packing(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS),
     # encoder-decoders: layers count within each stack, attention means self- and cross-attention
     "t5": Architecture(_T5),
     "mt5": Architecture(_T5),
@@ -160,3 +176,15 @@ ARCHITECTURES: dict[str, Architecture] = {
     "clip_text_model": Architecture(_names("layers", ffn=r"mlp\.fc2")),
     "clip_vision_model": Architecture(_names("layers", ffn=r"mlp\.fc2")),
 }
+# Model types without positions in the table, which are edited by `red.target_modules`
+_OTHERS: dict[str, Architecture] = {
+    **dict.fromkeys(("openai-gpt", "imagegpt", "decision_transformer", "clvp"), Architecture({}, conv1d=True)),
+    **dict.fromkeys(
+        ("gemma3", "gemma3n_text", "recurrent_gemma", "nemotron", "qwen3_next"), Architecture({}, one_plus_norm=True)
+    ),
+}
+
+
+def facts_of(model_type: str) -> Architecture:
+    """What is known of a model type: without positions where the table has no row for it."""
+    return ARCHITECTURES.get(model_type) or _OTHERS.get(model_type) or Architecture({})

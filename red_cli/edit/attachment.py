@@ -1,4 +1,4 @@
-"""What is attached to a model, kept on the model as `model.red_attachment`."""
+"""The adapters attached to a model, kept as `model.red_attachment`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from red_cli.errors import UserError
 
 @dataclass
 class Adapter:
-    """One adapter on a model.
+    """One adapter attached to a model.
 
     Attributes:
-        paths: of the modules it edits.
-        head: its own values of the head's parameters, by name; those of the active adapter are in the model instead.
+        paths: the paths of the modules it edits.
+        head: its values of the head's parameters, by name; the active adapter's values are in the model.
     """
 
     config: RedConfig
@@ -29,30 +29,30 @@ class Adapter:
 
 @dataclass
 class Attachment:
-    """What is attached to a model, kept on it as `model.red_attachment`."""
+    """All adapters attached to a model, the active one, and the hooks that apply them."""
 
     selection: Selection
-    trained_before: set[str]  # names of the parameters that required gradients
+    trained_before: set[str]  # names of the parameters that required gradients before
     adapters: dict[str, Adapter] = field(default_factory=dict)
-    hooks: dict[str, RemovableHandle] = field(default_factory=dict)  # path of the edited module -> its forward hook
+    hooks: dict[str, RemovableHandle] = field(default_factory=dict)  # path of an edited module -> its forward hook
     call_hooks: list[RemovableHandle] = field(default_factory=list)  # on the model itself
-    casts: dict[str, RemovableHandle] = field(default_factory=dict)  # path of the head's module -> its cast of inputs
-    rows: AbstractContextManager[None] | None = None  # of a call with adapter_names that is under way
-    base_head: dict[str, Tensor] = field(default_factory=dict)  # the base's own values of the head's parameters
+    casts: dict[str, RemovableHandle] = field(default_factory=dict)  # path of a head module -> its input cast
+    rows: AbstractContextManager[None] | None = None  # of the current call with adapter_names
+    base_head: dict[str, Tensor] = field(default_factory=dict)  # the base's values of the head's parameters
 
     @property
     def active(self) -> Adapter | None:
-        """The adapter that edits, if one does."""
+        """The active adapter, or None."""
         return None if self.selection.active is None else self.adapters[self.selection.active]
 
 
 def attachment(model: nn.Module) -> Attachment | None:
-    """What `attach` left on the model, or None."""
+    """The model's attachment, or None if it has no edits."""
     return getattr(model, "red_attachment", None)
 
 
 def require_attachment(model: nn.Module) -> Attachment:
-    """What `attach` left on the model.
+    """The model's attachment.
 
     Raises:
         UserError: the model has no edits.
@@ -64,10 +64,10 @@ def require_attachment(model: nn.Module) -> Attachment:
 
 
 def active_adapter(model: nn.Module) -> Adapter:
-    """The adapter that edits.
+    """The active adapter.
 
     Raises:
-        UserError: the model has no edits, or they are turned off.
+        UserError: the model has no edits, or no adapter is active.
     """
     attached = require_attachment(model)
     if attached.active is None:

@@ -1,4 +1,4 @@
-"""What is edited: the recipe's `red` section, and what an adapter file records."""
+"""The configuration of the edit: the recipe's `red` section and part of an adapter's configuration."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _LONGEST_PATTERN = 50_000  # characters; longer than a list of every module of a
 
 
 def pattern_that_compiles(pattern: str | None) -> str | None:
-    """A regular expression, checked.
+    """Check a regular expression and return it.
 
     Raises:
-        ValueError: it is none, or takes too long to compile.
+        ValueError: it is invalid, or takes too long to compile.
     """
     if pattern is None:
         return None
@@ -40,10 +40,10 @@ def pattern_that_compiles(pattern: str | None) -> str | None:
 
 
 def matching(pattern: str, paths: Iterable[str]) -> list[str]:
-    """Those of `paths` that a regular expression matches as a whole.
+    """The `paths` that a regular expression matches in full.
 
     Raises:
-        ValueError: that takes too long.
+        ValueError: matching takes too long.
     """
     try:
         with limited():

@@ -1,4 +1,4 @@
-"""Fold edits into the weights of the modules they follow: the same function, at no cost."""
+"""Fold edits into the weights of the edited modules: the same function at no cost."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from red_cli.edit.attachment import attachment, require_attachment
-from red_cli.edit.layer import Vectors, apply_edit
+from red_cli.edit.layer import RedVectors, apply_edit
 from red_cli.edit.model import detach, edits
 from red_cli.errors import UserError
 
-# How a module's weight is scaled along its output dimension: Linear holds (out, in), Conv1D (in, out), norms (d,).
+# Weight shapes: Linear (out, in), Conv1D (in, out), LayerNorm (d,). The output dimension is scaled.
 _FOLDABLE = (nn.Linear, Conv1D, nn.LayerNorm)
-_ROWS_BYTES = 1 << 20  # of a half-precision weight that are brought to float32 at once
+_ROWS_BYTES = 1 << 20  # of a half-precision weight that are converted to float32 at once
 
 
 def fold(model: PreTrainedModel) -> list[str]:
-    """Fold the active adapter's edits into their modules and remove them, keeping its head.
+    """Fold the active adapter's edits into their modules, then remove the edits. The trained head stays.
 
     W' = diag(scale) W and b' = scale * b + bias, from equation (3) of the paper and the module's y = W x + b. The
-    arithmetic is float32, the result has the weight's dtype. A module without a bias gets one where the edit has one;
-    a mixture's block takes a scale into the last weights of its experts.
+    arithmetic is float32; the result has the weight's dtype. A module without a bias gets one if the edit has one. A
+    mixture-of-experts block takes a scale into the last weights of its experts.
 
     Returns:
-        The paths of the modules that gained a bias (their configuration has to say so before the model is saved).
+        The paths of the modules that gained a bias. The configuration must declare it before the model is saved.
 
     Raises:
-        UserError: there is another adapter (it was made for the base as it was), or an edited module is of a kind that
-            cannot hold the edit, or shares its weight with another; nothing is changed.
+        UserError: the model has another adapter, which fits the unfolded base alone; or an edited module cannot hold
+            the edit, or shares its weight with another module. The model is unchanged then.
     """
     attached = require_attachment(model)
     if len(attached.adapters) > 1:
@@ -56,9 +56,9 @@ def fold(model: PreTrainedModel) -> list[str]:
 
 @contextmanager
 def folded(model: PreTrainedModel) -> Iterator[None]:
-    """Inside the block the active adapter's edits are in the weights; afterwards the model is what it was, bit for bit.
+    """Fold the active adapter's edits inside the block; restore the model bit for bit afterwards.
 
-    An edit whose module cannot hold it, or whose weights are rounded more coarsely than float32, stays as it is.
+    An edit stays unfolded if its module cannot hold it, or if the module's weights are not float32.
     """
     attached = attachment(model)
     edited = [] if attached is None or attached.active is None or attached.selection.rows else list(edits(model))
@@ -86,23 +86,23 @@ def folded(model: PreTrainedModel) -> Iterator[None]:
                 attached.hooks[path] = module.register_forward_hook(apply_edit)
 
 
-def _can_hold(module: nn.Module, edit: Vectors) -> bool:
+def _can_hold(module: nn.Module, edit: RedVectors) -> bool:
     if isinstance(module, nn.LayerNorm):
-        return type(module).forward is nn.LayerNorm.forward  # some of its kin multiply by 1 + weight
+        return type(module).forward is nn.LayerNorm.forward  # some subclasses scale by (1 + weight)
     if isinstance(module, _FOLDABLE):
         return not type(module).__module__.startswith("bitsandbytes")
     return edit.bias is None and bool(_last_weights(module))
 
 
 def _last_weights(block: nn.Module) -> list[nn.Parameter]:
-    """The weights that a mixture's block puts its output together from: (experts, out, in) or (out, in) each."""
+    """The output weights of a mixture-of-experts block, each (experts, out, in) or (out, in)."""
     names = ("experts.down_proj", "down_proj.weight")
     return [parameter for name, parameter in block.named_parameters() if name in names]
 
 
 @torch.no_grad()
-def _fold_module(module: Any, edit: Vectors) -> bool:
-    """Fold in place; returns whether the module gained a bias."""
+def _fold_module(module: Any, edit: RedVectors) -> bool:
+    """Fold in place; return whether the module gained a bias."""
     if not isinstance(module, _FOLDABLE):
         for weight in _last_weights(module):
             _scale(weight, edit, weight.dim() - 2)
@@ -117,8 +117,8 @@ def _fold_module(module: Any, edit: Vectors) -> bool:
     return False
 
 
-def _scale(weight: Tensor, edit: Vectors, dimension: int) -> None:
-    """Multiply `weight` along `dimension` by the edit's scale, in float32 and without a copy of the whole."""
+def _scale(weight: Tensor, edit: RedVectors, dimension: int) -> None:
+    """Multiply `weight` along `dimension` by the edit's scale, in float32 and without a full copy."""
     if edit.scale is None:
         return
     factors = edit.scale.view([-1 if index == dimension else 1 for index in range(weight.dim())])
@@ -126,5 +126,5 @@ def _scale(weight: Tensor, edit: Vectors, dimension: int) -> None:
         weight.mul_(factors)
         return
     rows = max(1, _ROWS_BYTES // (weight[0].numel() * weight.element_size()))
-    for first in range(0, len(weight), rows):  # the product is float32, and rounded once
+    for first in range(0, len(weight), rows):  # the product is float32, rounded once
         weight[first : first + rows].mul_(factors[first : first + rows] if dimension == 0 else factors)

@@ -1,4 +1,4 @@
-"""The edit: two vectors after a module's output."""
+"""The edit itself: a scale and a bias vector applied to a module's output."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from red_cli.errors import UserError
 
 
-class Vectors(nn.Module):
+class RedVectors(nn.Module):
     """One adapter's two vectors for one module: h -> scale * h + bias, equation (3) of arXiv 2402.15179.
 
-    Both are float32 parameters of shape (width,), whatever the dtype of h: in bfloat16 the neighbours of 1.0 lie 0.004
-    to 0.008 away, so a scale kept there would round every usual optimiser step away. The identity at the start.
+    Both are float32 parameters of shape (width,), whatever the dtype of h. In bfloat16 the neighbours of 1.0 are 0.004
+    to 0.008 away, so a bfloat16 scale would round the usual optimiser steps to nothing. They start as the identity.
 
     Args:
         width: d, the size of the last dimension of h.
-        components: "scale", "bias" or both; the other vector does not exist.
-        device: where the vectors live (the edited module's device).
+        components: "scale", "bias" or both; a vector that is not named does not exist.
+        device: the device of the vectors, which is the edited module's.
     """
 
     scale: nn.Parameter | None
@@ -38,7 +38,7 @@ class Vectors(nn.Module):
         self.width = width
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Edit `hidden` of shape (..., width); the result has its dtype: the vectors are cast, not the activations."""
+        """Edit `hidden` of shape (..., width). The vectors are cast to its dtype; the activations are not cast."""
         if self.scale is not None and self.bias is not None:
             return torch.addcmul(self.bias.to(hidden.dtype), hidden, self.scale.to(hidden.dtype))
         if self.scale is not None:
@@ -52,43 +52,43 @@ class Vectors(nn.Module):
 
 @dataclass
 class Selection:
-    """Which adapter edits: one for all rows, none, or one for each row. All edits of a model share one selection."""
+    """The active adapter for all rows (None: no adapter), or one for each row. A model's edits share one selection."""
 
     active: str | None = None
     rows: list[str | None] | None = field(default=None, repr=False)
 
 
 class RedEdit(nn.Module):
-    """The edits of one module, by adapter name; becomes the submodule `red` of the module it follows."""
+    """One module's edits by adapter name. It becomes the submodule `red` of the edited module."""
 
     def __init__(self, selection: Selection) -> None:
         super().__init__()
         self.selection = selection
 
-    def vectors(self, name: str | None) -> Vectors | None:
-        """The vectors of an adapter, or None where it does not edit this module."""
+    def vectors(self, name: str | None) -> RedVectors | None:
+        """The vectors of an adapter, or None if it does not edit this module."""
         found = self._modules.get(name) if name is not None else None
-        return found if isinstance(found, Vectors) else None
+        return found if isinstance(found, RedVectors) else None
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Edit `hidden` of shape (..., width) as the selection says."""
+        """Edit `hidden` of shape (..., width) with the selected adapters."""
         if self.selection.rows is not None:
             return self._edit_rows(hidden, self.selection.rows)
         vectors = self.vectors(self.selection.active)
         return hidden if vectors is None else vectors(hidden)
 
     def _edit_rows(self, hidden: Tensor, rows: list[str | None]) -> Tensor:
-        """Edit each row of the batch with its own adapter: one table of all adapters' vectors, one gather."""
+        """Edit each row of the batch with its own adapter, by one gather from a table of all adapters' vectors."""
         if hidden.shape[0] % len(rows):
             raise UserError(f"{len(rows)} adapter names for a batch of {hidden.shape[0]} rows")
         names = [None, *self._modules]
         width = hidden.shape[-1]
         ones, zeros = hidden.new_ones(width), hidden.new_zeros(width)
         table = torch.stack([tensor for name in names for tensor in self._pair(name, ones, zeros)])
-        # A batch may have more rows than names: beams of one input, or tokens laid out in one dimension.
+        # A batch has more rows than names where an input has several beams, or tokens are in the first dimension
         repeats = hidden.shape[0] // len(rows)
-        place = {name: index for index, name in enumerate(names)}
-        indices = [place.get(name, 0) for name in rows for _ in range(repeats)]
+        index_of = {name: index for index, name in enumerate(names)}
+        indices = [index_of.get(name, 0) for name in rows for _ in range(repeats)]
         chosen = table.view(len(names), 2, width)[torch.tensor(indices, device=hidden.device)]
         shape = (hidden.shape[0], *(1 for _ in hidden.shape[1:-1]), width)
         return torch.addcmul(chosen[:, 1].view(shape), hidden, chosen[:, 0].view(shape))
@@ -103,13 +103,13 @@ class RedEdit(nn.Module):
 
 
 def apply_edit(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    """The forward hook of an edited module. A plain function, so that models stay copyable and picklable."""
+    """The forward hook of an edited module; a plain function, so that models can be copied and pickled."""
     edit: RedEdit = module.red  # type: ignore[assignment]
     return edit(output)
 
 
 def cast_to_float32(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The forward pre-hook of a head that is float32 on a base that is not."""
+    """The forward pre-hook of a float32 head on a base of another dtype."""
     return tuple(
         value.float() if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs
     )

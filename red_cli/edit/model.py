@@ -1,4 +1,4 @@
-"""Attach adapters to a model, switch between them, detach them, choose what trains, count it."""
+"""Attach adapters to a model, switch and detach them, select the trainable parameters, and count them."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from transformers import PreTrainedModel
 from red_cli.edit.attachment import Adapter, Attachment, active_adapter, attachment, require_attachment
 from red_cli.edit.config import RedConfig
 from red_cli.edit.kinds import kind_of
-from red_cli.edit.layer import RedEdit, Selection, Vectors, apply_edit, cast_to_float32
-from red_cli.edit.rows import release_adapter_names, take_adapter_names
-from red_cli.edit.targets import find_targets, spelled_out
+from red_cli.edit.layer import RedEdit, RedVectors, Selection, apply_edit, cast_to_float32
+from red_cli.edit.rows import pop_adapter_names, push_adapter_names
+from red_cli.edit.targets import find_targets, resolve_positions
 from red_cli.errors import UserError
 
 DEFAULT = "default"
 
 
 def attach(model: PreTrainedModel, config: RedConfig, name: str = DEFAULT) -> list[str]:
-    """Put an edit after every module that `config` names, make the adapter the active one, freeze everything else.
+    """Attach an edit to every module that `config` selects, make the adapter active, and freeze everything else.
 
-    Each edit becomes the submodule `red` of the module it follows and is applied by a forward hook: the base's
-    parameter names, state-dict keys and classes stay what they were. Works on the meta device too. Several adapters
-    can be attached under different names: see `activate`. Called with `adapter_names=[…]`,
-    one for each row of the batch, the model edits each row with its own (None: not at all).
+    Each edit becomes the submodule `red` of the edited module and is applied by a forward hook, so the base's parameter
+    names, state-dict keys and classes stay unchanged. The model may be on the meta device. Several adapters can be
+    attached under different names; `activate` selects one. A forward pass with `adapter_names=[…]`, one name for each
+    row of the batch, edits each row with its own adapter (None: not at all).
 
     Returns:
-        The paths of the edited modules. Their vectors are float32, shape (d,), 1 and 0 at the start.
+        The paths of the edited modules. Scale and bias are float32 of shape (d,); they start at 1 and 0.
 
     Raises:
-        UserError: the name is taken, or nothing fits `config`; the model is then unchanged.
+        UserError: the name is taken, or no module matches `config`. The model is unchanged then.
     """
     attached = attachment(model)
     if attached is not None and name in attached.adapters:
         raise UserError(f"the model already has edits named {name!r}", hint="Detach or fold them first.")
     if not name.isidentifier() or hasattr(nn.Module, name) or name == "selection":
         raise UserError(f"{name!r} cannot be the name of an adapter", hint="Take a word of letters, digits and _.")
-    config = spelled_out(config, model.config.model_type)
+    config = resolve_positions(config, model.config.model_type)
     targets = find_targets(model, config)
     if attached is None:
         trained_before = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
         attached = model.red_attachment = Attachment(Selection(), trained_before)
         attached.call_hooks = [
-            model.register_forward_pre_hook(take_adapter_names, with_kwargs=True),
-            model.register_forward_hook(release_adapter_names, always_call=True),
+            model.register_forward_pre_hook(push_adapter_names, with_kwargs=True),
+            model.register_forward_hook(pop_adapter_names, always_call=True),
         ]
         model.requires_grad_(False)
     for target in targets:
@@ -56,17 +56,19 @@ def attach(model: PreTrainedModel, config: RedConfig, name: str = DEFAULT) -> li
         if target.path not in attached.hooks:
             module.red = RedEdit(attached.selection)
             attached.hooks[target.path] = module.register_forward_hook(apply_edit)
-        module.red.add_module(name, Vectors(target.width, config.components, device=device))
+        module.red.add_module(name, RedVectors(target.width, config.components, device=device))
     attached.adapters[name] = Adapter(config, [target.path for target in targets])
     activate(model, name)
     return list(attached.adapters[name].paths)
 
 
 def detach(model: PreTrainedModel, name: str | None = None) -> None:
-    """Remove the adapter `name`, or all; without any, the base is what it was, bit for bit, head and flags included.
+    """Remove the adapter `name`, or all adapters if it is None.
+
+    Removing the last one restores the base bit for bit, with its head and its `requires_grad` flags.
 
     Raises:
-        UserError: the model has no edits, or none of that name.
+        UserError: the model has no edits, or no adapter `name`.
     """
     attached = require_attachment(model)
     activate(model, None)
@@ -90,10 +92,10 @@ def detach(model: PreTrainedModel, name: str | None = None) -> None:
 
 
 def activate(model: PreTrainedModel, name: str | None) -> None:
-    """Let the adapter `name` edit and its head answer, and let both train; None gives the plain base.
+    """Make `name` the active, trainable adapter, with its head; None deactivates all adapters.
 
     Raises:
-        UserError: the model has no edits, or none of that name.
+        UserError: the model has no edits, or no adapter `name`.
     """
     attached = require_attachment(model)
     if name is not None and name not in attached.adapters:
@@ -101,18 +103,18 @@ def activate(model: PreTrainedModel, name: str | None) -> None:
     if attached.active is not None:
         before = attached.active
         before.head = {key: model.get_parameter(key).detach().clone() for key in before.head}
-        _put_head(model, {key: attached.base_head[key] for key in before.head}, trained=False)
-        _edits_train(model, before, attached.selection.active, trained=False)
+        _load_head(model, {key: attached.base_head[key] for key in before.head}, trained=False)
+        _set_requires_grad(model, before, attached.selection.active, trained=False)
     attached.selection.active = name
     if attached.active is not None:
-        _put_head(model, attached.active.head, trained=True)
-        _edits_train(model, attached.active, name, trained=True)
+        _load_head(model, attached.active.head, trained=True)
+        _set_requires_grad(model, attached.active, name, trained=True)
 
 
 def train_head(model: PreTrainedModel, names: list[str]) -> None:
-    """Let the named parameters of the base train beside the active adapter's edits; they are saved with it.
+    """Make parameters of the base trainable as part of the active adapter, which is saved with them.
 
-    They become float32, for the reason the vectors are; what comes in is cast to them.
+    They become float32, as the vectors are; their modules' inputs are cast to match.
     """
     attached, active = require_attachment(model), active_adapter(model)
     for name in names:
@@ -126,9 +128,9 @@ def train_head(model: PreTrainedModel, names: list[str]) -> None:
 
 
 def head_parameter_names(model: PreTrainedModel) -> list[str]:
-    """The parameters outside the base model proper: the task's head (a classifier and what leads to it).
+    """The names of the head's parameters: those outside `model.base_model`.
 
-    A language model has none: its output layer was pretrained with it, and is often its embedding table.
+    A language model has no head: its output layer is pretrained, and often shares the embedding table.
     """
     base, kind = model.base_model, kind_of(model)
     if base is model or (kind is not None and not kind.trains_head):
@@ -137,18 +139,18 @@ def head_parameter_names(model: PreTrainedModel) -> list[str]:
     return [name for name, parameter in model.named_parameters() if id(parameter) not in inside]
 
 
-def edits(model: nn.Module) -> Iterator[tuple[str, Vectors]]:
-    """(path of the edited module, its vectors) of the active adapter, in the model's order."""
+def edits(model: nn.Module) -> Iterator[tuple[str, RedVectors]]:
+    """Yield (path of the edited module, its vectors) of the active adapter, in the model's order."""
     name = require_attachment(model).selection.active
     for path in active_adapter(model).paths:
         vectors = model.get_submodule(f"{path}.red.{name}")
-        assert isinstance(vectors, Vectors)
+        assert isinstance(vectors, RedVectors)
         yield path, vectors
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters by role. The paper counts only `edited` ("#Params")."""
+    """Numbers of parameters by role. The paper's "#Params" is `edited` alone."""
 
     edited: int
     head: int
@@ -156,7 +158,7 @@ class Counts:
 
     @property
     def share(self) -> float:
-        """Edited parameters as a share of the base's."""
+        """Edited parameters as a share of the base's parameters."""
         return self.edited / self.base
 
 
@@ -170,14 +172,14 @@ def count(model: PreTrainedModel) -> Counts:
 
 
 def _device(module: nn.Module) -> torch.device:
-    """Where a module computes; one whose weights are read from disk at each call has them on the meta device."""
+    """The device a module computes on. An offloaded module has its weights on the meta device between calls."""
     hook = getattr(module, "_hf_hook", None)
     executes_on = getattr(hook, "execution_device", None)
     return next(module.parameters()).device if executes_on is None else torch.device(executes_on)
 
 
 def full_size(parameter: nn.Parameter) -> int:
-    """How many numbers a parameter stands for, also where it is packed (4-bit) or sharded (ZeRO-3)."""
+    """The number of values of a parameter, also where it is packed (4-bit) or sharded (ZeRO-3)."""
     packed = getattr(parameter, "quant_state", None)
     if packed is not None:
         return math.prod(packed.shape)
@@ -185,17 +187,17 @@ def full_size(parameter: nn.Parameter) -> int:
 
 
 def _vector_ids(model: nn.Module) -> set[int]:
-    """Which parameters are vectors, of any adapter."""
-    every = [module for module in model.modules() if isinstance(module, Vectors)]
+    """The ids of the parameters that are vectors of any adapter."""
+    every = [module for module in model.modules() if isinstance(module, RedVectors)]
     return {id(parameter) for vectors in every for parameter in vectors.parameters()}
 
 
 @torch.no_grad()
-def _put_head(model: PreTrainedModel, values: dict[str, Tensor], trained: bool) -> None:
+def _load_head(model: PreTrainedModel, values: dict[str, Tensor], trained: bool) -> None:
     for key, value in values.items():
         model.get_parameter(key).requires_grad_(trained).copy_(value)
 
 
-def _edits_train(model: PreTrainedModel, adapter: Adapter, name: str | None, trained: bool) -> None:
+def _set_requires_grad(model: PreTrainedModel, adapter: Adapter, name: str | None, trained: bool) -> None:
     for path in adapter.paths:
         model.get_submodule(f"{path}.red.{name}").requires_grad_(trained)

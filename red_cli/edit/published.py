@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -15,7 +14,8 @@ from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.model import attach, train_head
 from red_cli.edit.targets import find_targets
-from red_cli.errors import UserError, first_line
+from red_cli.edit.tensor_file import read_pickle
+from red_cli.errors import UserError
 from red_cli.files import require_inside
 
 VECTORS_FILE = "delta_vector.pth"
@@ -54,7 +54,9 @@ def read_published(path: str | Path) -> Published:
     path = Path(path)
     file = require_inside(path, path / VECTORS_FILE) if path.is_dir() else path
     vectors: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in _read_tensors(file).items():
+    if not file.is_file():
+        raise UserError(f"no such file: {file}", hint=f"Give a folder with {VECTORS_FILE}, or that file.")
+    for key, tensor in read_pickle(file).items():
         match = _KEY.fullmatch(key)
         if match is None or tensor.numel() != tensor.shape[-1]:
             raise UserError(f"{file}: {key} {tuple(tensor.shape)} is no vector of the published code")
@@ -64,7 +66,7 @@ def read_published(path: str | Path) -> Published:
     if len({frozenset(components) for components in vectors.values()}) > 1:
         raise UserError(f"{file}: some modules have a scaling and some do not")
     head_file = file.parent / HEAD_FILE
-    head = _read_tensors(require_inside(file.parent, head_file)) if head_file.is_file() else {}
+    head = read_pickle(require_inside(file.parent, head_file)) if head_file.is_file() else {}
     order: list[str] = [name for name in ("scale", "bias") if name in next(iter(vectors.values()))]
     ordered = {module: {name: found[name] for name in order} for module, found in vectors.items()}
     return Published(ordered, {f"classifier.{name}": tensor.float() for name, tensor in head.items()})
@@ -129,18 +131,3 @@ def _configuration(model: PreTrainedModel, paths: list[str], components: list[st
                 continue
     pattern = "|".join(re.escape(path) for path in paths)
     return RedConfig(target_modules=pattern, components=components)  # type: ignore[arg-type]
-
-
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise UserError(f"no such file: {file}", hint=f"Give a folder with {VECTORS_FILE}, or that file.")
-    try:
-        stored = torch.load(file, weights_only=True, map_location="cpu")
-    except Exception as error:  # a pickle of anything but tensors, a truncated archive, any other file
-        raise UserError(f"{file} is no file of tensors: {first_line(error)}") from None
-    if not isinstance(stored, dict) or not all(isinstance(tensor, Tensor) for tensor in stored.values()):
-        raise UserError(f"{file} is no file of named tensors")
-    for key, tensor in stored.items():
-        if not torch.isfinite(tensor).all():
-            raise UserError(f"{file}: {key} holds values that are not finite")
-    return stored

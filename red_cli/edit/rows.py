@@ -1,4 +1,4 @@
-"""A batch in which each row names its adapter."""
+"""Mixed batches: each row is edited by its own adapter."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from red_cli.errors import UserError
 
 @contextmanager
 def adapter_rows(model: nn.Module, adapter_names: Sequence[str | None]) -> Iterator[None]:
-    """Inside the block, row i of every batch is edited by the adapter `adapter_names[i]` and answered by its head.
+    """Edit row i of every batch inside the block with the adapter `adapter_names[i]` and its head.
 
-    None is the plain base; a name may stand for several rows. Each edited module takes one gather from a table of all
-    adapters' vectors. For inference: the heads of adapters that are not active get no gradients.
+    None means the plain base. A batch may have a multiple of the rows that there are names. This is for inference: the
+    heads of inactive adapters get no gradients.
 
     Raises:
-        UserError: the model has no edits, or none of one of the names; a batch does not fit the names.
+        UserError: the model has no edits or no adapter of a name, or a batch does not match the names.
     """
     attached, names = require_attachment(model), list(adapter_names)
     if unknown := [name for name in names if name is not None and name not in attached.adapters]:
@@ -38,8 +38,8 @@ def adapter_rows(model: nn.Module, adapter_names: Sequence[str | None]) -> Itera
             hook.remove()
 
 
-def take_adapter_names(model: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """The model's forward pre-hook: a call with `adapter_names=[…]` has its rows edited each by its own adapter."""
+def push_adapter_names(model: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """The model's forward pre-hook: start `adapter_rows` for a call with `adapter_names=[…]`."""
     names = options.pop("adapter_names", None)
     if names is None:
         return None
@@ -49,8 +49,8 @@ def take_adapter_names(model: nn.Module, inputs: tuple[Any, ...], options: dict[
     return inputs, options
 
 
-def release_adapter_names(model: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-    """The model's forward hook, also after an error: ends what `take_adapter_names` began."""
+def pop_adapter_names(model: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    """The model's forward hook, called after errors too: end what `push_adapter_names` started."""
     attached = require_attachment(model)
     if attached.rows is not None:
         attached.rows.__exit__(None, None, None)
@@ -58,7 +58,7 @@ def release_adapter_names(model: nn.Module, inputs: tuple[Any, ...], output: Any
 
 
 def _head_hook(attached: Attachment, owner: str, names: list[str | None]) -> Any:
-    """A forward hook for a module of the head: answers each row with the values of the row's own adapter."""
+    """A forward hook for a module of the head that recomputes rows with their own adapter's parameters."""
     busy = False
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Find FFN outputs in a model that the table does not know, from the shapes in its repeated blocks alone."""
+"""Find a model's repeated layers, and the FFN outputs of architectures that the table does not have."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _ATTENTION_INPUTS = 3  # query, key and value
 
 
 def search_ffn_outputs(model: PreTrainedModel) -> list[str]:
-    """Paths of the modules that look like FFN outputs.
+    """The paths of the modules that look like FFN outputs, found by the shapes in repeated layers.
 
-    In each block of a list of like blocks, an FFN's output projects from a wider space back to the width that another
-    projection of the block (or each half of one, where gate and up are fused) comes from. Attention is told apart by
-    its three inputs side by side. A child with weights of three dimensions is a mixture of experts; the FFN's output is
-    then the child's own.
+    An FFN output projects from a wider space to the input width of another projection of the same layer, whose output
+    is the wider space (or twice that, where gate and up are fused). Attention is recognised by three projections with
+    the same input under one parent. A child with three-dimensional weights is a mixture of experts; its own output is
+    then the FFN output.
     """
     paths = []
     for path, block in _repeated_blocks(model):
@@ -27,14 +27,14 @@ def search_ffn_outputs(model: PreTrainedModel) -> list[str]:
     return paths
 
 
-def as_pattern(paths: list[str]) -> str:
-    """One regular expression for `paths`, the numbers of layers left open."""
+def to_regex(paths: list[str]) -> str:
+    """One regular expression that matches `paths` in any layer."""
     patterns = dict.fromkeys(re.sub(r"\\\.\d+(?=\\\.)", r"\\.\\d+", re.escape(path)) for path in paths)
     return "|".join(patterns)
 
 
 def _repeated_blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Blocks of every list of modules that is not inside another such block."""
+    """Yield (path, layer) of every outermost list of modules whose members have projections."""
     seen: list[str] = []
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and not any(path.startswith(f"{outer}.") for outer in seen):
@@ -63,7 +63,7 @@ def _ffn_outputs(block: nn.Module) -> list[str]:
 
 
 def _projections(block: nn.Module) -> dict[str, tuple[int, int]]:
-    """Path within the block -> (input width, output width)."""
+    """The projections of a layer: path -> (input width, output width)."""
     found = {}
     for name, module in block.named_modules():
         if isinstance(module, nn.Linear):
@@ -78,7 +78,7 @@ def _holds_experts(module: nn.Module) -> bool:
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The layers that a model repeats: what its outermost lists of modules hold."""
+    """A model's repeated layers: the members of its outermost module lists."""
     found: list[nn.Module] = []
 
     def look(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Position -> modules of a model, and the width of what each puts out."""
+"""Find the modules that a configuration edits, and the width of their outputs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from transformers.pytorch_utils import Conv1D
 
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import PLUS_PLUS, RedConfig, matching
-from red_cli.edit.layer import RedEdit, Vectors
-from red_cli.edit.search import as_pattern, search_ffn_outputs
+from red_cli.edit.layer import RedEdit, RedVectors
+from red_cli.edit.search import search_ffn_outputs, to_regex
 from red_cli.errors import UserError, shown
 
 
-def spelled_out(config: RedConfig, model_type: str) -> RedConfig:
-    """`config` with the positions of RED++ as a list: those that the architecture has."""
+def resolve_positions(config: RedConfig, model_type: str) -> RedConfig:
+    """Replace the positions "red++" by the list of those that the architecture has."""
     if config.positions != "red++":
         return config
     architecture = ARCHITECTURES.get(model_type)
@@ -28,21 +28,21 @@ def spelled_out(config: RedConfig, model_type: str) -> RedConfig:
 
 @dataclass(frozen=True)
 class Target:
-    """A module to edit: its path in the model and the width d of its output."""
+    """A module to edit: its path and the width d of its output."""
 
     path: str
     width: int
 
 
 def find_targets(model: PreTrainedModel, config: RedConfig) -> list[Target]:
-    """The modules of `model` that `config` names, in the model's order.
+    """The modules of `model` that `config` selects, in the model's order.
 
     Raises:
-        UserError: an unknown architecture without `target_modules`, a position, layer or pattern that matches nothing,
-            a matched module whose output width is not known.
+        UserError: the architecture is unknown and `target_modules` is not set; a position, layer or pattern matches
+            nothing; or the output width of a matched module is unknown.
     """
-    config = spelled_out(config, model.config.model_type)
-    ours = (RedEdit, Vectors)
+    config = resolve_positions(config, model.config.model_type)
+    ours = (RedEdit, RedVectors)
     modules = {path: module for path, module in model.named_modules() if not isinstance(module, ours)}
     if config.target_modules is not None:
         try:
@@ -60,7 +60,7 @@ def find_targets(model: PreTrainedModel, config: RedConfig) -> list[Target]:
     for path in paths:
         width = output_width(modules[path])
         if width is None and config.target_modules is None:
-            width = model.config.get_text_config().hidden_size  # a block that the table names puts out hidden states
+            width = model.config.get_text_config().hidden_size  # the blocks in the table return hidden states
         if width is None:
             kind = type(modules[path]).__name__
             raise UserError(f"{path} ({kind}) cannot be edited: it is no projection or norm of known width")
@@ -69,10 +69,10 @@ def find_targets(model: PreTrainedModel, config: RedConfig) -> list[Target]:
 
 
 def output_width(module: nn.Module) -> int | None:
-    """The size of the last dimension of a module's output; None where the module does not tell.
+    """The size of the last dimension of a module's output, or None if the module does not have it.
 
-    Read from attributes or a parameter's full shape, never from a weight's local shape: sharded (ZeRO-3) weights are
-    empty and quantised ones packed.
+    The size comes from attributes or a parameter's full shape, never from a weight's local shape: sharded (ZeRO-3)
+    weights are empty, and quantised ones are packed.
     """
     if isinstance(module, nn.Linear):
         return module.out_features
@@ -107,7 +107,7 @@ def _paths_of_positions(model: PreTrainedModel, config: RedConfig, modules: Mapp
 
 
 def _in_layers(paths: list[str], config: RedConfig) -> list[str]:
-    """Those of `paths` that are in the wanted layers, a layer being the first number in a path."""
+    """The `paths` in the wanted layers; a path's layer is the first number in it."""
     if config.layers == "all":
         return paths
     layer_of = {path: int(match[1]) for path in paths if (match := re.search(r"\.(\d+)\.", path))}
@@ -126,5 +126,5 @@ def _suggestion(model: PreTrainedModel) -> str:
     found = search_ffn_outputs(model)
     if not found:
         return "Name the modules to edit with red.target_modules=<regular expression over module paths>."
-    listed = as_pattern(found).replace("|", "\n  ")
-    return f"These look like FFN outputs:\n  {listed}\nName them: 'red.target_modules={as_pattern(found)}'"
+    listed = to_regex(found).replace("|", "\n  ")
+    return f"These look like FFN outputs:\n  {listed}\nName them: 'red.target_modules={to_regex(found)}'"

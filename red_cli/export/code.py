@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from red_cli.base_model.edited_modules import EditedModules
 from red_cli.base_model.files import BIASES_KEY, BaseFiles
-from red_cli.base_model.tensors import Places
 
 MODELLING_FILE = "modeling_red.py"
 _PREFIX = "Red"  # of the class in the modelling file
@@ -52,10 +52,10 @@ def modelling_file(architecture: str) -> str:
     return _SOURCE.format(architecture=architecture)
 
 
-def bias_names(base: BaseFiles, places: Places) -> dict[str, str]:
+def bias_names(base: BaseFiles, edited: EditedModules) -> dict[str, str]:
     """Path of each module without a bias -> the name of the one it gets: a projection's own, or one added after it."""
     kinds = {}
-    for place in places.places:
+    for place in edited.modules:
         if place.bias is None:
             same = place.module.rpartition(".")[2] == place.path.rpartition(".")[2]
             projection = same and len(base.tensors[place.weight].shape) == _MATRIX

@@ -10,7 +10,7 @@ from typing import Any
 from red_cli.base_model.files import BaseFiles
 from red_cli.base_model.hub import COMPANIONS
 from red_cli.edit.adapter_config import AdapterConfig
-from red_cli.export.local_paths import without_places
+from red_cli.export.local_paths import without_local_paths
 from red_cli.files import leads_outside, read_json, write_json
 
 _CONFIG_END = "_config.json"
@@ -33,13 +33,13 @@ def copy_companions(base: Path, folder: Path) -> list[Path]:
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
             if file.name.endswith(_CONFIG_END):
-                _drop_places(target)
+                _drop_local_paths(target)
     return outside
 
 
-def _drop_places(file: Path) -> None:
+def _drop_local_paths(file: Path) -> None:
     content = read_json(file)
-    if isinstance(content, dict) and (kept := without_places(content)) != content:
+    if isinstance(content, dict) and (kept := without_local_paths(content)) != content:
         write_json(file, kept)
 
 
@@ -58,7 +58,7 @@ def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) 
     Args:
         dtype: torch's name of the dtype if it was changed.
     """
-    config = {key: value for key, value in without_places(base.config).items() if key != "auto_map"}
+    config = {key: value for key, value in without_local_paths(base.config).items() if key != "auto_map"}
     names = adapter.label_names
     if names is not None:
         config["id2label"] = {str(index): name for index, name in enumerate(names)}

@@ -32,7 +32,7 @@ from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import RECIPE_FILE
 from red_cli.runs.opened import Adapter, open_trained, require_adapter
-from red_cli.signals import handling, known_signals
+from red_cli.subprocesses import handling, known_signals
 
 Format = Literal["merged", "adapter", "code"]
 Verify = Callable[["Source", Path, Listener], dict[str, Any]]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from red_cli.edit.architectures import ARCHITECTURES
+from red_cli.edit.architectures import ARCHITECTURES, facts_of
 from red_cli.errors import UserError
 from red_cli.export.classes import configuration
 
@@ -51,8 +51,7 @@ def find_home(model_type: str, config: Mapping[str, Any], lacking: Iterable[str]
     lacking = list(lacking)
     if not lacking:
         return Home()
-    architecture = ARCHITECTURES.get(model_type)
-    switches = {} if architecture is None else architecture.bias_switches
+    switches, llama = facts_of(model_type).bias_switches, facts_of(model_type).as_llama
     homeless = [path for path in lacking if _switch_of(path, switches) is None]
     if not homeless:
         used = {_switch_of(path, switches) for path in lacking}
@@ -60,14 +59,13 @@ def find_home(model_type: str, config: Mapping[str, Any], lacking: Iterable[str]
             switches=tuple(sorted({switches[pattern] for pattern in used if pattern})),
             siblings=tuple(pattern for pattern, key in switches.items() if key in {switches[p] for p in used if p}),
         )
-    if model_type not in _AS_LLAMA:
+    if llama is None:
         raise _no_home(f"a {model_type} model has no place for a bias at {homeless[0]}")
-    obstacle = _AS_LLAMA[model_type].obstacle(config)
-    if obstacle is not None:
+    if (obstacle := llama.obstacle(config)) is not None:
         raise _no_home(
             f"a {model_type} model has no place for a bias at {homeless[0]}, nor can it be a LLaMA: {obstacle}"
         )
-    patterns, llama = ARCHITECTURES[LLAMA].bias_switches, _AS_LLAMA[model_type]
+    patterns = ARCHITECTURES[LLAMA].bias_switches
     there = [_path_in_llama(path, llama.split) for path in lacking]
     wanted = {patterns[pattern] for path in there if (pattern := _switch_of(path, patterns))} | set(llama.always)
     return Home(
@@ -93,56 +91,6 @@ def _no_home(message: str) -> UserError:
 def _switch_of(path: str, switches: Mapping[str, str]) -> str | None:
     """The pattern among `switches` that a module's path ends with."""
     return next((pattern for pattern in switches if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", path)), None)
-
-
-@dataclass(frozen=True)
-class _AsLlama:
-    """Under which condition an architecture computes what a LLaMA does.
-
-    Attributes:
-        obstacle: the configuration -> what a LLaMA would do differently, or None.
-        always: LLaMA's keys that must be on because the architecture has these biases itself.
-        split: fused projection -> the projections that its rows belong to.
-    """
-
-    obstacle: Callable[[Mapping[str, Any]], str | None]
-    always: tuple[str, ...] = ()
-    split: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-def _window(config: Mapping[str, Any], default: int | None) -> str | None:
-    window = config.get("sliding_window", default)
-    most = config.get("max_position_embeddings")
-    if window is None or (most is not None and window >= most):
-        return None
-    return f"its attention reaches back only {window} tokens (sliding_window)"
-
-
-def _qwen2_window(config: Mapping[str, Any]) -> str | None:
-    if "sliding_attention" in (config.get("layer_types") or ()) or config.get("use_sliding_window", False):
-        return _window(config, 4096)
-    return None
-
-
-def _phi3(config: Mapping[str, Any]) -> str | None:
-    parameters = config.get("rope_parameters") or {}
-    share = config.get("partial_rotary_factor") or parameters.get("partial_rotary_factor") or 1.0
-    return _window(config, None) or (None if share == 1.0 else f"only {share:.0%} of a head is rotated")
-
-
-# Defaults of keys that config.json may lack are those of each architecture's configuration class.
-_AS_LLAMA: dict[str, _AsLlama] = {
-    "mistral": _AsLlama(lambda config: _window(config, 4096)),
-    "qwen2": _AsLlama(_qwen2_window, always=("attention_bias",)),
-    "phi3": _AsLlama(
-        _phi3, split={"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
-    ),
-}
-
-
-def split_of(model_type: str) -> Mapping[str, tuple[str, ...]]:
-    """Fused projection -> the LLaMA's projections that its rows belong to, in their order."""
-    return _AS_LLAMA[model_type].split
 
 
 def llama_config(config: Mapping[str, Any], home: Home) -> dict[str, Any]:

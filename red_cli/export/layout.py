@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.base_model.dtypes import SIZES, Vector, is_float, to_float32, vector
+from red_cli.base_model.edited_modules import EditedModule, EditedModules, as_loaded
 from red_cli.base_model.files import SINGLE_FILE, BaseFiles
 from red_cli.base_model.stored_tensor import StoredTensor
-from red_cli.base_model.tensors import Place, Places, as_loaded
+from red_cli.edit.architectures import facts_of
 from red_cli.errors import UserError
-from red_cli.export.homes import Home, split_of
+from red_cli.export.homes import Home
 from red_cli.export.vectors import AdapterArrays, Edit
 
 _MATRIX = 2
-# Model types whose norms multiply by 1 + weight.
-_ONE_PLUS_WEIGHT = ("gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n_text", "recurrent_gemma", "nemotron",
-                    "qwen3_next")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ Shards = dict[str, list[Output]]  # file name -> its tensors
 
 
 def lay_out(
-    base: BaseFiles, adapter: AdapterArrays, places: Places, home: Home, conv1d: bool, dtype: str | None
+    base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, home: Home, conv1d: bool, dtype: str | None
 ) -> Shards:
     """Decide for every tensor of the exported model where it comes from.
 
@@ -80,8 +78,8 @@ def lay_out(
         UserError: an edited tensor is quantised or has another width than its edit.
     """
     shards: Shards = {}
-    by_tensor = {name: (place, role) for place in places.places for name, role in _roles(place)}
-    names = {name: (places.prefix if adapter.head else "") + name for name in base.tensors}
+    by_tensor = {name: (place, role) for place in edited.modules for name, role in _roles(place)}
+    names = {name: (edited.prefix if adapter.head else "") + name for name in base.tensors}
     for name, stored in base.tensors.items():
         written = dtype if dtype and is_float(stored.dtype) else stored.dtype
         outputs = shards.setdefault(stored.file.with_suffix(".safetensors").name, [])
@@ -117,9 +115,9 @@ def keep_known(shards: Shards, known: set[str]) -> Shards:
     return {file: outputs for file, outputs in kept.items() if outputs}
 
 
-def main_dtype(base: BaseFiles, places: Places) -> str:
+def main_dtype(base: BaseFiles, edited: EditedModules) -> str:
     """safetensors' name of the dtype of the edited weights."""
-    return base.tensors[places.places[0].weight].dtype
+    return base.tensors[edited.modules[0].weight].dtype
 
 
 def named_for_loading(shards: Shards) -> Shards:
@@ -127,7 +125,7 @@ def named_for_loading(shards: Shards) -> Shards:
     return shards if len(shards) > 1 else {SINGLE_FILE: next(iter(shards.values()))}
 
 
-def _roles(place: Place) -> Iterator[tuple[str, str]]:
+def _roles(place: EditedModule) -> Iterator[tuple[str, str]]:
     yield place.weight, "weight"
     if place.bias is not None:
         yield place.bias, "bias"
@@ -145,7 +143,7 @@ def _require_fit(base: BaseFiles, name: str, stored: StoredTensor, edit: Edit, c
             f"{base.folder}: {name} is {width} wide, its edit {_width(edit)}",
             hint="The adapter belongs to another base.",
         )
-    if len(stored.shape) < _MATRIX and base.model_type in _ONE_PLUS_WEIGHT and edit.scale is not None:
+    if len(stored.shape) < _MATRIX and facts_of(base.model_type).one_plus_norm and edit.scale is not None:
         raise UserError(
             f"{name} is a norm of a {base.model_type} model, which multiplies by 1 + weight: its edit is not folded",
             hint="Keep it as an adapter: --format adapter",
@@ -197,7 +195,8 @@ def _fill_siblings(shards: Shards, home: Home) -> None:
 
 def _split(outputs: list[Output], base: BaseFiles) -> Iterator[Output]:
     """Divide fused projections between the LLaMA's own."""
-    fused = split_of(base.model_type)
+    llama = facts_of(base.model_type).as_llama
+    fused = {} if llama is None else llama.split
     for output in outputs:
         module, _, kind = output.name.rpartition(".")
         parent, _, last = module.rpartition(".")

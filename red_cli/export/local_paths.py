@@ -7,15 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from red_cli.recipe.keys import recipe_keys
-from red_cli.recipe.roles import LocalPath
+from red_cli.recipe.keys import Key, recipe_keys
+from red_cli.recipe.roles import DATA, PLACE, LocalPath
 
-_OF_THE_MACHINE = ("output", "launch")  # sections that say where and on what a run ran, not what it did
-_DATA = "data"
+_PLACE = [key.path for key in recipe_keys().values() if key.is_section and key.role in PLACE]
 # Keys of a recipe that may hold a local path; a resolved recipe holds the text of a template instead
-_PATHS: list[tuple[str, ...]] = [
-    tuple(key.path.split(".")) for key in recipe_keys().values() if key.local_path not in (None, LocalPath.OR_TEMPLATE)
-]
+_PATHS = [key for key in recipe_keys().values() if key.local_path not in (None, LocalPath.OR_TEMPLATE)]
 # Keys of a base's JSON files in which libraries have written where it lay
 _JSON_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file")
 
@@ -35,8 +32,8 @@ def shared_name(name_or_path: str) -> str:
 
 def exported_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved recipe without what belongs to the run's place: of local paths only those of the data are left."""
-    exported = {key: copy.deepcopy(value) for key, value in recipe.items() if key not in _OF_THE_MACHINE}
-    _shorten(exported, [path for path in _PATHS if path[0] != _DATA])
+    exported = {key: copy.deepcopy(value) for key, value in recipe.items() if key not in _PLACE}
+    _shorten(exported, [key for key in _PATHS if key.role not in DATA])
     train = exported.get("train", {})
     if isinstance(train.get("resume_from_checkpoint"), str):
         del train["resume_from_checkpoint"]
@@ -50,14 +47,14 @@ def shared_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return shared
 
 
-def _shorten(recipe: dict[str, Any], paths: Iterable[tuple[str, ...]]) -> None:
-    for section, key in paths:
+def _shorten(recipe: dict[str, Any], keys: Iterable[Key]) -> None:
+    for section, key in (key.path.split(".") for key in keys):
         values = recipe.get(section, {})
         if isinstance(values.get(key), str) and _is_absolute(values[key]):
             values[key] = shared_name(values[key])
 
 
-def without_places(content: Mapping[str, Any]) -> dict[str, Any]:
+def without_local_paths(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a base's JSON file without keys that say where on a machine the base lay."""
     return {
         key: value

@@ -9,9 +9,9 @@ from typing import Any
 
 from red_cli.base_model.digest import changed_parts
 from red_cli.base_model.dtypes import SAFETENSORS_NAMES
+from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
 from red_cli.base_model.files import BIASES_KEY, BaseFiles
-from red_cli.base_model.tensors import Places, find_places
-from red_cli.edit.architectures import ARCHITECTURES
+from red_cli.edit.architectures import facts_of
 from red_cli.errors import UserError
 from red_cli.export.classes import configuration, model_class, require_known
 from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
@@ -22,8 +22,6 @@ from red_cli.export.stream import Progress, write_shards
 from red_cli.export.vectors import AdapterArrays, Edit
 from red_cli.files import write_json, write_text
 
-# Model types of transformers whose projections store (in, out) and that the table of architectures does not hold.
-_OTHER_CONV1D = ("openai-gpt", "imagegpt", "decision_transformer", "clvp")
 _SPARE_BYTES = 64 << 20  # for configuration, tokenizer and card
 
 
@@ -59,12 +57,12 @@ def merged_model(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> 
     Raises:
         UserError: the adapter does not fit the base, or a bias has no place in this architecture.
     """
-    places = find_places(base, adapter.edits)
-    learnt = [path for path in places.lacking if adapter.edits[path].bias is not None]
+    edited = find_edited_modules(base, adapter.edits)
+    learnt = [path for path in edited.without_bias if adapter.edits[path].bias is not None]
     home = find_home(base.model_type, base.config, learnt)
     config = exported_config(base, adapter.config, dtype)
     architecture = _architecture(base, adapter)
-    shards = _shards(base, adapter, places, home, dtype)
+    shards = _shards(base, adapter, edited, home, dtype)
     if home.as_llama:
         config = llama_config(config, home)
         architecture = config["architectures"][0]
@@ -80,19 +78,19 @@ def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) 
     Raises:
         UserError: the adapter does not fit the base, or the base's class is not one of transformers.
     """
-    places = find_places(base, adapter.edits)
+    edited = find_edited_modules(base, adapter.edits)
     architecture = _architecture(base, adapter)
     model_class(architecture)
-    names = {path: name for path, name in bias_names(base, places).items() if adapter.edits[path].bias is not None}
+    names = {path: name for path, name in bias_names(base, edited).items() if adapter.edits[path].bias is not None}
     learnt = {f"{path}.{name}": adapter.edits[path].bias for path, name in names.items()}
     biases = {key: bias for key, bias in learnt.items() if bias is not None}
     present = {path: edit for path, edit in adapter.edits.items() if path not in names}
     scales = {path: Edit(adapter.edits[path].scale, None) for path in names}
     folded = AdapterArrays(adapter.folder, adapter.config, present | scales, adapter.head)
-    shards = _shards(base, folded, places, Home(), dtype)
+    shards = _shards(base, folded, edited, Home(), dtype)
     config = exported_config(base, adapter.config, dtype)
     shards = _of_its_class(shards, adapter, config, architecture)
-    stored = SAFETENSORS_NAMES[dtype] if dtype else main_dtype(base, places)
+    stored = SAFETENSORS_NAMES[dtype] if dtype else main_dtype(base, edited)
     shards = add_tensors(shards, biases, stored)
     config = code_config(
         config, architecture, {path: (name, len(biases[f"{path}.{name}"])) for path, name in names.items()}
@@ -178,20 +176,18 @@ def _architecture(base: BaseFiles, adapter: AdapterArrays) -> str:
     return architecture
 
 
-def _shards(base: BaseFiles, adapter: AdapterArrays, places: Places, home: Home, dtype: str | None) -> Shards:
-    known = ARCHITECTURES.get(base.model_type)
-    conv1d = known.conv1d if known is not None else base.model_type in _OTHER_CONV1D
+def _shards(base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, home: Home, dtype: str | None) -> Shards:
+    conv1d = facts_of(base.model_type).conv1d
     stored = SAFETENSORS_NAMES[dtype] if dtype else None
-    shards = lay_out(base, adapter, places, home, conv1d, stored)
+    shards = lay_out(base, adapter, edited, home, conv1d, stored)
     if adapter.head:
-        shards = add_tensors(shards, adapter.head, stored or main_dtype(base, places))
+        shards = add_tensors(shards, adapter.head, stored or main_dtype(base, edited))
     return named_for_loading(shards)
 
 
 def _of_its_class(shards: Shards, adapter: AdapterArrays, config: dict[str, Any], architecture: str) -> Shards:
     """Leave out what the base's own class had and a class with a new head has not, such as a language model's head."""
-    known = ARCHITECTURES.get(config["model_type"])
-    if not adapter.head or (known is not None and known.in_files):  # names in files are not those in the model
+    if not adapter.head or facts_of(config["model_type"]).in_files:  # names in files are not those in the model
         return shards
     import torch
 

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from red_cli.edit.adapter_config import BaseDigest
+from red_cli.edit.adapter_config import BaseDigest, require_same_base
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.targets import find_targets
@@ -20,7 +20,7 @@ from red_cli.errors import UserError, first_line
 from red_cli.methods.method import Method
 from red_cli.methods.package import require_package
 from red_cli.methods.rates import Rates
-from red_cli.methods.stored import copy_stored, require_same_base, write_stored
+from red_cli.methods.stored import copy_stored, write_stored
 from red_cli.methods.trained import Trained, base_size, free
 from red_cli.methods.trained_json import read_stored
 from red_cli.recipe.methods import METHODS, MethodName

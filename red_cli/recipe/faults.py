@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from red_cli.errors import UserError, one_line, shown
+from red_cli.errors import UserError, nearest, one_line, shown
 from red_cli.recipe.keys import key_paths
 from red_cli.recipe.yaml_file import KeyPath, dump_flow
 
 _MOST_LISTED = 10  # keys of a section
 _MOST_FAULTS = 20
-_LONGEST_KEY = 100  # nothing is like a longer one
 
 # pydantic's kind of error -> what was expected, in words
 _EXPECTED = {
@@ -78,18 +76,6 @@ def dotted(path: KeyPath) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question that names the nearest of `known`; empty where none is near."""
-    near = _nearest(name, list(known), cutoff=0.6)
-    return f"Did you mean {near}? " if near else ""
-
-
-def _nearest(name: str, known: Sequence[str], cutoff: float) -> str | None:
-    if len(name) > _LONGEST_KEY:
-        return None
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
-
-
 def _path_in_data(location: tuple[str | int, ...], data: Any, missing: bool) -> KeyPath:
     """pydantic's location without the names of union branches, which are no keys of the data."""
     path: list[str | int] = []
@@ -115,8 +101,8 @@ def _message(detail: dict[str, Any], path: KeyPath) -> str:
     if kind in ("literal_error", "union_tag_invalid"):
         options = (context.get("expected") or context.get("expected_tags")).replace("'", "")
         value = detail["input"].get("name") if isinstance(detail["input"], dict) else detail["input"]
-        near = _nearest(str(value), options.replace(" or ", ", ").split(", "), cutoff=0.6)
-        return f"expected {options}{f' (nearest: {near})' if near else ''}, got {shown(value)}"
+        near = nearest(str(value), options.replace(" or ", ", ").split(", "))
+        return f"expected {options}{f' (nearest: {near[0]})' if near else ''}, got {shown(value)}"
     if kind == "union_tag_not_found":
         return "its name is required, such as  name: classification"
     if kind == "too_short":
@@ -157,20 +143,19 @@ def _meant(path: KeyPath, value: Any) -> str:
     if dotted(path) in keys:
         return f" It is one of another {parent}."
     siblings = {key.rpartition(".")[2]: key for key in keys if key.rpartition(".")[0] == parent}
-    near = next((key for key in siblings if key.startswith(name)), None) or _nearest(name, list(siblings), cutoff=0.6)
-    if near:
-        return f" Did you mean {siblings[near]}?"
+    if near := [key for key in siblings if key.startswith(name)] or nearest(name, siblings):
+        return f" Did you mean {siblings[near[0]]}?"
     elsewhere = {key.rpartition(".")[2]: key for key in keys}
-    if near := _nearest(name, list(elsewhere), cutoff=0.8):
-        return f" Did you mean {elsewhere[near]}?"
+    if near := nearest(name, elsewhere, cutoff=0.8):
+        return f" Did you mean {elsewhere[near[0]]}?"
     listed = 0 < len(siblings) <= _MOST_LISTED
     return f" Known here: {', '.join(siblings)}" if listed else ""
 
 
 def _meant_nested(key: str, value: Any, keys: Sequence[str]) -> str:
     """The key of a file that is written with dots, as a key inside others."""
-    known = key if key in keys else _nearest(key, keys, cutoff=0.8)
-    parts = (known or key).split(".")
+    known = [key] if key in keys else nearest(key, keys, cutoff=0.8)
+    parts = (known or [key])[0].split(".")
     nested = f"{parts[-1]}: {dump_flow(value)}"
     for part in reversed(parts[:-1]):
         nested = f"{part}: {{{nested}}}"

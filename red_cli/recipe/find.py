@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import os
-import shutil
 from pathlib import Path
 
-from red_cli.errors import UserError
-from red_cli.recipe.yaml_file import read_document
+from red_cli.errors import UserError, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -44,27 +40,6 @@ def find_recipe(name_or_path: str) -> Path:
         return recipe_folder() / f"{name_or_path}.yaml"
     if path.is_dir() and (path / "recipe.yaml").is_file():
         raise UserError(f"{name_or_path} is a folder", hint=f"Its recipe is {path / 'recipe.yaml'}")
-    near = difflib.get_close_matches(path.stem, recipe_names(), n=3)
-    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    hint = did_you_mean(path.stem, recipe_names(), most=3)
     kind = "recipe" if is_name else "file"
     raise UserError(f"no such {kind}: {name_or_path}", hint=f"{hint}All names: red recipes")
-
-
-def copy_recipe(name: str, folder: Path) -> list[Path]:
-    """Copy a recipe to `folder`, and the folder of files that a bundled one names, where it has one.
-
-    Raises:
-        UserError: no such recipe, or a file is in the way.
-    """
-    source = find_recipe(name)
-    read_document(source)
-    companion = source.with_suffix("")
-    bundled = source.resolve().parent == recipe_folder()
-    sources = [source, companion] if bundled and companion.is_dir() else [source]
-    for path in sources:
-        if os.path.lexists(folder / path.name):
-            raise UserError(f"{folder / path.name} exists", hint="Delete it, or copy to another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in sources:
-        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, folder / path.name)
-    return [folder / path.name for path in sources]

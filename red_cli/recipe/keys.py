@@ -10,10 +10,10 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from red_cli.recipe.roles import SAME_RUN, LocalPath, Role
+from red_cli.recipe.roles import SAME_RUN, LocalPath, Role, Text
 from red_cli.recipe.schema import Recipe
 
-_Marker = TypeVar("_Marker", Role, LocalPath)
+_Marker = TypeVar("_Marker", Role, LocalPath, Text)
 
 
 @dataclass(frozen=True)
@@ -24,23 +24,30 @@ class Key:
         path: dotted, such as train.seed.
         role: its own, or that of the section it is in; None for a section whose keys have roles of their own.
         is_section: whether it holds further keys.
+        may_be_empty: whether an empty text is no mistake, here or in the section it is in.
     """
 
     path: str
     role: Role | None
     local_path: LocalPath | None
     is_section: bool
+    may_be_empty: bool
 
 
-def walk(model: type[BaseModel], prefix: str = "", inherited: Role | None = None) -> Iterator[Key]:
+def walk(model: type[BaseModel], parent: Key | None = None) -> Iterator[Key]:
     """The keys of a model, sections before what they hold; a key of several branches of a union comes several times."""
     for name, field in model.model_fields.items():
-        path = prefix + name
-        role = _marker(field, Role) or inherited
         sections = _sections(field)
-        yield Key(path, role, _marker(field, LocalPath), bool(sections))
+        key = Key(
+            path=name if parent is None else f"{parent.path}.{name}",
+            role=_marker(field, Role) or (parent.role if parent else None),
+            local_path=_marker(field, LocalPath),
+            is_section=bool(sections),
+            may_be_empty=_marker(field, Text) is not None or (parent is not None and parent.may_be_empty),
+        )
+        yield key
         for section in sections:
-            yield from walk(section, f"{path}.", role)
+            yield from walk(section, key)
 
 
 def _marker(field: FieldInfo, kind: type[_Marker]) -> _Marker | None:
@@ -63,13 +70,17 @@ def key_paths() -> list[str]:
     return list(recipe_keys())
 
 
-def role_of(path: str) -> Role | None:
-    """The role of a dotted path, or of the nearest key that it is inside; None if there is no such key."""
-    while path:
-        if (key := recipe_keys().get(path)) is not None:
-            return key.role
+def key_at(path: str) -> Key | None:
+    """The key of a dotted path, or the nearest one that it is inside; None if there is no such key."""
+    while path and path not in recipe_keys():
         path = path.rpartition(".")[0]
-    return None
+    return recipe_keys().get(path)
+
+
+def role_of(path: str) -> Role | None:
+    """The role of a dotted path; None if there is no such key."""
+    key = key_at(path)
+    return None if key is None else key.role
 
 
 def training_keys(recipe: Recipe) -> dict[str, Any]:

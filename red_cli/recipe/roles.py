@@ -28,7 +28,8 @@ class Role(Enum):
     INFERENCE_BATCH = auto()  # how many rows are scored at once
     DECODING = auto()  # how texts are generated
     OUTPUT = auto()  # where files go
-    COSMETIC = auto()  # what is shown with the result, and the devices of the run
+    MACHINE = auto()  # the devices of the run
+    COSMETIC = auto()  # what is shown with the result
 
 
 class LocalPath(Enum):
@@ -39,8 +40,14 @@ class LocalPath(Enum):
     OR_TEMPLATE = auto()  # the name of a chat template, or its text
 
 
+class Text(Enum):
+    """Marks what may be an empty text: it is written or shown as it is."""
+
+    MAY_BE_EMPTY = auto()
+
+
 # A change of any other key makes another run.
-SAME_RUN = frozenset({Role.RECORDING, Role.FIGURES, Role.OUTPUT, Role.COSMETIC})
+SAME_RUN = frozenset({Role.RECORDING, Role.FIGURES, Role.OUTPUT, Role.MACHINE, Role.COSMETIC})
 # Settled once a model is trained
 TRAINED = frozenset({Role.METHOD, Role.OPTIONS, Role.SEED, Role.TRAINING, Role.MICRO_BATCH, Role.RECORDING})
 # Which rows are meant by the name of a split, and what they contain
@@ -49,5 +56,7 @@ ROWS = frozenset({Role.TASK, Role.SOURCE, Role.READING, Role.SPLIT})
 SHARED = frozenset({Role.METHOD, Role.OUTPUT, Role.SEED, Role.TASK, Role.SOURCE, Role.SPLIT, Role.METRIC})
 # May differ between runs that a report takes together as seeds of one recipe
 SAME_GROUP = frozenset({Role.SEED, Role.MICRO_BATCH, Role.METRIC, Role.INFERENCE_BATCH})
+# Where and on what a run ran, not what it did
+PLACE = frozenset({Role.OUTPUT, Role.MACHINE})
 # Where the data are
 DATA = frozenset({Role.SOURCE, Role.READING})

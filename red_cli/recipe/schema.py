@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from red_cli.recipe.data import Data
 from red_cli.recipe.decoding import Decoding
 from red_cli.recipe.launch import Launch
 from red_cli.recipe.methods import MethodChoice
+from red_cli.recipe.metric_names import TEXT_METRICS, Metric, TextMetric
 from red_cli.recipe.paper import Paper
-from red_cli.recipe.roles import LocalPath, Role
+from red_cli.recipe.roles import LocalPath, Role, Text
 from red_cli.recipe.section import Count, Dropout, Section
-from red_cli.recipe.tasks.base import TEXT_METRICS, Metric, TextMetric
 from red_cli.recipe.tasks.registry import Task
 from red_cli.recipe.train import Train
 
@@ -84,9 +84,7 @@ class Eval(Section):
 class Output(Section):
     """Where the run goes."""
 
-    dir: Annotated[str | None, Role.OUTPUT] = Field(
-        default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>."
-    )
+    dir: str | None = Field(default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>.")
 
 
 class Subject(Section):
@@ -102,9 +100,9 @@ class Recipe(MethodChoice, Subject):  # fields come in the order of the last bas
     data: Data = Field(default_factory=Data)
     train: Train = Field(default_factory=Train)
     eval: Eval = Field(default_factory=Eval)
-    launch: Annotated[Launch, Role.COSMETIC] = Field(default_factory=Launch)
-    output: Output = Field(default_factory=Output)
-    paper: Annotated[Paper | None, Role.COSMETIC] = None
+    launch: Annotated[Launch, Role.MACHINE] = Field(default_factory=Launch)
+    output: Annotated[Output, Role.OUTPUT] = Field(default_factory=Output)
+    paper: Annotated[Paper | None, Role.COSMETIC, Text.MAY_BE_EMPTY] = None
 
     @model_validator(mode="after")
     def _texts_are_generated_somehow(self) -> Recipe:
@@ -113,9 +111,19 @@ class Recipe(MethodChoice, Subject):  # fields come in the order of the last bas
         return self
 
 
-class RecipeFile(Recipe):
-    """A recipe as it is written: with named variants, each a part of a recipe laid over it."""
+def _complete_or_extending(schema: dict[str, Any]) -> None:
+    """What a recipe requires may be in the one that it extends."""
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
 
+
+class RecipeFile(Recipe):
+    """A recipe as it is written: what it extends, and named variants, each a part of a recipe laid over it."""
+
+    model_config = ConfigDict(json_schema_extra=_complete_or_extending)
+
+    extends: str | None = Field(
+        default=None, description="A recipe that this one is laid over: a bundled one's name, or a path from this file."
+    )
     variants: dict[str, dict[str, Any] | None] = Field(
         default_factory=dict, description="Named changes to the recipe, chosen with --variant."
     )

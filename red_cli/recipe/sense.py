@@ -10,13 +10,11 @@ from itertools import combinations
 from pathlib import Path
 
 from red_cli.recipe.decoding import Decoding
-from red_cli.recipe.keys import values_of
+from red_cli.recipe.keys import key_at, values_of
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.section import KeyFault
-
-_MAY_BE_EMPTY = ("task.template_variables.", "paper.")  # text that is written or shown as it is
 
 
 def mistakes(recipe: Recipe) -> list[KeyFault]:
@@ -41,7 +39,8 @@ def idle_keys(recipe: Recipe) -> list[KeyFault]:
 
 def _empty_texts(recipe: Recipe) -> Iterator[KeyFault]:
     for key, value in values_of(recipe, frozenset(Role)).items():
-        if isinstance(value, str) and not value.strip() and not key.startswith(_MAY_BE_EMPTY):
+        known = key_at(key)
+        if isinstance(value, str) and not value.strip() and not (known and known.may_be_empty):
             yield tuple(key.split(".")), "is empty; give a value, or leave the key out"
 
 

@@ -1,1 +1,1 @@
-"""Tables and pictures of finished runs: what one run learnt, and many runs beside the paper's figures."""
+"""Reports of finished runs: what one run changed in its base, and many runs compared with the paper's figures."""

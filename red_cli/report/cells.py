@@ -1,29 +1,30 @@
-"""A comparison's table as text, cell by cell."""
+"""The text of each cell of a comparison's table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from red_cli.report.comparison import Average, Comparison, Row
+from red_cli.formatting import plus_minus, two_digits
+from red_cli.report.comparison import Average, Row, RunComparison
 from red_cli.report.document import Table
 from red_cli.report.groups import Group
-from red_cli.report.names import Column
+from red_cli.report.names import TaskColumn
 from red_cli.tasks.labels.metrics import is_percentage
 
 _UNIT = "percent, or 100 times a coefficient"
 AVERAGE = "Avg."
 _MARKS = "abcdefghijklmnopqrstuvwxyz"
-_FEWEST_TASKS = 2  # that make an average
+_FEWEST_TASKS = 2  # that an average covers
 
 
 class Cells:
     """The text of a comparison's cells.
 
-    What all cells of a column, or of the table, have in common stands in the legend and not in each of them: the split
-    that is scored, and the number of seeds.
+    The legend states what all cells of a column or of the table share, such as the scored split and the number of
+    seeds; the cells do not repeat it.
     """
 
-    def __init__(self, comparison: Comparison) -> None:
+    def __init__(self, comparison: RunComparison) -> None:
         self.comparison = comparison
         self.splits = list(dict.fromkeys(_split_text(group) for group in comparison.groups))
         self.by_column = {
@@ -34,41 +35,41 @@ class Cells:
         self.seeds = counts.pop() if len(counts) == 1 else None
 
     def mark(self, group: Group) -> str:
-        """The letter of the split, where the rows of some column are scored on several."""
+        """The letter of the group's split; empty if every column has only one split."""
         if all(len(splits) == 1 for splits in self.by_column.values()):
             return ""
         return _MARKS[self.splits.index(_split_text(group)) % len(_MARKS)]
 
     def ours(self, group: Group | None) -> str:
-        """Mean ± deviation, and in brackets the seeds and the mark of the split, as far as they are not common."""
+        """Mean ± standard deviation, followed in brackets by the number of seeds and the split's mark if they vary."""
         if group is None:
             return ""
         seeds = [str(len(group.runs))] if self.seeds is None else []
         mark = self.mark(group)
-        aside = ", ".join([*seeds, *([mark] if mark else [])])
-        return _spread(group.mean, group.std) + (f" ({aside})" if aside else "")
+        details = ", ".join([*seeds, *([mark] if mark else [])])
+        return _mean_text(group.mean, group.std) + (f" ({details})" if details else "")
 
     def shown(self, average: Average | None) -> Average | None:
-        """An average, where it is of several tasks."""
+        """The average, or None if it covers fewer than two tasks."""
         return average if average is not None and average.tasks >= _FEWEST_TASKS else None
 
     def average(self, average: Average | None) -> str:
-        """The mean over tasks, with their number where it is not that of all columns."""
+        """The mean over tasks, with the number of tasks if it does not cover all columns."""
         if self.shown(average) is None or average is None:
             return ""
         tasks = "" if average.tasks == len(self.comparison.averaged) else f" (of {average.tasks})"
-        return _spread(average.value, average.std) + tasks
+        return _mean_text(average.value, average.std) + tasks
 
-    def paper(self, row: Row, column: Column) -> str:
-        """The paper's figure as it is printed there."""
+    def paper(self, row: Row, column: TaskColumn) -> str:
+        """The paper's figure as printed in the paper."""
         figure = row.figures.get(column)
         if figure is None:
             return ""
-        return f"{figure.score}" + (f" ± {two_digits(figure.std)}" if figure.std is not None else "")
+        return plus_minus(str(figure.score), two_digits(figure.std))
 
     @property
     def table(self) -> Table:
-        """A row for each of ours, and beneath it the paper's."""
+        """One row for each of our rows, followed by the paper's figures for it if there are any."""
         rows: list[list[str]] = []
         reference = set()
         columns = self.comparison.columns
@@ -86,7 +87,7 @@ class Cells:
 
     @property
     def scored_on(self) -> str:
-        """The splits: by their marks, or by the columns that each is of."""
+        """The scored splits, listed by mark or by column."""
         if len(self.splits) == 1:
             return self.splits[0]
         if any(len(splits) > 1 for splits in self.by_column.values()):
@@ -95,7 +96,7 @@ class Cells:
 
     @property
     def legend(self) -> str:
-        """How to read a cell."""
+        """An explanation of how to read a cell."""
         seeds = "seeds (how many)" if self.seeds is None else f"{self.seeds} seed{'' if self.seeds == 1 else 's'}"
         several = len(self.comparison.averaged) >= _FEWEST_TASKS
         return (
@@ -106,15 +107,15 @@ class Cells:
         )
 
 
-def unit(comparison: Comparison) -> str:
-    """What scores are shown in."""
+def unit(comparison: RunComparison) -> str:
+    """The unit of the scores."""
     others = [column.metric_title for column in comparison.columns if not is_percentage(column.metric)]
     listed = " and ".join(dict.fromkeys(others))
     return f"{_UNIT} ({listed}: as it is)" if others else _UNIT
 
 
-def _by_value(values: Mapping[Column, str]) -> str:
-    """What columns have: the commonest first and for the rest, the others with their columns' names."""
+def _by_value(values: Mapping[TaskColumn, str]) -> str:
+    """The most common value, then each other value with the names of its columns."""
     by_value: dict[str, list[str]] = {}
     for column, value in values.items():
         by_value.setdefault(value, []).append(column.title)
@@ -123,26 +124,21 @@ def _by_value(values: Mapping[Column, str]) -> str:
 
 
 def parameters_text(row: Row) -> str:
-    """How many parameters are trained; a range where tasks differ."""
+    """The number of trained parameters; a range if it differs between tasks."""
     fewest, most = row.parameters
     return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
-def headings(comparison: Comparison) -> list[str]:
-    """Task names, with the metric where it is not the usual one, one of several, or no share."""
+def headings(comparison: RunComparison) -> list[str]:
+    """Task names, followed by the metric unless it is the usual and only one of the task."""
     return [
         column.title if column.usual_metric and column.alone else f"{column.title} {column.metric}"
         for column in comparison.columns
     ]
 
 
-def two_digits(value: float | None) -> str:
-    """A score with two digits after the point, where there is one."""
-    return "" if value is None else f"{value:.2f}"
-
-
-def _spread(mean: float, std: float | None) -> str:
-    return two_digits(mean) if std is None else f"{two_digits(mean)} ± {two_digits(std)}"
+def _mean_text(mean: float, std: float | None) -> str:
+    return plus_minus(two_digits(mean), two_digits(std))
 
 
 def _split_text(group: Group) -> str:

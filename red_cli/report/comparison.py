@@ -1,4 +1,4 @@
-"""Many runs as one table in the layout of the paper's: tasks across, bases and methods down."""
+"""Many runs as one table laid out like the paper's: a column for each task, a row for each base and method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from red_cli.errors import UserError
 from red_cli.recipe.paper import RED, Figure, Paper
 from red_cli.recipe.paper_figure import paper_mismatch
 from red_cli.report.groups import Group, group_runs
-from red_cli.report.names import Column, base_name, column_of, method_name, shown_value
+from red_cli.report.names import TaskColumn, base_name, method_name, shown_value, task_column
 from red_cli.report.runs import LeftOut, find_runs
 from red_cli.tasks.labels.metrics import mean_and_spread
 
@@ -23,7 +23,12 @@ _LOSS = "loss"
 
 @dataclass(frozen=True)
 class Average:
-    """The mean over the tasks of a row: of how many, and its sample deviation over seeds where all tasks share them."""
+    """The mean over the tasks of a row.
+
+    Attributes:
+        std: its sample standard deviation over seeds; None unless all tasks have the same seeds, at least two.
+        tasks: the number of tasks.
+    """
 
     value: float
     std: float | None
@@ -32,34 +37,34 @@ class Average:
 
 @dataclass(frozen=True)
 class Row:
-    """One base and method, and its group of runs for each task that has one.
+    """The runs of one base and method, grouped by task.
 
     Attributes:
-        protocol: which rows choose and which are scored: the recipe's eval.split.
-        settings: what tells the row from another of the same base, method and protocol: a recipe's key and its value.
+        protocol: the recipe's eval.split, which decides which rows select and which are scored.
+        settings: (recipe key, value) pairs that distinguish rows of the same base, method and protocol.
     """
 
     base: str
     method: str
     protocol: str
     settings: tuple[tuple[str, str], ...]
-    cells: dict[Column, Group]
+    cells: dict[TaskColumn, Group]
 
     @property
     def title(self) -> str:
-        """The method, the protocol where it is not the standard one, and the settings."""
+        """The method, the protocol if it is not the standard one, and the settings."""
         protocol = [] if self.protocol == _STANDARD else [f"split {self.protocol}"]
         return ", ".join([self.method, *protocol, *(f"{key} {value}" for key, value in self.settings)])
 
     @property
     def parameters(self) -> tuple[int, int]:
-        """How many parameters the method trains, without the head: the fewest and the most over the tasks."""
+        """The lowest and highest number of parameters that the method trains over the tasks, without the head."""
         counts = [int(group.first.metrics["parameters"]["edited"]) for group in self.cells.values()]
         return min(counts), max(counts)
 
     @property
     def average(self) -> Average | None:
-        """Over the tasks that are told by one metric; None where there is none such."""
+        """The average over the tasks that report a single metric; None if no task does."""
         groups = [group for column, group in self.cells.items() if column.alone]
         if not groups:
             return None
@@ -70,8 +75,8 @@ class Row:
         return Average(statistics.fmean(group.mean for group in groups), std, len(groups))
 
     @property
-    def paper(self) -> dict[Column, Paper]:
-        """Where the paper's figures for this row stand: of the same method, and of the column's metric."""
+    def paper(self) -> dict[TaskColumn, Paper]:
+        """The published results of the same method in the column's metric, by column."""
         return {
             column: group.paper
             for column, group in self.cells.items()
@@ -79,21 +84,21 @@ class Row:
         }
 
     @property
-    def figures(self) -> dict[Column, Figure]:
-        """The paper's figures for this row."""
+    def figures(self) -> dict[TaskColumn, Figure]:
+        """The paper's figures for this row, by column."""
         figures = {column: paper.figure(column.metric) for column, paper in self.paper.items()}
         return {column: figure for column, figure in figures.items() if figure is not None}
 
     @property
     def paper_title(self) -> str:
-        """Whose figures those are."""
+        """The source of those figures."""
         papers = self.paper.values()
         sources = dict.fromkeys(f"{paper.model}, Table {paper.table}" for paper in papers)
         return f"paper: {'; '.join(sources)}"
 
     @property
     def paper_average(self) -> Average | None:
-        """The mean of the paper's figures over the same tasks; None where it lacks one of them."""
+        """The mean of the paper's figures over the same tasks; None if the paper does not report all of them."""
         average = self.average
         scores = [figure.score for column, figure in self.figures.items() if column.alone]
         complete = average is not None and len(scores) == average.tasks
@@ -101,17 +106,17 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The table, what was left out of it, and what to bear in mind when reading it."""
+class RunComparison:
+    """The table, the runs left out of it, and notes on how to read it."""
 
-    columns: list[Column]
+    columns: list[TaskColumn]
     rows: list[Row]
     left_out: list[LeftOut]
     notes: list[str]
 
     @property
-    def averaged(self) -> list[Column]:
-        """The columns that an average over tasks counts."""
+    def averaged(self) -> list[TaskColumn]:
+        """The columns that count in an average over tasks."""
         return [column for column in self.columns if column.alone]
 
     @property
@@ -119,11 +124,11 @@ class Comparison:
         return [group for row in self.rows for group in row.cells.values()]
 
 
-def compare(paths: Sequence[Path]) -> Comparison:
-    """The comparison of the finished runs among and below `paths`.
+def compare_runs(paths: Sequence[Path]) -> RunComparison:
+    """Compare all finished runs in `paths` and their subfolders.
 
     Raises:
-        UserError: a path is no folder, or no finished run is in them.
+        UserError: a path is not a folder, or there is no finished run.
     """
     runs, left_out = find_runs(paths)
     if not runs:
@@ -135,13 +140,13 @@ def compare(paths: Sequence[Path]) -> Comparison:
     order = list(bases.values())
     rows.sort(key=lambda row: (order.index(row.base), -row.parameters[1]))  # as in the paper's tables
     columns = sorted({column for row in rows for column in row.cells}, key=lambda column: column.order)
-    comparison = Comparison(columns, rows, [*left_out, *repeated], notes)
+    comparison = RunComparison(columns, rows, [*left_out, *repeated], notes)
     comparison.notes.extend(dict.fromkeys(note for row in rows for note in _caveats(row)))
     return comparison
 
 
 def _families(groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups of one base, method and protocol, in the order of their first runs."""
+    """Groups that share base, method and protocol, ordered by their first runs."""
     families: dict[tuple[str, str, str], list[Group]] = {}
     for group in groups:
         recipe = group.first.recipe
@@ -151,18 +156,18 @@ def _families(groups: Sequence[Group]) -> list[list[Group]]:
 
 
 def _base_names(bases: Sequence[str]) -> dict[str, str]:
-    """Short names of bases, the whole ones where the short do not tell them apart."""
+    """Base -> its short name, or its full name if the short one is ambiguous."""
     short = {base: base_name(base) for base in bases}
     return {base: name if list(short.values()).count(name) == 1 else base for base, name in short.items()}
 
 
 def _rows(family: list[Group], bases: Mapping[str, str]) -> list[Row]:
-    """One row, or, where a task has several groups, one for each setting in which they differ."""
-    by_column: dict[Column, list[Group]] = {}
+    """One row; if a task has several groups, one row for each combination of the settings in which they differ."""
+    by_column: dict[TaskColumn, list[Group]] = {}
     for runs in family:
         groups = runs.by_metric
         for group in groups:
-            by_column.setdefault(column_of(group.first, group.metric, len(groups) == 1), []).append(group)
+            by_column.setdefault(task_column(group.first, group.metric, len(groups) == 1), []).append(group)
     differing = sorted({key for members in by_column.values() for key in _differing_keys(members)})
     rows: dict[tuple[tuple[int, float, str], ...], Row] = {}
     for column, members in by_column.items():
@@ -178,7 +183,7 @@ def _rows(family: list[Group], bases: Mapping[str, str]) -> list[Row]:
 
 
 def _order(value: Any) -> tuple[int, float, str]:
-    """Numbers by size, anything else by its text."""
+    """A sort key: numbers by size, before anything else by its text."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return (0, float(value), "") if number else (1, 0.0, repr(value))
 
@@ -189,7 +194,7 @@ def _differing_keys(groups: Sequence[Group]) -> set[str]:
 
 
 def _caveats(row: Row) -> list[str]:
-    """What to bear in mind when reading a row beside others and beside the paper's figures."""
+    """Notes on comparing a row with other rows and with the paper's figures."""
     notes, papers = [], row.paper
     if keys := ", ".join(key for key, _ in row.settings):
         notes.append(f"{row.base}, {row.method}: a task has runs of several {keys}, so each has its own row.")
@@ -212,5 +217,5 @@ def _caveats(row: Row) -> list[str]:
 
 
 def _protocol(group: Group) -> str:
-    """Which rows choose and which are scored: the recipe's eval.split."""
+    """The recipe's eval.split."""
     return str(group.keys.get("eval.split", _STANDARD))

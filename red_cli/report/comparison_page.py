@@ -1,37 +1,35 @@
-"""A comparison as a document, and as plain data."""
+"""A comparison as a report document and as JSON data."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from red_cli.report.cells import Cells, unit
-from red_cli.report.comparison import Comparison
-from red_cli.report.document import Block, Document, Heading, Items, Paragraph, Picture, Table
+from red_cli.report.comparison import RunComparison
+from red_cli.report.document import Picture, ReportDocument, Section, Table
 from red_cli.report.draw_comparison import draw_comparison
 from red_cli.report.style import NO_PICTURES, can_draw
 from red_cli.report.write import COMPARISON
 
 
-def comparison_document(comparison: Comparison) -> Document:
-    """The whole report."""
+def comparison_document(comparison: RunComparison) -> ReportDocument:
+    """The full report of a comparison, with a picture if matplotlib is installed."""
     cells = Cells(comparison)
-    document = Document("Runs beside the paper's figures", [Paragraph(cells.legend), cells.table])
     if can_draw():
-        document.pictures[COMPARISON] = draw_comparison(comparison)
-        document.blocks.append(Picture(COMPARISON, _picture_text(comparison)))
+        picture = Section(picture=Picture(COMPARISON, draw_comparison(comparison), _caption(comparison)))
     else:
-        document.blocks.append(Paragraph(f"There are {NO_PICTURES}"))
-    if comparison.notes:
-        document.blocks += [Heading("To bear in mind"), Items(comparison.notes)]
-    document.blocks += _every_run(comparison)
-    if comparison.left_out:
-        left_out = [f"{left.path}: {left.reason}" for left in comparison.left_out]
-        document.blocks += [Heading("Left out"), Items(left_out)]
-    return document
+        picture = Section(text=f"There are {NO_PICTURES}")
+    notes = [Section("To bear in mind", items=comparison.notes)] if comparison.notes else []
+    skipped = [f"{left.path}: {left.reason}" for left in comparison.left_out]
+    left_out = [Section("Left out", items=skipped)] if skipped else []
+    return ReportDocument(
+        "Runs beside the paper's figures",
+        [Section(text=cells.legend, table=cells.table), picture, *notes, _every_run(comparison), *left_out],
+    )
 
 
-def comparison_data(comparison: Comparison) -> dict[str, Any]:
-    """The same as plain data."""
+def comparison_data(comparison: RunComparison) -> dict[str, Any]:
+    """The content of report.json."""
     rows = []
     for row in comparison.rows:
         papers, figures = row.paper, row.figures
@@ -68,7 +66,7 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
     return {"unit": unit(comparison), "rows": rows, "notes": comparison.notes, "left_out": left_out}
 
 
-def _every_run(comparison: Comparison) -> list[Block]:
+def _every_run(comparison: RunComparison) -> Section:
     rows = [
         [column.title, column.metric, row.base, row.title, str(run.path), str(run.seed),
          f"{group.scores[run.seed]:.2f}", group.split, f"{group.examples:,}"]
@@ -77,10 +75,10 @@ def _every_run(comparison: Comparison) -> list[Block]:
         for run in group.runs
     ]  # fmt: skip
     header = ["task", "metric", "base", "method", "run", "seed", "score", "split", "rows"]
-    return [Heading("Every run"), Table(header, rows, left=5)]
+    return Section("Every run", table=Table(header, rows, left=5))
 
 
-def _picture_text(comparison: Comparison) -> str:
+def _caption(comparison: RunComparison) -> str:
     paper = any(row.paper for row in comparison.rows)
     return (
         "Mean and standard deviation over seeds (filled; the dots below: each seed)"

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 
-from red_cli.report.cells import AVERAGE, Cells, headings, parameters_text, two_digits
-from red_cli.report.comparison import Comparison, Row
+from red_cli.formatting import aligned, two_digits
+from red_cli.report.cells import AVERAGE, Cells, headings, parameters_text
+from red_cli.report.comparison import Row, RunComparison
 
 _GAP = 2
 
 
-def comparison_lines(comparison: Comparison, width: int) -> list[str]:
-    """The table, where it fits into `width` columns; else with mean, deviation and the paper's figure in lines of
-    their own, and, where that is still too wide, some tasks at a time.
+def comparison_lines(comparison: RunComparison, width: int) -> list[str]:
+    """The lines of the table for a terminal of `width` columns.
+
+    If a single table is too wide, mean, deviation and the paper's figure get a line each and the tasks are split into
+    several tables. `rich.table` would instead break numbers and names across lines at the usual 80 columns.
     """
-    lines = _aligned(_wide_rows(comparison))
-    if max(map(len, lines)) > width:
-        lines = _stacked_lines(comparison, width)
-    return lines
+    lines = aligned(_wide_rows(comparison))
+    return lines if max(map(len, lines)) <= width else _stacked_lines(comparison, width)
 
 
-def _wide_rows(comparison: Comparison) -> list[list[str]]:
+def _wide_rows(comparison: RunComparison) -> list[list[str]]:
     table = Cells(comparison).table
     rows, shown = [["", *table.header[2:]]], ""
     for base, title, *figures in table.rows:
@@ -32,8 +32,8 @@ def _wide_rows(comparison: Comparison) -> list[list[str]]:
     return rows
 
 
-def _stacked_lines(comparison: Comparison, width: int) -> list[str]:
-    """Each row as several lines of single numbers under the tasks' names."""
+def _stacked_lines(comparison: RunComparison, width: int) -> list[str]:
+    """Each row as several lines with one number per task."""
     names = [*headings(comparison), *([AVERAGE] if len(comparison.averaged) > 1 else [])]
     blocks = [(row, _stacked(row, comparison)) for row in comparison.rows]
     label = max(len(name) for _, lines in blocks for name in lines) + 2 * _GAP
@@ -41,22 +41,20 @@ def _stacked_lines(comparison: Comparison, width: int) -> list[str]:
               for column, name in enumerate(names)]  # fmt: skip
     lines: list[str] = []
     for chosen in _portions(widths, width - label):
-        base = ""
-        lines.append(_line("", label, [names[column] for column in chosen], [widths[column] for column in chosen]))
+        table, base = [["", *(names[column] for column in chosen)]], ""
         for row, parts in blocks:
-            lines += [row.base] if row.base != base else []
+            table += [[row.base]] if row.base != base else []
             base = row.base
             counts = f"{parameters_text(row)} parameters{_seeds_text(row)}{_tasks_text(row, comparison)}"
-            lines.append(" " * _GAP + f"{row.title}: {counts}")
-            for name, figures in parts.items():
-                if any(figures[column] for column in chosen):
-                    cells = [figures[column] for column in chosen]
-                    lines.append(_line(" " * 2 * _GAP + name, label, cells, [widths[column] for column in chosen]))
+            table.append([" " * _GAP + f"{row.title}: {counts}"])
+            cells = {name: [figures[column] for column in chosen] for name, figures in parts.items()}
+            table += [[" " * 2 * _GAP + name, *figures] for name, figures in cells.items() if any(figures)]
+        lines += aligned(table)
     return lines
 
 
-def _stacked(row: Row, comparison: Comparison) -> dict[str, list[str]]:
-    """The lines of a row: name -> a figure for each column and for the average."""
+def _stacked(row: Row, comparison: RunComparison) -> dict[str, list[str]]:
+    """The lines of a row: name -> a figure for each column, then for the average."""
     cells = Cells(comparison)
     groups = [row.cells.get(column) for column in comparison.columns]
     papers = [row.figures.get(column) for column in comparison.columns]
@@ -78,35 +76,23 @@ def _stacked(row: Row, comparison: Comparison) -> dict[str, list[str]]:
 
 
 def _seeds_text(row: Row) -> str:
-    """How many seeds, where all tasks of the row have as many."""
+    """The number of seeds if it is the same for all tasks of the row, else empty."""
     counts = {len(group.runs) for group in row.cells.values()}
     count = counts.pop()
     return "" if counts else f", {count} seed{'' if count == 1 else 's'}"
 
 
-def _tasks_text(row: Row, comparison: Comparison) -> str:
-    """Over how many tasks the average is, where they are not all that there are."""
+def _tasks_text(row: Row, comparison: RunComparison) -> str:
+    """The number of tasks in the average if it does not cover all columns, else empty."""
     tasks = 0 if row.average is None else row.average.tasks
     return f", {AVERAGE} of {tasks} tasks" if 1 < tasks < len(comparison.averaged) else ""
 
 
 def _portions(widths: Sequence[int], room: int) -> list[list[int]]:
-    """Neighbouring columns that fit into `room` together."""
+    """Indices of neighbouring columns, split so that each part fits into `room` characters."""
     portions: list[list[int]] = [[]]
     for column in range(len(widths)):
         if portions[-1] and sum(widths[other] + _GAP for other in [*portions[-1], column]) > room:
             portions.append([])
         portions[-1].append(column)
     return portions
-
-
-def _line(name: str, label: int, cells: Sequence[str], widths: Sequence[int]) -> str:
-    figures = (" " * _GAP + cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-    return (name.ljust(label) + "".join(figures)).rstrip()
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Words to the left, figures to the right; a row of one cell stands alone."""
-    table = [row for row in rows if len(row) > 1]
-    widths = [max(map(len, column)) for column in zip_longest(*table, fillvalue="")]
-    return [row[0] if len(row) == 1 else _line(row[0], widths[0], row[1:], widths[1:]) for row in rows]

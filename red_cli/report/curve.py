@@ -1,4 +1,4 @@
-"""A run's learning curve, from its log."""
+"""The learning curve of a run, read from its log."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from red_cli.errors import UserError
 
 @dataclass(frozen=True)
 class Curve:
-    """What the log says, by optimiser step.
+    """Losses and scores by optimiser step.
 
     Attributes:
-        losses: (step, mean training loss since the line before).
-        scores: (step, value of the metric that chose the best evaluation), as in metrics.json.
-        metric, split: that metric's name, and the split that it is of.
+        metric: the name of the metric that selects the best evaluation.
+        split: the split on which it is computed.
+        losses: (step, mean training loss since the previous log line).
+        scores: (step, value of the metric in the unit of metrics.json).
     """
 
     metric: str
@@ -36,10 +37,14 @@ class Curve:
 
 
 def read_curve(log: Path, metric: str, split: str) -> Curve:
-    """Read log.jsonl; `metric` on `split` is what chose the best evaluation. Empty where there is no log.
+    """Read a log.jsonl. The curve is empty if the file does not exist; losses that are not finite are omitted.
+
+    Args:
+        metric: the metric that selects the best evaluation.
+        split: the split on which it is computed.
 
     Raises:
-        UserError: a line is damaged (its number is named).
+        UserError: a line is damaged; the message gives its number.
     """
     losses, scores = [], []
     key = f"{split}_{metric}"

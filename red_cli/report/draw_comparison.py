@@ -1,4 +1,4 @@
-"""A picture of runs beside the paper's figures, with error bars."""
+"""A picture that compares runs with the paper's figures, with error bars."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from red_cli.report.cells import unit
-from red_cli.report.comparison import Comparison, Row
-from red_cli.report.names import Column
+from red_cli.formatting import plus_minus, two_digits
+from red_cli.report.cells import AVERAGE, unit
+from red_cli.report.comparison import Row, RunComparison
+from red_cli.report.names import TaskColumn
 from red_cli.report.style import GRID, INK, MUTED, SERIES, new_figure, png
 from red_cli.tasks.labels.metrics import is_percentage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ACROSS = 3  # panels
-_PANEL, _LABELS = 2.5, 2.0  # inches: width of a panel, of the series' names
-_LINE, _AROUND = 0.4, 0.62  # inches: height of a series, of a panel's title and axis
-_LABEL_WIDTH = 30  # signs
-_ROOM = 0.3  # share of the span left free on each side, for digits
-_LEAST_SPAN, _LEAST_OTHER_SPAN = 4.0, 0.5  # points; of scores that are no percentages
-_GAP = 0.06  # between panels, of their width
-_MOST = 100.0  # no score is above
-_BELOW = 0.24  # of a series' height: each seed's dot under the mean
-_AVERAGE = "Avg."
+_ACROSS = 3  # panels in a row
+_PANEL, _LABELS = 2.5, 2.0  # inches: width of a panel, and of the series' names
+_LINE, _AROUND = 0.4, 0.62  # inches: height of a series, and of a panel's title and axis
+_LABEL_WIDTH = 30  # characters
+_ROOM = 0.3  # fraction of the span left free on each side for digits
+_LEAST_SPAN, _LEAST_OTHER_SPAN = 4.0, 0.5  # of percentages, and of other scores
+_GAP = 0.06  # between panels, as a fraction of their width
+_MOST = 100.0  # the highest possible score
+_BELOW = 0.24  # distance of each seed's dot below the mean, as a fraction of a series' height
 
 
 @dataclass(frozen=True)
 class _Mark:
-    """One figure: its value, its deviation, and each seed's own value."""
+    """One figure: its mean, its standard deviation, and the value of each seed."""
 
     value: float
     std: float | None
@@ -40,22 +40,22 @@ class _Mark:
 
 @dataclass(frozen=True)
 class _Series:
-    """One line in every panel: its name and its figure by panel."""
+    """One line of every panel: its name, and its figure in each panel."""
 
     name: str
     is_paper: bool
     marks: dict[str, _Mark]
 
 
-def draw_comparison(comparison: Comparison) -> bytes:
-    """A PNG: a panel for each task; in it a line for each row of the table, and one for the paper's figures beneath.
+def draw_comparison(comparison: RunComparison) -> bytes:
+    """A PNG with a panel for each task, which has a line for each row of the table and for the paper's figures.
 
     Each panel has its own range of scores, at least a few points wide.
     """
     names = {column: _panel_title(column) for column in comparison.columns}
     series = _series(comparison, names)
-    averages = len(comparison.averaged) > 1 and any(_AVERAGE in line.marks for line in series)
-    panels = [*names.values(), *([_AVERAGE] if averages else [])]
+    averages = len(comparison.averaged) > 1 and any(AVERAGE in line.marks for line in series)
+    panels = [*names.values(), *([AVERAGE] if averages else [])]
     others = {title for column, title in names.items() if not is_percentage(column.metric)}
     across = min(_ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
@@ -70,8 +70,8 @@ def draw_comparison(comparison: Comparison) -> bytes:
     return png(figure)
 
 
-def _series(comparison: Comparison, names: dict[Column, str]) -> list[_Series]:
-    """A line for each row, and one for the paper's figures after the last row that has them."""
+def _series(comparison: RunComparison, names: dict[TaskColumn, str]) -> list[_Series]:
+    """A series for each row, and one for the paper's figures after the last row that has them."""
     averaged = len(comparison.averaged)
     one_base = len({row.base for row in comparison.rows}) == 1
     found: list[_Series] = []
@@ -79,7 +79,7 @@ def _series(comparison: Comparison, names: dict[Column, str]) -> list[_Series]:
         marks = {names[column]: _Mark(group.mean, group.std, list(group.scores.values()))
                  for column, group in row.cells.items()}  # fmt: skip
         if row.average is not None and row.average.tasks == averaged:  # averages over different tasks do not compare
-            marks[_AVERAGE] = _Mark(row.average.value, row.average.std)
+            marks[AVERAGE] = _Mark(row.average.value, row.average.std)
         found.append(_Series(row.title if one_base else f"{row.title}, {row.base}", False, marks))
         if papers := _paper_marks(row, names, averaged):
             # One line for figures that several rows share, after the last of them
@@ -90,15 +90,15 @@ def _series(comparison: Comparison, names: dict[Column, str]) -> list[_Series]:
     return found
 
 
-def _paper_marks(row: Row, names: dict[Column, str], averaged: int) -> dict[str, _Mark]:
+def _paper_marks(row: Row, names: dict[TaskColumn, str], averaged: int) -> dict[str, _Mark]:
     marks = {names[column]: _Mark(figure.score, figure.std) for column, figure in row.figures.items()}
     if row.paper_average is not None and row.paper_average.tasks == averaged:
-        marks[_AVERAGE] = _Mark(row.paper_average.value, None)
+        marks[AVERAGE] = _Mark(row.paper_average.value, None)
     return marks
 
 
 def _limits(marks: Sequence[_Mark], least: float) -> tuple[float, float]:
-    """The ends of a panel's axis: all scores with their deviations, and room for digits on both sides."""
+    """The limits of a panel's axis, which include all error bars and leave room for digits on both sides."""
     ends = [value for mark in marks for value in (mark.value - (mark.std or 0), mark.value + (mark.std or 0))]
     ends += [seed for mark in marks for seed in mark.seeds]
     middle, half = (min(ends) + max(ends)) / 2, max(least, max(ends) - min(ends)) * (0.5 + _ROOM)
@@ -123,18 +123,18 @@ def _draw_panel(axes: Axes, panel: str, series: Sequence[_Series], least: float)
     axes.set_yticks(range(len(series)), [textwrap.fill(line.name, _LABEL_WIDTH) for line in series], fontsize=8)
     colours = iter(range(len(series)))
     for height, line in enumerate(series):
-        colour, sign = (INK, "D") if line.is_paper else SERIES[next(colours) % len(SERIES)]
+        colour, marker = (INK, "D") if line.is_paper else SERIES[next(colours) % len(SERIES)]
         mark = line.marks.get(panel)
         if mark is None:
             continue
         if len(mark.seeds) > 1:
             axes.plot(mark.seeds, [height + _BELOW] * len(mark.seeds), ".", color=colour, markersize=4)
-        axes.errorbar(mark.value, height, xerr=mark.std, fmt=sign, color=colour, markersize=6, capsize=3,
+        axes.errorbar(mark.value, height, xerr=mark.std, fmt=marker, color=colour, markersize=6, capsize=3,
                       elinewidth=1.4, markerfacecolor="white" if line.is_paper else colour)  # fmt: skip
-        text = f"{mark.value:.2f}" if mark.std is None else f"{mark.value:.2f} ± {mark.std:.2f}"
+        text = plus_minus(two_digits(mark.value), two_digits(mark.std))
         axes.annotate(text, (mark.value, height), xytext=(0, 5), textcoords="offset points", ha="center", va="bottom",
                       fontsize=7, color=MUTED if line.is_paper else INK)  # fmt: skip
 
 
-def _panel_title(column: Column) -> str:
+def _panel_title(column: TaskColumn) -> str:
     return f"{column.title}, {column.metric_title}"

@@ -1,4 +1,4 @@
-"""Pictures of one run: a heat map of what was learnt, and the learning curve."""
+"""Pictures of one run: a heat map of its vectors, and its learning curve."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from red_cli.formatting import shortened, three_digits
+from red_cli.report.adapter_changes import AdapterChanges
 from red_cli.report.curve import Curve
-from red_cli.report.learnt import Learnt
 from red_cli.report.style import HUES, INK, MUTED, NOTHING, SERIES, new_figure, png, tidy
 from red_cli.tasks.labels.metrics import display_value, format_score, is_percentage
 
@@ -21,50 +22,51 @@ _TITLES = {
     "bias": "bias: root mean square (in the unit of the module's output)",
 }
 _CELL, _NARROW_CELL = 0.44, 0.22  # inches
-_MOST_LEVEL, _MOST_VALUES = 32, 80  # layers whose cells have room for their value, level or upright
+_MOST_LEVEL, _MOST_VALUES = 32, 80  # layers up to which cells have room for horizontal, and for vertical digits
 _ROW, _AROUND = 0.42, 0.8
-_SIGN, _BAR = 0.085, 0.95  # of a label; room for the colour bar
-_LEAST_CELLS, _MOST_CELLS = 5.4, 17.0  # a title must fit above them
+_CHARACTER, _BAR = 0.085, 0.95  # width of a label's character, and of the colour bar
+_LEAST_CELLS, _MOST_CELLS = 5.4, 17.0  # width of all cells, above which a title must fit
 _LONGEST_LABEL = 36
 _DARK = 0.5  # luminance below which ink on a cell is white
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # of red, green and blue (ITU-R BT.709)
-_SMOOTH_FROM = 40  # logged lines
+_SMOOTH_FROM = 40  # log lines
 _TINY = 0.0005
 
 
-def draw_heat_map(learnt: Learnt) -> bytes:
-    """A PNG: kinds of modules down, layers across, the root mean square as colour and, where there is room, as digits.
+def draw_heat_map(changes: AdapterChanges) -> bytes:
+    """A PNG with a row for each kind of module and a column for each layer, coloured by the root mean square.
 
-    Each component has its own panel, hue and scale: a factor and a bias have different units. Every scale starts at 0.
+    Each component has its own panel, hue and colour scale, because a factor and a bias have different units. Every
+    colour scale starts at 0. Cells also show the value if there is room.
     """
-    cell = _CELL if len(learnt.layers) <= _MOST_LEVEL else _NARROW_CELL
-    labels = _SIGN * min(max(map(len, learnt.labels)), _LONGEST_LABEL)
-    width = labels + min(max(cell * len(learnt.layers), _LEAST_CELLS), _MOST_CELLS) + _BAR
-    height = (_AROUND + _ROW * len(learnt.labels)) * len(learnt.components)
+    cell = _CELL if len(changes.layers) <= _MOST_LEVEL else _NARROW_CELL
+    labels = _CHARACTER * min(max(map(len, changes.labels)), _LONGEST_LABEL)
+    width = labels + min(max(cell * len(changes.layers), _LEAST_CELLS), _MOST_CELLS) + _BAR
+    height = (_AROUND + _ROW * len(changes.labels)) * len(changes.components)
     figure = new_figure(width, height)
-    panels = figure.subplots(len(learnt.components), 1, squeeze=False)[:, 0]
-    for axes, component in zip(panels, learnt.components, strict=True):
-        _heat_panel(figure, axes, learnt, component)
+    panels = figure.subplots(len(changes.components), 1, squeeze=False)[:, 0]
+    for axes, component in zip(panels, changes.components, strict=True):
+        _heat_panel(figure, axes, changes, component)
     panels[-1].set_xlabel("layer")
     return png(figure)
 
 
-def _heat_panel(figure: Figure, axes: Axes, learnt: Learnt, component: str) -> None:
-    values = np.array([[np.nan if rms is None else rms for rms in row] for row in learnt.grid(component)])
+def _heat_panel(figure: Figure, axes: Axes, changes: AdapterChanges, component: str) -> None:
+    values = np.array([[np.nan if rms is None else rms for rms in row] for row in changes.grid(component)])
     most = float(np.nanmax(values)) or 1.0
     axes.set_facecolor(NOTHING)
     image = axes.imshow(values, cmap=HUES[component], vmin=0, vmax=most, aspect="auto", interpolation="nearest")
     axes.set_title(_TITLES[component])
-    axes.set_yticks(range(len(learnt.labels)), [shortened(label, _LONGEST_LABEL) for label in learnt.labels])
-    every = 1 if len(learnt.layers) <= _MOST_LEVEL else 5
-    shown = [index for index, layer in enumerate(learnt.layers) if layer is None or layer % every == 0]
-    axes.set_xticks(shown, ["none" if learnt.layers[index] is None else str(learnt.layers[index]) for index in shown])
+    axes.set_yticks(range(len(changes.labels)), [shortened(label, _LONGEST_LABEL) for label in changes.labels])
+    every = 1 if len(changes.layers) <= _MOST_LEVEL else 5
+    shown = [index for index, layer in enumerate(changes.layers) if layer is None or layer % every == 0]
+    axes.set_xticks(shown, ["none" if changes.layers[index] is None else str(changes.layers[index]) for index in shown])
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    _white_lines(axes, learnt)
+    _white_lines(axes, changes)
     _write_values(axes, values, image.to_rgba(values))
-    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.015, aspect=max(6, 5 * len(learnt.labels)))
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.015, aspect=max(6, 5 * len(changes.labels)))
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8)
     remarks = ["every value is exactly 0"] if not np.nanmax(values) else []
@@ -73,31 +75,31 @@ def _heat_panel(figure: Figure, axes: Axes, learnt: Learnt, component: str) -> N
 
 
 def _write_values(axes: Axes, values: NDArray[np.float64], colours: NDArray[np.float64]) -> None:
-    """The digits of each cell, in white where its colour, of shape (rows, columns, 4), is dark."""
+    """Write the value of each cell, in white if its colour is dark. `colours` has shape (rows, columns, 4)."""
     columns = values.shape[1]
     if columns > _MOST_VALUES:
         return
-    upright = columns > _MOST_LEVEL
+    vertical = columns > _MOST_LEVEL
     luminance = colours[..., :3] @ np.array(_LUMINANCE)
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             ink = "white" if luminance[row, column] < _DARK else INK
-            axes.text(column, row, _in_a_cell(value), ha="center", va="center", fontsize=7 if upright else 8,
-                      rotation=90 if upright else 0, color=ink)  # fmt: skip
+            axes.text(column, row, _in_a_cell(value), ha="center", va="center", fontsize=7 if vertical else 8,
+                      rotation=90 if vertical else 0, color=ink)  # fmt: skip
 
 
-def _white_lines(axes: Axes, learnt: Learnt) -> None:
-    """Gaps between cells, wider ones between an encoder and a decoder."""
-    rows, columns = len(learnt.labels), len(learnt.layers)
+def _white_lines(axes: Axes, changes: AdapterChanges) -> None:
+    """Draw gaps between cells, wider ones between an encoder and a decoder."""
+    rows, columns = len(changes.labels), len(changes.layers)
     for column in range(1, columns):
         axes.axvline(column - 0.5, color="white", linewidth=1)
     for row in range(1, rows):
-        same = learnt.stacks[row] == learnt.stacks[row - 1]
+        same = changes.stacks[row] == changes.stacks[row - 1]
         axes.axhline(row - 0.5, color="white", linewidth=1 if same else 6)
 
 
 def draw_curve(curve: Curve, best_step: int | None) -> bytes:
-    """A PNG: training loss over optimiser steps, and below it the validation score with the best evaluation marked."""
+    """A PNG with the training loss by optimiser step and, below it, the score with the best evaluation marked."""
     figure = new_figure(7.5, 5.4 if curve.scores else 3.0, gap=0.06)
     panels = figure.subplots(2 if curve.scores else 1, 1, sharex=True, squeeze=False)[:, 0]
     _loss_panel(panels[0], curve)
@@ -150,23 +152,13 @@ def _score_panel(axes: Axes, curve: Curve, best_step: int | None) -> None:
 
 
 def _inwards(step: float, steps: NDArray[np.float64]) -> str:
-    """The side of a label that keeps it inside the picture."""
+    """The horizontal alignment that keeps a label at `step` inside the picture."""
     share = step / max(steps.max(), 1)
     return "left" if share < 1 / 4 else "right" if share > 3 / 4 else "center"
 
 
-def three_digits(value: float) -> str:
-    """A number with three digits that count."""
-    return f"{value:#.3g}".rstrip(".").replace("e-0", "e-").replace("e+0", "e+") if value else "0"
-
-
 def _in_a_cell(value: float) -> str:
-    """A number in as few signs as a cell has room for."""
+    """A number in few enough characters for a cell."""
     if 0 < value < _TINY:
         return f"{value:.0e}".replace("e-0", "e-")
     return f"{value:.3f}".lstrip("0") if 0 < value < 1 else three_digits(value)
-
-
-def shortened(text: str, most: int) -> str:
-    """At most so many signs; of a longer text the end."""
-    return text if len(text) <= most else "…" + text[1 - most :]

@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but their seed, as one: mean and spread, never the best of them."""
+"""Groups of runs that differ only in their seed, with mean and standard deviation, never the best run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _RATE = "train.learning_rate"
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one recipe over seeds.
+    """Runs of one recipe under several seeds.
 
     Attributes:
-        keys: the recipe's keys as dotted paths, without those that may differ within the group.
-        runs: by seed.
-        split: the one whose scores are reported, which every run of the group has.
-        metric: of those scores.
+        keys: dotted recipe key -> value, without the keys that may differ within the group.
+        runs: ordered by seed.
+        split: the reported split, on which every run of the group is scored.
+        metric: the reported metric.
     """
 
     keys: dict[str, Any]
@@ -39,7 +39,7 @@ class Group:
 
     @property
     def scores(self) -> dict[int, float]:
-        """Seed -> score of the split, in percent (or 100 times a coefficient), if the metric is a share."""
+        """Seed -> score; shares and coefficients are multiplied by 100."""
         return {run.seed: display_value(self.metric, run.score(self.split, self.metric)) for run in self.runs}
 
     @property
@@ -48,12 +48,12 @@ class Group:
 
     @property
     def std(self) -> float | None:
-        """The sample standard deviation over seeds; None for a single one."""
+        """The sample standard deviation over seeds; None for a single seed."""
         return mean_and_spread(list(self.scores.values()))[1]
 
     @property
     def chose_best(self) -> bool:
-        """Whether the split is the one that chose each run's best evaluation."""
+        """Whether the reported split also selected each run's best evaluation."""
         return self.first.chose_best(self.split)
 
     @property
@@ -62,22 +62,26 @@ class Group:
 
     @property
     def by_metric(self) -> list[Group]:
-        """The same runs under each metric that all of them are told by."""
-        told = [headline_metrics(run.metric, run.metrics["splits"][self.split]) for run in self.runs]
-        return [replace(self, metric=metric) for metric in told[0] if all(metric in names for names in told)]
+        """The same runs, once for each metric that all of them report."""
+        by_run = [headline_metrics(run.metric, run.metrics["splits"][self.split]) for run in self.runs]
+        common = [metric for metric in by_run[0] if all(metric in metrics for metrics in by_run)]
+        return [replace(self, metric=metric) for metric in common]
 
     @property
     def paper(self) -> Paper | None:
-        """The paper's figures, where all recipes of the group name the same, and train what these are of."""
+        """The paper's figures, if all recipes of the group name the same ones and match the published setting."""
         papers = [run.recipe.paper if paper_mismatch(run.recipe) is None else None for run in self.runs]
         return papers[0] if all(paper == papers[0] for paper in papers) else None
 
 
 def group_runs(runs: Sequence[FinishedRun]) -> tuple[list[Group], list[LeftOut], list[str]]:
-    """Groups in the order of their first runs, runs left out since their seed is there already, and notes.
+    """Group runs that differ only in their seed. Scores of different splits are never averaged.
 
-    A group's split is "test" where all its runs have scored it, or what the paper's cut scores; else the validation
-    split. Scores of different splits never meet in one mean.
+    A group reports its result split if the runs keep it separate from the selection split. Otherwise it reports "test"
+    if all its runs are scored on it, else the validation split.
+
+    Returns:
+        The groups ordered by their first runs, the runs left out because their seed is repeated, and notes.
     """
     by_keys: dict[tuple[tuple[str, str], ...], list[FinishedRun]] = {}
     left_out: list[LeftOut] = []
@@ -98,7 +102,7 @@ def group_runs(runs: Sequence[FinishedRun]) -> tuple[list[Group], list[LeftOut],
 
 
 def _keys(run: FinishedRun) -> dict[str, Any]:
-    """What decides a run, but for its seed; a learning rate that each seed's own search found counts as the search."""
+    """The recipe keys that define a group; a learning rate found by each seed's own search counts as "auto"."""
     keys = training_keys(run.recipe)
     if run.metrics.get("learning_rate_search") is not None:
         keys[_RATE] = "auto"
@@ -109,9 +113,9 @@ def _keys(run: FinishedRun) -> dict[str, Any]:
 
 
 def _common_split(runs: list[FinishedRun]) -> tuple[str, list[str]]:
-    """The split to report, and a note where only some of the runs have scored "test"."""
+    """The split to report, and a note if only some of the runs are scored on "test"."""
     result = runs[0].result_split
-    if not runs[0].chose_best(result):  # the paper's cut keeps the scored rows apart
+    if not runs[0].chose_best(result):  # the paper's protocol scores rows that did not select
         return result, []
     tested = [run for run in runs if run.has(_TEST)]
     if len(tested) == len(runs):

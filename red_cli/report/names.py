@@ -1,4 +1,4 @@
-"""What bases, methods, tasks and settings are called in tables, and the order of the paper's columns."""
+"""Names of bases, methods, tasks and settings in tables, and the order of the columns."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from red_cli.formatting import shortened
 from red_cli.recipe.methods import METHODS
+from red_cli.recipe.metric_names import TEXT_METRICS, metric_spec
 from red_cli.recipe.paper import RED, RED_PLUS_PLUS, is_plus_plus
-from red_cli.recipe.tasks.base import TEXT_METRICS
 from red_cli.report.runs import FinishedRun
 from red_cli.tasks.labels.metrics import is_percentage
 
-_METRICS = {"matthews_correlation": "Matthews correlation", "pearson": "Pearson's correlation",
-            "spearman": "Spearman's correlation", "f1": "F1", "ROUGE_L": "ROUGE_L"}  # fmt: skip
 _AFTER_PUBLISHED = 1000  # the place of columns that no published table has
 _LONGEST_VALUE = 40
 
 
 @dataclass(frozen=True)
-class Column:
-    """A task and a metric that it is scored by.
+class TaskColumn:
+    """A column of a table: a task and one of its metrics.
 
     Attributes:
-        order: where the column stands: GLUE as in the paper, then the rest by name.
-        usual_metric: whether it is a metric that the task's published figures are in.
-        alone: whether the task has no other column and is told by a share, so that an average over tasks can count it.
+        order: the sort key of columns: GLUE as in the paper, then all others by name.
+        usual_metric: whether the task's published figures use this metric.
+        alone: whether this is the task's only column and its metric is a share or coefficient, so that averages over
+            tasks include it.
     """
 
     order: tuple[int, str]
@@ -38,11 +38,11 @@ class Column:
     @property
     def metric_title(self) -> str:
         """The metric in words."""
-        return _METRICS.get(self.metric, self.metric.replace("_", " "))
+        return metric_spec(self.metric).title or self.metric.replace("_", " ")
 
 
-def column_of(run: FinishedRun, metric: str, alone: bool) -> Column:
-    """The column of a run's scores by `metric`; a task of the user's own is told from another by its data.
+def task_column(run: FinishedRun, metric: str, alone: bool) -> TaskColumn:
+    """The column of a run's scores in `metric`. Tasks on the user's own data differ by their data.
 
     Args:
         alone: whether no other metric of the run has a column.
@@ -50,11 +50,11 @@ def column_of(run: FinishedRun, metric: str, alone: bool) -> Column:
     task, data = run.recipe.task, run.recipe.data
     if (heading := task.heading) is not None:
         usual = metric == task.metrics[0]
-        return Column((heading.place, "" if usual else metric), heading.title, metric, usual)
+        return TaskColumn((heading.place, "" if usual else metric), heading.title, metric, usual)
     source = data.path or data.train or ""
     title = f"{run.metrics['task']} {base_name(source)}".strip()
     order = f"{TEXT_METRICS.index(metric):02}" if metric in TEXT_METRICS else metric
-    return Column(
+    return TaskColumn(
         (_AFTER_PUBLISHED, f"{run.metrics['task']} {source} {order}"),
         title,
         metric,
@@ -64,7 +64,7 @@ def column_of(run: FinishedRun, metric: str, alone: bool) -> Column:
 
 
 def base_name(name_or_path: str) -> str:
-    """The end of a path or of a name on the Hub: the last two parts tell more than `model` alone."""
+    """The last two parts of a path or of a name on the Hub."""
     return "/".join(Path(name_or_path).parts[-2:]).lstrip("/")
 
 
@@ -90,6 +90,6 @@ def method_name(keys: Mapping[str, Any]) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """A recipe's value in a few characters; of a long one the end."""
+    """A recipe's value as text of at most 40 characters; long values are cut at the start."""
     text = "unset" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= _LONGEST_VALUE else "…" + text[1 - _LONGEST_VALUE :]
+    return shortened(text, _LONGEST_VALUE)

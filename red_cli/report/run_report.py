@@ -1,4 +1,4 @@
-"""The report of one run or adapter: what it learnt, how it learnt it, and its figures."""
+"""The report of one run or adapter: its results, its vectors and its learning curve."""
 
 from __future__ import annotations
 
@@ -7,35 +7,41 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.errors import UserError
+from red_cli.formatting import three_digits
 from red_cli.recipe.methods import METHODS
+from red_cli.report.adapter_changes import NORM, AdapterChanges, ModuleChange, read_adapter_changes
 from red_cli.report.curve import Curve, read_curve
-from red_cli.report.document import Block, Document, Heading, Items, Paragraph, Picture, Table
-from red_cli.report.draw_run import draw_curve, draw_heat_map, three_digits
-from red_cli.report.learnt import NORM, Learnt, LearntModule, read_learnt
+from red_cli.report.document import Picture, ReportDocument, Section, Table
+from red_cli.report.draw_run import draw_curve, draw_heat_map
 from red_cli.report.runs import FinishedRun, is_adapter, read_run
 from red_cli.report.style import NO_PICTURES, can_draw
 from red_cli.report.write import HEAT_MAP, LEARNING_CURVE
 from red_cli.runs.folder import RunFolder
 from red_cli.tasks.labels.metrics import format_score, is_percentage
 
-CHANGES = {"scale": "scale − 1", "bias": "bias"}
+COMPONENT_TITLES = {"scale": "scale − 1", "bias": "bias"}
+_EXPLANATION = (
+    f"{NORM}. A scale starts at 1 and a bias at 0; shown is how far each went. "
+    "scale − 1 is a share of the module's output and compares between modules; a bias has the unit of the output "
+    "that it is added to, so compare it along a row rather than between rows."
+)
 _MOST_CHANGED = 10
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """What there is to say of one folder.
+    """What a report shows of one folder.
 
     Attributes:
         folder: the run or adapter folder.
         run: None for a bare adapter.
-        learnt: None where what was trained is no RED adapter.
+        changes: None if the run trained another method than RED.
         curve: None for a bare adapter.
     """
 
     folder: Path
     run: FinishedRun | None
-    learnt: Learnt | None
+    changes: AdapterChanges | None
     curve: Curve | None
     notes: list[str] = field(default_factory=list)
 
@@ -43,20 +49,20 @@ class RunReport:
         return {
             "folder": str(self.folder),
             "metrics": None if self.run is None else self.run.metrics,
-            "learnt": None if self.learnt is None else self.learnt.to_json(),
+            "learnt": None if self.changes is None else self.changes.to_json(),
             "curve": None if self.curve is None else self.curve.to_json(),
             "notes": self.notes,
         }
 
 
 def report_on(folder: Path) -> RunReport:
-    """Read a finished run, or a bare adapter; nothing but the folder is needed.
+    """Read a finished run or a bare adapter. The base is not loaded.
 
     Raises:
-        UserError: it is neither, the run is not finished, or a file is damaged.
+        UserError: the folder is neither, the run is not finished, or a file is damaged.
     """
     if is_adapter(folder):
-        return RunReport(folder, None, read_learnt(folder), None)
+        return RunReport(folder, None, read_adapter_changes(folder), None)
     run = read_run(folder)
     files = RunFolder(folder)
     curve = read_curve(files.log, run.metric, run.selection_split)
@@ -69,92 +75,79 @@ def report_on(folder: Path) -> RunReport:
         return RunReport(folder, run, None, curve, notes)
     if not is_adapter(files.adapter):
         raise UserError(f"{folder} has no adapter", hint="Copy the whole run folder.")
-    return RunReport(folder, run, read_learnt(files.adapter), curve, notes)
+    return RunReport(folder, run, read_adapter_changes(files.adapter), curve, notes)
 
 
 def origin_rows(report: RunReport) -> list[tuple[str, str]]:
-    """What was trained on what."""
+    """Label and value of what identifies the report: task, base and seed, or adapter and base."""
     if report.run is not None:
         recipe, metrics = report.run.recipe, report.run.metrics
         return [("task", metrics["task"]), ("base", recipe.model.name_or_path), ("seed", str(report.run.seed))]
-    assert report.learnt is not None
-    return [("adapter", str(report.folder)), ("base", report.learnt.base)]
+    assert report.changes is not None
+    return [("adapter", str(report.folder)), ("base", report.changes.base)]
 
 
-def run_document(report: RunReport, figures: list[tuple[str, str]]) -> Document:
-    """The whole report; `figures` are the run's own in words: what, value."""
-    document = Document(report.folder.resolve().name)
-    blocks = document.blocks
-    blocks.append(Table(["", ""], [*origin_rows(report), *figures], left=2))
-    if not can_draw():
-        blocks.append(Paragraph(f"There are {NO_PICTURES}"))
-    blocks += [Items(report.notes)] if report.notes else []
-    if report.learnt is not None:
-        blocks += _learnt_blocks(report.learnt, document)
+def run_document(report: RunReport, figures: list[tuple[str, str]]) -> ReportDocument:
+    """The full report of a run or adapter; `figures` are the label and value of each of the run's results."""
+    sections = [Section(table=Table(["", ""], [*origin_rows(report), *figures], left=2))]
+    sections += [] if can_draw() else [Section(text=f"There are {NO_PICTURES}")]
+    sections += [Section(items=report.notes)] if report.notes else []
+    sections += [] if report.changes is None else _change_sections(report.changes)
     if report.curve is not None and (report.curve.losses or report.curve.scores):
-        blocks += _curve_blocks(report, report.curve, document)
-    return document
+        sections.append(_curve_section(report, report.curve))
+    return ReportDocument(report.folder.resolve().name, sections)
 
 
-def _learnt_blocks(learnt: Learnt, document: Document) -> list[Block]:
-    blocks: list[Block] = [Heading("What was learnt"), Paragraph(_explanation(learnt))]
+def _change_sections(changes: AdapterChanges) -> list[Section]:
+    picture = None
     if can_draw():
-        document.pictures[HEAT_MAP] = draw_heat_map(learnt)
-        blocks.append(Picture(HEAT_MAP, f"Size of {_and(learnt)} by kind of module and layer."))
-    for component in learnt.components:
-        blocks += [Heading(f"Size of {CHANGES[component]} by layer"), _grid_table(learnt, component)]
-    blocks.append(Heading("What changed most"))
+        vectors = " and of ".join(COMPONENT_TITLES[component] for component in changes.components)
+        picture = Picture(HEAT_MAP, draw_heat_map(changes), f"Size of {vectors} by kind of module and layer.")
+    grids = [
+        Section(f"Size of {COMPONENT_TITLES[component]} by layer", table=_grid_table(changes, component))
+        for component in changes.components
+    ]
     header = ["vector", "module", "path", "root mean square", "Euclidean length", "largest", "d"]
-    rows = [_module_row(component, module) for component in learnt.components
-            for module in learnt.most_changed(component, _MOST_CHANGED)]  # fmt: skip
-    return [*blocks, Table(header, rows, left=3)]
+    rows = [_module_row(component, module) for component in changes.components
+            for module in changes.most_changed(component, _MOST_CHANGED)]  # fmt: skip
+    return [
+        Section("What was learnt", text=_EXPLANATION, picture=picture),
+        *grids,
+        Section("What changed most", table=Table(header, rows, left=3)),
+    ]
 
 
-def _explanation(learnt: Learnt) -> str:
-    return (
-        f"{NORM}. A scale starts at 1 and a bias at 0; shown is how far each went. "
-        "scale − 1 is a share of the module's output and compares between modules; a bias has the unit of the output "
-        "that it is added to, so compare it along a row rather than between rows."
-    )
-
-
-def _and(learnt: Learnt) -> str:
-    return " and of ".join(CHANGES[component] for component in learnt.components)
-
-
-def _grid_table(learnt: Learnt, component: str) -> Table:
-    """Layers down, kinds across: a deep model's table stays readable."""
-    grid = learnt.grid(component)
+def _grid_table(changes: AdapterChanges, component: str) -> Table:
+    """A table with a row for each layer, because deep models have more layers than kinds of modules."""
+    grid = changes.grid(component)
     most = max((value for row in grid for value in row if value is not None), default=0.0) or 1.0
     rows, shades = [], []
-    for column, layer in enumerate(learnt.layers):
+    for column, layer in enumerate(changes.layers):
         values = [row[column] for row in grid]
         rows.append(["none" if layer is None else str(layer),
                      *("" if value is None else three_digits(value) for value in values)])  # fmt: skip
         shades.append([None, *(None if value is None else value / most for value in values)])
-    return Table(["layer", *learnt.labels], rows, shades=shades)
+    return Table(["layer", *changes.labels], rows, shades=shades)
 
 
-def _module_row(component: str, module: LearntModule) -> list[str]:
-    size = module.sizes[component]
-    figures = [three_digits(value) for value in (size.rms, size.norm, size.largest)]
-    return [CHANGES[component], module.name, module.path, *figures, f"{module.width:,}"]
+def _module_row(component: str, module: ModuleChange) -> list[str]:
+    change = module.changes[component]
+    figures = [three_digits(value) for value in (change.rms, change.norm, change.largest)]
+    return [COMPONENT_TITLES[component], module.name, module.path, *figures, f"{module.width:,}"]
 
 
-def _curve_blocks(report: RunReport, curve: Curve, document: Document) -> list[Block]:
+def _curve_section(report: RunReport, curve: Curve) -> Section:
     assert report.run is not None
-    best = report.run.metrics["best"]
-    blocks: list[Block] = [Heading("Learning curve")]
+    best_step = report.run.metrics["best"]["step"]
+    picture = table = None
     if can_draw():
-        document.pictures[LEARNING_CURVE] = draw_curve(curve, best["step"])
-        blocks.append(
-            Picture(LEARNING_CURVE, "Training loss, and the score that chooses the best evaluation, by step.")
-        )
+        caption = "Training loss, and the score that chooses the best evaluation, by step."
+        picture = Picture(LEARNING_CURVE, draw_curve(curve, best_step), caption)
     if curve.scores:
         unit = " × 100" if is_percentage(curve.metric) else ""
         rows = [
-            [f"{step:,}", format_score(curve.metric, value), "best" if step == best["step"] else ""]
+            [f"{step:,}", format_score(curve.metric, value), "best" if step == best_step else ""]
             for step, value in curve.scores
         ]
-        blocks.append(Table(["step", f"{curve.split} {curve.metric}{unit}", ""], rows, left=0))
-    return blocks
+        table = Table(["step", f"{curve.split} {curve.metric}{unit}", ""], rows, left=0)
+    return Section("Learning curve", picture=picture, table=table)

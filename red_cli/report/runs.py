@@ -1,4 +1,4 @@
-"""Run folders, found and read."""
+"""Finding and reading run folders."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_run_folder, not_trained
 
-_LINES = 2  # of a message: what, and the first of what is listed
-_DEPTH = 5  # folders below the one that was named
+_LINES = 2  # of an error message, which may list several faults
+_DEPTH = 5  # levels of subfolders that are searched
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that came to its end: its folder, its recipe, and the content of its metrics.json."""
+    """A finished run: its folder, its recipe, and the content of its metrics.json."""
 
     path: Path
     recipe: Recipe
@@ -32,7 +32,7 @@ class FinishedRun:
 
     @property
     def metric(self) -> str:
-        """The metric that chose the best evaluation."""
+        """The metric that selected the best evaluation."""
         return str(self.metrics["metric"])
 
     @property
@@ -42,32 +42,32 @@ class FinishedRun:
 
     @property
     def selection_split(self) -> str:
-        """The split that chose the best evaluation."""
+        """The split that selected the best evaluation."""
         return str(self.metrics["scoring"]["selection"]["split"])
 
     def has(self, split: str) -> bool:
-        """Whether that metric was scored on `split`."""
+        """Whether `metric` was computed on `split`."""
         return self.metric in self.metrics["splits"].get(split, {})
 
     def score(self, split: str, metric: str | None = None) -> float:
-        """A metric on `split`, as in metrics.json; that which chose the best evaluation, unless another is named."""
+        """The value of a metric on `split` in the unit of metrics.json; default: the selecting metric."""
         return float(self.metrics["splits"][split][metric or self.metric])
 
     def chose_best(self, split: str) -> bool:
-        """Whether `split` is the one that chose the best evaluation, so that its score flatters a little."""
+        """Whether `split` selected the best evaluation, which biases its score upwards."""
         return split == self.selection_split
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A folder that is not reported, and why."""
+    """A folder that is not reported, and the reason."""
 
     path: Path
     reason: str
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder holds a run, finished or not."""
+    """Whether a folder is a run, finished or not."""
     return is_run_folder(path)
 
 
@@ -77,10 +77,10 @@ def is_adapter(path: Path) -> bool:
 
 
 def read_run(path: Path) -> FinishedRun:
-    """A finished run.
+    """Read a finished run.
 
     Raises:
-        UserError: it is none, it is not finished, or its recipe or metrics cannot be used.
+        UserError: the folder is not a run, the run is not finished, or its recipe or metrics are damaged.
     """
     kind = folder_kind(path)
     if kind == "exported model":
@@ -90,10 +90,9 @@ def read_run(path: Path) -> FinishedRun:
     folder, recipe = RunFolder(path), load_trained_recipe(path / RECIPE_FILE).recipe
     metrics = folder.read_metrics()
     if not folder.finished:
-        has_adapter = is_adapter(folder.adapter)
+        on_adapter = f"To report on its adapter so far: red report {folder.adapter}"
         raise UserError(
-            f"{path} is not finished",
-            hint=f"What it has learnt so far: red report {folder.adapter}" if has_adapter else "Let it finish first.",
+            f"{path} is not finished", hint=on_adapter if is_adapter(folder.adapter) else "Let it finish first."
         )
     if metrics.get("scoring") is None:
         raise UserError(f"{folder.metrics} does not say which rows are scored: version 0.1 wrote it")
@@ -101,10 +100,10 @@ def read_run(path: Path) -> FinishedRun:
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
-    """The finished runs among and below `paths`, in the order of their paths, and what was left out.
+    """The finished runs in `paths` and their subfolders, ordered by path, and the folders left out.
 
     Raises:
-        UserError: a path is no folder, or there is no run in it.
+        UserError: a path is not a folder, or contains no run.
     """
     runs: list[FinishedRun] = []
     left_out: list[LeftOut] = []
@@ -128,7 +127,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
 
 
 def _run_folders(path: Path, depth: int) -> Iterator[Path]:
-    """Run folders in `path`, itself included; nothing inside a run is looked at."""
+    """`path` itself if it is a run, else the runs in its subfolders. Subfolders of runs are not searched."""
     if is_run(path):
         yield path
     elif depth > 0 and not is_adapter(path):

@@ -1,4 +1,4 @@
-"""How pictures look, and the one place that asks for matplotlib."""
+"""The style of pictures, and the check for matplotlib, which is optional."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 NO_PICTURES = "no pictures: they need matplotlib. pip install 'red-cli[plot]'"
 DPI = 160
 INK, MUTED, GRID, NOTHING = "#1f2328", "#59636e", "#d0d7de", "#eaeef2"
-# Okabe and Ito's colours, which colour-blind readers tell apart, those with enough contrast on white; with each a
-# mark, so that no reader needs the colour
+# The colours of Okabe and Ito that have enough contrast on white: safe for colour-blind readers. Each has a marker, so
+# that series also differ without colour.
 SERIES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "v"), ("#E69F00", "P"), ("#56B4E9", "X"))
-# From light (nothing) to dark (the most), safe for colour-blind readers, for each component its own
+# Colour maps from light (zero) to dark (the maximum), safe for colour-blind readers
 HUES = {"scale": "YlGnBu", "bias": "YlOrRd"}
 
 
@@ -26,7 +26,13 @@ def can_draw() -> bool:
 
 
 def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:
-    """An empty figure of `width` by `height` inches, without any window; `gap` between panels, of their width."""
+    """An empty figure without a window.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        gap: between panels, as a fraction of their width.
+    """
     from matplotlib import rcParams
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -43,7 +49,7 @@ def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:
 
 
 def tidy(axes: Axes) -> None:
-    """Leave only what carries data: a few faint level lines, no frame."""
+    """Remove the frame and ticks of `axes`, and add a few faint horizontal lines."""
     from matplotlib.ticker import MaxNLocator
 
     for side in axes.spines.values():
@@ -55,7 +61,7 @@ def tidy(axes: Axes) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file, the same for the same data."""
+    """The figure as a PNG file without a software version, so that equal data give equal bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

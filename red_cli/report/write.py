@@ -1,4 +1,4 @@
-"""A report's folder: report.md, report.html, report.json and the pictures, all of them or none."""
+"""Writing a report's folder: report.html, report.md, report.json and the pictures, all or none of them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.errors import UserError
-from red_cli.report.document import Document
-from red_cli.report.html import render_html
-from red_cli.report.markdown import render_markdown
+from red_cli.report.document import ReportDocument, render_html, render_markdown
 
 JSON_FILE = "report.json"
 _TEXTS = ("report.md", "report.html", JSON_FILE)
 HEAT_MAP, LEARNING_CURVE, COMPARISON = "heat_map.png", "learning_curve.png", "comparison.png"
 _PICTURES = (HEAT_MAP, LEARNING_CURVE, COMPARISON)
-_ASIDE = ".report.tmp"  # a folder, left only where writing was killed
+_TMP_DIR = ".report.tmp"  # a folder that remains only if the process is killed while it writes
 
 
 def check_output(folder: Path) -> None:
-    """Make sure, before any work, that a report may be written to `folder`.
+    """Check that a report can be written to `folder`, before any work is done.
 
     Raises:
-        UserError: it is a file, or a folder that holds anything but an earlier report.
+        UserError: it is a file, or a folder that contains anything but an earlier report.
     """
     if not folder.exists():
         return
@@ -34,8 +32,11 @@ def check_output(folder: Path) -> None:
         )
 
 
-def write_report(folder: Path, document: Document, data: dict[str, Any]) -> list[Path]:
-    """Write the report to `folder`, instead of an earlier one where there is one.
+def write_report(folder: Path, document: ReportDocument, data: dict[str, Any]) -> list[Path]:
+    """Write a report to `folder`, replacing an earlier one.
+
+    Args:
+        data: the content of report.json.
 
     Returns:
         The files, the HTML page first.
@@ -48,25 +49,25 @@ def write_report(folder: Path, document: Document, data: dict[str, Any]) -> list
         "report.html": render_html(document).encode(),
         "report.md": render_markdown(document).encode(),
         JSON_FILE: (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode(),
-        **document.pictures,
+        **{picture.name: picture.png for picture in document.pictures},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / _ASIDE
+    temporary = folder / _TMP_DIR
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         for name, content in files.items():
-            (aside / name).write_bytes(content)
+            (temporary / name).write_bytes(content)
         for earlier in [path for path in folder.iterdir() if path.is_file() and path.name not in files]:
             earlier.unlink()
         for name in files:
-            (aside / name).replace(folder / name)
+            (temporary / name).replace(folder / name)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         if not any(folder.iterdir()):
             folder.rmdir()
     return [folder / name for name in files]
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name == _ASIDE or (path.is_file() and path.name in (*_TEXTS, *_PICTURES))
+    return path.name == _TMP_DIR or (path.is_file() and path.name in (*_TEXTS, *_PICTURES))

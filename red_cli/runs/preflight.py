@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
 from red_cli.distributed.deepspeed_config import require_strategy
-from red_cli.errors import UserError, one_line
+from red_cli.errors import UserError, did_you_mean, one_line
 from red_cli.methods.package import require_package
 from red_cli.recipe.data import Data
 from red_cli.recipe.schema import Recipe, text_metrics
@@ -101,8 +100,7 @@ def _require_trackers(names: Sequence[str]) -> None:
     known = [member.value for member in LoggerType if member.value != "all"]
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}"
+            hint = did_you_mean(name, known) + f"Known: {', '.join(known)}"
             raise UserError(f"train.report_to: no such tracker: {one_line(name)}", hint=hint)
         if importlib.util.find_spec(name) is None:
             extra = "'red-cli[track]'" if name == "tensorboard" else name

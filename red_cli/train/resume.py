@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.recipe.load import Loaded, expanded, load_trained_recipe
+from red_cli.recipe.anchor import expanded
+from red_cli.recipe.load import Loaded, load_trained_recipe
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder, changed_keys
 from red_cli.train.checkpoint_folder import STATE_FILE, list_checkpoints, validation_error

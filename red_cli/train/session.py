@@ -30,7 +30,7 @@ from red_cli.train.lock import FolderLock
 from red_cli.train.trackers import Trackers
 
 # What one more micro-batch costs, in tokens: little on a CPU, on a GPU the launching of some hundred kernels.
-_CUT_COST = {"cpu": 64, "cuda": 16384}
+CUT_COST = {"cpu": 64, "cuda": 16384}
 _FILLERS = 16  # rows tried for each sequence of the largest packed micro-batch
 
 
@@ -93,7 +93,7 @@ class Session:
     def micro_batches(self, rows: RowIndices) -> list[MicroBatch]:
         """This process's part of a step's rows, in micro-batches of at most `state.micro_batch_size` sequences."""
         size, lengths = self.state.micro_batch_size, self.prepared.encoded["train"].lengths
-        cost = _CUT_COST.get(self.processes.device.type, _CUT_COST["cuda"])
+        cost = CUT_COST.get(self.processes.device.type, CUT_COST["cuda"])
 
         def micro_batches_of(part: RowIndices) -> list[MicroBatch]:
             if self.settings.packing:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from red_cli.distributed.processes import Processes
-from red_cli.signals import handling, known_signals
+from red_cli.subprocesses import handling, known_signals
 
 # Ctrl-C; what schedulers send before they take a machine away (Slurm by default the second, on request the third).
 _SIGNALS = known_signals("SIGINT", "SIGTERM", "SIGUSR1")

@@ -196,7 +196,7 @@ def test_a_worker_that_dies(plain: Path, tmp_path: Path) -> None:
 
 BROKEN = """
 import os, sys
-from red_cli.run import train as module
+from red_cli.train import loop as module
 step = module.optimizer_step
 def broken(session, rows):
     if os.environ["RANK"] == "1" and session.state.step == 2:

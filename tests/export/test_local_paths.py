@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from red_cli.edit.adapter_config import CONFIG_FILE
-from red_cli.export.local_paths import exported_recipe, shared_name, shared_recipe, without_places
+from red_cli.export.local_paths import exported_recipe, shared_name, shared_recipe, without_local_paths
 from tests.export.test_export import FakeHub, edit_json
 from tests.tiny import make_base, make_data
 
@@ -117,4 +117,4 @@ def test_a_recipe_for_others() -> None:
 
 def test_what_a_base_says_of_its_place() -> None:
     content = {"_name_or_path": "/home/anna/x", "name_or_path": "a/b", "pad_token": "/", "tokenizer_file": r"C:\x"}
-    assert without_places(content) == {"name_or_path": "a/b", "pad_token": "/"}
+    assert without_local_paths(content) == {"name_or_path": "a/b", "pad_token": "/"}

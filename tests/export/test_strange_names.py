@@ -62,7 +62,7 @@ BASE_NAMES: dict[str, tuple[dict[str, Any], str]] = {
     "a class of several lines": ({"architectures": ["GPT2LMHeadModel\nimport os"]}, "not a list of names of classes"),
     "no list": ({"architectures": "GPT2LMHeadModel"}, "not a list of names of classes"),
     "no class": ({"architectures": []}, "does not say the class"),
-    "a type of two lines": ({"model_type": "gpt2\n---"}, "is not the name of a type of models"),
+    "a type of two lines": ({"model_type": "gpt2\n---"}, "is not the name of a model type"),
     "biases by a modelling file": ({"red_biases": {}}, "modelling file of its own"),
 }
 

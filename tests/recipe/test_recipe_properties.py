@@ -20,6 +20,9 @@ from red_cli.recipe.schema import resolved
 from red_cli.recipe.yaml_file import dump, dump_flow, parse_value, read_document
 
 DOCUMENTS = {name: read_document(find_recipe(name)).data for name in recipe_names()}
+for _data in DOCUMENTS.values():  # written elsewhere, they find what they extend by its name
+    if "extends" in _data:
+        _data["extends"] = Path(_data["extends"]).stem
 START = ["task={name: classification}", "model={name_or_path: org/model}", "data={path: org/data}"]
 
 SIGNS = st.characters(exclude_characters="\0", exclude_categories=("Cs",))

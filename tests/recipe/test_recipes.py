@@ -10,7 +10,8 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from red_cli.edit.model import attach, count
-from red_cli.recipe.find import copy_recipe, find_recipe, recipe_names, recipe_title
+from red_cli.recipe.copying import copy_recipe
+from red_cli.recipe.find import find_recipe, recipe_names, recipe_title
 from red_cli.recipe.load import load_recipe, variants_of
 from red_cli.recipe.schema import text_metrics
 from red_cli.recipe.tasks.glue import GLUE

@@ -12,7 +12,7 @@ import pytest
 
 from red_cli.errors import UserError
 from red_cli.report.cells import Cells, headings
-from red_cli.report.comparison import Comparison, Row, compare
+from red_cli.report.comparison import Row, RunComparison, compare_runs
 from red_cli.report.comparison_page import comparison_data
 from red_cli.report.comparison_text import comparison_lines
 from red_cli.report.draw_comparison import draw_comparison
@@ -23,7 +23,7 @@ from tests.report.finished import finished_run
 PLUS_PLUS = "red.positions=[ffn, attn, query, key, value]"
 
 
-def row(comparison: Comparison, title: str) -> Row:
+def row(comparison: RunComparison, title: str) -> Row:
     return next(row for row in comparison.rows if row.title == title)
 
 
@@ -35,26 +35,26 @@ def test_mean_and_deviation_over_seeds_never_the_best(tmp_path: Path) -> None:
     scores = {42: 0.91, 43: 0.93, 44: 0.95}
     for seed, score in scores.items():
         finished_run(tmp_path / f"run{seed}", seed=seed, score=score)
-    (found,) = compare([tmp_path]).rows
+    (found,) = compare_runs([tmp_path]).rows
     (group,) = found.cells.values()
     assert group.scores == {42: 91.0, 43: 93.0, 44: pytest.approx(95.0)}
     assert group.mean == pytest.approx(93.0)
     assert group.std == pytest.approx(2.0)
-    assert Cells(compare([tmp_path])).ours(group) == "93.00 ± 2.00"
+    assert Cells(compare_runs([tmp_path])).ours(group) == "93.00 ± 2.00"
 
 
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
     finished_run(tmp_path / "run")
-    (group,) = compare([tmp_path / "run"]).groups
+    (group,) = compare_runs([tmp_path / "run"]).groups
     assert group.std is None
-    assert Cells(compare([tmp_path])).ours(group) == "90.00"
+    assert Cells(compare_runs([tmp_path])).ours(group) == "90.00"
 
 
 def test_columns_stand_as_in_the_paper(tmp_path: Path) -> None:
     for name in ("stsb", "rte", "qqp", "qnli", "cola", "mrpc", "sst2", "mnli"):
         finished_run(tmp_path / name, f"glue_{name}")
     finished_run(tmp_path / "own", "classification", f"data.path={tmp_path}")
-    comparison = compare([tmp_path])
+    comparison = compare_runs([tmp_path])
     titles = [column.title for column in comparison.columns]
     assert titles[:8] == ["MNLI", "SST-2", "MRPC", "CoLA", "QNLI", "QQP", "RTE", "STS-B"]
     assert titles[8].startswith("classification")
@@ -67,7 +67,7 @@ def test_averages_are_over_the_tasks_present(tmp_path: Path) -> None:
         finished_run(tmp_path / f"mrpc{seed}", "glue_mrpc", seed=seed, score=mrpc)
         finished_run(tmp_path / f"rte{seed}", "glue_rte", seed=seed, score=rte)
     finished_run(tmp_path / "pp", "glue_mrpc", PLUS_PLUS, score=0.91)
-    comparison = compare([tmp_path])
+    comparison = compare_runs([tmp_path])
     average = row(comparison, "RED").average
     assert (average.value, average.tasks) == (pytest.approx(82.0), 2)
     assert average.std == pytest.approx(statistics.stdev([79.0, 85.0]))
@@ -84,7 +84,7 @@ def test_an_average_over_fewer_tasks_says_so(tmp_path: Path) -> None:
         finished_run(tmp_path / name, f"glue_{name}", score=0.8)
     for name in ("mrpc", "rte"):
         finished_run(tmp_path / f"pp-{name}", f"glue_{name}", PLUS_PLUS, score=0.8)
-    comparison = compare([tmp_path])
+    comparison = compare_runs([tmp_path])
     assert Cells(comparison).average(row(comparison, "RED++").average) == "80.00 (of 2)"
     assert any("Avg. of 2 tasks" in line for line in comparison_lines(comparison, 70))
 
@@ -93,9 +93,9 @@ def test_the_deviation_of_an_average_needs_the_same_seeds(tmp_path: Path) -> Non
     for seed in (42, 43):
         finished_run(tmp_path / f"mrpc{seed}", "glue_mrpc", seed=seed, score=seed / 100)
     finished_run(tmp_path / "rte", "glue_rte", seed=42)
-    (found,) = compare([tmp_path]).rows
+    (found,) = compare_runs([tmp_path]).rows
     assert found.average.std is None
-    assert Cells(compare([tmp_path])).seeds is None
+    assert Cells(compare_runs([tmp_path])).seeds is None
 
 
 def test_what_differs_in_more_than_the_seed_is_not_averaged(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_what_differs_in_more_than_the_seed_is_not_averaged(tmp_path: Path) -> N
     finished_run(tmp_path / "b", "glue_mrpc", "train.learning_rate=1e-2", seed=43, score=0.82)
     finished_run(tmp_path / "c", "glue_mrpc", "train.learning_rate=3e-3", seed=43, score=0.90)
     finished_run(tmp_path / "d", "glue_rte", "train.learning_rate=1e-2", seed=42, score=0.70)
-    comparison = compare([tmp_path])
+    comparison = compare_runs([tmp_path])
     assert [found.title for found in comparison.rows] == ["RED, learning_rate 0.003", "RED, learning_rate 0.01"]
     assert means(comparison.rows[0]) == {"MRPC": pytest.approx(90.0)}
     assert means(comparison.rows[1]) == {"MRPC": pytest.approx(81.0), "RTE": pytest.approx(70.0)}
@@ -113,7 +113,7 @@ def test_what_differs_in_more_than_the_seed_is_not_averaged(tmp_path: Path) -> N
 def test_keys_that_train_nothing_else_do_not_part_seeds(tmp_path: Path) -> None:
     finished_run(tmp_path / "a", "glue_mrpc", "train.micro_batch_size=4", "train.logging_steps=3", seed=42)
     finished_run(tmp_path / "b", "glue_mrpc", "eval.metric=accuracy", "train.save_steps=7", seed=43)
-    assert [len(group.runs) for group in compare([tmp_path]).groups] == [2]
+    assert [len(group.runs) for group in compare_runs([tmp_path]).groups] == [2]
 
 
 def test_rates_that_each_seed_searched_belong_together(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_rates_that_each_seed_searched_belong_together(tmp_path: Path) -> None:
         search = {"rate": float(rate), "steps": 10, "edges": [None]}
         changes = {"learning_rate_search": search, "learning_rate": float(rate)}
         finished_run(tmp_path / f"{seed}", "glue_mrpc", f"train.learning_rate={rate}", seed=seed, **changes)
-    assert [len(group.runs) for group in compare([tmp_path]).groups] == [2]
+    assert [len(group.runs) for group in compare_runs([tmp_path]).groups] == [2]
 
 
 def both(test: float | None, validation: float) -> dict[str, dict[str, float]]:
@@ -132,7 +132,7 @@ def both(test: float | None, validation: float) -> dict[str, dict[str, float]]:
 def test_the_test_split_counts_where_all_seeds_have_it(tmp_path: Path) -> None:
     for seed in (42, 43):
         finished_run(tmp_path / f"{seed}", seed=seed, splits=both(test=0.5 + seed / 1000, validation=0.9))
-    (group,) = compare([tmp_path]).groups
+    (group,) = compare_runs([tmp_path]).groups
     assert (group.split, group.examples, group.chose_best) == ("test", 60, False)
     assert group.mean == pytest.approx(54.25)
 
@@ -140,7 +140,7 @@ def test_the_test_split_counts_where_all_seeds_have_it(tmp_path: Path) -> None:
 def test_splits_are_never_mixed(tmp_path: Path) -> None:
     finished_run(tmp_path / "a", seed=42, splits=both(test=0.5, validation=0.9))
     finished_run(tmp_path / "b", seed=43, splits=both(test=None, validation=0.8))
-    comparison = compare([tmp_path])
+    comparison = compare_runs([tmp_path])
     (group,) = comparison.groups
     assert (group.split, group.chose_best) == ("validation", True)
     assert group.mean == pytest.approx(85.0)
@@ -150,7 +150,7 @@ def test_splits_are_never_mixed(tmp_path: Path) -> None:
 def test_cells_on_different_splits_are_marked(tmp_path: Path) -> None:
     finished_run(tmp_path / "a", splits=both(test=0.5, validation=0.9))
     finished_run(tmp_path / "b", "glue_sst2", PLUS_PLUS, splits=both(test=None, validation=0.8))
-    comparison = compare([tmp_path])
+    comparison = compare_runs([tmp_path])
     cells = Cells(comparison)
     assert len({cells.mark(group) for group in comparison.groups}) == 2
     assert cells.scored_on == "(a) test; (b) validation, which also chose the best evaluation"
@@ -171,7 +171,7 @@ def test_the_rows_that_chose_are_told_from_those_scored(tmp_path: Path) -> None:
         "test": {"examples": 1821, "accuracy": 0.5},
     }
     finished_run(tmp_path / "run", splits=splits, scoring=scoring)
-    (group,) = compare([tmp_path]).groups
+    (group,) = compare_runs([tmp_path]).groups
     assert (group.split, group.chose_best, group.mean) == ("paper_test", False, 91.0)
 
 
@@ -179,7 +179,7 @@ def test_metrics_have_columns_of_their_own(tmp_path: Path) -> None:
     finished_run(tmp_path / "a", "glue_mrpc", score=0.88)
     f1 = {"validation": {"examples": 10, "f1": 0.92, "accuracy": 0.88}}
     finished_run(tmp_path / "b", "glue_mrpc", "eval.metric=f1", seed=43, splits=f1)
-    comparison = compare([tmp_path])
+    comparison = compare_runs([tmp_path])
     assert [(column.title, column.metric) for column in comparison.columns] == [("MRPC", "accuracy"), ("MRPC", "f1")]
     (found,) = comparison.rows
     assert [column.metric for column in found.paper] == ["accuracy"]  # the paper's figure is no F1
@@ -189,7 +189,7 @@ def test_metrics_have_columns_of_their_own(tmp_path: Path) -> None:
 def test_bases_of_one_name_are_told_apart(tmp_path: Path) -> None:
     for place in ("here", "there"):
         finished_run(tmp_path / f"run-{place}", "glue_rte", f"model.name_or_path={tmp_path}/{place}/a/base")
-    bases = [found.base for found in compare([tmp_path]).rows]
+    bases = [found.base for found in compare_runs([tmp_path]).rows]
     assert bases == [str(tmp_path / "here" / "a" / "base"), str(tmp_path / "there" / "a" / "base")]
 
 
@@ -208,17 +208,17 @@ METHODS = {
 @pytest.mark.parametrize(("keys", "name"), METHODS.items())
 def test_methods_by_name(tmp_path: Path, keys: str, name: str) -> None:
     finished_run(tmp_path / "run", "glue_rte", keys)
-    (found,) = compare([tmp_path]).rows
+    (found,) = compare_runs([tmp_path]).rows
     assert found.method == name
     assert bool(found.paper) == (name == "RED")  # the recipe's figure is RED's alone
-    missing = [note for note in compare([tmp_path]).notes if "no figure of the paper" in note]
+    missing = [note for note in compare_runs([tmp_path]).notes if "no figure of the paper" in note]
     assert bool(missing) == (name != "RED")
 
 
 def test_the_papers_figures_and_their_caveats(tmp_path: Path) -> None:
     note = 'paper={model: roberta-base, table: "1", score: 78.0, std: 2.06, note: "best 5 of 15 seeds"}'
     finished_run(tmp_path / "a", "glue_rte", note)
-    comparison = compare([tmp_path])
+    comparison = compare_runs([tmp_path])
     (found,) = comparison.rows
     assert Cells(comparison).paper(found, comparison.columns[0]) == "78.0 ± 2.06"
     assert found.paper_title == "paper: roberta-base, Table 1"
@@ -227,7 +227,7 @@ def test_the_papers_figures_and_their_caveats(tmp_path: Path) -> None:
 
 def test_figures_of_another_base_are_not_shown(tmp_path: Path) -> None:
     finished_run(tmp_path / "a", "glue_rte", "model.name_or_path=some/encoder")
-    comparison = compare([tmp_path])
+    comparison = compare_runs([tmp_path])
     (found,) = comparison.rows
     assert Cells(comparison).paper(found, comparison.columns[0]) == ""
     assert any("the base is encoder, the paper's is roberta-base" in line for line in comparison.notes)
@@ -246,7 +246,7 @@ def test_runs_are_found_below_and_what_is_no_finished_run_is_named(tmp_path: Pat
     inside = tmp_path / "a" / "b" / "run42" / "evaluations" / "1"
     shutil.copytree(damaged, inside)  # nothing inside a run is looked at
     (tmp_path / "recipe.yaml").write_text("task: {name: glue}")  # a recipe of one's own beside runs
-    comparison = compare([tmp_path, tmp_path / "a"])
+    comparison = compare_runs([tmp_path, tmp_path / "a"])
     assert [run.path for group in comparison.groups for run in group.runs] == [tmp_path / "a" / "again"]
     reasons = {left.path.relative_to(tmp_path).as_posix(): left.reason for left in comparison.left_out}
     assert reasons.keys() == {"a/b/run42", "unfinished", "damaged", "exported", "odd"}
@@ -295,20 +295,20 @@ def test_damaged_metrics_are_left_out(tmp_path: Path, change: Callable[[dict], o
     metrics = json.loads(file.read_text())
     change(metrics)
     file.write_text(json.dumps(metrics))
-    comparison = compare([tmp_path])
+    comparison = compare_runs([tmp_path])
     assert [left.path.name for left in comparison.left_out] == ["bad"]
     assert "damaged" in comparison.left_out[0].reason
     with pytest.raises(UserError, match="no finished run"):
-        compare([tmp_path / "bad"])
+        compare_runs([tmp_path / "bad"])
     with pytest.raises(UserError, match=r"metrics\.json is damaged"):  # what eval, compare, --seeds and export read
         RunFolder(tmp_path / "bad").read_results()
 
 
 def test_where_there_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
-        compare([tmp_path / "nothing"])
+        compare_runs([tmp_path / "nothing"])
     with pytest.raises(UserError, match="there is no run in"):
-        compare([tmp_path])
+        compare_runs([tmp_path])
 
 
 def eight_tasks(folder: Path) -> Path:
@@ -321,7 +321,7 @@ def eight_tasks(folder: Path) -> Path:
 
 @pytest.mark.parametrize("width", [80, 200, 40])
 def test_the_table_fits_the_terminal(tmp_path: Path, width: int) -> None:
-    comparison = compare([eight_tasks(tmp_path)])
+    comparison = compare_runs([eight_tasks(tmp_path)])
     lines = comparison_lines(comparison, width)
     assert max(map(len, lines)) <= width
     assert len(lines) <= (24 if width >= 80 else 60)
@@ -333,7 +333,7 @@ def test_the_table_fits_the_terminal(tmp_path: Path, width: int) -> None:
 
 
 def test_the_data_hold_every_seed(tmp_path: Path) -> None:
-    data = comparison_data(compare([eight_tasks(tmp_path)]))
+    data = comparison_data(compare_runs([eight_tasks(tmp_path)]))
     assert json.loads(json.dumps(data)) == data
     first = data["rows"][0]["tasks"][0]
     assert first["task"] == "MNLI"
@@ -350,7 +350,7 @@ def test_texts_have_a_column_for_each_metric_beside_the_papers(tmp_path: Path) -
         splits = {"validation": {"examples": 9, "loss": 1.1}, "test": {"examples": 9, "loss": 1.2, **scores}}
         finished_run(tmp_path / str(seed), "e2e_nlg", seed=seed, splits=splits, metric="loss")
     finished_run(tmp_path / "sst2", score=0.93)
-    comparison = compare([tmp_path])
+    comparison = compare_runs([tmp_path])
     assert [column.metric for column in comparison.columns] == ["accuracy", *ours]
     found = next(row for row in comparison.rows if row.base == "openai-community/gpt2-medium")
     told = {column.metric: group.mean for column, group in found.cells.items()}
@@ -375,7 +375,7 @@ def test_texts_have_a_column_for_each_metric_beside_the_papers(tmp_path: Path) -
 def test_losses_are_no_percentages(tmp_path: Path) -> None:
     splits = {"validation": {"examples": 9, "loss": 1.1}}
     finished_run(tmp_path / "a", "e2e_nlg", splits=splits, metric="loss", score=1.1)
-    comparison = compare([tmp_path])
+    comparison = compare_runs([tmp_path])
     (group,) = comparison.groups
     assert group.mean == pytest.approx(1.1)
     assert headings(comparison) == ["e2e loss"]

@@ -16,19 +16,18 @@ import pytest
 
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.errors import UserError
+from red_cli.formatting import three_digits
 from red_cli.recipe.load import load_recipe
+from red_cli.report.adapter_changes import read_adapter_changes
 from red_cli.report.curve import Curve, read_curve
-from red_cli.report.document import Document, Heading, Items, Paragraph, Picture, Table
+from red_cli.report.document import Picture, ReportDocument, Section, Table, render_html, render_markdown
 from red_cli.report.draw_comparison import draw_comparison
-from red_cli.report.draw_run import draw_curve, draw_heat_map, three_digits
-from red_cli.report.html import render_html
-from red_cli.report.learnt import read_learnt
-from red_cli.report.markdown import render_markdown
+from red_cli.report.draw_run import draw_curve, draw_heat_map
 from red_cli.report.style import DPI
 from tests.extras import needs_extra
 from tests.report.finished import finished_run
+from tests.report.test_adapter_changes import adapter
 from tests.report.test_comparison import eight_tasks
-from tests.report.test_learnt import adapter
 from tests.tiny import read_lines
 
 NASTY = '<script>alert("a & b")</script> $x_1$ | *y*'
@@ -114,9 +113,9 @@ def test_its_figures_are_the_runs(red, run: Path) -> None:
     assert [point["value"] for point in found["curve"]["loss"]] == [line["loss"] for line in log if "loss" in line]
     assert [point["step"] for point in found["curve"]["score"]] == [6, 12]
     assert max(point["value"] for point in found["curve"]["score"]) == found["metrics"]["best"]["value"]
-    learnt = read_learnt(run / "adapter")
+    changes = read_adapter_changes(run / "adapter")
     assert [module["scale"]["rms"] for module in found["learnt"]["modules"]] == [
-        module.sizes["scale"].rms for module in learnt.modules
+        module.changes["scale"].rms for module in changes.modules
     ]
     assert all(module["scale"]["rms"] > 0 for module in found["learnt"]["modules"])
 
@@ -271,13 +270,13 @@ def test_a_curve_reads_what_a_log_may_hold(tmp_path: Path) -> None:
 
 @needs_extra("plot")
 def test_pictures_have_the_size_of_what_they_show(tmp_path: Path) -> None:
-    narrow = size_of(draw_heat_map(read_learnt(adapter(tmp_path / "a"))))
+    narrow = size_of(draw_heat_map(read_adapter_changes(adapter(tmp_path / "a"))))
     assert 6 * DPI < narrow[0] < 7 * DPI
     assert narrow[1] == round(2 * (0.8 + 0.42) * DPI)
     kinds = ["ffn", "attn", "query", "key", "value"]
-    tall = size_of(draw_heat_map(read_learnt(adapter(tmp_path / "b", positions=kinds))))
+    tall = size_of(draw_heat_map(read_adapter_changes(adapter(tmp_path / "b", positions=kinds))))
     assert tall[1] == round(2 * (0.8 + 5 * 0.42) * DPI)
-    alone = size_of(draw_heat_map(read_learnt(adapter(tmp_path / "c", components=["bias"]))))
+    alone = size_of(draw_heat_map(read_adapter_changes(adapter(tmp_path / "c", components=["bias"]))))
     assert alone == (narrow[0], narrow[1] // 2)
     short = Curve("f1", "validation", [(1, 0.5)])
     assert size_of(draw_curve(short, None)) == (7.5 * DPI, 3 * DPI)
@@ -287,22 +286,22 @@ def test_pictures_have_the_size_of_what_they_show(tmp_path: Path) -> None:
 
 @needs_extra("plot")
 def test_the_same_data_give_the_same_picture(tmp_path: Path) -> None:
-    learnt = read_learnt(adapter(tmp_path))
-    assert draw_heat_map(learnt) == draw_heat_map(learnt)
+    changes = read_adapter_changes(adapter(tmp_path))
+    assert draw_heat_map(changes) == draw_heat_map(changes)
 
 
 @needs_extra("plot")
 def test_a_picture_takes_any_name(tmp_path: Path) -> None:
-    from red_cli.report.comparison import compare
+    from red_cli.report.comparison import compare_runs
 
     finished_run(tmp_path / "run", "classification", f"data.path={tmp_path}", f"model.name_or_path=a/{NASTY[:20]}$_^$")
-    assert size_of(draw_comparison(compare([tmp_path])))[0] > 0
+    assert size_of(draw_comparison(compare_runs([tmp_path])))[0] > 0
 
 
 def test_text_is_escaped() -> None:
-    document = Document(NASTY, [Heading(NASTY), Paragraph(NASTY), Items([NASTY]), Picture("heat_map.png", NASTY),
-                                Table(["", NASTY], [[NASTY, "1"]], shades=[[None, 0.5]])],
-                        {"heat_map.png": b"png"})  # fmt: skip
+    table = Table(["", NASTY], [[NASTY, "1"]], shades=[[None, 0.5]])
+    section = Section(NASTY, NASTY, Picture("heat_map.png", b"png", NASTY), table, [NASTY])
+    document = ReportDocument(NASTY, [section])
     page = Page(render_html(document))
     page.require_self_contained()
     assert page.text.count(NASTY) == 8  # title, its heading, and each block; two in the table

@@ -19,7 +19,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from red_cli.recipe.tasks.base import CompletionSettings, Heading, Metric
+from red_cli.recipe.metric_names import Metric
+from red_cli.recipe.tasks.base import CompletionSettings, Heading
 
 
 class RhymeSettings(CompletionSettings):

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pydantic import ConfigDict
 
 from red_cli.recipe.data import Columns, Data
+from red_cli.recipe.metric_names import CLASSIFICATION_METRICS, REGRESSION_METRICS, TEXT_METRICS, Metric, TextMetric
 from red_cli.recipe.section import KeyFault, Section
 from red_cli.recipe.template import fields
 from red_cli.recipe.train import Train
-
-TextMetric = Literal["BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr", "chrF", "rouge1", "rouge2", "rougeL"]
-_Own = Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman", "loss", "exact_match"]
-Metric = _Own | Literal["likelihood_accuracy"] | TextMetric
-TEXT_METRICS: tuple[TextMetric, ...] = get_args(TextMetric)
-CLASSIFICATION_METRICS: tuple[Metric, ...] = ("accuracy", "f1", "matthews_correlation")
-REGRESSION_METRICS: tuple[Metric, ...] = ("pearson", "spearman")
 
 TEXT_TO_TEXT = "Have an encoder-decoder write the answer as text, instead of training a head."
 INPUT_TEMPLATE = "With text_to_text: what the encoder reads, columns in braces; default: the text or the pair."

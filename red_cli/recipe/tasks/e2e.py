@@ -6,9 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from red_cli.recipe.tasks.base import TEXT_METRICS, CompletionSettings, Metric, TextMetric
-
-E2E_METRICS: tuple[TextMetric, ...] = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")  # as in Tables 2 and 8
+from red_cli.recipe.metric_names import E2E_METRICS, TEXT_METRICS, Metric, TextMetric
+from red_cli.recipe.tasks.base import CompletionSettings
 
 
 class E2eSettings(CompletionSettings):

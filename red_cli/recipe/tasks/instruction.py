@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from red_cli.errors import one_line
+from red_cli.errors import nearest, one_line
 from red_cli.recipe.data import Columns, Data
-from red_cli.recipe.roles import LocalPath
+from red_cli.recipe.roles import LocalPath, Text
 from red_cli.recipe.section import KeyFault
 from red_cli.recipe.tasks.base import TemplateChoice, TextSettings
 from red_cli.recipe.train import Train
@@ -30,7 +29,7 @@ def read_template(template: str) -> str:
         return template
     path = Path(template)
     if not _is_file(path):
-        near = difflib.get_close_matches(path.name[:100], (OWN, *NAMED_TEMPLATES), n=1)
+        near = nearest(path.name, (OWN, *NAMED_TEMPLATES))
         meant = f" (nearest: {near[0]})" if near else ""
         raise ValueError(f"{OWN}, {', '.join(NAMED_TEMPLATES)} or a Jinja file{meant}; there is no such file")
     if path.stat().st_size > _LARGEST_TEMPLATE:
@@ -67,7 +66,7 @@ class InstructionSettings(TextSettings):
         description="How a conversation is written: own (the chat template of the model), alpaca, human-assistant, or "
         "a Jinja file; in the recipe of a run, its text.",
     )
-    template_variables: dict[str, str | int | float | bool] = Field(
+    template_variables: Annotated[dict[str, str | int | float | bool], Text.MAY_BE_EMPTY] = Field(
         default_factory=dict,
         description="Further variables of the chat template, such as date_string.",
     )

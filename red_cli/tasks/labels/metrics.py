@@ -5,48 +5,75 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from red_cli.recipe.tasks.base import TEXT_METRICS
+from red_cli.recipe.metric_names import TEXT_METRICS, metric_spec
 
-_LOWER_IS_BETTER = ("loss", "perplexity")
-# Scores that are neither shares nor coefficients, and how they are written; all others are written times 100.
-_AS_THEY_ARE = {"NIST": ".3f", "CIDEr": ".3f", "loss": ".4f", "perplexity": ".4g",
-                "unfinished": ",.0f", "no_label": ",.0f", "no_number": ",.0f", "no_answer": ",.0f"}  # fmt: skip
+
+def _accuracy(truths: list[int], guesses: list[int], labels: int) -> float:
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(truths, guesses))
+
+
+def _f1(truths: list[int], guesses: list[int], labels: int) -> float:
+    """That of the second label where there are two (the positive one in GLUE), the mean over labels elsewhere."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(truths, guesses, average="binary" if labels == 2 else "macro", zero_division=0))
+
+
+def _matthews_correlation(truths: list[int], guesses: list[int], labels: int) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(truths, guesses))
+
+
+def _pearson(predicted: Sequence[float], actual: Sequence[float]) -> float:
+    from scipy.stats import pearsonr
+
+    return float(pearsonr(predicted, actual).statistic)
+
+
+def _spearman(predicted: Sequence[float], actual: Sequence[float]) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(predicted, actual).statistic)
+
+
+# name -> function of the rows' labels and predicted labels, as ids, and the number of labels
+_OF_LABELS: dict[str, Callable[[list[int], list[int], int], float]] = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "matthews_correlation": _matthews_correlation,
+}
+# name -> function of the predicted numbers and the rows' own; NaN where a side is constant
+_OF_NUMBERS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
+    "pearson": _pearson,
+    "spearman": _spearman,
+}
 
 
 def classification_metrics(
-    names: Sequence[str], predicted: Sequence[str], actual: Sequence[str], label_names: Sequence[str]
+    names: Sequence[str],
+    predicted: Sequence[str],
+    actual: Sequence[str],
+    label_names: Sequence[str],
 ) -> dict[str, float]:
-    """Metrics of label predictions, each between -1 or 0 and 1.
-
-    f1 is that of the second label where there are two (the positive one in GLUE), the mean over labels elsewhere.
-    A constant prediction gives a Matthews correlation of 0.
-    """
-    from sklearn import metrics
-
+    """Metrics of label predictions, each between -1 or 0 and 1; a constant one has a Matthews correlation of 0."""
     position = {name: index for index, name in enumerate(label_names)}
     guesses, truths = [position[name] for name in predicted], [position[name] for name in actual]
-    average: dict[str, Any] = {"average": "binary" if len(label_names) == 2 else "macro", "zero_division": 0}
-    functions = {
-        "accuracy": lambda: metrics.accuracy_score(truths, guesses),
-        "f1": lambda: metrics.f1_score(truths, guesses, **average),
-        "matthews_correlation": lambda: metrics.matthews_corrcoef(truths, guesses),
-    }
-    return {name: float(functions[name]()) for name in names}
+    return {name: _OF_LABELS[name](truths, guesses, len(label_names)) for name in names}
 
 
 def regression_metrics(names: Sequence[str], predicted: Sequence[float], actual: Sequence[float]) -> dict[str, float]:
-    """Pearson's and Spearman's correlation; 0 where a side is constant and none is defined."""
-    from scipy import stats
-
-    functions = {"pearson": stats.pearsonr, "spearman": stats.spearmanr}
-    values = {}
+    """Metrics of predicted numbers; 0 where a side is constant and the correlation is not defined."""
+    values: dict[str, float] = {}
     for name in names:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value = float(functions[name](predicted, actual).statistic) if len(actual) > 1 else math.nan
+            value = _OF_NUMBERS[name](predicted, actual) if len(actual) > 1 else math.nan
         values[name] = 0.0 if math.isnan(value) else value
     return values
 
@@ -55,12 +82,12 @@ def is_better(metric: str, value: float, best: float | None) -> bool:
     """Whether an evaluation is better than the best before it (None: there was none)."""
     if best is None or math.isnan(best):
         return True
-    return value < best if metric in _LOWER_IS_BETTER else value > best
+    return value < best if metric_spec(metric).lower_is_better else value > best
 
 
 def is_percentage(metric: str) -> bool:
     """Whether a score is a share or a coefficient, which is shown times 100."""
-    return metric not in _AS_THEY_ARE
+    return metric_spec(metric).format is None
 
 
 def display_value(metric: str, value: float) -> float:
@@ -70,7 +97,7 @@ def display_value(metric: str, value: float) -> float:
 
 def format_score(metric: str, value: float) -> str:
     """A score as it is shown."""
-    return f"{display_value(metric, value):{_AS_THEY_ARE.get(metric, '.2f')}}"
+    return f"{display_value(metric, value):{metric_spec(metric).format or '.2f'}}"
 
 
 def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:

@@ -13,19 +13,12 @@ import torch
 from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
+from red_cli.edit.architectures import facts_of
 from red_cli.errors import UserError
 from red_cli.tasks.text.language import EncodedTexts, TextBatch, text_batch
 from red_cli.tasks.text.token_loss import IGNORED
 
 Pack = NDArray[np.int64]  # rows that share a sequence
-
-# Model types whose packed texts were found to have the logits that each has alone. Not those with positions of their
-# own making: ALiBi (BLOOM, MPT, some Falcons), or numbers taken from the mask (OPT).
-KEEPS_TEXTS_APART = frozenset({
-    "cohere", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neo", "gpt_neox", "gptj", "granite", "llama", "mistral",
-    "mixtral", "olmo", "olmo2", "olmoe", "phi", "phi3", "qwen2", "qwen3", "qwen3_moe", "smollm3", "stablelm",
-    "starcoder2",
-})  # fmt: skip
 
 
 def require_packing(config: PretrainedConfig) -> None:
@@ -34,7 +27,7 @@ def require_packing(config: PretrainedConfig) -> None:
     Raises:
         UserError: its architecture is not among those that keep packed texts apart.
     """
-    if config.model_type not in KEEPS_TEXTS_APART:
+    if not facts_of(config.model_type).keeps_texts_apart:
         raise UserError(
             f"train.packing: {config.model_type} is not known to keep packed texts apart",
             hint="Leave it out; train.group_by_length pads little as well.",

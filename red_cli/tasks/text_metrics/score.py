@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from red_cli.errors import UserError
-from red_cli.recipe.tasks.e2e import E2E_METRICS
+from red_cli.errors import UserError, did_you_mean
+from red_cli.recipe.metric_names import E2E_METRICS
 from red_cli.tasks.text_metrics.coco import coco_scores
 from red_cli.tasks.text_metrics.java import INSTALL_JAVA, find_java
 from red_cli.tasks.text_metrics.layout import one_line
@@ -53,8 +52,7 @@ def metric_names(wanted: Iterable[str]) -> list[str]:
     names = []
     for name in wanted:
         if name.lower() not in spelt:
-            near = difflib.get_close_matches(name.lower(), spelt, n=1)
-            hint = f"Did you mean {spelt[near[0]]}? " if near else ""
+            hint = did_you_mean(name, METRICS)
             raise UserError(f"no such metric: {name or 'an empty name'}", hint=f"{hint}Known: {', '.join(METRICS)}")
         names.append(spelt[name.lower()])
     if not names:

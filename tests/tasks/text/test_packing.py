@@ -10,10 +10,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.errors import UserError
 from red_cli.tasks.data.tables import Rows
 from red_cli.tasks.text.language import EncodedTexts, losses_of, text_batch
-from red_cli.tasks.text.packing import KEEPS_TEXTS_APART, collate_packs, pack, require_packing
+from red_cli.tasks.text.packing import collate_packs, pack, require_packing
 from red_cli.tasks.text.token_loss import IGNORED
 from tests.tiny import DECODERS, tiny_config, tiny_model
 
@@ -47,15 +48,15 @@ def test_packed_losses_are_those_of_each_text_alone(model_type: str) -> None:
     packs = [np.array([2, 1, 3]), np.array([0, 4, 5])]
     batch = collate_packs(encoded, packs, padding=0, whole=False)
     if "position_ids" not in inspect.signature(type(model).forward).parameters:
-        assert model_type not in KEEPS_TEXTS_APART
+        assert not ARCHITECTURES[model_type].keeps_texts_apart
         return
     packed = losses_of(model, batch)
     alone = torch.tensor([loss for rows in packs for row in rows for loss in losses_alone(model, encoded, row)])
     same = bool((packed - alone).abs().max() < 1e-5)
-    if model_type in KEEPS_TEXTS_APART:
+    if ARCHITECTURES[model_type].keeps_texts_apart:
         assert same
     elif same:
-        warnings.warn(f"{model_type} keeps packed texts apart, and KEEPS_TEXTS_APART lacks it", stacklevel=1)
+        warnings.warn(f"{model_type} keeps packed texts apart, and its row does not say so", stacklevel=1)
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "qwen2", "mistral", "gemma2"])

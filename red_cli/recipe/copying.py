@@ -1,0 +1,58 @@
+"""Copies of recipes, with all the files that they need."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+from pathlib import Path
+
+from red_cli.errors import UserError
+from red_cli.recipe.extends import Source, is_bundled_name, read_sources
+from red_cli.recipe.find import find_recipe, recipe_folder
+
+
+def copy_recipe(name: str, folder: Path) -> list[Path]:
+    """Copy a recipe to `folder`, with the files that it extends and the folder of files that a bundled one names.
+
+    Raises:
+        UserError: no such recipe, one that extends a file outside its folder, or a file is in the way.
+    """
+    recipe = find_recipe(name)
+    copies = {
+        path: folder / place.with_suffix(path.suffix)
+        for source, place in _places(read_sources(recipe))
+        for path in (source, *_companions(source))
+    }
+    for path, copy in copies.items():
+        if os.path.lexists(copy) and (path == recipe or not _same(path, copy)):
+            raise UserError(f"{copy} exists", hint="Delete it, or copy to another folder.")
+    for path, copy in copies.items():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not copy.exists():
+            (shutil.copytree if path.is_dir() else shutil.copyfile)(path, copy)
+    return list(copies.values())
+
+
+def _places(sources: list[Source]) -> list[tuple[Path, Path]]:
+    """The recipe and the files that it extends by a path, and their places in a copy; names are found everywhere."""
+    recipe = sources[-1].path
+    places = [(recipe, Path(recipe.name))]
+    for above, source in zip(sources[:0:-1], sources[-2::-1], strict=True):
+        if is_bundled_name(above.document.data["extends"]):
+            break
+        place = Path(os.path.relpath(source.path, recipe.parent))
+        if ".." in place.parts:
+            where = f"{above.where(('extends',))}: extends"
+            raise UserError(f"{where}: {source.path} is outside the recipe's folder", hint="Copy both by hand.")
+        places.append((source.path, place))
+    return places
+
+
+def _companions(path: Path) -> list[Path]:
+    companion = path.with_suffix("")
+    return [companion] if path.resolve().parent == recipe_folder() and companion.is_dir() else []
+
+
+def _same(path: Path, copy: Path) -> bool:
+    return path.is_file() and copy.is_file() and filecmp.cmp(path, copy, shallow=False)

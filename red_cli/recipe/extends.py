@@ -1,0 +1,111 @@
+"""`extends`: a recipe file laid over another one, which may extend a further one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from red_cli.errors import UserError, did_you_mean, shown
+from red_cli.recipe.anchor import anchor_paths
+from red_cli.recipe.faults import Fault, dotted
+from red_cli.recipe.find import recipe_folder, recipe_names
+from red_cli.recipe.merged import Merged
+from red_cli.recipe.schema import RecipeFile
+from red_cli.recipe.yaml_file import Document, KeyPath, read_document
+
+_KEY = ("extends",)
+_LONGEST = 10  # files that extend one another
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recipe file as it is written."""
+
+    path: Path
+    document: Document
+
+    def where(self, key: KeyPath) -> str:
+        """The file and line of a key, as messages name it."""
+        return f"{self.path}, line {self.document.lines[key]}"
+
+    @property
+    def extends(self) -> Path | None:
+        """The file that this one extends: of a bundled recipe where it is a name, else relative to this file's folder.
+
+        Raises:
+            UserError: there is no such file.
+        """
+        if "extends" not in self.document.data:
+            return None
+        name = self.document.data["extends"]
+        where = f"{self.where(_KEY)}: extends"
+        if not isinstance(name, str) or not name or name.startswith("~") or Path(name).is_absolute():
+            raise UserError(f"{where}: expected the name of a bundled recipe, or a path relative to this file")
+        is_name = is_bundled_name(name)
+        path = recipe_folder() / f"{name}.yaml" if is_name else self.path.parent / name
+        try:
+            found = path.is_file()
+        except (OSError, ValueError):  # no path at all
+            found = False
+        if not found:
+            hint = f"{did_you_mean(name, recipe_names())}All names: red recipes" if is_name else None
+            raise UserError(f"{where}: no such {'recipe' if is_name else 'file'}: {shown(name)}", hint=hint)
+        return path
+
+
+def is_bundled_name(name: str) -> bool:
+    """Whether the value of `extends` names a bundled recipe rather than a file."""
+    return Path(name).name == name and Path(name).suffix == ""
+
+
+def read_sources(path: Path) -> list[Source]:
+    """A recipe file and what it extends, the file itself last.
+
+    Raises:
+        UserError: a file is missing or no recipe, or they extend one another in a circle.
+    """
+    sources = [Source(path, read_document(path))]
+    seen = {path.resolve()}
+    while (base := sources[0].extends) is not None:
+        where = f"{sources[0].where(_KEY)}: extends"
+        if base.resolve() in seen:
+            raise UserError(f"{where}: a recipe cannot extend itself, nor one that extends it")
+        if len(sources) == _LONGEST:
+            raise UserError(f"{where}: more than {_LONGEST} recipes extend one another")
+        document = read_document(base)
+        if not document.data.keys() & RecipeFile.model_fields.keys():
+            raise UserError(f"{where}: {base} is not a recipe")
+        seen.add(base.resolve())
+        sources.insert(0, Source(base, document))
+    return sources
+
+
+def read_alone(path: Path) -> list[Source]:
+    """A recipe file that extends none: that of a run or an export, which says all itself.
+
+    Raises:
+        UserError: it extends another one, or is no recipe.
+    """
+    source = Source(path, read_document(path))
+    if "extends" in source.document.data:
+        raise UserError(f"{source.where(_KEY)}: extends: the recipe of a run or an export cannot extend another")
+    return [source]
+
+
+def lay_sources(sources: list[Source]) -> tuple[Merged, list[Fault]]:
+    """Files laid over one another, variants included, and what is wrong with how they are written."""
+    merged = Merged(origins={(): f"{sources[-1].path}"})
+    faults = []
+    for source in sources:
+        document = source.document
+        faults += [Fault(f"{source.path}, line {line}", dotted(key), text) for line, key, text in document.faults]
+        data = {key: value for key, value in document.data.items() if key != "extends"}
+        for part in (data, *_parts(data.get("variants"))):
+            anchor_paths(part, source.path.parent)
+        merged.lay(data, source.where)
+    return merged, faults
+
+
+def _parts(variants: Any) -> list[dict[str, Any]]:
+    return [part for part in variants.values() if isinstance(part, dict)] if isinstance(variants, dict) else []

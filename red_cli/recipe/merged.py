@@ -1,0 +1,58 @@
+"""Parts of a recipe laid over one another, and where each key was given."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from red_cli.recipe.yaml_file import KeyPath
+
+
+@dataclass
+class Merged:
+    """Recipe data laid over one another.
+
+    Attributes:
+        origins: where each key was given, as messages name it.
+    """
+
+    data: dict[str, Any] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
+
+    def copy(self) -> Merged:
+        """The same, to lay more over it."""
+        return Merged(copy.deepcopy(self.data), dict(self.origins))
+
+    def lay(self, data: dict[str, Any], where: Callable[[KeyPath], str]) -> None:
+        """Lay `data` over what is here: mappings merge key by key, everything else replaces."""
+        self._lay(self.data, copy.deepcopy(data), where, ())
+
+    def _lay(
+        self, target: dict[str, Any], data: dict[str, Any], where: Callable[[KeyPath], str], prefix: KeyPath
+    ) -> None:
+        for key, value in data.items():
+            path = (*prefix, key)
+            self.origins[path] = where(path)
+            if isinstance(value, dict) and isinstance(target.get(key), dict):
+                self._lay(target[key], value, where, path)
+            else:
+                target[key] = value
+                self.origins.update({inner: where(inner) for inner in _paths_in(value, path)})
+
+    def origin(self, path: KeyPath) -> str:
+        """Where a key was given; for an absent one, its section."""
+        return origin_of(path, self.origins)
+
+
+def origin_of(path: KeyPath, origins: Mapping[KeyPath, str]) -> str:
+    """Where a key was given; for an absent one, its section."""
+    while path and path not in origins:
+        path = path[:-1]
+    return origins.get(path, "the recipe")
+
+
+def _paths_in(value: Any, path: KeyPath) -> list[KeyPath]:
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [inner for key, part in parts for inner in ((*path, key), *_paths_in(part, (*path, key)))]

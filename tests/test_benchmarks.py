@@ -1,0 +1,106 @@
+"""The benchmarks run, at their smallest sizes, and the makers' corpora are still those that they made."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.extras import cases
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = {
+    "adapters": ["--rows", 2, "--adapters", 2, "--length", 4, "--repeats", 1],
+    "export": ["--billions", 0.085, "--pairs", 1, "--work", "WORK"],
+    "fold": ["--layers", 1, "--width", 64, "--rounds", 1],
+    "generate": ["--data", "TEXTS", "--rows", 2, "--threads", 1, "--vocabulary", 300, "--max-new-tokens", 2],
+    "launch": ["--recipe", "RECIPE", "--steps", 2, "--strategies", "single"],
+    "packing": ["--width", 64, "--layers", 1, "--longest", 32, "--repeats", 1],
+    "quickstart": ["--rows", 32, "--seeds", 0, "--epochs", 1],
+    "text_loss": ["--data", "TEXTS", "--steps", 1, "--threads", 1, "--vocabulary", 300],
+    "train": ["--recipe", "RECIPE", "--steps", 1, "--micro-batch-size", 16],
+    "train epoch": ["--published-epoch", "RECIPE"],  # half of --epoch, the half that no other test runs
+    "train decoder": ["--decoder", "--steps", 1, "--length", 8],
+}
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A few rows in the form of E2E NLG."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [(f"name[Blue {number}], area[riverside]", f"Blue {number} is by the river.") for number in range(12)]
+    names = ("meaning_representation", "human_reference")
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    for split in ("train", "validation", "test"):
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / f"{split}.parquet")
+    return tmp_path
+
+
+def run(name: str, arguments: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = ROOT / "benchmarks" / f"{name}.py"
+    monkeypatch.syspath_prepend(path.parent)
+    monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+    module_spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    monkeypatch.setitem(sys.modules, module_spec.name, module)
+    module_spec.loader.exec_module(module)
+    module.main()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case", cases({case: [case] for case in BENCHMARKS}, {"train": "baselines", "train decoder": "baselines"})
+)
+def test_benchmarks_run(
+    case: str, tmp_path: Path, texts: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    places = {"WORK": tmp_path / "work", "TEXTS": texts, "RECIPE": recipe}
+    arguments = [places.get(argument, argument) for argument in BENCHMARKS[case]]
+    run(case.split()[0], arguments, monkeypatch)
+    assert capsys.readouterr().out or case == "train epoch"
+
+
+def test_every_benchmark_is_tried() -> None:
+    files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"measuring"}
+    assert files == {case.split()[0] for case in BENCHMARKS}
+
+
+def test_the_bundled_rows_are_those_of_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    from quickstart_corpus import SPLIT_WORDS, check_splits, documents, labelled_rows, mixed_document
+
+    labelled = {split: labelled_rows(0, split) for split in SPLIT_WORDS}
+    for split, rows in labelled.items():
+        with (ROOT / "recipes" / "quickstart" / f"{split}.csv").open(encoding="utf-8", newline="") as file:
+            assert list(csv.DictReader(file)) == rows
+    exclude = {row["review"] for rows in labelled.values() for row in rows}
+    check_splits(labelled, list(documents("0-mixed", mixed_document, 20_000, exclude)))
+
+
+def test_the_decoder_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    from decoder_corpus import documents
+
+    first, again = (list(itertools.islice(documents("0-train"), 200)) for _ in range(2))
+    assert first == again
+    assert all(text and "{" not in text for text in first)
+
+
+def test_making_a_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import make_decoder
+
+    monkeypatch.setattr(make_decoder, "_TOKENIZER_DOCUMENTS", 200)
+    sizes = ["--steps", "1", "--layers", "1", "--width", "64", "--vocabulary", "300", "--length", "16"]
+    monkeypatch.setattr(sys, "argv", ["make_decoder.py", "--output", str(tmp_path), *sizes])
+    make_decoder.main()
+    assert json.loads((tmp_path / "config.json").read_text())["n_layer"] == 1
