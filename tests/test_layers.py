@@ -34,6 +34,8 @@ ROOMS = [
     "formatting",
     "errors",
 ]
+# inside red_cli/tasks, from the top down
+TASKS = ["build", "presets", "chat", "labels", "text", "base", "special_ids", "data", "text_metrics"]
 
 
 def room_of(module: str) -> str:
@@ -41,7 +43,12 @@ def room_of(module: str) -> str:
 
 
 def imported_rooms(path: Path) -> set[str]:
-    """Rooms imported at run time (imports for type checking alone do not bind)."""
+    """Rooms imported at run time."""
+    return {room_of(name) for name in imported_modules(path) if name != "red_cli.__version__"}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Modules imported at run time (imports for type checking alone do not bind)."""
     tree = ast.parse(path.read_text())
     typing_only = {
         id(inner)
@@ -49,15 +56,14 @@ def imported_rooms(path: Path) -> set[str]:
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
-    names = [
+    return {
         f"{node.module}.{alias.name}" if node.module == "red_cli" else node.module
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         and (node.module or "").startswith("red_cli")
         and id(node) not in typing_only
         for alias in node.names
-    ]
-    return {room_of(name) for name in names if name != "red_cli.__version__"}
+    }
 
 
 def test_imports_point_down() -> None:
@@ -68,6 +74,18 @@ def test_imports_point_down() -> None:
             continue
         assert own in ROOMS, f"{path}: no room is called {own}"
         if above := imported_rooms(path) - set(ROOMS[ROOMS.index(own) :]):
+            upward[str(path.relative_to(PACKAGE))] = sorted(above)
+    assert not upward
+
+
+def test_imports_inside_tasks_point_down() -> None:
+    upward = {}
+    for path in sorted((PACKAGE / "tasks").rglob("*.py")):
+        own = path.relative_to(PACKAGE / "tasks").parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        imported = {name.split(".")[2] for name in imported_modules(path) if name.startswith("red_cli.tasks.")}
+        if above := imported - set(TASKS[TASKS.index(own) :]):
             upward[str(path.relative_to(PACKAGE))] = sorted(above)
     assert not upward
 

@@ -62,7 +62,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
                 f"stopped while generating texts; those that are there lie in {resumable.path}",
                 hint=f"Go on with the same command{elsewhere}.",
             ) from None
-    folder.write_predictions(split, predictions, rows.places)
+    folder.write_predictions(split, predictions, rows.source_indices)
     texts, references = task.generated_texts(predictions)
     if texts:
         text_file, reference_file = folder.texts(split)

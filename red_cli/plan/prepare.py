@@ -35,7 +35,7 @@ class Prepared:
     encoder: Encoder
     label_names: list[str] | None
     encoded: dict[str, Encoded]  # the splits that training needs
-    places: dict[str, NDArray[np.int64] | None]  # where each split's rows stand in their source; None: it is all of it
+    source_indices: dict[str, NDArray[np.int64] | None]  # of each split's rows; None: the split is all of its source
     scoring: Scoring
 
 
@@ -61,8 +61,8 @@ def prepare(recipe: Recipe) -> Prepared:
             raise UserError(f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model")
     used = {split: RowsUsed.of(split, rows[split]) for split in needed}
     scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
-    places = {split: rows[split].places for split in needed}
-    return Prepared(task, base, encoder, label_names, encoded, places, scoring)
+    source_indices = {split: rows[split].source_indices for split in needed}
+    return Prepared(task, base, encoder, label_names, encoded, source_indices, scoring)
 
 
 def drawn(rows: Rows, most: int | None, seed: int) -> Rows:

@@ -89,12 +89,12 @@ class RunFolder:
         write_json(self.path / "environment.json", environment())
 
     def write_predictions(
-        self, split: str, predictions: list[Prediction], places: NDArray[np.int64] | None = None
+        self, split: str, predictions: list[Prediction], source_indices: NDArray[np.int64] | None = None
     ) -> None:
-        """A line for each answer; `places` (rows,) are where the rows stand in their source, if they are not all."""
+        """A line for each answer; `source_indices` (rows,) number the rows in their source, if they are not all."""
         if not self.writes:
             return
-        indices = range(len(predictions)) if places is None else places.tolist()
+        indices = range(len(predictions)) if source_indices is None else source_indices.tolist()
         answers = zip(indices, predictions, strict=True)
         lines = [json.dumps(answer.to_json(index), ensure_ascii=False) for index, answer in answers]
         write_text(self.predictions(split), "\n".join(lines) + "\n")

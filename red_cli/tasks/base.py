@@ -79,7 +79,7 @@ class Encoded:
         if self.kept is None:
             return rows
         reasons = " and ".join(f"{count:,} with {reason}" for reason, count in self.left_out.items())
-        return rows.take(self.kept.tolist(), f"{rows.drawn or f'all of {split}'}, but {reasons}")
+        return rows.take(self.kept.tolist(), f"{rows.selection or f'all of {split}'}, but {reasons}")
 
 
 @dataclass

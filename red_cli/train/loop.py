@@ -183,7 +183,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
         with session.engine.gathered_parameters():
             if session.processes.main:
                 save_trained(session.trained, recipe, session.folder.adapter, record.revision, record.digest)
-        session.folder.write_predictions(split, predictions, session.prepared.places[split])
+        session.folder.write_predictions(split, predictions, session.prepared.source_indices[split])
     state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
     state.evaluated_step = state.step
     _log(session, {f"{split}_{name}": number for name, number in scores.items()})
@@ -203,7 +203,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
         load_trained_weights(session.trained, recipe, folder.adapter)
     for split in others:
         predictions = _predict(session, split)
-        folder.write_predictions(split, predictions, session.prepared.places[split])
+        folder.write_predictions(split, predictions, session.prepared.source_indices[split])
         scores[split] = {"examples": len(encoded[split]), **task.score(predictions, session.prepared.label_names)}
     counts = session.counts
     scored = session.prepared.scoring.scored.split

@@ -12,6 +12,7 @@ from red_cli.recipe.section import KeyFault, Section
 from red_cli.recipe.template import fields
 from red_cli.recipe.train import Train
 
+DEFAULT_NEW_TOKENS = 128  # most tokens of a generated text, where the recipe does not say
 TEXT_TO_TEXT = "Have an encoder-decoder write the answer as text, instead of training a head."
 INPUT_TEMPLATE = "With text_to_text: what the encoder reads, columns in braces; default: the text or the pair."
 LABEL_TEXTS = "With text_to_text: what is written for each label, in the order of their ids; default: their names."
@@ -164,7 +165,7 @@ class TextSettings(TaskSettings):
     """The settings of a task that answers with texts of any form."""
 
     learns_texts: ClassVar[bool] = True
-    default_new_tokens: ClassVar[int | None] = 128
+    default_new_tokens: ClassVar[int | None] = DEFAULT_NEW_TOKENS
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

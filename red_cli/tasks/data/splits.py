@@ -69,7 +69,7 @@ class PaperCut:
             if "train" in official:
                 cut[SELECTION], cut["train"] = self._cut(official["train"], "train", SELECTION_ROWS, seed)
             if self.validation in official:
-                cut[SCORED] = replace(official[self.validation], drawn=f"all of {self.validation}")
+                cut[SCORED] = replace(official[self.validation], selection=f"all of {self.validation}")
         elif self.validation in official:
             rows = official[self.validation]
             total = rows.table.num_rows

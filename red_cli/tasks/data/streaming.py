@@ -57,17 +57,17 @@ def read_stream(data: Data, needed: Sequence[str], train_rows: int | None, seed:
     found = {}
     for split in names:
         stream, source = _open(data, split)
-        drawn = None
+        selection = None
         if split == "train" and wanted is not None:
             stream = stream.shuffle(seed=seed, buffer_size=_BUFFER)
-            drawn = f"the first {wanted:,} of the stream, shuffled by seed {seed} among {_BUFFER:,}"
+            selection = f"the first {wanted:,} of the stream, shuffled by seed {seed} among {_BUFFER:,}"
         try:
             rows = list(islice(stream, wanted if split == "train" else None))
         except Exception as error:  # whatever the reader of that format raises, row by row
             raise UserError(f"{source}: {first_line(error)}") from None
         if not rows:
             raise UserError(f"{source} has no rows")
-        found[split] = Rows(pa.Table.from_pylist(rows), source, drawn=drawn)
+        found[split] = Rows(pa.Table.from_pylist(rows), source, selection=selection)
     return found
 
 

@@ -35,19 +35,19 @@ class Rows:
         table: the columns.
         source: the file or data set, for messages.
         label_names: of a label column that is stored as class ids with names (Hub data sets).
-        places: (rows,), where each row stands in the source, from 0; None where the split is all of it.
-        drawn: by what rule the rows were taken, in words; None where the split is all of its source.
+        source_indices: (rows,), where each row stands in the source, from 0; None where the split is all of it.
+        selection: by what rule the rows were taken, in words; None where the split is all of its source.
     """
 
     table: pa.Table
     source: str
     label_names: list[str] | None = None
-    places: NDArray[np.int64] | None = None
-    drawn: str | None = None
+    source_indices: NDArray[np.int64] | None = None
+    selection: str | None = None
 
     def number(self, index: int) -> int:
         """The row's number in the source, from 1, as messages give it."""
-        return 1 + (index if self.places is None else int(self.places[index]))
+        return 1 + (index if self.source_indices is None else int(self.source_indices[index]))
 
     def column(self, name: str) -> list[Any]:
         """A column's values.
@@ -62,12 +62,14 @@ class Rows:
             )
         return self.table.column(name).to_pylist()
 
-    def take(self, indices: list[int], drawn: str | None = None) -> Rows:
-        """Some of the rows; `drawn` says by what rule."""
-        places = np.array(indices, dtype=np.int64)
-        if self.places is not None:
-            places = self.places[places]
-        return Rows(self.table.take(indices), self.source, self.label_names, places, drawn or self.drawn)
+    def take(self, indices: list[int], selection: str | None = None) -> Rows:
+        """Some of the rows; `selection` says by what rule."""
+        source_indices = np.array(indices, dtype=np.int64)
+        if self.source_indices is not None:
+            source_indices = self.source_indices[source_indices]
+        return Rows(
+            self.table.take(indices), self.source, self.label_names, source_indices, selection or self.selection
+        )
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,7 @@ class RowsUsed:
 
     @classmethod
     def of(cls, split: str, rows: Rows) -> RowsUsed:
-        return cls(split, rows.table.num_rows, rows.drawn or f"all of {split}")
+        return cls(split, rows.table.num_rows, rows.selection or f"all of {split}")
 
 
 def column_texts(rows: Rows, name: str) -> list[str]:

@@ -100,7 +100,7 @@ class LabelTask:
         return [], []
 
 
-def in_words(
+def as_text_to_text(
     task: LabelTask,
     recipe: Recipe,
     settings: LabelSettings,

@@ -10,7 +10,7 @@ from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.classification import ClassificationSettings
 from red_cli.tasks.base import builds
 from red_cli.tasks.labels.targets import LabelTarget
-from red_cli.tasks.labels.task import LabelTask, in_words
+from red_cli.tasks.labels.task import LabelTask, as_text_to_text
 
 
 @builds(ClassificationSettings)
@@ -27,4 +27,4 @@ def classification_task(
     target = LabelTarget(settings.labels or label_names, given=settings.labels is not None)
     metric = recipe.eval.metric or settings.metrics[0]
     task = LabelTask(recipe.data, target, CLASSIFICATION_METRICS, metric)
-    return in_words(task, recipe, settings, config, label_texts=settings.label_texts)
+    return as_text_to_text(task, recipe, settings, config, label_texts=settings.label_texts)

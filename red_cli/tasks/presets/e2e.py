@@ -121,4 +121,4 @@ def _renamed(rows: Rows, wanted: Sequence[str | None]) -> Rows:
     names = rows.table.column_names
     new = [_OFFICIAL_FILES.get(name.lower(), name) for name in names]
     new = [name if other in names or other not in wanted else other for name, other in zip(names, new, strict=True)]
-    return Rows(rows.table.rename_columns(new), rows.source, rows.label_names, rows.places, rows.drawn)
+    return Rows(rows.table.rename_columns(new), rows.source, rows.label_names, rows.source_indices, rows.selection)

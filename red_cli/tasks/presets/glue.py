@@ -12,7 +12,7 @@ from red_cli.recipe.tasks.glue import GLUE, GlueSettings, GlueSubset
 from red_cli.tasks.base import builds
 from red_cli.tasks.data.splits import SCORED, SELECTION, PaperCut
 from red_cli.tasks.labels.targets import LabelTarget, RegressionTarget
-from red_cli.tasks.labels.task import LabelTask, in_words
+from red_cli.tasks.labels.task import LabelTask, as_text_to_text
 
 HUB_NAME = "nyu-mll/glue"
 
@@ -23,7 +23,7 @@ def build(recipe: Recipe, settings: GlueSettings, config: PretrainedConfig, labe
     task = glue_task(settings.subset, recipe.data, recipe.eval.metric)
     if recipe.eval.split == "paper":
         task = with_paper_cut(task, settings.subset, config.is_encoder_decoder)
-    return in_words(task, recipe, settings, config, label_texts=settings.label_texts)
+    return as_text_to_text(task, recipe, settings, config, label_texts=settings.label_texts)
 
 
 def glue_task(subset: GlueSubset, data: Data, metric: str | None) -> LabelTask:

@@ -9,7 +9,7 @@ from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.regression import RegressionSettings
 from red_cli.tasks.base import builds
 from red_cli.tasks.labels.targets import RegressionTarget
-from red_cli.tasks.labels.task import LabelTask, in_words
+from red_cli.tasks.labels.task import LabelTask, as_text_to_text
 
 
 @builds(RegressionSettings)
@@ -19,4 +19,4 @@ def regression_task(
     """The task."""
     metric = recipe.eval.metric or settings.metrics[0]
     task = LabelTask(recipe.data, RegressionTarget(), REGRESSION_METRICS, metric)
-    return in_words(task, recipe, settings, config, decimals=settings.decimals)
+    return as_text_to_text(task, recipe, settings, config, decimals=settings.decimals)

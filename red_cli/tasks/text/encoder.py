@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from red_cli.errors import UserError
-from red_cli.recipe.tasks.base import TextSettings
+from red_cli.recipe.tasks.base import DEFAULT_NEW_TOKENS
 from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction, TokenPreview
 from red_cli.tasks.data.loading import check_truncation
 from red_cli.tasks.special_ids import Affixes, SpecialIds
 from red_cli.tasks.text.language import EncodedTexts, TextBatch, collate_texts, losses_of, row_losses, truncate
 from red_cli.tasks.text.packing import Pack, collate_packs
 from red_cli.tasks.text.task import OF_LOSSES, TextTask
-
-_DEFAULT_NEW_TOKENS = TextSettings.default_new_tokens or 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +77,7 @@ class TextEncoder:
 
     def _generate(self, encoded: EncodedTexts, runner: ModelRunner, final: bool) -> list[Generated]:
         context, encoder_decoder = runner.context, self.base.kind.encoder_decoder
-        wanted = self.task.max_new_tokens or min(_DEFAULT_NEW_TOKENS, max(1, context // 2))
+        wanted = self.task.max_new_tokens or min(DEFAULT_NEW_TOKENS, max(1, context // 2))
         limit = min(self.base.max_length, context if encoder_decoder else context - wanted)
         if limit < len(self.affixes) + 1:
             raise UserError(

@@ -14,7 +14,9 @@ from red_cli.errors import UserError
 from red_cli.recipe.data import Columns
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe
+from red_cli.tasks.base import Generated, Prediction
 from red_cli.tasks.build import build_task
+from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import conversations_of
 from red_cli.tasks.chat.instruction import InstructionTask
 from red_cli.tasks.data.tables import Rows, _read_file
@@ -139,7 +141,7 @@ def test_long_rows_are_cut_or_left_out_and_counted(name: str, tmp_path: Path) ->
     assert (encoded.truncated, encoded.ends_cut, encoded.left_out) == (cut, cut, left_out)
     assert [encoded.kept_rows("train", rows).number(row) - 1 for row in range(len(encoded))] == kept
     if "more than 24 tokens" in left_out:
-        assert "with more than 24 tokens" in str(encoded.kept_rows("train", rows).drawn)
+        assert "with more than 24 tokens" in str(encoded.kept_rows("train", rows).selection)
 
 
 def test_a_split_without_answers_is_to_be_answered(tmp_path: Path) -> None:
@@ -267,3 +269,30 @@ def test_a_template_file_is_written_into_the_recipe(tmp_path: Path) -> None:
         UserError, match=r"line 1: task.template: expected own, alpaca, human-assistant or a Jinja file"
     ):
         load_recipe(str(recipe))
+
+
+def test_conversations_are_parsed_and_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an encoded split is answered from is there already, with a template's marks and without."""
+    turn = "{{ message.content + eos_token }}"
+    marked = LINES.replace(turn, f"{{% generation %}}{turn}{{% endgeneration %}}")
+    for template in (LINES, marked):
+        task = replace(task_of(template), metric="exact_match")
+        encoder = bound(task, tokenizer())
+        encoded = encoder.encode(rows_of(tmp_path, [{"messages": [*TALK, USER, ASSISTANT]}]))
+        with monkeypatch.context() as patch:
+            patch.setattr(ChatTemplate, "render", None)
+            (answer,) = encoder.answer(encoded, Runner(), final=True)
+        assert (answer.prompt, answer.label, answer.prediction) == ("Say ab.|ab</s>Say ab.|", "ab", "ab")
+        assert encoder.chat_ids([*TALK, USER]) == tokenizer()(answer.prompt, add_special_tokens=False)["input_ids"]
+
+
+class Runner:
+    """Answers "ab"."""
+
+    context = 64
+
+    def forward(self, predict: object) -> list[Prediction]:
+        return [Prediction(None, None, loss=1.0, tokens=1)]
+
+    def generate(self, prompts: object, special_ids: object, max_new_tokens: int) -> list[Generated]:
+        return [Generated("ab", finished=True)]

@@ -81,11 +81,11 @@ def test_the_rows_are_the_published_codes(
         assert np.isin(first, places).all()
         assert places.sum() == total
         assert (np.diff(places) > 0).all()  # in the file's order, each row once
-        if splits[name].places is None:
-            assert splits[name].drawn == f"all of {task.paper_cut.source(name)}"
+        if splits[name].source_indices is None:
+            assert splits[name].selection == f"all of {task.paper_cut.source(name)}"
         else:
-            assert (splits[name].places == places).all()
-            rule, _, source = splits[name].drawn.partition(" of ")
+            assert (splits[name].source_indices == places).all()
+            rule, _, source = splits[name].selection.partition(" of ")
             assert source == task.paper_cut.source(name)
             drawn = eval(rule, {"numpy": np})
             assert drawn[:4].tolist() == first

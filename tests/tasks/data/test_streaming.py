@@ -38,7 +38,7 @@ def test_as_many_rows_as_a_run_takes(folder: Path) -> None:
     assert len(set(numbers(first["train"]))) == 12
     assert numbers(first["train"]) == numbers(again["train"]) != numbers(other["train"])
     assert numbers(first["validation"]) == list(range(5))
-    assert first["train"].drawn == "the first 12 of the stream, shuffled by seed 1 among 10,000"
+    assert first["train"].selection == "the first 12 of the stream, shuffled by seed 1 among 10,000"
 
 
 def test_validation_rows_are_taken_besides(folder: Path) -> None:

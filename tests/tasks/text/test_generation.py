@@ -298,3 +298,11 @@ def test_prompts_leave_room_for_what_is_generated(letters) -> None:
     encoded = greedy.encode(rows(**PAIR))
     with pytest.raises(UserError, match="max_new_tokens is 20, but the base takes 20 tokens"):
         greedy.answer(encoded, passes, final=True)
+
+
+def test_one_task_is_bound_to_several_bases(letters) -> None:
+    """What belongs to a base is the encoder's alone: the encoders of one task do not touch one another."""
+    completion = task()
+    long, short = bound(completion, letters), bound(completion, letters, 5)
+    lengths = [encoder.encode(rows(**PAIR)).lengths.tolist() for encoder in (long, short, long)]
+    assert lengths == [[7, 5], [5, 5], [7, 5]]
