@@ -16,7 +16,7 @@ from red_cli.tasks.data.loading import ReaderSource
 from red_cli.tasks.labels.metrics import format_score
 from red_cli.tasks.presets.commonsense_files import CommonsenseFiles
 from red_cli.tasks.presets.commonsense_protocol import ANSWER_PREFIX, COMMONSENSE, MAX_NEW_TOKENS, read_answer
-from red_cli.tasks.text.choice import GENERATED, LIKELIEST, ChoiceTask
+from red_cli.tasks.presets.commonsense_task import GENERATED, LIKELIEST, CommonsenseTask
 from red_cli.tasks.text.generation import TemplateTexts
 
 _WAYS = {GENERATED: "generated", LIKELIEST: "likeliest"}
@@ -26,7 +26,7 @@ _MISSING = "-"
 @builds(CommonsenseSettings)
 def commonsense_task(
     recipe: Recipe, settings: CommonsenseSettings, config: PretrainedConfig, label_names: list[str] | None
-) -> ChoiceTask:
+) -> CommonsenseTask:
     """The task, with nothing of its data read yet.
 
     Raises:
@@ -38,7 +38,7 @@ def commonsense_task(
             f"commonsense is for decoders; {config.model_type} is an encoder-decoder",
             hint="There, use task generation with the same files: red recipes copy generation",
         )
-    return ChoiceTask(
+    return CommonsenseTask(
         data=recipe.data,
         source=ReaderSource(
             recipe.data, CommonsenseFiles(recipe.data, settings.subset, settings.prompt_template).readers

@@ -25,7 +25,7 @@ _QUESTIONS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
-class ChoicePrediction(Prediction):
+class CommonsensePrediction(Prediction):
     """The answer to one question: `prediction` is the one read from the generated `text`, None if it gives none.
 
     Attributes:
@@ -44,7 +44,7 @@ class ChoicePrediction(Prediction):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChoiceTask(GenerationTask):
+class CommonsenseTask(GenerationTask):
     """A question and the answers it offers -> one of them.
 
     Rows have the columns prompt, completion (the answer as a text), answer, options (the answers offered, null where
@@ -61,10 +61,10 @@ class ChoiceTask(GenerationTask):
     scoring: str
     metrics: tuple[str, ...] = (GENERATED, LIKELIEST, "loss")
 
-    def bind(self, base: Base, label_names: list[str] | None) -> ChoiceEncoder:
+    def bind(self, base: Base, label_names: list[str] | None) -> CommonsenseEncoder:
         """The task's encoder for a base."""
         special_ids, affixes = self._around_texts(base)
-        return ChoiceEncoder(task=self, base=base, special_ids=special_ids, affixes=affixes)
+        return CommonsenseEncoder(task=self, base=base, special_ids=special_ids, affixes=affixes)
 
     def score(self, predictions: Sequence[Prediction], label_names: list[str] | None) -> dict[str, float]:
         """The share of right answers by either scoring, of each task and on average; a text without an answer is wrong.
@@ -72,15 +72,15 @@ class ChoiceTask(GenerationTask):
         The average is that of the tasks, each counting the same, where the task of every row is known; else that of the
         rows. `accuracy.<task>` is there where there are several tasks.
         """
-        answers = [answer for answer in predictions if isinstance(answer, ChoicePrediction)]
+        answers = [answer for answer in predictions if isinstance(answer, CommonsensePrediction)]
         scores: dict[str, float] = {}
         if any(answer.loss is not None for answer in answers):
             scores["loss"] = mean_loss(answers)
-        by_task: dict[str | None, list[ChoicePrediction]] = {}
+        by_task: dict[str | None, list[CommonsensePrediction]] = {}
         known = all(answer.task is not None for answer in answers)
         for answer in answers:
             by_task.setdefault(answer.task if known else None, []).append(answer)
-        ways: dict[str, Callable[[ChoicePrediction], Any]] = {}
+        ways: dict[str, Callable[[CommonsensePrediction], Any]] = {}
         if all(answer.text is not None for answer in answers):
             ways[GENERATED] = lambda answer: answer.prediction
         if all(answer.likeliest is not None for answer in answers):
@@ -99,10 +99,10 @@ class ChoiceTask(GenerationTask):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChoiceEncoder(GenerationEncoder):
+class CommonsenseEncoder(GenerationEncoder):
     """Questions -> batches -> the option that a text names, and the likeliest one."""
 
-    task: ChoiceTask
+    task: CommonsenseTask
 
     def encode(self, rows: Rows) -> EncodedTexts:
         """As GenerationEncoder does.
@@ -140,7 +140,7 @@ class ChoiceEncoder(GenerationEncoder):
         about = (rows.column(name) for name in ("answer", "prompt", "task"))
         columns = zip(losses, likelihoods, texts, options, *about, strict=True)
         return [
-            ChoicePrediction(
+            CommonsensePrediction(
                 prediction=None if text is None else self.task.read(text.text, offered or [label] * bool(label)),
                 label=label,
                 prompt=prompt,
