@@ -43,7 +43,7 @@ BUILDER = '''
 from red_cli.edit.kinds import language_model_kind
 from red_cli.recipe.tasks.rhyme import RhymeSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.data.loading import FileSource
+from red_cli.tasks.data.loading import Source
 from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 
 
@@ -53,7 +53,7 @@ def rhyme_task(recipe, settings, config, label_names):
     texts = TemplateTexts(recipe.data.columns, "{word}", "{rhyme}")
     return GenerationTask(
         data=recipe.data,
-        source=FileSource(recipe.data, texts.label_column),
+        source=Source.of(recipe.data, texts.label_column),
         texts=texts,
         kind=language_model_kind(config),
         metric=recipe.eval.metric or settings.metrics[0],

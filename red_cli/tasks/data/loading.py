@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 
@@ -15,57 +15,49 @@ from red_cli.tasks.data.tables import Rows, find_splits
 Readers = dict[str, Callable[[], Rows]]  # split -> what reads it
 
 
-class Source(Protocol):
-    """Where the splits of a task come from."""
+@dataclass(frozen=True)
+class Source:
+    """Where the splits of a task come from.
+
+    Attributes:
+        data: says how validation rows are drawn from the training rows.
+        find: finds every split, and says how it is read: files are read only when asked for.
+    """
+
+    data: Data
+    find: Callable[[], Readers]
+
+    @classmethod
+    def of(cls, data: Data, label_column: str) -> Source:
+        """The files or the data set on the Hub that `data` names."""
+        return cls(data, partial(find_splits, data, label_column))
 
     def split_names(self) -> list[str]:
         """The splits that there are; nothing is read yet."""
+        return available_splits(self.find(), self.data)
 
     def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """Read the `needed` splits.
+        """Read the splits `needed`, with validation rows drawn from the training rows where `data` says so.
 
         Raises:
             UserError: a file or split is missing, unreadable or empty.
         """
+        return split_validation(self.read(needed), self.data, seed)
 
+    def read(self, needed: Sequence[str], with_train: bool = False) -> dict[str, Rows]:
+        """Read the splits `needed` as the files have them, and the training split where validation rows come from it.
 
-@dataclass(frozen=True)
-class FileSource:
-    """The splits of files or of a data set on the Hub, and a validation split drawn from the training rows."""
+        `with_train` reads the training split in any case, if there is one.
 
-    data: Data
-    label_column: str
-
-    def split_names(self) -> list[str]:
-        """The splits that there are; nothing is read yet."""
-        return split_names(self.data, self.label_column)
-
-    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """Read the `needed` splits."""
-        rows = read_splits(self.data, self.label_column, needed, with_train=False)
-        return split_validation(rows, self.data, seed)
-
-
-@dataclass(frozen=True)
-class ReaderSource:
-    """The same for splits that lie elsewhere: `readers` finds them, and says how each is read."""
-
-    data: Data
-    readers: Callable[[], Readers]
-
-    def split_names(self) -> list[str]:
-        """The splits that there are; nothing is read yet."""
-        return available_splits(self.readers(), self.data)
-
-    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """Read the `needed` splits."""
-        rows = read_needed(self.readers(), self.data, needed, with_train=False)
-        return split_validation(rows, self.data, seed)
-
-
-def split_names(data: Data, label_column: str) -> list[str]:
-    """The splits that there are; nothing is read yet."""
-    return available_splits(find_splits(data, label_column), data)
+        Raises:
+            UserError: a file or split is missing, unreadable or empty.
+        """
+        readers, share = self.find(), self.data.validation_share
+        if share is not None and "validation" in readers:
+            raise UserError("data.validation_share is set, but there is a validation split", hint="Drop one of them.")
+        require_splits(readers, self.data, needed)
+        wanted = {*needed, *(["train"] if with_train or (share is not None and "validation" in needed) else [])}
+        return {split: read() for split, read in readers.items() if split in wanted}
 
 
 def require_splits(found: Iterable[str], data: Data, needed: Sequence[str]) -> None:
@@ -87,31 +79,6 @@ def available_splits(found: Iterable[str], data: Data) -> list[str]:
     """The splits `found`, and what can be drawn from them."""
     names = list(found)
     return [*names, "validation"] if data.validation_share is not None and "train" in names else names
-
-
-def read_splits(data: Data, label_column: str, needed: Sequence[str], with_train: bool) -> dict[str, Rows]:
-    """The splits `needed`, as the files have them, and the training split where validation rows come from it.
-
-    `with_train` reads the training split in any case, if there is one.
-
-    Raises:
-        UserError: a file or split is missing, unreadable or empty.
-    """
-    return read_needed(find_splits(data, label_column), data, needed, with_train)
-
-
-def read_needed(readers: Readers, data: Data, needed: Sequence[str], with_train: bool) -> dict[str, Rows]:
-    """The same of splits that lie elsewhere: `readers` say how each is read."""
-    share = data.validation_share
-    if share is not None and "validation" in readers:
-        raise UserError("data.validation_share is set, but there is a validation split", hint="Drop one of them.")
-    require_splits(readers, data, needed)
-    dividing = share is not None and "validation" in needed
-    return {
-        split: read()
-        for split, read in readers.items()
-        if split in needed or (split == "train" and (with_train or dividing))
-    }
 
 
 def split_validation(splits: dict[str, Rows], data: Data, seed: int) -> dict[str, Rows]:

@@ -13,31 +13,20 @@ import pyarrow as pa
 
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.data import Data
-from red_cli.tasks.data.loading import split_names, split_validation
+from red_cli.tasks.data.loading import Source, split_validation
 from red_cli.tasks.data.tables import Rows, split_files
 
 _BUFFER = 10_000  # rows that a stream is shuffled among
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
 
-@dataclass(frozen=True)
-class StreamSource:
-    """The splits of a stream.
+@dataclass(frozen=True, kw_only=True)
+class StreamSource(Source):
+    """A stream, of whose training split `train_rows` rows are taken."""
 
-    Attributes:
-        train_rows: how many rows of the training split are taken.
-    """
-
-    data: Data
-    label_column: str
     train_rows: int | None
 
-    def split_names(self) -> list[str]:
-        """The splits that there are; nothing is read yet."""
-        return split_names(self.data, self.label_column)
-
     def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """Read the `needed` splits."""
         return split_validation(read_stream(self.data, needed, self.train_rows, seed), self.data, seed)
 
 

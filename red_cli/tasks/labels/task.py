@@ -13,7 +13,7 @@ from red_cli.recipe.data import Data
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.base import LabelSettings
 from red_cli.tasks.base import Base, Prediction
-from red_cli.tasks.data.loading import read_splits, split_names, split_validation
+from red_cli.tasks.data.loading import Source, split_validation
 from red_cli.tasks.data.splits import PaperCut
 from red_cli.tasks.data.tables import Rows, Splits
 from red_cli.tasks.labels import encoder
@@ -49,9 +49,13 @@ class LabelTask:
         """The column of the labels."""
         return encoder.label_column(self.data)
 
+    @property
+    def _source(self) -> Source:
+        return Source.of(self.data, self.label_column)
+
     def split_names(self) -> list[str]:
         """The splits that there are; nothing is read yet."""
-        names = split_names(self.data, self.label_column)
+        names = self._source.split_names()
         return names if self.paper_cut is None else self.paper_cut.with_parts(names)
 
     def load(self, seed: int, needed: Sequence[str]) -> Splits:
@@ -68,7 +72,7 @@ class LabelTask:
 
     def _official(self, seed: int, needed: Sequence[str]) -> Splits:
         """The `needed` splits as the data have them, or with validation rows drawn from the training rows."""
-        rows = read_splits(self.data, self.label_column, needed, with_train=self.target.needs_fit)
+        rows = self._source.read(needed, with_train=self.target.needs_fit)
         target = self.target.fit(rows["train"], self.label_column) if "train" in rows else self.target
         return Splits(split_validation(rows, self.data, seed), target.names)
 

@@ -12,7 +12,7 @@ from red_cli.recipe.data import Columns
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.commonsense import CommonsenseSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.data.loading import ReaderSource
+from red_cli.tasks.data.loading import Source
 from red_cli.tasks.labels.metrics import format_score
 from red_cli.tasks.presets.commonsense_files import CommonsenseFiles
 from red_cli.tasks.presets.commonsense_protocol import ANSWER_PREFIX, COMMONSENSE, MAX_NEW_TOKENS, read_answer
@@ -38,11 +38,10 @@ def commonsense_task(
             f"commonsense is for decoders; {config.model_type} is an encoder-decoder",
             hint="There, use task generation with the same files: red recipes copy generation",
         )
+    files = CommonsenseFiles(recipe.data, settings.subset, settings.prompt_template)
     return CommonsenseTask(
         data=recipe.data,
-        source=ReaderSource(
-            recipe.data, CommonsenseFiles(recipe.data, settings.subset, settings.prompt_template).readers
-        ),
+        source=Source(recipe.data, files.readers),
         kind=kind,
         max_new_tokens=recipe.eval.max_new_tokens or MAX_NEW_TOKENS,
         metric=recipe.eval.metric or settings.metrics[0],

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from transformers import PretrainedConfig
 
 from red_cli.edit.kinds import language_model_kind
 from red_cli.errors import UserError, shown
-from red_cli.recipe.data import Columns
+from red_cli.recipe.data import Columns, Data
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.recipe.tasks.e2e import E2eSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.data.loading import FileSource
-from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.data.loading import Readers, Source
+from red_cli.tasks.data.tables import Rows, find_splits
 from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 
 # The data set as its authors put it on the Hub comes with a script; the Hub's own conversion to Parquet needs none.
@@ -47,7 +48,7 @@ def e2e_task(
         texts = TabularTexts(data.columns, decoder=not kind.encoder_decoder)
     return GenerationTask(
         data=data,
-        source=OfficialFiles(data, texts.label_column),
+        source=Source(data, partial(_official_files, data)),
         kind=kind,
         metric=recipe.eval.metric or settings.metrics[0],
         metrics=("loss", "perplexity", *text_metrics(recipe)),
@@ -55,16 +56,6 @@ def e2e_task(
         texts=texts,
         ends_prompts=True,
     )
-
-
-@dataclass(frozen=True)
-class OfficialFiles(FileSource):
-    """The splits, where columns of the official CSV files have the Hub's names as far as those are wanted."""
-
-    def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """Read the `needed` splits."""
-        wanted = (self.data.columns.prompt, self.data.columns.completion)
-        return {split: _renamed(rows, wanted) for split, rows in super().load(seed, needed).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +108,16 @@ def _tabular(meaning: str, where: str) -> str:
         ) from None
 
 
-def _renamed(rows: Rows, wanted: Sequence[str | None]) -> Rows:
+def _official_files(data: Data) -> Readers:
+    """The splits, where columns of the official CSV files have the Hub's names as far as those are wanted."""
+    wanted = (data.columns.prompt, data.columns.completion)
+    readers = find_splits(data, data.columns.completion or TEXT)
+    return {split: partial(_renamed, read, wanted) for split, read in readers.items()}
+
+
+def _renamed(read: Callable[[], Rows], wanted: Sequence[str | None]) -> Rows:
+    rows = read()
     names = rows.table.column_names
     new = [_OFFICIAL_FILES.get(name.lower(), name) for name in names]
     new = [name if other in names or other not in wanted else other for name, other in zip(names, new, strict=True)]
-    return Rows(rows.table.rename_columns(new), rows.source, rows.label_names, rows.source_indices, rows.selection)
+    return replace(rows, table=rows.table.rename_columns(new))

@@ -9,7 +9,7 @@ from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.recipe.tasks.generation import GenerationSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.data.loading import FileSource
+from red_cli.tasks.data.loading import Source
 from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 
 
@@ -30,7 +30,7 @@ def generation_task(
     texts = TemplateTexts(recipe.data.columns, settings.prompt_template, settings.completion_template)
     return GenerationTask(
         data=recipe.data,
-        source=FileSource(recipe.data, texts.label_column),
+        source=Source.of(recipe.data, texts.label_column),
         kind=kind,
         metric=recipe.eval.metric or settings.metrics[0],
         metrics=("loss", "perplexity", "exact_match", *text_metrics(recipe)),

@@ -11,7 +11,7 @@ from red_cli.recipe.tasks.instruction import InstructionSettings
 from red_cli.tasks.base import builds
 from red_cli.tasks.chat.conversations import label_column
 from red_cli.tasks.chat.instruction import InstructionTask
-from red_cli.tasks.data.loading import FileSource
+from red_cli.tasks.data.loading import Source
 from red_cli.tasks.data.streaming import StreamSource
 
 
@@ -30,11 +30,13 @@ def instruction_task(
             f"task instruction is for decoders; {config.model_type} is an encoder-decoder",
             hint="For prompts and completions there is  task={name: generation}.",
         )
-    column = label_column(data.columns)
-    stream = StreamSource(data, column, None if steps is None else steps * recipe.train.batch_size)
+    source = Source.of(data, label_column(data.columns))
+    if data.streaming:
+        train_rows = None if steps is None else steps * recipe.train.batch_size
+        source = StreamSource(data, source.find, train_rows=train_rows)
     return InstructionTask(
         data=data,
-        source=stream if data.streaming else FileSource(data, column),
+        source=source,
         kind=kind,
         metric=recipe.eval.metric or settings.metrics[0],
         metrics=("loss", "perplexity", "exact_match", *text_metrics(recipe)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -20,26 +19,6 @@ from red_cli.tasks.text.language import EncodedTexts, TruncatedExample, concaten
 from red_cli.tasks.text.task import TextTask
 
 _ENCODE_ROWS = 1000
-
-
-class RowTexts(Protocol):
-    """What makes prompts and completions of rows."""
-
-    @property
-    def label_column(self) -> str:
-        """The column of the completions."""
-
-    def has_completions(self, rows: Rows) -> bool:
-        """Whether rows have completions, and do not hide them."""
-
-    def prompts(self, rows: Rows) -> list[str]:
-        """The prompts."""
-
-    def completions(self, rows: Rows) -> list[str]:
-        """The completions, none of them empty."""
-
-    def prompt_of(self, text: str) -> str:
-        """The prompt that a single text makes."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +99,7 @@ class GenerationTask(TextTask):
         ends_prompts: whether a decoder reads the end's token between prompt and completion too.
     """
 
-    texts: RowTexts
+    texts: TemplateTexts
     train_on_prompt: bool = False
     end_token: str | None = None
     ends_prompts: bool = False

@@ -16,7 +16,7 @@ from red_cli.edit.kinds import DECODER, ENCODER_DECODER
 from red_cli.errors import UserError
 from red_cli.recipe.data import Columns, Data
 from red_cli.tasks.base import Generated, Prediction
-from red_cli.tasks.data.loading import FileSource
+from red_cli.tasks.data.loading import Source
 from red_cli.tasks.data.tables import Rows
 from red_cli.tasks.text.generation import GenerationEncoder, GenerationTask, TemplateTexts
 from red_cli.tasks.text.language import row_losses
@@ -48,7 +48,7 @@ def task(model_type: str = "gpt2", data: Data | None = None, **settings: object)
     data = data or Data()
     templates = {part: settings.pop(part, None) for part in ("prompt_template", "completion_template")}
     texts = TemplateTexts(data.columns, **templates)
-    return GenerationTask(data=data, source=FileSource(data, texts.label_column), texts=texts, kind=kind, **settings)
+    return GenerationTask(data=data, source=Source.of(data, texts.label_column), texts=texts, kind=kind, **settings)
 
 
 def shown(encoder: GenerationEncoder, tokenizer, encoded, index: int = 0) -> tuple[str, str]:
