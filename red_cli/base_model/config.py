@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from transformers import AutoConfig, PretrainedConfig
 
 from red_cli.base_model.files import BIASES_KEY
+from red_cli.base_model.hub import require_model_folder
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.schema import HOW_TO_ALLOW, Model
 
@@ -43,8 +44,7 @@ def from_pretrained(load: Callable[..., _T], model: Model, **options: Any) -> _T
         UserError: no such model, no network, damaged files, or code is needed that has not been allowed to run.
     """
     name = model.name_or_path
-    if Path(name).is_absolute() and not Path(name).is_dir():
-        raise UserError(f"model.name_or_path: no such model folder: {name}")
+    require_model_folder(name)
     try:
         return load(name, revision=model.revision, trust_remote_code=model.trust_remote_code, **options)
     except MemoryError:

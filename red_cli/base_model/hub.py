@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from red_cli.base_model.files import BIN_FILE, BIN_INDEX_FILE, INDEX_FILE, SINGLE_FILE
 from red_cli.errors import RunFailed, UserError, first_line
 
 # Files of a base that belong to any model made from it, by name.
@@ -47,6 +46,16 @@ def base_folder(name: str, revision: str | None) -> Path:
         f"base {name}: its weights are not all here, as safetensors or pytorch_model.bin, and cannot be fetched",
         hint="Check the network, or say where the base is: --base FOLDER",
     )
+
+
+def require_model_folder(name: str) -> None:
+    """Refuse the path of a model folder that does not exist; names on the Hub are not looked up.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if Path(name).is_absolute() and not Path(name).is_dir():
+        raise UserError(f"model.name_or_path: no such model folder: {name}")
 
 
 def require_local_base(name: str) -> None:
@@ -124,7 +133,7 @@ def push(folder: Path, repository: str) -> str:
 
 def _complete(folder: Path) -> bool:
     """Whether a snapshot has its configuration and all its weights."""
-    from red_cli.base_model.files import read_index
+    from red_cli.base_model.files import BIN_FILE, BIN_INDEX_FILE, INDEX_FILE, SINGLE_FILE, read_index
 
     if not (folder / "config.json").is_file():
         return False

@@ -36,11 +36,11 @@ def skeleton(config: PretrainedConfig, model: Model, kind: Kind) -> PreTrainedMo
 def load_base(
     model: Model, config: PretrainedConfig, kind: Kind, seed: int, device: torch.device | None = None
 ) -> tuple[PreTrainedModel, list[str]]:
-    """The base with its weights, and the names of the parameters that train beside the edits: the head.
+    """Load the base's weights; returns the model and the names of the parameters of its head.
 
-    The head is everything outside the base model proper, and the pooler where the checkpoint lacks one; a language
-    model has none. `seed` decides its initial values. A quantised base goes to `device` at once, which is None for
-    the only one there is.
+    The head is everything outside the base model proper, and the pooler where the checkpoint has none. A language
+    model has no head. `seed` decides the head's initial values. A quantised base is loaded to `device`, or to the
+    only device where that is None.
 
     Raises:
         UserError: no such model, no weights, or weights of another architecture.
@@ -58,17 +58,17 @@ def load_base(
         dtype=model.dtype if model.dtype == "auto" else getattr(torch, model.dtype),
         output_loading_info=True,
         **_quantization(model, config, kind, device),
-        ignore_mismatched_sizes=True,  # a head of another task starts anew; anything else is refused below
+        ignore_mismatched_sizes=True,  # a head of another task is initialised again; anything else is refused below
     )
     for module in loaded.modules():
         if hasattr(module, _INFERENCE_LAYOUT):
             setattr(module, _INFERENCE_LAYOUT, False)
     head = head_parameter_names(loaded)
     fresh = [name for name in sorted(info["missing_keys"]) if name not in head]
-    if lacking := [name for name in fresh if _CHECKPOINT_MAY_LACK not in name.split(".")]:
+    if missing := [name for name in fresh if _CHECKPOINT_MAY_LACK not in name.split(".")]:
         raise UserError(
-            f"{model.name_or_path}: the weights do not fit a {config.model_type} model: {lacking[0]}"
-            f" and {len(lacking) - 1} more are missing"
+            f"{model.name_or_path}: the weights do not fit a {config.model_type} model: {missing[0]}"
+            f" and {len(missing) - 1} more are missing"
         )
     wrong = [name for name, *_ in info["mismatched_keys"] if name not in head]
     if wrong:

@@ -29,7 +29,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def forget_peak() -> None:
-    """Let the peak start anew at what is in use now, where the system can: several runs may share a process."""
+    """Reset the peak to the memory in use now, where the system can do so: several runs may share a process."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):

@@ -43,7 +43,7 @@ def prepare(config: PretrainedConfig, recipe: Recipe, kind: Kind, label_names: l
 
 
 def fit_config(config: PretrainedConfig, model: Model, kind: Kind, label_names: list[str] | None) -> None:
-    """Give a configuration the task's label names, the outputs of a head that is to train, and the recipe's dropout."""
+    """Set the task's label names, the outputs of a trained head, and the recipe's dropout in a configuration."""
     if label_names is None and kind.trains_head:
         config.num_labels = 1
         config.problem_type = "regression"
@@ -77,7 +77,7 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     """The base's tokenizer.
 
     Raises:
-        UserError: there is none, or it cannot write a text as ids of the inputs that it names.
+        UserError: the base has no tokenizer, or it cannot turn a text into the inputs that it names.
     """
     tokenizer = from_pretrained(AutoTokenizer.from_pretrained, model)
     longest = tokenizer.model_max_length
@@ -131,10 +131,10 @@ def uses_bf16(settings: Train) -> bool:
 
 
 def fit_attention(config: PretrainedConfig, kind: Kind, settings: Train, max_length: int) -> None:
-    """Let heads over short texts take plain attention where a CPU computes in bfloat16.
+    """Set plain attention for heads over short texts where a CPU computes in bfloat16.
 
     The backward pass of torch's fused kernel takes up to seven times as long there (32 rows of 24 tokens: 23 ms
-    against 3), which is a third of a whole training step.
+    against 3), which is a third of a training step.
     """
     short = max_length <= _PLAIN_ATTENTION_UP_TO
     if kind.trains_head and short and uses_bf16(settings) and not torch.cuda.is_available():

@@ -11,7 +11,7 @@ from red_cli.files import read_json
 from red_cli.recipe.launch import DEEPSPEED, Launch
 
 STAGE = {"zero2": 2, "zero3": 3}
-# Parameters of up to so many numbers stay whole in every process: the vectors always do.
+# Parameters of up to so many numbers are not sharded; the vectors never are.
 _WHOLE_UP_TO = 100_000
 # Sections of a configuration that would say something else than the recipe
 _FROM_THE_RECIPE = {

@@ -1,4 +1,4 @@
-"""One command, many processes: started by Accelerate's launcher, which is told by a list of arguments."""
+"""Run one command in many processes, by Accelerate's launcher."""
 
 from __future__ import annotations
 

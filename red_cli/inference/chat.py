@@ -110,7 +110,7 @@ def open_chat(target: Opened, system: str | None, with_base: bool, listener: Lis
     """A conversation with a trained model, and one with its untuned base where `with_base` is set.
 
     Raises:
-        UserError: it does not write text, its prompts are no single text, or the untuned model is not at hand.
+        UserError: it does not write text, its prompts consist of several texts, or the untuned model is not available.
     """
     task, prepared = open_task(target)
     recipe = target.recipe
@@ -148,7 +148,7 @@ def _without_edits(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _Pieces(TextStreamer):
-    """Tells a text as its words are settled, from its first sign on."""
+    """Shows a text word by word, without its leading blanks."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, show: Show) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -97,7 +97,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
 
 
 def model_identity(target: Opened) -> str:
-    """What tells the weights of a target from others, without reading them whole."""
+    """Identifies the weights of a model by names, sizes and times of its files, which are not read."""
     place = target.adapter or target.folder
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir())]
     weights = [file for file in files if "safetensors" in file[0]]

@@ -67,12 +67,12 @@ class ResumableOutput:
 
     def _lines(self) -> list[dict[str, Any]]:
         """The lines up to the first incomplete one."""
-        whole: list[dict[str, Any]] = []
+        complete: list[dict[str, Any]] = []
         if self.path.is_file():
             with contextlib.suppress(ValueError):
                 for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
-                    whole.append(json.loads(line))
-        return whole
+                    complete.append(json.loads(line))
+        return complete
 
 
 def no_check() -> None:

@@ -56,7 +56,7 @@ class Runtime:
 
 
 def load_runtime(opened: Opened, base: Base, listener: Listener) -> Runtime:
-    """Load a trained model to the GPU, or to the CPU where there is none.
+    """Load a trained model to the GPU, or to the CPU of a machine without one.
 
     Raises:
         UserError: as `load_model`.

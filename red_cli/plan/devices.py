@@ -47,14 +47,14 @@ def _device_option(
     plan: PlanSummary, memory: MemoryEstimate, recipe: Recipe, device_bytes: int, devices: int
 ) -> DeviceOption:
     rows = recipe.train.micro_batch_size or 1
-    whole = memory.of_rows(rows) - memory.libraries
-    around = whole - memory.base  # activations and all that trains, which no strategy spreads
+    unsharded = memory.of_rows(rows) - memory.libraries
+    around = unsharded - memory.base  # activations and trainable parameters, which no strategy shards
     vectors = 2 * (plan.counts.edited + plan.counts.head) * _FLOAT_BYTES if devices > 1 else 0  # there and back again
     passes = math.ceil(recipe.train.batch_size / (devices * rows))
     fetched = passes * 2 * memory.base  # forwards, and again backwards
     spread = around + memory.base // devices + _BLOCKS_AT_ONCE * plan.largest_block
     offloaded = around + _BLOCKS_AT_ONCE * plan.largest_block
-    ways: list[tuple[str, int, int]] = [("single" if devices == 1 else "ddp", whole, vectors)]
+    ways: list[tuple[str, int, int]] = [("single" if devices == 1 else "ddp", unsharded, vectors)]
     if recipe.model.quantization is None:
         if devices > 1:
             ways.append(("zero3", spread, fetched + vectors))

@@ -13,8 +13,8 @@ _SHARE = 0.25  # of the run's own optimiser steps
 _LEAST_STEPS = 24  # of one sweep
 _MOST_STEPS = 80
 _MOST_SWEEPS = 3
-_TIMES_OVER = 10  # a sweep goes over each of its batches about so often: few rows are learnt, and forgotten, soon
-_BEYOND = 10.0  # the sweep goes on so far above the highest rate that may be chosen
+_TIMES_OVER = 10  # about how often a sweep repeats each of its batches: few rows are fitted, and forgotten, soon
+_BEYOND = 10.0  # factor by which a sweep exceeds the highest rate that may be chosen
 
 
 @dataclass(frozen=True)

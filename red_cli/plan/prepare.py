@@ -74,7 +74,7 @@ def drawn(rows: Rows, most: int | None, seed: int) -> Rows:
 
 
 def require_labels(encoded: Encoded, source: str, column: str) -> None:
-    """Refuse a split that cannot be learnt from or scored."""
+    """Refuse a split that can be neither trained on nor scored."""
     if encoded.labels is None:
         raise UserError(
             f"{source} has nothing to learn: column {shown(column)} is missing or empty",

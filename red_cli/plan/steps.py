@@ -11,7 +11,7 @@ MOST_STEPS = 1_000_000_000
 
 
 def total_steps(settings: Train, steps_per_epoch: int) -> int:
-    """Optimiser steps of the whole run."""
+    """Optimiser steps of the run."""
     return settings.max_steps or max(1, math.ceil(settings.num_train_epochs * steps_per_epoch))
 
 

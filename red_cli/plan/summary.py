@@ -55,9 +55,9 @@ class Example:
     """A row as the model sees it."""
 
     tokens: list[str]
-    masked: int  # so many of the first tokens are not learnt
+    masked: int  # so many of the first tokens do not count towards the loss
     label: str | float | None
-    learnt: list[bool]  # which tokens are
+    learnt: list[bool]  # which tokens count
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class PlanSummary:
     label_names: list[str] | None
     examples: list[Example]
     memory: MemoryEstimate | None
-    largest_block: int  # bytes of the largest layer, which is whole on a device while it computes
+    largest_block: int  # bytes of the largest layer, which a device gathers while it computes
     processes: int
     strategy: Choice
     export_obstacle: str | None  # why the result cannot become ordinary merged weights
@@ -146,13 +146,13 @@ def _largest_block(model: PreTrainedModel, recipe: Recipe) -> int:
 
 
 def _export_obstacle(model: PreTrainedModel) -> str | None:
-    lacking = [
+    without_bias = [
         path
         for path, vectors in edits(model)
         if vectors.bias is not None and getattr(model.get_submodule(path), "bias", None) is None
     ]
     try:
-        find_home(model.config.model_type, model.config.to_dict(), lacking)
+        find_home(model.config.model_type, model.config.to_dict(), without_bias)
     except UserError as error:
         return error.message
     return None

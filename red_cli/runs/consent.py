@@ -25,7 +25,7 @@ class OpenedRecipe:
     asks: Path | None = None
 
     def require_consent(self, model: Model) -> None:
-        """Refuse to go on where the folder asks for the code of `model` to run, and there is some.
+        """Refuse a folder that asks for the code of `model` to run, where there is such code.
 
         Raises:
             UserError: there is. Another class instead of that code would give other figures.
@@ -61,7 +61,7 @@ def is_consent(override: str) -> bool:
 
 
 def consent_of(recipe: Recipe) -> list[str]:
-    """Overrides that hand on the consent in a recipe that the user named."""
+    """Overrides that pass on the consent in a recipe that the user named."""
     return [ALLOW_CODE] if recipe.model.trust_remote_code else []
 
 

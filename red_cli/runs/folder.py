@@ -34,7 +34,7 @@ _LIBRARIES = ("red-cli", "torch", "transformers", "accelerate", "datasets", "saf
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths inside a run folder, and what is written to them: nothing where not `writes`, beside the main process."""
+    """Paths inside a run folder, and the files written to it; without `writes`, as on ranks other than 0, nothing is."""
 
     path: Path
     writes: bool = True
@@ -100,7 +100,7 @@ class RunFolder:
         write_text(self.predictions(split), "\n".join(lines) + "\n")
 
     def read_metrics(self) -> dict[str, Any]:
-        """The content of metrics.json; empty where there is none.
+        """The content of metrics.json; empty if the file does not exist.
 
         Raises:
             UserError: it is damaged.
@@ -111,7 +111,7 @@ class RunFolder:
         """The content of a finished run's metrics.json.
 
         Raises:
-            UserError: it is damaged, or there is none: someone has deleted it since the run ended.
+            UserError: the file is damaged, or someone has deleted it since the run ended.
         """
         metrics = self.read_metrics()
         if not is_finished(metrics):

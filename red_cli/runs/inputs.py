@@ -34,7 +34,7 @@ class SplitDigest:
 
 @dataclass(frozen=True)
 class RunInputs:
-    """The inputs of a run, as every checkpoint records them; `base` is None where its files are not at hand."""
+    """The inputs of a run, as every checkpoint records them; `base` is None where its files are not available."""
 
     splits: dict[str, SplitDigest]
     label_names: list[str] | None
@@ -75,7 +75,7 @@ def require_same_inputs(record: Path, then: RunInputs, now: RunInputs) -> None:
 
 
 def changed_rows(then: RunInputs, now: RunInputs) -> list[str]:
-    """What differs in rows and labels, a line each; a split that either lacks is not compared."""
+    """What differs in rows and labels, a line each; a split that is missing in one of them is not compared."""
     lines = []
     for split in sorted(then.splits.keys() & now.splits.keys()):
         before, after = then.splits[split], now.splits[split]
@@ -89,7 +89,7 @@ def changed_rows(then: RunInputs, now: RunInputs) -> list[str]:
 
 
 def changed_base(then: BaseDigest | None, now: BaseDigest | None) -> list[str]:
-    """Which parts of a base differ, a line each; what either lacks is not compared."""
+    """Which parts of a base differ, a line each; a part that is missing in one of them is not compared."""
     if then is None or now is None:
         return []
     pairs = {part: (getattr(then, part), getattr(now, part)) for part in _PARTS}

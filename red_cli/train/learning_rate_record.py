@@ -67,7 +67,7 @@ def with_rate(loaded: Loaded, rate: float) -> Loaded:
 
 
 def found_before(loaded: Loaded, checkpoint: Path | None) -> LearningRateSearch | None:
-    """The record of a search that the run, or the one whose checkpoint it goes on from, has made already."""
+    """The record of an earlier search: by this run, or by the one whose checkpoint it resumes from."""
     folders = [loaded.run_folder, *([checkpoint.resolve().parent.parent] if checkpoint is not None else [])]
     return next((read_search(folder) for folder in folders if has_search(folder)), None)
 

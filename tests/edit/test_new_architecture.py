@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 
 from red_cli import RedConfig, attach, fold, load_adapter, save_adapter
-from red_cli.base_model.load import fit_config
+from red_cli.base_model.prepare import fit_config
 from red_cli.edit import kinds
 from red_cli.edit.architectures import ARCHITECTURES, Architecture
 from red_cli.recipe.schema import Model

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from red_cli.base_model.dtypes import vector
-from red_cli.distributed.deepspeed import deepspeed_config
+from red_cli.distributed.deepspeed_config import deepspeed_config
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.errors import UserError, out_of_space
 from red_cli.recipe.launch import Launch

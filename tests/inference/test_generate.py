@@ -55,7 +55,7 @@ def decoder(model, tokenizer, batch_size: int | None = 4, **changes: object) -> 
         train=SimpleNamespace(seed=changes.get("seed", 1), bf16=False), eval=SimpleNamespace(batch_size=batch_size)
     )
     runtime = Runtime(model, Base(model.config, tokenizer, 64, DECODER), recipe, listener)
-    return Decoder(runtime, Decoding(**changes.get("options", {})), changes.get("partial"))
+    return Decoder(runtime, Decoding(**changes.get("options", {})), changes.get("resumable"))
 
 
 def ends_of(model_type: str, padding: int = 0) -> SpecialIds:
