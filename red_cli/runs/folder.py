@@ -34,7 +34,7 @@ _LIBRARIES = ("red-cli", "torch", "transformers", "accelerate", "datasets", "saf
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths inside a run folder, and the files written to it; without `writes`, as on ranks other than 0, nothing is."""
+    """Paths inside a run folder, and the files written to it: nothing without `writes`, as on ranks other than 0."""
 
     path: Path
     writes: bool = True

@@ -39,7 +39,7 @@ def require_kind(path: Path, recipe: str | None) -> Kind:
     """What a folder is; with a named `recipe`, a run folder needs none of its own.
 
     Raises:
-        UserError: it is none of the three.
+        UserError: it is something else.
     """
     kind = folder_kind(path)
     if kind is None and recipe is not None and is_trained_folder(path / "adapter"):
@@ -53,8 +53,8 @@ def not_trained(path: Path) -> UserError:
     """The error for a folder that is neither a run, an adapter nor an exported model with its recipe."""
     if not path.is_dir():
         return UserError(f"no such folder: {path}", hint="Give a run folder, an adapter folder or an exported model.")
-    lacking = "" if (path / RECIPE_FILE).is_file() else f": it has no {RECIPE_FILE}"
+    missing = "" if (path / RECIPE_FILE).is_file() else f": it has no {RECIPE_FILE}"
     return UserError(
-        f"{path} is not a run folder, an adapter folder or an exported model{lacking}",
+        f"{path} is not a run folder, an adapter folder or an exported model{missing}",
         hint="For any other model name a recipe: red eval FOLDER --recipe RECIPE",
     )

@@ -39,7 +39,7 @@ class Opened:
         """The recipe, with the base that the model belongs to.
 
         Raises:
-            UserError: there is none.
+            UserError: the folder has no recipe.
         """
         assert self.opened_recipe is not None
         return self.opened_recipe.recipe
@@ -97,7 +97,7 @@ def open_trained(path: Path, recipe: str | None = None, overrides: Sequence[str]
         overrides: of the recipe, as KEY=VALUE.
 
     Raises:
-        UserError: the folder is none of the three, or its recipe cannot be used.
+        UserError: the folder is something else, or its recipe cannot be used.
     """
     kind = require_kind(path, recipe)
     near = [path / RECIPE_FILE, *([path.resolve().parent / RECIPE_FILE] if kind == "adapter" else [])]

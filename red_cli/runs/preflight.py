@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from red_cli.base_model.hub import require_model_folder
 from red_cli.distributed.deepspeed_config import require_strategy
 from red_cli.errors import UserError, did_you_mean, one_line
 from red_cli.methods.package import require_package
@@ -52,16 +53,6 @@ def preflight_evaluation(opened: Opened, split: str | None, output: Path) -> Non
     require_model_folder(opened.recipe.model.name_or_path)
     if split is not None:
         _require_split(opened.recipe, split)
-
-
-def require_model_folder(name: str) -> None:
-    """Refuse the path of a model folder that does not exist; names on the Hub are not looked up.
-
-    Raises:
-        UserError: there is no such folder.
-    """
-    if Path(name).is_absolute() and not Path(name).is_dir():
-        raise UserError(f"model.name_or_path: no such model folder: {name}")
 
 
 def _require_data(data: Data, hint: str | None) -> None:
