@@ -28,7 +28,7 @@ class Decoding(Section):
 
 
 def faults_of_decoding(decoding: Decoding | None, generates: bool) -> list[KeyFault]:
-    """Options that have no effect beside the others."""
+    """Options that have no effect, because of the others."""
     path = ("eval", "generation")
     if decoding is None:
         return []

@@ -24,7 +24,7 @@ def session_over(
     encoded = encoded_texts(lengths)
     encoder = Mock(spec=TextEncoder)
     encoder.collate = lambda rows, indices: SimpleNamespace(inputs={"input_ids": indices[:, None]})
-    encoder.collate_packed = lambda rows, packs: collate_packs(rows, packs, padding=0, whole=False)
+    encoder.collate_packed = lambda rows, packs: collate_packs(rows, packs, padding=0, train_on_prompt=False)
     return SimpleNamespace(
         state=SimpleNamespace(micro_batch_size=size),
         prepared=SimpleNamespace(encoded={"train": encoded}, encoder=encoder),

@@ -101,7 +101,7 @@ class TaskSettings(Section):
         return None
 
     def columns_read(self, columns: Columns) -> dict[str, str | None]:
-        """What each column that is named, or that a default names, is read as; nothing where none of them is named."""
+        """What each column, named or by default, is read as; empty where the recipe names no column."""
         return {}
 
     def conflicting_files(self, data: Data) -> list[str]:

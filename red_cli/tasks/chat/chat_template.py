@@ -47,7 +47,7 @@ _ALPACA = (
 )
 
 # The RED paper's published code, llama.py: "Human: {prompt}\n\nAssistant: {answer}". The space before an answer is of
-# the answer here: as a token of the prompt's it would be one that the running text, which is learnt, does not have.
+# the answer here: as a token of the prompt it would be one that the running text, which is trained on, does not have.
 _HUMAN_ASSISTANT = (
     "{%- for message in messages -%}"
     "{{ '\\n\\n' if loop.previtem is defined and message.role == 'user' else '' }}"
@@ -66,7 +66,7 @@ class TokenizedChat:
     """A conversation as token ids.
 
     Attributes:
-        ids: of the whole conversation.
+        ids: of all of the conversation.
         loss_mask: which of them the assistant says, its end's token included.
         prompt_length: tokens before the first of these.
         prompt: the text that the assistant's last turn is generated from.
@@ -158,8 +158,8 @@ class ChatTemplate:
 
         Where the template marks what the assistant says ({% generation %}), its marks are taken. Elsewhere a turn goes
         from the end of what it would be generated from to the token that ends it, found by rendering the conversation's
-        beginnings. Where a beginning's own tokens do not begin those of the whole, the parts are tokenised apart, so
-        that what is generated from has the same tokens as in training.
+        beginnings. Where a beginning's own tokens do not begin those of all of it, the parts are tokenised separately:
+        what is generated from has the same tokens as in training.
 
         Args:
             sources: what to call each in messages.

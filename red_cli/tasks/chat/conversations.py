@@ -12,7 +12,7 @@ from red_cli.tasks.data.tables import Rows
 Message = Mapping[str, str]  # role, content; an instruction's may have an input
 Conversation = Sequence[Message]
 
-# Which columns make a conversation, in the order in which they are looked for; the last of each is what is learnt.
+# Which columns make a conversation, in the order in which they are looked for; the last of each is trained on.
 _FORMS = {"messages": ("messages",), "completion": ("prompt", "completion"), "output": ("instruction", "output")}
 _ROLES = ("system", "user", "assistant")
 
@@ -39,7 +39,7 @@ def form_of(rows: Rows, columns: Columns) -> str:
 
 
 def label_column(columns: Columns) -> str:
-    """The column of what is learnt, as far as it is known before rows are read."""
+    """The column that is trained on, as far as it is known before rows are read."""
     named = [parts[-1] for parts in _FORMS.values() if any(getattr(columns, part) for part in parts)]
     return _name(columns, named[0] if named else "messages")
 
@@ -47,7 +47,7 @@ def label_column(columns: Columns) -> str:
 def conversations_of(rows: Rows, columns: Columns) -> list[Conversation]:
     """The conversations of rows, checked: an optional system message, then user and assistant in turn.
 
-    Either all end with the assistant, and are learnt from, or all with the user, and are to be answered.
+    Either all end with the assistant, to train on, or all end with the user, to be answered.
 
     Raises:
         UserError: a column is missing, a conversation does not alternate, has no message, one that is no text or
@@ -70,7 +70,7 @@ _DROP = "Drop the row, or its last message; a split that is to be answered ends 
 
 
 def are_answered(conversations: Sequence[Conversation]) -> bool:
-    """Whether the conversations end with the assistant; all do, or none does."""
+    """Whether the conversations end with the assistant; all do, or no one does."""
     return bool(conversations) and conversations[0][-1]["role"] == "assistant"
 
 
@@ -159,7 +159,7 @@ def _text(value: Any, where: str) -> str:
 
 
 def _require_turns(conversation: Conversation, where: str) -> None:
-    """Refuse a conversation in which the turns are not the user's and the assistant's by turns."""
+    """Refuse a conversation in which user and assistant do not alternate."""
     turns = conversation[1:] if conversation[0]["role"] == "system" else conversation
     if not turns:
         raise UserError(f"{where}: the conversation has a system message alone")

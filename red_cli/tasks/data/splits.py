@@ -23,7 +23,7 @@ class PaperCut:
 
     Attributes:
         validation: the official validation split.
-        from_training: the selection rows are training rows, and the validation split is scored whole.
+        from_training: the selection rows are training rows, and all of the validation split is scored.
         swapped: the permutation's first part is scored and the second chooses.
     """
 

@@ -1,4 +1,4 @@
-"""Rows off a stream: of a data set that is not to be fetched, or a file that is not to be read, whole."""
+"""Rows of a stream, for data sets that are too large to fetch and files that are too large to read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StreamSource(Source):
 
 
 def read_stream(data: Data, needed: Sequence[str], train_rows: int | None, seed: int) -> dict[str, Rows]:
-    """The splits `needed`: of the training split the first `train_rows` rows as shuffled by `seed`, others whole.
+    """The splits `needed`: of the training split the first `train_rows` rows as shuffled by `seed`, of others all.
 
     Where data.validation_share takes validation rows from the training split, so many more are read.
 

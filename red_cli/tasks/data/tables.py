@@ -184,7 +184,7 @@ def _read_csv(path: Path, delimiter: str) -> pa.Table:
         names = next(csv.reader(file, delimiter=delimiter), [])
     return pyarrow.csv.read_csv(
         path,
-        read_options=pyarrow.csv.ReadOptions(use_threads=False),  # so that a faulty row is told by its number
+        read_options=pyarrow.csv.ReadOptions(use_threads=False),  # so that the error names the number of a faulty row
         parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False

@@ -101,7 +101,7 @@ def format_score(metric: str, value: float) -> str:
 
 
 def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
-    """The metrics of a split that results are told by: those of generated texts, else `metric`, which chose the best.
+    """The metrics of a split that stand for its result: those of generated texts, else `metric`, which chose the best.
 
     Args:
         scores: metric -> figure, as in metrics.json; a metric that could not be computed is not among them.

@@ -54,9 +54,9 @@ class LabelTarget:
     """One of several named labels.
 
     Attributes:
-        names: in the order of class ids; learnt from the training split if None.
-        given: the names are a table's or the user's own, so that data may hold ids in their stead. Names that were
-            learnt are what the data holds, and nothing else is.
+        names: in the order of class ids; found in the training split if None.
+        given: whether the names are a table's or the user's own, so that data may hold ids instead. Names that were
+            found in the data are exactly what the data holds.
     """
 
     names: list[str] | None = None
@@ -68,7 +68,7 @@ class LabelTarget:
         return self.names is None
 
     def fit(self, rows: Rows, column: str) -> LabelTarget:
-        """With the names of the training split, where none are known: its own table of them, or the values there."""
+        """With the names of the training split, unless names are known: its own table of names, or its values."""
         return self.named(rows.label_names or _label_names(rows, column)) if self.needs_fit else self
 
     def named(self, names: list[str] | None) -> LabelTarget:

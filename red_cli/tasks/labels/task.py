@@ -84,7 +84,7 @@ class LabelTask:
         """The task's encoder for a base.
 
         Raises:
-            UserError: texts of answers cannot be told apart once they are generated.
+            UserError: two texts of answers are the same once they are generated.
         """
         target = self.target.named(label_names)
         if self.texts is None:

@@ -95,7 +95,7 @@ class TextToTextEncoder(LabelEncoder):
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> TextBatch:
         """The rows `indices`, padded to the longest of them."""
         assert isinstance(encoded, EncodedTexts)
-        return collate_texts(encoded, indices, self.base.kind, self.special_ids, whole=False)
+        return collate_texts(encoded, indices, self.base.kind, self.special_ids, train_on_prompt=False)
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """The sum of the losses of the answers' tokens, float32."""
@@ -140,7 +140,7 @@ def bind_text_to_text(base: Base, data: Data, target: Target, texts: AnswerTexts
     """The encoder of a task that is answered with texts.
 
     Raises:
-        UserError: the tokenizer cannot write a label's text, or two cannot be told apart once they are generated.
+        UserError: the tokenizer cannot write a label's text, or two are the same once they are generated.
     """
     special_ids = find_special_ids(base.tokenizer, base.config, base.kind, None)
     affixes = find_affixes(base.tokenizer)
@@ -212,7 +212,7 @@ def _plain(text: str) -> str:
 
 
 def _number(text: str) -> float | None:
-    """The number that a text is; tokenizers may read signs back with spaces around them."""
+    """The number that a text is; tokenizers may read characters back with spaces around them."""
     try:
         number = float("".join(text.split()))
     except ValueError:

@@ -26,24 +26,24 @@ class TextEncoder:
 
     Attributes:
         affixes: what precedes and follows a prompt.
-        whole: whether a prompt's tokens count towards the loss as well.
+        train_on_prompt: whether a prompt's tokens count towards the loss as well.
     """
 
     task: TextTask
     base: Base
     special_ids: SpecialIds
     affixes: Affixes
-    whole: bool = False
+    train_on_prompt: bool = False
 
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> TextBatch:
         """The rows `indices`, padded to the longest of them."""
         assert isinstance(encoded, EncodedTexts)
-        return collate_texts(encoded, indices, self.base.kind, self.special_ids, whole=self.whole)
+        return collate_texts(encoded, indices, self.base.kind, self.special_ids, train_on_prompt=self.train_on_prompt)
 
     def collate_packed(self, encoded: Encoded, packs: Sequence[Pack]) -> TextBatch:
         """The rows of `packs`, a sequence for each."""
         assert isinstance(encoded, EncodedTexts)
-        return collate_packs(encoded, packs, self.special_ids.padding, whole=self.whole)
+        return collate_packs(encoded, packs, self.special_ids.padding, train_on_prompt=self.train_on_prompt)
 
     def loss(self, model: nn.Module, batch: TextBatch) -> Tensor:
         """The sum of the losses of the labelled tokens, float32."""
@@ -67,7 +67,7 @@ class TextEncoder:
     def show(self, encoded: Encoded, index: int) -> TokenPreview:
         """A row, and how much of it is its prompt."""
         assert isinstance(encoded, EncodedTexts)
-        masked = 0 if self.whole else int(encoded.prompt_lengths[index])
+        masked = 0 if self.train_on_prompt else int(encoded.prompt_lengths[index])
         return TokenPreview(encoded.row(index).tolist(), masked, None)
 
     def _losses(self, model: nn.Module, batch: TextBatch) -> list[Prediction]:

@@ -121,7 +121,7 @@ class GenerationTask(TextTask):
         """
         special_ids, affixes = self._around_texts(base)
         return GenerationEncoder(
-            task=self, base=base, special_ids=special_ids, affixes=affixes, whole=self.train_on_prompt
+            task=self, base=base, special_ids=special_ids, affixes=affixes, train_on_prompt=self.train_on_prompt
         )
 
     def _around_texts(self, base: Base) -> tuple[SpecialIds, Affixes]:
@@ -168,7 +168,7 @@ class GenerationEncoder(TextEncoder):
         cut = [row for row, example in enumerate(examples, start=1) if example.truncated]
         check_truncation(self.task.data, rows, len(cut), min(cut, default=0), max_length)
         features, offsets, prompt_lengths = concatenate(examples)
-        masked = 1 if self.whole else prompt_lengths  # nothing precedes the first token
+        masked = 1 if self.train_on_prompt else prompt_lengths  # nothing precedes the first token
         return EncodedTexts(
             features=features,
             offsets=offsets,

@@ -51,16 +51,16 @@ class EncodedTexts(Encoded):
         row = self.row(index)
         return row[: self.prompt_lengths[index]], row[self.prompt_lengths[index] :]
 
-    def targets(self, index: int, whole: bool) -> NDArray[np.int64]:
+    def targets(self, index: int, train_on_prompt: bool) -> NDArray[np.int64]:
         """What a decoder is to predict at each position of a row: the token after it, or nothing.
 
-        `whole` learns the prompt too.
+        With `train_on_prompt` the prompt counts towards the loss too.
         """
         row = self.row(index)
         if self.labels is None:
             return np.full(len(row), IGNORED)
         after = np.append(row[1:], IGNORED)
-        if whole:
+        if train_on_prompt:
             return after
         if self.loss_mask is not None:
             mask = self.loss_mask[self.offsets[index] + 1 : self.offsets[index + 1]]
@@ -134,9 +134,9 @@ def concatenate(
 
 
 def collate_texts(
-    encoded: EncodedTexts, indices: NDArray[np.int64], kind: Kind, special_ids: SpecialIds, whole: bool
+    encoded: EncodedTexts, indices: NDArray[np.int64], kind: Kind, special_ids: SpecialIds, train_on_prompt: bool
 ) -> TextBatch:
-    """The rows `indices`, padded on the right; `whole` learns prompts too (of decoders)."""
+    """The rows `indices`, padded on the right; `train_on_prompt` has a decoder's prompts count towards the loss too."""
     if kind.encoder_decoder:
         parts = [encoded.parts(index) for index in indices.tolist()]
         inputs = _padded([prompt for prompt, _ in parts], special_ids.padding)
@@ -147,7 +147,7 @@ def collate_texts(
             answers = [np.full(len(answer), IGNORED) for answer in answers]
     else:
         inputs = _padded([encoded.row(index) for index in indices.tolist()], special_ids.padding)
-        answers = [encoded.targets(index, whole) for index in indices.tolist()]
+        answers = [encoded.targets(index, train_on_prompt) for index in indices.tolist()]
     return text_batch(inputs, _padded(answers, IGNORED)["input_ids"])
 
 

@@ -1,7 +1,7 @@
 """Texts laid one behind another in sequences of equal length, with no attention across them, instead of padding.
 
-transformers builds the block-diagonal causal mask itself, for each kind of attention: where position numbers begin anew
-and there is neither a mask nor a cache, it takes a new sequence to begin. What fills a sequence up is one of its own.
+transformers builds the block-diagonal causal mask itself, for each kind of attention: without a mask and a cache, a new
+sequence begins where position numbers begin again. What fills a sequence up is one of its own.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def pack(rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[Pack]:
     return [np.array(each, dtype=np.int64) for each in packs]
 
 
-def collate_packs(encoded: EncodedTexts, packs: Sequence[Pack], padding: int, whole: bool) -> TextBatch:
+def collate_packs(encoded: EncodedTexts, packs: Sequence[Pack], padding: int, train_on_prompt: bool) -> TextBatch:
     """A batch with a sequence for each pack: input_ids and position_ids (packs, longest), and no mask.
 
     Args:
         padding: id that fills sequences up.
-        whole: learn prompts too.
+        train_on_prompt: whether prompts count towards the loss too.
     """
     longest = max(int(encoded.lengths[each].sum()) for each in packs)
     ids = np.full((len(packs), longest), padding, dtype=np.int64)
@@ -73,7 +73,7 @@ def collate_packs(encoded: EncodedTexts, packs: Sequence[Pack], padding: int, wh
             end = start + int(encoded.lengths[row])
             ids[sequence, start:end] = encoded.row(row)
             positions[sequence, start:end] = np.arange(end - start)
-            labels[sequence, start:end] = encoded.targets(row, whole)
+            labels[sequence, start:end] = encoded.targets(row, train_on_prompt)
             start = end
         positions[sequence, start:] = np.arange(longest - start)
     inputs = {"input_ids": torch.from_numpy(ids), "position_ids": torch.from_numpy(positions)}

@@ -15,7 +15,7 @@ from red_cli.tasks.text_metrics.java import WITHOUT_JAVA, JavaProcess, java_proc
 _TOKENIZER = "the tokenizer of METEOR, ROUGE_L and CIDEr"
 _METEOR_OPTIONS = ("-", "-", "-stdio", "-l", "en", "-norm")
 _TOKENIZER_OPTIONS = ("edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
-_SIGNS_OF_LIFE = 20  # how often METEOR's progress is told
+_SIGNS_OF_LIFE = 20  # how often METEOR's progress is reported
 
 
 def coco_scores(

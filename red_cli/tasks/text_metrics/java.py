@@ -1,4 +1,4 @@
-"""Java programs that are talked to by pipes: none can hang its caller, outlive it, or die unheard."""
+"""Java programs that are run over pipes: a program cannot hang its caller, outlive it, or fail without a message."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def score_texts(
         predictions: one text for each input.
         references: for each input its references, at least one.
         metrics: names out of METRICS.
-        working: is told what is being computed.
+        working: is called with what is being computed.
 
     Returns:
         metric -> figure (0 to 1; NIST from 0 up, CIDEr 0 to 10), or None where `not_computed` says why.

@@ -37,7 +37,9 @@ def encoded_texts(lengths: list[int] = LENGTHS) -> EncodedTexts:
 def losses_alone(model: PreTrainedModel, encoded: EncodedTexts, row: int) -> list[float]:
     ids = torch.from_numpy(encoded.row(row).astype(np.int64))[None]
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return losses_of(model, text_batch(inputs, torch.from_numpy(encoded.targets(row, whole=False))[None])).tolist()
+    return losses_of(
+        model, text_batch(inputs, torch.from_numpy(encoded.targets(row, train_on_prompt=False))[None])
+    ).tolist()
 
 
 @pytest.mark.parametrize("model_type", DECODERS)
@@ -46,7 +48,7 @@ def test_packed_losses_are_those_of_each_text_alone(model_type: str) -> None:
     """In two sequences of several texts, one of them filled up."""
     model, encoded = tiny_model(model_type), encoded_texts()
     packs = [np.array([2, 1, 3]), np.array([0, 4, 5])]
-    batch = collate_packs(encoded, packs, padding=0, whole=False)
+    batch = collate_packs(encoded, packs, padding=0, train_on_prompt=False)
     if "position_ids" not in inspect.signature(type(model).forward).parameters:
         assert not ARCHITECTURES[model_type].keeps_texts_apart
         return
@@ -68,12 +70,12 @@ def test_gradients_are_those_of_padded_batches(model_type: str) -> None:
         model.zero_grad()
         if packed:
             packs = pack(np.arange(len(LENGTHS)), encoded.lengths)
-            losses_of(model, collate_packs(encoded, packs, padding=0, whole=False)).sum().backward()
+            losses_of(model, collate_packs(encoded, packs, padding=0, train_on_prompt=False)).sum().backward()
         else:
             for row in range(len(LENGTHS)):
                 if encoded.labels is not None and encoded.labels[row]:
                     ids = torch.from_numpy(encoded.row(row).astype(np.int64))[None]
-                    labels = torch.from_numpy(encoded.targets(row, whole=False))[None]
+                    labels = torch.from_numpy(encoded.targets(row, train_on_prompt=False))[None]
                     losses_of(model, text_batch({"input_ids": ids}, labels)).sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-4)
@@ -84,7 +86,7 @@ def test_a_window_of_attention_does_not_reach_over_texts() -> None:
     encoded = encoded_texts()
     packs = [np.array([0, 2, 4])]
     with torch.no_grad():
-        packed = losses_of(model, collate_packs(encoded, packs, padding=0, whole=False))
+        packed = losses_of(model, collate_packs(encoded, packs, padding=0, train_on_prompt=False))
         alone = torch.tensor([loss for row in packs[0] for loss in losses_alone(model, encoded, row)])
     torch.testing.assert_close(packed, alone, rtol=0, atol=1e-5)
 
@@ -102,7 +104,7 @@ def test_packs_hold_every_row_once_and_fit(lengths: list[int]) -> None:
 
 def test_what_fills_a_sequence_up_is_not_learnt() -> None:
     encoded = encoded_texts()
-    batch = collate_packs(encoded, [np.array([1]), np.array([0])], padding=4, whole=False)
+    batch = collate_packs(encoded, [np.array([1]), np.array([0])], padding=4, train_on_prompt=False)
     assert batch.inputs["input_ids"][0, 3:].tolist() == [4] * 8
     assert batch.inputs["position_ids"][0].tolist() == [0, 1, 2, *range(8)]
     assert batch.labels is not None
