@@ -97,7 +97,7 @@ class Model(Section):
     revision: Annotated[str | None, Role.BASE] = Field(default=None, description="Branch, tag or commit on the Hub.")
     dtype: Annotated[Literal["float32", "bfloat16", "float16", "auto"], Role.BASE] = Field(
         default="float32",
-        description="dtype of the frozen base; auto takes the checkpoint's. RedVectors are float32 always.",
+        description="dtype of the frozen base; auto takes the checkpoint's. Vectors are float32 always.",
     )
     quantization: Annotated[Literal["int8", "nf4"] | None, Role.BASE] = Field(
         default=None, description="Load the frozen base in 8 or 4 bits (8bit, 4bit) by bitsandbytes (extra: quant)."
