@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.status import Status
 
-    from red_cli.plan.summary import PlanSummary
+    from red_cli.plan.plan import PlanSummary
     from red_cli.train.events import Evaluation, Step
 
 _PLAIN_LINES = 20  # the maximum number of progress lines if there is no terminal

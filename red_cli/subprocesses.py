@@ -1,9 +1,11 @@
-"""Child processes: the signals passed on to them, and the import path that finds this package."""
+"""Child processes: run `red` in one, pass signals on, and let it import this package."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,3 +55,29 @@ def import_path() -> str:
     """The PYTHONPATH with which a child process imports this package rather than an installed one."""
     path = os.environ.get("PYTHONPATH")
     return _PACKAGE_PARENT + (os.pathsep + path if path else "")
+
+
+_SIGNALS = known_signals("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def run_red(arguments: Sequence[str], on_line: Callable[[str], None]) -> tuple[int, bool]:
+    """Run `red` with `arguments`; `told` gets each line of its standard error, its standard output is dropped.
+
+    Ctrl-C and a request to end are passed on once each, so that the command can save its work.
+
+    Returns:
+        The exit code, and whether this process was asked to stop meanwhile.
+    """
+    environment = {**os.environ, "PYTHONPATH": import_path()}
+    command = [sys.executable, "-m", "red_cli", *arguments]
+    # A session of its own, or the terminal's Ctrl-C would reach it twice, and twice means at once.
+    process = subprocess.Popen(  # noqa: S603 - this very program
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment,
+        start_new_session=True, text=True, errors="replace",
+    )  # fmt: skip
+    with process, passing_on(_SIGNALS, lambda number: process.send_signal(signal.SIGINT)) as asked:
+        assert process.stderr is not None
+        for line in process.stderr:
+            on_line(line.rstrip("\n"))
+        code = process.wait()
+    return code, bool(asked)

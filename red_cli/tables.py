@@ -11,7 +11,7 @@ from red_cli.tasks.labels.metrics import format_score
 
 if TYPE_CHECKING:
     from red_cli.plan.devices import DeviceOption
-    from red_cli.plan.summary import PlanSummary
+    from red_cli.plan.plan import PlanSummary
 
 # The note on scored rows that also selected the best evaluation
 _CHOSE = {"all": ", which chose the best step", "some": ", some of which chose the best step", "none": ""}

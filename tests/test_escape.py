@@ -12,7 +12,7 @@ import pytest
 
 from red_cli import console, escape
 from red_cli.errors import UserError
-from red_cli.plan.summary import Example
+from red_cli.plan.plan import Example
 from red_cli.report.document import ReportDocument, Section, Table, render_html, render_markdown
 from tests.tiny import sentences, write_csv
 

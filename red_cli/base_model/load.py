@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
-from red_cli.base_model.config import from_pretrained, has_own_code
+from red_cli.base_model.prepare import from_pretrained, has_own_code
 from red_cli.edit.kinds import Kind
 from red_cli.edit.model import head_parameter_names
 from red_cli.errors import UserError, first_line

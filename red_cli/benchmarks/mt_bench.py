@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from red_cli.benchmarks.asking import choose_template, prompt_ids
 from red_cli.benchmarks.live import (
+    choose_template,
     load_live,
     model_name,
     open_language_model,
+    prompt_ids,
     read_questions,
     require_absent,
     suite_decoding,
@@ -26,8 +27,8 @@ from red_cli.errors import UserError
 from red_cli.files import write_text
 from red_cli.inference.evaluate import model_identity
 from red_cli.inference.generate import ResumableOutput
-from red_cli.recipe.decoding import Decoding
-from red_cli.runs.events import Listener
+from red_cli.inference.runtime import Listener
+from red_cli.recipe.sections import Decoding
 from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Generated
 

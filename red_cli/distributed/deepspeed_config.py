@@ -8,7 +8,7 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.files import read_json
-from red_cli.recipe.launch import DEEPSPEED, Launch
+from red_cli.recipe.sections import DEEPSPEED, Launch
 
 STAGE = {"zero2": 2, "zero3": 3}
 # Parameters of up to so many numbers are not sharded; the vectors never are.

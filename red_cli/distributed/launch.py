@@ -11,7 +11,7 @@ import psutil
 
 from red_cli.distributed.worker import LAUNCHER, STARTED, Failure, is_worker, read_failure
 from red_cli.errors import Interrupted, RedError, RunFailed, UserError
-from red_cli.recipe.launch import Launch
+from red_cli.recipe.sections import Launch
 from red_cli.subprocesses import import_path, known_signals, passing_on
 
 _USUAL_PORT = 29500

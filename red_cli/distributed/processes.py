@@ -15,7 +15,7 @@ from torch import Tensor, distributed
 
 from red_cli.distributed.worker import expected_processes, is_worker
 from red_cli.errors import UserError
-from red_cli.recipe.launch import DEEPSPEED, Launch
+from red_cli.recipe.sections import DEEPSPEED, Launch
 
 _T = TypeVar("_T")
 _BUCKET_BYTES = 1 << 25  # of gradients that are sent together

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
-from red_cli.base_model.config import load_config
-from red_cli.base_model.prepare import fit_config
+from red_cli.base_model.prepare import fit_config, load_config
 from red_cli.edit.adapter import save_adapter
 from red_cli.edit.kinds import DECODER, ENCODER_DECODER, SEQUENCE_CLASSIFIER
 from red_cli.edit.model import count

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from red_cli.base_model.dtypes import SIZES, Vector, is_float, to_float32, vector
 from red_cli.base_model.edited_modules import EditedModule, EditedModules, as_loaded
 from red_cli.base_model.files import SINGLE_FILE, BaseFiles
-from red_cli.base_model.stored_tensor import StoredTensor
+from red_cli.base_model.stored_tensor import SIZES, StoredTensor, Vector, is_float, to_float32, vector
 from red_cli.edit.architectures import facts_of
 from red_cli.errors import UserError
 from red_cli.export.homes import Home

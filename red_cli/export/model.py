@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.base_model.digest import changed_parts
-from red_cli.base_model.dtypes import SAFETENSORS_NAMES
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
 from red_cli.base_model.files import BIASES_KEY, BaseFiles
+from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES
 from red_cli.edit.architectures import facts_of
 from red_cli.errors import UserError
 from red_cli.export.classes import configuration, model_class, require_known

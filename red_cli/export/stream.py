@@ -11,9 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from red_cli.base_model.dtypes import Vector, from_float32, require_finite, to_float32
 from red_cli.base_model.files import INDEX_FILE
-from red_cli.base_model.stored_tensor import StoredTensor
+from red_cli.base_model.stored_tensor import StoredTensor, Vector, from_float32, require_finite, to_float32
 from red_cli.errors import UserError
 from red_cli.export.layout import Output, Shards
 from red_cli.files import write_json

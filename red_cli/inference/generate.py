@@ -24,7 +24,7 @@ from red_cli.errors import RunFailed, UserError
 from red_cli.files import write_text
 from red_cli.inference.logits_processors import penalties
 from red_cli.inference.runtime import Runtime
-from red_cli.recipe.decoding import Decoding
+from red_cli.recipe.sections import Decoding
 from red_cli.tasks.base import Generated
 from red_cli.tasks.special_ids import SpecialIds, decoded
 

@@ -11,11 +11,10 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_config import BaseDigest, require_same_base
 from red_cli.errors import UserError
-from red_cli.methods.method import Method
-from red_cli.methods.rates import Rates
+from red_cli.methods.method import Method, Rates
 from red_cli.methods.stored import copy_stored, write_stored
 from red_cli.methods.trained import Trained, base_size, free
-from red_cli.methods.trained_json import read_stored
+from red_cli.methods.trained_files import read_stored
 from red_cli.recipe.methods import MethodName
 
 _WEIGHTS_FILE = "trained.safetensors"

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from red_cli.errors import UserError
 from red_cli.methods.base_parameters import method_of_base_parameters, names_of_parameters
-from red_cli.methods.rates import Rates
+from red_cli.methods.method import Rates
 
 
 def _biases(model: PreTrainedModel) -> list[str]:

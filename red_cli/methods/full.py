@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from red_cli.methods.base_parameters import method_of_base_parameters, names_of_parameters
-from red_cli.methods.rates import Rates
+from red_cli.methods.method import Rates
 
 METHOD = method_of_base_parameters("full", names_of_parameters, Rates(1e-5, 1e-3, usual=1e-4, below_edge=8.0))

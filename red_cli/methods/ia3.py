@@ -7,8 +7,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from red_cli.edit.config import Position
+from red_cli.methods.method import Rates
 from red_cli.methods.peft_adapters import paths_at, peft_method, stored_by_columns
-from red_cli.methods.rates import Rates
 from red_cli.recipe.methods import Ia3
 
 _USUAL: tuple[Position, ...] = ("key", "value", "ffn")  # as its authors chose

@@ -7,8 +7,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from red_cli.edit.config import RedConfig
+from red_cli.methods.method import Rates
 from red_cli.methods.peft_adapters import paths_at, paths_of, peft_method, stored_by_columns
-from red_cli.methods.rates import Rates
 from red_cli.recipe.methods import Lora
 
 

@@ -1,7 +1,10 @@
-"""What a method can do: attach to a model, save what it trained, load it; and the learning rates that suit it."""
+"""The interface of a method: attach, save and load; its learning rates; the package it needs."""
 
 from __future__ import annotations
 
+import importlib.util
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +13,31 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_config import BaseDigest
-from red_cli.methods.rates import Rates, most_in_a_layer
+from red_cli.errors import UserError
 from red_cli.methods.trained import Trained
+from red_cli.recipe.methods import METHODS, MethodName
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of a method. Those of the methods here were set on GLUE tasks and one base (docs/results.md).
+
+    Attributes:
+        lowest, highest: that a search may choose.
+        usual: a good one where nothing is known of the base and the data.
+        below_edge: by what factor a good rate lies below the one at which a short run becomes unstable.
+    """
+
+    lowest: float
+    highest: float
+    usual: float
+    below_edge: float = 2.5
+
+
+def most_in_a_layer(modules: Sequence[str]) -> int:
+    """The most modules in one layer, a layer being the part of a path up to its first number."""
+    layers = [match[0] if (match := re.match(r".*?\.\d+(?=\.)", path)) else path for path in modules]
+    return max(Counter(layers).values(), default=0)
 
 
 @dataclass(frozen=True)
@@ -39,3 +65,16 @@ class Method:
         if self.rates_of_several is not None and most_in_a_layer(modules) > 1:
             return self.rates_of_several
         return self.rates
+
+
+def require_package(name: MethodName) -> None:
+    """Check that the package that a method needs is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    spec = METHODS[name]
+    if spec.package is not None and importlib.util.find_spec(spec.package) is None:
+        raise UserError(
+            f"method {name}: {spec.package} is not installed", hint=f"Install it: pip install 'red-cli[{spec.extra}]'"
+        )

@@ -17,12 +17,10 @@ from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError, first_line
-from red_cli.methods.method import Method
-from red_cli.methods.package import require_package
-from red_cli.methods.rates import Rates
+from red_cli.methods.method import Method, Rates, require_package
 from red_cli.methods.stored import copy_stored, write_stored
 from red_cli.methods.trained import Trained, base_size, free
-from red_cli.methods.trained_json import read_stored
+from red_cli.methods.trained_files import read_stored
 from red_cli.recipe.methods import METHODS, MethodName
 
 _NAME = "default"

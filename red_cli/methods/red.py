@@ -11,8 +11,7 @@ from red_cli.edit.adapter_config import BaseDigest
 from red_cli.edit.attachment import active_adapter
 from red_cli.edit.config import RedConfig
 from red_cli.edit.model import attach, count, edits, require_attachment, train_head
-from red_cli.methods.method import Method
-from red_cli.methods.rates import Rates
+from red_cli.methods.method import Method, Rates
 from red_cli.methods.trained import Trained
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from red_cli.edit.adapter_config import BaseDigest, BaseIdentity
 from red_cli.edit.tensor_file import copy_into
 from red_cli.files import write_bytes, write_json
-from red_cli.methods.trained_json import TRAINED_FILE, Stored, read_stored
+from red_cli.methods.trained_files import TRAINED_FILE, Stored, read_stored
 from red_cli.recipe.methods import MethodName
 
 

@@ -1,17 +1,175 @@
-"""What a recipe will do, without doing it: the schedule that training uses, and the summary that is shown."""
+"""The plan of a run: its schedule, and the summary that `red check` and the start of a run show."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
 
 from red_cli.base_model.load import skeleton
 from red_cli.distributed.processes import SINGLE_PROCESS, Processes
-from red_cli.edit.model import head_parameter_names
+from red_cli.edit.model import Counts, edits, head_parameter_names
+from red_cli.edit.search import blocks
+from red_cli.errors import UserError
+from red_cli.export.homes import find_home
 from red_cli.methods.table import attach_method
-from red_cli.plan.prepare import Prepared
-from red_cli.plan.schedule import Schedule, make_schedule
-from red_cli.plan.summary import PlanSummary, summarise
+from red_cli.methods.trained import Trained
+from red_cli.plan.learning_rates import SearchPlan
+from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter
+from red_cli.plan.prepare import Prepared, Scoring
+from red_cli.plan.schedule import Schedule, make_schedule, schedule_notes
+from red_cli.plan.strategy import Choice
 from red_cli.recipe.load import Loaded
+from red_cli.recipe.schema import Recipe, paper_mismatch
+from red_cli.tasks.base import Encoded
+
+_SHOWN_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens per row of a split."""
+
+    rows: int
+    shortest: int
+    median: int
+    percentile_95: int
+    longest: int
+    truncated: int
+    ends_cut: int
+    left_out: dict[str, int]  # why rows were left out -> how many
+
+    @classmethod
+    def of(cls, encoded: Encoded) -> Lengths:
+        lengths = encoded.lengths
+        middle, high = np.percentile(lengths, [50, 95])
+        return cls(len(encoded), int(lengths.min()), int(middle), int(high), int(lengths.max()),
+                   encoded.truncated, encoded.ends_cut, dict(encoded.left_out))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row as the model sees it."""
+
+    tokens: list[str]
+    masked: int  # so many of the first tokens do not count towards the loss
+    label: str | float | None
+    learnt: list[bool]  # which tokens count
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """What a run will do; the content of "plan" in the answer of `red check --json`."""
+
+    task: str
+    base: str
+    architecture: str
+    method: str
+    trains: str
+    edited_modules: list[str]
+    counts: Counts
+    learning_rate: float | None  # None: found by a search
+    search: SearchPlan | None
+    total_steps: int
+    warmup_steps: int
+    steps_per_epoch: int
+    batch_size: int
+    micro_batch_size: int | None
+    metric: str
+    max_length: int
+    scoring: Scoring
+    lengths: dict[str, Lengths]
+    label_names: list[str] | None
+    examples: list[Example]
+    memory: MemoryEstimate | None
+    largest_block: int  # bytes of the largest layer, which a device gathers while it computes
+    processes: int
+    strategy: Choice
+    export_obstacle: str | None  # why the result cannot become ordinary merged weights
+    paper_mismatch: str | None  # why the paper's figures in the recipe are not shown
+    notes: list[str]  # keys that have no effect
+
+    @property
+    def edited_pattern(self) -> str:
+        """The edited modules' paths with the layers' numbers left out."""
+        patterns = dict.fromkeys(re.sub(r"\.\d+\.", ".*.", path) for path in self.edited_modules)
+        return ", ".join(patterns)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "memory_bytes": None if self.memory is None else self.memory.total}
+
+
+def summarise(
+    loaded: Loaded, prepared: Prepared, trained: Trained, schedule: Schedule, processes: Processes
+) -> PlanSummary:
+    """Describe a run; `trained` is the method on a model without weights."""
+    recipe, method = loaded.recipe, loaded.recipe.method_spec
+    total, steps_per_epoch = schedule.total_steps, schedule.sampler.steps_per_epoch
+    rate = recipe.train.learning_rate
+    return PlanSummary(
+        task=recipe.task.title,
+        base=recipe.model.name_or_path,
+        architecture=prepared.base.config.model_type,
+        method=method.title,
+        trains=method.what_trains,
+        edited_modules=trained.modules,
+        counts=trained.counts,
+        learning_rate=None if rate == "auto" else rate,
+        search=schedule.search,
+        total_steps=total,
+        warmup_steps=schedule.warmup_steps,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=recipe.train.batch_size,
+        micro_batch_size=recipe.train.micro_batch_size,
+        metric=prepared.task.metric,
+        max_length=prepared.base.max_length,
+        scoring=prepared.scoring,
+        lengths={split: Lengths.of(encoded) for split, encoded in prepared.encoded.items()},
+        label_names=prepared.label_names,
+        examples=_examples(prepared),
+        memory=schedule.memory,
+        largest_block=_largest_block(trained.model, recipe),
+        processes=processes.count,
+        strategy=schedule.strategy,
+        export_obstacle=_export_obstacle(trained.model) if method.edits else None,
+        paper_mismatch=paper_mismatch(recipe) if method.edits else None,
+        notes=[*loaded.notes, *schedule_notes(loaded, total, steps_per_epoch)],
+    )
+
+
+def _largest_block(model: PreTrainedModel, recipe: Recipe) -> int:
+    sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks(model)]
+    return int(max(sizes, default=0) * bytes_per_parameter(recipe.model))
+
+
+def _export_obstacle(model: PreTrainedModel) -> str | None:
+    without_bias = [
+        path
+        for path, vectors in edits(model)
+        if vectors.bias is not None and getattr(model.get_submodule(path), "bias", None) is None
+    ]
+    try:
+        find_home(model.config.model_type, model.config.to_dict(), without_bias)
+    except UserError as error:
+        return error.message
+    return None
+
+
+def _examples(prepared: Prepared) -> list[Example]:
+    encoded = prepared.encoded["train"]
+    rows = [prepared.encoder.show(encoded, index) for index in range(min(_SHOWN_EXAMPLES, len(encoded)))]
+    return [
+        Example(
+            tokens=[prepared.base.tokenizer.decode([token]) for token in row.ids],
+            masked=row.masked,
+            label=row.label,
+            learnt=[place >= row.masked for place in range(len(row.ids))] if row.loss_mask is None else row.loss_mask,
+        )
+        for row in rows
+    ]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from red_cli.base_model.config import load_config
+from red_cli.base_model.prepare import load_config
 from red_cli.base_model.prepare import prepare as prepare_base
 from red_cli.errors import UserError, shown
 from red_cli.recipe.schema import Recipe

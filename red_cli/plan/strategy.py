@@ -10,8 +10,8 @@ import torch
 
 from red_cli.distributed.processes import Processes
 from red_cli.plan.memory import MemoryEstimate
-from red_cli.recipe.launch import DEEPSPEED, SHARDED
 from red_cli.recipe.schema import Recipe
+from red_cli.recipe.sections import DEEPSPEED, SHARDED
 
 USABLE_SHARE = 0.9  # of a device's memory
 _GIB = 2**30

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from red_cli.recipe.decoding import faults_of_decoding
-from red_cli.recipe.launch import DEEPSPEED
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.schema import Recipe
-from red_cli.recipe.section import KeyFault
+from red_cli.recipe.sections import DEEPSPEED, KeyFault, faults_of_decoding
 
 
 def inconsistencies(recipe: Recipe) -> list[KeyFault]:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.errors import UserError, did_you_mean, shown
-from red_cli.recipe.anchor import anchor_paths
 from red_cli.recipe.faults import Fault, dotted
 from red_cli.recipe.find import recipe_folder, recipe_names
-from red_cli.recipe.merged import Merged
+from red_cli.recipe.merged import Merged, anchor_paths
 from red_cli.recipe.schema import RecipeFile
 from red_cli.recipe.yaml_file import Document, KeyPath, read_document
 

@@ -11,12 +11,11 @@ from pydantic import ValidationError
 
 from red_cli.errors import UserError, did_you_mean, one_line, shown
 from red_cli.escape import file_name
-from red_cli.recipe.anchor import anchor_paths, expanded
 from red_cli.recipe.consistency import inconsistencies
 from red_cli.recipe.extends import Source, lay_sources, read_alone, read_sources
 from red_cli.recipe.faults import Fault, as_error, dotted, faults_of
 from red_cli.recipe.find import find_recipe
-from red_cli.recipe.merged import Merged, origin_of
+from red_cli.recipe.merged import Merged, anchor_paths, expanded, origin_of
 from red_cli.recipe.overrides import NoOverride, parse_override
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sense import idle_keys, mistakes

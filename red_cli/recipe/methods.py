@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from red_cli.edit.config import Position, RedConfig, pattern_that_compiles
 from red_cli.recipe.roles import Role
-from red_cli.recipe.section import Count, Dropout, Positive, Section
+from red_cli.recipe.sections import Count, Dropout, Positive, Section
 
 MethodName = Literal["red", "full", "head", "bitfit", "lora", "ia3"]
 OptionFaults = list[tuple[str, str]]  # (key within the method's section, what is wrong)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from red_cli.edit.config import RedConfig
 from red_cli.recipe.metric_names import Metric
-from red_cli.recipe.section import Section
+from red_cli.recipe.sections import Section
 
 RED, RED_PLUS_PLUS = "RED", "RED++"
 # Table of arXiv 2402.15179v3 -> the method whose figures it holds

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
-from red_cli.recipe.data import Data
-from red_cli.recipe.decoding import Decoding
-from red_cli.recipe.launch import Launch
 from red_cli.recipe.methods import MethodChoice
 from red_cli.recipe.metric_names import TEXT_METRICS, Metric, TextMetric
-from red_cli.recipe.paper import Paper
+from red_cli.recipe.paper import RED, Paper, red_method
 from red_cli.recipe.roles import LocalPath, Role, Text
-from red_cli.recipe.section import Count, Dropout, Section
+from red_cli.recipe.sections import Count, Data, Decoding, Dropout, Launch, Section, Train
 from red_cli.recipe.tasks.registry import Task
-from red_cli.recipe.train import Train
 
 ALLOW_CODE_KEY = "model.trust_remote_code"
 ALLOW_CODE = f"{ALLOW_CODE_KEY}=true"
@@ -162,3 +159,25 @@ class _PublishedNames(GenerateJsonSchema):
 def json_schema() -> dict[str, Any]:
     """The JSON schema of recipe files."""
     return RecipeFile.model_json_schema(schema_generator=_PublishedNames)
+
+
+def paper_figure(recipe: Recipe) -> dict[str, Any] | None:
+    """The paper's figure; None where the recipe has none, or trains another base, task or method than the paper."""
+    if recipe.paper is None or paper_mismatch(recipe) is not None:
+        return None
+    return recipe.paper.model_dump(exclude_none=True)
+
+
+def paper_mismatch(recipe: Recipe) -> str | None:
+    """Why the figures in a recipe are not of what it trains: the first of task, base and method that differs."""
+    paper = recipe.paper
+    if paper is None:
+        return None
+    base = PurePath(recipe.model.name_or_path).name
+    if paper.task not in (None, recipe.task.title):
+        return f"the task is {recipe.task.title}, the paper's is {paper.task}"
+    if base != paper.model:
+        return f"the base is {base}, the paper's is {paper.model}"
+    if not recipe.method_spec.edits or paper.method not in (None, red_method(recipe.red)):
+        return f"the edits are not those of the paper's {paper.method or RED}"
+    return None

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
-from red_cli.recipe.decoding import Decoding
 from red_cli.recipe.keys import key_at, values_of
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
-from red_cli.recipe.section import KeyFault
+from red_cli.recipe.sections import Decoding, KeyFault
 
 
 def mistakes(recipe: Recipe) -> list[KeyFault]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.recipe.paper import RED, Figure, Paper
-from red_cli.recipe.paper_figure import paper_mismatch
+from red_cli.recipe.schema import paper_mismatch
 from red_cli.report.groups import Group, group_runs
 from red_cli.report.names import TaskColumn, base_name, method_name, shown_value, task_column
 from red_cli.report.runs import LeftOut, find_runs

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from red_cli.base_model.config import load_config
 from red_cli.base_model.load import load_base
-from red_cli.base_model.prepare import prepare
+from red_cli.base_model.prepare import load_config, prepare
 from red_cli.base_model.record import require_unchanged_base
 from red_cli.edit.kinds import KINDS
 from red_cli.errors import UserError

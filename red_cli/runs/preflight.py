@@ -9,9 +9,9 @@ from pathlib import Path
 from red_cli.base_model.hub import require_model_folder
 from red_cli.distributed.deepspeed_config import require_strategy
 from red_cli.errors import UserError, did_you_mean, one_line
-from red_cli.methods.package import require_package
-from red_cli.recipe.data import Data
+from red_cli.methods.method import require_package
 from red_cli.recipe.schema import Recipe, text_metrics
+from red_cli.recipe.sections import Data
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.opened import Opened
 from red_cli.tasks.text_metrics.score import require_metrics

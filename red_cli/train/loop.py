@@ -23,8 +23,7 @@ from red_cli.methods.table import load_trained_weights, save_trained
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import Loaded
-from red_cli.recipe.paper_figure import paper_figure
-from red_cli.recipe.schema import resolved
+from red_cli.recipe.schema import paper_figure, resolved
 from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.runs.preflight import preflight_training
 from red_cli.tasks.base import Prediction

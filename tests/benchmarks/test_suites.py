@@ -12,7 +12,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from red_cli.benchmarks.asking import choose_template, prompt_ids
+from red_cli.benchmarks.live import choose_template, prompt_ids
 from red_cli.benchmarks.open_llm import ASKED, COLUMNS
 from red_cli.inference.generate import Decoder
 from red_cli.recipe.load import load_recipe

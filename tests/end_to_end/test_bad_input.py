@@ -16,11 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from red_cli.base_model.dtypes import vector
+from red_cli.base_model.stored_tensor import vector
 from red_cli.distributed.deepspeed_config import deepspeed_config
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.errors import UserError, out_of_space
-from red_cli.recipe.launch import Launch
+from red_cli.recipe.sections import Launch
 from red_cli.train import checkpoint
 from tests.conftest import Outcome
 from tests.extras import cases

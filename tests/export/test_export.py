@@ -16,8 +16,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from red_cli import RedConfig, attach, save_adapter
-from red_cli.base_model.dtypes import from_float32, to_float32
 from red_cli.base_model.record import record_base
+from red_cli.base_model.stored_tensor import from_float32, to_float32
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config
 from red_cli.edit.attachment import active_adapter
 from red_cli.edit.model import edits, head_parameter_names, train_head

@@ -6,7 +6,7 @@ import pytest
 
 from red_cli.recipe.find import find_recipe, recipe_names
 from red_cli.recipe.load import load_recipe, variants_of
-from red_cli.recipe.paper_figure import paper_figure, paper_mismatch
+from red_cli.recipe.schema import paper_figure, paper_mismatch
 
 SHIPPED = [(name, variant) for name in recipe_names() for variant in (None, *variants_of(find_recipe(name)))]
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from red_cli.recipe.keys import Key, recipe_keys, role_of, walk
 from red_cli.recipe.overrides import named_keys, named_with_role
 from red_cli.recipe.roles import DATA, ROWS, SAME_GROUP, SAME_RUN, SHARED, TRAINED, Role
-from red_cli.recipe.section import Section
+from red_cli.recipe.sections import Section
 
 
 def without_role(keys: list[Key]) -> list[str]:

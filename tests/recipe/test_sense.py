@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from red_cli.errors import UserError
-from red_cli.plan.steps import require_schedule
+from red_cli.plan.schedule import require_schedule
 from red_cli.recipe.find import find_recipe, recipe_names
 from red_cli.recipe.load import load_recipe, load_trained_recipe, variants_of
 from red_cli.recipe.schema import resolved

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pydantic import ConfigDict
 
-from red_cli.recipe.data import Columns, Data
 from red_cli.recipe.metric_names import CLASSIFICATION_METRICS, REGRESSION_METRICS, TEXT_METRICS, Metric, TextMetric
-from red_cli.recipe.section import KeyFault, Section
+from red_cli.recipe.sections import Columns, Data, KeyFault, Section, Train
 from red_cli.recipe.template import fields
-from red_cli.recipe.train import Train
 
 DEFAULT_NEW_TOKENS = 128  # most tokens of a generated text, where the recipe does not say
 TEXT_TO_TEXT = "Have an encoder-decoder write the answer as text, instead of training a head."

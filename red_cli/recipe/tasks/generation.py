@@ -6,11 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from red_cli.recipe.data import Data
-from red_cli.recipe.section import KeyFault
+from red_cli.recipe.sections import Data, KeyFault, Train
 from red_cli.recipe.tasks.base import CompletionSettings
 from red_cli.recipe.template import Template
-from red_cli.recipe.train import Train
 
 
 class GenerationSettings(CompletionSettings):

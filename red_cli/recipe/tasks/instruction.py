@@ -8,11 +8,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from red_cli.errors import nearest, one_line
-from red_cli.recipe.data import Columns, Data
 from red_cli.recipe.roles import LocalPath, Text
-from red_cli.recipe.section import KeyFault
+from red_cli.recipe.sections import Columns, Data, KeyFault, Train
 from red_cli.recipe.tasks.base import TemplateChoice, TextSettings
-from red_cli.recipe.train import Train
 
 _LARGEST_TEMPLATE = 500_000  # bytes; it becomes part of the recipe in the folder of a run
 OWN = "own"

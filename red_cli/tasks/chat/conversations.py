@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from red_cli.errors import UserError, shown
-from red_cli.recipe.data import Columns
+from red_cli.recipe.sections import Columns
 from red_cli.tasks.data.tables import Rows
 
 Message = Mapping[str, str]  # role, content; an instruction's may have an input

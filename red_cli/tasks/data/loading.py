@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from red_cli.errors import UserError
-from red_cli.recipe.data import Data
+from red_cli.recipe.sections import Data
 from red_cli.tasks.data.tables import Rows, find_splits
 
 Readers = dict[str, Callable[[], Rows]]  # split -> what reads it

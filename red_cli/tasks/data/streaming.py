@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from red_cli.errors import UserError, first_line
-from red_cli.recipe.data import Data
+from red_cli.recipe.sections import Data
 from red_cli.tasks.data.loading import Source, split_validation
 from red_cli.tasks.data.tables import Rows, split_files
 

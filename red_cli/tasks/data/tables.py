@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError, first_line, shown
-from red_cli.recipe.data import Data, SplitName
+from red_cli.recipe.sections import Data, SplitName
 from red_cli.recipe.template import fields, fill
 
 # Name of a file in a data folder -> split it holds

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from red_cli.errors import UserError, shown
-from red_cli.recipe.data import Data
+from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Base, Batch, Encoded, ModelRunner, Prediction, TokenPreview
 from red_cli.tasks.data.loading import check_truncation
 from red_cli.tasks.data.tables import Rows, filled_texts

@@ -9,8 +9,8 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.kinds import ENCODER_DECODER, SEQUENCE_CLASSIFIER, Kind
 from red_cli.errors import UserError
-from red_cli.recipe.data import Data
 from red_cli.recipe.schema import Recipe
+from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.base import LabelSettings
 from red_cli.tasks.base import Base, Prediction
 from red_cli.tasks.data.loading import Source, split_validation

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from red_cli.errors import UserError, shown
-from red_cli.recipe.data import Data
+from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction, TokenPreview
 from red_cli.tasks.data.tables import Rows
 from red_cli.tasks.labels.encoder import LabelEncoder

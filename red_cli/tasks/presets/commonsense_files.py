@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from red_cli.errors import UserError, shown
-from red_cli.recipe.data import Data
+from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.commonsense import CommonsenseSettings, CommonsenseSubset
 from red_cli.recipe.template import fields, fill
 from red_cli.tasks.data.loading import Readers

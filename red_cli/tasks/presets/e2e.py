@@ -11,8 +11,8 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.kinds import language_model_kind
 from red_cli.errors import UserError, shown
-from red_cli.recipe.data import Columns, Data
 from red_cli.recipe.schema import Recipe, text_metrics
+from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.e2e import E2eSettings
 from red_cli.tasks.base import builds
 from red_cli.tasks.data.loading import Readers, Source

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from transformers import PretrainedConfig
 
-from red_cli.recipe.data import Columns, Data
 from red_cli.recipe.schema import Recipe
+from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.glue import GLUE, GlueSettings, GlueSubset
 from red_cli.tasks.base import builds
 from red_cli.tasks.data.splits import SCORED, SELECTION, PaperCut

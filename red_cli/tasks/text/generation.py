@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from red_cli.errors import UserError
-from red_cli.recipe.data import Columns
+from red_cli.recipe.sections import Columns
 from red_cli.recipe.template import fields, fill
 from red_cli.tasks.base import Base
 from red_cli.tasks.data.loading import check_truncation

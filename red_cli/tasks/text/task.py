@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from red_cli.edit.kinds import Kind
-from red_cli.recipe.data import Data
+from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.data.loading import Source
 from red_cli.tasks.data.splits import PaperCut

@@ -11,9 +11,9 @@ import pytest
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from red_cli.errors import UserError
-from red_cli.recipe.data import Columns
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe
+from red_cli.recipe.sections import Columns
 from red_cli.tasks.base import Generated, Prediction
 from red_cli.tasks.build import build_task
 from red_cli.tasks.chat.chat_template import ChatTemplate

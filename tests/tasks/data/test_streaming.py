@@ -11,7 +11,7 @@ import datasets
 import pytest
 
 from red_cli.errors import UserError
-from red_cli.recipe.data import Data
+from red_cli.recipe.sections import Data
 from red_cli.tasks.data import streaming
 from red_cli.tasks.data.streaming import read_stream
 

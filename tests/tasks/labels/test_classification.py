@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 from red_cli.errors import UserError
-from red_cli.recipe.data import Columns, Data
+from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.glue import GLUE
 from red_cli.tasks.data.tables import Rows
 from red_cli.tasks.labels.metrics import classification_metrics, regression_metrics

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from red_cli.edit.kinds import ENCODER_DECODER
 from red_cli.errors import UserError
-from red_cli.recipe.data import Columns, Data
+from red_cli.recipe.sections import Columns, Data
 from red_cli.tasks.base import Generated
 from red_cli.tasks.data.tables import Rows
 from red_cli.tasks.labels.targets import LabelTarget, RegressionTarget

@@ -11,9 +11,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from red_cli.errors import UserError
-from red_cli.recipe.data import Columns, Data
 from red_cli.recipe.metric_names import E2E_METRICS, TextMetric
 from red_cli.recipe.schema import Model, Recipe
+from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.e2e import E2eSettings
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.presets.e2e import e2e_task, tabular

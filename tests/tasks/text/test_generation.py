@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from red_cli.edit.kinds import DECODER, ENCODER_DECODER
 from red_cli.errors import UserError
-from red_cli.recipe.data import Columns, Data
+from red_cli.recipe.sections import Columns, Data
 from red_cli.tasks.base import Generated, Prediction
 from red_cli.tasks.data.loading import Source
 from red_cli.tasks.data.tables import Rows
