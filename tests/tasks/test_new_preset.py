@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import red_cli
+from tests.copied_package import CopiedPackage
 from tests.tiny import make_language_model
 
 SETTINGS = '''
@@ -67,40 +63,21 @@ data: {{train: {folder}/words.jsonl, validation: {folder}/words.jsonl}}
 train: {{learning_rate: 1e-2, max_steps: 2, batch_size: 4, micro_batch_size: 4, packing: true}}
 output: {{dir: {folder}/run}}
 """
-COMMANDS = """
-import sys
-from red_cli.cli import main
-
-for command in ({commands}):
-    sys.argv = ["red", *command]
-    try:
-        main()
-    except SystemExit as end:
-        if end.code:
-            raise
-"""
 
 
 def test_two_files_are_a_preset(tmp_path: Path) -> None:
-    package = tmp_path / "red_cli"
-    shutil.copytree(Path(red_cli.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "recipe" / "tasks" / "rhyme.py").write_text(SETTINGS)
-    (package / "tasks" / "presets" / "rhyme.py").write_text(BUILDER)
+    copy = CopiedPackage(tmp_path / "copy")
+    copy.write("recipe/tasks/rhyme.py", SETTINGS)
+    copy.write("tasks/presets/rhyme.py", BUILDER)
     make_language_model(tmp_path / "base")
     words = [{"word": word, "rhyme": f"{word} good"} for word in ("the", "bad", "film", "was") * 2]
     (tmp_path / "words.jsonl").write_text("".join(json.dumps(row) + "\n" for row in words))
-    recipe = tmp_path / "rhyme.yaml"
+    recipe, run = tmp_path / "rhyme.yaml", tmp_path / "run"
     recipe.write_text(RECIPE.format(folder=tmp_path))
-    run = tmp_path / "run"
-    commands = [["check", str(recipe)], ["train", str(recipe)], ["eval", str(run)], ["report", str(run)], ["schema"]]
-    script = COMMANDS.format(commands=", ".join(map(repr, commands)))
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "rhyme, scored by exact_match" in done.stderr + done.stdout
+    outcomes = copy.red(["check", recipe], ["train", recipe], ["eval", run], ["report", run], ["schema"])
+    assert [outcome.code for outcome in outcomes] == [0] * 5, outcomes
+    assert "rhyme, scored by exact_match" in outcomes[0].out
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["task"] == "rhyme"
     assert {"loss", "exact_match"} <= metrics["splits"]["validation"].keys()
-    assert "#/$defs/RhymeTask" in done.stdout
+    assert "#/$defs/RhymeTask" in outcomes[4].out
