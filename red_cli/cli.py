@@ -66,7 +66,7 @@ def main() -> None:
         _fail(error)
     except SystemExit as exit_:
         if exit_.code == _INTERRUPTED:
-            _fail(Interrupted("interrupted"))
+            _fail(Interrupted("interrupted", "interrupted"))
         if not exit_.code and _is_one_of_several():
             _leave(0)
         raise
@@ -75,14 +75,14 @@ def main() -> None:
         sys.exit(1)
     except BaseException as error:
         if _interrupted(error):
-            _fail(Interrupted("interrupted"))
+            _fail(Interrupted("interrupted", "interrupted"))
         if full := out_of_space(error):
             _fail(full)
         if isinstance(error, OSError):
             _fail(from_os_error(error))
         if os.environ.get("RED_DEBUG"):
             raise
-        _fail(RedError(f"{type(error).__name__}: {error}", hint="RED_DEBUG=1 shows where."))
+        _fail(RedError("unexpected", f"{type(error).__name__}: {error}", hint="RED_DEBUG=1 shows where."))
 
 
 def _check_environment() -> None:
@@ -123,6 +123,8 @@ def _fail(error: RedError) -> NoReturn:
         _leave(error.exit_code)
     if os.environ.get("RED_DEBUG"):
         traceback.print_exception(error)
+    if "--json" in sys.argv:
+        console.print_json(error.to_json())
     console.print_error(error)
     sys.exit(error.exit_code)
 

@@ -1,21 +1,40 @@
-"""The faults a user can cause, and the exit code of each."""
+"""The errors that a command reports: a code, a short message, a hint, and the exit code of each kind."""
 
 from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from red_cli.error_codes import Code
 
 
 class RedError(Exception):
-    """A failure that is told in one short message: what, where, and how to mend it."""
+    """A failure that a command reports in one short message.
+
+    Args:
+        code: what is wrong, for programs; `red_cli.error_codes` has the meaning of each.
+        message: what is wrong and where.
+        hint: how to correct it.
+        faults: the single faults of a recipe: code, where, key, message.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, code: Code, message: str, *, hint: str | None = None, faults: Sequence[Mapping[str, str]] = ()
+    ) -> None:
+        super().__init__(code, message)
+        self.code = code
         self.message = message
         self.hint = hint
+        self.faults = faults
+
+    def to_json(self) -> dict[str, Any]:
+        """The error as plain data, for `--json`."""
+        found = {"code": self.code, "message": self.message, "hint": self.hint}
+        return {"error": {**found, "faults": list(self.faults)} if self.faults else found}
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
@@ -28,7 +47,7 @@ class UserError(RedError):
 
 
 class RunFailed(RedError):
-    """The input was right and the work failed all the same, e.g. a loss that is not finite."""
+    """The work failed although the input was right, for example by a loss that is not finite."""
 
     exit_code = 1
 
@@ -101,7 +120,9 @@ def out_of_space(error: BaseException) -> UserError | None:
         return None
     where = getattr(error, "filename", None)
     return UserError(
-        "no space left on the disk" + (f": {where}" if where else ""), hint="Free some space, or choose another folder."
+        "disk-full",
+        "no space left on the disk" + (f": {where}" if where else ""),
+        hint="Free some space, or choose another folder.",
     )
 
 
@@ -109,5 +130,5 @@ def from_os_error(error: OSError) -> UserError:
     """Turn an operating-system error that a user can mend into a message; `error.filename` says where."""
     where = f": {one_line(str(error.filename), _LONGEST_PATH)}" if error.filename else ""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UserError(f"no permission{where}", hint="Choose a folder you may write to.")
-    return UserError(f"{error.strerror or error}{where}")
+        return UserError("no-permission", f"no permission{where}", hint="Choose a folder you may write to.")
+    return UserError("os-error", f"{error.strerror or error}{where}")

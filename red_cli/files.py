@@ -46,7 +46,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     path = path.resolve()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{path} exists and is not an empty folder", hint="Choose another, or delete it first.")
+        raise UserError(
+            "output-exists", f"{path} exists and is not an empty folder", hint="Choose another, or delete it first."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -86,6 +88,7 @@ def require_inside(folder: Path, file: Path) -> Path:
     """
     if leads_outside(folder, file):
         raise UserError(
+            "path-outside-folder",
             f"{file} is a link that leads out of its folder, to {os.path.realpath(file)}",
             hint="Put there what it leads to, or give another folder.",
         )
@@ -118,7 +121,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"no such file: {path}") from None
+        raise UserError("file-not-found", f"no such file: {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise UserError(f"{path}{line}: not valid JSON ({error})") from None
+        raise UserError("invalid-json", f"{path}{line}: not valid JSON ({error})") from None

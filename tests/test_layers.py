@@ -33,6 +33,7 @@ ROOMS = [
     "escape",
     "formatting",
     "errors",
+    "error_codes",
 ]
 # inside red_cli/tasks, from the top down
 TASKS = ["build", "presets", "chat", "labels", "text", "base", "special_ids", "data", "text_metrics"]

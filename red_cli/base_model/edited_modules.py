@@ -86,8 +86,11 @@ def find_edited_modules(base: BaseFiles, paths: Iterable[str]) -> EditedModules:
     missing = next(path for path in paths if not _matching(patterns[path], weights))
     tied = base.config.get("tie_word_embeddings") and missing.endswith("lm_head")
     if tied:
-        raise UserError(f"{missing} shares its weight with the embeddings: an edit of it cannot be folded")
+        raise UserError(
+            "unsupported-model", f"{missing} shares its weight with the embeddings: an edit of it cannot be folded"
+        )
     raise UserError(
+        "base-mismatch",
         f"{base.folder} holds no weight of {missing}, which the adapter edits",
         hint="The adapter belongs to another base.",
     )

@@ -74,11 +74,15 @@ def read_base(name: str, folder: Path) -> BaseFiles:
         index = read_index(require_inside(folder, folder / found))
         shards = [folder / shard for shard in sorted(set(index.values()))]
     else:
-        raise UserError(f"{folder} has no weights: neither {SINGLE_FILE} nor {INDEX_FILE}", hint=COPY_AGAIN)
+        raise UserError(
+            "base-not-found", f"{folder} has no weights: neither {SINGLE_FILE} nor {INDEX_FILE}", hint=COPY_AGAIN
+        )
     tensors = {key: stored for shard in shards for key, stored in _read_shard(require_inside(folder, shard))}
     if index is not None and (missing := sorted(index.keys() - tensors.keys())):
         raise UserError(
-            f"{folder / str(found)} names {missing[0]}, but {index[missing[0]]} does not hold it", hint=COPY_AGAIN
+            "file-damaged",
+            f"{folder / str(found)} names {missing[0]}, but {index[missing[0]]} does not hold it",
+            hint=COPY_AGAIN,
         )
     return BaseFiles(name, folder, config, tensors)
 
@@ -87,12 +91,12 @@ def _read_config(file: Path) -> dict[str, Any]:
     """The content of config.json; model type and class names are checked to be plain names."""
     config = read_json(require_inside(file.parent, file))
     if not isinstance(config, dict) or "model_type" not in config:
-        raise UserError(f"{file} is not a model's configuration: it has no model_type")
+        raise UserError("file-damaged", f"{file} is not a model's configuration: it has no model_type")
     if not isinstance(config["model_type"], str) or not _MODEL_TYPE.fullmatch(config["model_type"]):
-        raise UserError(f"{file}: model_type {config['model_type']!r} is not the name of a model type")
+        raise UserError("file-damaged", f"{file}: model_type {config['model_type']!r} is not the name of a model type")
     classes = config.get("architectures") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) and name.isidentifier() for name in classes):
-        raise UserError(f"{file}: architectures {classes!r} is not a list of class names")
+        raise UserError("unsupported-model", f"{file}: architectures {classes!r} is not a list of class names")
     return config
 
 
@@ -111,10 +115,10 @@ def read_index(file: Path) -> dict[str, str]:
     content = read_json(file)
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise UserError(f"{file} is damaged: it has no weight_map", hint=COPY_AGAIN)
+        raise UserError("file-damaged", f"{file} is damaged: it has no weight_map", hint=COPY_AGAIN)
     for shard in weight_map.values():
         if not isinstance(shard, str) or Path(shard).name != shard:
-            raise UserError(f"{file} names a file outside its folder: {shard!r}")
+            raise UserError("path-outside-folder", f"{file} names a file outside its folder: {shard!r}")
     return weight_map
 
 
@@ -125,12 +129,12 @@ def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
         UserError: the file is missing, or its header does not match its size.
     """
     if not file.is_file():
-        raise UserError(f"{file} is missing", hint=COPY_AGAIN)
+        raise UserError("file-not-found", f"{file} is missing", hint=COPY_AGAIN)
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
         if not 0 < length <= min(size - _LENGTH_BYTES, _LARGEST_HEADER):
-            raise UserError(f"{file} is damaged: its header does not match its size", hint=COPY_AGAIN)
+            raise UserError("file-damaged", f"{file} is damaged: its header does not match its size", hint=COPY_AGAIN)
         try:
             header = json.loads(stream.read(length))
             header.pop("__metadata__", None)
@@ -138,7 +142,7 @@ def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
                 (key, value["dtype"], tuple(value["shape"]), *value["data_offsets"]) for key, value in header.items()
             ]
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise UserError(f"{file} is damaged: its header cannot be read", hint=COPY_AGAIN) from None
+            raise UserError("file-damaged", f"{file} is damaged: its header cannot be read", hint=COPY_AGAIN) from None
     begins = _LENGTH_BYTES + length
     end_of_all = begins
     for key, dtype, shape, start, end in sorted(entries, key=lambda entry: entry[3:5]):
@@ -147,12 +151,14 @@ def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
         for extent in shape:
             numbers *= extent
         if stored.start != end_of_all or stored.size != numbers * SIZES.get(dtype, stored.size / max(1, numbers)):
-            raise UserError(f"{file} is damaged: the byte range of {key} does not match its shape", hint=COPY_AGAIN)
+            raise UserError(
+                "file-damaged", f"{file} is damaged: the byte range of {key} does not match its shape", hint=COPY_AGAIN
+            )
         end_of_all = stored.end
         yield key, stored
     if end_of_all != size:
         kind = "cut short" if size < end_of_all else "longer than its tensors"
-        raise UserError(f"{file} is {kind}: {size:,} bytes instead of {end_of_all:,}", hint=COPY_AGAIN)
+        raise UserError("file-damaged", f"{file} is {kind}: {size:,} bytes instead of {end_of_all:,}", hint=COPY_AGAIN)
 
 
 _OTHER_NAMES = {"int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}
@@ -168,19 +174,21 @@ def read_bin(file: Path) -> Iterator[tuple[str, StoredTensor]]:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     if not file.is_file():
-        raise UserError(f"{file} is missing", hint="Fetch or copy the base again.")
+        raise UserError("file-not-found", f"{file} is missing", hint="Fetch or copy the base again.")
     try:
         with FakeTensorMode():
             content = torch.load(file, weights_only=True, map_location="cpu")
         tensors = {key: tensor for key, tensor in content.items() if isinstance(tensor, torch.Tensor)}
         offsets = {key: int(tensor.untyped_storage()._checkpoint_offset or 0) for key, tensor in tensors.items()}
     except Exception as error:  # unpickling raises many kinds of errors
-        raise UserError(f"{file} cannot be read: {first_line(error)}", hint=_SAVE_AGAIN) from None
+        raise UserError("unavailable", f"{file} cannot be read: {first_line(error)}", hint=_SAVE_AGAIN) from None
     for key, tensor in tensors.items():
         name = str(tensor.dtype).removeprefix("torch.")
         dtype = SAFETENSORS_NAMES.get(name) or _OTHER_NAMES.get(name)
         if dtype is None or not tensor.is_contiguous():
-            raise UserError(f"{file}: {key} is stored in a way that cannot be copied", hint=_SAVE_AGAIN)
+            raise UserError(
+                "unsupported-file", f"{file}: {key} is stored in a way that cannot be copied", hint=_SAVE_AGAIN
+            )
         start = offsets[key] + int(tensor.storage_offset()) * tensor.element_size()
         yield key, StoredTensor(file, dtype, tuple(tensor.shape), start, start + tensor.numel() * tensor.element_size())
 

@@ -39,10 +39,12 @@ def base_folder(name: str, revision: str | None) -> Path:
                 return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise UserError(
+            "base-not-found",
             f"base {name}: {first_line(error)}",
             hint="Check the name and the network, or say where the base is: --base FOLDER",
         ) from None
     raise UserError(
+        "base-not-found",
         f"base {name}: its weights are not all here, as safetensors or pytorch_model.bin, and cannot be fetched",
         hint="Check the network, or say where the base is: --base FOLDER",
     )
@@ -55,7 +57,7 @@ def require_model_folder(name: str) -> None:
         UserError: there is no such folder.
     """
     if Path(name).is_absolute() and not Path(name).is_dir():
-        raise UserError(f"model.name_or_path: no such model folder: {name}")
+        raise UserError("base-not-found", f"model.name_or_path: no such model folder: {name}")
 
 
 def require_local_base(name: str) -> None:
@@ -66,7 +68,7 @@ def require_local_base(name: str) -> None:
     """
     local = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     if local and not Path(name).is_dir():
-        raise UserError(f"no such model folder: {name}", hint="Say where the base is: --base FOLDER")
+        raise UserError("base-not-found", f"no such model folder: {name}", hint="Say where the base is: --base FOLDER")
 
 
 def cached_folder(name: str, revision: str | None) -> Path | None:
@@ -101,11 +103,13 @@ def require_free_name(repository: str) -> None:
     try:
         validate_repo_id(repository)
     except HFValidationError:
-        raise UserError(f"--push-to-hub {repository}: not a name on the Hub", hint="Give USER/NAME.") from None
+        raise UserError(
+            "unavailable", f"--push-to-hub {repository}: not a name on the Hub", hint="Give USER/NAME."
+        ) from None
     if repository.count("/") != 1:
-        raise UserError(f"--push-to-hub {repository}: not a name on the Hub", hint="Give USER/NAME.")
+        raise UserError("unavailable", f"--push-to-hub {repository}: not a name on the Hub", hint="Give USER/NAME.")
     if get_token() is None:
-        raise UserError("--push-to-hub: no token for the Hub", hint="Run: hf auth login")
+        raise UserError("unavailable", "--push-to-hub: no token for the Hub", hint="Run: hf auth login")
 
 
 def push(folder: Path, repository: str) -> str:
@@ -126,7 +130,9 @@ def push(folder: Path, repository: str) -> str:
         client.upload_folder(folder_path=folder, repo_id=repository, commit_message="Upload by red export")
     except (HfHubHTTPError, OSError) as error:
         raise RunFailed(
-            f"could not upload to {repository}: {first_line(error)}", hint=f"The export itself is done: {folder}"
+            "unavailable",
+            f"could not upload to {repository}: {first_line(error)}",
+            hint=f"The export itself is done: {folder}",
         ) from None
     return str(address)
 

@@ -30,7 +30,7 @@ def skeleton(config: PretrainedConfig, model: Model, kind: Kind) -> PreTrainedMo
             options = {} if model.dtype == "auto" else {"dtype": getattr(torch, model.dtype)}
             return kind.auto_class.from_config(config, trust_remote_code=model.trust_remote_code, **options)
         except ValueError as error:
-            raise UserError(f"{model.name_or_path}: {first_line(error)}") from None
+            raise UserError("unsupported-model", f"{model.name_or_path}: {first_line(error)}") from None
 
 
 def load_base(
@@ -47,6 +47,7 @@ def load_base(
     """
     if has_own_code(config) and not model.trust_remote_code:
         raise UserError(
+            "code-not-allowed",
             f"{model.name_or_path} has a modelling file of its own, without which its biases are lost",
             hint=HOW_TO_ALLOW,
         )
@@ -67,13 +68,15 @@ def load_base(
     fresh = [name for name in sorted(info["missing_keys"]) if name not in head]
     if missing := [name for name in fresh if _CHECKPOINT_MAY_LACK not in name.split(".")]:
         raise UserError(
+            "file-damaged",
             f"{model.name_or_path}: the weights do not fit a {config.model_type} model: {missing[0]}"
-            f" and {len(missing) - 1} more are missing"
+            f" and {len(missing) - 1} more are missing",
         )
     wrong = [name for name, *_ in info["mismatched_keys"] if name not in head]
     if wrong:
         raise UserError(
-            f"{model.name_or_path}: {wrong[0]} in the weights has another shape than its configuration says"
+            "base-mismatch",
+            f"{model.name_or_path}: {wrong[0]} in the weights has another shape than its configuration says",
         )
     names = [name for name, _ in loaded.named_parameters()]
     return loaded, [name for name in names if name in {*head, *fresh}]
@@ -89,7 +92,9 @@ def _quantization(model: Model, config: PretrainedConfig, kind: Kind, device: to
         return {}
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
-            "model.quantization: bitsandbytes is not installed", hint="Install it: pip install 'red-cli[quant]'"
+            "missing-dependency",
+            "model.quantization: bitsandbytes is not installed",
+            hint="Install it: pip install 'red-cli[quant]'",
         )
     # None: the library leaves a language model's output layer as it is
     head = sorted({name.split(".")[0] for name in head_parameter_names(skeleton(config, model, kind))}) or None

@@ -33,6 +33,7 @@ def load_config(model: Model) -> PretrainedConfig:
     for kernel in (getattr(config, f"_{kind}_implementation", None) for kind in ("attn", "experts")):
         if isinstance(kernel, str) and "/" in kernel and not model.trust_remote_code:
             raise UserError(
+                "code-not-allowed",
                 f"{model.name_or_path} computes by code from the Hub, {kernel}, which has not been allowed to run",
                 hint=HOW_TO_ALLOW,
             )
@@ -59,12 +60,14 @@ def from_pretrained(load: Callable[..., _T], model: Model, **options: Any) -> _T
     except Exception as error:  # from a missing file to a damaged one, the libraries raise a dozen kinds
         if not model.trust_remote_code and "trust_remote_code" in str(error):
             raise UserError(
-                f"{name} comes with Python code of its own, which has not been allowed to run", hint=HOW_TO_ALLOW
+                "code-not-allowed",
+                f"{name} comes with Python code of its own, which has not been allowed to run",
+                hint=HOW_TO_ALLOW,
             ) from None
         hint = None
         if not Path(name).is_dir():
             hint = "Check the name and the network, or give a local model folder: model.name_or_path=<folder>"
-        raise UserError(f"model {name}: {first_line(error)}", hint=hint) from error
+        raise UserError("base-not-found", f"model {name}: {first_line(error)}", hint=hint) from error
 
 
 _USUAL_HEAD_DROPOUT = "classifier_dropout"
@@ -107,7 +110,9 @@ def fit_config(config: PretrainedConfig, model: Model, kind: Kind, label_names: 
     if model.classifier_dropout is not None:
         own_name = facts_of(config.model_type).head_dropout
         if own_name is None and _USUAL_HEAD_DROPOUT not in config.to_dict():
-            raise UserError(f"model.classifier_dropout: a {config.model_type} model has no dropout in its head")
+            raise UserError(
+                "unsupported-model", f"model.classifier_dropout: a {config.model_type} model has no dropout in its head"
+            )
         setattr(config, own_name or _USUAL_HEAD_DROPOUT, model.classifier_dropout)
 
 
@@ -133,16 +138,23 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     tokenizer = from_pretrained(AutoTokenizer.from_pretrained, model)
     longest = tokenizer.model_max_length
     if not isinstance(longest, int | float) or not longest >= 1:
-        raise UserError(f"model {model.name_or_path}: model_max_length of its tokenizer is {longest!r}, not a number")
+        raise UserError(
+            "unsupported-tokenizer",
+            f"model {model.name_or_path}: model_max_length of its tokenizer is {longest!r}, not a number",
+        )
     try:
         written = dict(tokenizer(_PROBE))
         usable = all(isinstance(written[name], list) for name in tokenizer.model_input_names)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the tokenizers library is no Exception
-        raise UserError(f"model {model.name_or_path}: its tokenizer fails: {first_line(error)}") from error
+        raise UserError(
+            "unsupported-tokenizer", f"model {model.name_or_path}: its tokenizer fails: {first_line(error)}"
+        ) from error
     if not usable or "input_ids" not in tokenizer.model_input_names:
-        raise UserError(f"model {model.name_or_path}: model_input_names of its tokenizer cannot be used")
+        raise UserError(
+            "unsupported-tokenizer", f"model {model.name_or_path}: model_input_names of its tokenizer cannot be used"
+        )
     return tokenizer
 
 
@@ -170,7 +182,7 @@ def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBas
 
 def _max_length(wanted: int | None, most: int) -> int:
     if wanted is not None and wanted > most:
-        raise UserError(f"data.max_length is {wanted}, but this base takes at most {most} tokens")
+        raise UserError("too-long", f"data.max_length is {wanted}, but this base takes at most {most} tokens")
     return wanted or most
 
 

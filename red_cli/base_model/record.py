@@ -76,6 +76,7 @@ def require_unchanged_base(
         return
     if changed := changed_parts(name, folder, then):
         raise UserError(
+            "base-changed",
             f"the {' and the '.join(changed)} of {name} changed since {trained} was trained on it",
             hint=hint,
         )

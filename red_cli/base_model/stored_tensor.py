@@ -66,6 +66,7 @@ def require_finite(name: str, stored: NDArray[Any], dtype: str) -> None:
         finite = bool(np.isfinite(stored).all())
     if not finite:
         raise UserError(
+            "value-not-finite",
             f"{name} would hold numbers that {TORCH_NAMES[dtype]} cannot",
             hint="Export with --dtype float32 or bfloat16; if that does not help, the base's own weight is damaged.",
         )
@@ -123,5 +124,5 @@ class StoredTensor:
         with self.file.open("rb") as file:
             content = os.pread(file.fileno(), self.size, self.start)
         if len(content) != self.size:
-            raise UserError(f"{self.file} is cut short", hint=COPY_AGAIN)
+            raise UserError("file-damaged", f"{self.file} is cut short", hint=COPY_AGAIN)
         return content

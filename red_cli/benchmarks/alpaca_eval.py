@@ -93,6 +93,7 @@ def _from_hub() -> Path:
         return Path(hf_hub_download(_HUB_NAME, _HUB_FILE, repo_type="dataset"))
     except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line
         raise UserError(
+            "unavailable",
             f"{_HUB_NAME} cannot be had from the Hub: {first_line(error)}",
             hint="Name a local file of instructions: --questions FILE",
         ) from None

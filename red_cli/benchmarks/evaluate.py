@@ -50,7 +50,7 @@ def evaluate_suite(target: Opened, request: SuiteRequest, output: Path, listener
             result = answering[request.suite](target, request, output, listener)
         except Interrupted as stop:
             elsewhere = "" if output == target.folder else f" and --output {shlex.quote(str(output))}"
-            raise Interrupted(stop.message, hint=f"Go on with the same command{elsewhere}.") from None
+            raise Interrupted("interrupted", stop.message, hint=f"Go on with the same command{elsewhere}.") from None
     elif request.suite == OPEN_LLM:
         result = _open_llm(target, request, output, listener)
     else:
@@ -74,7 +74,9 @@ def _tasks(target: Opened, request: SuiteRequest, output: Path, listener: Listen
     request.only("shots", "tasks", "limit")
     names = [name.strip() for name in request.suite.split(",") if name.strip()]
     if not names:
-        raise UserError("--suite is empty", hint=f"Suites: {', '.join(SUITES)}; or tasks of lm-evaluation-harness")
+        raise UserError(
+            "invalid-option", "--suite is empty", hint=f"Suites: {', '.join(SUITES)}; or tasks of lm-evaluation-harness"
+        )
     manager = find_tasks(names, request.tasks, SUITES)
     base = open_language_model(target)
     parts = [load_tasks(manager, names, request.shots)]

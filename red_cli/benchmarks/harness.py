@@ -53,7 +53,9 @@ def harness_version() -> str:
         UserError: it is not installed.
     """
     if importlib.util.find_spec("lm_eval") is None:
-        raise UserError("lm-evaluation-harness is not installed", hint="pip install 'red-cli[lm-eval]'")
+        raise UserError(
+            "missing-dependency", "lm-evaluation-harness is not installed", hint="pip install 'red-cli[lm-eval]'"
+        )
     import lm_eval
 
     return str(lm_eval.__version__)
@@ -73,7 +75,7 @@ def find_tasks(names: Sequence[str], folder: Path | None, others: Sequence[str] 
     from lm_eval.tasks import TaskManager
 
     if folder is not None and not folder.is_dir():
-        raise UserError(f"--tasks: no such folder: {folder}")
+        raise UserError("folder-not-found", f"--tasks: no such folder: {folder}")
     if folder is not None:
         manager = TaskManager(include_path=str(folder), include_defaults=False)
         if all(name in manager.task_index for name in names):
@@ -83,6 +85,7 @@ def find_tasks(names: Sequence[str], folder: Path | None, others: Sequence[str] 
         if name not in manager.task_index:
             hint = did_you_mean(name, [*others, *manager.all_tasks], most=3)
             raise UserError(
+                "unknown-name",
                 f"no suite or task {shown(name)}",
                 hint=f"{hint}Suites: {', '.join(others)}; all tasks: lm-eval ls tasks",
             )
@@ -136,12 +139,13 @@ def load_tasks(manager: Any, names: Sequence[str], shots: int | None) -> Any:
     try:
         loaded = manager.load(list(names))
     except OSError as error:
-        raise UserError(f"the data of {', '.join(names)} cannot be had: {first_line(error)}") from None
+        raise UserError("unavailable", f"the data of {', '.join(names)} cannot be had: {first_line(error)}") from None
     except ImportError as error:
-        raise UserError(f"{', '.join(names)}: {first_line(error)}") from None
+        raise UserError("benchmark-failed", f"{', '.join(names)}: {first_line(error)}") from None
     for name, task in loaded["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False):
             raise UserError(
+                "benchmark-failed",
                 f"{name} runs code that the model writes, which red does not",
                 hint="Export the model, and run lm-eval --confirm_run_unsafe_code where that can do no harm.",
             )

@@ -34,7 +34,7 @@ def open_language_model(target: Opened) -> Base:
     """
     _, base = open_task(target)
     if base.kind.trains_head:
-        raise UserError(f"suites are for language models; {target.folder} is a {base.kind.name}")
+        raise UserError("unsupported-model", f"suites are for language models; {target.folder} is a {base.kind.name}")
     return base
 
 
@@ -79,6 +79,7 @@ def write_answers(
     room = context if runtime.base.kind.encoder_decoder else context - wanted
     if room < 1:
         raise UserError(
+            "too-long",
             f"answers of {wanted} tokens are asked for, but the base takes {context}, prompt included",
             hint=f"Ask for fewer: eval.generation.max_new_tokens={max(1, context // 2)}",
         )
@@ -90,7 +91,9 @@ def write_answers(
         try:
             return Decoder(runtime, options, resumable).generate([prompt[-room:] for prompt in prompts], ends, wanted)
         except KeyboardInterrupt:
-            raise Interrupted(f"stopped while answering; the answers that are there lie in {resumable.path}") from None
+            raise Interrupted(
+                "interrupted", f"stopped while answering; the answers that are there lie in {resumable.path}"
+            ) from None
 
 
 def read_questions(path: Path, needed: Sequence[str]) -> list[dict[str, object]]:
@@ -100,7 +103,7 @@ def read_questions(path: Path, needed: Sequence[str]) -> list[dict[str, object]]
         UserError: the file is missing, damaged or empty, or a question lacks a key (its number is told).
     """
     if not path.is_file():
-        raise UserError(f"--questions: no such file: {path}")
+        raise UserError("file-not-found", f"--questions: no such file: {path}")
     text = path.read_text(encoding="utf-8", errors="replace")
     listed = text.lstrip().startswith("[")
     parts = [text] if listed else [line for line in text.splitlines() if line.strip()]
@@ -109,14 +112,18 @@ def read_questions(path: Path, needed: Sequence[str]) -> list[dict[str, object]]
         try:
             found += json.loads(part) if listed else [json.loads(part)]
         except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {error.lineno if listed else number}: not valid JSON: {error.msg}") from None
+            raise UserError(
+                "invalid-json", f"{path}, line {error.lineno if listed else number}: not valid JSON: {error.msg}"
+            ) from None
     if not found:
-        raise UserError(f"{path} has no questions")
+        raise UserError("no-rows", f"{path} has no questions")
     questions = []
     for number, question in enumerate(found, start=1):
         if not isinstance(question, dict) or (lacking := [key for key in needed if key not in question]):
             what = f"no {shown(lacking[0])}" if isinstance(question, dict) else "not an object"
-            raise UserError(f"{path}, question {number}: {what}", hint=f"Expected keys: {', '.join(needed)}")
+            raise UserError(
+                "invalid-row", f"{path}, question {number}: {what}", hint=f"Expected keys: {', '.join(needed)}"
+            )
         questions.append(question)
     return questions
 
@@ -128,7 +135,7 @@ def require_absent(path: Path) -> None:
         UserError: it exists.
     """
     if path.exists():
-        raise UserError(f"{path} exists", hint="Delete it, or write elsewhere: --output FOLDER")
+        raise UserError("output-exists", f"{path} exists", hint="Delete it, or write elsewhere: --output FOLDER")
 
 
 _PAPERS = "human-assistant"
@@ -147,6 +154,7 @@ def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedToke
     chosen = named or (OWN if tokenizer.chat_template else _PAPERS)
     if chosen == OWN and not tokenizer.chat_template:
         raise UserError(
+            "invalid-template",
             f"{tokenizer.name_or_path} has no chat template of its own",
             hint=f"Choose another: --template {' or '.join(NAMED_TEMPLATES)}",
         )
@@ -155,6 +163,7 @@ def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedToke
     except ValueError:
         known = [OWN, *NAMED_TEMPLATES]
         raise UserError(
+            "unknown-name",
             f"no chat template {shown(chosen)}",
             hint=did_you_mean(chosen, known) + f"There are {', '.join(known)}, and Jinja files.",
         ) from None

@@ -55,6 +55,7 @@ def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listene
     require_absent(path)
     if request.questions is None:
         raise UserError(
+            "invalid-option",
             "mt-bench takes its questions from a file: --questions FILE",
             hint="FastChat has it: fastchat/llm_judge/data/mt_bench/question.jsonl",
         )
@@ -97,10 +98,10 @@ def _read(path: Path) -> list[Question]:
     for number, question in enumerate(questions, start=1):
         turns = question["turns"]
         if not isinstance(turns, list) or len(turns) != 2 or not all(isinstance(turn, str) for turn in turns):
-            raise UserError(f"{path}, question {number}: 'turns' is not a list of two texts")
+            raise UserError("invalid-row", f"{path}, question {number}: 'turns' is not a list of two texts")
     numbers = [question["question_id"] for question in questions]
     if len({str(number) for number in numbers}) < len(numbers):
-        raise UserError(f"{path}: a question_id occurs twice")
+        raise UserError("invalid-row", f"{path}: a question_id occurs twice")
     return questions
 
 

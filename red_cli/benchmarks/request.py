@@ -41,4 +41,4 @@ class SuiteRequest:
             name for name in ("questions", "template", "shots", "tasks", "limit") if getattr(self, name) is not None
         ]
         if idle := [name for name in given if name not in names]:
-            raise UserError(f"--{idle[0]} has no effect with --suite {self.suite}")
+            raise UserError("invalid-option", f"--{idle[0]} has no effect with --suite {self.suite}")

@@ -62,11 +62,11 @@ def evaluate(
     asked = {"questions": questions, "template": template, "shots": shots, "tasks": tasks, "limit": limit}
     if suite is not None:
         if split is not None:
-            raise UserError("--split has no effect with --suite")
+            raise UserError("invalid-option", "--split has no effect with --suite")
         evaluate_suite(target, overrides or [], recipe, output, {"suite": suite, **asked}, json)
         return
     if idle := [name for name, value in asked.items() if value is not None]:
-        raise UserError(f"--{idle[0]} goes with --suite")
+        raise UserError("invalid-option", f"--{idle[0]} goes with --suite")
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
         opened = open_target(target, recipe, overrides or [])

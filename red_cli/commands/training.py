@@ -150,7 +150,7 @@ def compare(
         console.print_text(f"{score_note(result)}\nAlso in {result['folder']}/comparison.md")
     if result["failed"]:
         failed = ", ".join(f"{run['method']} with seed {run['seed']}" for run in result["failed"])
-        raise RunFailed(f"failed: {failed}", hint="The same command tries them again.")
+        raise RunFailed("run-failed", f"failed: {failed}", hint="The same command tries them again.")
 
 
 def check(
@@ -170,7 +170,7 @@ def check(
     from red_cli.runs.preflight import preflight
 
     if device_memory is not None and not math.isfinite(device_memory):
-        raise UserError(f"--device-memory {device_memory} is not a number of GiB")
+        raise UserError("invalid-option", f"--device-memory {device_memory} is not a number of GiB")
     loaded = load_recipe(recipe, variant, overrides or [])
     preflight(loaded.recipe)
     with console.Terminal(json_output=json) as terminal:

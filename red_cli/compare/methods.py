@@ -57,10 +57,12 @@ def parse_methods(text: str) -> list[str]:
     for name in names:
         if name not in COMPARED:
             raise UserError(
-                f"--methods {one_line(text)}: no such method: {shown(name)}", hint=f"There are: {', '.join(COMPARED)}"
+                "unknown-name",
+                f"--methods {one_line(text)}: no such method: {shown(name)}",
+                hint=f"There are: {', '.join(COMPARED)}",
             )
         if names.count(name) > 1:
-            raise UserError(f"--methods {one_line(text)}: {name} is given twice")
+            raise UserError("invalid-option", f"--methods {one_line(text)}: {name} is given twice")
     return names
 
 
@@ -75,9 +77,9 @@ def plan_comparison(
     shared, own = _by_method(overrides, methods)
     given = load_recipe(recipe, variant, shared)
     if seeds is not None and named_with_role(shared, {Role.SEED}):
-        raise UserError("train.seed is given, and --seeds as well", hint="Drop one of them.")
+        raise UserError("invalid-option", "train.seed is given, and --seeds as well", hint="Drop one of them.")
     if fixed := [named for texts in own.values() for named in named_with_role(texts, SHARED)]:
-        raise UserError(f"{one_line(fixed[0].key)} cannot be set for one method alone")
+        raise UserError("invalid-option", f"{one_line(fixed[0].key)} cannot be set for one method alone")
     name = f"{given.name}-{variant}" if variant else given.name
     folder = Path("runs") / file_name(f"compare-{name}")
     if given.recipe.output.dir is not None:
@@ -102,12 +104,15 @@ def _by_method(overrides: Sequence[str], methods: Sequence[str]) -> tuple[list[s
         prefix, colon, rest = override.partition("=")[0].partition(":")
         if not colon:
             if named_with_role([override], {Role.METHOD}):
-                raise UserError(f"{one_line(override)}: a comparison takes its methods from --methods")
+                raise UserError(
+                    "invalid-option", f"{one_line(override)}: a comparison takes its methods from --methods"
+                )
             shared.append(override)
         elif prefix in own:
             own[prefix].append(override[len(prefix) + 1 :])
         else:
             raise UserError(
+                "unknown-name",
                 f"{one_line(override)}: {shown(prefix)} is none of the methods compared",
                 hint=f"Compared: {', '.join(methods)}. For one of them: {methods[0]}:{rest}=VALUE",
             )
@@ -159,9 +164,9 @@ def _train(run: Run, what: str, listener: Listener) -> bool:
     reason = next((number for number, line in enumerate(said) if line.startswith("error: ")), len(said))
     message = "\n".join(said[reason:]).removeprefix("error: ")
     if asked or code == Interrupted.exit_code:
-        raise Interrupted("the comparison was stopped", hint="Go on with the same command.")
+        raise Interrupted("interrupted", "the comparison was stopped", hint="Go on with the same command.")
     if code == UserError.exit_code:
-        raise UserError(f"{run.method}, seed {run.seed}: {message}")
+        raise UserError("run-failed", f"{run.method}, seed {run.seed}: {message}")
     if code != 0:
         listener.note(f"{what}: failed: {message or f'the process was ended by signal {-code}'}")
     return code == 0

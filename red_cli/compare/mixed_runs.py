@@ -32,6 +32,7 @@ def require_same_inputs(runs: Sequence[Loaded]) -> None:
             if lines := _differences(other.recipe, theirs, loaded.recipe, own):
                 listed = "\n".join(f"  {line}" for line in lines)
                 raise UserError(
+                    "inputs-changed",
                     f"{other.run_folder} and {loaded.run_folder} were trained on different inputs:\n{listed}",
                     hint="Delete the one with the wrong inputs, and give the same command again.",
                 )

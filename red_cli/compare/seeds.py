@@ -31,9 +31,15 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         word = part.strip()
         if not (word.isascii() and word.isdecimal() and int(word) < _LARGEST):
-            raise UserError(f"--seeds {text}: {shown(word)} is no seed", hint="Whole numbers from 0: --seeds 42,43,44")
+            raise UserError(
+                "invalid-option",
+                f"--seeds {text}: {shown(word)} is no seed",
+                hint="Whole numbers from 0: --seeds 42,43,44",
+            )
         if int(word) in seeds:
-            raise UserError(f"--seeds {text}: {word} is given twice", hint="Each seed once: --seeds 42,43,44")
+            raise UserError(
+                "invalid-option", f"--seeds {text}: {word} is given twice", hint="Each seed once: --seeds 42,43,44"
+            )
         seeds.append(int(word))
     return seeds
 
@@ -45,7 +51,7 @@ def load_seeds(name: str, variant: str | None, overrides: Sequence[str], seeds: 
         UserError: the recipe cannot be used, or train.seed is given beside --seeds.
     """
     if named_with_role(overrides, {Role.SEED}):
-        raise UserError("train.seed is given, and --seeds as well", hint="Drop one of them.")
+        raise UserError("invalid-option", "train.seed is given, and --seeds as well", hint="Drop one of them.")
     runs = []
     for seed in seeds:
         loaded = load_recipe(name, variant, [*overrides, f"train.seed={seed}"])

@@ -32,7 +32,9 @@ def require_strategy(launch: Launch, max_grad_norm: float | None) -> None:
         return
     if importlib.util.find_spec("deepspeed") is None:
         raise UserError(
-            "launch.strategy: deepspeed is not installed", hint="Install it: pip install 'red-cli[deepspeed]'"
+            "missing-dependency",
+            "launch.strategy: deepspeed is not installed",
+            hint="Install it: pip install 'red-cli[deepspeed]'",
         )
     deepspeed_config(launch, launch.strategy, max_grad_norm)
 
@@ -49,14 +51,15 @@ def deepspeed_config(launch: Launch, strategy: str, max_grad_norm: float | None)
         path = Path(launch.deepspeed_config)
         config = read_json(path)
         if not isinstance(config, dict) or not isinstance(config.get("zero_optimization", {}), dict):
-            raise UserError(f"{path}: not a DeepSpeed configuration: keys and values are expected")
+            raise UserError("unsupported-file", f"{path}: not a DeepSpeed configuration: keys and values are expected")
         for key, why in _FROM_THE_RECIPE.items():
             section = config.get(key)
             if section and not (isinstance(section, dict) and section.get("enabled") in (False, "auto")):
-                raise UserError(f"{path}: {key}: {why}", hint=f"Drop {key} from the file.")
+                raise UserError("invalid-launch", f"{path}: {key}: {why}", hint=f"Drop {key} from the file.")
             config.pop(key, None)
         if config.get("zero_optimization", {}).get("stage", stage) != stage:
             raise UserError(
+                "invalid-launch",
                 f"{path}: zero_optimization.stage is {config['zero_optimization']['stage']}, "
                 f"but launch.strategy is {strategy}",
                 hint="Change one of them.",

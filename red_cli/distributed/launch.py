@@ -50,6 +50,7 @@ def processes_to_start(launch: Launch) -> int:
     here = wanted // launch.num_machines
     if here > devices:
         raise UserError(
+            "invalid-launch",
             f"launch.num_processes: {here} processes on this machine, which has {devices} {what}",
             hint="Ask for fewer, or leave it out: one for each device.",
         )
@@ -134,10 +135,14 @@ def _first_failure(failures: dict[int, Any], asked: bool) -> RedError:
     known = [report for _, _, report in reported if report is not None]
     if asked and not any(report.exit_code not in (0, Interrupted.exit_code) for report in known):
         said = next(iter(known), None)
-        return Interrupted("interrupted" if said is None else said.message, hint=said.hint if said else None)
+        return Interrupted(
+            "interrupted", "interrupted" if said is None else said.message, hint=said.hint if said else None
+        )
     if killed and not any(report.exit_code == UserError.exit_code for report in known):
         rank, code = min(killed, key=lambda end: end[1] == -signal.SIGTERM)  # how the others are ended once one fails
-        return RunFailed(f"process {rank} {_ending(code)}", hint="RED_DEBUG=1 shows what each process has to say.")
+        return RunFailed(
+            "process-failed", f"process {rank} {_ending(code)}", hint="RED_DEBUG=1 shows what each process has to say."
+        )
     first = min(known, key=lambda report: report.when)
     return as_error(first)
 
@@ -146,8 +151,8 @@ def as_error(failure: Failure) -> RedError:
     """What a process reported, as the error it was."""
     kinds = {kind.exit_code: kind for kind in (RunFailed, UserError, Interrupted)}
     if os.environ.get("RED_DEBUG"):
-        return RunFailed(f"{failure.trace}\n{failure.message}", hint=failure.hint)
-    return kinds.get(failure.exit_code, RunFailed)(failure.message, hint=failure.hint)
+        return RunFailed(failure.code, f"{failure.trace}\n{failure.message}", hint=failure.hint)
+    return kinds.get(failure.exit_code, RunFailed)(failure.code, failure.message, hint=failure.hint)
 
 
 def _ending(code: int) -> str:
@@ -165,11 +170,13 @@ def _unreachable(launch: Launch, error: Exception) -> RedError:
     address = f"{launch.main_process_ip}:{launch.main_process_port or _USUAL_PORT}"
     if launch.machine_rank == 0:
         return UserError(
+            "invalid-launch",
             f"launch: the other {launch.num_machines - 1} machines did not come to {address} within "
             f"{launch.timeout:g} s, or it cannot be listened on",
             hint="Give the same command on each, with launch.machine_rank=1, 2, …; launch.timeout waits longer.",
         )
     return UserError(
+        "invalid-launch",
         f"launch: the main machine did not answer at {address} within {launch.timeout:g} s",
         hint="Start it there with launch.machine_rank=0, and check launch.main_process_ip, the port and the firewall.",
     )

@@ -122,11 +122,13 @@ def join_processes(launch: Launch) -> Processes:
     expected = expected_processes()
     if state.num_processes != expected:
         raise UserError(
+            "invalid-launch",
             f"{expected} processes were started, but this one sees {state.num_processes}",
             hint="Each would train a model of its own. Start them with red's own launch section, or with torchrun.",
         )
     if launch.num_processes is not None and launch.num_processes != state.num_processes:
         raise UserError(
+            "invalid-launch",
             f"launch.num_processes is {launch.num_processes}, but {state.num_processes} processes were started",
             hint="Leave it out where another launcher starts the processes.",
         )

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from red_cli.error_codes import Code
 from red_cli.errors import RedError, UserError
 
 # Set by `red` for the processes that it starts: how many there are in all, and its own process id.
@@ -44,16 +45,20 @@ def check_environment() -> list[str]:
         return [name for name in _OF_A_LAUNCHER if os.environ.pop(name, None) is not None]
     if missing := [name for name in ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         raise UserError(
+            "invalid-launch",
             f"RANK and WORLD_SIZE are set, but {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not",
             hint="Start the processes with torchrun or accelerate launch, or unset RANK and WORLD_SIZE.",
         )
     for name in (*_OF_A_LAUNCHER, "MASTER_PORT"):
         value = os.environ.get(name, "0")
         if not (value.isascii() and value.isdecimal()):
-            raise UserError(f"{name} is {value!r}, not a number from 0", hint=f"Set it right, or unset {name}.")
+            raise UserError(
+                "invalid-launch", f"{name} is {value!r}, not a number from 0", hint=f"Set it right, or unset {name}."
+            )
     for rank, count in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
         if count in os.environ and int(os.environ[rank]) >= int(os.environ[count]):
             raise UserError(
+                "invalid-launch",
                 f"{rank} is {os.environ[rank]}, and {count} is {os.environ[count]}: ranks count from 0",
                 hint=f"Set them right, or unset {rank} and {count}.",
             )
@@ -109,6 +114,7 @@ class Failure:
         trace: of the exception.
     """
 
+    code: Code
     message: str
     hint: str | None
     exit_code: int
@@ -121,7 +127,7 @@ def report_failure(error: RedError) -> bool:
     path = os.environ.get(_ERROR_FILE) if is_worker() else None
     if path is None:
         return False
-    failure = Failure(error.message, error.hint, error.exit_code, time.time(), traceback.format_exc())
+    failure = Failure(error.code, error.message, error.hint, error.exit_code, time.time(), traceback.format_exc())
     extra = {"py_callstack": failure.trace, "timestamp": str(int(failure.when))}
     content = {"message": {"message": str(error), "extraInfo": extra}, "red": vars(failure)}
     with contextlib.suppress(OSError):

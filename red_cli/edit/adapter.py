@@ -89,7 +89,9 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
     try:
         if set(paths) != set(config.target_modules):
             differing = sorted(set(paths) ^ set(config.target_modules))
-            raise UserError(f"{folder}: the adapter edits other modules than this base has: {some_of(differing)}")
+            raise UserError(
+                "base-mismatch", f"{folder}: the adapter edits other modules than this base has: {some_of(differing)}"
+            )
         train_head(model, config.head)
         load_adapter_weights(model, folder)
     except BaseException:

@@ -45,7 +45,9 @@ class BaseIdentity(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             key = str(error.errors()[0]["loc"][0])
-            raise UserError(f"the base's configuration: {key} cannot be {shown(values[key])}") from None
+            raise UserError(
+                "unsupported-model", f"the base's configuration: {key} cannot be {shown(values[key])}"
+            ) from None
 
 
 class BaseDigest(BaseModel):
@@ -95,17 +97,17 @@ def read_adapter_config(folder: str | Path) -> AdapterConfig:
     """
     file = Path(folder) / CONFIG_FILE
     if not file.is_file():
-        raise UserError(f"{folder} is not an adapter folder: it has no {CONFIG_FILE}")
+        raise UserError("not-an-adapter", f"{folder} is not an adapter folder: it has no {CONFIG_FILE}")
     content = read_json(file)
     kind = content.get("peft_type") if isinstance(content, dict) else None
     if kind != "RED":
-        raise UserError(f"{file}: not a RED adapter (peft_type is {kind!r})")
+        raise UserError("not-an-adapter", f"{file}: not a RED adapter (peft_type is {kind!r})")
     try:
         return AdapterConfig.model_validate_json(file.read_text(encoding="utf-8"))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{file}: key {key!r}: {first['msg']}") from None
+        raise UserError("file-damaged", f"{file}: key {key!r}: {first['msg']}") from None
 
 
 class OnBase(Protocol):
@@ -126,9 +128,10 @@ def require_same_base(model: PreTrainedModel, recorded: OnBase, folder: Path) ->
     differing = [f"{name} {there[name]} (here {here[name]})" for name in there if here[name] != there[name]]
     if differing:
         raise UserError(
+            "base-mismatch",
             f"{folder} belongs to another base, {recorded.base_model_name_or_path}: {', '.join(differing)}",
             hint="Give that base, or train again for this one.",
         )
     known = {name for name, _ in model.named_parameters()}
     if missing := [name for name in recorded.head if name not in known]:
-        raise UserError(f"{folder}: this base has no such head parameters: {some_of(missing)}")
+        raise UserError("base-mismatch", f"{folder}: this base has no such head parameters: {some_of(missing)}")

@@ -59,7 +59,7 @@ def require_attachment(model: nn.Module) -> Attachment:
     """
     attached = attachment(model)
     if attached is None:
-        raise UserError("the model has no edits", hint="Attach or load an adapter first.")
+        raise UserError("invalid-adapter-name", "the model has no edits", hint="Attach or load an adapter first.")
     return attached
 
 
@@ -71,5 +71,7 @@ def active_adapter(model: nn.Module) -> Adapter:
     """
     attached = require_attachment(model)
     if attached.active is None:
-        raise UserError("no adapter is active", hint=f"Activate one of: {', '.join(attached.adapters)}")
+        raise UserError(
+            "invalid-adapter-name", "no adapter is active", hint=f"Activate one of: {', '.join(attached.adapters)}"
+        )
     return attached.active

@@ -38,15 +38,21 @@ def fold(model: PreTrainedModel) -> list[str]:
     """
     attached = require_attachment(model)
     if len(attached.adapters) > 1:
-        raise UserError(f"the model has several adapters: {', '.join(attached.adapters)}", hint="Detach the others.")
+        raise UserError(
+            "invalid-adapter-name",
+            f"the model has several adapters: {', '.join(attached.adapters)}",
+            hint="Detach the others.",
+        )
     edited = dict(edits(model))
     owners = Counter(id(weight) for module in model.modules() for weight in module.parameters(recurse=False))
     for path, edit in edited.items():
         module = model.get_submodule(path)
         if not _can_hold(module, edit):
-            raise UserError(f"{path} ({type(module).__name__}) cannot hold an edit in its weights")
+            raise UserError("unsupported-model", f"{path} ({type(module).__name__}) cannot hold an edit in its weights")
         if any(owners[id(weight)] > 1 for weight in module.parameters(recurse=False)):
-            raise UserError(f"{path} shares its weight with another module: folding would edit both")
+            raise UserError(
+                "unsupported-model", f"{path} shares its weight with another module: folding would edit both"
+            )
     gained = [path for path, edit in edited.items() if _fold_module(model.get_submodule(path), edit)]
     for key, value in attached.base_head.items():  # the trained head stays, in the base's dtype
         attached.base_head[key] = model.get_parameter(key).detach().to(value.dtype, copy=True)

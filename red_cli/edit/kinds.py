@@ -74,6 +74,7 @@ def language_model_kind(config: PretrainedConfig) -> Kind:
     encoder = config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if encoder and not getattr(config, "is_decoder", False):
         raise UserError(
+            "unsupported-model",
             f"{config.model_type} is an encoder, which writes no text",
             hint="Take a decoder (GPT-2, LLaMA, …) or an encoder-decoder (T5, BART, …) as base.",
         )

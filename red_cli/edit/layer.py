@@ -80,7 +80,7 @@ class RedEdit(nn.Module):
     def _edit_rows(self, hidden: Tensor, rows: list[str | None]) -> Tensor:
         """Edit each row of the batch with its own adapter, by one gather from a table of all adapters' vectors."""
         if hidden.shape[0] % len(rows):
-            raise UserError(f"{len(rows)} adapter names for a batch of {hidden.shape[0]} rows")
+            raise UserError("invalid-adapter-name", f"{len(rows)} adapter names for a batch of {hidden.shape[0]} rows")
         names = [None, *self._modules]
         width = hidden.shape[-1]
         ones, zeros = hidden.new_ones(width), hidden.new_zeros(width)

@@ -37,9 +37,15 @@ def attach(model: PreTrainedModel, config: RedConfig, name: str = DEFAULT) -> li
     """
     attached = attachment(model)
     if attached is not None and name in attached.adapters:
-        raise UserError(f"the model already has edits named {name!r}", hint="Detach or fold them first.")
+        raise UserError(
+            "invalid-adapter-name", f"the model already has edits named {name!r}", hint="Detach or fold them first."
+        )
     if not name.isidentifier() or hasattr(nn.Module, name) or name == "selection":
-        raise UserError(f"{name!r} cannot be the name of an adapter", hint="Take a word of letters, digits and _.")
+        raise UserError(
+            "invalid-adapter-name",
+            f"{name!r} cannot be the name of an adapter",
+            hint="Take a word of letters, digits and _.",
+        )
     config = resolve_positions(config, model.config.model_type)
     targets = find_targets(model, config)
     if attached is None:
@@ -74,7 +80,9 @@ def detach(model: PreTrainedModel, name: str | None = None) -> None:
     activate(model, None)
     for gone in [name] if name is not None else list(attached.adapters):
         if gone not in attached.adapters:
-            raise UserError(f"no adapter {gone!r}", hint=f"There is: {', '.join(attached.adapters)}")
+            raise UserError(
+                "invalid-adapter-name", f"no adapter {gone!r}", hint=f"There is: {', '.join(attached.adapters)}"
+            )
         for path in attached.adapters.pop(gone).paths:
             module = model.get_submodule(path)
             delattr(module.red, gone)
@@ -99,7 +107,9 @@ def activate(model: PreTrainedModel, name: str | None) -> None:
     """
     attached = require_attachment(model)
     if name is not None and name not in attached.adapters:
-        raise UserError(f"no adapter {name!r}", hint=f"There is: {', '.join(attached.adapters)}")
+        raise UserError(
+            "invalid-adapter-name", f"no adapter {name!r}", hint=f"There is: {', '.join(attached.adapters)}"
+        )
     if attached.active is not None:
         before = attached.active
         before.head = {key: model.get_parameter(key).detach().clone() for key in before.head}

@@ -55,16 +55,20 @@ def read_published(path: str | Path) -> Published:
     file = require_inside(path, path / VECTORS_FILE) if path.is_dir() else path
     vectors: dict[str, dict[str, Tensor]] = {}
     if not file.is_file():
-        raise UserError(f"no such file: {file}", hint=f"Give a folder with {VECTORS_FILE}, or that file.")
+        raise UserError(
+            "file-not-found", f"no such file: {file}", hint=f"Give a folder with {VECTORS_FILE}, or that file."
+        )
     for key, tensor in read_pickle(file).items():
         match = _KEY.fullmatch(key)
         if match is None or tensor.numel() != tensor.shape[-1]:
-            raise UserError(f"{file}: {key} {tuple(tensor.shape)} is no vector of the published code")
+            raise UserError(
+                "unsupported-file", f"{file}: {key} {tuple(tensor.shape)} is no vector of the published code"
+            )
         vectors.setdefault(match[1], {})[_COMPONENTS[match[2]]] = tensor.flatten().float()
     if not vectors:
-        raise UserError(f"{file} holds no vectors")
+        raise UserError("no-rows", f"{file} holds no vectors")
     if len({frozenset(components) for components in vectors.values()}) > 1:
-        raise UserError(f"{file}: some modules have a scaling and some do not")
+        raise UserError("unsupported-file", f"{file}: some modules have a scaling and some do not")
     head_file = file.parent / HEAD_FILE
     head = read_pickle(require_inside(file.parent, head_file)) if head_file.is_file() else {}
     order: list[str] = [name for name in ("scale", "bias") if name in next(iter(vectors.values()))]
@@ -89,9 +93,11 @@ def attach_published(model: PreTrainedModel, published: Published) -> RedConfig:
     parameters = dict(model.named_parameters())
     for key, tensor in values.items():
         if key not in parameters:
-            raise UserError(f"the base has no parameter {key}")
+            raise UserError("base-mismatch", f"the base has no parameter {key}")
         if parameters[key].shape != tensor.shape:
-            raise UserError(f"{key} has shape {tuple(tensor.shape)}, the base's is {tuple(parameters[key].shape)}")
+            raise UserError(
+                "base-mismatch", f"{key} has shape {tuple(tensor.shape)}, the base's is {tuple(parameters[key].shape)}"
+            )
     model.load_state_dict(values, strict=False, assign=True)
     train_head(model, list(published.head))
     return config
@@ -106,6 +112,7 @@ def _path_in_model(model: PreTrainedModel, path: str) -> str:
         if candidate in modules:
             return candidate
     raise UserError(
+        "base-mismatch",
         f"the checkpoint edits {path}, which a {model.config.model_type} model does not have",
         hint="Give the base it was trained on: --base",
     )

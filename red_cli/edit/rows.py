@@ -26,7 +26,9 @@ def adapter_rows(model: nn.Module, adapter_names: Sequence[str | None]) -> Itera
     """
     attached, names = require_attachment(model), list(adapter_names)
     if unknown := [name for name in names if name is not None and name not in attached.adapters]:
-        raise UserError(f"no adapter {unknown[0]!r}", hint=f"There is: {', '.join(attached.adapters)}")
+        raise UserError(
+            "invalid-adapter-name", f"no adapter {unknown[0]!r}", hint=f"There is: {', '.join(attached.adapters)}"
+        )
     owners = {key.rpartition(".")[0] for adapter in attached.adapters.values() for key in adapter.head}
     hooks = [model.get_submodule(owner).register_forward_hook(_head_hook(attached, owner, names)) for owner in owners]
     attached.selection.rows = names

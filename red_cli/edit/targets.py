@@ -48,11 +48,13 @@ def find_targets(model: PreTrainedModel, config: RedConfig) -> list[Target]:
         try:
             matched = matching(config.target_modules, [path for path in modules if path])
         except ValueError as error:
-            raise UserError(f"red.target_modules: {error}") from None
+            raise UserError("unsupported-model", f"red.target_modules: {error}") from None
         paths = _in_layers(matched, config)
         if not paths:
             raise UserError(
-                f"red.target_modules matches no module: {shown(config.target_modules)}", hint=_suggestion(model)
+                "unsupported-model",
+                f"red.target_modules matches no module: {shown(config.target_modules)}",
+                hint=_suggestion(model),
             )
     else:
         paths = _paths_of_positions(model, config, modules)
@@ -63,7 +65,9 @@ def find_targets(model: PreTrainedModel, config: RedConfig) -> list[Target]:
             width = model.config.get_text_config().hidden_size  # the blocks in the table return hidden states
         if width is None:
             kind = type(modules[path]).__name__
-            raise UserError(f"{path} ({kind}) cannot be edited: it is no projection or norm of known width")
+            raise UserError(
+                "unsupported-model", f"{path} ({kind}) cannot be edited: it is no projection or norm of known width"
+            )
         targets.append(Target(path, width))
     return targets
 
@@ -90,7 +94,7 @@ def _paths_of_positions(model: PreTrainedModel, config: RedConfig, modules: Mapp
     model_type = model.config.model_type
     architecture = ARCHITECTURES.get(model_type)
     if architecture is None:
-        raise UserError(f"architecture {shown(model_type)} is not known", hint=_suggestion(model))
+        raise UserError("unsupported-model", f"architecture {shown(model_type)} is not known", hint=_suggestion(model))
     chosen: set[str] = set()
     assert not isinstance(config.positions, str)
     for position in config.positions:
@@ -99,6 +103,7 @@ def _paths_of_positions(model: PreTrainedModel, config: RedConfig, modules: Mapp
         layer_of = {path: int(match[1]) for path in modules if end and (match := pattern.fullmatch(path))}
         if not layer_of:
             raise UserError(
+                "unsupported-model",
                 f"a {model_type} model has no position {shown(position)}",
                 hint=f"It has: {', '.join(architecture.positions)}. Set red.positions, or red.target_modules.",
             )
@@ -118,7 +123,7 @@ def _of_layers(layer_of: dict[str, int], config: RedConfig) -> list[str]:
     try:
         layers = config.wanted_layers(set(layer_of.values()))
     except ValueError as error:
-        raise UserError(f"red.{error}") from None
+        raise UserError("unsupported-model", f"red.{error}") from None
     return [path for path, layer in layer_of.items() if layer in layers]
 
 

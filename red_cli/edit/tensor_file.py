@@ -37,12 +37,12 @@ def read_tensors(
             value is not finite.
     """
     if not file.is_file():
-        raise UserError(f"{file.parent} has no {file.name}", hint=_COPY_AGAIN)
+        raise UserError("file-damaged", f"{file.parent} has no {file.name}", hint=_COPY_AGAIN)
     try:
         with safe_open(file, framework=framework) as handle:
             tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, ValueError, KeyError, OverflowError) as error:
-        raise UserError(f"{file} is damaged: {first_line(error)}", hint=_COPY_AGAIN) from None
+        raise UserError("file-damaged", f"{file} is damaged: {first_line(error)}", hint=_COPY_AGAIN) from None
     unlike = {"missing": expected.keys() - tensors.keys(), "unexpected": tensors.keys() - expected.keys()}
     problems = [f"{label}: {some_of(sorted(keys))}" for label, keys in unlike.items() if keys]
     for key in sorted(expected.keys() & tensors.keys()):
@@ -54,9 +54,13 @@ def read_tensors(
         elif not (abs(found) < math.inf).all():
             problems.append(f"{key} {_NOT_FINITE}")
     if problems:
-        raise UserError("\n  ".join([f"{file} does not fit what it belongs to", *problems[:_MOST_PROBLEMS]]))
+        raise UserError(
+            "file-damaged", "\n  ".join([f"{file} does not fit what it belongs to", *problems[:_MOST_PROBLEMS]])
+        )
     if _sha256(file) != sha256:
-        raise UserError(f"{file} is damaged: its digest is not the one in {recorded_in}", hint=_COPY_AGAIN)
+        raise UserError(
+            "file-damaged", f"{file} is damaged: its digest is not the one in {recorded_in}", hint=_COPY_AGAIN
+        )
     return tensors
 
 
@@ -86,12 +90,12 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
     try:
         stored = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # a pickle of anything but tensors, a truncated archive, any other file
-        raise UserError(f"{file} is no file of tensors: {first_line(error)}") from None
+        raise UserError("unsupported-file", f"{file} is no file of tensors: {first_line(error)}") from None
     if not isinstance(stored, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in stored.values()):
-        raise UserError(f"{file} is no file of named tensors")
+        raise UserError("unsupported-file", f"{file} is no file of named tensors")
     for key, tensor in stored.items():
         if not torch.isfinite(tensor).all():
-            raise UserError(f"{file}: {key} {_NOT_FINITE}")
+            raise UserError("value-not-finite", f"{file}: {key} {_NOT_FINITE}")
     return stored
 
 

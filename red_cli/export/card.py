@@ -120,7 +120,9 @@ def _checked_figures(metrics: dict[str, Any]) -> str:
     try:
         return _figures(metrics)
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise UserError("metrics.json of the run is damaged", hint="Copy it again, or delete it.") from None
+        raise UserError(
+            "file-damaged", "metrics.json of the run is damaged", hint="Copy it again, or delete it."
+        ) from None
 
 
 def _figures(metrics: dict[str, Any]) -> str:

@@ -21,7 +21,9 @@ def require_known(name: str) -> None:
     import transformers
 
     if name not in transformers.__all__:  # dir() takes a sixth of a second to make its list
-        raise UserError(f"{name} is not a class of transformers", hint="Share the adapter: --format adapter")
+        raise UserError(
+            "unsupported-model", f"{name} is not a class of transformers", hint="Share the adapter: --format adapter"
+        )
 
 
 def model_class(name: str) -> type[PreTrainedModel]:
@@ -35,7 +37,11 @@ def model_class(name: str) -> type[PreTrainedModel]:
     require_known(name)
     found = getattr(transformers, name)
     if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
-        raise UserError(f"{name} is not a class of models in transformers", hint="Share the adapter: --format adapter")
+        raise UserError(
+            "unsupported-model",
+            f"{name} is not a class of models in transformers",
+            hint="Share the adapter: --format adapter",
+        )
     return found
 
 
@@ -51,4 +57,6 @@ def configuration(content: dict[str, Any]) -> PretrainedConfig:
     try:
         return AutoConfig.for_model(**plain)
     except Exception as error:  # each model type checks its values in its own way
-        raise UserError(f"not a configuration that transformers can use: {first_line(error)}") from None
+        raise UserError(
+            "unsupported-model", f"not a configuration that transformers can use: {first_line(error)}"
+        ) from None

@@ -99,12 +99,13 @@ def open_source(folder: Path, recipe_name: str | None, base: str | None, overrid
     """
     if late := [override for override in overrides if not (_sets_data_alone(override) or is_consent(override))]:
         raise UserError(
+            "invalid-option",
             f"{one_line(late[0])} has no effect on an export",
             hint="Another place of the base is said with --base FOLDER.",
         )
     opened = open_trained(folder, recipe_name, overrides)
     if opened.adapter is None:
-        raise UserError(f"{folder} is an exported model already, or a base: it has no adapter")
+        raise UserError("run-unfinished", f"{folder} is an exported model already, or a base: it has no adapter")
     require_adapter(opened)
     _require_red(folder, opened.adapter)
     adapter = read_vectors(opened.adapter)
@@ -130,6 +131,7 @@ def _require_red(folder: Path, adapter: Path) -> None:
     if not METHODS[method := trained_method(adapter)].edits:
         peft = "PEFT merges it: PeftModel.from_pretrained(model, folder).merge_and_unload()"
         raise UserError(
+            "unsupported-method",
             f"{folder} was trained by method {method}; red export folds RED's edits alone",
             hint=peft if (adapter / CONFIG_FILE).is_file() else None,
         )
@@ -194,7 +196,9 @@ def _write_model(
     if quantization is not None:
         listener.note(f"The run's base was quantised ({quantization}); folding into the unquantised {base.name}.")
     if base.folder.resolve() in (output.resolve(), *output.resolve().parents):
-        raise UserError(f"{output} lies inside the base's folder, {base.folder}", hint="Choose another.")
+        raise UserError(
+            "output-exists", f"{output} lies inside the base's folder, {base.folder}", hint="Choose another."
+        )
     require_base(base, source.adapter)
     make = {"merged": merged_model, "code": model_with_code}[form]
     exported = make(base, source.adapter, dtype)

@@ -82,6 +82,7 @@ def _path_in_llama(path: str, split: Mapping[str, tuple[str, ...]]) -> str:
 
 def _no_home(message: str) -> UserError:
     return UserError(
+        "unsupported-model",
         message,
         hint="Keep it as an adapter (--format adapter), train with red.components=[scale], which folds everywhere, or "
         "export with --format code: a model with its own modelling file, loaded with trust_remote_code=True.",

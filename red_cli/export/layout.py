@@ -133,17 +133,20 @@ def _roles(place: EditedModule) -> Iterator[tuple[str, str]]:
 def _require_fit(base: BaseFiles, name: str, stored: StoredTensor, edit: Edit, columns: bool) -> None:
     if not is_float(stored.dtype):
         raise UserError(
+            "unsupported-file",
             f"{stored.file}: {name} is stored as {stored.dtype}: {base.name} is a quantised base",
             hint="Give the unquantised model it was made from: --base MODEL",
         )
     width = stored.shape[-1] if columns else stored.shape[0]
     if width != _width(edit):
         raise UserError(
+            "base-mismatch",
             f"{base.folder}: {name} is {width} wide, its edit {_width(edit)}",
             hint="The adapter belongs to another base.",
         )
     if len(stored.shape) < _MATRIX and facts_of(base.model_type).one_plus_norm and edit.scale is not None:
         raise UserError(
+            "unsupported-model",
             f"{name} is a norm of a {base.model_type} model, which multiplies by 1 + weight: its edit is not folded",
             hint="Keep it as an adapter: --format adapter",
         )

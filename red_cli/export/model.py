@@ -108,6 +108,7 @@ def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
     """
     if BIASES_KEY in base.config:
         raise UserError(
+            "unsupported-model",
             f"{base.name} has a modelling file of its own, and edits cannot be folded into its biases",
             hint="Share the adapter: --format adapter",
         )
@@ -119,6 +120,7 @@ def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
     ]
     if wrong:
         raise UserError(
+            "base-mismatch",
             f"{adapter.folder} belongs to another base, {adapter.config.base_model_name_or_path}: {', '.join(wrong)}",
             hint="Give that base with --base, or train an adapter for this one.",
         )
@@ -126,6 +128,7 @@ def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
     changed = [] if digest is None else changed_parts(base.name, base.folder, digest, adapter.edits)
     if changed:
         raise UserError(
+            "base-changed",
             f"the {' and the '.join(changed)} of {base.name} changed since {adapter.folder} was trained on it",
             hint="Give the base as it was: --base FOLDER, or model.revision of the recipe for one from the Hub.",
         )
@@ -142,6 +145,7 @@ def require_space(folder: Path, size: int) -> None:
     needed = size + _SPARE_BYTES
     if free < needed:
         raise UserError(
+            "disk-full",
             f"not enough space for {folder}: {needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free",
             hint="Free some space, or choose a folder on another disk.",
         )
@@ -171,7 +175,10 @@ def _architecture(base: BaseFiles, adapter: AdapterArrays) -> str:
     """
     architecture = adapter.config.architecture or base.architecture
     if architecture is None:
-        raise UserError(f"{adapter.folder} does not say the class of its model, nor does {base.folder}/config.json")
+        raise UserError(
+            "unsupported-model",
+            f"{adapter.folder} does not say the class of its model, nor does {base.folder}/config.json",
+        )
     require_known(architecture)
     return architecture
 

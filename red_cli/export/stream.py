@@ -135,7 +135,7 @@ def _copy(piece: _Copy, target: int, begins: int) -> int:
             place, to, left = piece.start + done, begins + piece.target + done, piece.size - done
             count = _copy_some(source.fileno(), place, target, to, left)
             if count == 0:
-                raise UserError(f"{piece.source} became shorter while it was read")
+                raise UserError("file-damaged", f"{piece.source} became shorter while it was read")
             done += count
     return piece.size
 
@@ -169,7 +169,7 @@ def _write_one(output: Output, target: int, to: int) -> int:
             count = min(at_once, rows - first)
             raw = os.pread(source.fileno(), count * row_bytes, stored.start + first * row_bytes)
             if len(raw) != count * row_bytes:
-                raise UserError(f"{stored.file} became shorter while it was read")
+                raise UserError("file-damaged", f"{stored.file} became shorter while it was read")
             values = to_float32(raw, stored.dtype)
             if output.scale is not None:
                 table = values.reshape(count, -1)

@@ -86,8 +86,9 @@ def _compare(expected: list[torch.Tensor], found: list[torch.Tensor], exported: 
     dtype = max((stored.dtype for stored in exported.tensors.values() if stored.dtype in TOLERANCES), key=_coarseness)
     if not difference <= TOLERANCES[dtype] * max(1.0, largest):
         raise RunFailed(
+            "verification-failed",
             f"the exported model differs from the adapter: logits by up to {difference:.2e}, the largest being "
-            f"{largest:.2e}; nothing was written"
+            f"{largest:.2e}; nothing was written",
         )
     equal = torch.cat(
         [(one.argmax(-1) == other.argmax(-1)).flatten() for one, other in zip(expected, found, strict=True)]

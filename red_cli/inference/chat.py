@@ -51,7 +51,9 @@ class ChatSession:
         forgotten = 0
         while (ids := self.model.prompt(self._with_system(asked))) is None:
             if len(asked) == 1:
-                raise UserError("that is more than the base takes at once", hint="Say less, or lower max_new_tokens.")
+                raise UserError(
+                    "too-long", "that is more than the base takes at once", hint="Say less, or lower max_new_tokens."
+                )
             asked, forgotten = asked[2:], forgotten + 2
         answer = self.model.answer(ids, self.tuned, show)
         self.messages = [*asked, {"role": "assistant", "content": answer}] if self.model.encoder.multi_turn else []
@@ -116,17 +118,19 @@ def open_chat(target: Opened, system: str | None, with_base: bool, listener: Lis
     encoder = task.bind(prepared, None)
     if not isinstance(encoder, ChatEncoder) or task.kind.encoder_decoder:
         raise UserError(
+            "unsupported-model",
             f"{target.folder} cannot be talked with: its task is {recipe.task.name}",
             hint="red chat is for runs of the task instruction, and of generation on decoders.",
         )
     if with_base and (target.adapter is None or not recipe.method_spec.edits):
         raise UserError(
+            "invalid-option",
             f"--base: the untuned model is not at hand in {target.folder}",
             hint="It is beside the edits of a run folder, or of an adapter folder, of method red.",
         )
     encoder.chat_ids([_GREETING])  # refuses prompts of several columns before the model is loaded
     if system is not None and not encoder.multi_turn:
-        raise UserError("--system: prompts of the task generation have no system message")
+        raise UserError("invalid-option", "--system: prompts of the task generation have no system message")
     runtime = load_runtime(target, prepared, listener)
     torch.manual_seed(recipe.train.seed)
     # Beams settle a text at its end, and there would be nothing to show before.

@@ -57,6 +57,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
                 raise
             elsewhere = "" if output == target.folder else f" and --output {output}"
             raise Interrupted(
+                "interrupted",
                 f"stopped while generating texts; those that are there lie in {resumable.path}",
                 hint=f"Go on with the same command{elsewhere}.",
             ) from None
@@ -81,7 +82,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
         result["scores"] = task.score(predictions, label_names)
         result["not_computed"] = not_computed(metric for metric in text_metrics(recipe) if texts)
         if any(not np.isfinite(value) for value in result["scores"].values()):
-            raise RunFailed(f"a metric of {split} is not finite: {result['scores']}")
+            raise RunFailed("run-not-finite", f"a metric of {split} is not finite: {result['scores']}")
         folder.write_metrics(
             {"metric": task.metric, "splits": {split: {"examples": len(predictions), **result["scores"]}}}
         )

@@ -139,6 +139,7 @@ class Decoder:
                 if any(processes.any_rank(failed is not None)):
                     if size == 1:
                         raise RunFailed(
+                            "out-of-memory",
                             "not even one prompt fits into memory while decoding",
                             hint="Lower eval.generation.num_beams or eval.generation.max_new_tokens.",
                         ) from failed
@@ -205,7 +206,7 @@ def generation_config(options: Decoding, ends: SpecialIds, max_new_tokens: int) 
     """
     if options.min_new_tokens > max_new_tokens:
         least = f"eval.generation.min_new_tokens is {options.min_new_tokens}"
-        raise UserError(f"{least}, but a text has at most {max_new_tokens} tokens")
+        raise UserError("too-long", f"{least}, but a text has at most {max_new_tokens} tokens")
     always = ("num_beams", "do_sample")
     beams = ("length_penalty", "early_stopping") if options.num_beams > 1 else ()
     sampling = ("temperature", "top_k", "top_p") if options.do_sample else ()

@@ -36,7 +36,9 @@ def method_of_base_parameters(name: MethodName, choose: Callable[[PreTrainedMode
         part = [parameter for parameter in choose(model) if parameter not in set(head)]
         if not part and not head:
             kind = model.config.model_type
-            raise UserError(f"method {name}: nothing of this {kind} model would train: it has no head")
+            raise UserError(
+                "unsupported-model", f"method {name}: nothing of this {kind} model would train: it has no head"
+            )
         _require_float32(name, model, part)
         size = base_size(model, head)
         free(model, part, head)
@@ -63,6 +65,7 @@ def _require_float32(method: MethodName, model: PreTrainedModel, names: list[str
     dtypes = {model.get_parameter(name).dtype: None for name in names}
     if lower := [dtype for dtype in dtypes if dtype != torch.float32]:
         raise UserError(
+            "unsupported-model",
             f"method {method} trains the base's own parameters, which are {str(lower[0]).removeprefix('torch.')} here",
             hint="Set model.dtype=float32 (train.bf16 still computes in bfloat16), without model.quantization.",
         )

@@ -12,7 +12,7 @@ from red_cli.methods.method import Rates
 def _biases(model: PreTrainedModel) -> list[str]:
     names = [name for name in names_of_parameters(model) if name.endswith("bias")]
     if not names:
-        raise UserError(f"method bitfit: a {model.config.model_type} model has no biases")
+        raise UserError("unsupported-model", f"method bitfit: a {model.config.model_type} model has no biases")
     return names
 
 

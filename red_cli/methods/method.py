@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,9 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_config import BaseDigest
-from red_cli.errors import UserError
 from red_cli.methods.trained import Trained
-from red_cli.recipe.methods import METHODS, MethodName
 
 
 @dataclass(frozen=True)
@@ -65,16 +62,3 @@ class Method:
         if self.rates_of_several is not None and most_in_a_layer(modules) > 1:
             return self.rates_of_several
         return self.rates
-
-
-def require_package(name: MethodName) -> None:
-    """Check that the package that a method needs is there.
-
-    Raises:
-        UserError: it is not.
-    """
-    spec = METHODS[name]
-    if spec.package is not None and importlib.util.find_spec(spec.package) is None:
-        raise UserError(
-            f"method {name}: {spec.package} is not installed", hint=f"Install it: pip install 'red-cli[{spec.extra}]'"
-        )

@@ -17,11 +17,11 @@ from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError, first_line
-from red_cli.methods.method import Method, Rates, require_package
+from red_cli.methods.method import Method, Rates
 from red_cli.methods.stored import copy_stored, write_stored
 from red_cli.methods.trained import Trained, base_size, free
 from red_cli.methods.trained_files import read_stored
-from red_cli.recipe.methods import METHODS, MethodName
+from red_cli.recipe.methods import METHODS, MethodName, require_package
 
 _NAME = "default"
 _PREFIX = "base_model.model."
@@ -60,7 +60,9 @@ def peft_method(
                 warnings.simplefilter("ignore")
                 inject_adapter_in_model(config, model, _NAME)
         except (ValueError, NotImplementedError) as error:
-            raise UserError(f"method {name} does not fit this model: {first_line(error)}") from None
+            raise UserError(
+                "unsupported-model", f"method {name} does not fit this model: {first_line(error)}"
+            ) from None
         fresh = [parameter for parameter, _ in model.named_parameters() if parameter not in before]
         part = [parameter for parameter in fresh if f".{_NAME}" in parameter]
         free(model, part, head)
@@ -108,7 +110,7 @@ def paths_of(model: PreTrainedModel, config: RedConfig, method: MethodName) -> l
         return [target.path for target in find_targets(model, config)]
     except UserError as error:  # it speaks of the keys under `red`
         hint = error.hint and error.hint.replace("red.", f"{method}.")
-        raise UserError(error.message.replace("red.", f"{method}."), hint=hint) from None
+        raise UserError(error.code, error.message.replace("red.", f"{method}."), hint=hint) from None
 
 
 def stored_by_columns(model: PreTrainedModel, paths: list[str]) -> bool:

@@ -57,7 +57,7 @@ def read_stored(folder: Path) -> Stored:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{file}: key {key!r}: {first['msg']}") from None
+        raise UserError("file-damaged", f"{file}: key {key!r}: {first['msg']}") from None
 
 
 def trained_method(folder: Path) -> MethodName:

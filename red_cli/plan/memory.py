@@ -122,6 +122,7 @@ def find_micro_batch_size(try_step: Callable[[int], None], batch_size: int, esti
                 raise
             if size == 1:
                 raise RunFailed(
+                    "out-of-memory",
                     "not even one sequence fits into memory",
                     hint="Lower data.max_length, set train.gradient_checkpointing=true, or take a smaller base.",
                 ) from error

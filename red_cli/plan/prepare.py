@@ -58,7 +58,9 @@ def prepare(recipe: Recipe) -> Prepared:
         rows[split] = encoded[split].kept_rows(split, rows[split])
         require_labels(encoded[split], rows[split].source, task.label_column)
         if encoded[split].features["input_ids"].max() >= getattr(config, "vocab_size", math.inf):
-            raise UserError(f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model")
+            raise UserError(
+                "unsupported-tokenizer", f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model"
+            )
     used = {split: RowsUsed.of(split, rows[split]) for split in needed}
     scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
     source_indices = {split: rows[split].source_indices for split in needed}
@@ -77,6 +79,7 @@ def require_labels(encoded: Encoded, source: str, column: str) -> None:
     """Refuse a split that can be neither trained on nor scored."""
     if encoded.labels is None:
         raise UserError(
+            "file-not-found",
             f"{source} has nothing to learn: column {shown(column)} is missing or empty",
             hint="Name the column of labels or completions with data.columns.",
         )

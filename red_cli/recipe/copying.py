@@ -26,7 +26,7 @@ def copy_recipe(name: str, folder: Path) -> list[Path]:
     }
     for path, copy in copies.items():
         if os.path.lexists(copy) and (path == recipe or not _same(path, copy)):
-            raise UserError(f"{copy} exists", hint="Delete it, or copy to another folder.")
+            raise UserError("output-exists", f"{copy} exists", hint="Delete it, or copy to another folder.")
     for path, copy in copies.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
         if not copy.exists():
@@ -44,7 +44,11 @@ def _places(sources: list[Source]) -> list[tuple[Path, Path]]:
         place = Path(os.path.relpath(source.path, recipe.parent))
         if ".." in place.parts:
             where = f"{above.where(('extends',))}: extends"
-            raise UserError(f"{where}: {source.path} is outside the recipe's folder", hint="Copy both by hand.")
+            raise UserError(
+                "path-outside-folder",
+                f"{where}: {source.path} is outside the recipe's folder",
+                hint="Copy both by hand.",
+            )
         places.append((source.path, place))
     return places
 

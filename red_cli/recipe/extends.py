@@ -40,7 +40,9 @@ class Source:
         name = self.document.data["extends"]
         where = f"{self.where(_KEY)}: extends"
         if not isinstance(name, str) or not name or name.startswith("~") or Path(name).is_absolute():
-            raise UserError(f"{where}: expected the name of a bundled recipe, or a path relative to this file")
+            raise UserError(
+                "invalid-value", f"{where}: expected the name of a bundled recipe, or a path relative to this file"
+            )
         is_name = is_bundled_name(name)
         path = recipe_folder() / f"{name}.yaml" if is_name else self.path.parent / name
         try:
@@ -49,7 +51,9 @@ class Source:
             found = False
         if not found:
             hint = f"{did_you_mean(name, recipe_names())}All names: red recipes" if is_name else None
-            raise UserError(f"{where}: no such {'recipe' if is_name else 'file'}: {shown(name)}", hint=hint)
+            raise UserError(
+                "recipe-not-found", f"{where}: no such {'recipe' if is_name else 'file'}: {shown(name)}", hint=hint
+            )
         return path
 
 
@@ -69,12 +73,12 @@ def read_sources(path: Path) -> list[Source]:
     while (base := sources[0].extends) is not None:
         where = f"{sources[0].where(_KEY)}: extends"
         if base.resolve() in seen:
-            raise UserError(f"{where}: a recipe cannot extend itself, nor one that extends it")
+            raise UserError("invalid-value", f"{where}: a recipe cannot extend itself, nor one that extends it")
         if len(sources) == _LONGEST:
-            raise UserError(f"{where}: more than {_LONGEST} recipes extend one another")
+            raise UserError("invalid-value", f"{where}: more than {_LONGEST} recipes extend one another")
         document = read_document(base)
         if not document.data.keys() & RecipeFile.model_fields.keys():
-            raise UserError(f"{where}: {base} is not a recipe")
+            raise UserError("invalid-value", f"{where}: {base} is not a recipe")
         seen.add(base.resolve())
         sources.insert(0, Source(base, document))
     return sources
@@ -88,7 +92,9 @@ def read_alone(path: Path) -> list[Source]:
     """
     source = Source(path, read_document(path))
     if "extends" in source.document.data:
-        raise UserError(f"{source.where(_KEY)}: extends: the recipe of a run or an export cannot extend another")
+        raise UserError(
+            "invalid-value", f"{source.where(_KEY)}: extends: the recipe of a run or an export cannot extend another"
+        )
     return [source]
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words: which key, where it was given, and what was expected."""
+"""Describe the faults of a recipe: which key, where it was given, and what was expected."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from red_cli.error_codes import Code
 from red_cli.errors import UserError, nearest, one_line, shown
 from red_cli.recipe.keys import key_paths
 from red_cli.recipe.yaml_file import KeyPath, dump_flow
@@ -30,6 +31,7 @@ _EXPECTED = {
     "model_type": "keys and values",
     "model_attributes_type": "keys and values",
 }
+_CODES: dict[str, Code] = {"extra_forbidden": "unknown-key", "missing": "missing-key"}  # any other: invalid-value
 _BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
 
 
@@ -40,19 +42,25 @@ class Fault:
     where: str  # file and line, or "command line"
     key: str
     message: str
+    code: Code = "invalid-value"
 
     def __str__(self) -> str:
         return f"{self.where}: {one_line(self.key)}: {self.message}" if self.key else f"{self.where}: {self.message}"
 
 
 def as_error(faults: Iterable[Fault]) -> UserError:
-    """All faults in one message, each once; of very many the first."""
+    """One error that lists all faults, each once; of very many the first."""
     distinct = list(dict.fromkeys(faults))
     lines = [f"  {fault}" for fault in distinct[:_MOST_FAULTS]]
     if more := len(distinct) - len(lines):
         lines.append(f"  and {more:,} more")
     listed = "\n".join(lines)
-    return UserError(f"the recipe cannot be used:\n{listed}", hint="All keys and their meaning: red schema")
+    return UserError(
+        "invalid-recipe",
+        f"the recipe cannot be used:\n{listed}",
+        hint="All keys and their meaning: red schema",
+        faults=[vars(fault) for fault in distinct[:_MOST_FAULTS]],
+    )
 
 
 def faults_of(error: ValidationError, data: dict[str, Any], origin: Callable[[KeyPath], str]) -> list[Fault]:
@@ -62,12 +70,15 @@ def faults_of(error: ValidationError, data: dict[str, Any], origin: Callable[[Ke
         origin: where a key was given.
     """
     messages: dict[KeyPath, list[str]] = {}
+    codes: dict[KeyPath, Code] = {}
     for detail in error.errors(include_url=False):
         path = _path_in_data(detail["loc"], data, missing=detail["type"] == "missing")
         if path in messages or len(messages) <= _MOST_FAULTS:  # the nearest key of an unknown one takes time to find
             messages.setdefault(path, []).append(_message(dict(detail), path))
+            codes[path] = _CODES.get(detail["type"], "invalid-value")
     return [
-        Fault(origin(path), dotted(path), _joined(texts, _value_at(path, data))) for path, texts in messages.items()
+        Fault(origin(path), dotted(path), _joined(texts, _value_at(path, data)), codes[path])
+        for path, texts in messages.items()
     ]
 
 

@@ -39,7 +39,7 @@ def find_recipe(name_or_path: str) -> Path:
     if is_name and (recipe_folder() / f"{name_or_path}.yaml").is_file():
         return recipe_folder() / f"{name_or_path}.yaml"
     if path.is_dir() and (path / "recipe.yaml").is_file():
-        raise UserError(f"{name_or_path} is a folder", hint=f"Its recipe is {path / 'recipe.yaml'}")
+        raise UserError("recipe-not-found", f"{name_or_path} is a folder", hint=f"Its recipe is {path / 'recipe.yaml'}")
     hint = did_you_mean(path.stem, recipe_names(), most=3)
     kind = "recipe" if is_name else "file"
-    raise UserError(f"no such {kind}: {name_or_path}", hint=f"{hint}All names: red recipes")
+    raise UserError("recipe-not-found", f"no such {kind}: {name_or_path}", hint=f"{hint}All names: red recipes")

@@ -90,10 +90,16 @@ def _load(sources: list[Source], variant: str | None, overrides: Sequence[str], 
         if name != file_name(name)
     ]
     if len(file.origins) * len(variants) > _MOST_COPIES:
-        raise UserError(f"{path}: too many variants of too many keys", hint="Divide them among several files.")
+        raise UserError(
+            "invalid-yaml", f"{path}: too many variants of too many keys", hint="Divide them among several files."
+        )
     if variant is not None and variant not in variants:
         known = f"It has: {', '.join(map(one_line, variants))}" if variants else "It has none."
-        raise UserError(f"{path} has no variant {shown(variant)}", hint=f"{did_you_mean(variant, variants)}{known}")
+        raise UserError(
+            "unknown-variant",
+            f"{path} has no variant {shown(variant)}",
+            hint=f"{did_you_mean(variant, variants)}{known}",
+        )
     chosen = _with_variant(file, variants, variant)
     for override in overrides:
         faults += _apply_override(chosen, override)

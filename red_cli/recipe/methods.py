@@ -6,6 +6,7 @@ A method is its name in `MethodName`, its row in `METHODS`, a field of `MethodCh
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from red_cli.edit.config import Position, RedConfig, pattern_that_compiles
+from red_cli.errors import UserError
 from red_cli.recipe.roles import Role
 from red_cli.recipe.sections import Count, Dropout, Positive, Section
 
@@ -167,3 +169,18 @@ def compared_methods() -> dict[str, list[str]]:
         variants = {variant: [f"method={name}", *keys] for variant, keys in spec.variants.items()}
         compared |= {name: [f"method={name}"], **variants}
     return compared
+
+
+def require_package(name: MethodName) -> None:
+    """Check that the package that a method needs is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    spec = METHODS[name]
+    if spec.package is not None and importlib.util.find_spec(spec.package) is None:
+        raise UserError(
+            "missing-dependency",
+            f"method {name}: {spec.package} is not installed",
+            hint=f"Install it: pip install 'red-cli[{spec.extra}]'",
+        )

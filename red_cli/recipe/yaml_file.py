@@ -121,22 +121,26 @@ def read_document(path: Path) -> Document:
         UserError: the file is missing, not text, empty, not YAML (line named), too large, or not a mapping.
     """
     if path.stat().st_size > 4 * _MOST_TEXT:
-        raise UserError(f"{path}: too large for a recipe")
+        raise UserError("invalid-yaml", f"{path}: too large for a recipe")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file") from None
+        raise UserError("invalid-yaml", f"{path}: not a text file") from None
     try:
         node, document = _read(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}, line {line}: not valid YAML: {first_line(str(error.problem))}") from None
+        raise UserError(
+            "invalid-yaml", f"{path}, line {line}: not valid YAML: {first_line(str(error.problem))}"
+        ) from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {first_line(str(error))}") from None
+        raise UserError("invalid-yaml", f"{path}: not valid YAML: {first_line(str(error))}") from None
     if node is None:
-        raise UserError(f"{path}: the file is empty")
+        raise UserError("invalid-yaml", f"{path}: the file is empty")
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}, line 1: expected keys and values, such as  task: {{name: glue, subset: sst2}}")
+        raise UserError(
+            "invalid-yaml", f"{path}, line 1: expected keys and values, such as  task: {{name: glue, subset: sst2}}"
+        )
     return document
 
 

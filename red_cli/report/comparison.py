@@ -133,7 +133,9 @@ def compare_runs(paths: Sequence[Path]) -> RunComparison:
     runs, left_out = find_runs(paths)
     if not runs:
         listed = "\n".join(f"  {left.path}: {left.reason}" for left in left_out[:_MOST_LISTED])
-        raise UserError(f"no finished run in {', '.join(map(str, paths))}", hint=f"Found, and left out:\n{listed}")
+        raise UserError(
+            "not-a-run", f"no finished run in {', '.join(map(str, paths))}", hint=f"Found, and left out:\n{listed}"
+        )
     groups, repeated, notes = group_runs(runs)
     bases = _base_names([group.first.recipe.model.name_or_path for group in groups])
     rows = [row for family in _families(groups) for row in _rows(family, bases)]

@@ -84,7 +84,9 @@ def read_run(path: Path) -> FinishedRun:
     """
     kind = folder_kind(path)
     if kind == "exported model":
-        raise UserError(f"{path} is an exported model, whose edits are in its weights", hint="Give the run itself.")
+        raise UserError(
+            "not-a-run", f"{path} is an exported model, whose edits are in its weights", hint="Give the run itself."
+        )
     if kind != "run":
         raise not_trained(path)
     folder, recipe = RunFolder(path), load_trained_recipe(path / RECIPE_FILE).recipe
@@ -92,10 +94,12 @@ def read_run(path: Path) -> FinishedRun:
     if not folder.finished:
         on_adapter = f"To report on its adapter so far: red report {folder.adapter}"
         raise UserError(
-            f"{path} is not finished", hint=on_adapter if is_adapter(folder.adapter) else "Let it finish first."
+            "run-unfinished",
+            f"{path} is not finished",
+            hint=on_adapter if is_adapter(folder.adapter) else "Let it finish first.",
         )
     if metrics.get("scoring") is None:
-        raise UserError(f"{folder.metrics} does not say which rows are scored: version 0.1 wrote it")
+        raise UserError("version-too-old", f"{folder.metrics} does not say which rows are scored: version 0.1 wrote it")
     return FinishedRun(path, recipe, metrics)
 
 
@@ -110,10 +114,12 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
     seen: set[Path] = set()
     for path in paths:
         if not path.is_dir():
-            raise UserError(f"no such folder: {path}", hint="Give a run folder, or a folder with runs in it.")
+            raise UserError(
+                "folder-not-found", f"no such folder: {path}", hint="Give a run folder, or a folder with runs in it."
+            )
         found = list(_run_folders(path, _DEPTH))
         if not found:
-            raise UserError(f"there is no run in {path}", hint="A run is a folder that red train wrote.")
+            raise UserError("not-a-run", f"there is no run in {path}", hint="A run is a folder that red train wrote.")
         for folder in found:
             if folder.resolve() in seen:
                 continue

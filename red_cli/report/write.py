@@ -28,7 +28,9 @@ def check_output(folder: Path) -> None:
     foreign = [path.name for path in folder.iterdir() if not _is_ours(path)] if folder.is_dir() else [folder.name]
     if foreign:
         raise UserError(
-            f"{folder} exists and is not a report: it holds {sorted(foreign)[0]}", hint="Choose another: --output"
+            "output-exists",
+            f"{folder} exists and is not a report: it holds {sorted(foreign)[0]}",
+            hint="Choose another: --output",
         )
 
 

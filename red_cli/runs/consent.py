@@ -32,6 +32,7 @@ class OpenedRecipe:
         """
         if self.asks is not None and has_code(model):
             raise UserError(
+                "code-not-allowed",
                 f"{self.asks} asks to run Python code that comes with {model.name_or_path}; a folder cannot allow that",
                 hint=HOW_TO_ALLOW,
             )

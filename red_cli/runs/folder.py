@@ -116,12 +116,15 @@ class RunFolder:
         metrics = self.read_metrics()
         if not is_finished(metrics):
             raise UserError(
+                "folder-vanished",
                 f"{self.path} holds no finished run any more; it was deleted while others went on",
                 hint="The same command trains it again and keeps the others.",
             )
         if metrics.get("learning_rate") is None:
             raise UserError(
-                f"{self.metrics} does not record the learning rate: version 0.1 wrote it", hint="Train the run again."
+                "version-too-old",
+                f"{self.metrics} does not record the learning rate: version 0.1 wrote it",
+                hint="Train the run again.",
             )
         return metrics
 

@@ -52,9 +52,14 @@ def require_kind(path: Path, recipe: str | None) -> Kind:
 def not_trained(path: Path) -> UserError:
     """The error for a folder that is neither a run, an adapter nor an exported model with its recipe."""
     if not path.is_dir():
-        return UserError(f"no such folder: {path}", hint="Give a run folder, an adapter folder or an exported model.")
+        return UserError(
+            "folder-not-found",
+            f"no such folder: {path}",
+            hint="Give a run folder, an adapter folder or an exported model.",
+        )
     missing = "" if (path / RECIPE_FILE).is_file() else f": it has no {RECIPE_FILE}"
     return UserError(
+        "not-a-run",
         f"{path} is not a run folder, an adapter folder or an exported model{missing}",
         hint="For any other model name a recipe: red eval FOLDER --recipe RECIPE",
     )

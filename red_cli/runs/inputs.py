@@ -69,6 +69,7 @@ def require_same_inputs(record: Path, then: RunInputs, now: RunInputs) -> None:
     if changed := [*changed_rows(then, now), *changed_base(then.base, now.base)]:
         listed = "\n".join(f"  {line}" for line in changed)
         raise UserError(
+            "inputs-changed",
             f"{record} was written with other inputs than the run has now:\n{listed}",
             hint="Restore them to resume. Or begin a new run: output.dir=…, or delete the run folder.",
         )

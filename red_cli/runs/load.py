@@ -32,7 +32,8 @@ def open_task(opened: Opened) -> tuple[Task, Base]:
         trained_as = read_trained_files(opened.adapter).task_type
         if trained_as != task.kind.task_type and trained_as in [kind.task_type for kind in KINDS]:
             raise UserError(
-                f"{opened.adapter} was trained for another kind of task: {trained_as}, not {task.kind.task_type}"
+                "base-mismatch",
+                f"{opened.adapter} was trained for another kind of task: {trained_as}, not {task.kind.task_type}",
             )
     return task, prepare(config, recipe, task.kind, label_names)
 
@@ -44,7 +45,9 @@ def _label_names(opened: Opened, config: PretrainedConfig) -> list[str] | None:
         return None if regression else [str(config.id2label[index]) for index in sorted(config.id2label)]
     files = read_trained_files(opened.adapter)
     if isinstance(opened, Adapter) and files.head and regression != (len(files.label_names or ()) == 1):
-        raise UserError(f"{opened.folder} was trained for another kind of task than {opened.recipe.task.name}")
+        raise UserError(
+            "base-mismatch", f"{opened.folder} was trained for another kind of task than {opened.recipe.task.name}"
+        )
     return None if regression else files.label_names
 
 

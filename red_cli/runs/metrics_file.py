@@ -124,6 +124,7 @@ def read_metrics_file(path: Path) -> dict[str, Any]:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(
+            "file-damaged",
             f"{path} is damaged: {f'key {key!r}: ' if key else ''}{first['msg']}",
             hint="Copy it again. Or delete it: the run's adapter can still be scored and exported.",
         ) from None

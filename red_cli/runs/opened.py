@@ -73,7 +73,7 @@ class Adapter(Opened):
     def recipe(self) -> Recipe:
         if self.opened_recipe is None:
             hint = f"Name one: red eval {self.folder} --recipe RECIPE"
-            raise UserError(f"{self.folder} is an adapter without a recipe", hint=hint)
+            raise UserError("not-a-run", f"{self.folder} is an adapter without a recipe", hint=hint)
         files = read_trained_files(self.folder)
         recipe = self.opened_recipe.recipe.model_copy(update={"method": files.method})
         return recipe if self.base_is_named else _with_base(recipe, files.base_model_name_or_path, files.revision)
@@ -118,7 +118,7 @@ def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str])
         UserError: as there; or the model has no adapter yet or no recipe, or an override would change what is trained.
     """
     if path.is_dir() and (late := named_with_role(overrides, TRAINED)):
-        raise UserError(f"{late[0]} has no effect any more: {path} is trained already")
+        raise UserError("invalid-option", f"{late[0]} has no effect any more: {path} is trained already")
     opened = open_trained(path, recipe, overrides)
     require_adapter(opened)
     _ = opened.recipe
@@ -143,7 +143,11 @@ def require_adapter(opened: Opened) -> None:
         UserError: it has no adapter.
     """
     if opened.adapter is not None and not is_trained_folder(opened.adapter):
-        raise UserError(f"{opened.folder} has no adapter yet", hint="The run has not reached its first evaluation.")
+        raise UserError(
+            "run-unfinished",
+            f"{opened.folder} has no adapter yet",
+            hint="The run has not reached its first evaluation.",
+        )
 
 
 def _read_recipe(own: Path | None, named: str | None, overrides: Sequence[str]) -> tuple[OpenedRecipe, bool]:

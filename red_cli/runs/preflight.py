@@ -9,7 +9,7 @@ from pathlib import Path
 from red_cli.base_model.hub import require_model_folder
 from red_cli.distributed.deepspeed_config import require_strategy
 from red_cli.errors import UserError, did_you_mean, one_line
-from red_cli.methods.method import require_package
+from red_cli.recipe.methods import require_package
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.recipe.sections import Data
 from red_cli.runs.folder import RunFolder
@@ -62,10 +62,10 @@ def _require_data(data: Data, hint: str | None) -> None:
         try:
             split_files(data)
         except UserError as error:
-            raise UserError(error.message, hint=error.hint or hint) from None
+            raise UserError(error.code, error.message, hint=error.hint or hint) from None
     for file in (data.train, data.validation):
         if file is not None and not Path(file).is_file():
-            raise UserError(f"no such file: {file}")
+            raise UserError("file-not-found", f"no such file: {file}")
 
 
 def _require_split(recipe: Recipe, split: str) -> None:
@@ -92,7 +92,11 @@ def _require_trackers(names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known) + f"Known: {', '.join(known)}"
-            raise UserError(f"train.report_to: no such tracker: {one_line(name)}", hint=hint)
+            raise UserError("unknown-name", f"train.report_to: no such tracker: {one_line(name)}", hint=hint)
         if importlib.util.find_spec(name) is None:
             extra = "'red-cli[track]'" if name == "tensorboard" else name
-            raise UserError(f"train.report_to: {name} is not installed", hint=f"Install it: pip install {extra}")
+            raise UserError(
+                "missing-dependency",
+                f"train.report_to: {name} is not installed",
+                hint=f"Install it: pip install {extra}",
+            )

@@ -58,6 +58,7 @@ def find_special_ids(
     start = getattr(config, "decoder_start_token_id", None) if kind.encoder_decoder else None
     if kind.encoder_decoder and start is None:
         raise UserError(
+            "unsupported-model",
             f"{config._name_or_path}: the configuration does not say what the decoder starts with",
             hint="Set decoder_start_token_id in the model's config.json.",
         )
@@ -67,7 +68,7 @@ def find_special_ids(
 def _end_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, end_token: str | None) -> int:
     if end_token is not None:
         if end_token not in tokenizer.get_vocab():
-            raise UserError(f"task.end_token: the tokenizer has no token {shown(end_token)}")
+            raise UserError("unsupported-tokenizer", f"task.end_token: the tokenizer has no token {shown(end_token)}")
         return int(tokenizer.convert_tokens_to_ids(end_token))
     configured = config.eos_token_id
     first = configured[0] if isinstance(configured, list) and configured else configured
@@ -75,7 +76,9 @@ def _end_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, end_to
         if token_id is not None and token_id < len(tokenizer):
             return int(token_id)
     raise UserError(
-        "the tokenizer has no token that ends a text", hint="Name one of its tokens to serve as such: task.end_token=…"
+        "unsupported-tokenizer",
+        "the tokenizer has no token that ends a text",
+        hint="Name one of its tokens to serve as such: task.end_token=…",
     )
 
 

@@ -82,7 +82,9 @@ def load_checkpoint(session: Session, path: Path) -> None:
         if session.processes.index < len(stored["generators"]):
             _restore_generators(stored["generators"][session.processes.index])
     except Exception as error:  # torch raises a dozen kinds for a damaged file
-        raise UserError(f"{path / OPTIMIZER_FILE} is damaged, or of another model", hint=DAMAGED) from error
+        raise UserError(
+            "file-damaged", f"{path / OPTIMIZER_FILE} is damaged, or of another model", hint=DAMAGED
+        ) from error
 
 
 def _generators() -> dict[str, Any]:

@@ -90,11 +90,13 @@ def read_state(path: Path) -> TrainingState:
         state = TypeAdapter(TrainingState).validate_python(content)
     except (TypeError, ValueError) as error:
         if not isinstance(error, ValidationError):
-            raise UserError(f"{path / STATE_FILE} is damaged", hint=DAMAGED) from None
+            raise UserError("file-damaged", f"{path / STATE_FILE} is damaged", hint=DAMAGED) from None
         first = error.errors()[0]
-        raise UserError(f"{path / STATE_FILE} is damaged: {first['loc']}: {first['msg']}", hint=DAMAGED) from None
+        raise UserError(
+            "file-damaged", f"{path / STATE_FILE} is damaged: {first['loc']}: {first['msg']}", hint=DAMAGED
+        ) from None
     if state.micro_batch_size < 1:
-        raise UserError(f"{path / STATE_FILE} is damaged", hint=DAMAGED)
+        raise UserError("file-damaged", f"{path / STATE_FILE} is damaged", hint=DAMAGED)
     return state
 
 
@@ -108,7 +110,7 @@ def read_inputs(path: Path) -> RunInputs | None:
     try:
         return parse_inputs(content[INPUTS]) if INPUTS in content else None
     except (TypeError, ValueError):
-        raise UserError(f"{path / STATE_FILE} is damaged", hint=DAMAGED) from None
+        raise UserError("file-damaged", f"{path / STATE_FILE} is damaged", hint=DAMAGED) from None
 
 
 def prune(folder: Path, keep: int) -> None:

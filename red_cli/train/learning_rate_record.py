@@ -83,7 +83,9 @@ def read_search(folder: Path) -> LearningRateSearch:
         return TypeAdapter(LearningRateSearch).validate_python(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{path} is damaged: {first['loc']}: {first['msg']}", hint="Delete the run folder.") from None
+        raise UserError(
+            "file-damaged", f"{path} is damaged: {first['loc']}: {first['msg']}", hint="Delete the run folder."
+        ) from None
 
 
 def has_search(folder: Path) -> bool:

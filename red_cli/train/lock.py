@@ -43,6 +43,7 @@ class FolderLock:
             lock.acquire()
         except Timeout:
             raise UserError(
+                "folder-in-use",
                 f"{self.folder} is in use by {_holder(self.path)}",
                 hint="Wait until it ends, or choose another folder: output.dir=…",
             ) from None
@@ -59,6 +60,7 @@ class FolderLock:
         """
         if self._lock is not None and _inode(self.path) != self._inode:
             raise RunFailed(
+                "folder-vanished",
                 f"{self.folder} was deleted or moved while the run was writing to it",
                 hint="The same command starts the run again.",
             )

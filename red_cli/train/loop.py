@@ -97,6 +97,7 @@ def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, loc
             except StopRequested:
                 path = _save(session)
                 raise Interrupted(
+                    "interrupted",
                     f"stopped after step {session.state.step} of {session.schedule.total_steps}; checkpoint {path}",
                     hint="Go on with the same command.",
                 ) from None
@@ -162,6 +163,7 @@ def _not_finite(session: Session, what: str, rows: NDArray[np.int64]) -> RunFail
     checkpoints = list_checkpoints(session.folder.checkpoints)
     last = f"Last good checkpoint: {checkpoints[-1]}." if checkpoints else "There is no checkpoint yet."
     return RunFailed(
+        "run-not-finite",
         f"step {step}: {what} is not finite (training rows {shown}; all in {session.folder.log})",
         hint=f"{last} Lower train.learning_rate, or look at those rows.",
     )

@@ -57,7 +57,9 @@ def require_usable_folder(loaded: Loaded) -> None:
 def _require_same_recipe(folder: RunFolder, loaded: Loaded) -> None:
     if folder.recipe.is_file() and (changed := _changed(folder.path, loaded)):
         listed = "\n".join(f"  {line}" for line in changed)
-        raise UserError(f"{folder.path} holds an unfinished run of another recipe:\n{listed}", hint=_ANOTHER)
+        raise UserError(
+            "different-recipe", f"{folder.path} holds an unfinished run of another recipe:\n{listed}", hint=_ANOTHER
+        )
 
 
 def _require_unfinished(loaded: Loaded) -> RunFolder:
@@ -65,9 +67,13 @@ def _require_unfinished(loaded: Loaded) -> RunFolder:
     folder = RunFolder(loaded.run_folder)
     if folder.path.exists():
         if not folder.path.is_dir() or not _is_run(folder):
-            raise UserError(f"{folder.path} exists and is not a run folder", hint="Choose another folder: output.dir=…")
+            raise UserError(
+                "output-exists",
+                f"{folder.path} exists and is not a run folder",
+                hint="Choose another folder: output.dir=…",
+            )
         if folder.finished:
-            raise UserError(f"{folder.path} already holds a finished run", hint=_ANOTHER)
+            raise UserError("output-exists", f"{folder.path} already holds a finished run", hint=_ANOTHER)
     return folder
 
 
@@ -94,13 +100,19 @@ def _named_checkpoint(loaded: Loaded, name: str) -> Path:
     """A checkpoint of any run of the same recipe."""
     path = expanded(name)
     if not (path / STATE_FILE).is_file():
-        raise UserError(f"train.resume_from_checkpoint: {name} is not a checkpoint")
+        raise UserError("checkpoint-not-found", f"train.resume_from_checkpoint: {name} is not a checkpoint")
     if (wrong := validation_error(path)) is not None:
-        raise UserError(f"train.resume_from_checkpoint: {name} is damaged: {wrong}", hint="Name the one before it.")
+        raise UserError(
+            "file-damaged", f"train.resume_from_checkpoint: {name} is damaged: {wrong}", hint="Name the one before it."
+        )
     owner = path.resolve().parent.parent
     if RunFolder(owner).recipe.is_file() and (changed := _changed(owner, loaded)):
         listed = "\n".join(f"  {line}" for line in changed)
-        raise UserError(f"{name} is of a run of another recipe:\n{listed}", hint="Give the recipe it was begun with.")
+        raise UserError(
+            "different-recipe",
+            f"{name} is of a run of another recipe:\n{listed}",
+            hint="Give the recipe it was begun with.",
+        )
     return path
 
 
@@ -120,8 +132,10 @@ def is_finished(loaded: Loaded) -> bool:
     if not folder.path.exists() or (folder.path.is_dir() and not any(folder.path.iterdir())):
         return False
     if not folder.path.is_dir() or not _is_run(folder):
-        raise UserError(f"{folder.path} exists and is not a run folder", hint="Choose another folder: output.dir=…")
+        raise UserError(
+            "output-exists", f"{folder.path} exists and is not a run folder", hint="Choose another folder: output.dir=…"
+        )
     if folder.recipe.is_file() and (changed := _changed(folder.path, loaded)):
         listed = "\n".join(f"  {line}" for line in changed)
-        raise UserError(f"{folder.path} holds a run of another recipe:\n{listed}", hint=_ANOTHER)
+        raise UserError("different-recipe", f"{folder.path} holds a run of another recipe:\n{listed}", hint=_ANOTHER)
     return folder.finished

@@ -31,6 +31,7 @@ class Trackers:
             self._accelerator.init_trackers("red", config=settings)
         except Exception as error:  # each tracker has exceptions of its own
             raise UserError(
+                "unavailable",
                 f"train.report_to: {self._names} cannot be started: {first_line(error)}",
                 hint="Set it up, or leave it out: train.report_to=[]",
             ) from error

@@ -111,6 +111,7 @@ class ChatTemplate:
         text = None if choice.template == OWN else template_text(choice.template, tokenizer)
         if text is None and not tokenizer.chat_template:
             raise UserError(
+                "invalid-template",
                 f"{tokenizer.name_or_path} has no chat template of its own",
                 hint=f"Choose another: task.template={' | '.join(TEMPLATES)} | a Jinja file.",
             )
@@ -195,6 +196,7 @@ class ChatTemplate:
             kept = through.startswith(before) and before.startswith(cuts[-1] if cuts else "")
             if not kept or not self._says_nothing(self._ids(rendered[len(through) :])):
                 raise UserError(
+                    "invalid-template",
                     f"{where}, message {place + 1}: the chat template writes what comes before it in another way once"
                     " the conversation goes on, so what the assistant says cannot be told",
                     hint="Mark it with {% generation %} in a template of your own (task.template), or leave out system "
@@ -227,6 +229,7 @@ class ChatTemplate:
             ends.pop(0)
         if not ends or not self._says_nothing(part[ends[0] + 1 :]):
             raise UserError(
+                "invalid-template",
                 f"{where or 'the chat template'}: no special token ends a turn of the assistant, so a model would not"
                 " learn to stop",
                 hint="End it with {{ eos_token }} in a template of your own: task.template=<file>",
@@ -284,4 +287,6 @@ def _template_fault(error: Exception, where: str) -> UserError:
     reason = first_line(error)
     if isinstance(error, RecursionError):
         reason = "it calls itself without end, or nests too deeply"
-    return UserError(f"{where + ': ' if where else ''}{place}: {reason}", hint="Change the row, or the template.")
+    return UserError(
+        "invalid-template", f"{where + ': ' if where else ''}{place}: {reason}", hint="Change the row, or the template."
+    )

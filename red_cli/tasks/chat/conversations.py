@@ -33,6 +33,7 @@ def form_of(rows: Rows, columns: Columns) -> str:
     for form in (*named, *complete, *asked):
         return form
     raise UserError(
+        "column-not-found",
         f"{rows.source} has no conversations; its columns are {', '.join(there)}",
         hint="Needed is messages, or prompt and completion, or instruction and output; map names with data.columns.",
     )
@@ -61,8 +62,10 @@ def conversations_of(rows: Rows, columns: Columns) -> list[Conversation]:
     if unanswered and len(unanswered) < len(found):
         where = f"{rows.source}, row {rows.number(unanswered[0])}"
         if all(message["role"] != "assistant" for message in found[unanswered[0]]):
-            raise UserError(f"{where}: the assistant has no turn, so nothing is to be learnt", hint=_DROP)
-        raise UserError(f"{where}: the conversation ends with the user", hint=_DROP)
+            raise UserError(
+                "invalid-row", f"{where}: the assistant has no turn, so nothing is to be learnt", hint=_DROP
+            )
+        raise UserError("invalid-row", f"{where}: the conversation ends with the user", hint=_DROP)
     return found
 
 
@@ -94,6 +97,7 @@ def _from_messages(rows: Rows, columns: Columns) -> list[Conversation]:
 def _messages(value: Any, where: str) -> Conversation:
     if not isinstance(value, list) or not value:
         raise UserError(
+            "invalid-row",
             f"{where}: expected a list of messages, got {'an empty one' if value == [] else shown(value)}",
             hint='A message is an object such as {"role": "user", "content": "Good morning."}',
         )
@@ -101,9 +105,9 @@ def _messages(value: Any, where: str) -> Conversation:
     for number, message in enumerate(value, start=1):
         place = f"{where}, message {number}"
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-            raise UserError(f"{place}: expected role and content, got {shown(message)}")
+            raise UserError("invalid-row", f"{place}: expected role and content, got {shown(message)}")
         if message["role"] not in _ROLES:
-            raise UserError(f"{place}: role {shown(message['role'])} is none of {', '.join(_ROLES)}")
+            raise UserError("invalid-row", f"{place}: role {shown(message['role'])} is none of {', '.join(_ROLES)}")
         messages.append({"role": message["role"], "content": _text(message["content"], f"{place}: content")})
     return messages
 
@@ -154,7 +158,7 @@ def _column(rows: Rows, columns: Columns, part: str) -> list[Any]:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{where} {'is null' if value is None else f'is {shown(value)}, not text'}")
+        raise UserError("invalid-row", f"{where} {'is null' if value is None else f'is {shown(value)}, not text'}")
     return value
 
 
@@ -162,15 +166,18 @@ def _require_turns(conversation: Conversation, where: str) -> None:
     """Refuse a conversation in which user and assistant do not alternate."""
     turns = conversation[1:] if conversation[0]["role"] == "system" else conversation
     if not turns:
-        raise UserError(f"{where}: the conversation has a system message alone")
+        raise UserError("invalid-row", f"{where}: the conversation has a system message alone")
     skipped = len(conversation) - len(turns)
     for place, message in enumerate(turns):
         wanted = ("user", "assistant")[place % 2]
         number = skipped + place + 1
         if message["role"] != wanted:
             raise UserError(
+                "invalid-row",
                 f"{where}, message {number}: the turn is the {wanted}'s, but it is of the {message['role']}",
                 hint="After an optional system message, user and assistant take turns.",
             )
         if not message["content"].strip() and "input" not in message:
-            raise UserError(f"{where}, message {number}: the {wanted}'s turn is blank", hint="Drop the row.")
+            raise UserError(
+                "invalid-row", f"{where}, message {number}: the {wanted}'s turn is blank", hint="Drop the row."
+            )

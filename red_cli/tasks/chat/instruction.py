@@ -148,6 +148,7 @@ class InstructionEncoder(TextEncoder):
                 kept.append(row)
         if not kept:
             raise UserError(
+                "no-rows",
                 f"{rows.source}: no row is left: {len(reasons):,} have {reasons[0]} or the like",
                 hint="Raise data.max_length or data.max_prompt_length.",
             )
@@ -159,6 +160,7 @@ class InstructionEncoder(TextEncoder):
         if lost:
             have = "row has" if len(lost) == 1 else "rows have"
             raise UserError(
+                "too-long",
                 f"{rows.source}: {len(lost):,} {have} no token of an answer within {self.base.max_length:,} tokens, the"
                 f" first is row {rows.number(lost[0])}",
                 hint="Raise data.max_length, or leave such rows out: data.too_long=drop",

@@ -54,7 +54,11 @@ class Source:
         """
         readers, share = self.find(), self.data.validation_share
         if share is not None and "validation" in readers:
-            raise UserError("data.validation_share is set, but there is a validation split", hint="Drop one of them.")
+            raise UserError(
+                "conflicting-keys",
+                "data.validation_share is set, but there is a validation split",
+                hint="Drop one of them.",
+            )
         require_splits(readers, self.data, needed)
         wanted = {*needed, *(["train"] if with_train or (share is not None and "validation" in needed) else [])}
         return {split: read() for split, read in readers.items() if split in wanted}
@@ -70,6 +74,7 @@ def require_splits(found: Iterable[str], data: Data, needed: Sequence[str]) -> N
     if missing := [split for split in needed if split not in names]:
         hint = "Add one, or set data.validation_share=0.1 to take a tenth of the training rows."
         raise UserError(
+            "split-not-found",
             f"no {missing[0]} split; there is {', '.join(names)} ({data.path or data.train})",
             hint=hint if missing[0] == "validation" else None,
         )
@@ -96,7 +101,9 @@ def split_validation(splits: dict[str, Rows], data: Data, seed: int) -> dict[str
     total = rows.table.num_rows
     size = round(total * share)
     if not 0 < size < total:
-        raise UserError(f"{rows.source}: {total} rows are too few to take {share} of them for validation")
+        raise UserError(
+            "too-few-rows", f"{rows.source}: {total} rows are too few to take {share} of them for validation"
+        )
     drawn = set(np.random.default_rng(seed).permutation(total)[:size].tolist())
     kept = [index for index in range(total) if index not in drawn]
     return {
@@ -114,6 +121,7 @@ def check_truncation(data: Data, rows: Rows, cut: int, first: int, limit: int) -
     """
     if cut and data.too_long == "refuse":
         raise UserError(
+            "too-long",
             f"{rows.source}: {cut:,} of {rows.table.num_rows:,} rows are longer than {limit:,} tokens, the first is"
             f" row {first}",
             hint="Shorten them, raise data.max_length if the base takes more, or cut them: data.too_long=cut",

@@ -51,6 +51,7 @@ class PaperCut:
         if missing := [split for split in official if split not in there]:
             hint = "eval.split=paper cuts GLUE's own splits: add it, or use eval.split=standard."
             raise UserError(
+                "split-not-found",
                 f"no {missing[0]} split; there is {', '.join(there)} ({where})",
                 hint=hint if missing[0] in ("train", self.validation) else None,
             )
@@ -83,6 +84,7 @@ class PaperCut:
         if min(first, total - first) < _FEWEST:
             what = f"take {first:,} of them for selection" if self.from_training else "cut in two"
             raise UserError(
+                "too-few-rows",
                 f"{rows.source}: {total:,} row{'' if total == 1 else 's'}, too few to {what}",
                 hint="The paper's cut is for GLUE's own sizes; use eval.split=standard.",
             )

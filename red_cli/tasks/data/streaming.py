@@ -53,9 +53,9 @@ def read_stream(data: Data, needed: Sequence[str], train_rows: int | None, seed:
         try:
             rows = list(islice(stream, wanted if split == "train" else None))
         except Exception as error:  # whatever the reader of that format raises, row by row
-            raise UserError(f"{source}: {first_line(error)}") from None
+            raise UserError("unavailable", f"{source}: {first_line(error)}") from None
         if not rows:
-            raise UserError(f"{source} has no rows")
+            raise UserError("no-rows", f"{source} has no rows")
         found[split] = Rows(pa.Table.from_pylist(rows), source, selection=selection)
     return found
 
@@ -75,14 +75,15 @@ def _open(data: Data, split: str) -> tuple[Any, str]:
         paths = [str(path) for path in files[split]]
         source = paths[0]
         if not Path(source).is_file():
-            raise UserError(f"no such file: {source}")
+            raise UserError("file-not-found", f"no such file: {source}")
         arguments = {"path": _BUILDERS[Path(source).suffix.lower()], "data_files": paths, "split": "train"}
     else:
-        raise UserError(f"no {split} split; there is {', '.join(files)} ({data.path or data.train})")
+        raise UserError("split-not-found", f"no {split} split; there is {', '.join(files)} ({data.path or data.train})")
     try:
         return datasets.load_dataset(**arguments, streaming=True), source
     except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line
         raise UserError(
+            "unavailable",
             f"data set {source} cannot be streamed: {first_line(error)}",
             hint="Check the name, the split and the network, or leave out data.streaming.",
         ) from None

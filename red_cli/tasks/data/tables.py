@@ -57,6 +57,7 @@ class Rows:
         """
         if name not in self.table.column_names:
             raise UserError(
+                "column-not-found",
                 f"{self.source} has no column {shown(name)}",
                 hint=f"It has: {', '.join(self.table.column_names)}. Map names with data.columns.",
             )
@@ -113,7 +114,7 @@ def split_files(data: Data) -> dict[str, list[Path]] | None:
         return {"train": [Path(data.path)]}
     if _HUB_NAME.fullmatch(data.path) and not data.path.startswith("."):
         return None
-    raise UserError(f"data.path: no such file or folder: {data.path}")
+    raise UserError("file-not-found", f"data.path: no such file or folder: {data.path}")
 
 
 def _files_of_folder(folder: Path) -> dict[str, list[Path]]:
@@ -124,14 +125,18 @@ def _files_of_folder(folder: Path) -> dict[str, list[Path]]:
         if match and match[4] in _SUFFIXES:
             split = _SPLIT_NAMES.get(match[1], match[1])
             if split in files and match[3] is None:
-                raise UserError(f"{folder}: two files for the {split} split: {files[split][0].name} and {path.name}")
+                raise UserError(
+                    "split-not-found",
+                    f"{folder}: two files for the {split} split: {files[split][0].name} and {path.name}",
+                )
             files.setdefault(split, []).append(path)
             shards[split] = int(match[3] or 1)
     for split, paths in files.items():
         if len(paths) != shards[split]:
-            raise UserError(f"{folder}: the {split} split has {len(paths)} of {shards[split]} files")
+            raise UserError("split-not-found", f"{folder}: the {split} split has {len(paths)} of {shards[split]} files")
     if not files:
         raise UserError(
+            "split-not-found",
             f"{folder} has no split files",
             hint="Expected train, validation and test with one of the endings " + " ".join(_SUFFIXES),
         )
@@ -142,15 +147,15 @@ def _read_files(paths: list[Path]) -> Rows:
     tables = [_read_file(path) for path in paths]
     names = tables[0].column_names
     if repeated := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"{paths[0]} has two columns named {shown(repeated[0])}")
+        raise UserError("column-not-found", f"{paths[0]} has two columns named {shown(repeated[0])}")
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
         raise UserError(
-            f"{paths[0].parent}: the files of one split have different columns: {first_line(error)}"
+            "column-not-found", f"{paths[0].parent}: the files of one split have different columns: {first_line(error)}"
         ) from None
     if table.num_rows == 0:
-        raise UserError(f"{paths[0]} has no rows")
+        raise UserError("no-rows", f"{paths[0]} has no rows")
     return Rows(table, str(paths[0]))
 
 
@@ -158,9 +163,9 @@ def _read_file(path: Path) -> pa.Table:
     import pyarrow.parquet
 
     if not path.is_file():
-        raise UserError(f"no such file: {path}")
+        raise UserError("file-not-found", f"no such file: {path}")
     if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty")
+        raise UserError("no-rows", f"{path} is empty")
     suffix = path.suffix.lower()
     hint = None
     try:
@@ -172,8 +177,8 @@ def _read_file(path: Path) -> pa.Table:
         if suffix in (".json", ".jsonl"):
             return pa.Table.from_pylist(_read_json_rows(path))
     except (pa.ArrowException, UnicodeError, ValueError, OverflowError, RecursionError, csv.Error, OSError) as error:
-        raise UserError(f"{path} cannot be read: {first_line(error)}", hint=hint) from None
-    raise UserError(f"{path}: unknown file ending", hint="Known: " + " ".join(_SUFFIXES))
+        raise UserError("file-damaged", f"{path} cannot be read: {first_line(error)}", hint=hint) from None
+    raise UserError("unsupported-file", f"{path}: unknown file ending", hint="Known: " + " ".join(_SUFFIXES))
 
 
 def _read_csv(path: Path, delimiter: str) -> pa.Table:
@@ -198,7 +203,7 @@ def _read_json_rows(path: Path) -> list[dict[str, Any]]:
         try:
             rows = json.loads(text)
         except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
+            raise UserError("invalid-json", f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
         numbered = list(enumerate(rows, start=1))
         unit = "element"
     else:
@@ -208,11 +213,13 @@ def _read_json_rows(path: Path) -> list[dict[str, Any]]:
                 try:
                     numbered.append((number, json.loads(line)))
                 except json.JSONDecodeError as error:
-                    raise UserError(f"{path}, line {number}: not valid JSON: {error.msg}") from None
+                    raise UserError("invalid-json", f"{path}, line {number}: not valid JSON: {error.msg}") from None
         unit = "line"
     for number, row in numbered:
         if not isinstance(row, dict):
-            raise UserError(f'{path}, {unit} {number}: expected an object such as {{"text": …, "label": …}}')
+            raise UserError(
+                "invalid-json", f'{path}, {unit} {number}: expected an object such as {{"text": …, "label": …}}'
+            )
     columns = dict.fromkeys(key for _, row in numbered for key in row)
     return [{key: row.get(key) for key in columns} for _, row in numbered]
 
@@ -228,6 +235,7 @@ def _splits_of_hub(
         loaded = datasets.load_dataset(path, name, revision=revision)
     except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line
         raise UserError(
+            "unavailable",
             f"data set {source} is neither a local path nor to be had from the Hub: {first_line(error)}",
             hint="Check the name and the network, or name local files with data.path.",
         ) from None
@@ -238,7 +246,10 @@ def _splits_of_hub(
         return Rows(loaded[split].with_format("arrow")[:], f"{source}, split {split}", label_names)
 
     if absent := [theirs for theirs in renamed.values() if theirs not in loaded]:
-        raise UserError(f"data.splits: {source} has no split {shown(absent[0])}; it has {', '.join(map(str, loaded))}")
+        raise UserError(
+            "split-not-found",
+            f"data.splits: {source} has no split {shown(absent[0])}; it has {', '.join(map(str, loaded))}",
+        )
     ours = {theirs: split for split, theirs in renamed.items()}
     return {ours.get(str(split), str(split)): partial(read, split) for split in loaded}
 
@@ -266,7 +277,7 @@ def column_texts(rows: Rows, name: str) -> list[str]:
     for row, value in enumerate(rows.column(name), start=1):
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             what = "is null" if value is None else f"is {shown(value)}, not text"
-            raise UserError(f"{rows.source}, row {row}: column {shown(name)} {what}")
+            raise UserError("invalid-row", f"{rows.source}, row {row}: column {shown(name)} {what}")
         texts.append(str(value))
     return texts
 

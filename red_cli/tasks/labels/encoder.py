@@ -44,7 +44,7 @@ class LabelEncoder:
         texts = self._texts(rows)
         least = tokenizer.num_special_tokens_to_add(pair=len(texts) > 1) + len(texts)
         if max_length < least:
-            raise UserError(f"data.max_length is {max_length}; no text fits into fewer than {least} tokens")
+            raise UserError("too-long", f"data.max_length is {max_length}; no text fits into fewer than {least} tokens")
         names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
         parts: dict[str, list[NDArray[np.int32]]] = {name: [] for name in names}
         lengths: list[int] = []
@@ -109,7 +109,9 @@ class LabelEncoder:
             for index, value in enumerate(values):
                 if not isinstance(value, str):
                     what = "is null" if value is None else f"is {shown(value)}, not text"
-                    raise UserError(f"{rows.source}, row {rows.number(index)}: column {shown(name)} {what}")
+                    raise UserError(
+                        "invalid-row", f"{rows.source}, row {rows.number(index)}: column {shown(name)} {what}"
+                    )
             texts.append(values)
         return texts
 

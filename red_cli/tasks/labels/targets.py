@@ -90,6 +90,7 @@ class LabelTarget:
                 names = [one_line(name) for name in self.names[:_SHOWN_LABELS]]
                 listed = ", ".join(names) + (", …" if len(self.names) > _SHOWN_LABELS else "")
                 raise UserError(
+                    "invalid-label",
                     f"{rows.source}, row {rows.number(row)}: label {shown(value)} is not one of: {listed}",
                     hint="The labels are those of the training split, or of task.labels.",
                 )
@@ -168,7 +169,7 @@ def _number(value: Any, where: str) -> float:
     except (TypeError, ValueError):
         number = float("nan")
     if not np.isfinite(number):
-        raise UserError(f"{where}: label {shown(value)} is not a number")
+        raise UserError("invalid-label", f"{where}: label {shown(value)} is not a number")
     return number
 
 
@@ -177,19 +178,24 @@ def _label_names(rows: Rows, column: str) -> list[str]:
     listed = rows.column(column)
     for row, value in enumerate(listed, start=1):
         if not isinstance(value, str | int | float | None):
-            raise UserError(f"{rows.source}, row {row}: label {shown(value)} is neither a word nor a number")
+            raise UserError(
+                "invalid-label", f"{rows.source}, row {row}: label {shown(value)} is neither a word nor a number"
+            )
     values = set(listed) - {None}
     fractions = [value for value in values if isinstance(value, float) and not value.is_integer()]
     total = rows.table.num_rows
     if fractions or (len(values) > _SHOWN_LABELS and len(values) > total / 2):
         example = fractions[0] if fractions else f"{len(values)} different values in {total} rows"
         raise UserError(
+            "invalid-label",
             f"{rows.source}: column {shown(column)} does not look like labels: {example}",
             hint="Name the label's column with data.columns.label or the labels with task.labels; for numbers use"
             "  task={name: regression}",
         )
     if len(values) < 2:
-        raise UserError(f"{rows.source}: column {shown(column)} has fewer than two labels: {values or 'none'}")
+        raise UserError(
+            "invalid-label", f"{rows.source}: column {shown(column)} has fewer than two labels: {values or 'none'}"
+        )
     return [_label_name(value) for value in sorted(values, key=_numbers_first)]
 
 

@@ -121,6 +121,7 @@ def as_text_to_text(
         return task
     if not config.is_encoder_decoder:
         raise UserError(
+            "unsupported-model",
             f"task.text_to_text is for encoder-decoders; {config.model_type} is none",
             hint="Leave it out: other bases answer with a head.",
         )

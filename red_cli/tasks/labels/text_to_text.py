@@ -106,7 +106,9 @@ class TextToTextEncoder(LabelEncoder):
         assert isinstance(encoded, EncodedTexts)
         most = self.texts.max_new_tokens or self.longest_label or _NUMBER_TOKENS
         if most < self.longest_label:
-            raise UserError(f"eval.generation.max_new_tokens is {most}, but a label takes {self.longest_label} tokens")
+            raise UserError(
+                "too-long", f"eval.generation.max_new_tokens is {most}, but a label takes {self.longest_label} tokens"
+            )
         prompts = [encoded.parts(index)[0].tolist() for index in range(len(encoded))]
         labels = self._labels(encoded.rows)
         truths = [None] * len(prompts) if labels is None else [self._named(label) for label in labels.tolist()]
@@ -129,7 +131,9 @@ class TextToTextEncoder(LabelEncoder):
         ids = _ids(text, self.base.tokenizer, self.affixes, self.special_ids)
         read = _read_back(ids, self.base.tokenizer)
         if _number(read) != float(text):
-            raise UserError(f"the tokenizer cannot write the number {text}: it reads back {shown(read)}")
+            raise UserError(
+                "unsupported-tokenizer", f"the tokenizer cannot write the number {text}: it reads back {shown(read)}"
+            )
         return ids
 
     def _read(self, text: Generated) -> str | float | None:
@@ -149,6 +153,7 @@ def bind_text_to_text(base: Base, data: Data, target: Target, texts: AnswerTexts
         label_texts = texts.label_texts or target.names
         if len(label_texts) != len(target.names):
             raise UserError(
+                "labels-mismatch",
                 f"task.label_texts has {len(label_texts)} texts for {len(target.names)} labels",
                 hint=f"Labels: {target.names}",
             )
@@ -184,10 +189,14 @@ def _names_by_text(
     for name, ids in written.items():
         read = _read_back(ids, tokenizer)
         if not read or (unknown is not None and unknown in ids):
-            raise UserError(f"the tokenizer cannot write the label text {shown(texts[name])}", hint=hint)
+            raise UserError(
+                "unsupported-tokenizer", f"the tokenizer cannot write the label text {shown(texts[name])}", hint=hint
+            )
         if read in names:
             both = f"{shown(texts[names[read]])} and {shown(texts[name])}"
-            raise UserError(f"label texts {both} cannot be told apart once they are generated", hint=hint)
+            raise UserError(
+                "labels-mismatch", f"label texts {both} cannot be told apart once they are generated", hint=hint
+            )
         names[read] = name
     return names
 

@@ -23,7 +23,9 @@ def classification_task(
         UserError: the two differ.
     """
     if settings.labels and label_names and settings.labels != label_names:
-        raise UserError(f"task.labels is {settings.labels}, but the model was trained with {label_names}")
+        raise UserError(
+            "labels-mismatch", f"task.labels is {settings.labels}, but the model was trained with {label_names}"
+        )
     target = LabelTarget(settings.labels or label_names, given=settings.labels is not None)
     metric = recipe.eval.metric or settings.metrics[0]
     task = LabelTask(recipe.data, target, CLASSIFICATION_METRICS, metric)

@@ -35,6 +35,7 @@ def commonsense_task(
     kind = language_model_kind(config)
     if kind.encoder_decoder:
         raise UserError(
+            "unsupported-model",
             f"commonsense is for decoders; {config.model_type} is an encoder-decoder",
             hint="There, use task generation with the same files: red recipes copy generation",
         )

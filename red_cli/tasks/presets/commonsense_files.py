@@ -62,7 +62,9 @@ class CommonsenseFiles:
                 alone = self._of(Path(place), Data(train=place))
                 wanted = split if split in alone or Path(place).is_dir() else "train"  # what a file alone counts as
                 if wanted not in alone:
-                    raise UserError(f"data.{split}: {place} has no {split} split; it has {', '.join(alone)}")
+                    raise UserError(
+                        "split-not-found", f"data.{split}: {place} has no {split} split; it has {', '.join(alone)}"
+                    )
                 found[split] = alone[wanted]
         return found
 
@@ -74,11 +76,15 @@ class CommonsenseFiles:
         named = subset_named(path.name) or subset_named(path.parent.name)
         if path.is_dir() and self.subset is None and named is None:
             titles = ", ".join(COMMONSENSE)
-            raise UserError(f"{path} has no folder of a commonsense task", hint=f"Expected some of: {titles}")
+            raise UserError(
+                "file-not-found", f"{path} has no folder of a commonsense task", hint=f"Expected some of: {titles}"
+            )
         if None not in (self.subset, named) and self.subset != named:
-            raise UserError(f"task.subset is {self.subset}, but {path} looks like {named}")
+            raise UserError("conflicting-keys", f"task.subset is {self.subset}, but {path} looks like {named}")
         if not path.exists() and "/" not in str(path):
-            raise UserError(f"data.path: no such file or folder: {path}", hint=CommonsenseSettings.source_hint)
+            raise UserError(
+                "file-not-found", f"data.path: no such file or folder: {path}", hint=CommonsenseSettings.source_hint
+            )
         task = self.subset or named
         sources = find_splits(Data(path=str(path)) if path.is_dir() else plain, "answer")
         return {split: partial(self._read, [(task, read)]) for split, read in sources.items()}
@@ -87,7 +93,9 @@ class CommonsenseFiles:
         wanted = {task: folder for task, folder in folders.items() if self.subset in (None, task)}
         if self.subset is not None and not wanted:
             raise UserError(
-                f"{path} has no folder of {self.subset}", hint=f"It has: {', '.join(folders) or JOINT_FILE}"
+                "file-not-found",
+                f"{path} has no folder of {self.subset}",
+                hint=f"It has: {', '.join(folders) or JOINT_FILE}",
             )
         by_split: dict[str, list[tuple[CommonsenseSubset | None, Callable[[], Rows]]]] = {}
         for task, folder in wanted.items():
@@ -120,8 +128,9 @@ class CommonsenseFiles:
             answer = answers[index] or (output and read_answer(output, options or []))
             if answer is not None and options and answer not in options:
                 raise UserError(
+                    "invalid-row",
                     f"{rows.source}, row {rows.number(index)}: the answer is {shown(answer)}, but the "
-                    f"instruction offers {', '.join(options)}"
+                    f"instruction offers {', '.join(options)}",
                 )
             made.append(
                 {
@@ -172,7 +181,8 @@ def _texts_if_any(rows: Rows, name: str) -> list[str | None]:
     for index, value in enumerate(values):
         if value is not None and not isinstance(value, str):
             raise UserError(
-                f"{rows.source}, row {rows.number(index)}: column {shown(name)} is {shown(value)}, not text"
+                "invalid-row",
+                f"{rows.source}, row {rows.number(index)}: column {shown(name)} is {shown(value)}, not text",
             )
     return [value.strip() or None if value else None for value in values]
 

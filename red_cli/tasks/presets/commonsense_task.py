@@ -164,6 +164,7 @@ class CommonsenseEncoder(GenerationEncoder):
         if None in options:
             unknown = options.index(None)
             raise UserError(
+                "invalid-row",
                 f"{rows.source}, row {rows.number(unknown)}: the instruction does not say which answers there are",
                 hint="It should end with  Answer format: answer1/answer2  or similar; or use task.scoring=generation",
             )
@@ -192,6 +193,7 @@ class CommonsenseEncoder(GenerationEncoder):
 
 def _too_long(rows: Rows, cut: Sequence[int], limit: int) -> UserError:
     return UserError(
+        "too-long",
         f"{rows.source}: of {len(cut):,} rows the answer does not fit into {limit} tokens; the first is row "
         f"{rows.number(cut[0])}",
         hint="Raise data.max_length.",

@@ -103,6 +103,7 @@ def _tabular(meaning: str, where: str) -> str:
         return tabular(meaning)
     except ValueError:
         raise UserError(
+            "invalid-row",
             f"{where}: {shown(meaning)} is no meaning representation such as name[Blue Spice], food[French]",
             hint="Texts of any other form are taken as they stand with task.linearization=published",
         ) from None

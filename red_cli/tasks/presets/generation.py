@@ -25,7 +25,8 @@ def generation_task(
     kind = language_model_kind(config)
     if settings.train_on_prompt and kind.encoder_decoder:
         raise UserError(
-            f"task.train_on_prompt: {config.model_type} is an encoder-decoder, and its encoder predicts nothing"
+            "unsupported-model",
+            f"task.train_on_prompt: {config.model_type} is an encoder-decoder, and its encoder predicts nothing",
         )
     texts = TemplateTexts(recipe.data.columns, settings.prompt_template, settings.completion_template)
     return GenerationTask(

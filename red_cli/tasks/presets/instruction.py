@@ -27,6 +27,7 @@ def instruction_task(
     kind, data, steps = language_model_kind(config), recipe.data, recipe.train.max_steps
     if kind.encoder_decoder:
         raise UserError(
+            "unsupported-model",
             f"task instruction is for decoders; {config.model_type} is an encoder-decoder",
             hint="For prompts and completions there is  task={name: generation}.",
         )

@@ -81,7 +81,8 @@ class TextEncoder:
         limit = min(self.base.max_length, context if encoder_decoder else context - wanted)
         if limit < len(self.affixes) + 1:
             raise UserError(
-                f"eval.generation.max_new_tokens is {wanted}, but the base takes {context} tokens, prompt included"
+                "too-long",
+                f"eval.generation.max_new_tokens is {wanted}, but the base takes {context} tokens, prompt included",
             )
         ids = self.base.tokenizer(list(encoded.prompts), add_special_tokens=False)["input_ids"]
         examples = [

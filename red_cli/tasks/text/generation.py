@@ -57,6 +57,7 @@ class TemplateTexts:
         """
         if blank := first_blank(rows, self._names("completion")):
             raise UserError(
+                "invalid-row",
                 f"{rows.source}, row {blank}: the completion is empty",
                 hint="Drop the row; a split that is to be completed has none in any row.",
             )
@@ -72,7 +73,9 @@ class TemplateTexts:
         names = fields(template)
         if len(names) != 1:
             raise UserError(
-                f"its prompts come of several columns: {', '.join(names)}", hint="red eval takes them as data."
+                "unsupported-model",
+                f"its prompts come of several columns: {', '.join(names)}",
+                hint="red eval takes them as data.",
             )
         return fill(template, {names[0]: text})
 
@@ -155,7 +158,9 @@ class GenerationEncoder(TextEncoder):
         """
         max_length = self.base.max_length
         if max_length < len(self.affixes) + 2:
-            raise UserError(f"data.max_length is {max_length}; no prompt and completion fit into so few tokens")
+            raise UserError(
+                "too-long", f"data.max_length is {max_length}; no prompt and completion fit into so few tokens"
+            )
         texts = self.task.texts
         prompts = texts.prompts(rows)
         completions = texts.completions(rows) if texts.has_completions(rows) else None
@@ -164,7 +169,10 @@ class GenerationEncoder(TextEncoder):
             chunk = slice(start, start + _ENCODE_ROWS)
             examples += self.truncated(prompts[chunk], None if completions is None else completions[chunk])
         if empty := next((row for row, example in enumerate(examples, start=1) if not example.prompt), None):
-            raise UserError(f"{rows.source}, row {empty}: the prompt is empty, and this tokenizer begins with nothing")
+            raise UserError(
+                "invalid-row",
+                f"{rows.source}, row {empty}: the prompt is empty, and this tokenizer begins with nothing",
+            )
         cut = [row for row, example in enumerate(examples, start=1) if example.truncated]
         check_truncation(self.task.data, rows, len(cut), min(cut, default=0), max_length)
         features, offsets, prompt_lengths = concatenate(examples)

@@ -29,6 +29,7 @@ def require_packing(config: PretrainedConfig) -> None:
     """
     if not facts_of(config.model_type).keeps_texts_apart:
         raise UserError(
+            "unsupported-model",
             f"train.packing: {config.model_type} is not known to keep packed texts apart",
             hint="Leave it out; train.group_by_length pads little as well.",
         )

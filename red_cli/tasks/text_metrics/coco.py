@@ -40,7 +40,7 @@ def coco_scores(
         tokens = _tokenize(predictions)
         flat = _tokenize([text for texts in references for text in texts])
         if not any(flat):
-            raise UserError("no reference has a word: punctuation is not counted")
+            raise UserError("no-rows", "no reference has a word: punctuation is not counted")
         left = iter(flat)
         reference_tokens = [[next(left) for _ in texts] for texts in references]
         truths, answers = dict(enumerate(reference_tokens)), {index: [text] for index, text in enumerate(tokens)}
@@ -62,7 +62,9 @@ def _tokenize(texts: Sequence[str]) -> list[str]:
     with java_process(_TOKENIZER, ["-cp", str(jar), *_TOKENIZER_OPTIONS]) as tokenizer:
         lines = tokenizer.run("\n".join(texts)).split("\n")
     if len(lines) != len(texts):
-        raise RunFailed(f"{_TOKENIZER}: it gave {len(lines):,} lines for {len(texts):,} texts", hint=WITHOUT_JAVA)
+        raise RunFailed(
+            "metric-failed", f"{_TOKENIZER}: it gave {len(lines):,} lines for {len(texts):,} texts", hint=WITHOUT_JAVA
+        )
     dropped = set(ptbtokenizer.PUNCTUATIONS)
     return [" ".join(word for word in line.rstrip().split(" ") if word not in dropped) for line in lines]
 

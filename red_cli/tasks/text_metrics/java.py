@@ -43,7 +43,9 @@ def java_process(name: str, arguments: Sequence[str]) -> Iterator[JavaProcess]:
     """
     java = find_java()
     if java is None:
-        raise RunFailed(f"{name} needs Java, which is missing", hint=f"Install it: {INSTALL_JAVA}")
+        raise RunFailed(
+            "missing-dependency", f"{name} needs Java, which is missing", hint=f"Install it: {INSTALL_JAVA}"
+        )
     with tempfile.TemporaryFile() as complaints:  # a pipe would fill up while nobody reads it
         try:
             process = subprocess.Popen(  # noqa: S603 - the arguments are ours, texts go through the pipe
@@ -149,4 +151,4 @@ class JavaProcess:
 
 def _failure(name: str, reason: str) -> RunFailed:
     hint = f"Does `java -version` work, and is there enough memory? {WITHOUT_JAVA}"
-    return RunFailed(f"{name}: {reason}", hint=hint)
+    return RunFailed("metric-failed", f"{name}: {reason}", hint=hint)

@@ -27,7 +27,9 @@ def read_texts(predictions: Path, references: Path) -> tuple[list[str], list[lis
         texts.pop()
     if len(texts) != len(groups):
         raise UserError(
-            _mismatch(predictions, len(texts), references, groups), hint=_hidden_break(predictions) or _LAYOUT
+            "rows-mismatch",
+            _mismatch(predictions, len(texts), references, groups),
+            hint=_hidden_break(predictions) or _LAYOUT,
         )
     return texts, [lines for _, lines in groups]
 
@@ -53,14 +55,16 @@ def _read_groups(path: Path) -> list[tuple[int, list[str]]]:
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
-        raise UserError(f"{path} has no references")
+        raise UserError("no-rows", f"{path} has no references")
     if "" not in lines:
         return [(number, [line]) for number, line in enumerate(lines, start=1)]
     groups: list[tuple[int, list[str]]] = []
     blank = True
     for number, line in enumerate(lines, start=1):
         if not line and blank:
-            raise UserError(f"{path}, line {number}: a blank line where a reference is expected", hint=_LAYOUT)
+            raise UserError(
+                "invalid-row", f"{path}, line {number}: a blank line where a reference is expected", hint=_LAYOUT
+            )
         if line and blank:
             groups.append((number, []))
         if line:
@@ -73,16 +77,16 @@ def _read_lines(path: Path) -> list[str]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"no such file: {path}") from None
+        raise UserError("file-not-found", f"no such file: {path}") from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder, not a file") from None
+        raise UserError("unsupported-file", f"{path} is a folder, not a file") from None
     if not content:
-        raise UserError(f"{path} is empty")
+        raise UserError("no-rows", f"{path} is empty")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, line {line}: not UTF-8 text") from None
+        raise UserError("unsupported-file", f"{path}, line {line}: not UTF-8 text") from None
     return [line.strip() for line in text.splitlines()]
 
 

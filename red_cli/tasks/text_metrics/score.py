@@ -53,10 +53,12 @@ def metric_names(wanted: Iterable[str]) -> list[str]:
     for name in wanted:
         if name.lower() not in spelt:
             hint = did_you_mean(name, METRICS)
-            raise UserError(f"no such metric: {name or 'an empty name'}", hint=f"{hint}Known: {', '.join(METRICS)}")
+            raise UserError(
+                "unknown-name", f"no such metric: {name or 'an empty name'}", hint=f"{hint}Known: {', '.join(METRICS)}"
+            )
         names.append(spelt[name.lower()])
     if not names:
-        raise UserError("no metric is named", hint=f"Known: {', '.join(METRICS)}")
+        raise UserError("unknown-name", "no metric is named", hint=f"Known: {', '.join(METRICS)}")
     return list(dict.fromkeys(names))
 
 
@@ -71,7 +73,11 @@ def require_metrics(names: Iterable[str], choosing: str | None = None) -> None:
     """
     require_packages(names)
     if choosing is not None and choosing in METRICS and not_computed([choosing]):
-        raise UserError(f"eval.metric: {choosing} needs Java, which is missing", hint=f"Install it: {INSTALL_JAVA}")
+        raise UserError(
+            "missing-dependency",
+            f"eval.metric: {choosing} needs Java, which is missing",
+            hint=f"Install it: {INSTALL_JAVA}",
+        )
 
 
 def require_packages(names: Iterable[str]) -> None:
@@ -84,6 +90,7 @@ def require_packages(names: Iterable[str]) -> None:
         package = METRICS[name].package
         if package is not None and importlib.util.find_spec(package) is None:
             raise UserError(
+                "missing-dependency",
                 f"{name} needs {package.replace('_', '-')}, which is not installed",
                 hint="Install it: pip install 'red-cli[nlg]'",
             )
@@ -132,11 +139,12 @@ def score_texts(
 
 def _check(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if not predictions:
-        raise UserError("there are no predictions to score")
+        raise UserError("no-rows", "there are no predictions to score")
     if len(predictions) != len(references):
         raise UserError(
-            f"{len(predictions):,} predictions cannot be held against references for {len(references):,} inputs"
+            "rows-mismatch",
+            f"{len(predictions):,} predictions cannot be held against references for {len(references):,} inputs",
         )
     for number, texts in enumerate(references, start=1):
         if not any(text.strip() for text in texts):
-            raise UserError(f"input {number} has no reference")
+            raise UserError("invalid-row", f"input {number} has no reference")
