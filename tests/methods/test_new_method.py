@@ -33,11 +33,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from red_cli.edit.adapter_config import require_same_base
 from red_cli.edit.config import RedConfig
 from red_cli.edit.targets import find_targets
-from red_cli.methods.method import Method
-from red_cli.methods.method import Rates
-from red_cli.methods.stored import copy_stored, require_same_base, write_stored
+from red_cli.methods.method import Method, Rates
+from red_cli.methods.stored import copy_stored, write_stored
 from red_cli.methods.trained import Trained, base_size, free
 from red_cli.methods.trained_files import read_stored
 from red_cli.recipe.methods import Gain
