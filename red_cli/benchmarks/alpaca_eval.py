@@ -23,8 +23,8 @@ from red_cli.errors import UserError, first_line
 from red_cli.files import write_json
 from red_cli.inference.evaluate import model_identity
 from red_cli.inference.generate import ResumableOutput
-from red_cli.inference.runtime import Listener
 from red_cli.recipe.sections import Decoding
+from red_cli.runs.events import Listener
 from red_cli.runs.opened import Opened
 
 NAME = "alpaca-eval"

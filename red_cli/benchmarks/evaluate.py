@@ -19,7 +19,8 @@ from red_cli.benchmarks.request import SuiteRequest
 from red_cli.errors import Interrupted, UserError
 from red_cli.escape import file_name
 from red_cli.files import write_text
-from red_cli.inference.runtime import Listener, Runtime
+from red_cli.inference.runtime import Runtime
+from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.opened import Opened
 from red_cli.runs.preflight import preflight_evaluation

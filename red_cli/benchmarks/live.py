@@ -11,13 +11,14 @@ from transformers import PreTrainedTokenizerBase
 
 from red_cli.errors import Interrupted, UserError, did_you_mean, shown
 from red_cli.inference.generate import Decoder, ResumableOutput
-from red_cli.inference.runtime import Listener, Runtime, load_runtime
+from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Decoding
 from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.recipe.tasks.instruction import NAMED_TEMPLATES, OWN, read_template
+from red_cli.runs.events import Listener
 from red_cli.runs.load import open_task
 from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Base, Generated

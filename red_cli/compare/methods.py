@@ -12,13 +12,13 @@ from red_cli.compare.table import summarise, write_comparison
 from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
 from red_cli.inference.evaluate import default_split
-from red_cli.inference.runtime import Listener
 from red_cli.recipe.load import Loaded, load_recipe
 from red_cli.recipe.merged import expanded
 from red_cli.recipe.methods import compared_methods
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import SHARED, Role
 from red_cli.runs.consent import consent_of
+from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.preflight import preflight
 from red_cli.subprocesses import run_red

@@ -19,7 +19,6 @@ from red_cli.export.local_paths import exported_recipe, shared_name, shared_reci
 from red_cli.export.model import Exported, merged_model, model_with_code, require_base, require_space, write_model
 from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing_folder, write_json, write_text
-from red_cli.inference.runtime import Listener
 from red_cli.methods.trained_files import trained_method
 from red_cli.recipe.keys import role_of
 from red_cli.recipe.methods import METHODS
@@ -29,6 +28,7 @@ from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.tasks.instruction import OWN
 from red_cli.recipe.yaml_file import dump
 from red_cli.runs.consent import is_consent
+from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import RECIPE_FILE
 from red_cli.runs.opened import Adapter, open_trained, require_adapter

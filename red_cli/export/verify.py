@@ -24,8 +24,8 @@ from red_cli.export.classes import configuration, model_class
 from red_cli.export.code import auto_class, is_own_code
 from red_cli.export.companions import exported_config
 from red_cli.export.export import Source
-from red_cli.inference.runtime import Listener
 from red_cli.recipe.schema import Recipe
+from red_cli.runs.events import Listener
 from red_cli.tasks.build import build_task
 
 # Largest difference of logits, as a share of the largest logit, that counts as the same model. In a half-precision

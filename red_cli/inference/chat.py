@@ -16,8 +16,9 @@ from red_cli.edit.model import activate
 from red_cli.errors import UserError
 from red_cli.inference.generate import eval_mode, generation_config
 from red_cli.inference.logits_processors import penalties
-from red_cli.inference.runtime import Listener, Runtime, load_runtime
+from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.sections import Decoding
+from red_cli.runs.events import Listener
 from red_cli.runs.load import open_task
 from red_cli.runs.opened import Opened
 from red_cli.tasks.chat.conversations import Message

@@ -12,8 +12,9 @@ from red_cli.base_model.prepare import load_config
 from red_cli.errors import Interrupted, RunFailed
 from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.predict import predict
-from red_cli.inference.runtime import Listener, load_runtime
+from red_cli.inference.runtime import load_runtime
 from red_cli.recipe.schema import Recipe, paper_figure, text_metrics
+from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.load import open_task
 from red_cli.runs.opened import Opened

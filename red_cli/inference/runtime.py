@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -13,42 +13,10 @@ from red_cli.base_model.load import to_device
 from red_cli.base_model.prepare import longest_sequence, uses_bf16
 from red_cli.distributed.processes import SINGLE_PROCESS, Processes
 from red_cli.recipe.schema import Recipe
+from red_cli.runs.events import Listener
 from red_cli.runs.load import load_model
 from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Base
-
-
-class Listener(Protocol):
-    """Receives what happens while a model is evaluated, decoded from, or exported."""
-
-    def note(self, text: str) -> None:
-        """One line that the user should see."""
-
-    def status(self, what: str) -> None:
-        """Something that may take a while starts."""
-
-    def evaluating(self, done: int, total: int) -> None:
-        """So many rows of a split are predicted."""
-
-    def decoding(self, done: int, total: int) -> None:
-        """Texts are generated for so many prompts of a split."""
-
-    def writing(self, done: int, total: int) -> None:
-        """So many bytes of a large file are written."""
-
-
-class NullListener:
-    """A listener that shows nothing."""
-
-    def note(self, text: str) -> None: ...
-
-    def status(self, what: str) -> None: ...
-
-    def evaluating(self, done: int, total: int) -> None: ...
-
-    def decoding(self, done: int, total: int) -> None: ...
-
-    def writing(self, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from red_cli.inference.runtime import Listener, NullListener
 from red_cli.plan.plan import PlanSummary
+from red_cli.runs.events import Listener, NullListener
 
 
 @dataclass(frozen=True)

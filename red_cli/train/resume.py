@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.inference.runtime import Listener
 from red_cli.recipe.load import Loaded, load_trained_recipe
 from red_cli.recipe.merged import expanded
+from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder, changed_keys
 from red_cli.train.checkpoint_folder import STATE_FILE, list_checkpoints, validation_error
 from red_cli.train.learning_rate_record import as_found

@@ -17,8 +17,9 @@ from red_cli.edit.kinds import DECODER
 from red_cli.edit.model import edits
 from red_cli.errors import RunFailed, UserError
 from red_cli.inference.generate import Decoder, ResumableOutput, generation_config
-from red_cli.inference.runtime import NullListener, Runtime
+from red_cli.inference.runtime import Runtime
 from red_cli.recipe.sections import Decoding
+from red_cli.runs.events import NullListener
 from red_cli.tasks.base import Base
 from red_cli.tasks.special_ids import SpecialIds
 from tests.tiny import DECODERS, SEQ2SEQ, VOCABULARY, make_language_model, random_vectors, tiny_model

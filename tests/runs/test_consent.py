@@ -64,8 +64,8 @@ def give_code(model: Path, mark: Path, kind: str) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base, a run, an exported model and an adapter to be shared, before anyone has put code into them."""
     from red_cli.export.export import export, open_source
-    from red_cli.inference.runtime import NullListener
     from red_cli.recipe.load import load_recipe
+    from red_cli.runs.events import NullListener
     from red_cli.train.loop import train
 
     folder = tmp_path_factory.mktemp("made")
