@@ -1,4 +1,4 @@
-"""A room imports only from rooms below it, no modules import one another in a circle, and files have a sensible size."""
+"""Rooms import only from rooms below them, no modules form an import circle, and files have a sensible size."""
 
 from __future__ import annotations
 

@@ -185,6 +185,6 @@ _OTHERS: dict[str, Architecture] = {
 }
 
 
-def facts_of(model_type: str) -> Architecture:
+def architecture_of(model_type: str) -> Architecture:
     """What is known of a model type: without positions where the table has no row for it."""
     return ARCHITECTURES.get(model_type) or _OTHERS.get(model_type) or Architecture({})

@@ -19,7 +19,7 @@ from red_cli.errors import UserError
 
 
 @dataclass(frozen=True)
-class Kind:
+class ModelKind:
     """A kind of model.
 
     Attributes:
@@ -39,20 +39,20 @@ class Kind:
     encoder_decoder: bool = False
 
 
-SEQUENCE_CLASSIFIER = Kind(
+SEQUENCE_CLASSIFIER = ModelKind(
     "sequence classifier",
     AutoModelForSequenceClassification,
     modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     task_type="SEQ_CLS",
     trains_head=True,
 )
-DECODER = Kind(
+DECODER = ModelKind(
     "decoder-only language model",
     AutoModelForCausalLM,
     modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     task_type="CAUSAL_LM",
 )
-ENCODER_DECODER = Kind(
+ENCODER_DECODER = ModelKind(
     "encoder-decoder",
     AutoModelForSeq2SeqLM,
     modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
@@ -62,7 +62,7 @@ ENCODER_DECODER = Kind(
 KINDS = (SEQUENCE_CLASSIFIER, DECODER, ENCODER_DECODER)
 
 
-def language_model_kind(config: PretrainedConfig) -> Kind:
+def language_model_kind(config: PretrainedConfig) -> ModelKind:
     """The kind of language model that a configuration makes.
 
     Raises:
@@ -81,7 +81,7 @@ def language_model_kind(config: PretrainedConfig) -> Kind:
     return DECODER
 
 
-def kind_of(model: PreTrainedModel) -> Kind | None:
+def kind_of(model: PreTrainedModel) -> ModelKind | None:
     """The kind of a model that is there, by its class; None for any other, such as a bare encoder."""
     model_type, name = model.config.model_type, type(model).__name__
     return next((kind for kind in KINDS if kind.class_names.get(model_type) == name), None)

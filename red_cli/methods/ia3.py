@@ -29,4 +29,4 @@ def _config(model: PreTrainedModel, options: Ia3) -> Any:
 
 
 # Its vectors start at 1: weight decay would pull them to 0.
-METHOD = peft_method("ia3", _config, Rates(1e-3, 1e-1, usual=1e-2), spare=set)
+METHOD = peft_method("ia3", _config, Rates(1e-3, 1e-1, usual=1e-2), no_decay=set)

@@ -18,9 +18,9 @@ from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError, first_line
 from red_cli.methods.method import Method, Rates
-from red_cli.methods.stored import copy_stored, write_stored
-from red_cli.methods.trained import Trained, base_size, free
-from red_cli.methods.trained_files import read_stored
+from red_cli.methods.trained import Trained, base_size, set_trainable
+from red_cli.methods.trained_files import read_trained_config
+from red_cli.methods.trained_tensors import copy_trained, write_trained
 from red_cli.recipe.methods import METHODS, MethodName, require_package
 
 _NAME = "default"
@@ -39,13 +39,13 @@ def peft_method(
     name: MethodName,
     configure: Callable[[PreTrainedModel, Any], Any],
     rates: Rates,
-    spare: Callable[[list[str]], set[str]] = lambda part: set(),
+    no_decay: Callable[[list[str]], set[str]] = lambda names: set(),
 ) -> Method:
     """A method of PEFT's.
 
     Args:
         configure: a model and the method's options -> PEFT's configuration, whose target modules are whole paths.
-        spare: names of the adapter's parameters -> those that weight decay leaves alone.
+        no_decay: names of the adapter's parameters -> those that weight decay leaves alone.
     """
 
     def attach(model: PreTrainedModel, options: Any, head: list[str]) -> Trained:
@@ -64,21 +64,21 @@ def peft_method(
                 "unsupported-model", f"method {name} does not fit this model: {first_line(error)}"
             ) from None
         fresh = [parameter for parameter, _ in model.named_parameters() if parameter not in before]
-        part = [parameter for parameter in fresh if f".{_NAME}" in parameter]
-        free(model, part, head)
-        return Trained(model, sorted(config.target_modules), part, head, size, spared=spare(part))
+        names = [parameter for parameter in fresh if f".{_NAME}" in parameter]
+        set_trainable(model, names, head)
+        return Trained(model, sorted(config.target_modules), names, head, size, no_decay=no_decay(names))
 
     def save(
         trained: Trained, folder: Path, options: BaseModel, revision: str | None, digest: BaseDigest | None
     ) -> None:
-        write_stored(
+        write_trained(
             folder, trained.model, name, options.model_dump(), trained.head, _parameters(trained), _WEIGHTS_FILE,
             revision, digest, libraries=("torch", "transformers", "peft"),
         )  # fmt: skip
         _save_config(trained, folder, revision)
 
     def load(model: PreTrainedModel, folder: Path) -> Trained:
-        stored = read_stored(folder)
+        stored = read_trained_config(folder)
         require_same_base(model, stored, folder)
         options = METHODS[name].options
         assert options is not None
@@ -148,4 +148,4 @@ def _save_config(trained: Trained, folder: Path, revision: str | None) -> None:
 
 
 def _load_weights(trained: Trained, folder: Path) -> None:
-    copy_stored(folder, _parameters(trained))
+    copy_trained(folder, _parameters(trained))

@@ -22,10 +22,10 @@ def trained_red(model: PreTrainedModel) -> Trained:
     return Trained(
         model,
         modules=list(adapter.paths),
-        part=list(vectors),
+        method_parameters=list(vectors),
         head=list(adapter.head),
         base_size=count(model).base,
-        spared={key for key, kind in vectors.items() if kind == "scale"},  # decay would pull them to 0, not to 1
+        no_decay={key for key, kind in vectors.items() if kind == "scale"},  # decay would pull them to 0, not to 1
     )
 
 

@@ -14,7 +14,7 @@ from red_cli.files import TRAINED_FILE, read_json
 from red_cli.recipe.methods import METHODS, MethodName
 
 
-class Stored(BaseModel):
+class TrainedConfig(BaseModel):
     """The content of `trained.json`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -44,7 +44,7 @@ class Stored(BaseModel):
         return options
 
 
-def read_stored(folder: Path) -> Stored:
+def read_trained_config(folder: Path) -> TrainedConfig:
     """Read `trained.json`.
 
     Raises:
@@ -53,7 +53,7 @@ def read_stored(folder: Path) -> Stored:
     file = folder / TRAINED_FILE
     content = read_json(file)
     try:
-        return Stored.model_validate(content)
+        return TrainedConfig.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -62,7 +62,7 @@ def read_stored(folder: Path) -> Stored:
 
 def trained_method(folder: Path) -> MethodName:
     """The method that trained the tensors in a folder."""
-    return read_stored(folder).method if (folder / TRAINED_FILE).is_file() else "red"
+    return read_trained_config(folder).method if (folder / TRAINED_FILE).is_file() else "red"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def read_trained_files(folder: Path) -> TrainedFiles:
         UserError: the folder has no description, or it is damaged.
     """
     if (folder / TRAINED_FILE).is_file():
-        stored = read_stored(folder)
+        stored = read_trained_config(folder)
         return TrainedFiles(
             stored.method, stored.base_model_name_or_path, stored.revision, stored.head, stored.label_names,
             stored.base_digest,

@@ -9,7 +9,7 @@ from typing import Any
 from red_cli.errors import UserError, did_you_mean, shown
 from red_cli.recipe.faults import Fault, dotted
 from red_cli.recipe.find import recipe_folder, recipe_names
-from red_cli.recipe.merged import Merged, anchor_paths
+from red_cli.recipe.merged import Merged, resolve_paths
 from red_cli.recipe.schema import RecipeFile
 from red_cli.recipe.yaml_file import Document, KeyPath, read_document
 
@@ -98,7 +98,7 @@ def read_alone(path: Path) -> list[Source]:
     return [source]
 
 
-def lay_sources(sources: list[Source]) -> tuple[Merged, list[Fault]]:
+def merge_sources(sources: list[Source]) -> tuple[Merged, list[Fault]]:
     """Files laid over one another, variants included, and what is wrong with how they are written."""
     merged = Merged(origins={(): f"{sources[-1].path}"})
     faults = []
@@ -107,8 +107,8 @@ def lay_sources(sources: list[Source]) -> tuple[Merged, list[Fault]]:
         faults += [Fault(f"{source.path}, line {line}", dotted(key), text) for line, key, text in document.faults]
         data = {key: value for key, value in document.data.items() if key != "extends"}
         for part in (data, *_parts(data.get("variants"))):
-            anchor_paths(part, source.path.parent)
-        merged.lay(data, source.where)
+            resolve_paths(part, source.path.parent)
+        merged.merge(data, source.where)
     return merged, faults
 
 

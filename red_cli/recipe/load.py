@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from red_cli.errors import UserError, did_you_mean, one_line, shown
 from red_cli.escape import file_name
 from red_cli.recipe.consistency import inconsistencies
-from red_cli.recipe.extends import Source, lay_sources, read_alone, read_sources
+from red_cli.recipe.extends import Source, merge_sources, read_alone, read_sources
 from red_cli.recipe.faults import Fault, as_error, dotted, faults_of
 from red_cli.recipe.find import find_recipe
-from red_cli.recipe.merged import Merged, anchor_paths, expanded, origin_of
-from red_cli.recipe.overrides import NoOverride, parse_override
+from red_cli.recipe.merged import Merged, expand_user, origin_of, resolve_paths
+from red_cli.recipe.overrides import InvalidOverride, parse_override
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sense import idle_keys, mistakes
 from red_cli.recipe.yaml_file import KeyPath
@@ -27,7 +27,7 @@ Check = Callable[[Recipe], list[tuple[tuple[str, ...], str]]]  # -> (key path, w
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedRecipe:
     """A recipe ready to run, and where it came from.
 
     Attributes:
@@ -45,7 +45,7 @@ class Loaded:
     def run_folder(self) -> Path:
         """Where the run goes: output.dir, or runs/<recipe>[-<variant>]-seed<seed> where you are."""
         if self.recipe.output.dir is not None:
-            return expanded(self.recipe.output.dir)
+            return expand_user(self.recipe.output.dir)
         variant = f"-{self.variant}" if self.variant else ""
         return Path("runs") / file_name(f"{self.name}{variant}-seed{self.recipe.train.seed}")
 
@@ -54,7 +54,7 @@ class Loaded:
         return as_error([Fault(origin_of(path, self.origins), dotted(path), message)])
 
 
-def load_recipe(name_or_path: str, variant: str | None = None, overrides: Sequence[str] = ()) -> Loaded:
+def load_recipe(name_or_path: str, variant: str | None = None, overrides: Sequence[str] = ()) -> LoadedRecipe:
     """Read a recipe, lay it over what it extends, the variant and the `KEY=VALUE` overrides over it, and check it.
 
     Raises:
@@ -64,7 +64,7 @@ def load_recipe(name_or_path: str, variant: str | None = None, overrides: Sequen
     return _load(sources, variant, overrides, lambda recipe: [*inconsistencies(recipe), *mistakes(recipe)])
 
 
-def load_trained_recipe(path: Path, overrides: Sequence[str] = ()) -> Loaded:
+def load_trained_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     """The recipe in the folder of a run, as `load_recipe` has it. Values that mean nothing do no harm any more.
 
     Raises:
@@ -73,9 +73,9 @@ def load_trained_recipe(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     return _load(read_alone(find_recipe(str(path))), None, overrides, inconsistencies)
 
 
-def _load(sources: list[Source], variant: str | None, overrides: Sequence[str], check: Check) -> Loaded:
+def _load(sources: list[Source], variant: str | None, overrides: Sequence[str], check: Check) -> LoadedRecipe:
     path = sources[-1].path
-    file, faults = lay_sources(sources)
+    file, faults = merge_sources(sources)
     variants = file.data.pop("variants", {})
     if not _well_formed(variants):
         faults.append(Fault(file.origin(("variants",)), "variants", "expected names, each with a part of a recipe"))
@@ -113,19 +113,19 @@ def _load(sources: list[Source], variant: str | None, overrides: Sequence[str], 
     if faults or recipe is None:
         raise as_error(faults)
     notes = [str(Fault(chosen.origin(key), dotted(key), text)) for key, text in idle_keys(recipe)]
-    return Loaded(recipe, path.stem, variant, tuple(notes), chosen.origins)
+    return LoadedRecipe(recipe, path.stem, variant, tuple(notes), chosen.origins)
 
 
 def _with_variant(file: Merged, variants: dict[str, Any], variant: str | None) -> Merged:
     merged = file.copy()
     if variant is not None and variants[variant]:
-        merged.lay(variants[variant], lambda key: file.origin(("variants", variant, *key)))
+        merged.merge(variants[variant], lambda key: file.origin(("variants", variant, *key)))
     return merged
 
 
 def variants_of(path: Path) -> list[str]:
     """The names of the variants of a recipe file, those of what it extends included."""
-    variants = lay_sources(read_sources(path))[0].data.get("variants", {})
+    variants = merge_sources(read_sources(path))[0].data.get("variants", {})
     return list(variants) if _well_formed(variants) else []
 
 
@@ -137,11 +137,11 @@ def _apply_override(merged: Merged, text: str) -> list[Fault]:
     where = f"command line, {one_line(text)}"
     try:
         override = parse_override(text)
-    except NoOverride as error:
+    except InvalidOverride as error:
         return [Fault(where, error.key, str(error))]
     nested = override.nested
-    anchor_paths(nested, Path.cwd())
-    merged.lay(nested, lambda key: where)
+    resolve_paths(nested, Path.cwd())
+    merged.merge(nested, lambda key: where)
     return []
 
 

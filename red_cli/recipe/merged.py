@@ -29,18 +29,18 @@ class Merged:
         """The same, to lay more over it."""
         return Merged(copy.deepcopy(self.data), dict(self.origins))
 
-    def lay(self, data: dict[str, Any], where: Callable[[KeyPath], str]) -> None:
+    def merge(self, data: dict[str, Any], where: Callable[[KeyPath], str]) -> None:
         """Lay `data` over what is here: mappings merge key by key, everything else replaces."""
-        self._lay(self.data, copy.deepcopy(data), where, ())
+        self._merge(self.data, copy.deepcopy(data), where, ())
 
-    def _lay(
+    def _merge(
         self, target: dict[str, Any], data: dict[str, Any], where: Callable[[KeyPath], str], prefix: KeyPath
     ) -> None:
         for key, value in data.items():
             path = (*prefix, key)
             self.origins[path] = where(path)
             if isinstance(value, dict) and isinstance(target.get(key), dict):
-                self._lay(target[key], value, where, path)
+                self._merge(target[key], value, where, path)
             else:
                 target[key] = value
                 self.origins.update({inner: where(inner) for inner in _paths_in(value, path)})
@@ -62,7 +62,7 @@ def _paths_in(value: Any, path: KeyPath) -> list[KeyPath]:
     return [inner for key, part in parts for inner in ((*path, key), *_paths_in(part, (*path, key)))]
 
 
-def anchor_paths(data: dict[str, Any], folder: Path) -> None:
+def resolve_paths(data: dict[str, Any], folder: Path) -> None:
     """Make relative local paths in a part of a recipe start at `folder`; names that are no local path stay as they are.
 
     Those of a recipe file start at the file's folder, those on the command line where you are.
@@ -79,14 +79,14 @@ def _anchored(text: str, kind: LocalPath, folder: Path) -> str:
     if not text.strip() or (kind is LocalPath.OR_TEMPLATE and not is_template_file(text)):
         return text
     try:
-        anchored = (folder / expanded(text)).resolve()
+        anchored = (folder / expand_user(text)).resolve()
         hub_name = kind is LocalPath.OR_HUB_NAME and not text.startswith(".") and not anchored.exists()
     except (OSError, ValueError, RuntimeError):  # no path at all; what reads it will say so
         return text
     return text if hub_name else str(anchored)
 
 
-def expanded(text: str) -> Path:
+def expand_user(text: str) -> Path:
     """A path with `~` taken for the home folder, where there is such a user."""
     try:
         return Path(text).expanduser()

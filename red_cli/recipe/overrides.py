@@ -50,7 +50,7 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield from _leaves(inner, (*path, key))
 
 
-class NoOverride(ValueError):
+class InvalidOverride(ValueError):
     """Text that is no override: `key` is what it sets, "" where that cannot be told."""
 
     def __init__(self, key: str, message: str) -> None:
@@ -62,20 +62,20 @@ def parse_override(text: str) -> Override:
     """`KEY=VALUE`, split at the first equals sign.
 
     Raises:
-        NoOverride: there is no key, or the value is not YAML.
+        InvalidOverride: there is no key, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
     path = tuple(key.split("."))
     if not equals or not all(path) or not key.isprintable() or len(path) > _DEEPEST:
-        raise NoOverride("", "expected KEY=VALUE, such as train.learning_rate=1e-2")
+        raise InvalidOverride("", "expected KEY=VALUE, such as train.learning_rate=1e-2")
     try:
         return Override(text, path, parse_value(value))
     except ValueError as error:
-        raise NoOverride(key, f"the value cannot be read: {error}") from None
+        raise InvalidOverride(key, f"the value cannot be read: {error}") from None
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedKey:
     """A key that an override sets."""
 
     key: str
@@ -87,18 +87,18 @@ class Named:
         return text if self.text.startswith(f"{self.key}=") else f"{one_line(self.key)} ({text})"
 
 
-def named_keys(overrides: Sequence[str]) -> list[Named]:
+def named_keys(overrides: Sequence[str]) -> list[NamedKey]:
     """The keys that overrides set. Text that is no override names none: whatever reads the recipe refuses it."""
     named = []
     for text in overrides:
         try:
             override = parse_override(text)
-        except NoOverride:
+        except InvalidOverride:
             continue
-        named += [Named(key, text) for key in override.keys]
+        named += [NamedKey(key, text) for key in override.keys]
     return named
 
 
-def named_with_role(overrides: Sequence[str], roles: Container[Role]) -> list[Named]:
+def named_with_role(overrides: Sequence[str], roles: Container[Role]) -> list[NamedKey]:
     """The keys of some roles that overrides set."""
     return [named for named in named_keys(overrides) if role_of(named.key) in roles]

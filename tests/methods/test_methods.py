@@ -126,7 +126,7 @@ def test_what_trains_is_what_the_method_says(base: Path, method: str) -> None:
     free = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert free == set(trained.names)
     assert trained.head == head
-    assert trained.spared <= set(trained.part)
+    assert trained.no_decay <= set(trained.method_parameters)
     # Nothing that was there has another value, under whatever name
     after = {name.replace(".base_layer", ""): value for name, value in model.state_dict().items()}
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -180,7 +180,9 @@ def test_other_architectures_begin_as_their_base(model_type: str) -> None:
             continue
         trained = attach_method(model, recipe_of(method), [])
         assert trained.counts.edited == expected or (expected is True and trained.counts.edited > 0)
-        assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == set(trained.part)
+        assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == set(
+            trained.method_parameters
+        )
         with torch.inference_mode():
             assert torch.equal(first_output(model, inputs), before)
     with pytest.raises(UserError, match="it has no head"):
