@@ -1,4 +1,4 @@
-"""Methods that train parameters that the base has already, saved by their names."""
+"""Methods that train parameters of the base."""
 
 from __future__ import annotations
 
@@ -29,20 +29,18 @@ def method_of_base_parameters(name: MethodName, choose: Callable[[PreTrainedMode
     """A method that trains some of the base's parameters.
 
     Args:
-        choose: a model -> the names of the parameters that train, with or without those of the head.
+        choose: model -> names of the trainable parameters; those of the head may be among them.
     """
 
     def attach(model: PreTrainedModel, options: None, head: list[str]) -> Trained:
         names = [parameter for parameter in choose(model) if parameter not in set(head)]
         if not names and not head:
             kind = model.config.model_type
-            raise UserError(
-                "unsupported-model", f"method {name}: nothing of this {kind} model would train: it has no head"
-            )
+            raise UserError("unsupported-model", f"method {name} has nothing to train: this {kind} model has no head")
         _require_float32(name, model, names)
         size = base_size(model, head)
         set_trainable(model, names, head)
-        # weight decay customarily leaves biases and norms alone
+        # biases and norms customarily have no weight decay
         vectors = {parameter for parameter in names if model.get_parameter(parameter).dim() == 1}
         return Trained(model, [], names, head, size, no_decay=vectors)
 

@@ -1,4 +1,4 @@
-"""Files of what a method other than RED trained: the tensors, and `trained.json` that says what they belong to."""
+"""Save and load the tensors of methods other than RED, with their description in `trained.json`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_trained(
     digest: BaseDigest | None,
     libraries: tuple[str, ...] = ("torch", "transformers"),
 ) -> None:
-    """Write `parameters` by their keys to `folder / weights_file`, and `trained.json`; `digest` is the base's."""
+    """Write `parameters` by key to `folder / weights_file`, and `trained.json`; `digest` is that of the base."""
     tensors = {key: parameter.detach().cpu().contiguous() for key, parameter in parameters.items()}
     weights = save(tensors, metadata={"format": "pt"})
     names: dict[int, Any] = model.config.id2label
@@ -52,10 +52,10 @@ def write_trained(
 
 
 def copy_trained(folder: Path, parameters: dict[str, nn.Parameter]) -> None:
-    """Copy the stored tensors into `parameters`: exactly these keys, shapes and dtypes, or nothing changes.
+    """Copy the saved tensors into `parameters`. After an error nothing is changed.
 
     Raises:
-        UserError: the file is missing or damaged, or does not fit; a value is not finite.
+        UserError: the file is missing or damaged; a key, shape or dtype differs; or a value is not finite.
     """
     stored = read_trained_config(folder)
     copy_into(parameters, folder / stored.weights_file, stored.weights_sha256, TRAINED_FILE)

@@ -1,4 +1,4 @@
-"""`KEY=VALUE` on the command line: what it says, and which keys it names."""
+"""Parse `KEY=VALUE` overrides of the command line."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Override:
     """One override.
 
     Attributes:
-        text: as given.
-        path: of the key before the equals sign.
-        value: YAML's.
+        text: the argument as given.
+        path: the key before the equals sign.
+        value: the parsed YAML value.
     """
 
     text: str
@@ -30,7 +30,7 @@ class Override:
 
     @property
     def nested(self) -> dict[str, Any]:
-        """The override as a part of a recipe."""
+        """The override as a nested mapping."""
         nested = self.value
         for part in reversed(self.path):
             nested = {part: nested}
@@ -38,7 +38,7 @@ class Override:
 
     @property
     def keys(self) -> list[str]:
-        """The keys that it sets, as dotted paths: `train={seed: 1}` sets train.seed as `train.seed=1` does."""
+        """The dotted paths that it sets: train.seed for both `train={seed: 1}` and `train.seed=1`."""
         return [".".join(path) for path in _leaves(self.value, self.path)]
 
 
@@ -51,7 +51,7 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 class InvalidOverride(ValueError):
-    """Text that is no override: `key` is what it sets, "" where that cannot be told."""
+    """The text is not an override. `key` is the key that it sets, or "" if that is unclear."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -59,10 +59,10 @@ class InvalidOverride(ValueError):
 
 
 def parse_override(text: str) -> Override:
-    """`KEY=VALUE`, split at the first equals sign.
+    """Parse `KEY=VALUE`, split at the first equals sign.
 
     Raises:
-        InvalidOverride: there is no key, or the value is not YAML.
+        InvalidOverride: the key is missing or malformed, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
     path = tuple(key.split("."))
@@ -82,13 +82,13 @@ class NamedKey:
     text: str  # the override
 
     def __str__(self) -> str:
-        """The override, and the key where the override does not begin with it."""
+        """The override, with the key if the override does not start with it."""
         text = one_line(self.text)
         return text if self.text.startswith(f"{self.key}=") else f"{one_line(self.key)} ({text})"
 
 
 def named_keys(overrides: Sequence[str]) -> list[NamedKey]:
-    """The keys that overrides set. Text that is no override names none: whatever reads the recipe refuses it."""
+    """The keys that overrides set. Invalid overrides are skipped; loading the recipe reports them."""
     named = []
     for text in overrides:
         try:
@@ -100,5 +100,5 @@ def named_keys(overrides: Sequence[str]) -> list[NamedKey]:
 
 
 def named_with_role(overrides: Sequence[str], roles: Container[Role]) -> list[NamedKey]:
-    """The keys of some roles that overrides set."""
+    """The keys of the given roles that overrides set."""
     return [named for named in named_keys(overrides) if role_of(named.key) in roles]

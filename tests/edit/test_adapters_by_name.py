@@ -112,18 +112,18 @@ def test_a_second_adapter_does_not_edit_the_first_ones_vectors() -> None:
 def test_faults_of_names() -> None:
     model = tiny_model("bert")
     attach_all(model, with_heads=False)
-    with pytest.raises(UserError, match="already has edits named 'one'"):
-        attach(model, RedConfig(), "one")
-    for name in ("a b", "selection", "forward", ""):
-        with pytest.raises(UserError, match="cannot be the name"):
+    for name in ("one", "a b", "selection", "forward", ""):
+        with pytest.raises(UserError, match=f"'{name}'") as caught:
             attach(model, RedConfig(), name)
-    with pytest.raises(UserError, match="no adapter 'four'"):
+        assert caught.value.code == "invalid-adapter-name"
+    with pytest.raises(UserError, match="'four'") as unknown:
         logits(model, adapter_names=["one", "four", None, None])
-    with pytest.raises(UserError, match="3 adapter names for a batch of 4 rows"):
+    with pytest.raises(UserError, match="3 .* 4 rows") as too_few:
         logits(model, adapter_names=["one", "two", None])
     assert logits(model).shape == (4, 3)
-    with pytest.raises(UserError, match="several adapters"):
+    with pytest.raises(UserError, match="one, two") as several:
         fold(model)
+    assert {error.value.code for error in (unknown, too_few, several)} == {"invalid-adapter-name"}
 
 
 def test_adapters_are_loaded_under_names(tmp_path) -> None:

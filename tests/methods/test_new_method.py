@@ -98,7 +98,7 @@ def test_a_method_is_two_files(tmp_path: Path, base: Path, data: Path) -> None:
         ["check", recipe, *options],
         ["train", recipe, *options, "--json"],
         ["eval", run / "adapter", "--split", "validation", "--json"],
-        ["export", run, "--output", tmp_path / "merged"],
+        ["export", run, "--output", tmp_path / "merged", "--json"],
     )
     assert "ia3, gain." in helped.out
     assert "gain" in schema.json["properties"]["method"]["enum"]
@@ -108,5 +108,5 @@ def test_a_method_is_two_files(tmp_path: Path, base: Path, data: Path) -> None:
     assert all(float(value) != 1 for name, value in gains.items() if name.endswith(".gain"))
     validation = trained.json["splits"]["validation"]
     assert scored.json["scores"] == {name: value for name, value in validation.items() if name != "examples"}
-    assert refused.code == 2
-    assert "trained by method gain" in refused.err
+    assert (refused.code, refused.json["error"]["code"]) == (2, "unsupported-method")
+    assert "method gain" in refused.err

@@ -1,4 +1,4 @@
-"""The recipes that come along agree with the paper's tables."""
+"""The bundled recipes agree with the paper's tables."""
 
 from __future__ import annotations
 
