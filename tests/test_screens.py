@@ -26,6 +26,7 @@ FIGURE = r"[\d,]+(?:\.\d+)?(?:e[+-]\d+)?"
 MASKS = [
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
     (re.compile(rf"\b{FIGURE}( ?)(KB|MB|GB|KiB|MiB|GiB|ms|s|min)\b"), r"#\1\2"),
+    (re.compile(r"# [KM]iB"), "# GiB"),  # the unit differs between machines too
     (re.compile(r"\b\d+(\.\d+)?e[+-]\d+\b"), "#"),
     (re.compile(r"\b\d+\.\d+(?=%| |$|\)|,|;|/)", re.MULTILINE), "#"),
     (re.compile(r"\b\d+ rows/s"), "# rows/s"),

@@ -88,7 +88,9 @@ FAULTS = {
     "not JSON": (lambda folder: (folder / CONFIG_FILE).write_text("{"), "invalid-json", f"{CONFIG_FILE}, line 1"),
     "another method": (change_config(peft_type="LORA"), "not-an-adapter", "'LORA'"),
     "unknown key": (change_config(colour="red"), "file-damaged", "'colour'"),
-    "other modules": (change_config(target_modules=["bert.pooler.dense"]), "base-mismatch", "bert.pooler.dense"),
+    "other modules": (
+        change_config(target_modules=["bert.pooler.dense"]), "base-mismatch", "bert.encoder.layer.0.output.dense"
+    ),
     "unknown head": (change_config(head=["bert.no.such"]), "base-mismatch", "bert.no.such"),
 }  # fmt: skip
 
