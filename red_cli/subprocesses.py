@@ -41,14 +41,14 @@ def handling(numbers: Sequence[signal.Signals], handler: Handler) -> Iterator[No
 @contextmanager
 def passing_on(numbers: Sequence[signal.Signals], pass_on: Callable[[int], None]) -> Iterator[list[int]]:
     """Call `pass_on` for these signals inside the block; yield the list of received signals."""
-    came: list[int] = []
+    received: list[int] = []
 
     def handler(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
         pass_on(number)
 
     with handling(numbers, handler):
-        yield came
+        yield received
 
 
 def import_path() -> str:

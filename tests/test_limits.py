@@ -1,4 +1,4 @@
-"""Text that runs as a program ends in time: regular expressions and chat templates."""
+"""Regular expressions and chat templates of users are stopped in time."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_template_that_does_not_end(template: str, fact: str) -> None:
 
 
 def test_a_row_on_which_a_template_does_not_end() -> None:
-    """The template itself is sound, so the row is named."""
+    """The template works for other rows, so the message names the row."""
     text = "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ m.content ~ '<|im_end|>' }}{% endfor %}"
     text += "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
     text += "{% if messages[0].content == 'One?' %}" + LOOP.replace("PART", "") + "{% endif %}"

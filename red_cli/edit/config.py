@@ -14,7 +14,7 @@ from red_cli.limits import LimitReached, limited
 Position = Literal["ffn", "attn", "query", "key", "value", "qkv", "ffn_norm", "attn_norm"]
 Component = Literal["scale", "bias"]
 
-# RED++ of the paper: these, or the fused projection where the architecture has one.
+# RED++ of the paper: these, or the fused projection if the architecture has one
 PLUS_PLUS: tuple[Position, ...] = ("ffn", "attn", "query", "key", "value", "qkv")
 
 _RANGE = re.compile(r"([0-9]{0,9}):([0-9]{0,9})")

@@ -62,7 +62,7 @@ def read_published(path: str | Path) -> Published:
         match = _KEY.fullmatch(key)
         if match is None or tensor.numel() != tensor.shape[-1]:
             raise UserError(
-                "unsupported-file", f"{file}: {key} {tuple(tensor.shape)} is no vector of the published code"
+                "unsupported-file", f"{file}: {key} {tuple(tensor.shape)} is not a vector of the published code"
             )
         vectors.setdefault(match[1], {})[_COMPONENTS[match[2]]] = tensor.flatten().float()
     if not vectors:

@@ -128,12 +128,12 @@ def _modules_of(model: PreTrainedModel, head: list[str]) -> list[str]:
     known, modules = set(head), list[str]()
     for name in head:
         owners = [name[:end] for end, letter in enumerate(name) if letter == "."]
-        whole = (
+        modules_of_head = (
             owner
             for owner in owners
             if all(f"{owner}.{inner}" in known for inner, _ in model.get_submodule(owner).named_parameters())
         )
-        modules.append(next(whole))
+        modules.append(next(modules_of_head))
     return list(dict.fromkeys(modules))
 
 

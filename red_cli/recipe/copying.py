@@ -47,7 +47,7 @@ def _places(sources: list[Source]) -> list[tuple[Path, Path]]:
             raise UserError(
                 "path-outside-folder",
                 f"{where}: {source.path} is outside the recipe's folder",
-                hint="Copy both by hand.",
+                hint="Copy both files yourself.",
             )
         places.append((source.path, place))
     return places

@@ -1,4 +1,4 @@
-"""Several adapters on one base: attach, switch, turn off, remove, and a batch in which each row names its own."""
+"""Several adapters on one base: attach, switch, deactivate, detach, and batches with an adapter for each row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def logits(model: torch.nn.Module, **options: object) -> torch.Tensor:
 
 
 def attach_all(model: torch.nn.Module, with_heads: bool) -> dict[str | None, torch.Tensor]:
-    """Attach three adapters; the logits that each gives alone, None for the plain base."""
+    """Attach three adapters; return the logits with each alone, and with None, the plain base."""
     alone: dict[str | None, torch.Tensor] = {None: logits(model)}
     for seed, (name, config) in enumerate(CONFIGS.items()):
         attach(model, config, name)

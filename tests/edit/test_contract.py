@@ -1,4 +1,4 @@
-"""What holds for every architecture of the table, at every position it has."""
+"""What holds for every architecture of the table at all of its positions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def outputs(model: torch.nn.Module, model_type: str) -> torch.Tensor:
 
 
 def outputs_and_widths(model: torch.nn.Module, model_type: str, paths: list[str]) -> tuple[torch.Tensor, int]:
-    """What the model puts out, and the measured sum of the widths of the modules' outputs."""
+    """The model's output, and the measured sum of the widths of the modules' outputs."""
     widths = {}
     hooks = [
         model.get_submodule(path).register_forward_hook(
@@ -139,7 +139,7 @@ def test_only_vectors_learn_also_with_checkpointed_gradients(model_type: str) ->
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_places_are_found_without_weights(model_type: str) -> None:
-    """On the meta device, where the search by shapes finds what the table says."""
+    """On the meta device, the search by shapes finds the modules of the table."""
     with torch.device("meta"):
         model = tiny_model(model_type)
     searched = search_ffn_outputs(model)

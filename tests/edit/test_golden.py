@@ -1,4 +1,4 @@
-"""The published code's own outputs on tiny random models (tests/data/golden), and its published checkpoints."""
+"""Agreement with the published code on tiny random models (tests/data/golden), and with its checkpoints."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_logits(red, case: str, tmp_path: Path) -> None:
 
 
 def adamw(model: torch.nn.Module, options: dict, steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
-    """The optimiser and schedule that a case's training used, over all that trains."""
+    """The optimiser and schedule of a case's training, over all trainable parameters."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, options["lr"], options["betas"], options["eps"], options["weight_decay"])
     return optimizer, get_linear_schedule_with_warmup(optimizer, options["warmup_steps"], steps)

@@ -1,4 +1,4 @@
-"""A method is added by a row in one file and a file of its own, as CONTRIBUTING.md says; all commands then take it."""
+"""A row and a file add a method to all commands, as CONTRIBUTING.md says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds of every recipe: both forms of an override, what is written and read back, and what is refused."""
+"""Properties of all recipes: forms of overrides agree, round trips are exact, faults are reported."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ VALUES = st.recursive(
 
 
 def as_mappings(changes: dict[str, Any]) -> list[str]:
-    """Values by dotted keys as overrides of whole sections: one mapping for each."""
+    """Dotted keys and values as overrides of sections, one mapping for each section."""
     nested: dict[str, Any] = {}
     for key, value in changes.items():
         section = nested

@@ -167,7 +167,7 @@ def test_bundled_recipes_have_no_idle_keys() -> None:
 
 
 def test_an_existing_run_stays_readable(tmp_path: Path) -> None:
-    """With values that no new run may have."""
+    """Even with values that are refused in new runs."""
     recipe = load_recipe(write(tmp_path, "labels"), None, ["train.max_steps=8"]).recipe
     data = resolved(recipe)
     data["train"] |= {"warmup_steps": 9, "warmup_ratio": 0.0}

@@ -23,7 +23,7 @@ data: {path: org/data}
 
 
 def nested_aliases(first: str, inside: str) -> str:
-    """Nine keys, each holding the one before it ten times: a few hundred bytes stand for a thousand million nodes."""
+    """Nine keys, each with ten aliases of the one before: a few hundred bytes that expand to a billion nodes."""
     lines = [f"a: &a {first}"]
     lines += [
         f"{name}: &{name} {inside.format(','.join([f'*{before}'] * 10))}"
