@@ -92,7 +92,7 @@ def require_inside(folder: Path, file: Path) -> Path:
     if leads_outside(folder, file):
         raise UserError(
             "path-outside-folder",
-            f"{file} is a link to a path outside its folder: {os.path.realpath(file)}",
+            f"{file} is a link that leads out of its folder, to {os.path.realpath(file)}",
             hint="Replace the link by a copy, or give another folder.",
         )
     return file

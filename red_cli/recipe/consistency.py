@@ -39,7 +39,7 @@ def inconsistencies(recipe: Recipe) -> list[KeyFault]:
     if method.base_parameters != "none" and recipe.model.quantization is not None:
         faults.append((("method",), f"{recipe.method} trains the base's own parameters; drop model.quantization"))
     if method.base_parameters != "none" and recipe.model.dtype in ("bfloat16", "float16"):
-        faults.append((("model", "dtype"), f"method {recipe.method} needs float32 (train.bf16 computes in bfloat16)"))
+        faults.append((("model", "dtype"), f"method {recipe.method} takes float32 (train.bf16 computes in bfloat16)"))
     if method.only_head and task.writes_text:
         faults.append((("method",), "a language model has no separate head to train"))
     if train.head_learning_rate is not None and task.writes_text:

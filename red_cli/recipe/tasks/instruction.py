@@ -29,7 +29,7 @@ def read_template(template: str) -> str:
     if not _is_file(path):
         near = nearest(path.name, (OWN, *NAMED_TEMPLATES))
         meant = f" (nearest: {near[0]})" if near else ""
-        raise ValueError(f"{OWN}, {', '.join(NAMED_TEMPLATES)} or a Jinja file{meant}; no such file exists")
+        raise ValueError(f"{OWN}, {', '.join(NAMED_TEMPLATES)} or a Jinja file{meant}; there is no such file")
     if path.stat().st_size > _LARGEST_TEMPLATE:
         raise ValueError(f"a Jinja file; {one_line(template)} is too large")
     try:
