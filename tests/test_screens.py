@@ -1,7 +1,7 @@
-"""What each command shows, one text a command: tests/golden/screens/<command>.txt.
+"""The output of each command, compared with tests/golden/screens/<command>.txt.
 
-Figures that differ between machines and versions are masked. After a change that is meant, look at the difference and
-record it:
+Figures that differ between machines and versions are masked. After an intended change, check the difference and record
+it:
 
     python -m pytest -n 0 tests/test_screens.py --record-screens
 """
@@ -66,7 +66,7 @@ INPUT = {"chat": "ab\n"}
 
 @pytest.fixture(scope="module")
 def screens(tmp_path_factory: pytest.TempPathFactory, base: Path, data: Path) -> tuple[dict[str, Outcome], Path]:
-    """What every command left, and the folder that they worked in."""
+    """The outcome of every command, and their folder."""
     folder = tmp_path_factory.mktemp("screens")
     write_recipe(folder, shutil.copytree(base, folder / "base"), shutil.copytree(data, folder / "data"))
     (folder / "talk").mkdir()
@@ -90,7 +90,7 @@ def masked(text: str, folder: Path) -> str:
 
 
 def test_screens(screens: tuple[dict[str, Outcome], Path], request: pytest.FixtureRequest) -> None:
-    """All in one test: each worker of a test run would repeat the commands for its share of the screens."""
+    """One test for all, since each worker of a test run would repeat the commands."""
     outcomes, folder = screens
     differences = []
     for name, outcome in outcomes.items():

@@ -9,7 +9,7 @@ import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.prepare import from_pretrained, has_own_code
-from red_cli.edit.kinds import Kind
+from red_cli.edit.kinds import ModelKind
 from red_cli.edit.model import head_parameter_names
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.schema import HOW_TO_ALLOW, Model
@@ -19,7 +19,7 @@ _CHECKPOINT_MAY_LACK = "pooler"
 _INFERENCE_LAYOUT = "support_avx512bf16_for_cpu"
 
 
-def skeleton(config: PretrainedConfig, model: Model, kind: Kind) -> PreTrainedModel:
+def skeleton(config: PretrainedConfig, model: Model, kind: ModelKind) -> PreTrainedModel:
     """The model without weights, on the meta device: enough to find modules and count parameters.
 
     Raises:
@@ -34,7 +34,7 @@ def skeleton(config: PretrainedConfig, model: Model, kind: Kind) -> PreTrainedMo
 
 
 def load_base(
-    model: Model, config: PretrainedConfig, kind: Kind, seed: int, device: torch.device | None = None
+    model: Model, config: PretrainedConfig, kind: ModelKind, seed: int, device: torch.device | None = None
 ) -> tuple[PreTrainedModel, list[str]]:
     """Load the base's weights; returns the model and the names of the parameters of its head.
 
@@ -82,7 +82,9 @@ def load_base(
     return loaded, [name for name in names if name in {*head, *fresh}]
 
 
-def _quantization(model: Model, config: PretrainedConfig, kind: Kind, device: torch.device | None) -> dict[str, Any]:
+def _quantization(
+    model: Model, config: PretrainedConfig, kind: ModelKind, device: torch.device | None
+) -> dict[str, Any]:
     """Options that load the base in 8 or 4 bits; the head, which trains, stays as it is, and so does an output layer.
 
     Raises:

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 
 from red_cli.base_model.files import BIASES_KEY
 from red_cli.base_model.hub import require_model_folder
-from red_cli.edit.architectures import facts_of
-from red_cli.edit.kinds import Kind
+from red_cli.edit.architectures import architecture_of
+from red_cli.edit.kinds import ModelKind
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.schema import HOW_TO_ALLOW, Model, Recipe, Train
 from red_cli.tasks.base import Base
@@ -76,7 +76,7 @@ _PROBE = "a"
 _NO_LIMIT = 10**6  # tokenizers without a limit say 10**30
 
 
-def prepare(config: PretrainedConfig, recipe: Recipe, kind: Kind, label_names: list[str] | None) -> Base:
+def prepare(config: PretrainedConfig, recipe: Recipe, kind: ModelKind, label_names: list[str] | None) -> Base:
     """Load the tokenizer, and fit the configuration to recipe, task and tokenizer. The weights are not needed.
 
     Args:
@@ -96,7 +96,7 @@ def prepare(config: PretrainedConfig, recipe: Recipe, kind: Kind, label_names: l
     return Base(config, tokenizer, max_length, kind)
 
 
-def fit_config(config: PretrainedConfig, model: Model, kind: Kind, label_names: list[str] | None) -> None:
+def fit_config(config: PretrainedConfig, model: Model, kind: ModelKind, label_names: list[str] | None) -> None:
     """Set the task's label names, the outputs of a trained head, and the recipe's dropout in a configuration."""
     if label_names is None and kind.trains_head:
         config.num_labels = 1
@@ -108,7 +108,7 @@ def fit_config(config: PretrainedConfig, model: Model, kind: Kind, label_names: 
     if model.dropout is not None:
         _set_dropout(config, model.dropout)
     if model.classifier_dropout is not None:
-        own_name = facts_of(config.model_type).head_dropout
+        own_name = architecture_of(config.model_type).head_dropout
         if own_name is None and _USUAL_HEAD_DROPOUT not in config.to_dict():
             raise UserError(
                 "unsupported-model", f"model.classifier_dropout: a {config.model_type} model has no dropout in its head"
@@ -176,7 +176,7 @@ def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBas
     limits = [tokenizer.model_max_length]
     positions = getattr(config, "max_position_embeddings", None)
     if positions:
-        limits.append(positions - facts_of(config.model_type).unused_positions)
+        limits.append(positions - architecture_of(config.model_type).unused_positions)
     return min(limit for limit in (*limits, _NO_LIMIT))
 
 
@@ -193,7 +193,7 @@ def uses_bf16(settings: Train) -> bool:
     return settings.bf16
 
 
-def fit_attention(config: PretrainedConfig, kind: Kind, settings: Train, max_length: int) -> None:
+def fit_attention(config: PretrainedConfig, kind: ModelKind, settings: Train, max_length: int) -> None:
     """Set plain attention for heads over short texts where a CPU computes in bfloat16.
 
     The backward pass of torch's fused kernel takes up to seven times as long there (32 rows of 24 tokens: 23 ms

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from red_cli.edit.architectures import ARCHITECTURES, facts_of
+from red_cli.edit.architectures import ARCHITECTURES, architecture_of
 from red_cli.errors import UserError
 from red_cli.export.classes import configuration
 
@@ -51,7 +51,7 @@ def find_home(model_type: str, config: Mapping[str, Any], lacking: Iterable[str]
     lacking = list(lacking)
     if not lacking:
         return Home()
-    switches, llama = facts_of(model_type).bias_switches, facts_of(model_type).as_llama
+    switches, llama = architecture_of(model_type).bias_switches, architecture_of(model_type).as_llama
     homeless = [path for path in lacking if _switch_of(path, switches) is None]
     if not homeless:
         used = {_switch_of(path, switches) for path in lacking}

@@ -11,7 +11,7 @@ from red_cli.base_model.digest import changed_parts
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
 from red_cli.base_model.files import BIASES_KEY, BaseFiles
 from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES
-from red_cli.edit.architectures import facts_of
+from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
 from red_cli.export.classes import configuration, model_class, require_known
 from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
@@ -184,7 +184,7 @@ def _architecture(base: BaseFiles, adapter: AdapterArrays) -> str:
 
 
 def _shards(base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, home: Home, dtype: str | None) -> Shards:
-    conv1d = facts_of(base.model_type).conv1d
+    conv1d = architecture_of(base.model_type).conv1d
     stored = SAFETENSORS_NAMES[dtype] if dtype else None
     shards = lay_out(base, adapter, edited, home, conv1d, stored)
     if adapter.head:
@@ -194,7 +194,7 @@ def _shards(base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, home
 
 def _of_its_class(shards: Shards, adapter: AdapterArrays, config: dict[str, Any], architecture: str) -> Shards:
     """Leave out what the base's own class had and a class with a new head has not, such as a language model's head."""
-    if not adapter.head or facts_of(config["model_type"]).in_files:  # names in files are not those in the model
+    if not adapter.head or architecture_of(config["model_type"]).in_files:  # names in files are not those in the model
         return shards
     import torch
 

@@ -22,7 +22,7 @@ from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter
 from red_cli.plan.prepare import Prepared, Scoring
 from red_cli.plan.schedule import Schedule, make_schedule, schedule_notes
 from red_cli.plan.strategy import Choice
-from red_cli.recipe.load import Loaded
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe, paper_mismatch
 from red_cli.tasks.base import Encoded
 
@@ -103,7 +103,7 @@ class PlanSummary:
 
 
 def summarise(
-    loaded: Loaded, prepared: Prepared, trained: Trained, schedule: Schedule, processes: Processes
+    loaded: LoadedRecipe, prepared: Prepared, trained: Trained, schedule: Schedule, processes: Processes
 ) -> PlanSummary:
     """Describe a run; `trained` is the method on a model without weights."""
     recipe, method = loaded.recipe, loaded.recipe.method_spec
@@ -180,7 +180,7 @@ class Plan:
     summary: PlanSummary
 
 
-def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = SINGLE_PROCESS) -> Plan:
+def make_plan(loaded: LoadedRecipe, prepared: Prepared, processes: Processes = SINGLE_PROCESS) -> Plan:
     """Plan a run from the configuration alone; the model is built without weights.
 
     Raises:

@@ -12,7 +12,7 @@ from red_cli.plan.learning_rates import SearchPlan, plan_search
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter, estimate_memory
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.strategy import Choice, choose_strategy
-from red_cli.recipe.load import Loaded
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe, Train
 
 MOST_STEPS = 1_000_000_000
@@ -30,7 +30,7 @@ def warmup_steps(settings: Train, total: int) -> int:
     return math.ceil(settings.warmup_ratio * total)
 
 
-def require_schedule(loaded: Loaded, total: int, steps_per_epoch: int) -> None:
+def require_schedule(loaded: LoadedRecipe, total: int, steps_per_epoch: int) -> None:
     """Refuse a run of `total` optimiser steps that has no end, or that ends before the learning rate has risen.
 
     Raises:
@@ -45,7 +45,7 @@ def require_schedule(loaded: Loaded, total: int, steps_per_epoch: int) -> None:
         raise loaded.refuse(("train", "warmup_steps"), what)
 
 
-def schedule_notes(loaded: Loaded, total: int, steps_per_epoch: int) -> list[str]:
+def schedule_notes(loaded: LoadedRecipe, total: int, steps_per_epoch: int) -> list[str]:
     """Keys of a run of `total` steps that have no effect, in words."""
     train = loaded.recipe.train
     notes = []
@@ -79,7 +79,7 @@ class Schedule:
     strategy: Choice
 
 
-def make_schedule(loaded: Loaded, prepared: Prepared, trained: Trained, processes: Processes) -> Schedule:
+def make_schedule(loaded: LoadedRecipe, prepared: Prepared, trained: Trained, processes: Processes) -> Schedule:
     """The schedule of a run; `trained` is the method on a model without weights. All processes call it.
 
     Raises:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from red_cli.edit.kinds import Kind
+from red_cli.edit.kinds import ModelKind
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.base import TaskSettings
 from red_cli.tasks.data.splits import SCORED, PaperCut
@@ -35,7 +35,7 @@ class Base:
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
     max_length: int
-    kind: Kind
+    kind: ModelKind
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Task(Protocol):
     """What is trained for: which rows there are, and how answers are scored. It knows nothing of a base."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ModelKind:
         """The class of model that is trained."""
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from red_cli.edit.kinds import Kind
+from red_cli.edit.kinds import ModelKind
 from red_cli.errors import UserError, shown
 
 _PROBE = "a"
@@ -48,7 +48,7 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def find_special_ids(
-    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, kind: Kind, end_token: str | None
+    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, kind: ModelKind, end_token: str | None
 ) -> SpecialIds:
     """The ids around texts of a tokenizer and its model; `end_token` names the end where the tokenizer's is not meant.
 

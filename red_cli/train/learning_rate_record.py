@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from red_cli.errors import UserError
 from red_cli.files import read_json, write_json
-from red_cli.recipe.load import Loaded
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.inputs import RunInputs
 
@@ -60,13 +60,13 @@ class LearningRateSearch:
         folder.append_log({"step": 0, "epoch": 0.0, "learning_rate_search": self.summary()})
 
 
-def with_rate(loaded: Loaded, rate: float) -> Loaded:
+def with_rate(loaded: LoadedRecipe, rate: float) -> LoadedRecipe:
     """The recipe with a learning rate in place of auto."""
     settings = loaded.recipe.train.model_copy(update={"learning_rate": rate})
     return replace(loaded, recipe=loaded.recipe.model_copy(update={"train": settings}))
 
 
-def found_before(loaded: Loaded, checkpoint: Path | None) -> LearningRateSearch | None:
+def found_before(loaded: LoadedRecipe, checkpoint: Path | None) -> LearningRateSearch | None:
     """The record of an earlier search: by this run, or by the one whose checkpoint it resumes from."""
     folders = [loaded.run_folder, *([checkpoint.resolve().parent.parent] if checkpoint is not None else [])]
     return next((read_search(folder) for folder in folders if has_search(folder)), None)
@@ -93,7 +93,7 @@ def has_search(folder: Path) -> bool:
     return (folder / SEARCH_FILE).is_file()
 
 
-def as_found(loaded: Loaded, folder: Path) -> Loaded:
+def as_found(loaded: LoadedRecipe, folder: Path) -> LoadedRecipe:
     """The recipe with the rate that a search for the run in `folder` has found, in place of auto."""
     if loaded.recipe.train.learning_rate != "auto" or not has_search(folder):
         return loaded

@@ -19,7 +19,7 @@ from red_cli.distributed.processes import Processes
 from red_cli.plan.learning_rates import SearchPlan
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
-from red_cli.recipe.load import Loaded
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.train.events import TrainingListener
 from red_cli.train.learning_rate_record import LearningRateSearch, Sweep, with_rate
 from red_cli.train.optimizer import build_optimizer
@@ -35,7 +35,7 @@ _LEAST_FALL = 0.05  # share of its start by which a loss must fall for its rates
 
 
 def search_learning_rate(
-    loaded: Loaded, prepared: Prepared, schedule: Schedule, listener: TrainingListener, processes: Processes
+    loaded: LoadedRecipe, prepared: Prepared, schedule: Schedule, listener: TrainingListener, processes: Processes
 ) -> LearningRateSearch:
     """Find a learning rate for the run; the run then starts from the beginning, as if the recipe gave that rate.
 

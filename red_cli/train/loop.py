@@ -22,7 +22,7 @@ from red_cli.inference.predict import no_check, predict
 from red_cli.methods.table import load_trained_weights, save_trained
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
-from red_cli.recipe.load import Loaded
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import paper_figure, resolved
 from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.runs.preflight import preflight_training
@@ -44,7 +44,7 @@ from red_cli.train.stopping import Stop, StopRequested, stop_when_asked
 _SHOWN_ROWS = 8
 
 
-def train(loaded: Loaded, listener: TrainingListener | None = None) -> dict[str, Any]:
+def train(loaded: LoadedRecipe, listener: TrainingListener | None = None) -> dict[str, Any]:
     """Train a recipe from the beginning or from its last checkpoint.
 
     Returns:
@@ -65,7 +65,7 @@ def train(loaded: Loaded, listener: TrainingListener | None = None) -> dict[str,
         lock.release()
 
 
-def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
+def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
     checkpoint = processes.broadcast(find_resume_checkpoint(loaded, lock, listener) if processes.main else None)
     forget_peak()
     listener.status("reading the data")

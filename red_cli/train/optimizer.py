@@ -18,8 +18,8 @@ def build_optimizer(trained: Trained, settings: Train) -> torch.optim.AdamW:
     `settings.learning_rate` is a number here.
     """
     rate = settings.learning_rate
-    spared = [name for name in trained.part if name in trained.spared]
-    decayed = [name for name in trained.part if name not in trained.spared]
+    spared = [name for name in trained.method_parameters if name in trained.no_decay]
+    decayed = [name for name in trained.method_parameters if name not in trained.no_decay]
     groups: list[dict[str, Any]] = [
         {"params": trained.parameters(spared), "lr": rate, "weight_decay": 0.0},
         {"params": trained.parameters(decayed), "lr": rate, "weight_decay": settings.weight_decay},

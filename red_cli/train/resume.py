@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.recipe.load import Loaded, load_trained_recipe
-from red_cli.recipe.merged import expanded
+from red_cli.recipe.load import LoadedRecipe, load_trained_recipe
+from red_cli.recipe.merged import expand_user
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder, changed_keys
 from red_cli.train.checkpoint_folder import STATE_FILE, list_checkpoints, validation_error
@@ -16,7 +16,7 @@ from red_cli.train.lock import LOCK_FILE, FolderLock
 _ANOTHER = "Delete it, or choose another folder: output.dir=…"
 
 
-def find_resume_checkpoint(loaded: Loaded, lock: FolderLock, listener: Listener) -> Path | None:
+def find_resume_checkpoint(loaded: LoadedRecipe, lock: FolderLock, listener: Listener) -> Path | None:
     """Lock the run's folder, and find the checkpoint that the run resumes from.
 
     A folder that cannot be used is refused before the lock file is written to it. The check is repeated under the
@@ -41,7 +41,7 @@ def find_resume_checkpoint(loaded: Loaded, lock: FolderLock, listener: Listener)
     return _last_valid_checkpoint(folder, listener)
 
 
-def require_usable_folder(loaded: Loaded) -> None:
+def require_usable_folder(loaded: LoadedRecipe) -> None:
     """Check quickly, before anything is loaded, that a run may use its folder.
 
     Raises:
@@ -54,7 +54,7 @@ def require_usable_folder(loaded: Loaded) -> None:
     lock.release()
 
 
-def _require_same_recipe(folder: RunFolder, loaded: Loaded) -> None:
+def _require_same_recipe(folder: RunFolder, loaded: LoadedRecipe) -> None:
     if folder.recipe.is_file() and (changed := _changed(folder.path, loaded)):
         listed = "\n".join(f"  {line}" for line in changed)
         raise UserError(
@@ -62,7 +62,7 @@ def _require_same_recipe(folder: RunFolder, loaded: Loaded) -> None:
         )
 
 
-def _require_unfinished(loaded: Loaded) -> RunFolder:
+def _require_unfinished(loaded: LoadedRecipe) -> RunFolder:
     """The run's folder, which does not exist, is empty, or holds an unfinished run."""
     folder = RunFolder(loaded.run_folder)
     if folder.path.exists():
@@ -96,9 +96,9 @@ def _last_valid_checkpoint(folder: RunFolder, listener: Listener) -> Path | None
     return None
 
 
-def _named_checkpoint(loaded: Loaded, name: str) -> Path:
+def _named_checkpoint(loaded: LoadedRecipe, name: str) -> Path:
     """A checkpoint of any run of the same recipe."""
-    path = expanded(name)
+    path = expand_user(name)
     if not (path / STATE_FILE).is_file():
         raise UserError("checkpoint-not-found", f"train.resume_from_checkpoint: {name} is not a checkpoint")
     if (wrong := validation_error(path)) is not None:
@@ -116,13 +116,13 @@ def _named_checkpoint(loaded: Loaded, name: str) -> Path:
     return path
 
 
-def _changed(folder: Path, loaded: Loaded) -> list[str]:
+def _changed(folder: Path, loaded: LoadedRecipe) -> list[str]:
     """Keys by which `loaded` is another run than the one in `folder`."""
     begun = load_trained_recipe(RunFolder(folder).recipe)
     return changed_keys(as_found(begun, folder).recipe, as_found(loaded, folder).recipe)
 
 
-def is_finished(loaded: Loaded) -> bool:
+def is_finished(loaded: LoadedRecipe) -> bool:
     """Whether the run's folder holds this run and it finished. An unfinished run can be resumed.
 
     Raises:

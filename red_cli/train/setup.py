@@ -24,7 +24,7 @@ from red_cli.plan.memory import estimated_micro_batch_size, find_micro_batch_siz
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
 from red_cli.plan.strategy import Choice, device_memory
-from red_cli.recipe.load import Loaded
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.inputs import RunInputs, require_same_inputs
@@ -40,7 +40,7 @@ _NEXT_PROCESS = 0x9E3779B1  # between the seeds of two processes: no other run's
 
 
 def build_session(
-    loaded: Loaded,
+    loaded: LoadedRecipe,
     prepared: Prepared,
     schedule: Schedule,
     checkpoint: Path | None,

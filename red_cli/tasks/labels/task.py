@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from transformers import PretrainedConfig
 
-from red_cli.edit.kinds import ENCODER_DECODER, SEQUENCE_CLASSIFIER, Kind
+from red_cli.edit.kinds import ENCODER_DECODER, SEQUENCE_CLASSIFIER, ModelKind
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Data
@@ -40,7 +40,7 @@ class LabelTask:
     texts: AnswerTexts | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ModelKind:
         """The class of model that is trained."""
         return SEQUENCE_CLASSIFIER if self.texts is None else ENCODER_DECODER
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from red_cli.edit.kinds import Kind
+from red_cli.edit.kinds import ModelKind
 from red_cli.tasks.base import Batch, Encoded
 from red_cli.tasks.data.tables import Rows
 from red_cli.tasks.special_ids import Affixes, SpecialIds
@@ -134,7 +134,7 @@ def concatenate(
 
 
 def collate_texts(
-    encoded: EncodedTexts, indices: NDArray[np.int64], kind: Kind, special_ids: SpecialIds, train_on_prompt: bool
+    encoded: EncodedTexts, indices: NDArray[np.int64], kind: ModelKind, special_ids: SpecialIds, train_on_prompt: bool
 ) -> TextBatch:
     """The rows `indices`, padded on the right; `train_on_prompt` has a decoder's prompts count towards the loss too."""
     if kind.encoder_decoder:

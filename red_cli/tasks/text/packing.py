@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
-from red_cli.edit.architectures import facts_of
+from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
 from red_cli.tasks.text.language import EncodedTexts, TextBatch, text_batch
 from red_cli.tasks.text.token_loss import IGNORED
@@ -27,7 +27,7 @@ def require_packing(config: PretrainedConfig) -> None:
     Raises:
         UserError: its architecture is not among those that keep packed texts apart.
     """
-    if not facts_of(config.model_type).keeps_texts_apart:
+    if not architecture_of(config.model_type).keeps_texts_apart:
         raise UserError(
             "unsupported-model",
             f"train.packing: {config.model_type} is not known to keep packed texts apart",

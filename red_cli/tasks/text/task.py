@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from red_cli.edit.kinds import Kind
+from red_cli.edit.kinds import ModelKind
 from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.data.loading import Source
@@ -29,7 +29,7 @@ class TextTask:
 
     data: Data
     source: Source
-    kind: Kind
+    kind: ModelKind
     metric: str = "loss"
     metrics: tuple[str, ...] = (*OF_LOSSES, "exact_match")
     max_new_tokens: int | None = None
