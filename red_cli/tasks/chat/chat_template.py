@@ -185,14 +185,14 @@ class ChatTemplate:
 
     def _cuts(self, conversation: Conversation, where: str) -> list[str]:
         """Prefixes of a conversation's text: up to before each answer, up to after it, and the complete text."""
-        whole = self.render(conversation, ask=False, where=where)
+        complete = self.render(conversation, ask=False, where=where)
         cuts: list[str] = []
         for place, message in enumerate(conversation):
             if message["role"] != "assistant":
                 continue
             before = self.render(conversation[:place], ask=True, where=where)
             rendered = self.render(conversation[: place + 1], ask=False, where=where)
-            through = _common_prefix(rendered, whole)
+            through = _common_prefix(rendered, complete)
             kept = through.startswith(before) and before.startswith(cuts[-1] if cuts else "")
             if not kept or not self._is_blank(self._ids(rendered[len(through) :])):
                 raise UserError(
@@ -203,15 +203,15 @@ class ChatTemplate:
                     "messages if the template moves them.",
                 )
             cuts += [before, through]
-        return cuts if cuts and cuts[-1] == whole else [*cuts, whole]
+        return cuts if cuts and cuts[-1] == complete else [*cuts, complete]
 
     def _turns(self, cuts: list[str], tokens: dict[str, list[int]], where: str) -> TokenizedChat:
         ids: list[int] = []
         mask: list[bool] = []
-        whole, done = tokens[cuts[-1]], ""
-        running = all(whole[: len(tokens[text])] == tokens[text] for text in cuts)
+        complete, done = tokens[cuts[-1]], ""
+        running = all(complete[: len(tokens[text])] == tokens[text] for text in cuts)
         for number, text in enumerate(cuts):
-            part = whole[len(ids) : len(tokens[text])] if running else self._ids(text[len(done) :])
+            part = complete[len(ids) : len(tokens[text])] if running else self._ids(text[len(done) :])
             answer = number % 2 == 1
             said = self._length_of_answer(part, where) if answer else 0
             ids += part
