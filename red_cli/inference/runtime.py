@@ -1,4 +1,4 @@
-"""A loaded model with what predicting, decoding, chat and benchmarks need, and the listener they report to."""
+"""A loaded model with its base, recipe, processes and listener, for prediction, chat and benchmarks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from red_cli.tasks.base import Base
 
 @dataclass(frozen=True)
 class Runtime:
-    """A model on its device, and its surroundings.
+    """A model on its device, with all that prediction needs.
 
     Attributes:
-        recipe: its precision, seed, and options of evaluation apply.
-        processes: the processes that share the rows.
-        sharded: whether each process holds a part of the base only, so that every forward pass is collective.
+        recipe: its precision, seed and evaluation options apply.
+        processes: the ranks that share the rows.
+        sharded: whether each rank holds a part of the base only, so that every forward pass is collective.
     """
 
     model: PreTrainedModel
@@ -43,15 +43,15 @@ class Runtime:
 
     @property
     def context(self) -> int:
-        """The most tokens that the base takes at once."""
+        """The context length of the base, in tokens."""
         return longest_sequence(self.model.config, self.base.tokenizer)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Inside the block the model computes in the recipe's precision."""
+        """Compute in the recipe's precision inside the block."""
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=uses_bf16(self.recipe.train))
 
     def without_gradients(self) -> AbstractContextManager[Any]:
-        """Inside the block no gradients are recorded; what gathers a sharded base may need them later."""
+        """Record no gradients inside the block; a sharded base cannot use inference mode."""
         return torch.no_grad() if self.sharded else torch.inference_mode()
 
 

@@ -14,7 +14,7 @@ from red_cli.edit.model import Counts
 from red_cli.errors import RunFailed
 from red_cli.plan.meta_attention import FusedAttention
 from red_cli.recipe.schema import Model
-from red_cli.tasks.text.token_loss import PIECE_BYTES
+from red_cli.tasks.text.token_loss import CHUNK_BYTES
 
 _ADAM_BYTES = 16  # a float32 parameter: value, gradient and two moments
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5}
@@ -42,7 +42,7 @@ class MemoryEstimate:
 
     def of_rows(self, rows: int) -> int:
         """The peak with so many sequences at once."""
-        logits = min(self.logits_per_row * rows, PIECE_BYTES * _LOGITS_COPIES)
+        logits = min(self.logits_per_row * rows, CHUNK_BYTES * _LOGITS_COPIES)
         return self.libraries + self.base + self.trained + self.activations_per_row * rows + logits
 
 

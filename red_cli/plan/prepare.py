@@ -76,10 +76,14 @@ def drawn(rows: Rows, most: int | None, seed: int) -> Rows:
 
 
 def require_labels(encoded: Encoded, source: str, column: str) -> None:
-    """Refuse a split that can be neither trained on nor scored."""
+    """Check that a split has labels.
+
+    Raises:
+        UserError: the column of labels is missing or empty.
+    """
     if encoded.labels is None:
         raise UserError(
-            "file-not-found",
-            f"{source} has nothing to learn: column {shown(column)} is missing or empty",
-            hint="Name the column of labels or completions with data.columns.",
+            "invalid-label",
+            f"{source}: column {shown(column)} is missing or empty",
+            hint="Name the column of labels or completions in data.columns.",
         )

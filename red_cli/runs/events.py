@@ -6,22 +6,22 @@ from typing import Protocol
 
 
 class Listener(Protocol):
-    """Receives what happens while a model is evaluated, decoded from, or exported."""
+    """Receives progress and notes of evaluation, generation and export."""
 
     def note(self, text: str) -> None:
-        """One line that the user should see."""
+        """Show the user one line."""
 
     def status(self, what: str) -> None:
-        """Something that may take a while starts."""
+        """A step that may take a while starts."""
 
     def evaluating(self, done: int, total: int) -> None:
-        """So many rows of a split are predicted."""
+        """`done` of `total` rows are predicted."""
 
     def decoding(self, done: int, total: int) -> None:
-        """Texts are generated for so many prompts of a split."""
+        """`done` of `total` prompts are decoded."""
 
     def writing(self, done: int, total: int) -> None:
-        """So many bytes of a large file are written."""
+        """`done` of `total` bytes of a large file are written."""
 
 
 class NullListener:
