@@ -201,9 +201,8 @@ def test_bad_recipes(red: Callable, recipe: Path, name: str) -> None:
 def test_data_that_ends_with_the_user_is_not_trained_on(red: Callable, recipe: Path, tmp_path: Path) -> None:
     rows = [{"messages": row["messages"][:-1]} for row in talks(8, 3)]
     path = write_jsonl(tmp_path / "asked.jsonl", rows)
-    outcome = red("train", recipe, f"data.path={path}", "data.validation_share=0.25")
-    assert outcome.code == 2
-    assert "has nothing to learn" in outcome.err
+    outcome = red("train", recipe, f"data.path={path}", "data.validation_share=0.25", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "invalid-label")
     assert not (tmp_path / "run").exists()
 
 

@@ -1,4 +1,4 @@
-"""Files of a base and of a run with values that nobody foresaw: one message, exit code 2."""
+"""Damaged files of a base or a run: one message, exit code 2."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def test_a_damaged_file(
     finally:
         file.write_bytes(original)
         metrics.write_bytes(finished)
-    if command == "train":  # the checkpoint is left out, and the run starts at the beginning
-        assert (outcome.code, "is damaged" in outcome.err) == (0, True), outcome.err
+    if command == "train":  # the checkpoint is skipped, and the run starts from the beginning
+        assert (outcome.code, f"{file.parent} is damaged" in outcome.err) == (0, True), outcome.err
         return
     assert outcome.code == 2, outcome.err
     assert outcome.err.startswith("error: ")
