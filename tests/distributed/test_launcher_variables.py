@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from red_cli.distributed.worker import check_environment
+from red_cli.errors import UserError
+
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 COMPLETE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
 
@@ -64,8 +67,10 @@ def test_wrong_variables_are_named(
     for name, value in {**COMPLETE, **changes}.items():
         if value is not None:
             monkeypatch.setenv(name, value)
-    outcome = red(command, recipe, "--json")
-    error = outcome.json["error"]
-    assert (outcome.code, error["code"]) == (2, "invalid-launch")
-    assert all(fact in error["message"] for fact in facts)
+    outcome = red(command, recipe)
+    assert outcome.code == 2
+    assert all(fact in outcome.err for fact in facts)
+    with pytest.raises(UserError) as caught:
+        check_environment()
+    assert caught.value.code == "invalid-launch"
     assert not (tmp_path / "run").exists()

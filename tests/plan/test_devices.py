@@ -88,6 +88,6 @@ def test_what_does_not_fit_is_shown(red, llama) -> None:
 
 @pytest.mark.parametrize("gib", ["inf", "nan", "1e400", "-1"])
 def test_an_invalid_amount_of_memory(red, llama, gib: str) -> None:
-    outcome = red("check", llama("7b"), "--device-memory", gib, "--json")
-    assert (outcome.code, outcome.json["error"]["code"]) == (2, "invalid-option")
+    outcome = red("check", llama("7b"), "--device-memory", gib)
+    assert outcome.code == 2
     assert "--device-memory" in outcome.err
