@@ -132,10 +132,9 @@ def _first_failure(failures: dict[int, Any], asked: bool) -> RedError:
     killed = [(rank, failure.exitcode) for rank, failure, report in reported if report is None]
     known = [report for _, _, report in reported if report is not None]
     if asked and not any(report.exit_code not in (0, Interrupted.exit_code) for report in known):
-        said = next(iter(known), None)
-        return Interrupted(
-            "interrupted", "interrupted" if said is None else said.message, hint=said.hint if said else None
-        )
+        if known:
+            return Interrupted("interrupted", known[0].message, hint=known[0].hint)
+        return Interrupted("interrupted", "interrupted")
     if killed and not any(report.exit_code == UserError.exit_code for report in known):
         rank, code = min(killed, key=lambda end: end[1] == -signal.SIGTERM)  # SIGTERM ends the others once one fails
         return RunFailed(

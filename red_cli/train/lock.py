@@ -48,7 +48,7 @@ class FolderLock:
                 hint="Wait until it ends, or choose another folder: output.dir=…",
             ) from None
         self._lock, self._made = lock, missing[::-1]
-        with contextlib.suppress(OSError):  # Windows lets nobody write to a locked file
+        with contextlib.suppress(OSError):  # Windows does not allow writing to a locked file
             self.path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         self._inode = _inode(self.path)
 

@@ -124,7 +124,7 @@ def test_short_texts_in_bfloat16_take_plain_attention_on_a_cpu(base: Path, bf16:
     assert loaded.config._attn_implementation == ("eager" if plain else "sdpa")
 
 
-def test_both_attentions_compute_the_same(base: Path) -> None:
+def test_both_attention_implementations_agree(base: Path) -> None:
     model, outputs = Model(name_or_path=str(base)), {}
     inputs = {"input_ids": torch.arange(5, 17).view(2, 6), "attention_mask": torch.tensor([[1] * 6, [1] * 4 + [0] * 2])}
     for bf16 in (False, True):

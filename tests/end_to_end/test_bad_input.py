@@ -350,7 +350,7 @@ def test_an_adapter_can_be_scored_and_then_exported(red, finished: Path, tmp_pat
     assert red("eval", adapter).code == 2
 
 
-def test_eval_and_export_of_what_is_not_there(red, finished: Path, tmp_path: Path) -> None:
+def test_eval_and_export_of_missing_folders_and_splits(red, finished: Path, tmp_path: Path) -> None:
     assert red("eval", tmp_path / "nothing").code == 2
     outcome = red("eval", finished, "--split", "tset", "--json")
     assert (outcome.code, outcome.json["error"]["code"]) == (2, "split-not-found")
@@ -361,7 +361,7 @@ def test_eval_and_export_of_what_is_not_there(red, finished: Path, tmp_path: Pat
     assert (outcome.code, outcome.json["error"]["code"]) == (2, "output-exists")
 
 
-def test_an_export_that_differs_is_no_export(
+def test_an_export_that_differs_is_deleted(
     red, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from red_cli.export import model as model_module
@@ -422,6 +422,6 @@ def test_a_full_disk_is_a_user_error(red, recipe: Path, tmp_path: Path, monkeypa
     "error",
     [OSError(errno.ENOSPC, "full", "x"), RuntimeError("I/O error: No space left on device (os error 28)")],
 )
-def test_libraries_say_full_disk_in_their_own_words(error: Exception) -> None:
+def test_a_full_disk_reported_by_a_library(error: Exception) -> None:
     assert out_of_space(error) is not None
     assert out_of_space(RuntimeError("another")) is None

@@ -78,7 +78,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def given(made: Path, tmp_path: Path) -> Path:
-    """The same, as it comes from someone else: every recipe asks for the code of the models to run."""
+    """A copy of that folder as received from another person: every recipe asks to run the code of the models."""
     folder = tmp_path / "given"
     shutil.copytree(made, folder)
     for file in [*folder.rglob("recipe.yaml"), *folder.rglob("adapter_config.json")]:
@@ -140,10 +140,10 @@ def test_code_runs_by_the_users_consent_only(
 
 @pytest.mark.parametrize("kind", ["model", "words"])
 @pytest.mark.parametrize("command", OTHERS.values(), ids=OTHERS.keys())
-def test_what_needs_no_code_runs_none(
+def test_commands_that_need_no_code_run_none(
     red: Callable, given: Path, tmp_path: Path, command: tuple[str, ...], kind: str
 ) -> None:
-    """An export is made of the base's tensors; a report is of the run's files alone."""
+    """An export reads only the base's tensors; a report reads only the run's files."""
     ran = tmp_path / "ran"
     give_code(given / "base", ran, kind)
     outcome = red(*typed(command, given))
@@ -152,7 +152,7 @@ def test_what_needs_no_code_runs_none(
     assert (kind == "words" and command[0] == "export") == (ALLOW in outcome.err)
 
 
-def test_a_folder_that_asks_for_code_that_is_not_there(red: Callable, given: Path) -> None:
+def test_a_folder_that_asks_for_code_of_a_model_without_any(red: Callable, given: Path) -> None:
     assert red("eval", given / "run").code == 0
 
 
@@ -195,7 +195,7 @@ def test_code_of_a_kernel_on_the_hub(red: Callable, given: Path) -> None:
 
 
 class Harm:
-    """A pickle that leaves a mark where it is loaded without care."""
+    """A pickle that creates a folder when it is loaded without `weights_only`."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = str(mark)

@@ -52,7 +52,7 @@ def test_splits(red: Callable, recipe: Path, tmp_path: Path, split: str) -> None
         assert file.resolve().parent == (tmp_path / "run" / "predictions").resolve()
 
 
-def test_a_split_that_there_is_not(red: Callable, recipe: Path, tmp_path: Path) -> None:
+def test_an_unknown_split(red: Callable, recipe: Path, tmp_path: Path) -> None:
     assert red("train", recipe, "train.max_steps=1").code == 0
     before = sorted(tmp_path.rglob("*"))
     for split in ("../x", "/etc/x", "\x1b[2J"):
@@ -93,7 +93,7 @@ def test_only_recipes_are_shown_and_copied(red: Callable, here: Path, tmp_path: 
     assert list(here.iterdir()) == []
 
 
-def test_a_copy_takes_along_what_is_bundled_alone(red: Callable, recipe: Path, here: Path, tmp_path: Path) -> None:
+def test_a_copy_includes_bundled_files_only(red: Callable, recipe: Path, here: Path, tmp_path: Path) -> None:
     recipe.with_suffix("").mkdir()
     (recipe.with_suffix("") / "secret").symlink_to("/etc/passwd")
     assert red("recipes", "copy", recipe).code == 0

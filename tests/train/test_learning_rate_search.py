@@ -75,7 +75,7 @@ def curve(edge: float | None, falls_to: float, steps: int = 80) -> tuple[list[fl
 
 @pytest.mark.parametrize("falls_to", [0.7, 0.6, 0.1])
 @pytest.mark.parametrize("edge", [0.01, 0.05, 0.3])
-def test_the_edge_of_a_sweep(edge: float, falls_to: float) -> None:
+def test_the_divergence_rate_of_a_sweep(edge: float, falls_to: float) -> None:
     rates, losses = curve(edge, falls_to)
     found = find_divergence_rate(rates, losses, 8)
     assert found is not None
@@ -83,7 +83,7 @@ def test_the_edge_of_a_sweep(edge: float, falls_to: float) -> None:
     assert find_divergence_rate(*curve(None, falls_to), 8) is None
 
 
-def test_wobbling_is_no_edge() -> None:
+def test_an_oscillating_loss_does_not_diverge() -> None:
     rates, losses = curve(None, 0.2)
     wobbling = [loss + 0.06 * math.sin(step / 2) for step, loss in enumerate(losses)]
     assert find_divergence_rate(rates, wobbling, 8) is None
@@ -186,7 +186,7 @@ def test_a_run_finds_its_rate_and_shows_it(red, recipe: Path, tmp_path: Path, se
     assert max(line.get("learning_rate", 0) for line in log) == rate
     text = (run / "recipe.yaml").read_text()
     assert "found by a search, learning_rate_search.json" in text
-    # The search leaves no trace in the run: it is what it would have been with the rate given
+    # The run is the same as with the given rate
     assert red("train", recipe, f"train.learning_rate={rate}", *LONG, f"output.dir={tmp_path / 'given'}").code == 0
     again = red("train", run / "recipe.yaml", f"output.dir={tmp_path / 'again'}", "--json").json
     assert again["learning_rate_search"] is None
@@ -282,7 +282,7 @@ def test_a_run_too_short_for_a_search_uses_the_usual_rate(red, recipe: Path) -> 
     assert red("train", recipe, AUTO, "--json").json["learning_rate"] == 0.02
 
 
-def test_a_head_with_its_own_rate_keeps_it(
+def test_a_separate_rate_of_the_head_is_not_swept(
     red, recipe: Path, search_alone: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search_module, "build_optimizer", spied := _Spy(search_module.build_optimizer))
