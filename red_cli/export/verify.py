@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.files import BaseFiles, read_base
 from red_cli.base_model.hub import base_folder
-from red_cli.base_model.prepare import prepare
+from red_cli.base_model.prepare import prepare_base
 from red_cli.edit.adapter import load_adapter
 from red_cli.errors import RunFailed, UserError
 from red_cli.export.classes import configuration, model_class
@@ -187,7 +187,7 @@ def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> Iterator[Inputs
     config = _config(source, base)
     task = build_task(recipe, config, names)
     model = recipe.model.model_copy(update={"name_or_path": str(base.folder), "revision": None})
-    prepared = prepare(config, recipe.model_copy(update={"model": model}), task.kind, names)
+    prepared = prepare_base(config, recipe.model_copy(update={"model": model}), task.kind, names)
     split = task.validation_splits[0]
     splits = task.load(recipe.train.seed, (split,))
     rows = splits.rows[split].take(list(range(min(_EXAMPLES, splits.rows[split].table.num_rows))))

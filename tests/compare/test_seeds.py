@@ -72,7 +72,7 @@ def test_the_same_command_goes_on(red, recipe: Path, tmp_path: Path, monkeypatch
     resumed = red("train", recipe, "--seeds", "1,2,3")
     assert resumed.code == 0
     assert "seed 1: finished before" in resumed.err
-    assert "Going on from step 3 of 4" in resumed.err
+    assert "from step 3 of 4" in resumed.err
     assert (tmp_path / "run" / "seed1" / "metrics.json").stat().st_mtime_ns == first
     assert "±" in resumed.out
     assert all(f"{seed}: " in resumed.out for seed in (1, 2, 3))

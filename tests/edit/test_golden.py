@@ -30,7 +30,7 @@ from red_cli.methods.red import trained_red
 from red_cli.plan.batches import BatchSampler
 from red_cli.plan.prepare import Prepared, Scoring
 from red_cli.plan.schedule import Schedule
-from red_cli.plan.strategy import Choice
+from red_cli.plan.strategy import StrategyChoice
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.tasks.base import Base, Encoded
@@ -162,7 +162,7 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
     session = Session(
         folder=RunFolder(tmp_path),
         prepared=prepared,
-        schedule=Schedule(BatchSampler(len(encoded), rows, 0), steps, warmup, None, None, Choice("single")),
+        schedule=Schedule(BatchSampler(len(encoded), rows, 0), steps, warmup, None, None, StrategyChoice("single")),
         runtime=Runtime(model, base, recipe, listener),
         listener=listener,
         trained=trained,
