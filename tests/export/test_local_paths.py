@@ -1,4 +1,4 @@
-"""What is handed on tells nobody where files lie on this machine, and an export still finds its data here."""
+"""Shared files hold no local paths, and an export still finds its data on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMATS = ("merged", "code", "adapter")
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home folder with a base, data and a recipe; the base's files say where it once lay, as old libraries wrote."""
+    """A home folder with a base, data and a recipe; the base's files hold its path, as old libraries wrote."""
     folder = tmp_path / "home" / "anna"
     base = make_base(folder / "my_base")
     make_data(folder / "reviews")
@@ -84,9 +84,12 @@ def test_an_upload_holds_no_path(
     assert telling(uploaded, str(tmp_path)) == []
     assert telling(uploaded, "anna") == []
     assert "./my_base" in (uploaded / "README.md").read_text()
-    assert ("whoever loads the adapter" in outcome.err) == (form == "adapter")
-    outcome = red("eval", tmp_path / "out", *(["model.trust_remote_code=true"] if form == "code" else []))
-    assert outcome.code == 2
+    assert (str(home / "my_base") in outcome.err) == (form == "adapter")
+    outcome = red("eval", tmp_path / "out", *(["model.trust_remote_code=true"] if form == "code" else []), "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (
+        2,
+        "base-not-found" if form == "adapter" else "file-not-found",
+    )
     assert ("my_base" if form == "adapter" else "validation.csv") in outcome.err
     data = [f"data.train={home / 'reviews' / 'train.csv'}", f"data.validation={home / 'reviews' / 'validation.csv'}"]
     keys = {"merged": [], "code": ["model.trust_remote_code=true"], "adapter": [f"model.name_or_path={home}/my_base"]}
