@@ -1,4 +1,7 @@
-"""YAML with line numbers: text -> plain data and the line of every key."""
+"""Read YAML with line numbers: plain data and the line of every key.
+
+Hand-written because PyYAML drops the lines, and the libraries that keep them would be another dependency.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A chat template at work: conversations -> token ids, and which of them the assistant says.
 
-No library masks what the assistant says exactly where a template does not mark it.
+No library gives an exact loss mask for templates that do not mark the assistant's turns.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """METEOR 1.5, ROUGE-L and CIDEr as the COCO caption evaluation defines them, over Penn Treebank tokens.
 
-The figures are those of pycocoevalcap's own programs and classes; its way of calling Java is not used.
+The figures are those of pycocoevalcap's own programs and classes. Java is called here because pycocoevalcap's calls can
+hang and lose errors.
 """
 
 from __future__ import annotations
