@@ -26,6 +26,7 @@ FIGURE = r"[\d,]+(?:\.\d+)?(?:e[+-]\d+)?"
 MASKS = [
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
     (re.compile(rf"\b{FIGURE}( ?)(KB|MB|GB|KiB|MiB|GiB|ms|s|min)\b"), r"#\1\2"),
+    (re.compile(r"(memory .*?#) [MG]iB"), r"\1 GiB"),  # memory also differs in its unit
     (re.compile(r"\b\d+(\.\d+)?e[+-]\d+\b"), "#"),
     (re.compile(r"\b\d+\.\d+(?=%| |$|\)|,|;|/)", re.MULTILINE), "#"),
     (re.compile(r"\b\d+ rows/s"), "# rows/s"),

@@ -135,21 +135,24 @@ def rename_module(folder: Path) -> None:
     (folder / CONFIG_FILE).write_text(json.dumps(config))
 
 
-DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"1234"), "is damaged"),
-    "no weights": (lambda folder: (folder / WEIGHTS_FILE).unlink(), f"has no {WEIGHTS_FILE}"),
-    "not finite": (rewrite(lambda tensors: next(iter(tensors.values())).fill_(math.nan)), "not finite"),
-    "another value": (rewrite(lambda tensors: next(iter(tensors.values())).add_(1)), "digest"),
-    "a vector of a module that is not there": (rename_module, "does not fit"),
-    "not RED's": (lambda folder: (folder / CONFIG_FILE).write_text('{"peft_type": "LORA"}'), "not a RED adapter"),
+# what is done to an adapter -> code of the error, a fact in its message
+DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "truncated": (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"1234"), "file-damaged", WEIGHTS_FILE),
+    "no weights": (lambda folder: (folder / WEIGHTS_FILE).unlink(), "file-damaged", WEIGHTS_FILE),
+    "not finite": (rewrite(lambda tensors: next(iter(tensors.values())).fill_(math.nan)), "file-damaged", "red."),
+    "another value": (rewrite(lambda tensors: next(iter(tensors.values())).add_(1)), "file-damaged", "digest"),
+    "a vector of a module that is not there": (rename_module, "file-damaged", "layer.9.output.dense"),
+    "not RED's": (lambda folder: (folder / CONFIG_FILE).write_text('{"peft_type": "LORA"}'), "not-an-adapter", "LORA"),
 }
 
 
-@pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_adapter(tmp_path: Path, damage: Callable[[Path], object], words: str) -> None:
+@pytest.mark.parametrize(("damage", "code", "fact"), DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_adapter(tmp_path: Path, damage: Callable[[Path], object], code: str, fact: str) -> None:
     damage(adapter(tmp_path))
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError) as caught:
         read_adapter_changes(tmp_path)
+    assert caught.value.code == code
+    assert fact in caught.value.message
 
 
 def test_bars_share_the_height_of_the_highest() -> None:
