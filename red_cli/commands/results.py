@@ -15,7 +15,7 @@ from red_cli.commands.options import Json, Overrides, RecipeOption, TargetArgume
 from red_cli.errors import UserError
 
 
-class Format(str, Enum):
+class FormatOption(str, Enum):
     """The form of an export."""
 
     merged = "merged"
@@ -23,7 +23,7 @@ class Format(str, Enum):
     code = "code"
 
 
-class Dtype(str, Enum):
+class DtypeOption(str, Enum):
     """The dtype of exported weights."""
 
     float32 = "float32"
@@ -107,10 +107,10 @@ def export(
         typer.Option(help="The base, if not the one that the adapter records: a folder or a name on the Hub."),
     ] = None,
     form: Annotated[
-        Format,
+        FormatOption,
         typer.Option("--format", help="merged: ordinary weights; adapter: to share; code: with a modelling file."),
-    ] = Format.merged,
-    dtype: Annotated[Dtype | None, typer.Option(help="The dtype of the weights; default: the base's.")] = None,
+    ] = FormatOption.merged,
+    dtype: Annotated[DtypeOption | None, typer.Option(help="The dtype of the weights; default: the base's.")] = None,
     verify: Annotated[bool, typer.Option(help="Load the result and compare its logits with the adapter's.")] = True,
     push_to_hub: Annotated[str | None, typer.Option(metavar="USER/NAME", help="Upload it to the Hub, private.")] = None,
     json: Json = False,
@@ -126,10 +126,10 @@ def export(
         from red_cli.export.export import open_source
 
         source = open_source(target, recipe, base, overrides or [])
-        if form is not Format.adapter:
+        if form is not FormatOption.adapter:
             require_local_base(source.base)
         compare = None
-        if verify and form is not Format.adapter:
+        if verify and form is not FormatOption.adapter:
             console.silence_libraries()
             from red_cli.export.verify import verify as run_verification
 
@@ -139,7 +139,7 @@ def export(
         console.print_json(result)
         return
     console.print_lines(tables.export_rows(result))
-    if form is not Format.adapter and source.recipe is not None:
+    if form is not FormatOption.adapter and source.recipe is not None:
         console.next_commands(f"red eval {shlex.quote(str(output))}")
 
 

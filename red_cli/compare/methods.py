@@ -79,7 +79,7 @@ def plan_comparison(
     if seeds is not None and named_with_role(shared, {Role.SEED}):
         raise UserError("invalid-option", "train.seed is given, and --seeds as well", hint="Drop one of them.")
     if fixed := [named for texts in own.values() for named in named_with_role(texts, SHARED)]:
-        raise UserError("invalid-option", f"{one_line(fixed[0].key)} cannot be set for only one method")
+        raise UserError("invalid-option", f"{one_line(fixed[0].key)} cannot be set for one method alone")
     name = f"{given.name}-{variant}" if variant else given.name
     folder = Path("runs") / file_name(f"compare-{name}")
     if given.recipe.output.dir is not None:
