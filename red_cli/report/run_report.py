@@ -74,7 +74,7 @@ def report_on(folder: Path) -> RunReport:
         notes.append(f"There is no heat map: the run's method is {method}, which trains no scale and bias.")
         return RunReport(folder, run, None, curve, notes)
     if not is_adapter(files.adapter):
-        raise UserError("run-unfinished", f"{folder} has no adapter", hint="Copy the whole run folder.")
+        raise UserError("file-not-found", f"{folder} has no adapter", hint="Copy the complete run folder.")
     return RunReport(folder, run, read_adapter_changes(files.adapter), curve, notes)
 
 

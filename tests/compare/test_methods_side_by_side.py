@@ -164,7 +164,7 @@ def test_a_run_that_is_deleted_meanwhile_is_an_error(
     assert len(in_process) == 1  # what was deleted, and no more
 
 
-def test_without_a_labelled_test_split_the_selection_is_scored_and_said(
+def test_without_a_labelled_test_split_the_selection_is_scored_and_noted(
     red, recipe: Path, data: Path, tmp_path: Path, in_process: list[list[str]]
 ) -> None:
     files = ["data.path=null", f"data.train={data / 'train.csv'}", f"data.validation={data / 'validation.csv'}"]

@@ -377,7 +377,7 @@ def rename_norms(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("with_head", [True, False])
-def test_norms_named_as_of_old(red, tmp_path: Path, with_head: bool) -> None:
+def test_norms_with_old_names(red, tmp_path: Path, with_head: bool) -> None:
     tiny_model("bert").save_pretrained(tmp_path / "base")
     rename_norms(tmp_path)
     model = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "base").eval()
@@ -433,7 +433,7 @@ def test_a_norm_that_adds_one_to_its_weight_is_refused(red, tmp_path: Path) -> N
     assert "1 + weight" in outcome.err
 
 
-def test_code_of_the_bases_own_stays_behind(red, tmp_path: Path) -> None:
+def test_the_bases_own_code_is_not_copied(red, tmp_path: Path) -> None:
     expected = prepare(tmp_path)
     edit_json(tmp_path / "base" / "config.json", auto_map={"AutoModelForCausalLM": "other/repository--modeling.X"})
     config = json.loads((tmp_path / "adapter" / CONFIG_FILE).read_text())
@@ -457,7 +457,7 @@ def test_empty_tensors_and_a_stale_index(red, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["base", "base/inside"])
-def test_the_bases_own_folder_is_no_place(red, tmp_path: Path, place: str) -> None:
+def test_the_bases_folder_is_refused_as_output(red, tmp_path: Path, place: str) -> None:
     prepare(tmp_path)
     before = sorted(path.name for path in (tmp_path / "base").iterdir())
     outcome = red("export", tmp_path / "adapter", "-o", tmp_path / place, "--json")

@@ -103,7 +103,7 @@ def blocks(card: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["merged", "code", "adapter"])
-def test_a_card_is_what_it_was_meant_to_be(red: Callable, recipe: Path, tmp_path: Path, form: str) -> None:
+def test_strange_names_do_not_change_a_card(red: Callable, recipe: Path, tmp_path: Path, form: str) -> None:
     """With quotes, lines and fences in the names of base, output, pattern and labels."""
     labels = {"positive": "a\n```\n# b", "negative": '"\n---\n'}
     data = tmp_path / 'da"ta`'

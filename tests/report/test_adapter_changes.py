@@ -99,7 +99,7 @@ def test_rows_and_columns(
     assert len({(module.label, module.layer) for module in changes.modules}) == len(changes.modules)
 
 
-def test_stacks_lie_together_in_the_models_order(tmp_path: Path) -> None:
+def test_stacks_are_adjacent_in_the_models_order(tmp_path: Path) -> None:
     changes = read_adapter_changes(adapter(tmp_path, "bart", positions=["attn", "ffn"]))
     assert [label.split()[0] for label in changes.labels] == ["encoder"] * 2 + ["decoder"] * 3
     assert len(set(changes.stacks)) == 2
@@ -111,7 +111,7 @@ def test_layers_that_are_not_edited_are_empty(tmp_path: Path) -> None:
     assert [value is None for value in changes.grid("scale")[0]] == [True, False, True]
 
 
-def test_a_deeper_number_is_no_layer() -> None:
+def test_a_deeper_number_is_not_a_layer() -> None:
     names = [f"layers.{layer}.mlp.experts.{expert}.down_proj" for layer in (0, 1) for expert in (0, 7)]
     paths = [parse_module_path(name, "x") for name in names]
     assert [path.layer for path in paths] == [0, 0, 1, 1]
@@ -171,7 +171,7 @@ def test_a_terminal_shows_it_in_80_columns(tmp_path: Path, model_type: str) -> N
     assert [text.split(":")[0] for _, text in rows[-2:]] == ["scale − 1", "bias"]
 
 
-def test_a_vector_that_never_moved_is_said_so(tmp_path: Path) -> None:
+def test_an_unchanged_vector_is_reported(tmp_path: Path) -> None:
     model = tiny_model("bert")
     attach(model, RedConfig())
     save_adapter(model, tmp_path)

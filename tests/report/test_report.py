@@ -223,7 +223,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "not there": (shutil.rmtree, "folder-not-found", "/run"),
     "unfinished": (unfinish, "run-unfinished", "/run"),
     "no run": (lambda run: (run / "recipe.yaml").unlink(), "not-a-run", "/run"),
-    "no adapter": (lambda run: shutil.rmtree(run / "adapter"), "run-unfinished", "/run"),
+    "no adapter": (lambda run: shutil.rmtree(run / "adapter"), "file-not-found", "/run"),
     "a damaged adapter": (
         lambda run: (run / "adapter" / WEIGHTS_FILE).write_bytes(b"1234"),
         "file-damaged",
