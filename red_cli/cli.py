@@ -1,4 +1,4 @@
-"""The command line: its commands, and how it ends."""
+"""The command line: its commands, and the message and exit code of every error."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
     ] = False,
-    # DeepSpeed's launcher gives it to every process; the environment says the same.
+    # DeepSpeed's launcher passes it to every process; the environment holds the same.
     local_rank: Annotated[int, typer.Option("--local_rank", hidden=True)] = 0,
 ) -> None:
     """Options of `red` itself."""
 
 
 def main() -> None:
-    """Run the command line; every fault of the user's is one message and an exit code."""
+    """Run the command line. Every error is one message and an exit code."""
     console.tolerate_any_encoding()
     _check_environment()
     try:
@@ -82,7 +82,7 @@ def main() -> None:
             _fail(from_os_error(error))
         if os.environ.get("RED_DEBUG"):
             raise
-        _fail(RedError("unexpected", f"{type(error).__name__}: {error}", hint="RED_DEBUG=1 shows where."))
+        _fail(RedError("unexpected", f"{type(error).__name__}: {error}", hint="RED_DEBUG=1 shows the traceback."))
 
 
 def _check_environment() -> None:
@@ -90,12 +90,13 @@ def _check_environment() -> None:
 
     try:
         dropped = worker.check_environment()
-    except RedError as error:  # before this process can be taken for one of several
+    except RedError as error:  # this process is not yet known to be a worker
         console.print_error(error)
         sys.exit(error.exit_code)
     if dropped:
         verb = "is" if len(dropped) == 1 else "are"
-        console.print_text(f"{' and '.join(dropped)} {verb} ignored: RANK and WORLD_SIZE come together.", stderr=True)
+        text = f"{' and '.join(dropped)} {verb} ignored: RANK and WORLD_SIZE must both be set."
+        console.print_text(text, stderr=True)
 
 
 def _is_one_of_several() -> bool:
@@ -105,7 +106,7 @@ def _is_one_of_several() -> bool:
 
 
 def _interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is what an error comes from, however it was wrapped."""
+    """Whether Ctrl-C caused an error, directly or through errors that wrap it."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True
@@ -130,7 +131,7 @@ def _fail(error: RedError) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End one of several processes at once: clean-up would wait for the others for ever, or find them gone."""
+    """Exit this worker immediately: normal clean-up would block on ranks that hang or have exited."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -147,9 +147,9 @@ def print_examples(plan: PlanSummary) -> None:
     for example in plan.examples:
         tokens = [terminal_line(token) for token in example.tokens]
         label = "" if example.label is None else f"  ({terminal_line(str(example.label))})"
-        for learnt, part in groupby(zip(example.learnt, tokens, strict=True), key=itemgetter(0)):
+        for counts, part in groupby(zip(example.learnt, tokens, strict=True), key=itemgetter(0)):
             text = "·".join(token for _, token in part)
-            text, style = (f"  → {text}{label}", None) if learnt else (text, "dim")
+            text, style = (f"  → {text}{label}", None) if counts else (text, "dim")
             _print(console, text, style=style)
         if not any(example.learnt):
             _print(console, f"  → {terminal_line(str(example.label))}")
@@ -228,8 +228,8 @@ class Terminal:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-        broke = ", ".join("nowhere" if edge is None else f"at {edge:.2g}" for edge in edges)
-        print_text(f"learning rate {rate:g}: the loss broke away {broke}", stderr=True)
+        diverged = ", ".join("nowhere" if edge is None else f"at {edge:.2g}" for edge in edges)
+        print_text(f"learning rate {rate:g}: the loss diverged {diverged}", stderr=True)
 
     def stepped(self, step: Step) -> None:
         if self._first_step == 0:

@@ -78,7 +78,7 @@ def _counts_text(method: str, part: int, share: float, head: int) -> str:
 
 
 def _word_of(method: str) -> str:
-    """What is said of the parameters of a method, given by its name or its title."""
+    """The word for a method's parameters; the method is given by its name or its title."""
     from red_cli.recipe.methods import METHODS
 
     return next(spec.word for name, spec in METHODS.items() if method in (name, spec.title))
@@ -104,7 +104,7 @@ def _rate_text(plan: PlanSummary) -> str:
     if search is None:
         return f"{plan.learning_rate:g}"
     if not search.sweeps:
-        return f"auto: {search.usual:g}, the run being too short for a search"
+        return f"auto: {search.usual:g}, because the run is too short for a search"
     sweeps = "a sweep" if search.sweeps == 1 else f"{search.sweeps} sweeps"
     return f"auto: {sweeps} from {search.lowest:g} to {search.highest:g}, {search.total} steps before the run"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from red_cli.errors import RunFailed, UserError, first_line
 
-# Files of a base that exports of it need too
-COMPANIONS = (
+# Files of a base that belong to any model made from it, by name.
+AUXILIARY_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "vocab.txt", "merges.txt", "*.model", "*.spm", "*.tiktoken", "*.jinja", "additional_chat_templates/*.jinja",
     "chat_template.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
@@ -31,7 +31,7 @@ def base_folder(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    small_files = ["config.json", *COMPANIONS]
+    small_files = ["config.json", *AUXILIARY_FILES]
     try:
         for kind in ("*.safetensors*", "pytorch_model*.bin*"):
             folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*small_files, kind]))

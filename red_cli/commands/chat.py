@@ -1,4 +1,4 @@
-"""The command that talks with a result: chat."""
+"""The command chat: talk with a trained model."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from red_cli.commands.options import Overrides, RecipeOption, TargetArgument, op
 from red_cli.errors import UserError
 
 _NEW, _QUIT = "/new", "/quit"
-_GREETING = f"Ctrl-D or {_QUIT} ends, {_NEW} begins anew, Ctrl-C stops an answer."
+_GREETING = f"Ctrl-D or {_QUIT} ends, {_NEW} starts a new conversation, Ctrl-C stops an answer."
 
 
 def chat(
     target: TargetArgument,
     overrides: Overrides = None,
-    base: Annotated[bool, typer.Option("--base", help="Show the untuned model's answer beside each.")] = False,
-    system: Annotated[str | None, typer.Option(help="A system message to begin with.")] = None,
+    base: Annotated[bool, typer.Option("--base", help="Also show the untuned model's answers.")] = False,
+    system: Annotated[str | None, typer.Option(help="A system message to start with.")] = None,
     recipe: RecipeOption = None,
 ) -> None:
-    """Talk with a run of texts; lines of standard input are what you say."""
+    """Talk with a run of a text task. Each line of standard input is a message."""
     with console.Terminal() as terminal:
         terminal.status("loading the model")
         opened = open_target(target, recipe, overrides or [])
@@ -31,7 +31,7 @@ def chat(
         sessions = open_chat(opened, system, base, terminal)
     if console.is_typed():
         console.print_text(_GREETING, stderr=True)
-    told = False
+    warned = False
     while (said := console.ask()) is not None and said.strip() != _QUIT:
         if said.strip() == _NEW:
             for session in sessions:
@@ -50,7 +50,7 @@ def chat(
                 console.print_error(error)
                 continue
             console.print_piece("\n")
-            if forgotten and not told:
-                told = True
-                console.print_text("(the first messages no longer fit, and are forgotten)", stderr=True)
+            if forgotten and not warned:
+                warned = True
+                console.print_text("(the first messages no longer fit and are dropped)", stderr=True)
         console.print_piece("\n")

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options of several commands."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe'
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to set, e.g. train.seed=43")
 ]
-Variant = Annotated[str | None, typer.Option("--variant", "-v", help="A variant that the recipe names.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, all else on standard error.")]
+Variant = Annotated[str | None, typer.Option("--variant", "-v", help="A variant of the recipe.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, all else on standard error.")
+]
 Seeds = Annotated[
-    str | None, typer.Option("--seeds", metavar="N,N,...", help="Seeds to run under, one after the other.")
+    str | None, typer.Option("--seeds", metavar="N,N,...", help="Train under each of these seeds, one after another.")
 ]
 TargetArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run folder, an adapter folder, or an exported model.")
 ]
-RecipeOption = Annotated[
-    str | None, typer.Option("--recipe", help="The recipe, for an adapter that comes without one.")
-]
+RecipeOption = Annotated[str | None, typer.Option("--recipe", help="The recipe, for an adapter without one.")]
 
 
 def open_target(target: Path, recipe: str | None, overrides: list[str]) -> Opened:
-    """The trained model that a command is pointed at.
+    """Open the trained model in `target`.
 
     Raises:
-        UserError: there is none; a folder that is something else is refused before anything slow is imported.
+        UserError: `target` is not a trained model. Nothing slow is imported before this check.
     """
     from red_cli.runs.folder_kind import require_kind
 

@@ -1,4 +1,4 @@
-"""Commands about recipes themselves: list, show, copy, schema."""
+"""The commands recipes (list, show, copy) and schema."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import typer
 from red_cli import console
 from red_cli.commands.options import Json, RecipeArgument, Variant
 
-recipes_app = typer.Typer(help="The recipes that come along.", invoke_without_command=True)
+recipes_app = typer.Typer(help="The bundled recipes.", invoke_without_command=True)
 
 
 @recipes_app.callback()
 def recipes(context: typer.Context) -> None:
-    """List the recipes where no other command is given."""
+    """List the recipes if no other command is given."""
     if context.invoked_subcommand is None:
         list_recipes()
 
 
 @recipes_app.command("list")
 def list_recipes(json: Json = False) -> None:
-    """Names, what they are for, and their variants."""
+    """List the bundled recipes with their titles; with --json also their variants."""
     from red_cli.recipe.find import recipe_folder, recipe_names, recipe_title
     from red_cli.recipe.load import variants_of
 
@@ -38,7 +38,7 @@ def list_recipes(json: Json = False) -> None:
 
 @recipes_app.command("show")
 def show_recipe(name: RecipeArgument, variant: Variant = None, json: Json = False) -> None:
-    """A recipe's text with its comments; with --json or --variant, resolved."""
+    """Show a recipe's text with its comments; with --json or --variant, resolved."""
     from red_cli.recipe.extends import read_sources
     from red_cli.recipe.find import find_recipe
     from red_cli.recipe.load import load_recipe
@@ -47,7 +47,7 @@ def show_recipe(name: RecipeArgument, variant: Variant = None, json: Json = Fals
 
     path = find_recipe(name)
     if not json and variant is None:
-        read_sources(path)  # anything but a recipe is not shown
+        read_sources(path)  # raises if the file is not a recipe
         console.print_text(path.read_text(encoding="utf-8").rstrip())
         return
     data = resolved(load_recipe(name, variant).recipe)
@@ -60,9 +60,9 @@ def show_recipe(name: RecipeArgument, variant: Variant = None, json: Json = Fals
 @recipes_app.command("copy")
 def copy(
     name: RecipeArgument,
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to; default: here.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="The folder; default: the current one.")] = Path(),
 ) -> None:
-    """Copy a recipe, to change it."""
+    """Copy a recipe to change it."""
     from red_cli.recipe.copying import copy_recipe
 
     for path in copy_recipe(name, folder):
@@ -70,7 +70,7 @@ def copy(
 
 
 def schema() -> None:
-    """The JSON schema of recipes, for editors."""
+    """Print the JSON schema of recipes, for editors."""
     from red_cli.recipe.schema import json_schema
 
     console.print_json(json_schema())

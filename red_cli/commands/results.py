@@ -1,4 +1,4 @@
-"""Commands over what was trained: eval, export, convert."""
+"""The commands eval, export and convert."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from red_cli.commands.options import Json, Overrides, RecipeOption, TargetArgume
 from red_cli.errors import UserError
 
 
-class Format(str, Enum):
-    """What `red export` writes."""
+class FormatOption(str, Enum):
+    """The form of an export."""
 
     merged = "merged"
     adapter = "adapter"
     code = "code"
 
 
-class Dtype(str, Enum):
-    """Of exported weights."""
+class DtypeOption(str, Enum):
+    """The dtype of exported weights."""
 
     float32 = "float32"
     float16 = "float16"
@@ -34,13 +34,11 @@ class Dtype(str, Enum):
 def evaluate(
     target: TargetArgument,
     overrides: Overrides = None,
-    split: Annotated[str | None, typer.Option(help="Which split; default: test where it has labels.")] = None,
+    split: Annotated[str | None, typer.Option(help="The split; default: test if it has labels.")] = None,
     recipe: RecipeOption = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="Where to write; default: the folder that is scored, or a new one inside it if keys are set."
-        ),
+        typer.Option(help="The folder to write; default: the scored folder, or a new one inside it if keys are set."),
     ] = None,
     suite: Annotated[
         str | None,
@@ -51,11 +49,13 @@ def evaluate(
     ] = None,
     questions: Annotated[Path | None, typer.Option(help="alpaca-eval, mt-bench: the file of questions.")] = None,
     template: Annotated[
-        str | None, typer.Option(help="alpaca-eval, mt-bench: chat template; default: that of the training, or own.")
+        str | None, typer.Option(help="alpaca-eval, mt-bench: chat template; default: the training's, or own.")
     ] = None,
     shots: Annotated[int | None, typer.Option(min=0, help="Harness tasks: examples before each question.")] = None,
-    tasks: Annotated[Path | None, typer.Option(help="Harness tasks: a folder that defines more of them.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="With --suite: so many questions of each task only.")] = None,
+    tasks: Annotated[Path | None, typer.Option(help="Harness tasks: a folder that defines more tasks.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="With --suite: at most so many questions of each task.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Score a run, an adapter or an exported model; writes metrics.json and predictions/."""
@@ -97,24 +97,25 @@ def export(
         list[str] | None,
         typer.Argument(
             metavar="[data.KEY=VALUE]...",
-            help="Where the data are now that the check takes examples from; model.trust_remote_code=true lets code of "
-            "the base's tokenizer run for it.",
+            help="The place of the data from which the check takes examples; model.trust_remote_code=true lets it run "
+            "code of the base's tokenizer.",
         ),
     ] = None,
     recipe: RecipeOption = None,
     base: Annotated[
-        str | None, typer.Option(help="The base, if it is not where the adapter says: a folder or a name on the Hub.")
+        str | None,
+        typer.Option(help="The base, if not the one that the adapter records: a folder or a name on the Hub."),
     ] = None,
     form: Annotated[
-        Format,
-        typer.Option("--format", help="merged: ordinary weights; adapter: to be shared; code: with a modelling file."),
-    ] = Format.merged,
-    dtype: Annotated[Dtype | None, typer.Option(help="Of the weights; default: the base's.")] = None,
+        FormatOption,
+        typer.Option("--format", help="merged: ordinary weights; adapter: to share; code: with a modelling file."),
+    ] = FormatOption.merged,
+    dtype: Annotated[DtypeOption | None, typer.Option(help="The dtype of the weights; default: the base's.")] = None,
     verify: Annotated[bool, typer.Option(help="Load the result and compare its logits with the adapter's.")] = True,
     push_to_hub: Annotated[str | None, typer.Option(metavar="USER/NAME", help="Upload it to the Hub, private.")] = None,
     json: Json = False,
 ) -> None:
-    """Fold the edits into the weights: a model that plain transformers loads."""
+    """Fold the edits into the weights to get a model that plain transformers loads."""
     from red_cli.runs.folder_kind import require_kind
 
     with console.Terminal(json_output=json) as terminal:
@@ -125,10 +126,10 @@ def export(
         from red_cli.export.export import open_source
 
         source = open_source(target, recipe, base, overrides or [])
-        if form is not Format.adapter:
+        if form is not FormatOption.adapter:
             require_local_base(source.base)
         compare = None
-        if verify and form is not Format.adapter:
+        if verify and form is not FormatOption.adapter:
             console.silence_libraries()
             from red_cli.export.verify import verify as run_verification
 
@@ -138,7 +139,7 @@ def export(
         console.print_json(result)
         return
     console.print_lines(tables.export_rows(result))
-    if form is not Format.adapter and source.recipe is not None:
+    if form is not FormatOption.adapter and source.recipe is not None:
         console.next_commands(f"red eval {shlex.quote(str(output))}")
 
 
@@ -148,7 +149,7 @@ def convert(
     output: Annotated[Path, typer.Option("--output", "-o", help="The adapter folder to write; new or empty.")],
     json: Json = False,
 ) -> None:
-    """Turn a checkpoint of the paper's published code into an adapter."""
+    """Convert a checkpoint of the paper's published code to an adapter."""
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
         console.silence_libraries()
@@ -164,7 +165,7 @@ def convert(
 def evaluate_suite(
     target: Path, overrides: list[str], recipe: str | None, output: Path | None, asked: dict[str, Any], json: bool
 ) -> None:
-    """Have a model answer the benchmark that is `asked` (the fields of a SuiteRequest), and show what came of it."""
+    """Run a benchmark on a model and show its results; `asked` holds the fields of a SuiteRequest."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars; read when tqdm is imported
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")

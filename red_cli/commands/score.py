@@ -1,4 +1,4 @@
-"""The command over generated text: score."""
+"""The command score: metrics of generated text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from red_cli.recipe.metric_names import E2E_METRICS, TEXT_METRICS
 
 
 def score(
-    predictions: Annotated[Path, typer.Option("--predictions", "-p", help="A file with one prediction a line.")],
+    predictions: Annotated[Path, typer.Option("--predictions", "-p", help="A file with one prediction per line.")],
     references: Annotated[
-        Path, typer.Option("--references", "-r", help="One reference a line, a blank line between inputs.")
+        Path,
+        typer.Option("--references", "-r", help="A file with one reference per line, a blank line between inputs."),
     ],
-    metrics: Annotated[str, typer.Option(help=f"Which, with commas between: {' '.join(TEXT_METRICS)}.")] = ",".join(
+    metrics: Annotated[str, typer.Option(help=f"Metrics, separated by commas: {' '.join(TEXT_METRICS)}.")] = ",".join(
         E2E_METRICS
     ),
     json: Json = False,

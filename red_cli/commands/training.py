@@ -1,4 +1,4 @@
-"""Commands over recipes: train, check."""
+"""The commands train, compare and check."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from red_cli.errors import UserError
 if TYPE_CHECKING:
     from red_cli.recipe.schema import Recipe
 
-_METHODS = "{methods}"  # where help names them
+_METHODS = "{methods}"  # replaced by their names when help is shown
 
 
 def train(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     variant: Variant = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the run folder's last checkpoint.")] = False,
     seeds: Seeds = None,
     json: Json = False,
 ) -> None:
-    """Train a recipe; the result is a run folder, or one for each seed."""
+    """Train a recipe and write a run folder, or one for each seed."""
     from red_cli.distributed.worker import is_main, silence_worker
     from red_cli.recipe.load import load_recipe
     from red_cli.runs.preflight import preflight_training
@@ -65,7 +65,7 @@ def train(
 
 
 def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
-    """Have this very command done by several processes, where the recipe or the machine asks for them."""
+    """Run this command in several processes if the recipe or the machine asks for them; return whether it was."""
     launch = recipe.launch
     if launch.strategy == "single" or (launch.num_machines == 1 and launch.num_processes == 1):
         return False
@@ -85,7 +85,7 @@ def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: 
     from red_cli.distributed.worker import is_main
 
     runs = load_seeds(recipe, variant, overrides, parse_seeds(seeds))
-    with console.Terminal(json_output=True) as terminal:  # the plans of the runs are no answer
+    with console.Terminal(json_output=True) as terminal:  # the plans of the runs are not the result
         terminal.status("starting")
         console.silence_libraries()
         from red_cli.compare.seeds import train_seeds
@@ -101,7 +101,7 @@ def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: 
 
 
 class NamesMethods(TyperCommand):
-    """A command whose help names the methods. They are imported when it is shown, since that takes a moment."""
+    """A command whose help names the methods. They are imported only when it is shown, because that is slow."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from red_cli.recipe.methods import compared_methods
@@ -119,14 +119,14 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="[[METHOD:]KEY=VALUE]...",
-            help="Recipe keys to set, for all or for one method, e.g. lora:train.learning_rate=2e-3",
+            help="Recipe keys to set for all methods or for one, e.g. lora:train.learning_rate=2e-3",
         ),
     ] = None,
     variant: Variant = None,
     seeds: Seeds = None,
     json: Json = False,
 ) -> None:
-    """Train a recipe by several methods and put them side by side; given again, it goes on where it was stopped."""
+    """Train a recipe by several methods and compare them; given again, the command resumes."""
     from red_cli.errors import RunFailed
 
     with console.Terminal(json_output=json) as terminal:
@@ -159,18 +159,18 @@ def check(
     variant: Variant = None,
     device_memory: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="GIB", help="Memory of the devices to plan for; default: this machine's."),
+        typer.Option(min=0.1, metavar="GIB", help="Memory of each device to plan for; default: that of this machine."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show what a recipe will do, and train nothing; the base's weights are not needed."""
+    """Show what a recipe will do without training. The base's weights are not needed."""
     from red_cli.recipe.load import load_recipe
     from red_cli.recipe.schema import resolved
     from red_cli.recipe.yaml_file import dump
     from red_cli.runs.preflight import preflight
 
     if device_memory is not None and not math.isfinite(device_memory):
-        raise UserError("invalid-option", f"--device-memory {device_memory} is not a number of GiB")
+        raise UserError("invalid-option", f"--device-memory {device_memory} is not a finite number of GiB")
     loaded = load_recipe(recipe, variant, overrides or [])
     preflight(loaded.recipe)
     with console.Terminal(json_output=json) as terminal:

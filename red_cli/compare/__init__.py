@@ -1,1 +1,1 @@
-"""Several runs at once: a recipe under several seeds, and by several methods, side by side."""
+"""Comparisons of several runs: one recipe under several seeds, or by several methods."""

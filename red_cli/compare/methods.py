@@ -1,4 +1,4 @@
-"""Methods side by side: the same recipe, data, head, loop and seeds, each run in a process of its own."""
+"""Compare methods on the same recipe, data, head, loop and seeds. Each run has its own process."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Run:
     method: str
     seed: int
     loaded: LoadedRecipe
-    arguments: list[str]  # of `red train`
+    arguments: list[str]  # the arguments of `red train`
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison consists of, and where it goes."""
+    """The runs of a comparison and its output folder."""
 
     folder: Path
     methods: list[str]
@@ -48,10 +48,10 @@ class Comparison:
 
 
 def parse_methods(text: str) -> list[str]:
-    """`red,lora,full` as names.
+    """Parse `red,lora,full` to a list of method names.
 
     Raises:
-        UserError: one is no method, or is given twice.
+        UserError: a name is not a method, or is given twice.
     """
     names = [part.strip() for part in text.split(",")]
     for name in names:
@@ -59,7 +59,7 @@ def parse_methods(text: str) -> list[str]:
             raise UserError(
                 "unknown-name",
                 f"--methods {one_line(text)}: no such method: {shown(name)}",
-                hint=f"There are: {', '.join(COMPARED)}",
+                hint=f"Methods: {', '.join(COMPARED)}",
             )
         if names.count(name) > 1:
             raise UserError("invalid-option", f"--methods {one_line(text)}: {name} is given twice")
@@ -69,10 +69,10 @@ def parse_methods(text: str) -> list[str]:
 def plan_comparison(
     recipe: str, variant: str | None, overrides: Sequence[str], methods: Sequence[str], seeds: Sequence[int] | None
 ) -> Comparison:
-    """Every run of a comparison, with its recipe checked. `METHOD:KEY=VALUE` sets a key for one method alone.
+    """Plan the runs of a comparison and check their recipes. `METHOD:KEY=VALUE` sets a key for one method only.
 
     Raises:
-        UserError: a recipe cannot be used, or a prefix is no method of the comparison.
+        UserError: a recipe is invalid, or a prefix is not a method of the comparison.
     """
     shared, own = _by_method(overrides, methods)
     given = load_recipe(recipe, variant, shared)
@@ -105,7 +105,7 @@ def _by_method(overrides: Sequence[str], methods: Sequence[str]) -> tuple[list[s
         if not colon:
             if named_with_role([override], {Role.METHOD}):
                 raise UserError(
-                    "invalid-option", f"{one_line(override)}: a comparison takes its methods from --methods"
+                    "invalid-option", f"{one_line(override)}: give the methods of a comparison with --methods"
                 )
             shared.append(override)
         elif prefix in own:
@@ -113,22 +113,22 @@ def _by_method(overrides: Sequence[str], methods: Sequence[str]) -> tuple[list[s
         else:
             raise UserError(
                 "unknown-name",
-                f"{one_line(override)}: {shown(prefix)} is none of the methods compared",
-                hint=f"Compared: {', '.join(methods)}. For one of them: {methods[0]}:{rest}=VALUE",
+                f"{one_line(override)}: {shown(prefix)} is not one of the methods",
+                hint=f"Methods: {', '.join(methods)}. To set a key for one of them: {methods[0]}:{rest}=VALUE",
             )
     return shared, own
 
 
 def compare(comparison: Comparison, listener: Listener) -> dict[str, Any]:
-    """Train what is missing, score it, and write comparison.json and comparison.md.
+    """Train the unfinished runs, score all, and write comparison.json and comparison.md.
 
-    A run's peak memory is that of its own process. Scores are those of the test split where it has labels, else of the
-    split that chose the best evaluation. Checkpoints of finished runs are deleted.
+    A run's peak memory is that of its own process. Scores are those of the test split if it has labels, else of the
+    selection split. Checkpoints of finished runs are deleted.
 
     Raises:
-        UserError: a folder holds something else than the run that belongs there, or the base, the data or a package is
-            missing; nothing has been trained.
-        Interrupted: the user stopped it; the same command goes on.
+        UserError: a folder holds anything but its run, or the base, the data or a package is missing. Nothing has been
+            trained.
+        Interrupted: the user stopped it; the same command resumes.
     """
     for run in comparison.runs:
         preflight(run.loaded.recipe)
@@ -149,7 +149,7 @@ def compare(comparison: Comparison, listener: Listener) -> dict[str, Any]:
 
 
 def _train(run: Run, what: str, listener: Listener) -> bool:
-    """Train in a process of its own; whether that went well. A fault of the user's ends the comparison."""
+    """Train in a separate process; return whether it succeeded. A UserError of the run ends the comparison."""
     listener.status(what)
     said: list[str] = []
 
@@ -164,16 +164,16 @@ def _train(run: Run, what: str, listener: Listener) -> bool:
     reason = next((number for number, line in enumerate(said) if line.startswith("error: ")), len(said))
     message = "\n".join(said[reason:]).removeprefix("error: ")
     if asked or code == Interrupted.exit_code:
-        raise Interrupted("interrupted", "the comparison was stopped", hint="Go on with the same command.")
+        raise Interrupted("interrupted", "the comparison was stopped", hint="To resume, give the same command again.")
     if code == UserError.exit_code:
         raise UserError("run-failed", f"{run.method}, seed {run.seed}: {message}")
     if code != 0:
-        listener.note(f"{what}: failed: {message or f'the process was ended by signal {-code}'}")
+        listener.note(f"{what}: failed: {message or f'the process was killed by signal {-code}'}")
     return code == 0
 
 
 def _score(run: Run, split: str, listener: Listener) -> str:
-    """The run's score on a split in words; it is computed where the run has not done so."""
+    """The run's score on a split in words; computed now unless the run has done so."""
     from red_cli.inference.evaluate import evaluate
     from red_cli.runs.opened import open_for_inference
 

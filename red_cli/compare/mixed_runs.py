@@ -1,4 +1,4 @@
-"""Runs that are compared have the same rows and the same base, also where files changed between one and the next."""
+"""Check that compared runs were trained on the same rows and base, even if files changed between them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from red_cli.runs.inputs import RunInputs, changed_base, changed_rows, parse_inp
 
 
 def require_same_inputs(runs: Sequence[LoadedRecipe]) -> None:
-    """Refuse finished runs that were trained on other rows or another base than the first of their kind.
+    """Check that finished runs were trained on the same rows and the same base.
 
-    Only what the recipes have in common is compared. Runs of version 0.1 do not record their inputs.
+    Only inputs that two recipes share are compared. Runs of version 0.1 do not record their inputs.
 
     Raises:
         UserError: two runs differ; the message names them and what differs.
@@ -34,7 +34,7 @@ def require_same_inputs(runs: Sequence[LoadedRecipe]) -> None:
                 raise UserError(
                     "inputs-changed",
                     f"{other.run_folder} and {loaded.run_folder} were trained on different inputs:\n{listed}",
-                    hint="Delete the one with the wrong inputs, and give the same command again.",
+                    hint="Delete the run with the wrong inputs, and give the same command again.",
                 )
         recorded.append((loaded, own))
 
@@ -42,20 +42,20 @@ def require_same_inputs(runs: Sequence[LoadedRecipe]) -> None:
 def _differences(recipe: Recipe, theirs: RunInputs, other: Recipe, own: RunInputs) -> list[str]:
     lines = []
     if (recipe.model.name_or_path, recipe.model.revision) == (other.model.name_or_path, other.model.revision):
-        lines += changed_base(_as_a_whole(theirs.base), _as_a_whole(own.base))
+        lines += changed_base(_without_edited_modules(theirs.base), _without_edited_modules(own.base))
     same_seed = recipe.train.seed == other.train.seed
     if values_of(recipe, ROWS) == values_of(other, ROWS) and (same_seed or not _drawn_by_seed(recipe)):
         lines += changed_rows(theirs, own)
     return lines
 
 
-def _as_a_whole(base: BaseDigest | None) -> BaseDigest | None:
-    """The digest without that of the edited modules, which methods choose differently."""
+def _without_edited_modules(base: BaseDigest | None) -> BaseDigest | None:
+    """The digest without that of the edited modules, which differ between methods."""
     return None if base is None else base.model_copy(update={"tensors": None})
 
 
 def _drawn_by_seed(recipe: Recipe) -> bool:
-    """Whether a seed decides which rows train or select."""
+    """Whether the seed decides which rows are trained on or select the best evaluation."""
     data = recipe.data
     return bool(
         data.max_train_rows or data.validation_share or data.streaming or recipe.eval.split == "paper"

@@ -1,4 +1,4 @@
-"""The same recipe under several seeds, one after the other, each in its own run folder."""
+"""Train one recipe under several seeds, one after another, each in its own run folder."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _LARGEST = 2**32
 
 
 def parse_seeds(text: str) -> list[int]:
-    """`42,43,44` as numbers.
+    """Parse `42,43,44` to a list of seeds.
 
     Raises:
-        UserError: one is no seed, or is given twice.
+        UserError: a seed is invalid, or is given twice.
     """
     seeds: list[int] = []
     for part in text.split(","):
@@ -33,22 +33,22 @@ def parse_seeds(text: str) -> list[int]:
         if not (word.isascii() and word.isdecimal() and int(word) < _LARGEST):
             raise UserError(
                 "invalid-option",
-                f"--seeds {text}: {shown(word)} is no seed",
-                hint="Whole numbers from 0: --seeds 42,43,44",
+                f"--seeds {text}: {shown(word)} is not a seed",
+                hint="Give whole numbers from 0: --seeds 42,43,44",
             )
         if int(word) in seeds:
             raise UserError(
-                "invalid-option", f"--seeds {text}: {word} is given twice", hint="Each seed once: --seeds 42,43,44"
+                "invalid-option", f"--seeds {text}: {word} is given twice", hint="Give each seed once: --seeds 42,43,44"
             )
         seeds.append(int(word))
     return seeds
 
 
 def load_seeds(name: str, variant: str | None, overrides: Sequence[str], seeds: Sequence[int]) -> list[LoadedRecipe]:
-    """The recipe under each seed; an output.dir becomes the folder of the runs' folders.
+    """Load the recipe under each seed. An output.dir becomes the parent of the run folders.
 
     Raises:
-        UserError: the recipe cannot be used, or train.seed is given beside --seeds.
+        UserError: the recipe is invalid, or both train.seed and --seeds are given.
     """
     if named_with_role(overrides, {Role.SEED}):
         raise UserError("invalid-option", "train.seed is given, and --seeds as well", hint="Drop one of them.")
@@ -65,14 +65,14 @@ def load_seeds(name: str, variant: str | None, overrides: Sequence[str], seeds: 
 
 
 def train_seeds(runs: Sequence[LoadedRecipe], listener: TrainingListener) -> dict[str, Any]:
-    """Train what is missing of `runs`, going on where one was stopped.
+    """Train the unfinished runs, and resume interrupted ones.
 
     Returns:
         "metric", "splits" (split -> metric -> mean, std, values by seed), "paper" and "folders"; see `summary`.
 
     Raises:
-        UserError: a folder holds something else than the run that belongs there; nothing has been trained.
-        Interrupted: the user stopped it; the same command goes on.
+        UserError: a folder holds anything but its run. Nothing has been trained.
+        Interrupted: the user stopped it; the same command resumes.
     """
     from red_cli.train.loop import train
 
@@ -89,16 +89,16 @@ def train_seeds(runs: Sequence[LoadedRecipe], listener: TrainingListener) -> dic
 
 
 def resuming(loaded: LoadedRecipe) -> LoadedRecipe:
-    """The recipe, to be gone on with where it was stopped."""
+    """The recipe with train.resume_from_checkpoint=true."""
     settings = loaded.recipe.train.model_copy(update={"resume_from_checkpoint": True})
     return replace(loaded, recipe=loaded.recipe.model_copy(update={"train": settings}))
 
 
 def summary(runs: Sequence[LoadedRecipe]) -> dict[str, Any]:
-    """Each metric of finished runs: mean, sample standard deviation, and every seed's value; never the best.
+    """Mean, sample standard deviation and every seed's value of each metric of finished runs; never the best.
 
     Raises:
-        UserError: a folder is damaged or gone, or the runs were not trained on the same rows and base.
+        UserError: a folder is damaged or missing, or the runs were not trained on the same rows and base.
     """
     require_same_inputs(runs)
     metrics = {loaded.recipe.train.seed: RunFolder(loaded.run_folder).read_results() for loaded in runs}
@@ -106,7 +106,7 @@ def summary(runs: Sequence[LoadedRecipe]) -> dict[str, Any]:
     splits: dict[str, Any] = {}
     for split, scores in first["splits"].items():
         everywhere = [found["splits"].get(split, {}) for found in metrics.values()]
-        if not all(everywhere):  # red eval has scored it for some seeds only
+        if not all(everywhere):  # scored by red eval for some seeds only
             continue
         splits[split] = {"examples": scores["examples"]}
         for name in scores:

@@ -1,4 +1,4 @@
-"""The table of a comparison, from the run folders' metrics."""
+"""The table of a comparison, made from the metrics in the run folders."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ def summarise(
     split: str,
     chose_best: str,
 ) -> dict[str, Any]:
-    """One row for each method, over its finished seeds.
+    """Summarise a comparison: one row for each method, over its finished seeds.
 
     Args:
-        split: the split that is compared, and whether all, some or none of its rows chose the best evaluation.
+        split: the split that is compared.
+        chose_best: whether "all", "some" or "none" of its rows selected the best evaluation.
 
     Returns:
         The content of comparison.json (docs/formats.md).
@@ -58,9 +59,9 @@ def summarise(
 
 
 def _common_metrics(runs: Sequence[dict[str, Any]], split: str) -> list[str]:
-    """The metrics that every run is told by."""
-    told = [headline_metrics(metrics["metric"], metrics["splits"][split]) for metrics in runs]
-    return [name for name in told[0] if all(name in names for names in told)] if told else []
+    """The headline metrics that all runs have."""
+    headlines = [headline_metrics(metrics["metric"], metrics["splits"][split]) for metrics in runs]
+    return [name for name in headlines[0] if all(name in names for names in headlines)] if headlines else []
 
 
 def _row(
@@ -86,9 +87,9 @@ def _row(
 
 
 def tables_of(result: dict[str, Any]) -> list[list[list[str]]]:
-    """The comparison as text, each table a heading and a row for each method.
+    """The comparison as tables of text, each a heading and a row for each method.
 
-    It is one table; where there are several metrics, the scores have one of their own, so that both stay narrow.
+    With several metrics the scores have their own table, so that both stay narrow; otherwise there is one table.
     """
     names = result["metrics"]
     several = len(names) > 1
@@ -116,7 +117,7 @@ def _score_text(metric: str, score: dict[str, Any], counted: bool) -> str:
 
 
 def _rates(rates: list[float]) -> str:
-    """The one rate, or roughly the lowest and the highest."""
+    """The only rate, or the lowest and the highest with one digit."""
     if len(rates) == 1:
         return f"{rates[0]:g}"
     lowest, highest = (f"{rate:.0e}".replace("e-0", "e-") for rate in (rates[0], rates[-1]))
@@ -124,13 +125,13 @@ def _rates(rates: list[float]) -> str:
 
 
 def _size(count: int) -> str:
-    """Bytes in the largest unit that leaves a whole number."""
+    """A number of bytes in the largest unit in which it is at least 10."""
     power = next((power for power in (3, 2, 1) if count >= 10 * 1024**power), 0)
     return f"{count / 1024**power:,.0f}{('B', 'K', 'M', 'G')[power]}"
 
 
 def score_note(result: dict[str, Any]) -> str:
-    """What the scores are of."""
+    """A line that names the task, metrics, split and rows of the scores."""
     share = {"all": "which", "some": "some of which", "none": ""}[result["chose_best"]]
     chosen = f", {share} also chose the best evaluation" if share else ""
     names = ", ".join(f"{name} x 100" if is_percentage(name) else name for name in result["metrics"])
@@ -140,7 +141,7 @@ def score_note(result: dict[str, Any]) -> str:
 
 
 def write_comparison(folder: Path, result: dict[str, Any]) -> None:
-    """Write comparison.json and comparison.md, each whole or not at all."""
+    """Write comparison.json and comparison.md, each atomically."""
     write_json(folder / JSON_FILE, result)
     if not result["rows"]:
         return
@@ -151,7 +152,7 @@ def write_comparison(folder: Path, result: dict[str, Any]) -> None:
     notes = [
         f"{score_note(result)}. Mean ± sample standard deviation (number of seeds), never the best.",
         f"Base: {markdown_code(str(result['base']))}, {result['base_parameters']:,} parameters.",
-        "trained: the method's own parameters; head: those that every method trains beside them; rate: learning rate,",
+        "trained: the method's own parameters; head: those that every method trains as well; rate: learning rate,",
         "the lowest and the highest of the seeds; ms/step: of training; memory: the peak of the run's own process (on",
         "a GPU: of what torch allocated there), the largest of the seeds; file: the tensors that are saved, in bytes.",
         *(f"{run['method']}, seed {run['seed']} failed." for run in result["failed"]),

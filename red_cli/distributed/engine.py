@@ -1,4 +1,7 @@
-"""Engines: how gradients become an optimiser step over all ranks. DeepSpeed's is in deepspeed.py."""
+"""Engines: how gradients become an optimiser step over all ranks. DeepSpeed's is in deepspeed.py.
+
+The gradients are so few that one hand-written all-reduce per step replaces DistributedDataParallel and its buckets.
+"""
 
 from __future__ import annotations
 

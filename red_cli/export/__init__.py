@@ -1,1 +1,1 @@
-"""What leaves: merged weights, written as a stream, their verification, model cards, and converted checkpoints."""
+"""Export: merged weights, written as a stream, their verification, model cards, and converted checkpoints."""

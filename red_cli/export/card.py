@@ -1,4 +1,4 @@
-"""Model cards: what was trained, on what, how well, and how to load it; without paths of this machine."""
+"""Model cards: what was trained, its scores, and how to load it. They contain no local paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from red_cli.tasks.labels.metrics import format_score
 
 
 def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:
-    """The card of a run folder, from its resolved recipe and metrics."""
+    """The card of a run folder, made from its resolved recipe and metrics."""
     use = "red eval .                      # score it again\n"
     method, base = METHODS[recipe["method"]], recipe["model"]["name_or_path"]
     if method.edits:
@@ -40,10 +40,10 @@ def merged_card(
     """The card of an exported model.
 
     Args:
-        recipe, metrics: None for an adapter whose recipe or run is not at hand.
-        checked: what the comparison with the adapter found ("largest_difference", "examples", "checked_on").
-        remarks: what was done beside folding.
-        with_code: whether the model has a modelling file of its own.
+        recipe, metrics: None if the adapter's recipe or run is not available.
+        checked: the result of the comparison with the adapter ("largest_difference", "examples", "checked_on").
+        remarks: changes other than folding.
+        with_code: whether the model has its own modelling file.
     """
     check = "The fold was not checked against the adapter."
     if checked["largest_difference"] is not None:
@@ -68,7 +68,7 @@ def merged_card(
 def adapter_card(
     name: str, adapter: AdapterConfig, recipe: dict[str, Any] | None, metrics: dict[str, Any] | None
 ) -> str:
-    """The card of an adapter that is shared alone."""
+    """The card of an adapter that is shared without its base."""
     kind = adapter.architecture or "AutoModel"
     base = adapter.base_model_name_or_path
     revision = f", revision={python_string(adapter.revision)}" if adapter.revision else ""
@@ -107,8 +107,8 @@ def _card(
 def _edits(red: RedConfig) -> str:
     positions = red.positions if isinstance(red.positions, str) else ", ".join(red.positions)
     edited = positions if red.target_modules is None else markdown_code(red.target_modules)
-    learnt = {("scale", "bias"): "scale * h + bias", ("scale",): "scale * h", ("bias",): "h + bias"}
-    formula = learnt[tuple(part for part in ("scale", "bias") if part in red.components)]
+    formulas = {("scale", "bias"): "scale * h + bias", ("scale",): "scale * h", ("bias",): "h + bias"}
+    formula = formulas[tuple(part for part in ("scale", "bias") if part in red.components)]
     where = f"{edited}; layers {markdown_text(str(red.layers))}"
     return (
         "Representation EDiting (RED, arXiv 2402.15179):\n"
@@ -127,7 +127,7 @@ def _checked_figures(metrics: dict[str, Any]) -> str:
 
 def _figures(metrics: dict[str, Any]) -> str:
     parameters, training = metrics["parameters"], metrics["training"]
-    word = METHODS[metrics.get("method", "red")].word  # runs of version 0.1 do not say
+    word = METHODS[metrics.get("method", "red")].word  # runs of version 0.1 do not record it
     scores = "\n".join(
         f"| {markdown_text(split)} | {markdown_text(metric)} | {format_score(metric, value)} |"
         for split, values in metrics["splits"].items()
@@ -145,7 +145,7 @@ def _figures(metrics: dict[str, Any]) -> str:
 
 
 def _rows_used(scoring: dict[str, Any] | None) -> str:
-    """Which rows chose and which were scored; runs of version 0.1 do not say."""
+    """The rows that selected the best evaluation and the rows scored; runs of version 0.1 do not record them."""
     if scoring is None:
         return ""
     selection, scored = scoring["selection"], scoring["scored"]

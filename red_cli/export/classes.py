@@ -1,4 +1,4 @@
-"""Classes of transformers, by the names that files of a base or an adapter give."""
+"""Look up classes of transformers by the names in a base's or an adapter's files."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from red_cli.errors import UserError, first_line
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-_NAMES_OF_KERNELS = ("attn_implementation", "experts_implementation")  # may be of code on the Hub
+_NAMES_OF_KERNELS = ("attn_implementation", "experts_implementation")  # may name code on the Hub
 
 
 def require_known(name: str) -> None:
-    """Check that transformers has something of that name, without loading torch.
+    """Check that transformers exports `name`, without loading torch.
 
     Raises:
-        UserError: it has not.
+        UserError: it does not.
     """
     import transformers
 
-    if name not in transformers.__all__:  # dir() takes a sixth of a second to make its list
+    if name not in transformers.__all__:  # dir() takes a sixth of a second
         raise UserError(
             "unsupported-model", f"{name} is not a class of transformers", hint="Share the adapter: --format adapter"
         )
 
 
 def model_class(name: str) -> type[PreTrainedModel]:
-    """The class of models called `name`.
+    """The model class called `name`.
 
     Raises:
-        UserError: transformers has none.
+        UserError: transformers has no such model class.
     """
     import transformers
 
@@ -39,24 +39,24 @@ def model_class(name: str) -> type[PreTrainedModel]:
     if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
         raise UserError(
             "unsupported-model",
-            f"{name} is not a class of models in transformers",
+            f"{name} is not a model class of transformers",
             hint="Share the adapter: --format adapter",
         )
     return found
 
 
 def configuration(content: dict[str, Any]) -> PretrainedConfig:
-    """The configuration that the content of a config.json gives; code that it refers to does not run.
+    """Build the configuration from the content of a config.json. Code that it refers to does not run.
 
     Raises:
-        UserError: transformers has no such model type, or a value does not fit it.
+        UserError: transformers does not know the model type, or a value is invalid.
     """
     from transformers import AutoConfig
 
     plain = {key: value for key, value in content.items() if key not in _NAMES_OF_KERNELS}
     try:
         return AutoConfig.for_model(**plain)
-    except Exception as error:  # each model type checks its values in its own way
+    except Exception as error:  # each model type raises its own errors
         raise UserError(
-            "unsupported-model", f"not a configuration that transformers can use: {first_line(error)}"
+            "unsupported-model", f"transformers cannot use this configuration: {first_line(error)}"
         ) from None

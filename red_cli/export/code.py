@@ -1,4 +1,4 @@
-"""A model with a modelling file of its own, for architectures that have no place for an edit's bias."""
+"""Models with their own modelling file, for architectures that have no place for an edit's bias."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from red_cli.base_model.files import BIASES_KEY, BaseFiles
 MODELLING_FILE = "modeling_red.py"
 _PREFIX = "Red"  # of the class in the modelling file
 _MATRIX = 2
-# The end of a class's name -> the class of transformers that loads it.
+# The end of a class's name -> the auto class of transformers that loads it
 _AUTO_CLASSES = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForCausalLM": "AutoModelForCausalLM",
@@ -43,7 +43,7 @@ class Red{architecture}({architecture}):
 
 
 def auto_class(architecture: str) -> str:
-    """The name of the class in transformers that loads models of class `architecture`."""
+    """The name of the auto class that loads models of class `architecture`."""
     return next((auto for end, auto in _AUTO_CLASSES.items() if architecture.endswith(end)), "AutoModel")
 
 
@@ -53,24 +53,24 @@ def modelling_file(architecture: str) -> str:
 
 
 def bias_names(base: BaseFiles, edited: EditedModules) -> dict[str, str]:
-    """Path of each module without a bias -> the name of the one it gets: a projection's own, or one added after it."""
-    kinds = {}
-    for place in edited.modules:
-        if place.bias is None:
-            same = place.module.rpartition(".")[2] == place.path.rpartition(".")[2]
-            projection = same and len(base.tensors[place.weight].shape) == _MATRIX
-            kinds[place.path] = "bias" if projection else "red_bias"
-    return kinds
+    """Path of each module without a bias -> the name of its new one: a projection's own bias, or one added after it."""
+    names = {}
+    for module in edited.modules:
+        if module.bias is None:
+            same = module.module.rpartition(".")[2] == module.path.rpartition(".")[2]
+            projection = same and len(base.tensors[module.weight].shape) == _MATRIX
+            names[module.path] = "bias" if projection else "red_bias"
+    return names
 
 
 def is_own_code(folder: Path, architecture: str) -> bool:
-    """Whether the modelling file in `folder` is, to the letter, the one for the class `architecture`."""
+    """Whether the modelling file in `folder` is exactly the one that `red` writes for the class `architecture`."""
     file = folder / MODELLING_FILE
     return file.is_file() and file.read_text(encoding="utf-8") == modelling_file(architecture.removeprefix(_PREFIX))
 
 
 def code_config(config: dict[str, Any], architecture: str, biases: dict[str, tuple[str, int]]) -> dict[str, Any]:
-    """The configuration that makes transformers load the modelling file, with trust_remote_code=True."""
+    """The configuration with which transformers loads the modelling file, given trust_remote_code=True."""
     own = f"{_PREFIX}{architecture}"
     reference = f"{MODELLING_FILE.removesuffix('.py')}.{own}"
     return {**config, "architectures": [own], "auto_map": {auto_class(architecture): reference}, BIASES_KEY: biases}

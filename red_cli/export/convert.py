@@ -1,4 +1,4 @@
-"""Turn a published checkpoint into an adapter folder."""
+"""Convert a checkpoint of the paper's published code to an adapter folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from red_cli.recipe.schema import Model
 
 
 def convert(checkpoint: Path, base: str, output: Path) -> dict[str, Any]:
-    """Write the adapter folder `output`; of the base only the configuration is needed.
+    """Write the adapter folder `output`. Only the base's configuration is needed.
 
     Returns:
         "output", "modules", "edited_parameters", "head_parameters", "red" (the configuration), and "warnings".
@@ -39,8 +39,8 @@ def convert(checkpoint: Path, base: str, output: Path) -> dict[str, Any]:
     warnings = []
     if published.scale_never_moved:
         warnings.append(
-            "every scale is exactly 1.0: the checkpoint was trained with its vectors in bfloat16, where an optimiser "
-            "step of the usual size is rounded away next to 1.0, so in effect it learnt biases alone"
+            "every scale is exactly 1.0: the vectors were trained in bfloat16, where an optimiser step of the usual "
+            "size is rounded away near 1.0, so in effect only the biases were trained"
         )
     return {
         "output": str(output),
@@ -58,11 +58,11 @@ def _label_names(published: Published) -> list[str]:
 
 
 def _skeleton(config: PretrainedConfig, published: Published) -> PreTrainedModel:
-    """The kind of model that the published code edits, without weights."""
+    """The model that the published code edits, without weights."""
     if published.head:
         auto_class = SEQUENCE_CLASSIFIER.auto_class
     elif next(iter(published.vectors)).startswith("encoder.") and not config.is_encoder_decoder:
-        auto_class = AutoModel  # paths of encoders begin at the encoder, those of decoders at the whole language model
+        auto_class = AutoModel  # paths of encoders start at the encoder, those of decoders at the language model
     else:
         auto_class = (ENCODER_DECODER if config.is_encoder_decoder else DECODER).auto_class
     with torch.device("meta"):

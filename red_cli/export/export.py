@@ -1,4 +1,4 @@
-"""Export a trained adapter: to merged weights, to a model with its own code, or as an adapter to be shared."""
+"""Export a trained adapter: as merged weights, as a model with its own code, or as an adapter to share."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _NOT_CHECKED: dict[str, Any] = {"examples": 0, "largest_difference": None, "equa
 
 @dataclass(frozen=True)
 class Source:
-    """A trained adapter, and what is known of how it came about.
+    """A trained adapter, its base, and the recipe and run it comes from.
 
     Attributes:
-        recipe: None for an adapter that comes without one.
-        base: name or folder of the model it edits; `revision` on the Hub.
-        run: the finished run it belongs to, if that is at hand.
-        unfinished: whether the run it belongs to is at hand and has not finished.
+        recipe: None if the adapter has none.
+        base: name or folder of the base model; `revision` is its revision on the Hub.
+        run: the finished run it belongs to, if available.
+        unfinished: whether its run is available and has not finished.
     """
 
     adapter: AdapterArrays
@@ -59,13 +59,13 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Papers:
-    """What an export says of where it comes from.
+class Provenance:
+    """What an export records about its origin.
 
     Attributes:
-        recipe: resolved, as it is written; None where there is none.
+        recipe: the resolved recipe as it is written, or None.
         base: the name of the base.
-        metrics: of the run, if that is at hand.
+        metrics: the run's metrics, if available.
     """
 
     recipe: dict[str, Any] | None
@@ -73,8 +73,8 @@ class Papers:
     metrics: dict[str, Any] | None
 
     @classmethod
-    def of(cls, source: Source, uploaded: bool) -> Papers:
-        """Where the export is `uploaded`, without any path of this machine; else it still finds its data and base."""
+    def of(cls, source: Source, uploaded: bool) -> Provenance:
+        """The origin of `source`: without local paths if `uploaded`, else with those of its data and base."""
         recipe = None if source.recipe is None else resolved(source.recipe)
         metrics = None if source.run is None else source.run.read_metrics()
         if uploaded:
@@ -82,30 +82,30 @@ class Papers:
         return cls(None if recipe is None else exported_recipe(recipe), source.base, metrics)
 
     def write_recipe(self, folder: Path) -> None:
-        """Write the recipe, so that the folder can be scored."""
+        """Write the recipe, which `red eval` needs."""
         if self.recipe is not None:
             write_text(folder / RECIPE_FILE, dump(self.recipe))
 
 
 def open_source(folder: Path, recipe_name: str | None, base: str | None, overrides: Sequence[str] = ()) -> Source:
-    """Find the adapter in `folder`, a run folder or an adapter folder.
+    """Read the adapter in `folder`, a run folder or an adapter folder.
 
     Args:
-        base: where the base is, if not where the adapter says.
-        overrides: of the recipe, to say where the data of the check are now, and whether code of the base may run.
+        base: the base's name or folder; None takes the one that the adapter records.
+        overrides: recipe keys for the place of the check's data, and model.trust_remote_code.
 
     Raises:
-        UserError: there is no adapter, it is damaged, or an override would change what is trained already.
+        UserError: there is no adapter, it is damaged, or an override would change what is already trained.
     """
     if late := [override for override in overrides if not (_sets_data_alone(override) or is_consent(override))]:
         raise UserError(
             "invalid-option",
             f"{one_line(late[0])} has no effect on an export",
-            hint="Another place of the base is said with --base FOLDER.",
+            hint="To give another folder of the base: --base FOLDER",
         )
     opened = open_trained(folder, recipe_name, overrides)
     if opened.adapter is None:
-        raise UserError("run-unfinished", f"{folder} is an exported model already, or a base: it has no adapter")
+        raise UserError("not-a-run", f"{folder} has no adapter: it is an exported model or a base")
     require_adapter(opened)
     _require_red(folder, opened.adapter)
     adapter = read_vectors(opened.adapter)
@@ -127,12 +127,12 @@ def _sets_data_alone(override: str) -> bool:
 
 
 def _require_red(folder: Path, adapter: Path) -> None:
-    """Refuse what another method trained."""
+    """Refuse adapters of other methods."""
     if not METHODS[method := trained_method(adapter)].edits:
         peft = "PEFT merges it: PeftModel.from_pretrained(model, folder).merge_and_unload()"
         raise UserError(
             "unsupported-method",
-            f"{folder} was trained by method {method}; red export folds RED's edits alone",
+            f"{folder} was trained by method {method}; red export folds only RED's edits",
             hint=peft if (adapter / CONFIG_FILE).is_file() else None,
         )
 
@@ -146,35 +146,35 @@ def export(
     repository: str | None,
     listener: Listener,
 ) -> dict[str, Any]:
-    """Write the folder `output`, whole or not at all.
+    """Write the folder `output` atomically.
 
     Args:
-        dtype: torch's name of the dtype of the weights; None keeps the base's.
-        verify: compares what was written with the adapter; None leaves it out.
+        dtype: torch's name of the weights' dtype; None keeps the base's.
+        verify: compares the written model with the adapter; None skips this.
         repository: USER/NAME on the Hub to upload the folder to.
 
     Returns:
-        "output", "format", "edited_modules", "remarks", what `verify` found, and "pushed_to".
+        "output", "format", "edited_modules", "remarks", the result of `verify`, and "pushed_to".
 
     Raises:
-        UserError: `output` is not empty, there is too little space, or the edits do not fit base or architecture.
-        RunFailed: the written model differs from the adapter, and nothing is left; or the upload failed.
+        UserError: `output` is not empty, there is too little space, or the edits do not fit the base or architecture.
+        RunFailed: the written model differs from the adapter, and is deleted; or the upload failed.
     """
     if repository is not None:
         require_push_access(repository)
     if source.unfinished:
-        listener.note("The run is not finished: this is the best adapter so far.")
+        listener.note("The run is not finished: this is its best adapter so far.")
     result: dict[str, Any] = {
         "output": str(output), "format": form, "edited_modules": len(source.adapter.edits), "remarks": "",
         **_NOT_CHECKED, "pushed_to": None,
     }  # fmt: skip
-    papers = Papers.of(source, uploaded=repository is not None)
+    origin = Provenance.of(source, uploaded=repository is not None)
     if form == "adapter":
-        _write_adapter(source, output, papers)
-        if papers.base != source.base:
-            listener.note(f"The base is a folder here, {source.base}: whoever loads the adapter needs to have it.")
+        _write_adapter(source, output, origin)
+        if origin.base != source.base:
+            listener.note(f"The base is a local folder, {source.base}: users of the adapter need it as well.")
     else:
-        result |= _write_model(source, output, form, dtype, verify, papers, listener)
+        result |= _write_model(source, output, form, dtype, verify, origin, listener)
     if repository is not None:
         listener.status("uploading")
         result["pushed_to"] = push(output, repository)
@@ -187,7 +187,7 @@ def _write_model(
     form: Format,
     dtype: str | None,
     verify: Verify | None,
-    papers: Papers,
+    origin: Provenance,
     listener: Listener,
 ) -> dict[str, Any]:
     listener.status("finding the base")
@@ -196,24 +196,22 @@ def _write_model(
     if quantization is not None:
         listener.note(f"The run's base was quantised ({quantization}); folding into the unquantised {base.name}.")
     if base.folder.resolve() in (output.resolve(), *output.resolve().parents):
-        raise UserError(
-            "output-exists", f"{output} lies inside the base's folder, {base.folder}", hint="Choose another."
-        )
+        raise UserError("output-exists", f"{output} is inside the base's folder, {base.folder}", hint="Choose another.")
     require_base(base, source.adapter)
     make = {"merged": merged_model, "code": model_with_code}[form]
     exported = make(base, source.adapter, dtype)
     require_space(output, exported.size)
-    with ended_politely(), replacing_folder(output) as folder:
+    with sigterm_as_interrupt(), replacing_folder(output) as folder:
         for file in write_model(exported, folder, listener.writing):
             listener.note(f"Left out {file}: it is a link that leads out of the base's folder.")
         checked = dict(_NOT_CHECKED) if verify is None else verify(source, folder, listener)
-        _write_papers(source, exported, folder, output, checked, papers)
+        _write_metadata(source, exported, folder, output, checked, origin)
     return {**checked, "remarks": exported.remarks}
 
 
 @contextmanager
-def ended_politely() -> Iterator[None]:
-    """Let a request to end (SIGTERM, a closed terminal) clean up as Ctrl-C does."""
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, so that they clean up as Ctrl-C does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -222,14 +220,14 @@ def ended_politely() -> Iterator[None]:
         yield
 
 
-def _write_papers(
-    source: Source, exported: Exported, folder: Path, output: Path, checked: dict[str, Any], papers: Papers
+def _write_metadata(
+    source: Source, exported: Exported, folder: Path, output: Path, checked: dict[str, Any], origin: Provenance
 ) -> None:
-    """The recipe, so that the folder can be scored, and the card."""
-    papers.write_recipe(folder)
+    """Write the recipe, the chat template and the card."""
+    origin.write_recipe(folder)
     _write_chat_template(source, exported.base.folder, folder)
     card = merged_card(
-        output.resolve().name, source.adapter.config, papers.recipe, papers.metrics, checked, exported.architecture,
+        output.resolve().name, source.adapter.config, origin.recipe, origin.metrics, checked, exported.architecture,
         exported.remarks,
         with_code=exported.modelling is not None,
     )  # fmt: skip
@@ -237,7 +235,7 @@ def _write_papers(
 
 
 def _write_chat_template(source: Source, base: Path, folder: Path) -> None:
-    """The template that the model learnt conversations by, where it is not the base's own, as transformers finds it."""
+    """Write the chat template of the training where transformers finds it, unless it is the base's own."""
     recipe = source.recipe
     choice = None if recipe is None else recipe.task.chat_template
     if recipe is not None and choice is not None and choice.template != OWN:
@@ -248,14 +246,14 @@ def _write_chat_template(source: Source, base: Path, folder: Path) -> None:
         write_text(folder / "chat_template.jinja", template_text(choice.template, tokenizer))
 
 
-def _write_adapter(source: Source, output: Path, papers: Papers) -> None:
-    """The adapter alone, its base pinned to the commit that is in the cache, where it is from the Hub."""
+def _write_adapter(source: Source, output: Path, origin: Provenance) -> None:
+    """Write the adapter. A base from the Hub is pinned to the cached commit."""
     config = source.adapter.config
-    place = None if Path(source.base).is_dir() else cached_folder(source.base, source.revision)
-    commit = None if place is None else commit_of(place)
-    config = config.model_copy(update={"base_model_name_or_path": papers.base, "revision": commit or source.revision})
+    cached = None if Path(source.base).is_dir() else cached_folder(source.base, source.revision)
+    commit = None if cached is None else commit_of(cached)
+    config = config.model_copy(update={"base_model_name_or_path": origin.base, "revision": commit or source.revision})
     with replacing_folder(output) as folder:
         shutil.copyfile(source.adapter.folder / WEIGHTS_FILE, folder / WEIGHTS_FILE)
         write_json(folder / CONFIG_FILE, config.model_dump())
-        papers.write_recipe(folder)
-        write_text(folder / "README.md", adapter_card(output.resolve().name, config, papers.recipe, papers.metrics))
+        origin.write_recipe(folder)
+        write_text(folder / "README.md", adapter_card(output.resolve().name, config, origin.recipe, origin.metrics))

@@ -1,4 +1,4 @@
-"""Every tensor of the exported model, and where its bytes come from."""
+"""Plan every tensor of the exported model: its name, dtype, and the source of its values."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from red_cli.base_model.files import SINGLE_FILE, BaseFiles
 from red_cli.base_model.stored_tensor import SIZES, StoredTensor, Vector, is_float, to_float32, vector
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
-from red_cli.export.homes import Home
+from red_cli.export.bias_placement import BiasPlacement
 from red_cli.export.vectors import AdapterArrays, Edit
 
 _MATRIX = 2
 
 
 @dataclass(frozen=True)
-class Output:
+class ExportedTensor:
     """A tensor of the exported model.
 
     Attributes:
-        dtype: it is written in.
-        content: where its numbers are now.
-        scale: what they are multiplied with: one factor for each row, or for each column (`by_row` False).
+        dtype: safetensors' name of the dtype that is written.
+        content: its current values: bytes in a file of the base, or in memory.
+        scale: factors for its rows, shape (rows,), or its columns if `by_row` is False, shape (columns,).
     """
 
     name: str
@@ -42,7 +42,7 @@ class Output:
 
     @property
     def size(self) -> int:
-        """Bytes it takes."""
+        """The size in bytes."""
         count = 1
         for extent in self.shape:
             count *= extent
@@ -55,61 +55,68 @@ class Output:
 
     @property
     def copied(self) -> StoredTensor | None:
-        """Where its bytes lie as they are, if they do."""
+        """The stored tensor whose bytes are copied unchanged, or None."""
         unchanged = self.scale is None and isinstance(self.content, StoredTensor) and self.content.dtype == self.dtype
         return self.content if unchanged and isinstance(self.content, StoredTensor) else None
 
 
-Shards = dict[str, list[Output]]  # file name -> its tensors
+Shards = dict[str, list[ExportedTensor]]  # file name -> its tensors
 
 
-def lay_out(
-    base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, home: Home, conv1d: bool, dtype: str | None
+def plan_tensors(
+    base: BaseFiles,
+    adapter: AdapterArrays,
+    edited: EditedModules,
+    placement: BiasPlacement,
+    conv1d: bool,
+    dtype: str | None,
 ) -> Shards:
-    """Decide for every tensor of the exported model where it comes from.
+    """Plan the tensors of the exported model.
 
     Args:
-        home: where biases go that the base has no place for.
-        conv1d: whether the architecture's projections store (in, out).
+        placement: where biases are stored that the base has no parameter for.
+        conv1d: whether the architecture's projections have shape (in, out).
         dtype: safetensors' name of the dtype of all floating-point tensors; None keeps the base's.
 
     Raises:
         UserError: an edited tensor is quantised or has another width than its edit.
     """
     shards: Shards = {}
-    by_tensor = {name: (place, role) for place in edited.modules for name, role in _roles(place)}
+    by_tensor = {name: (module, role) for module in edited.modules for name, role in _roles(module)}
     names = {name: (edited.prefix if adapter.head else "") + name for name in base.tensors}
     for name, stored in base.tensors.items():
         written = dtype if dtype and is_float(stored.dtype) else stored.dtype
         outputs = shards.setdefault(stored.file.with_suffix(".safetensors").name, [])
         if name not in by_tensor:
-            outputs.append(Output(names[name], written, stored))
+            outputs.append(ExportedTensor(names[name], written, stored))
             continue
-        place, role = by_tensor[name]
-        edit = adapter.edits[place.path]
+        module, role = by_tensor[name]
+        edit = adapter.edits[module.path]
         columns = conv1d and len(stored.shape) == _MATRIX and stored.shape[-1] == _width(edit)
         _require_fit(base, name, stored, edit, columns)
-        output = Output(names[name], written, stored)
+        output = ExportedTensor(names[name], written, stored)
         outputs.append(_folded_weight(output, edit, columns) if role == "weight" else _folded_bias(output, edit))
-        if role == "weight" and place.bias is None and edit.bias is not None:
+        if role == "weight" and module.bias is None and edit.bias is not None:
             outputs.append(
-                Output(f"{names[name].rpartition('.')[0]}.bias", written, vector(place.path, edit.bias, written))
+                ExportedTensor(
+                    f"{names[name].rpartition('.')[0]}.bias", written, vector(module.path, edit.bias, written)
+                )
             )
-    if home.as_llama:
+    if placement.as_llama:
         shards = {file: list(_split(outputs, base)) for file, outputs in shards.items()}
-    _fill_siblings(shards, home)
+    _add_zero_biases(shards, placement)
     return shards
 
 
 def add_tensors(shards: Shards, arrays: Mapping[str, NDArray[np.float32]], dtype: str) -> Shards:
-    """Put more tensors (a trained head, biases of one's own) into the last shard; they replace those of their names."""
+    """Add tensors (a trained head, biases) to the last shard. They replace tensors of the same names."""
     added = {file: [output for output in outputs if output.name not in arrays] for file, outputs in shards.items()}
-    added[max(added)] += [Output(name, dtype, vector(name, array, dtype)) for name, array in arrays.items()]
+    added[max(added)] += [ExportedTensor(name, dtype, vector(name, array, dtype)) for name, array in arrays.items()]
     return added
 
 
 def keep_known(shards: Shards, known: set[str]) -> Shards:
-    """Leave out tensors that the exported model's class does not have, such as the head of another task."""
+    """Remove tensors that the exported model's class does not have, such as the head of another task."""
     kept = {file: [output for output in outputs if as_loaded(output.name) in known] for file, outputs in shards.items()}
     return {file: outputs for file, outputs in kept.items() if outputs}
 
@@ -120,46 +127,46 @@ def main_dtype(base: BaseFiles, edited: EditedModules) -> str:
 
 
 def named_for_loading(shards: Shards) -> Shards:
-    """A model in one file is called as plain transformers expects; several files keep their names."""
+    """Name a single file as transformers expects; several files keep their names."""
     return shards if len(shards) > 1 else {SINGLE_FILE: next(iter(shards.values()))}
 
 
-def _roles(place: EditedModule) -> Iterator[tuple[str, str]]:
-    yield place.weight, "weight"
-    if place.bias is not None:
-        yield place.bias, "bias"
+def _roles(module: EditedModule) -> Iterator[tuple[str, str]]:
+    yield module.weight, "weight"
+    if module.bias is not None:
+        yield module.bias, "bias"
 
 
 def _require_fit(base: BaseFiles, name: str, stored: StoredTensor, edit: Edit, columns: bool) -> None:
     if not is_float(stored.dtype):
         raise UserError(
             "unsupported-file",
-            f"{stored.file}: {name} is stored as {stored.dtype}: {base.name} is a quantised base",
+            f"{stored.file}: {name} is stored as {stored.dtype}: {base.name} is quantised",
             hint="Give the unquantised model it was made from: --base MODEL",
         )
     width = stored.shape[-1] if columns else stored.shape[0]
     if width != _width(edit):
         raise UserError(
             "base-mismatch",
-            f"{base.folder}: {name} is {width} wide, its edit {_width(edit)}",
+            f"{base.folder}: {name} has width {width}, its edit {_width(edit)}",
             hint="The adapter belongs to another base.",
         )
     if len(stored.shape) < _MATRIX and architecture_of(base.model_type).one_plus_norm and edit.scale is not None:
         raise UserError(
             "unsupported-model",
-            f"{name} is a norm of a {base.model_type} model, which multiplies by 1 + weight: its edit is not folded",
+            f"{name} is a norm of a {base.model_type} model, which scales by (1 + weight): its edit cannot be folded",
             hint="Keep it as an adapter: --format adapter",
         )
 
 
 def _width(edit: Edit) -> int:
-    learnt = edit.scale if edit.scale is not None else edit.bias
-    assert learnt is not None
-    return len(learnt)
+    either = edit.scale if edit.scale is not None else edit.bias
+    assert either is not None
+    return len(either)
 
 
-def _folded_weight(output: Output, edit: Edit, columns: bool) -> Output:
-    """W' = diag(scale) W, from equation (3) of the paper and y = W x + b; a norm's weight is the same in one row."""
+def _folded_weight(output: ExportedTensor, edit: Edit, columns: bool) -> ExportedTensor:
+    """W' = diag(scale) W, by equation (3) of the paper and y = W x + b; a norm's weight (d,) is scaled elementwise."""
     if edit.scale is None:
         return output
     if len(output.shape) == _MATRIX:
@@ -168,7 +175,7 @@ def _folded_weight(output: Output, edit: Edit, columns: bool) -> Output:
     return replace(output, content=vector(output.name, values, output.dtype))
 
 
-def _folded_bias(output: Output, edit: Edit) -> Output:
+def _folded_bias(output: ExportedTensor, edit: Edit) -> ExportedTensor:
     """b' = scale * b + bias."""
     values = _read(output)
     if edit.scale is not None:
@@ -178,25 +185,25 @@ def _folded_bias(output: Output, edit: Edit) -> Output:
     return replace(output, content=vector(output.name, values, output.dtype))
 
 
-def _read(output: Output) -> NDArray[np.float32]:
+def _read(output: ExportedTensor) -> NDArray[np.float32]:
     assert isinstance(output.content, StoredTensor)
     return to_float32(output.content.read(), output.content.dtype)
 
 
-def _fill_siblings(shards: Shards, home: Home) -> None:
-    """Give zeros to the modules that have a bias wherever an edited one has."""
-    pattern = re.compile("|".join(rf"(?:.*\.)?(?:{sibling})" for sibling in home.siblings) or r"(?!)")
+def _add_zero_biases(shards: Shards, placement: BiasPlacement) -> None:
+    """Add zero biases to the modules that get a bias because an edited module does."""
+    pattern = re.compile("|".join(rf"(?:.*\.)?(?:{ending})" for ending in placement.also_biased) or r"(?!)")
     present = {output.name for outputs in shards.values() for output in outputs}
     for file, outputs in shards.items():
         for output in list(outputs):
             module, _, kind = output.name.rpartition(".")
             if kind == "weight" and f"{module}.bias" not in present and pattern.fullmatch(module):
                 zeros = vector(output.name, np.zeros(output.shape[0], dtype=np.float32), output.dtype)
-                shards[file].append(Output(f"{module}.bias", output.dtype, zeros))
+                shards[file].append(ExportedTensor(f"{module}.bias", output.dtype, zeros))
 
 
-def _split(outputs: list[Output], base: BaseFiles) -> Iterator[Output]:
-    """Divide fused projections between the LLaMA's own."""
+def _split(outputs: list[ExportedTensor], base: BaseFiles) -> Iterator[ExportedTensor]:
+    """Split fused projections into those of LLaMA."""
     llama = architecture_of(base.model_type).as_llama
     fused = {} if llama is None else llama.split
     for output in outputs:
@@ -212,17 +219,17 @@ def _split(outputs: list[Output], base: BaseFiles) -> Iterator[Output]:
 
 
 def _extents(base: BaseFiles, names: tuple[str, ...], rows: int) -> list[int]:
-    """How many rows of a fused projection belong to each part."""
+    """The number of rows of each part of a fused projection."""
     heads = base.config["num_attention_heads"]
     head = base.config.get("head_dim") or base.config["hidden_size"] // heads
     keys = (base.config.get("num_key_value_heads") or heads) * head
     return [heads * head, keys, keys] if "q_proj" in names else [rows // len(names)] * len(names)
 
 
-def _rows(output: Output, name: str, first: int, last: int) -> Output:
+def _rows(output: ExportedTensor, name: str, first: int, last: int) -> ExportedTensor:
     scale = None if output.scale is None else output.scale[first:last]
     if isinstance(output.content, StoredTensor):
-        return Output(name, output.dtype, output.content.rows(first, last), scale)
+        return ExportedTensor(name, output.dtype, output.content.rows(first, last), scale)
     size = SIZES[output.dtype]
     part = output.content.content[first * size : last * size]
-    return Output(name, output.dtype, Vector((last - first,), output.dtype, part))
+    return ExportedTensor(name, output.dtype, Vector((last - first,), output.dtype, part))

@@ -1,4 +1,4 @@
-"""What is handed on says nothing of where files lie on this machine: local paths give way to their last part."""
+"""Remove local paths from files that are shared: each path is replaced by its last part."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from red_cli.recipe.roles import DATA, PLACE, LocalPath
 _PLACE = [key.path for key in recipe_keys().values() if key.is_section and key.role in PLACE]
 # Keys of a recipe that may hold a local path; a resolved recipe holds the text of a template instead
 _PATHS = [key for key in recipe_keys().values() if key.local_path not in (None, LocalPath.OR_TEMPLATE)]
-# Keys of a base's JSON files in which libraries have written where it lay
+# Keys of a base's JSON files in which libraries wrote its path
 _JSON_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file")
 
 
 def is_local(name_or_path: str) -> bool:
-    """Whether a name is a path on this machine rather than one on the Hub."""
+    """Whether a name is a local path rather than a name on the Hub."""
     return _is_absolute(name_or_path) or name_or_path.startswith((".", "~")) or Path(name_or_path).is_dir()
 
 
 def shared_name(name_or_path: str) -> str:
-    """A name on the Hub as it is; of a local path `./` and its last part, which nobody takes for one on the Hub."""
+    """A name on the Hub unchanged; a local path as `./` and its last part, which cannot be a name on the Hub."""
     if not is_local(name_or_path):
         return name_or_path
     flavour = PurePosixPath if "/" in name_or_path else PureWindowsPath
@@ -31,7 +31,7 @@ def shared_name(name_or_path: str) -> str:
 
 
 def exported_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved recipe without what belongs to the run's place: of local paths only those of the data are left."""
+    """A resolved recipe without `output`, `launch` and local paths other than those of the data."""
     exported = {key: copy.deepcopy(value) for key, value in recipe.items() if key not in _PLACE}
     _shorten(exported, [key for key in _PATHS if key.role not in DATA])
     train = exported.get("train", {})
@@ -41,7 +41,7 @@ def exported_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shared_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The same without any local path."""
+    """A resolved recipe without `output`, `launch` and any local path."""
     shared = exported_recipe(recipe)
     _shorten(shared, _PATHS)
     return shared
@@ -55,7 +55,7 @@ def _shorten(recipe: dict[str, Any], keys: Iterable[Key]) -> None:
 
 
 def without_local_paths(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a base's JSON file without keys that say where on a machine the base lay."""
+    """The content of a base's JSON file without keys that hold local paths."""
     return {
         key: value
         for key, value in content.items()

@@ -1,4 +1,4 @@
-"""Write an exported model: weights, configuration and what comes along, in a folder that plain transformers loads."""
+"""Write an exported model: a folder with weights, configuration and auxiliary files that transformers loads."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from red_cli.base_model.files import BIASES_KEY, BaseFiles
 from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
+from red_cli.export.auxiliary_files import copy_auxiliary_files, exported_config, name_tokenizer_class
+from red_cli.export.bias_placement import BiasPlacement, llama_config, place_biases
 from red_cli.export.classes import configuration, model_class, require_known
 from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
-from red_cli.export.companions import copy_companions, exported_config, name_tokenizer_class
-from red_cli.export.homes import Home, find_home, llama_config
-from red_cli.export.layout import Shards, add_tensors, keep_known, lay_out, main_dtype, named_for_loading
+from red_cli.export.layout import Shards, add_tensors, keep_known, main_dtype, named_for_loading, plan_tensors
 from red_cli.export.stream import Progress, write_shards
 from red_cli.export.vectors import AdapterArrays, Edit
 from red_cli.files import write_json, write_text
@@ -27,12 +27,12 @@ _SPARE_BYTES = 64 << 20  # for configuration, tokenizer and card
 
 @dataclass(frozen=True)
 class Exported:
-    """A model as it will be written.
+    """A model ready to be written.
 
     Attributes:
         architecture: the class of the model in transformers.
-        remarks: what was done beside folding, for the model card; may be empty.
-        modelling: the text of a modelling file, where the model has one.
+        remarks: changes other than folding, for the model card; may be empty.
+        modelling: the text of its modelling file, or None.
     """
 
     base: BaseFiles
@@ -44,12 +44,12 @@ class Exported:
 
     @property
     def size(self) -> int:
-        """Bytes of its weights."""
+        """The size of its weights in bytes."""
         return sum(output.size for outputs in self.shards.values() for output in outputs)
 
 
 def merged_model(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
-    """The model with its edits folded into ordinary weights.
+    """Fold the edits into the weights.
 
     Args:
         dtype: torch's name of the dtype to write; None keeps the base's.
@@ -58,22 +58,22 @@ def merged_model(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> 
         UserError: the adapter does not fit the base, or a bias has no place in this architecture.
     """
     edited = find_edited_modules(base, adapter.edits)
-    learnt = [path for path in edited.without_bias if adapter.edits[path].bias is not None]
-    home = find_home(base.model_type, base.config, learnt)
+    new_biases = [path for path in edited.without_bias if adapter.edits[path].bias is not None]
+    placement = place_biases(base.model_type, base.config, new_biases)
     config = exported_config(base, adapter.config, dtype)
     architecture = _architecture(base, adapter)
-    shards = _shards(base, adapter, edited, home, dtype)
-    if home.as_llama:
-        config = llama_config(config, home)
+    shards = _shards(base, adapter, edited, placement, dtype)
+    if placement.as_llama:
+        config = llama_config(config, placement)
         architecture = config["architectures"][0]
     else:
-        config |= dict.fromkeys(home.switches, True)
+        config |= dict.fromkeys(placement.switches, True)
     shards = _of_its_class(shards, adapter, config, architecture)
-    return Exported(base, shards, config, architecture, home.description)
+    return Exported(base, shards, config, architecture, placement.description)
 
 
 def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
-    """The model with its scales folded, and a modelling file that adds the biases the architecture has no place for.
+    """Fold the scales, and add the biases that the architecture has no place for by a modelling file.
 
     Raises:
         UserError: the adapter does not fit the base, or the base's class is not one of transformers.
@@ -82,12 +82,12 @@ def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) 
     architecture = _architecture(base, adapter)
     model_class(architecture)
     names = {path: name for path, name in bias_names(base, edited).items() if adapter.edits[path].bias is not None}
-    learnt = {f"{path}.{name}": adapter.edits[path].bias for path, name in names.items()}
-    biases = {key: bias for key, bias in learnt.items() if bias is not None}
+    added = {f"{path}.{name}": adapter.edits[path].bias for path, name in names.items()}
+    biases = {key: bias for key, bias in added.items() if bias is not None}
     present = {path: edit for path, edit in adapter.edits.items() if path not in names}
     scales = {path: Edit(adapter.edits[path].scale, None) for path in names}
     folded = AdapterArrays(adapter.folder, adapter.config, present | scales, adapter.head)
-    shards = _shards(base, folded, edited, Home(), dtype)
+    shards = _shards(base, folded, edited, BiasPlacement(), dtype)
     config = exported_config(base, adapter.config, dtype)
     shards = _of_its_class(shards, adapter, config, architecture)
     stored = SAFETENSORS_NAMES[dtype] if dtype else main_dtype(base, edited)
@@ -100,16 +100,16 @@ def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) 
 
 
 def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
-    """Make sure that the adapter was trained on this base, as it is now.
+    """Check that the adapter was trained on this base, and that the base has not changed since.
 
     Raises:
-        UserError: another architecture or vocabulary, its configuration or edited weights have changed, or it has
-            biases that only a modelling file of its own adds.
+        UserError: it is another base, its configuration or edited weights have changed, or it has biases that its own
+            modelling file adds.
     """
     if BIASES_KEY in base.config:
         raise UserError(
             "unsupported-model",
-            f"{base.name} has a modelling file of its own, and edits cannot be folded into its biases",
+            f"edits cannot be folded into {base.name}: its biases are in its own modelling file",
             hint="Share the adapter: --format adapter",
         )
     recorded, config = adapter.config.base, base.config
@@ -135,10 +135,10 @@ def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
 
 
 def require_space(folder: Path, size: int) -> None:
-    """Refuse to begin what cannot be finished.
+    """Check that the disk has enough free space before writing.
 
     Raises:
-        UserError: the disk of `folder` has less than `size` bytes and some more left.
+        UserError: the disk of `folder` has less than `size` bytes and a reserve free.
     """
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
@@ -152,13 +152,13 @@ def require_space(folder: Path, size: int) -> None:
 
 
 def write_model(exported: Exported, folder: Path, progress: Progress) -> list[Path]:
-    """Write all of it; config.json comes last, so that no folder without all its weights can be taken for a model.
+    """Write all files. config.json is last, so that a folder with only some weights is not taken for a model.
 
     Returns:
-        Files of the base that were left out, as `copy_companions` says.
+        The files of the base that `copy_auxiliary_files` left out.
     """
     write_shards(exported.shards, folder, progress)
-    left_out = copy_companions(exported.base.folder, folder)
+    left_out = copy_auxiliary_files(exported.base.folder, folder)
     if exported.config["model_type"] != exported.base.model_type:
         name_tokenizer_class(folder)
     if exported.modelling is not None:
@@ -168,33 +168,35 @@ def write_model(exported: Exported, folder: Path, progress: Progress) -> list[Pa
 
 
 def _architecture(base: BaseFiles, adapter: AdapterArrays) -> str:
-    """The class of the model; old adapters do not name it.
+    """The class of the model. Old adapters do not record it.
 
     Raises:
-        UserError: neither adapter nor base names one, or transformers has none of that name.
+        UserError: neither adapter nor base names a class, or transformers does not have it.
     """
     architecture = adapter.config.architecture or base.architecture
     if architecture is None:
         raise UserError(
             "unsupported-model",
-            f"{adapter.folder} does not say the class of its model, nor does {base.folder}/config.json",
+            f"neither {adapter.folder} nor {base.folder}/config.json names the class of the model",
         )
     require_known(architecture)
     return architecture
 
 
-def _shards(base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, home: Home, dtype: str | None) -> Shards:
+def _shards(
+    base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, placement: BiasPlacement, dtype: str | None
+) -> Shards:
     conv1d = architecture_of(base.model_type).conv1d
     stored = SAFETENSORS_NAMES[dtype] if dtype else None
-    shards = lay_out(base, adapter, edited, home, conv1d, stored)
+    shards = plan_tensors(base, adapter, edited, placement, conv1d, stored)
     if adapter.head:
         shards = add_tensors(shards, adapter.head, stored or main_dtype(base, edited))
     return named_for_loading(shards)
 
 
 def _of_its_class(shards: Shards, adapter: AdapterArrays, config: dict[str, Any], architecture: str) -> Shards:
-    """Leave out what the base's own class had and a class with a new head has not, such as a language model's head."""
-    if not adapter.head or architecture_of(config["model_type"]).in_files:  # names in files are not those in the model
+    """Remove tensors that the class of the trained head does not have, such as a language-model head."""
+    if not adapter.head or architecture_of(config["model_type"]).in_files:  # the names in the files differ
         return shards
     import torch
 

@@ -1,4 +1,7 @@
-"""Write the exported model's shards, tensor by tensor: what does not change is copied by the operating system."""
+"""Write the exported model's shards tensor by tensor; the operating system copies unchanged tensors.
+
+No library does this: `safetensors.save_file` needs all tensors of a file in memory.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from pathlib import Path
 from red_cli.base_model.files import INDEX_FILE
 from red_cli.base_model.stored_tensor import StoredTensor, Vector, from_float32, require_finite, to_float32
 from red_cli.errors import UserError
-from red_cli.export.layout import Output, Shards
+from red_cli.export.layout import ExportedTensor, Shards
 from red_cli.files import write_json
 
-_BLOCK = 1 << 20  # bytes of a weight that are multiplied at once
+_BLOCK = 1 << 20  # bytes of a weight that are scaled at once
 _LARGEST_COPY = 128 << 20  # bytes that one worker copies at once
 _ALIGNMENT = 8
 _CANNOT_COPY = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY)
@@ -27,7 +30,7 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 @dataclass(frozen=True)
 class _Copy:
-    """Bytes that are copied as they are."""
+    """A range of bytes that is copied unchanged."""
 
     source: Path
     start: int
@@ -36,10 +39,10 @@ class _Copy:
 
 
 def write_shards(shards: Shards, folder: Path, progress: Progress) -> None:
-    """Write all shards and, for several, their index. Memory does not grow with the size of the model.
+    """Write all shards and, if there are several, their index. Memory does not grow with the size of the model.
 
     Raises:
-        UserError: a shard of the base is cut short, or a result does not fit its dtype.
+        UserError: a shard of the base is truncated, or a value does not fit its dtype.
     """
     total = sum(output.size for outputs in shards.values() for output in outputs)
     done = 0
@@ -52,8 +55,8 @@ def write_shards(shards: Shards, folder: Path, progress: Progress) -> None:
         write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))})
 
 
-def _write_shard(path: Path, outputs: list[Output]) -> Iterator[int]:
-    """Write one file; yields the bytes of each piece that is done."""
+def _write_shard(path: Path, outputs: list[ExportedTensor]) -> Iterator[int]:
+    """Write one file; yield the number of bytes of each finished piece."""
     placed, header = _place(outputs)
     with path.open("wb") as target:
         target.write(header)
@@ -74,13 +77,13 @@ def _write_shard(path: Path, outputs: list[Output]) -> Iterator[int]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _place(outputs: list[Output]) -> tuple[list[tuple[Output, int]], bytes]:
+def _place(outputs: list[ExportedTensor]) -> tuple[list[tuple[ExportedTensor, int]], bytes]:
     """(tensor, offset) in the order of their bytes, and the header that says so.
 
     The order is the base's, so that neighbours are copied together; wider numbers come first, so that all are aligned.
     """
 
-    def order(output: Output) -> tuple[int, int, str]:
+    def order(output: ExportedTensor) -> tuple[int, int, str]:
         width = output.size // max(1, _count(output))
         start = output.content.start if isinstance(output.content, StoredTensor) else 1 << 62
         return -width, start, output.name
@@ -96,15 +99,15 @@ def _place(outputs: list[Output]) -> tuple[list[tuple[Output, int]], bytes]:
     return placed, len(text).to_bytes(8, "little") + text
 
 
-def _count(output: Output) -> int:
+def _count(output: ExportedTensor) -> int:
     count = 1
     for extent in output.shape:
         count *= extent
     return count
 
 
-def _copies(placed: list[tuple[Output, int]]) -> Iterator[_Copy]:
-    """The longest stretches that can be copied in one go, cut where several workers can share them."""
+def _copies(placed: list[tuple[ExportedTensor, int]]) -> Iterator[_Copy]:
+    """Merge adjacent ranges, then cut them so that several workers can share them."""
     stretch: _Copy | None = None
     for output, offset in placed:
         stored = output.copied
@@ -141,7 +144,7 @@ def _copy(piece: _Copy, target: int, begins: int) -> int:
 
 
 def _copy_some(source: int, place: int, target: int, to: int, size: int) -> int:
-    """Copy up to `size` bytes without bringing them into this process, where the file systems can."""
+    """Copy up to `size` bytes, inside the kernel if the file systems support it; return how many."""
     if hasattr(os, "copy_file_range"):
         with contextlib.suppress(NotImplementedError):
             try:
@@ -153,8 +156,8 @@ def _copy_some(source: int, place: int, target: int, to: int, size: int) -> int:
     return os.pwrite(target, block, to)
 
 
-def _write_one(output: Output, target: int, to: int) -> int:
-    """Write a tensor that changes; returns its bytes."""
+def _write_one(output: ExportedTensor, target: int, to: int) -> int:
+    """Write a tensor whose values change; return its size in bytes."""
     if isinstance(output.content, Vector):
         os.pwrite(target, output.content.content, to)
         return output.size

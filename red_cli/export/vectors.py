@@ -1,4 +1,4 @@
-"""An adapter's numbers as arrays, read strictly and without torch."""
+"""Read an adapter's tensors strictly as numpy arrays, without torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from red_cli.edit.tensor_file import Form, read_tensors
 
 @dataclass(frozen=True)
 class Edit:
-    """The two vectors of one module, (d,) float32; None for a component that was not learnt."""
+    """The two vectors of one module, float32 of shape (d,); None for a component that was not trained."""
 
     scale: NDArray[np.float32] | None
     bias: NDArray[np.float32] | None
@@ -34,7 +34,7 @@ def read_vectors(folder: Path) -> AdapterArrays:
     """Read the adapter in `folder`.
 
     Raises:
-        UserError: a file is missing or damaged, a key is missing, extra or no vector, or a value is not finite.
+        UserError: a file is missing or damaged, a key is missing or unexpected, or a value is not finite.
     """
     config = read_adapter_config(folder)
     vectors = [f"{path}.red.{part}" for path in config.target_modules for part in config.red.components]

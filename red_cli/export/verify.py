@@ -1,4 +1,4 @@
-"""Compare an exported model with the adapter it was made from, on real inputs of the run's task."""
+"""Compare an exported model with its adapter on inputs of the run's task."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ from red_cli.base_model.hub import base_folder
 from red_cli.base_model.prepare import prepare_base
 from red_cli.edit.adapter import load_adapter
 from red_cli.errors import RunFailed, UserError
+from red_cli.export.auxiliary_files import exported_config
 from red_cli.export.classes import configuration, model_class
 from red_cli.export.code import auto_class, is_own_code
-from red_cli.export.companions import exported_config
 from red_cli.export.export import Source
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.events import Listener
 from red_cli.tasks.build import build_task
 
-# Largest difference of logits, as a share of the largest logit, that counts as the same model. In a half-precision
-# base the folded weights are rounded once more; only a gross fault can be told from that.
+# The largest accepted difference of logits, relative to the largest logit. In a half-precision base the folded weights
+# are rounded once more, so only gross errors can be detected.
 TOLERANCES = {"F32": 1e-4, "F64": 1e-4, "F16": 0.05, "BF16": 0.05}
 _EXAMPLES = 64
 _AT_ONCE = 16
 _RANDOM_ROWS, _RANDOM_LENGTH = 4, 32
-_MOST_LOGITS = 64 << 20  # numbers that are kept for the comparison
+_MOST_LOGITS = 64 << 20  # values that are kept for the comparison
 _MEMORY_SHARE = 0.8
-# Before these, a model that is on disk as a whole is not run at all, or with tied weights mixed up.
+# Earlier versions fail on a model that is entirely on disk, or mix up its tied weights.
 _READ_FROM_DISK = {"transformers": "5.13.0", "accelerate": "1.15.0"}
 
 Inputs = dict[str, torch.Tensor]
 
 
 def verify(source: Source, folder: Path, listener: Listener) -> dict[str, Any]:
-    """Run the adapter on its base and the model in `folder` over the same inputs, both computing in float32.
+    """Run the adapter on its base and the model in `folder` on the same inputs, both in float32.
 
-    A model that does not fit into memory is read from its files layer by layer.
+    A model that does not fit into memory is read from disk layer by layer.
 
     Returns:
         "examples" compared, "largest_difference" of logits, the share of "equal_answers" (argmax), and "checked_on";
-        0 and None where nothing can be compared.
+        0 and None if nothing can be compared.
 
     Raises:
-        RunFailed: they differ by more than the dtype of the weights explains.
+        RunFailed: they differ by more than the rounding of the weights' dtype.
     """
     listener.status("checking the result")
     base = read_base(source.base, base_folder(source.base, source.revision))
@@ -75,19 +75,22 @@ def verify(source: Source, folder: Path, listener: Listener) -> dict[str, Any]:
 
 
 def _too_old_to_read_from_disk() -> str | None:
-    """What is to be updated for models that do not fit into memory; None where nothing is."""
+    """Why a model that does not fit into memory cannot be compared; None if the libraries are recent enough."""
     old = [f"{name} {version}" for name, version in _READ_FROM_DISK.items() if compare_versions(name, "<", version)]
-    return f"the model does not fit into memory, and to read it from disk takes {' and '.join(old)}" if old else None
+    return f"the model does not fit into memory, and reading it from disk needs {' and '.join(old)}" if old else None
 
 
 def _compare(expected: list[torch.Tensor], found: list[torch.Tensor], exported: BaseFiles) -> dict[str, Any]:
     difference = max((one - other).abs().max().item() for one, other in zip(expected, found, strict=True))
     largest = max(logits.abs().max().item() for logits in expected)
-    dtype = max((stored.dtype for stored in exported.tensors.values() if stored.dtype in TOLERANCES), key=_coarseness)
+    dtype = max(
+        (stored.dtype for stored in exported.tensors.values() if stored.dtype in TOLERANCES),
+        key=lambda name: TOLERANCES[name],
+    )
     if not difference <= TOLERANCES[dtype] * max(1.0, largest):
         raise RunFailed(
             "verification-failed",
-            f"the exported model differs from the adapter: logits by up to {difference:.2e}, the largest being "
+            f"the exported model differs from the adapter: logits differ by up to {difference:.2e}, the largest is "
             f"{largest:.2e}; nothing was written",
         )
     equal = torch.cat(
@@ -100,17 +103,13 @@ def _compare(expected: list[torch.Tensor], found: list[torch.Tensor], exported: 
     }
 
 
-def _coarseness(dtype: str) -> float:
-    return TOLERANCES[dtype]
-
-
 @torch.inference_mode()
 def _logits(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
     output = model(**inputs)
     logits = getattr(output, "logits", None)
     logits = output.last_hidden_state if logits is None else logits
     mask = inputs.get("attention_mask")
-    if mask is not None and logits.shape[:-1] == mask.shape:  # what padding yields is nobody's answer
+    if mask is not None and logits.shape[:-1] == mask.shape:  # ignore logits at padding positions
         logits = logits * mask[..., None]
     return logits.float()
 
@@ -150,7 +149,7 @@ def _fits(files: BaseFiles) -> bool:
 def _placement(
     base: BaseFiles, kind: type[PreTrainedModel], config: PretrainedConfig, head: list[str], spare: Path
 ) -> dict[str, Any]:
-    """How a base is loaded: whole where memory allows, else layer by layer while it runs, but for a trained head."""
+    """Options for loading the base: into memory if it fits, else from disk layer by layer except for a trained head."""
     if _fits(base):
         return {"dtype": torch.float32}
     with torch.device("meta"):
@@ -165,12 +164,12 @@ def _count(shape: tuple[int, ...]) -> int:
 
 
 def _inputs(source: Source, base: BaseFiles, listener: Listener) -> tuple[list[Inputs], str | None]:
-    """Batches for the model, and what they are."""
+    """Batches for the model and a description of them."""
     if source.recipe is not None:
         try:
             return list(_of_task(source, source.recipe, base)), "examples of the task"
         except UserError as error:
-            listener.note(f"Examples of the task are not at hand, so the check takes random tokens: {error}")
+            listener.note(f"Examples of the task are not available, so the check uses random tokens: {error}")
     config = configuration(base.config)
     vocabulary = getattr(config.get_text_config(), "vocab_size", None)
     if vocabulary is None or hasattr(config, "vision_config") or hasattr(config, "num_mel_bins"):
@@ -182,7 +181,7 @@ def _inputs(source: Source, base: BaseFiles, listener: Listener) -> tuple[list[I
 
 
 def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> Iterator[Inputs]:
-    """The first rows that choose the best checkpoint, as far as their logits can be kept."""
+    """The first rows of the selection split, as many as the logits of fit into the limit."""
     names = None if recipe.task.is_regression else source.adapter.config.label_names
     config = _config(source, base)
     task = build_task(recipe, config, names)

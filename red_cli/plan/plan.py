@@ -14,7 +14,7 @@ from red_cli.distributed.processes import SINGLE_PROCESS, Processes
 from red_cli.edit.model import Counts, edits, head_parameter_names
 from red_cli.edit.search import blocks
 from red_cli.errors import UserError
-from red_cli.export.homes import find_home
+from red_cli.export.bias_placement import place_biases
 from red_cli.methods.table import attach_method
 from red_cli.methods.trained import Trained
 from red_cli.plan.learning_rates import SearchPlan
@@ -157,7 +157,7 @@ def _export_obstacle(model: PreTrainedModel) -> str | None:
         if vectors.bias is not None and getattr(model.get_submodule(path), "bias", None) is None
     ]
     try:
-        find_home(model.config.model_type, model.config.to_dict(), without_bias)
+        place_biases(model.config.model_type, model.config.to_dict(), without_bias)
     except UserError as error:
         return error.message
     return None

@@ -1,4 +1,7 @@
-"""Read YAML with the line number of every key, and write it."""
+"""Read YAML with line numbers: plain data and the line of every key.
+
+Hand-written because PyYAML drops the lines, and the libraries that keep them would be another dependency.
+"""
 
 from __future__ import annotations
 

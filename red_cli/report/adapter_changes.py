@@ -128,7 +128,7 @@ def read_adapter_changes(folder: Path) -> AdapterChanges:
         for component in config.red.components:
             vector = getattr(adapter.edits[path], component)
             if vector.ndim != 1 or not len(vector):
-                raise UserError("file-damaged", f"{folder} is damaged: the {component} of {path} is no vector")
+                raise UserError("file-damaged", f"{folder} is damaged: the {component} of {path} is not a vector")
             width = len(vector)
             changes[component] = VectorChange.of(vector.astype(np.float64) - _START[component])
         modules.append(ModuleChange(path, names[module_path.pattern], module_path.layer, width, changes))

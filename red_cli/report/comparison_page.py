@@ -23,7 +23,7 @@ def comparison_document(comparison: RunComparison) -> ReportDocument:
     skipped = [f"{left.path}: {left.reason}" for left in comparison.left_out]
     left_out = [Section("Left out", items=skipped)] if skipped else []
     return ReportDocument(
-        "Runs beside the paper's figures",
+        "Runs and the paper's figures",
         [Section(text=cells.legend, table=cells.table), picture, *notes, _every_run(comparison), *left_out],
     )
 

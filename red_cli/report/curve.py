@@ -55,7 +55,7 @@ def read_curve(log: Path, metric: str, split: str) -> Curve:
             losses += [(step, float(values["loss"]))] if "loss" in values else []
             scores += [(step, float(values[key]))] if key in values else []
         except (ValueError, TypeError, KeyError):
-            raise UserError("invalid-row", f"{log}, line {number} is damaged", hint="Delete that line.") from None
+            raise UserError("file-damaged", f"{log}, line {number} is damaged", hint="Delete that line.") from None
     finite = [(step, loss) for step, loss in losses if math.isfinite(loss)]
     return Curve(metric, split, finite, scores)
 

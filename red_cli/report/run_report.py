@@ -71,10 +71,10 @@ def report_on(folder: Path) -> RunReport:
     )
     method = run.metrics.get("method", "red")  # runs of version 0.1 do not say
     if not METHODS[method].edits:
-        notes.append(f"There is no heat map: the run's method is {method}, which learns no scale and bias.")
+        notes.append(f"There is no heat map: the run's method is {method}, which trains no scale and bias.")
         return RunReport(folder, run, None, curve, notes)
     if not is_adapter(files.adapter):
-        raise UserError("run-unfinished", f"{folder} has no adapter", hint="Copy the whole run folder.")
+        raise UserError("file-not-found", f"{folder} has no adapter", hint="Copy the complete run folder.")
     return RunReport(folder, run, read_adapter_changes(files.adapter), curve, notes)
 
 
@@ -111,7 +111,7 @@ def _change_sections(changes: AdapterChanges) -> list[Section]:
     rows = [_module_row(component, module) for component in changes.components
             for module in changes.most_changed(component, _MOST_CHANGED)]  # fmt: skip
     return [
-        Section("What was learnt", text=_EXPLANATION, picture=picture),
+        Section("What training changed", text=_EXPLANATION, picture=picture),
         *grids,
         Section("What changed most", table=Table(header, rows, left=3)),
     ]

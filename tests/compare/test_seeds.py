@@ -1,4 +1,4 @@
-"""`red train --seeds`: one run for each, finished ones left alone, mean and spread at the end."""
+"""`red train --seeds`: one run for each seed, finished ones unchanged, mean and spread at the end."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_default_folders_are_those_of_single_runs(
     assert "±" not in outcome.out  # one value has no spread
 
 
-def test_the_same_command_goes_on(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_command_resumes(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real_step = train_module.optimizer_step
 
     def step(session, rows):
@@ -71,8 +71,8 @@ def test_the_same_command_goes_on(red, recipe: Path, tmp_path: Path, monkeypatch
     first = (tmp_path / "run" / "seed1" / "metrics.json").stat().st_mtime_ns
     resumed = red("train", recipe, "--seeds", "1,2,3")
     assert resumed.code == 0
-    assert "seed 1: finished before" in resumed.err
-    assert "from step 3 of 4" in resumed.err
+    assert f"seed 1: finished before ({tmp_path / 'run' / 'seed1'})" in resumed.err
+    assert "step 3 of 4" in resumed.err
     assert (tmp_path / "run" / "seed1" / "metrics.json").stat().st_mtime_ns == first
     assert "±" in resumed.out
     assert all(f"{seed}: " in resumed.out for seed in (1, 2, 3))
@@ -81,7 +81,7 @@ def test_the_same_command_goes_on(red, recipe: Path, tmp_path: Path, monkeypatch
     assert red("train", recipe, "--seeds", "1,2,3").out == resumed.out
 
 
-def test_a_run_that_is_deleted_meanwhile_is_told(
+def test_a_run_that_is_deleted_meanwhile_is_an_error(
     red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_step = train_module.optimizer_step
@@ -93,34 +93,35 @@ def test_a_run_that_is_deleted_meanwhile_is_told(
 
     with monkeypatch.context() as patch:
         patch.setattr(train_module, "optimizer_step", step)
-        outcome = red("train", recipe, "--seeds", "1,2")
-    assert outcome.code == 2
-    assert f"{tmp_path / 'run' / 'seed1'} holds no finished run any more" in outcome.err
+        outcome = red("train", recipe, "--seeds", "1,2", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "folder-vanished")
+    assert str(tmp_path / "run" / "seed1") in outcome.json["error"]["message"]
     assert red("train", recipe, "--seeds", "1,2").code == 0
 
 
-def test_the_papers_figure_stands_beside(red, recipe: Path) -> None:
+def test_the_papers_figure_is_shown(red, recipe: Path) -> None:
     paper = "paper={model: bert, table: '1', score: 61.0, std: 2.96}"
     outcome = red("train", recipe, "--seeds", "1,2", paper)
     assert "61.0 ± 2.96" in outcome.out
 
 
+# arguments -> code of the error, a fact in its message
 FAULTS = {
-    "no number": (["--seeds", "1,x"], "'x' is no seed"),
-    "negative": (["--seeds", "-1"], "'-1' is no seed"),
-    "empty": (["--seeds", "1,,2"], "'' is no seed"),
-    "too large": (["--seeds", "4294967296"], "is no seed"),
-    "twice": (["--seeds", "1,2,01"], "is given twice"),
-    "also by key": (["--seeds", "1,2", "train.seed=3"], "train.seed is given, and --seeds as well"),
-    "a key": (["--seeds", "1,2", "train.lerning_rate=3"], "Did you mean train.learning_rate?"),
+    "no number": (["--seeds", "1,x"], "invalid-option", "'x'"),
+    "negative": (["--seeds", "-1"], "invalid-option", "'-1'"),
+    "empty": (["--seeds", "1,,2"], "invalid-option", "''"),
+    "too large": (["--seeds", "4294967296"], "invalid-option", "'4294967296'"),
+    "twice": (["--seeds", "1,2,01"], "invalid-option", "01"),
+    "also by key": (["--seeds", "1,2", "train.seed=3"], "invalid-option", "train.seed"),
+    "a key": (["--seeds", "1,2", "train.lerning_rate=3"], "invalid-recipe", "Did you mean train.learning_rate?"),
 }
 
 
-@pytest.mark.parametrize(("arguments", "words"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults(red, recipe: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
-    outcome = red("train", recipe, *arguments)
-    assert (outcome.code, outcome.out) == (2, "")
-    assert words in outcome.err
+@pytest.mark.parametrize(("arguments", "code", "fact"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(red, recipe: Path, tmp_path: Path, arguments: list[str], code: str, fact: str) -> None:
+    outcome = red("train", recipe, *arguments, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, code)
+    assert fact in outcome.json["error"]["message"]
     assert len(outcome.err.splitlines()) <= 4
     assert not (tmp_path / "run").exists()
 
@@ -128,10 +129,10 @@ def test_faults(red, recipe: Path, tmp_path: Path, arguments: list[str], words: 
 def test_a_folder_of_another_run_stops_before_anything_trains(red, recipe: Path, tmp_path: Path) -> None:
     other = ["train.seed=2", "train.learning_rate=0.5", f"output.dir={tmp_path / 'run' / 'seed2'}"]
     assert red("train", recipe, *other).code == 0
-    outcome = red("train", recipe, "--seeds", "1,2")
-    assert outcome.code == 2
+    outcome = red("train", recipe, "--seeds", "1,2", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "different-recipe")
     assert "train.learning_rate: 0.5 -> 0.01" in outcome.err
     assert not (tmp_path / "run" / "seed1").exists()
     (tmp_path / "run" / "seed3").mkdir()
     (tmp_path / "run" / "seed3" / "notes.txt").touch()
-    assert "is not a run folder" in red("train", recipe, "--seeds", "3").err
+    assert red("train", recipe, "--seeds", "3", "--json").json["error"]["code"] == "output-exists"

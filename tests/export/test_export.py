@@ -1,4 +1,4 @@
-"""`red export`: what it writes, where from, and what it refuses."""
+"""`red export`: what it writes, its sources, and its errors."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_
 from red_cli.edit.attachment import active_adapter
 from red_cli.edit.model import edits, head_parameter_names, train_head
 from red_cli.recipe.schema import Model
-from tests.export.test_homes import load
+from tests.export.test_bias_placement import load
 from tests.tiny import first_output, make_data, random_vectors, tiny_inputs, tiny_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def prepare(folder: Path, model_type: str = "llama", shard: str = "50GB", **changes: object) -> torch.Tensor:
-    """A base and an adapter with a digest, as a run leaves them; returns the logits that the adapter gives."""
+    """Write a base and an adapter with a digest, as a run does; return the adapter's logits."""
     model = tiny_model(model_type, **changes)
     model.save_pretrained(folder / "base", max_shard_size=shard)
     (folder / "base" / "generation_config.json").write_text('{"max_length": 7}')
@@ -125,7 +125,7 @@ def test_an_adapter_to_be_shared(red, tmp_path: Path) -> None:
 
 
 def cache(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Path:
-    """Lay the base into a local cache of the Hub, as if it had been fetched."""
+    """Copy the base to a local cache of the Hub, as if it had been downloaded."""
     snapshot = folder / "cache" / f"models--{name.replace('/', '--')}" / "snapshots" / COMMIT
     shutil.copytree(folder / "base", snapshot)
     (snapshot.parents[1] / "refs").mkdir()
@@ -143,13 +143,13 @@ def test_a_base_in_the_cache(red, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     pinned = read_adapter_config(tmp_path / "a")
     assert (pinned.base_model_name_or_path, pinned.revision) == ("some/llama", COMMIT)
     sorted(snapshot.glob("*.safetensors"))[1].unlink()  # now only a part of it is there, and there is no network
-    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "b", "--base", "some/llama")
-    assert outcome.code == 2
-    assert "--base FOLDER" in outcome.err
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "b", "--base", "some/llama", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "base-not-found")
+    assert "some/llama" in outcome.err
 
 
 class FakeHub:
-    """What `red export --push-to-hub` asks of the Hub's client."""
+    """The part of the Hub's client that `red export --push-to-hub` calls."""
 
     calls: list[tuple]
     refuses: str | None = None
@@ -179,8 +179,8 @@ def test_push_to_hub(red, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert FakeHub.calls[0] == ("create", "me/mine", True)
     assert {"model.safetensors", "config.json", "README.md"} <= set(FakeHub.calls[1][2])
     monkeypatch.setattr(FakeHub, "refuses", "503 Service Unavailable")
-    outcome = red(*arguments, "me/mine", "-o", tmp_path / "b")
-    assert outcome.code == 1
+    outcome = red(*arguments, "me/mine", "-o", tmp_path / "b", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (1, "unavailable")
     assert "503" in outcome.err
     assert (tmp_path / "b" / "config.json").is_file()
 
@@ -212,47 +212,56 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-5])
 
 
-FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no adapter": (lambda folder: shutil.rmtree(folder / "adapter"), "no such folder"),
-    "weights changed": (flip_weight, "the weights of"),
+# what is done -> code of the error, a fact in its message
+FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "no adapter": (lambda folder: shutil.rmtree(folder / "adapter"), "folder-not-found", "/adapter"),
+    "weights changed": (flip_weight, "base-changed", "the weights of"),
     "configuration changed": (
         lambda folder: edit_json(folder / "base" / "config.json", rms_norm_eps=1e-3),
+        "base-changed",
         "the configuration of",
     ),
     "another base": (
         lambda folder: edit_json(folder / "base" / "config.json", vocab_size=24),
-        "belongs to another base",
+        "base-mismatch",
+        "vocab_size 23 (here 24)",
     ),
-    "shard missing": (lambda folder: first_shard(folder).unlink(), "is missing"),
-    "shard cut short": (lambda folder: cut(first_shard(folder)), "cut short"),
-    "shard is no shard": (lambda folder: first_shard(folder).write_text("nothing here"), "is damaged"),
+    "shard missing": (lambda folder: first_shard(folder).unlink(), "file-not-found", "model-00001-of-"),
+    "shard cut short": (lambda folder: cut(first_shard(folder)), "file-damaged", "model-00001-of-"),
+    "shard is no shard": (
+        lambda folder: first_shard(folder).write_text("nothing here"),
+        "file-damaged",
+        "model-00001-of-",
+    ),
     "index names what is not there": (
         lambda folder: edit_json(
             folder / "base" / "model.safetensors.index.json",
             weight_map={"model.norm.weights": first_shard(folder).name},
         ),
-        "does not hold it",
+        "file-damaged",
+        "model.norm.weights",
     ),
     "index leads outside": (
         lambda folder: edit_json(
             folder / "base" / "model.safetensors.index.json", weight_map={"model.norm.weight": "../x.safetensors"}
         ),
-        "outside its folder",
+        "path-outside-folder",
+        "../x.safetensors",
     ),
-    "not a number": (put_nan, "not finite"),
-    "adapter cut short": (lambda folder: cut(folder / "adapter" / WEIGHTS_FILE), "is damaged"),
-    "base gone": (lambda folder: shutil.rmtree(folder / "base"), "--base FOLDER"),
+    "not a number": (put_nan, "file-damaged", "down_proj.red."),
+    "adapter cut short": (lambda folder: cut(folder / "adapter" / WEIGHTS_FILE), "file-damaged", WEIGHTS_FILE),
+    "base gone": (lambda folder: shutil.rmtree(folder / "base"), "base-not-found", "/base"),
 }
 
 
-@pytest.mark.parametrize(("damage", "words"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults(red, tmp_path: Path, damage: Callable[[Path], object], words: str) -> None:
+@pytest.mark.parametrize(("damage", "code", "fact"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(red, tmp_path: Path, damage: Callable[[Path], object], code: str, fact: str) -> None:
     prepare(tmp_path, shard="20KB")
     damage(tmp_path)
     before = {path.name for path in tmp_path.iterdir()}
-    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged")
-    assert outcome.code == 2
-    assert words in outcome.err
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, code)
+    assert fact in outcome.json["error"]["message"]
     assert "Traceback" not in outcome.err
     assert {path.name for path in tmp_path.iterdir()} == before
 
@@ -263,7 +272,7 @@ def test_the_check_without_the_tasks_data(red, recipe: Path, tmp_path: Path) -> 
     shutil.move(data, tmp_path / "moved")
     outcome = red("export", tmp_path / "run", "-o", tmp_path / "a", "--json")
     assert outcome.json["checked_on"] == "rows of random tokens"
-    assert "not at hand" in outcome.err
+    assert str(data) in outcome.err
     outcome = red("export", tmp_path / "run", f"data.path={tmp_path / 'moved'}", "-o", tmp_path / "b", "--json")
     assert outcome.json["checked_on"] == "examples of the task"
     assert red("export", tmp_path / "run", "train.seed=2", "-o", tmp_path / "c").code == 2
@@ -271,23 +280,23 @@ def test_the_check_without_the_tasks_data(red, recipe: Path, tmp_path: Path) -> 
 
 def test_runs_without_an_adapter(red, finished: Path, tmp_path: Path, base: Path) -> None:
     shutil.rmtree(finished / "adapter")
-    outcome = red("export", finished, "-o", tmp_path / "merged")
-    assert outcome.code == 2
-    assert "no adapter yet" in outcome.err
-    assert red("export", base, "-o", tmp_path / "merged").code == 2
+    outcome = red("export", finished, "-o", tmp_path / "merged", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "run-unfinished")
+    outcome = red("export", base, "-o", tmp_path / "merged", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "not-a-run")
     assert not (tmp_path / "merged").exists()
 
 
-def test_too_little_space_is_said_before_the_first_byte(red, tmp_path: Path, monkeypatch) -> None:
+def test_too_little_space_is_an_error_before_the_first_byte(red, tmp_path: Path, monkeypatch) -> None:
     prepare(tmp_path)
     monkeypatch.setattr("red_cli.export.model.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1000))
     monkeypatch.setattr("red_cli.export.model.write_shards", lambda *arguments: pytest.fail("it began to write"))
-    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "deep" / "merged")
-    assert outcome.code == 2
-    assert "not enough space" in outcome.err
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "deep" / "merged", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "disk-full")
+    assert str(tmp_path / "deep" / "merged") in outcome.err
 
 
-@pytest.mark.parametrize("where", ["red_cli.export.stream.to_float32", "red_cli.export.model.copy_companions"])
+@pytest.mark.parametrize("where", ["red_cli.export.stream.to_float32", "red_cli.export.model.copy_auxiliary_files"])
 def test_an_interrupted_export_leaves_nothing(red, tmp_path: Path, monkeypatch, where: str) -> None:
     prepare(tmp_path)
 
@@ -315,8 +324,8 @@ def test_numbers_that_a_dtype_cannot_hold(red, tmp_path: Path) -> None:
         edit.scale.data.fill_(1e6)
     save_adapter(model, tmp_path / "large")
     assert max(tensor.abs().max() for tensor in tensors.values()) > 0.1
-    outcome = red("export", tmp_path / "large", "-o", tmp_path / "merged", "--dtype", "float16")
-    assert outcome.code == 2
+    outcome = red("export", tmp_path / "large", "-o", tmp_path / "merged", "--dtype", "float16", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "value-not-finite")
     assert "float16" in outcome.err
     assert not (tmp_path / "merged").exists()
 
@@ -343,7 +352,7 @@ def test_libraries_too_old_for_a_check_from_disk(tmp_path: Path, monkeypatch, re
     outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["examples"] == 0
-    assert "does not fit into memory, and to read it from disk takes transformers 99.0" in outcome.err
+    assert "transformers 99.0" in outcome.err
     assert (tmp_path / "merged" / "model.safetensors").exists()
 
 
@@ -354,9 +363,9 @@ def test_a_base_with_quantised_weights_is_refused(red, tmp_path: Path) -> None:
     file = tmp_path / "base" / "model.safetensors"
     tensors = load_file(file)
     save_file({key: t.to(torch.int8) if "down_proj" in key else t for key, t in tensors.items()}, file)
-    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged")
-    assert outcome.code == 2
-    assert "quantised" in outcome.err
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "unsupported-file")
+    assert "down_proj" in outcome.err
 
 
 def rename_norms(folder: Path) -> None:
@@ -368,7 +377,7 @@ def rename_norms(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("with_head", [True, False])
-def test_norms_named_as_of_old(red, tmp_path: Path, with_head: bool) -> None:
+def test_norms_with_old_names(red, tmp_path: Path, with_head: bool) -> None:
     tiny_model("bert").save_pretrained(tmp_path / "base")
     rename_norms(tmp_path)
     model = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "base").eval()
@@ -419,12 +428,12 @@ def test_a_norm_that_adds_one_to_its_weight_is_refused(red, tmp_path: Path) -> N
     model = transformers.GemmaForCausalLM.from_pretrained(tmp_path / "base")
     attach(model, RedConfig(target_modules=r".*input_layernorm", components=["scale"]))
     save_adapter(model, tmp_path / "adapter")
-    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--no-verify")
-    assert outcome.code == 2
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--no-verify", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "unsupported-model")
     assert "1 + weight" in outcome.err
 
 
-def test_code_of_the_bases_own_stays_behind(red, tmp_path: Path) -> None:
+def test_the_bases_own_code_is_not_copied(red, tmp_path: Path) -> None:
     expected = prepare(tmp_path)
     edit_json(tmp_path / "base" / "config.json", auto_map={"AutoModelForCausalLM": "other/repository--modeling.X"})
     config = json.loads((tmp_path / "adapter" / CONFIG_FILE).read_text())
@@ -448,17 +457,17 @@ def test_empty_tensors_and_a_stale_index(red, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["base", "base/inside"])
-def test_the_bases_own_folder_is_no_place(red, tmp_path: Path, place: str) -> None:
+def test_the_bases_folder_is_refused_as_output(red, tmp_path: Path, place: str) -> None:
     prepare(tmp_path)
     before = sorted(path.name for path in (tmp_path / "base").iterdir())
-    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / place)
-    assert outcome.code == 2
-    assert "inside the base's folder" in outcome.err
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / place, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "output-exists")
+    assert str(tmp_path / "base") in outcome.err
     assert before == sorted(path.name for path in (tmp_path / "base").iterdir())
 
 
-def test_a_request_to_end_cleans_up(red, tmp_path: Path, monkeypatch) -> None:
+def test_sigterm_cleans_up(red, tmp_path: Path, monkeypatch) -> None:
     prepare(tmp_path)
-    monkeypatch.setattr("red_cli.export.model.copy_companions", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("red_cli.export.model.copy_auxiliary_files", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--no-verify").code == 130
     assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter"}

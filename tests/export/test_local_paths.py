@@ -1,4 +1,4 @@
-"""What is handed on tells nobody where files lie on this machine, and an export still finds its data here."""
+"""Shared files hold no local paths, and an export still finds its data on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMATS = ("merged", "code", "adapter")
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home folder with a base, data and a recipe; the base's files say where it once lay, as old libraries wrote."""
+    """A home folder with a base, data and a recipe; the base's files hold its path, as old libraries wrote."""
     folder = tmp_path / "home" / "anna"
     base = make_base(folder / "my_base")
     make_data(folder / "reviews")
@@ -35,7 +35,7 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-def telling(folder: Path, words: str) -> list[str]:
+def files_with(folder: Path, words: str) -> list[str]:
     """Files that hold `words`."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return [path.name for path in files if words.encode() in path.read_bytes()]
@@ -44,7 +44,7 @@ def telling(folder: Path, words: str) -> list[str]:
 def test_cards_and_exports(red: Callable, home: Path, tmp_path: Path) -> None:
     assert red("train", home / "mine.yaml").code == 0
     run, place = home / "run", str(home)
-    assert "README.md" not in telling(run, place)
+    assert "README.md" not in files_with(run, place)
     assert "./my_base" in (run / "README.md").read_text()
     kept = yaml.safe_load((run / "recipe.yaml").read_text())  # repeats the run
     assert kept["model"]["name_or_path"] == str(home / "my_base")
@@ -52,8 +52,8 @@ def test_cards_and_exports(red: Callable, home: Path, tmp_path: Path) -> None:
         output = tmp_path / form
         assert red("export", run, "-o", output, "--format", form).code == 0
         # The data of red eval, and the base of an adapter, which would not be found otherwise
-        assert telling(output, place) == ([CONFIG_FILE] if form == "adapter" else []) + ["recipe.yaml"]
-        assert telling(output, "10.1.2.3") == []
+        assert files_with(output, place) == ([CONFIG_FILE] if form == "adapter" else []) + ["recipe.yaml"]
+        assert files_with(output, "10.1.2.3") == []
         recipe = yaml.safe_load((output / "recipe.yaml").read_text())
         assert recipe["model"]["name_or_path"] == "./my_base"
         assert recipe["data"]["validation"] == str(home / "reviews" / "validation.csv")
@@ -81,12 +81,15 @@ def test_an_upload_holds_no_path(
     assert red("train", home / "mine.yaml").code == 0
     outcome = red("export", home / "run", "-o", tmp_path / "out", "--format", form, "--push-to-hub", "me/mine")
     assert outcome.code == 0, outcome.err
-    assert telling(uploaded, str(tmp_path)) == []
-    assert telling(uploaded, "anna") == []
+    assert files_with(uploaded, str(tmp_path)) == []
+    assert files_with(uploaded, "anna") == []
     assert "./my_base" in (uploaded / "README.md").read_text()
-    assert ("whoever loads the adapter" in outcome.err) == (form == "adapter")
-    outcome = red("eval", tmp_path / "out", *(["model.trust_remote_code=true"] if form == "code" else []))
-    assert outcome.code == 2
+    assert (str(home / "my_base") in outcome.err) == (form == "adapter")
+    outcome = red("eval", tmp_path / "out", *(["model.trust_remote_code=true"] if form == "code" else []), "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (
+        2,
+        "base-not-found" if form == "adapter" else "file-not-found",
+    )
     assert ("my_base" if form == "adapter" else "validation.csv") in outcome.err
     data = [f"data.train={home / 'reviews' / 'train.csv'}", f"data.validation={home / 'reviews' / 'validation.csv'}"]
     keys = {"merged": [], "code": ["model.trust_remote_code=true"], "adapter": [f"model.name_or_path={home}/my_base"]}
@@ -115,6 +118,6 @@ def test_a_recipe_for_others() -> None:
     assert json.dumps(recipe) == before
 
 
-def test_what_a_base_says_of_its_place() -> None:
+def test_local_paths_in_a_bases_files() -> None:
     content = {"_name_or_path": "/home/anna/x", "name_or_path": "a/b", "pad_token": "/", "tokenizer_file": r"C:\x"}
     assert without_local_paths(content) == {"name_or_path": "a/b", "pad_token": "/"}

@@ -1,4 +1,4 @@
-"""Names in the files of an adapter or a base are names: none becomes code, markup, or a path to another file."""
+"""Names in the files of an adapter or a base never become code, markup, or a path to another file."""
 
 from __future__ import annotations
 
@@ -19,63 +19,72 @@ from tests.tiny import sentences, write_csv
 
 LINES = "a\nimport os\n---\n```\n# heading\n<script>"
 
-# changes to adapter_config.json -> words of the message
-ADAPTER_NAMES: dict[str, tuple[dict[str, Any], str]] = {
-    "a class of several lines": ({"architecture": "GPT2LMHeadModel\nimport os"}, "key 'architecture'"),
-    "a class with code": ({"architecture": "x; import os #"}, "key 'architecture'"),
-    "a class that there is not": ({"architecture": "GPT3LMHeadModel"}, "GPT3LMHeadModel is not a class"),
-    "a function": ({"architecture": "pipeline"}, "pipeline is not a class of models"),
-    "a path as module": ({"target_modules": ["../../x"]}, "key 'target_modules.0'"),
-    "a module of two lines": ({"target_modules": ["a\nb"]}, "key 'target_modules.0'"),
-    "a layer without end": ({"target_modules": ["h.999999999999.mlp"]}, "key 'target_modules.0'"),
-    "no module": ({"target_modules": []}, "key 'target_modules'"),
-    "a path as head": ({"head": ["/etc/passwd"]}, "key 'head.0'"),
+# changes to adapter_config.json -> code of the error, a fact in its message
+ADAPTER_NAMES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a class of several lines": ({"architecture": "GPT2LMHeadModel\nimport os"}, "file-damaged", "key 'architecture'"),
+    "a class with code": ({"architecture": "x; import os #"}, "file-damaged", "key 'architecture'"),
+    "a class that there is not": ({"architecture": "GPT3LMHeadModel"}, "unsupported-model", "GPT3LMHeadModel"),
+    "a function": ({"architecture": "pipeline"}, "unsupported-model", "pipeline"),
+    "a path as module": ({"target_modules": ["../../x"]}, "file-damaged", "key 'target_modules.0'"),
+    "a module of two lines": ({"target_modules": ["a\nb"]}, "file-damaged", "key 'target_modules.0'"),
+    "a layer without end": ({"target_modules": ["h.999999999999.mlp"]}, "file-damaged", "key 'target_modules.0'"),
+    "no module": ({"target_modules": []}, "file-damaged", "key 'target_modules'"),
+    "a path as head": ({"head": ["/etc/passwd"]}, "file-damaged", "key 'head.0'"),
     "a type of two lines": (
         {"base": {"model_type": "gpt2\n---", "hidden_size": 1, "num_hidden_layers": 1, "vocab_size": 1}},
+        "file-damaged",
         "key 'base.model_type'",
     ),
     "layers without end": (
         {"base": {"model_type": "gpt2", "hidden_size": 1, "num_hidden_layers": 10**15, "vocab_size": 1}},
+        "file-damaged",
         "key 'base.num_hidden_layers'",
     ),
 }
 
 
 @pytest.mark.parametrize("form", [["merged"], ["code", "--no-verify"]], ids=["merged", "code"])
-@pytest.mark.parametrize(("changes", "words"), ADAPTER_NAMES.values(), ids=ADAPTER_NAMES.keys())
+@pytest.mark.parametrize(("changes", "code", "fact"), ADAPTER_NAMES.values(), ids=ADAPTER_NAMES.keys())
 def test_names_in_an_adapter(
-    red: Callable, tmp_path: Path, changes: dict[str, Any], words: str, form: list[str]
+    red: Callable, tmp_path: Path, changes: dict[str, Any], code: str, fact: str, form: list[str]
 ) -> None:
     prepare(tmp_path, "gpt2")
     edit_json(tmp_path / "adapter" / CONFIG_FILE, **changes)
-    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "out", "--format", *form)
-    assert (outcome.code, outcome.out) == (2, ""), outcome.err
-    assert words in outcome.err
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "out", "--format", *form, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, code), outcome.err
+    assert fact in outcome.err
     assert not (tmp_path / "out").exists()
-    if words.startswith("key"):
-        outcome = red("report", tmp_path / "adapter")
-        assert outcome.code == 2, outcome.err
-        assert words in outcome.err
+    if fact.startswith("key"):
+        outcome = red("report", tmp_path / "adapter", "--json")
+        assert (outcome.code, outcome.json["error"]["code"]) == (2, code), outcome.err
+        assert fact in outcome.err
 
 
-BASE_NAMES: dict[str, tuple[dict[str, Any], str]] = {
-    "a class of several lines": ({"architectures": ["GPT2LMHeadModel\nimport os"]}, "not a list of names of classes"),
-    "no list": ({"architectures": "GPT2LMHeadModel"}, "not a list of names of classes"),
-    "no class": ({"architectures": []}, "does not say the class"),
-    "a type of two lines": ({"model_type": "gpt2\n---"}, "is not the name of a model type"),
-    "biases by a modelling file": ({"red_biases": {}}, "modelling file of its own"),
+# changes to the base's config.json -> code of the error, a fact in its message
+BASE_NAMES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a class of several lines": (
+        {"architectures": ["GPT2LMHeadModel\nimport os"]},
+        "unsupported-model",
+        "architectures",
+    ),
+    "no list": ({"architectures": "GPT2LMHeadModel"}, "unsupported-model", "architectures"),
+    "no class": ({"architectures": []}, "unsupported-model", "/base/config.json"),
+    "a type of two lines": ({"model_type": "gpt2\n---"}, "file-damaged", "model_type"),
+    "biases by a modelling file": ({"red_biases": {}}, "unsupported-model", "base"),
 }
 
 
 @pytest.mark.parametrize("form", [["merged"], ["code", "--no-verify"]], ids=["merged", "code"])
-@pytest.mark.parametrize(("changes", "words"), BASE_NAMES.values(), ids=BASE_NAMES.keys())
-def test_names_in_a_base(red: Callable, tmp_path: Path, changes: dict[str, Any], words: str, form: list[str]) -> None:
+@pytest.mark.parametrize(("changes", "code", "fact"), BASE_NAMES.values(), ids=BASE_NAMES.keys())
+def test_names_in_a_base(
+    red: Callable, tmp_path: Path, changes: dict[str, Any], code: str, fact: str, form: list[str]
+) -> None:
     prepare(tmp_path, "gpt2")
     edit_json(tmp_path / "adapter" / CONFIG_FILE, architecture=None, base_digest=None)
     edit_json(tmp_path / "base" / "config.json", **changes)
-    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "out", "--format", *form)
-    assert (outcome.code, outcome.out) == (2, ""), outcome.err
-    assert words in outcome.err
+    outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "out", "--format", *form, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, code), outcome.err
+    assert fact in outcome.err
     assert not (tmp_path / "out").exists()
 
 
@@ -94,7 +103,7 @@ def blocks(card: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["merged", "code", "adapter"])
-def test_a_card_is_what_it_was_meant_to_be(red: Callable, recipe: Path, tmp_path: Path, form: str) -> None:
+def test_strange_names_do_not_change_a_card(red: Callable, recipe: Path, tmp_path: Path, form: str) -> None:
     """With quotes, lines and fences in the names of base, output, pattern and labels."""
     labels = {"positive": "a\n```\n# b", "negative": '"\n---\n'}
     data = tmp_path / 'da"ta`'
@@ -133,15 +142,15 @@ def test_a_card_is_what_it_was_meant_to_be(red: Callable, recipe: Path, tmp_path
         assert red("eval", output, *(["model.trust_remote_code=true"] if form == "code" else [])).code == 0
 
 
-# changes to trained.json -> words of the message
-TRAINED_NAMES: dict[str, tuple[dict[str, Any], str]] = {
-    "weights elsewhere": ({"weights_file": "../../secret.safetensors"}, "key 'weights_file'"),
-    "weights at the root": ({"weights_file": "/tmp/secret.safetensors"}, "key 'weights_file'"),
-    "weights above": ({"weights_file": ".."}, "key 'weights_file'"),
-    "another method": ({"method": "lora\n"}, "key 'method'"),
-    "options of no method": ({"options": {"rank": "x"}}, "key 'options'"),
-    "a path as head": ({"head": ["../x"]}, "key 'head.0'"),
-    "a head that there is not": ({"head": ["classifier.weights"]}, "no such head parameters"),
+# changes to trained.json -> code of the error, a fact in its message
+TRAINED_NAMES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "weights elsewhere": ({"weights_file": "../../secret.safetensors"}, "file-damaged", "key 'weights_file'"),
+    "weights at the root": ({"weights_file": "/tmp/secret.safetensors"}, "file-damaged", "key 'weights_file'"),
+    "weights above": ({"weights_file": ".."}, "file-damaged", "key 'weights_file'"),
+    "another method": ({"method": "lora\n"}, "file-damaged", "key 'method'"),
+    "options of no method": ({"options": {"rank": "x"}}, "file-damaged", "key 'options'"),
+    "a path as head": ({"head": ["../x"]}, "file-damaged", "key 'head.0'"),
+    "a head that there is not": ({"head": ["classifier.weights"]}, "base-mismatch", "classifier.weights"),
 }
 
 
@@ -160,25 +169,25 @@ def lora_run(tmp_path_factory: pytest.TempPathFactory, base: Path, data: Path) -
     return folder / "run"
 
 
-@pytest.mark.parametrize(("changes", "words"), TRAINED_NAMES.values(), ids=TRAINED_NAMES.keys())
+@pytest.mark.parametrize(("changes", "code", "fact"), TRAINED_NAMES.values(), ids=TRAINED_NAMES.keys())
 def test_names_in_what_another_method_trained(
-    red: Callable, lora_run: Path, changes: dict[str, Any], words: str
+    red: Callable, lora_run: Path, changes: dict[str, Any], code: str, fact: str
 ) -> None:
     file = lora_run / "adapter" / TRAINED_FILE
     before = file.read_text()
     try:
         file.write_text(json.dumps({**json.loads(before), **changes}))
-        outcome = red("eval", lora_run)
+        outcome = red("eval", lora_run, "--json")
     finally:
         file.write_text(before)
-    assert outcome.code == 2, outcome.err
-    assert words in outcome.err
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, code), outcome.err
+    assert fact in outcome.err
 
 
-def test_damaged_figures_are_told(red: Callable, recipe: Path, tmp_path: Path) -> None:
+def test_damaged_metrics_are_an_error(red: Callable, recipe: Path, tmp_path: Path) -> None:
     red("train", recipe, "train.max_steps=1")
     edit_json(tmp_path / "run" / "metrics.json", parameters={"edited": "many"})
-    outcome = red("export", tmp_path / "run", "-o", tmp_path / "out")
-    assert outcome.code == 2, outcome.err
+    outcome = red("export", tmp_path / "run", "-o", tmp_path / "out", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "file-damaged"), outcome.err
     assert "metrics.json" in outcome.err
     assert not (tmp_path / "out").exists()

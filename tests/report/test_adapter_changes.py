@@ -99,7 +99,7 @@ def test_rows_and_columns(
     assert len({(module.label, module.layer) for module in changes.modules}) == len(changes.modules)
 
 
-def test_stacks_lie_together_in_the_models_order(tmp_path: Path) -> None:
+def test_stacks_are_adjacent_in_the_models_order(tmp_path: Path) -> None:
     changes = read_adapter_changes(adapter(tmp_path, "bart", positions=["attn", "ffn"]))
     assert [label.split()[0] for label in changes.labels] == ["encoder"] * 2 + ["decoder"] * 3
     assert len(set(changes.stacks)) == 2
@@ -111,7 +111,7 @@ def test_layers_that_are_not_edited_are_empty(tmp_path: Path) -> None:
     assert [value is None for value in changes.grid("scale")[0]] == [True, False, True]
 
 
-def test_a_deeper_number_is_no_layer() -> None:
+def test_a_deeper_number_is_not_a_layer() -> None:
     names = [f"layers.{layer}.mlp.experts.{expert}.down_proj" for layer in (0, 1) for expert in (0, 7)]
     paths = [parse_module_path(name, "x") for name in names]
     assert [path.layer for path in paths] == [0, 0, 1, 1]
@@ -135,21 +135,24 @@ def rename_module(folder: Path) -> None:
     (folder / CONFIG_FILE).write_text(json.dumps(config))
 
 
-DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"1234"), "is damaged"),
-    "no weights": (lambda folder: (folder / WEIGHTS_FILE).unlink(), f"has no {WEIGHTS_FILE}"),
-    "not finite": (rewrite(lambda tensors: next(iter(tensors.values())).fill_(math.nan)), "not finite"),
-    "another value": (rewrite(lambda tensors: next(iter(tensors.values())).add_(1)), "digest"),
-    "a vector of a module that is not there": (rename_module, "does not fit"),
-    "not RED's": (lambda folder: (folder / CONFIG_FILE).write_text('{"peft_type": "LORA"}'), "not a RED adapter"),
+# what is done to an adapter -> code of the error, a fact in its message
+DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "truncated": (lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"1234"), "file-damaged", WEIGHTS_FILE),
+    "no weights": (lambda folder: (folder / WEIGHTS_FILE).unlink(), "file-damaged", WEIGHTS_FILE),
+    "not finite": (rewrite(lambda tensors: next(iter(tensors.values())).fill_(math.nan)), "file-damaged", "red."),
+    "another value": (rewrite(lambda tensors: next(iter(tensors.values())).add_(1)), "file-damaged", "digest"),
+    "a vector of a module that is not there": (rename_module, "file-damaged", "layer.9.output.dense"),
+    "not RED's": (lambda folder: (folder / CONFIG_FILE).write_text('{"peft_type": "LORA"}'), "not-an-adapter", "LORA"),
 }
 
 
-@pytest.mark.parametrize(("damage", "words"), DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_adapter(tmp_path: Path, damage: Callable[[Path], object], words: str) -> None:
+@pytest.mark.parametrize(("damage", "code", "fact"), DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_adapter(tmp_path: Path, damage: Callable[[Path], object], code: str, fact: str) -> None:
     damage(adapter(tmp_path))
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError) as caught:
         read_adapter_changes(tmp_path)
+    assert caught.value.code == code
+    assert fact in caught.value.message
 
 
 def test_bars_share_the_height_of_the_highest() -> None:
@@ -168,7 +171,7 @@ def test_a_terminal_shows_it_in_80_columns(tmp_path: Path, model_type: str) -> N
     assert [text.split(":")[0] for _, text in rows[-2:]] == ["scale − 1", "bias"]
 
 
-def test_a_vector_that_never_moved_is_said_so(tmp_path: Path) -> None:
+def test_an_unchanged_vector_is_reported(tmp_path: Path) -> None:
     model = tiny_model("bert")
     attach(model, RedConfig())
     save_adapter(model, tmp_path)

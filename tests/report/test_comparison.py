@@ -110,7 +110,7 @@ def test_what_differs_in_more_than_the_seed_is_not_averaged(tmp_path: Path) -> N
     assert any("learning_rate" in note for note in comparison.notes)
 
 
-def test_keys_that_train_nothing_else_do_not_part_seeds(tmp_path: Path) -> None:
+def test_keys_that_train_nothing_else_do_not_separate_seeds(tmp_path: Path) -> None:
     finished_run(tmp_path / "a", "glue_mrpc", "train.micro_batch_size=4", "train.logging_steps=3", seed=42)
     finished_run(tmp_path / "b", "glue_mrpc", "eval.metric=accuracy", "train.save_steps=7", seed=43)
     assert [len(group.runs) for group in compare_runs([tmp_path]).groups] == [2]
@@ -157,7 +157,7 @@ def test_cells_on_different_splits_are_marked(tmp_path: Path) -> None:
     assert any(line.split() == ["scored", "b"] for line in comparison_lines(comparison, 20))
 
 
-def test_the_rows_that_chose_are_told_from_those_scored(tmp_path: Path) -> None:
+def test_selection_and_scored_rows_are_distinguished(tmp_path: Path) -> None:
     """As runs on the paper's cut record it."""
     used = {"examples": 436, "rows": "half of the validation split"}
     scoring = {
@@ -175,7 +175,7 @@ def test_the_rows_that_chose_are_told_from_those_scored(tmp_path: Path) -> None:
     assert (group.split, group.chose_best, group.mean) == ("paper_test", False, 91.0)
 
 
-def test_metrics_have_columns_of_their_own(tmp_path: Path) -> None:
+def test_each_metric_has_its_own_column(tmp_path: Path) -> None:
     finished_run(tmp_path / "a", "glue_mrpc", score=0.88)
     f1 = {"validation": {"examples": 10, "f1": 0.92, "accuracy": 0.88}}
     finished_run(tmp_path / "b", "glue_mrpc", "eval.metric=f1", seed=43, splits=f1)
@@ -186,7 +186,7 @@ def test_metrics_have_columns_of_their_own(tmp_path: Path) -> None:
     assert found.paper_average is None
 
 
-def test_bases_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_bases_of_one_name_are_distinguished(tmp_path: Path) -> None:
     for place in ("here", "there"):
         finished_run(tmp_path / f"run-{place}", "glue_rte", f"model.name_or_path={tmp_path}/{place}/a/base")
     bases = [found.base for found in compare_runs([tmp_path]).rows]
@@ -233,7 +233,7 @@ def test_figures_of_another_base_are_not_shown(tmp_path: Path) -> None:
     assert any("the base is encoder, the paper's is roberta-base" in line for line in comparison.notes)
 
 
-def test_runs_are_found_below_and_what_is_no_finished_run_is_named(tmp_path: Path) -> None:
+def test_runs_in_subfolders_are_found_and_unfinished_ones_are_named(tmp_path: Path) -> None:
     finished_run(tmp_path / "a" / "b" / "run42", seed=42)
     finished_run(tmp_path / "a" / "again", seed=42)
     unfinished = finished_run(tmp_path / "unfinished", seed=43)
@@ -245,7 +245,7 @@ def test_runs_are_found_below_and_what_is_no_finished_run_is_named(tmp_path: Pat
     (finished_run(tmp_path / "odd", seed=46) / "recipe.yaml").write_text("task: {name: nonsense}")
     inside = tmp_path / "a" / "b" / "run42" / "evaluations" / "1"
     shutil.copytree(damaged, inside)  # nothing inside a run is looked at
-    (tmp_path / "recipe.yaml").write_text("task: {name: glue}")  # a recipe of one's own beside runs
+    (tmp_path / "recipe.yaml").write_text("task: {name: glue}")  # a user's own recipe in a folder of runs
     comparison = compare_runs([tmp_path, tmp_path / "a"])
     assert [run.path for group in comparison.groups for run in group.runs] == [tmp_path / "a" / "again"]
     reasons = {left.path.relative_to(tmp_path).as_posix(): left.reason for left in comparison.left_out}
@@ -298,17 +298,20 @@ def test_damaged_metrics_are_left_out(tmp_path: Path, change: Callable[[dict], o
     comparison = compare_runs([tmp_path])
     assert [left.path.name for left in comparison.left_out] == ["bad"]
     assert "damaged" in comparison.left_out[0].reason
-    with pytest.raises(UserError, match="no finished run"):
+    with pytest.raises(UserError) as caught:
         compare_runs([tmp_path / "bad"])
-    with pytest.raises(UserError, match=r"metrics\.json is damaged"):  # what eval, compare, --seeds and export read
+    assert caught.value.code == "not-a-run"
+    with pytest.raises(UserError, match=r"metrics\.json") as caught:  # what eval, compare, --seeds and export read
         RunFolder(tmp_path / "bad").read_results()
+    assert caught.value.code == "file-damaged"
 
 
 def test_where_there_is_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such folder"):
-        compare_runs([tmp_path / "nothing"])
-    with pytest.raises(UserError, match="there is no run in"):
-        compare_runs([tmp_path])
+    for path, code in ((tmp_path / "nothing", "folder-not-found"), (tmp_path, "not-a-run")):
+        with pytest.raises(UserError) as caught:
+            compare_runs([path])
+        assert caught.value.code == code
+        assert str(path) in caught.value.message
 
 
 def eight_tasks(folder: Path) -> Path:
@@ -343,7 +346,7 @@ def test_the_data_hold_every_seed(tmp_path: Path) -> None:
     assert len(data["rows"]) == 2
 
 
-def test_texts_have_a_column_for_each_metric_beside_the_papers(tmp_path: Path) -> None:
+def test_texts_have_a_column_for_each_metric_of_the_paper(tmp_path: Path) -> None:
     ours = {"BLEU": 0.65, "NIST": 8.4, "METEOR": 0.45, "ROUGE_L": 0.67, "CIDEr": 2.25}
     for seed in (42, 43):
         scores = {name: value * (1 + (seed - 42) / 100) for name, value in ours.items()}
@@ -353,9 +356,9 @@ def test_texts_have_a_column_for_each_metric_beside_the_papers(tmp_path: Path) -
     comparison = compare_runs([tmp_path])
     assert [column.metric for column in comparison.columns] == ["accuracy", *ours]
     found = next(row for row in comparison.rows if row.base == "openai-community/gpt2-medium")
-    told = {column.metric: group.mean for column, group in found.cells.items()}
+    means = {column.metric: group.mean for column, group in found.cells.items()}
     unit = {"NIST": 1, "CIDEr": 1}
-    assert told == pytest.approx({name: value * 1.005 * unit.get(name, 100) for name, value in ours.items()})
+    assert means == pytest.approx({name: value * 1.005 * unit.get(name, 100) for name, value in ours.items()})
     figures = {column.metric: (figure.score, figure.std) for column, figure in found.figures.items()}
     assert figures == {
         "BLEU": (64.86, 0.4), "NIST": (8.36, 0.03), "METEOR": (44.99, 0.02), "ROUGE_L": (67.62, 0.22),
@@ -372,7 +375,7 @@ def test_texts_have_a_column_for_each_metric_beside_the_papers(tmp_path: Path) -
         assert draw_comparison(comparison).startswith(b"\x89PNG")
 
 
-def test_losses_are_no_percentages(tmp_path: Path) -> None:
+def test_losses_are_not_percentages(tmp_path: Path) -> None:
     splits = {"validation": {"examples": 9, "loss": 1.1}}
     finished_run(tmp_path / "a", "e2e_nlg", splits=splits, metric="loss", score=1.1)
     comparison = compare_runs([tmp_path])

@@ -1,4 +1,4 @@
-"""`red report` as a user runs it: its files, its pictures, what it refuses."""
+"""`red report` as a user runs it: its files, its pictures, its errors."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ def test_a_report_is_written_again_but_never_over_anything_else(red, run: Path, 
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("mine")
-    outcome = red("report", run, "--output", mine)
-    assert outcome.code == 2
+    outcome = red("report", run, "--output", mine, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "output-exists")
     assert "thesis.tex" in outcome.err
     assert [path.name for path in mine.iterdir()] == ["thesis.tex"]
     assert red("report", run, "--output", mine / "thesis.tex").code == 2
@@ -147,9 +147,8 @@ def test_a_report_that_cannot_be_written_leaves_nothing(
         return real_write(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", write)
-    outcome = red("report", run)
-    assert outcome.code == 2
-    assert "no space left" in outcome.err
+    outcome = red("report", run, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "disk-full")
     assert not (run / "report").exists()
 
 
@@ -215,32 +214,40 @@ def test_without_matplotlib_all_but_the_pictures_is_there(
     assert "red-cli[plot]" in page.text
 
 
-def begun(run: Path) -> None:
+def unfinish(run: Path) -> None:
     (run / "metrics.json").unlink()
 
 
-# what is done to a finished run -> words of the message
-FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "not there": (shutil.rmtree, "no such folder"),
-    "unfinished": (begun, "is not finished"),
-    "no run": (lambda run: (run / "recipe.yaml").unlink(), "there is no run in"),
-    "no adapter": (lambda run: shutil.rmtree(run / "adapter"), "has no adapter"),
-    "a damaged adapter": (lambda run: (run / "adapter" / WEIGHTS_FILE).write_bytes(b"1234"), "is damaged"),
-    "damaged metrics": (lambda run: (run / "metrics.json").write_text("[]"), "is damaged"),
-    "a damaged log": (lambda run: (run / "log.jsonl").write_text('{"step": 1, "loss": 1}\n{"st'), "line 2 is damaged"),
-    "exported": (lambda run: (run / "config.json").write_text("{}"), "is an exported model"),
+# what is done to a finished run -> code of the error, a fact in its message
+FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "not there": (shutil.rmtree, "folder-not-found", "/run"),
+    "unfinished": (unfinish, "run-unfinished", "/run"),
+    "no run": (lambda run: (run / "recipe.yaml").unlink(), "not-a-run", "/run"),
+    "no adapter": (lambda run: shutil.rmtree(run / "adapter"), "file-not-found", "/run"),
+    "a damaged adapter": (
+        lambda run: (run / "adapter" / WEIGHTS_FILE).write_bytes(b"1234"),
+        "file-damaged",
+        WEIGHTS_FILE,
+    ),
+    "damaged metrics": (lambda run: (run / "metrics.json").write_text("[]"), "file-damaged", "metrics.json"),
+    "a damaged log": (
+        lambda run: (run / "log.jsonl").write_text('{"step": 1, "loss": 1}\n{"st'),
+        "file-damaged",
+        "log.jsonl, line 2",
+    ),
+    "exported": (lambda run: (run / "config.json").write_text("{}"), "not-a-run", "/run"),
 }
 
 
-@pytest.mark.parametrize(("damage", "words"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults(red, tmp_path: Path, damage: Callable[[Path], object], words: str) -> None:
+@pytest.mark.parametrize(("damage", "code", "fact"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(red, tmp_path: Path, damage: Callable[[Path], object], code: str, fact: str) -> None:
     run = finished_run(tmp_path / "run")
     adapter(run / "adapter")
     damage(run)
-    outcome = red("report", run)
-    assert (outcome.code, outcome.out) == (2, ""), outcome.err
+    outcome = red("report", run, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, code), outcome.err
+    assert fact in outcome.json["error"]["message"]
     assert outcome.err.startswith("error: ")
-    assert words in outcome.err
     assert len(outcome.err.splitlines()) <= 4
     assert not (run / "report").exists()
 
@@ -248,7 +255,7 @@ def test_faults(red, tmp_path: Path, damage: Callable[[Path], object], words: st
 def test_an_unfinished_run_says_where_to_look(red, tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     adapter(run / "adapter")
-    begun(run)
+    unfinish(run)
     assert str(run / "adapter") in red("report", run).err
     assert red("report", run / "adapter").code == 0
 
@@ -264,8 +271,9 @@ def test_a_curve_reads_what_a_log_may_hold(tmp_path: Path) -> None:
     assert (curve.losses, curve.scores) == ([(10, 0.5)], [(10, 0.4)])
     assert read_curve(tmp_path / "none", "f1", "validation") == Curve("f1", "validation")
     log.write_text("1\n")
-    with pytest.raises(UserError, match="line 1 is damaged"):
+    with pytest.raises(UserError, match="line 1 ") as caught:
         read_curve(log, "f1", "validation")
+    assert caught.value.code == "file-damaged"
 
 
 @needs_extra("plot")

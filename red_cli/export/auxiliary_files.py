@@ -1,4 +1,4 @@
-"""What comes along with the weights: tokenizer, generation settings, licence, and the changed configuration."""
+"""The files of an exported model besides its weights: tokenizer, generation settings, licence and configuration."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.base_model.files import BaseFiles
-from red_cli.base_model.hub import COMPANIONS
+from red_cli.base_model.hub import AUXILIARY_FILES
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.export.local_paths import without_local_paths
 from red_cli.files import leads_outside, read_json, write_json
 
 _CONFIG_END = "_config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
-# The class that reads tokenizer.json as it is, for a model whose own class is no longer told by its type.
+# The class that reads tokenizer.json as it is, for models whose type no longer implies the class of the tokenizer.
 _PLAIN_TOKENIZER = "PreTrainedTokenizerFast"
 
 
-def copy_companions(base: Path, folder: Path) -> list[Path]:
-    """Copy the base's other files, byte for byte but for keys that say where the base once lay.
+def copy_auxiliary_files(base: Path, folder: Path) -> list[Path]:
+    """Copy the base's auxiliary files unchanged, except that keys with local paths are removed.
 
     Returns:
-        What is left out: links that lead out of the base's folder.
+        The files left out: links that lead out of the base's folder.
     """
-    found = [file for pattern in COMPANIONS for file in sorted(base.glob(pattern)) if file.is_file()]
+    found = [file for pattern in AUXILIARY_FILES for file in sorted(base.glob(pattern)) if file.is_file()]
     outside = [file for file in found if leads_outside(base, file)]
     for file in found:
         if file not in outside:
@@ -44,7 +44,7 @@ def _drop_local_paths(file: Path) -> None:
 
 
 def name_tokenizer_class(folder: Path) -> None:
-    """Write which class the tokenizer is, where only the model's type told it."""
+    """Record the class of the tokenizer if only the model's type implied it."""
     file = folder / _TOKENIZER_CONFIG
     if (folder / "tokenizer.json").is_file():
         content = read_json(file) if file.is_file() else {}
@@ -56,7 +56,7 @@ def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) 
     """The base's configuration with the class, the labels and the dtype of the exported model.
 
     Args:
-        dtype: torch's name of the dtype if it was changed.
+        dtype: torch's name of the dtype, if it was changed.
     """
     config = {key: value for key, value in without_local_paths(base.config).items() if key != "auto_map"}
     names = adapter.label_names
@@ -66,7 +66,7 @@ def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) 
     if adapter.head:
         one = names is not None and len(names) == 1
         config["problem_type"] = "regression" if one else "single_label_classification"
-        config["pad_token_id"] = _padding(base)  # a decoder's head answers at the last token before it
+        config["pad_token_id"] = _padding(base)  # a decoder's head reads the last token before padding
     if adapter.architecture is not None:
         config["architectures"] = [adapter.architecture]
     if dtype is not None:
@@ -76,7 +76,7 @@ def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) 
 
 
 def _padding(base: BaseFiles) -> int | None:
-    """The id that batches are padded with, as in training; the configuration's where there is no tokenizer."""
+    """The padding id used in training; the configuration's if the tokenizer cannot be loaded."""
     from transformers import AutoTokenizer
 
     from red_cli.base_model.prepare import usable_padding_id
@@ -84,6 +84,6 @@ def _padding(base: BaseFiles) -> int | None:
     own: int | None = base.config.get("pad_token_id")
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
-    except Exception:  # none, or a damaged one, for which the libraries raise a dozen kinds
+    except Exception:  # missing or damaged; the libraries raise many kinds of error
         return own
     return usable_padding_id(tokenizer, base.config.get("vocab_size", math.inf))

@@ -1,4 +1,4 @@
-"""Every architecture and position: what is exported and loaded by plain transformers computes what the adapter does."""
+"""Every architecture and position: the exported model, loaded by plain transformers, computes what the adapter does."""
 
 from __future__ import annotations
 
@@ -36,42 +36,41 @@ from tests.tiny import (
 )
 
 BOTH = ("scale", "bias")
-REHOMED = {"mistral": {"sliding_window": None}, "qwen2": {}, "phi3": {}}
-# position -> architectures that have no place for a bias there
+AS_LLAMA = {"mistral": {"sliding_window": None}, "qwen2": {}, "phi3": {}}
 ATTENTION = ("attn", "query", "key", "value", "qkv")
-HOMELESS = {
-    **{(name, position): "no place" for name in ("t5", "mt5", "umt5", "longt5", "mpt")
-       for position in ("ffn", *ATTENTION)},
-    **{(name, "ffn"): "no place" for name in ("qwen3", "gemma", "gemma2", "gemma3_text", "olmo", "olmo2", "cohere",
-                                              "stablelm", "mixtral", "qwen3_moe", "olmoe")},
-    **{("mixtral", position): "no place" for position in ATTENTION},
-    **{("gptj", position): "no place" for position in ATTENTION},
-    **{("gpt_neo", position): "no place" for position in ("query", "key", "value")},
-    ("stablelm", "attn"): "no place",
+# (architecture, position) pairs where a bias has no place
+UNPLACED = {
+    *((name, position) for name in ("t5", "mt5", "umt5", "longt5", "mpt", "mixtral")
+      for position in ("ffn", *ATTENTION)),
+    *((name, "ffn") for name in ("qwen3", "gemma", "gemma2", "gemma3_text", "olmo", "olmo2", "cohere", "stablelm",
+                                 "qwen3_moe", "olmoe")),
+    *(("gptj", position) for position in ATTENTION),
+    *(("gpt_neo", position) for position in ("query", "key", "value")),
+    ("stablelm", "attn"),
 }  # fmt: skip
-NOWHERE = {
+UNPLACED_BY_MODEL = {
     name: positions
     for name, row in ARCHITECTURES.items()
-    if (positions := [position for position in row.positions if (name, position) in HOMELESS])
+    if (positions := [position for position in row.positions if (name, position) in UNPLACED])
 }
 RELATIVE = 1e-5
 
 
-def housed(model_type: str) -> list[list[str]]:
-    """Positions to be merged together: all that have a home, so that each module is folded into.
+def placed_together(model_type: str) -> list[list[str]]:
+    """Positions to merge together: all whose bias has a place.
 
-    Where biases come with a switch of the configuration, an FFN and an attention position alone as well: then the
-    switch's other modules get a bias that is 0.
+    If biases come with a config switch, also an FFN and an attention position alone: the other modules of the switch
+    then get a bias of zeros.
     """
-    every = [position for position in ARCHITECTURES[model_type].positions if (model_type, position) not in HOMELESS]
-    if not (ARCHITECTURES[model_type].bias_switches or model_type in REHOMED):
+    every = [position for position in ARCHITECTURES[model_type].positions if (model_type, position) not in UNPLACED]
+    if not (ARCHITECTURES[model_type].bias_switches or model_type in AS_LLAMA):
         return [every] if every else []
     first_attention = next(position for position in every if position in ("query", "qkv"))
     return [[position] for position in every if position in ("ffn", first_attention)] + [every]
 
 
 def save_base(model_type: str, folder: Path) -> transformers.PreTrainedModel:
-    model = tiny_model(model_type, **REHOMED.get(model_type, {}))
+    model = tiny_model(model_type, **AS_LLAMA.get(model_type, {}))
     model.save_pretrained(folder / "base")
     return type(model).from_pretrained(folder / "base").eval()
 
@@ -80,7 +79,7 @@ def save_base(model_type: str, folder: Path) -> transformers.PreTrainedModel:
 def edited(
     model: transformers.PreTrainedModel, positions: list[str], folder: Path, components: Sequence[str]
 ) -> Iterator[Path]:
-    """Random edits on the model while it lasts, and a folder with their adapter."""
+    """Random edits on the model inside the block; yields a folder with their adapter."""
     place = Path(tempfile.mkdtemp(dir=folder))
     attach(model, RedConfig(positions=positions, components=list(components)))
     random_vectors(model)
@@ -92,7 +91,7 @@ def edited(
 
 
 def together(check: Callable[[list[str]], None], positions: list[str]) -> None:
-    """Check positions together; where that fails, each by itself, so that the message names the one that does."""
+    """Check positions together; if that fails, one by one, so that the message names the failing one."""
     try:
         check(positions)
     except Exception:
@@ -107,19 +106,19 @@ def written(folder: Path, form: str = "merged", dtype: str | None = None) -> Pat
     return folder / form
 
 
-def refusal(folder: Path) -> str | None:
-    """Why there is no merged model; None where it is written."""
+def refusal(folder: Path) -> UserError | None:
+    """The error if there is no merged model; None if it is written."""
     try:
         written(folder)
     except UserError as error:
-        return str(error)
+        return error
     return None
 
 
 def load(folder: Path) -> transformers.PreTrainedModel:
-    """The model as anyone loads it, and nothing that it lacks or has too much."""
+    """Load the model as a user does; no key is missing or unexpected."""
     config = json.loads((folder / "config.json").read_text())
-    if "auto_map" in config:  # of ours: those of bases stay behind
+    if "auto_map" in config:  # ours: those of bases are not copied
         (auto,) = config["auto_map"]
         return getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True).eval()
     kind = getattr(transformers, config["architectures"][0])
@@ -146,27 +145,28 @@ def assert_same(
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_merged_is_the_adapter_or_is_refused(model_type: str, tmp_path: Path) -> None:
     model = save_base(model_type, tmp_path)
-    for position in NOWHERE.get(model_type, []):
+    for position in UNPLACED_BY_MODEL.get(model_type, []):
         with named(f"at {position}"), edited(model, [position], tmp_path, BOTH) as folder:
-            message = refusal(folder)
-            if message is None:
-                warnings.warn(f"{model_type} has a place for the bias of {position}; HOMELESS denies it", stacklevel=1)
+            error = refusal(folder)
+            if error is None:
+                warnings.warn(f"{model_type} has a place for the bias of {position}; UNPLACED denies it", stacklevel=1)
                 continue
-            assert HOMELESS[model_type, position] in message
+            assert error.code == "unsupported-model"
+            assert error.message.startswith(f"a {model_type} model has no place for a bias at ")
             assert {path.name for path in folder.iterdir()} == {"adapter"}
 
     def check(positions: list[str]) -> None:
         with edited(model, positions, tmp_path, BOTH) as folder:
             merged = load(written(folder))
-            is_llama = model_type in REHOMED and (model_type != "qwen2" or {"ffn", "attn"} & set(positions))
+            is_llama = model_type in AS_LLAMA and (model_type != "qwen2" or {"ffn", "attn"} & set(positions))
             assert merged.config.model_type == ("llama" if is_llama else model_type)
             assert_same(model, merged, model_type, generate="ffn" in positions and len(positions) > 1)
 
-    for positions in housed(model_type):
+    for positions in placed_together(model_type):
         together(check, positions)
 
 
-@pytest.mark.parametrize("model_type", NOWHERE)
+@pytest.mark.parametrize("model_type", UNPLACED_BY_MODEL)
 def test_scales_alone_fold_everywhere(model_type: str, tmp_path: Path) -> None:
     model = save_base(model_type, tmp_path)
 
@@ -176,10 +176,10 @@ def test_scales_alone_fold_everywhere(model_type: str, tmp_path: Path) -> None:
             assert merged.config.model_type == model_type
             assert_same(model, merged, model_type)
 
-    together(check, NOWHERE[model_type])
+    together(check, UNPLACED_BY_MODEL[model_type])
 
 
-@pytest.mark.parametrize("model_type", [*NOWHERE, "llama", "gpt2", "bert"])
+@pytest.mark.parametrize("model_type", [*UNPLACED_BY_MODEL, "llama", "gpt2", "bert"])
 def test_code_carries_the_bias(model_type: str, tmp_path: Path) -> None:
     model = save_base(model_type, tmp_path)
 
@@ -187,7 +187,7 @@ def test_code_carries_the_bias(model_type: str, tmp_path: Path) -> None:
         with edited(model, positions, tmp_path, BOTH) as folder:
             assert_same(model, load(written(folder, "code")), model_type, generate="ffn" in positions)
 
-    together(check, NOWHERE.get(model_type, ["ffn"]))
+    together(check, UNPLACED_BY_MODEL.get(model_type, ["ffn"]))
 
 
 @pytest.mark.parametrize("model_type", ENCODERS)

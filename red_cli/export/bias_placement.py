@@ -1,0 +1,107 @@
+"""Where an edit's bias can be stored: an existing bias, a config switch, an equivalent LLaMA, or nowhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from red_cli.edit.architectures import ARCHITECTURES, architecture_of
+from red_cli.errors import UserError
+from red_cli.export.classes import configuration
+
+LLAMA = "llama"
+
+
+@dataclass(frozen=True)
+class BiasPlacement:
+    """The changes to a model that give every edit's bias a parameter.
+
+    Attributes:
+        switches: configuration keys that are set to true.
+        also_biased: regular expressions for the ends of module paths; the switches give these modules a bias of zeros.
+        as_llama: whether the model is written as a LLaMA because its own architecture has no such switch.
+    """
+
+    switches: tuple[str, ...] = ()
+    also_biased: tuple[str, ...] = ()
+    as_llama: bool = False
+
+    @property
+    def description(self) -> str:
+        """The changes in words, for the model card; empty if only numbers change."""
+        turned_on = " and ".join(f"`{key}`" for key in self.switches)
+        if self.as_llama:
+            return f"The model is written as a LLaMA with {turned_on}, which computes the same function."
+        return f"The configuration has {turned_on} turned on; biases that nothing was folded into are 0." * bool(
+            turned_on
+        )
+
+
+def place_biases(model_type: str, config: Mapping[str, Any], without_bias: Iterable[str]) -> BiasPlacement:
+    """Find where the biases of the modules `without_bias` (paths) can be stored.
+
+    Args:
+        config: the content of config.json.
+
+    Raises:
+        UserError: the architecture has no place for one of them; the hint names the alternatives.
+    """
+    without_bias = list(without_bias)
+    if not without_bias:
+        return BiasPlacement()
+    switches, llama = architecture_of(model_type).bias_switches, architecture_of(model_type).as_llama
+    unplaced = [path for path in without_bias if _switch_of(path, switches) is None]
+    if not unplaced:
+        used = {_switch_of(path, switches) for path in without_bias}
+        return BiasPlacement(
+            switches=tuple(sorted({switches[pattern] for pattern in used if pattern})),
+            also_biased=tuple(pattern for pattern, key in switches.items() if key in {switches[p] for p in used if p}),
+        )
+    if llama is None:
+        raise _no_place(f"a {model_type} model has no place for a bias at {unplaced[0]}")
+    if (obstacle := llama.obstacle(config)) is not None:
+        raise _no_place(
+            f"a {model_type} model has no place for a bias at {unplaced[0]}, nor can it be a LLaMA: {obstacle}"
+        )
+    patterns = ARCHITECTURES[LLAMA].bias_switches
+    llama_paths = [_path_in_llama(path, llama.split) for path in without_bias]
+    wanted = {patterns[pattern] for path in llama_paths if (pattern := _switch_of(path, patterns))} | set(llama.always)
+    return BiasPlacement(
+        switches=tuple(sorted(wanted)),
+        also_biased=tuple(pattern for pattern, key in patterns.items() if key in wanted),
+        as_llama=True,
+    )
+
+
+def _path_in_llama(path: str, split: Mapping[str, tuple[str, ...]]) -> str:
+    parent, dot, last = path.rpartition(".")
+    return f"{parent}{dot}{split[last][0] if last in split else last}"
+
+
+def _no_place(message: str) -> UserError:
+    return UserError(
+        "unsupported-model",
+        message,
+        hint="Keep it as an adapter (--format adapter), train with red.components=[scale], which folds everywhere, or "
+        "export with --format code: a model with its own modelling file, loaded with trust_remote_code=True.",
+    )
+
+
+def _switch_of(path: str, switches: Mapping[str, str]) -> str | None:
+    """The pattern in `switches` that matches the end of a module's path, or None."""
+    return next((pattern for pattern in switches if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", path)), None)
+
+
+def llama_config(config: Mapping[str, Any], placement: BiasPlacement) -> dict[str, Any]:
+    """The configuration, with every key explicit, of the LLaMA that computes what the model with `config` does."""
+    from transformers import LlamaConfig
+
+    source = configuration(dict(config))
+    known = LlamaConfig().to_dict()
+    kept = {key: getattr(source, key) for key in known if hasattr(source, key) and key != "model_type"}
+    biases = {key: key in placement.switches for key in ("attention_bias", "mlp_bias")}
+    llama = LlamaConfig(**{**kept, **biases}).to_dict()
+    kind = [name.replace(type(source).__name__.removesuffix("Config"), "Llama") for name in source.architectures or []]
+    return {**llama, "architectures": kind}
