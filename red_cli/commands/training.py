@@ -60,7 +60,7 @@ def train(
     console.print_lines(tables.result_rows(result))
     folder = shlex.quote(result["folder"])
     exports = [f"red export {folder} --output {folder}/merged"] if loaded.recipe.method_spec.edits else []
-    talks = [f"red chat {folder}"] if result["task"] in ("instruction", "generation") else []
+    talks = [f"red chat {folder}"] if loaded.recipe.task.can_chat else []
     console.next_commands(f"red eval {folder}", *talks, *exports)
 
 

@@ -21,6 +21,7 @@ from red_cli.export.layout import Shards, add_tensors, keep_known, main_dtype, n
 from red_cli.export.stream import Progress, write_shards
 from red_cli.export.vectors import AdapterArrays, Edit
 from red_cli.files import write_json, write_text
+from red_cli.formatting import byte_size
 
 _SPARE_BYTES = 64 << 20  # for configuration, tokenizer and card
 
@@ -146,7 +147,7 @@ def require_space(folder: Path, size: int) -> None:
     if free < needed:
         raise UserError(
             "disk-full",
-            f"not enough space for {folder}: {needed / 2**30:.2f} GiB needed, {free / 2**30:.2f} GiB free",
+            f"not enough space for {folder}: {byte_size(needed)} needed, {byte_size(free)} free",
             hint="Free some space, or choose a folder on another disk.",
         )
 

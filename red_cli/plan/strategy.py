@@ -9,12 +9,12 @@ import psutil
 import torch
 
 from red_cli.distributed.processes import Processes
+from red_cli.formatting import byte_size
 from red_cli.plan.memory import MemoryEstimate
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import DEEPSPEED, SHARDED
 
 USABLE_SHARE = 0.9  # of a device's memory
-_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def choose_strategy(recipe: Recipe, memory: MemoryEstimate | None, processes: Pr
     usable = int(device_memory(here) * USABLE_SHARE)
     rows = recipe.train.micro_batch_size or 1
     needed = 0 if memory is None else memory.of_rows(rows)
-    sizes = f"{needed / _GIB:.2f} GiB of {usable / _GIB:.2f} usable on each"
+    sizes = f"{byte_size(needed)} of {byte_size(usable)} usable on each"
     if recipe.model.quantization is not None:
         return StrategyChoice("ddp", "the base is quantised")
     if needed <= usable:

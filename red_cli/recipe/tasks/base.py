@@ -44,6 +44,7 @@ class TaskSettings(Section):
         source_hint: where to get its data.
         has_own_layout: whether its files or splits have their own layout.
         has_paper_split: whether it supports eval.split=paper.
+        can_chat: whether `red chat` suggests itself after a training.
         default_text_metrics: metrics of generated texts if eval.metrics is not set.
         default_new_tokens: maximum tokens of a text if eval.generation does not set it; None: depends on the rows.
     """
@@ -60,6 +61,7 @@ class TaskSettings(Section):
     source_hint: ClassVar[str | None] = None
     has_own_layout: ClassVar[bool] = False
     has_paper_split: ClassVar[bool] = False
+    can_chat: ClassVar[bool] = False
     default_text_metrics: ClassVar[tuple[TextMetric, ...]] = ()
     default_new_tokens: ClassVar[int | None] = None
 

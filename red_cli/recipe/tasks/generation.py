@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,8 @@ class GenerationSettings(CompletionSettings):
     end_token: str | None = Field(
         default=None, description="The token that ends a completion; default: the tokenizer's EOS token."
     )
+
+    can_chat: ClassVar[bool] = True
 
     def template(self, part: str) -> str | None:
         return self.prompt_template if part == "prompt" else self.completion_template

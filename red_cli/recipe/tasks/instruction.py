@@ -74,6 +74,7 @@ class InstructionSettings(TextSettings):
 
     reads: ClassVar[tuple[str, ...]] = ("messages", "instruction", "input", "output", "prompt", "completion")
     rows: ClassVar[str] = "messages, prompt and completion, or instruction and output"
+    can_chat: ClassVar[bool] = True
 
     @property
     def chat_template(self) -> TemplateChoice:
