@@ -34,7 +34,7 @@ def printed(terminal: console.Terminal) -> dict[str, Callable[[], None]]:
     example = Example([NASTY, NASTY], 1, NASTY, [False, True])
     masked = Example([NASTY], 1, NASTY, [False])
     return {
-        "error": lambda: console.print_error(UserError(NASTY, hint=NASTY)),
+        "error": lambda: console.print_error(UserError("file-damaged", NASTY, hint=NASTY)),
         "lines": lambda: console.print_lines([(NASTY, NASTY)]),
         "columns": lambda: console.print_columns([[NASTY, NASTY], [NASTY, NASTY]]),
         "text": lambda: console.print_text(NASTY),
