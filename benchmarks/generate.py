@@ -27,9 +27,10 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 from red_cli.console import silence_libraries
 from red_cli.edit.kinds import DECODER
 from red_cli.inference.generate import Decoder
-from red_cli.inference.runtime import NullListener, Runtime
+from red_cli.inference.runtime import Runtime
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.sections import Decoding
+from red_cli.runs.events import NullListener
 from red_cli.tasks.base import Base
 from red_cli.tasks.special_ids import SpecialIds, decoded
 

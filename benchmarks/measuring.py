@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from red_cli.distributed.processes import SINGLE_PROCESS
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
-from red_cli.recipe.load import Loaded
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.train.events import NullTrainingListener
 from red_cli.train.session import Session
 from red_cli.train.setup import build_session
@@ -34,7 +34,7 @@ def parser_for(text: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def open_session(loaded: Loaded) -> Session:
+def open_session(loaded: LoadedRecipe) -> Session:
     """`red train`'s own session on one process, its model in training mode."""
     prepared = prepare(loaded.recipe)
     schedule = make_plan(loaded, prepared).schedule

@@ -1,4 +1,4 @@
-"""What `import red_cli` offers beyond the edit itself."""
+"""Public functions that use rooms above `edit`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from red_cli.edit.model import DEFAULT
 def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT) -> list[str]:
     """Attach the adapter in `folder` to `model` under `name` and make it the active one.
 
-    Exactly its keys, shapes and dtypes are loaded, or an error is raised and nothing changes. Where the files that the
-    model was loaded from are at hand, they are compared with those that the adapter was trained on.
+    Keys, shapes and dtypes must match exactly; otherwise an error is raised and the model is unchanged. If the files
+    that the model was loaded from are available, they are compared with those that the adapter was trained on.
 
     Returns:
         The paths of the edited modules.
 
     Raises:
         UserError: files are missing or damaged; the base has another architecture, width or vocabulary, or its
-            configuration, weights or tokenizer changed since the training; a key is missing, extra or misshapen; a
-            value is not finite.
+            configuration, weights or tokenizer changed since the training; a key is missing, unexpected or of another
+            shape; or a value is not finite.
     """
     config = read_adapter_config(folder)
     require_same_base(model, config, Path(folder))
@@ -32,6 +32,6 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
     if model.config._name_or_path:  # empty for a model that was not loaded from files
         require_unchanged_base(
             model.config._name_or_path, revision, config.base_digest, Path(folder),
-            "Load the base as it was: from_pretrained(FOLDER), or with its revision.",
+            "Load the unchanged base: from_pretrained(FOLDER), or with its revision.",
         )  # fmt: skip
     return adapter.load_adapter(model, folder, name)

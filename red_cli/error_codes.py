@@ -20,7 +20,7 @@ Code = Literal[
 MEANINGS: dict[Code, str] = {
     "base-changed": "The base's configuration, weights or tokenizer changed since the training.",
     "base-mismatch": "An adapter, a checkpoint or a head belongs to another base.",
-    "base-not-found": "No model folder or model on the Hub has this name, or its weights are missing.",
+    "base-not-found": "No model folder or model on the Hub has this name, or its files cannot be loaded.",
     "benchmark-failed": "A benchmark cannot be run on this model.",
     "checkpoint-not-found": "The checkpoint to resume from does not exist.",
     "code-not-allowed": "A model needs Python code of its own, which runs only with model.trust_remote_code=true.",

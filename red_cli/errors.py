@@ -58,41 +58,41 @@ class Interrupted(RedError):
     exit_code = 130
 
 
-_MOST_NAMED = 3  # of many names
+_MOST_NAMED = 3  # names in a list
 _MOST_SHOWN = 80  # characters of a value in a message
-_LONGEST_REASON = 200  # characters of what another library says
-_LONGEST_NAME = 100  # nothing is like a longer one
-_LONGEST_PATH = 300  # of a path: its end says which it is
+_LONGEST_REASON = 200  # characters of another library's message
+_LONGEST_NAME = 100  # longer names are not compared
+_LONGEST_PATH = 300  # characters of a path
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: as Python writes it, on one line, cut to 80 characters."""
+    """The repr of a value for a message, on one line, cut to 80 characters."""
     try:
         text = repr(value[: _MOST_SHOWN + 1] if isinstance(value, str) else value)
-    except (ValueError, RecursionError):  # a number of more digits than Python writes; a list that holds itself
+    except (ValueError, RecursionError):  # a number with too many digits; a list that contains itself
         text = f"<{type(value).__name__}>"
     return _cut(text, _MOST_SHOWN)
 
 
 def one_line(text: str, most: int = _MOST_SHOWN) -> str:
-    """Text as a message shows it without quotation marks, such as a key: on one line, cut to `most` characters."""
-    return _cut("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text[: most + 1]), most)
+    """Text for a message without quotation marks, such as a key: on one line, cut to `most` characters."""
+    return _cut("".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: most + 1]), most)
 
 
 def first_line(error: BaseException | str) -> str:
-    """What a library says of a failure: the first line of its message, cut; the exception's class where it is empty."""
+    """The first line of an exception's message, cut to 200 characters; its class if the message is empty."""
     lines = (line.strip() for line in str(error).splitlines())
     return one_line(next((line for line in lines if line), type(error).__name__), _LONGEST_REASON)
 
 
 def some_of(names: Sequence[str]) -> str:
-    """The first three names, and how many more there are."""
+    """The first three names, and the number of others."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
-    """Those of `known` that are most like a misspelt name, the nearest first; case does not count."""
+    """The names in `known` that are most similar to a misspelt one, nearest first, ignoring case."""
     if len(name) > _LONGEST_NAME:
         return []
     spelt = {each.lower(): each for each in known}
@@ -100,7 +100,7 @@ def nearest(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0
 
 
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:
-    """A question that names the nearest of `known`, and a space; empty where nothing is near."""
+    """ "Did you mean …? " with the nearest of `known`; empty if none is similar."""
     near = nearest(name, known, most=most)
     return f"Did you mean {' or '.join(near)}? " if near else ""
 
@@ -109,12 +109,12 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-# How libraries that write through their own code say that the disk is full
+# Messages of libraries that report a full disk without an error number
 _FULL_DISK = ("No space left on device", "Disk quota exceeded")
 
 
 def out_of_space(error: BaseException) -> UserError | None:
-    """The message for a full disk, if that is what `error` says."""
+    """The error for a full disk, or None if `error` reports something else."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if not full and not any(text in str(error) for text in _FULL_DISK):
         return None
@@ -127,7 +127,7 @@ def out_of_space(error: BaseException) -> UserError | None:
 
 
 def from_os_error(error: OSError) -> UserError:
-    """Turn an operating-system error that a user can mend into a message; `error.filename` says where."""
+    """The error for an operating-system error that a user can fix; it names `error.filename`."""
     where = f": {one_line(str(error.filename), _LONGEST_PATH)}" if error.filename else ""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError("no-permission", f"no permission{where}", hint="Choose a folder you may write to.")

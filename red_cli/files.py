@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Write files and folders atomically, and read JSON."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import psutil
 
 from red_cli.errors import UserError
 
-# What a folder of trained tensors is known by: an adapter of PEFT's layout, RED's among them, or another method's.
+# The files that identify a folder of trained tensors: of PEFT's layout, which RED uses too, or of another method
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 TRAINED_FILE = "trained.json"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` when the block ends well, remove it otherwise."""
+    """Yield a temporary path next to `path`; rename it to `path` if the block succeeds, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -31,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a failing write does not say where
+        error.filename = error.filename or str(path)  # errors of writing have no file name
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; rename it to `path` when the block ends well, remove it otherwise.
+    """Yield a temporary folder next to `path`; rename it to `path` if the block succeeds, else remove it.
 
     Raises:
         UserError: `path` exists and is not an empty folder.
@@ -47,7 +47,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     path = path.resolve()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(
-            "output-exists", f"{path} exists and is not an empty folder", hint="Choose another, or delete it first."
+            "output-exists",
+            f"{path} exists and is not an empty folder",
+            hint="Choose another folder, or delete this one first.",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
@@ -61,7 +63,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what processes that were killed left while they wrote `path`."""
+    """Remove temporary folders of `path` that killed processes left."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         owner = leftover.name.removesuffix(".tmp").rpartition(".")[2]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
@@ -69,9 +71,10 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def leads_outside(folder: Path, file: Path) -> bool:
-    """Whether `file` in `folder` is a link, or lies behind one, to a place outside the folder.
+    """Whether symbolic links lead from `file` in `folder` to a path outside the folder.
 
-    In the Hub's cache the files of `<repository>/snapshots/<commit>/` are links into `<repository>/blobs/`.
+    In the Hub's cache the files of `<repository>/snapshots/<commit>/` are links into `<repository>/blobs/`, which are
+    allowed.
     """
     inside, target = folder.resolve(), Path(os.path.realpath(file))
     roots = [inside]
@@ -81,34 +84,34 @@ def leads_outside(folder: Path, file: Path) -> bool:
 
 
 def require_inside(folder: Path, file: Path) -> Path:
-    """`file`, which is not read where it is a link that leads out of `folder`.
+    """Return `file` if no link leads out of `folder`.
 
     Raises:
-        UserError: it is one.
+        UserError: a link leads out of it.
     """
     if leads_outside(folder, file):
         raise UserError(
             "path-outside-folder",
             f"{file} is a link that leads out of its folder, to {os.path.realpath(file)}",
-            hint="Put there what it leads to, or give another folder.",
+            hint="Replace the link by a copy, or give another folder.",
         )
     return file
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text, whole or not at all."""
+    """Write text atomically, as UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write bytes, whole or not at all."""
+    """Write bytes atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -116,7 +119,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: it is missing, or not JSON (the line is named).
+        UserError: the file is missing, or not JSON; the message has the line.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Numbers, names and tables as plain text, the same on screen, in reports and in pictures."""
+"""Format numbers, names and tables as plain text, alike on screen, in reports and in pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def three_digits(value: float) -> str:
 
 
 def plus_minus(mean: str, std: str) -> str:
-    """`mean ± std`, or `mean` alone if `std` is empty, as it is for a single value."""
+    """`mean ± std`, or `mean` if `std` is empty, as for a single value."""
     return f"{mean} ± {std}" if std else mean
 
 
@@ -43,7 +43,7 @@ def shortened(text: str, most: int) -> str:
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a table whose first column is aligned left and the others right.
 
-    A row of a single cell is a line of its own, whose length does not affect the columns.
+    A row with a single cell is printed as it is and does not affect the column widths.
     """
     widths = [max(map(len, column)) for column in zip(*(row for row in rows if len(row) > 1), strict=True)]
     lines = []

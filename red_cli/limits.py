@@ -1,6 +1,6 @@
-"""Bounds on what text of a user's may cost that is run as a program: a regular expression, a chat template.
+"""Bound the time and memory of user text that runs as a program: regular expressions and chat templates.
 
-The length of such text is bounded where it is read. How long it takes shows only when it runs.
+Readers bound the length of such text; how long it takes is known only when it runs.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from types import FrameType
 from typing import Any
 
 SECONDS = 0.5  # of processor time
-_MEGABYTES = 128  # of memory above what the process has
-_AGAIN = 0.05  # seconds between looks at the time, once it may be up
+_MEGABYTES = 128  # of growth of the process
+_AGAIN = 0.05  # seconds between later signals of the timer
 
 
 class LimitReached(Exception):
-    """What ran took too long, or too much memory; the message says which."""
+    """The block took too much time or memory; the message says which."""
 
 
 class _TimeIsUp(BaseException):
-    """Not an Exception, so that nothing on the way out takes it for a fault of its own."""
+    """Not an Exception, so that `except Exception` inside the block does not catch it."""
 
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Bound the processor time and the memory of what runs inside.
+    """Bound the processor time and memory of the block to 0.5 s and 128 MB.
 
-    In the main thread a timer interrupts it, also inside a regular expression or a multiplication of long numbers, and
-    the process may grow by so much only. Other threads have no timer of their own, and the memory is everyone's: there,
-    time is looked at with each line of Python, and memory is not bounded.
+    In the main thread a timer interrupts the block, even inside a regular expression or a multiplication of long
+    numbers. Other threads have no timer and share the process's memory: there, the time is checked at each line of
+    Python, and memory is not bounded.
 
     Raises:
-        LimitReached: it takes more than that.
+        LimitReached: the block exceeds a bound.
     """
     main = threading.current_thread() is threading.main_thread()
     try:
@@ -54,7 +54,7 @@ def limited() -> Iterator[None]:
 
 @contextmanager
 def limited_often() -> Iterator[None]:
-    """Keep the handler of the timer installed, which is most of what one `limited` costs, for many of them inside."""
+    """Keep the timer's signal handler installed for many `limited` blocks inside; installing it costs most of one."""
     if not _has_timer() or _ends is not None:
         yield
         return
@@ -67,7 +67,7 @@ def limited_often() -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, handler)
 
 
-# Ends of the bounded work under way in the main thread, by its processor time; None: no handler is installed
+# End times of the active blocks in the main thread, in its processor time; None: no handler is installed
 _ends: list[float] | None = None
 
 
@@ -97,7 +97,7 @@ def _timer() -> Iterator[None]:
         finally:
             try:
                 ends.pop()
-            finally:  # reached even where the timer goes off once more in the line before
+            finally:  # runs even if the timer fires again during the previous line
                 signal.setitimer(signal.ITIMER_VIRTUAL, *before)
 
 
@@ -120,7 +120,7 @@ def _tracing() -> Iterator[None]:
 
 @contextmanager
 def _memory() -> Iterator[None]:
-    """Bound the growth of the process's address space, where the system tells and bounds it."""
+    """Bound the growth of the process's address space, if the system supports that."""
     try:
         import resource
 
@@ -142,5 +142,5 @@ def _memory() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _size_file(process: int) -> int:
-    """The file that tells the size of this process, kept open: every conversation of a data set asks for it."""
+    """The file with the size of this process, kept open since every conversation of a data set reads it."""
     return os.open(f"/proc/{process}/statm", os.O_RDONLY)

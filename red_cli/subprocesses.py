@@ -1,4 +1,4 @@
-"""Child processes: run `red` in one, pass signals on, and let it import this package."""
+"""Child processes: run `red` in one, forward signals, and set its import path."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 def known_signals(*names: str) -> list[signal.Signals]:
-    """Those of the named signals that this system has; Windows lacks SIGHUP and SIGUSR1."""
+    """The named signals that this system has; Windows has no SIGHUP and SIGUSR1."""
     return [signal.Signals[name] for name in names if name in signal.Signals.__members__]
 
 
 @contextmanager
 def handling(numbers: Sequence[signal.Signals], handler: Handler) -> Iterator[None]:
-    """Have `handler` called for these signals inside the block. Only the main thread can do that; others do nothing."""
+    """Install `handler` for these signals inside the block. In other threads than the main one, do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -40,19 +40,19 @@ def handling(numbers: Sequence[signal.Signals], handler: Handler) -> Iterator[No
 
 @contextmanager
 def passing_on(numbers: Sequence[signal.Signals], pass_on: Callable[[int], None]) -> Iterator[list[int]]:
-    """Have `pass_on` called for these signals inside the block; yields those that came."""
-    came: list[int] = []
+    """Call `pass_on` for these signals inside the block; yield the list of received signals."""
+    received: list[int] = []
 
     def handler(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
         pass_on(number)
 
     with handling(numbers, handler):
-        yield came
+        yield received
 
 
 def import_path() -> str:
-    """The PYTHONPATH with which a child process imports this package rather than an installed one."""
+    """The PYTHONPATH with which a child process imports this copy of the package."""
     path = os.environ.get("PYTHONPATH")
     return _PACKAGE_PARENT + (os.pathsep + path if path else "")
 
@@ -61,17 +61,17 @@ _SIGNALS = known_signals("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def run_red(arguments: Sequence[str], on_line: Callable[[str], None]) -> tuple[int, bool]:
-    """Run `red` with `arguments`; `told` gets each line of its standard error, its standard output is dropped.
+    """Run `red` with `arguments`; `on_line` gets each line of its standard error. Its standard output is dropped.
 
-    Ctrl-C and a request to end are passed on once each, so that the command can save its work.
+    SIGINT, SIGTERM and SIGHUP are forwarded as SIGINT, so that the command can save its work.
 
     Returns:
-        The exit code, and whether this process was asked to stop meanwhile.
+        The exit code, and whether this process received one of these signals.
     """
     environment = {**os.environ, "PYTHONPATH": import_path()}
     command = [sys.executable, "-m", "red_cli", *arguments]
-    # A session of its own, or the terminal's Ctrl-C would reach it twice, and twice means at once.
-    process = subprocess.Popen(  # noqa: S603 - this very program
+    # A new session: otherwise Ctrl-C reaches the child twice, which stops it immediately.
+    process = subprocess.Popen(  # noqa: S603 - this program itself
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment,
         start_new_session=True, text=True, errors="replace",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The benchmarks run, at their smallest sizes, and the makers' corpora are still those that they made."""
+"""The benchmarks run at their smallest sizes, and the tools still make the same corpora."""
 
 from __future__ import annotations
 

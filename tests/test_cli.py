@@ -17,7 +17,7 @@ from red_cli.recipe.keys import key_paths
 COMMANDS = ["train", "compare", "check", "eval", "export", "convert", "report", "score", "chat", "schema", "recipes"]
 # Seconds to import; without them a command answers within a second.
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "pandas", "peft", "matplotlib")
-# Runs `red`, then says its exit code and which of those it has imported.
+# Runs `red`, then prints its exit code and which of these it imported
 OBSERVED = """
 import sys
 from red_cli.cli import main
@@ -93,7 +93,7 @@ def test_schema_describes_every_key(red) -> None:
 
 
 def keys_at(schema: dict[str, Any], node: dict[str, Any], path: list[str]) -> list[dict[str, Any]]:
-    """What a JSON schema says of a key, in each of the forms that the sections above it may have."""
+    """The entries of a key in a JSON schema, one for each form of the sections around it."""
     if "$ref" in node:
         return keys_at(schema, schema["$defs"][node["$ref"].rpartition("/")[2]], path)
     forms = [form for union in ("anyOf", "oneOf", "allOf") for form in node.get(union, [])]

@@ -1,4 +1,4 @@
-"""The job files for clusters: their form, and the very commands they give."""
+"""The job files for clusters: their form, and the commands that they run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def program(folder: Path, name: str, text: str) -> None:
 
 
 def run_slurm(tmp_path: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """The job file under programs that stand for Slurm's, and a `red` that says how it was called."""
+    """Run the job file with stand-ins for Slurm's programs and a `red` that prints its arguments."""
     programs = tmp_path / "programs"
     programs.mkdir()
     program(programs, "scontrol", 'if [ "$1" = show ]; then echo node7; echo node8; else echo "scontrol $*"; fi')

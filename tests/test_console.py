@@ -1,4 +1,4 @@
-"""The lines that a run prints where there is no terminal."""
+"""The lines that a run prints without a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from red_cli.train.events import Step
 def _lines(
     first: int, total: int, seconds: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> dict[int, str]:
-    """What is printed from step `first` on, each step taking so long: step -> the rest of its line."""
+    """Step -> the rest of its line, printed from step `first` on with steps of this duration."""
     now = 0.0
     monkeypatch.setattr(console.time, "monotonic", lambda: now)
     terminal = Terminal()
@@ -26,7 +26,7 @@ def _lines(
     return {int(step): rest.rpartition("  ")[2] for step, rest in lines}
 
 
-def test_a_run_that_goes_on_tells_the_time_left(
+def test_a_resumed_run_prints_the_time_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = _lines(1, 1000, 6.0, monkeypatch, capsys)
@@ -37,7 +37,7 @@ def test_a_run_that_goes_on_tells_the_time_left(
     assert {step: resumed[step] for step in resumed} == {step: whole[step] for step in resumed}
 
 
-def test_one_step_tells_nothing_of_the_time_left(
+def test_one_step_is_too_few_for_the_time_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = _lines(1, 10, 60.0, monkeypatch, capsys)

@@ -1,4 +1,4 @@
-"""What exceptions of other libraries become, and signals that a system may lack."""
+"""Messages of other libraries' exceptions, and signals that a system may not have."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_first_line_of_an_exception(error: Exception, line: str) -> None:
     assert first_line(error) == line
 
 
-def test_signals_that_a_system_lacks_are_left_out() -> None:
+def test_missing_signals_are_left_out() -> None:
     assert known_signals("SIGINT", "SIGNOTHING") == [signal.SIGINT]
 
 

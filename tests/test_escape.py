@@ -1,4 +1,4 @@
-"""Text from elsewhere does nothing where it is put: on a terminal, in Markdown, in Python code, as a file's name."""
+"""Foreign text has no effect on a terminal, in Markdown, in Python code or as a file name."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def test_a_terminal_shows_control_characters() -> None:
 
 
 def printed(terminal: console.Terminal) -> dict[str, Callable[[], None]]:
-    """Every function that prints a text that may come from a file, given the nasty one."""
+    """Every function that prints text from files, called with a malicious text."""
     example = Example([NASTY, NASTY], 1, NASTY, [False, True])
-    unlearnt = Example([NASTY], 1, NASTY, [False])
+    masked = Example([NASTY], 1, NASTY, [False])
     return {
         "error": lambda: console.print_error(UserError(NASTY, hint=NASTY)),
         "lines": lambda: console.print_lines([(NASTY, NASTY)]),
@@ -41,7 +41,7 @@ def printed(terminal: console.Terminal) -> dict[str, Callable[[], None]]:
         "heading": lambda: console.print_heading(NASTY),
         "piece": lambda: console.print_piece(NASTY),
         "next": lambda: console.next_commands(NASTY),
-        "examples": lambda: console.print_examples(type("Plan", (), {"examples": [example, unlearnt]})),
+        "examples": lambda: console.print_examples(type("Plan", (), {"examples": [example, masked]})),
         "note": lambda: terminal.note(NASTY),
     }
 

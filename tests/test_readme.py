@@ -40,7 +40,7 @@ def test_command(red, command: str) -> None:
 
 
 def test_the_architectures_are_those_of_the_table() -> None:
-    """Names as the model types are spelled, but for case, hyphens and spaces; CLIP's two halves are under its name."""
+    """Names are model types except for case, hyphens and spaces; CLIP stands for its two halves."""
     pages = README + "".join(path.read_text() for path in sorted((ROOT / "docs").glob("**/*.md")))
     table = pages.partition("| family | model types |")[2].partition("\n\n")[0]
     cells = [line.split("|")[2].partition(" (at ")[0] for line in table.splitlines()[2:]]

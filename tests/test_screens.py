@@ -1,7 +1,7 @@
-"""What each command shows, one text a command: tests/golden/screens/<command>.txt.
+"""The output of each command, compared with tests/golden/screens/<command>.txt.
 
-Figures that differ between machines and versions are masked. After a change that is meant, look at the difference and
-record it:
+Figures that differ between machines and versions are masked. After an intended change, check the difference and record
+it:
 
     python -m pytest -n 0 tests/test_screens.py --record-screens
 """
@@ -25,11 +25,12 @@ COLUMNS = "100"
 FIGURE = r"[\d,]+(?:\.\d+)?(?:e[+-]\d+)?"
 MASKS = [
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
-    (re.compile(rf"\b{FIGURE}( ?)(KB|MB|GB|KiB|MiB|GiB|ms|s|min)\b"), r"#\1\2"),
-    (re.compile(r"(memory .*?#) [MG]iB"), r"\1 GiB"),  # memory also differs in its unit
+    # how much memory the libraries take decides even the unit
+    (re.compile(rf"\b{FIGURE} ?(KB|MB|GB|KiB|MiB|GiB)\b"), "# bytes"),
+    (re.compile(rf"\b{FIGURE}( ?)(ms|s|min)\b"), r"#\1\2"),
     (re.compile(r"\b\d+(\.\d+)?e[+-]\d+\b"), "#"),
     (re.compile(r"\b\d+\.\d+(?=%| |$|\)|,|;|/)", re.MULTILINE), "#"),
-    (re.compile(r"\b\d+ rows/s"), "# rows/s"),
+    (re.compile(r"\b[\d,]+ rows/s"), "# rows/s"),
     (re.compile(r" +\d+ +\d+M\b"), " #  #M"),  # milliseconds a step and memory of a comparison
     (re.compile(r"[▁▂▃▄▅▆▇█]+"), "▁▂▃"),
     (re.compile(r" +#"), " #"),  # the width of a masked figure is masked as well
@@ -65,7 +66,7 @@ INPUT = {"chat": "ab\n"}
 
 @pytest.fixture(scope="module")
 def screens(tmp_path_factory: pytest.TempPathFactory, base: Path, data: Path) -> tuple[dict[str, Outcome], Path]:
-    """What every command left, and the folder that they worked in."""
+    """The outcome of every command, and their folder."""
     folder = tmp_path_factory.mktemp("screens")
     write_recipe(folder, shutil.copytree(base, folder / "base"), shutil.copytree(data, folder / "data"))
     (folder / "talk").mkdir()
@@ -89,7 +90,7 @@ def masked(text: str, folder: Path) -> str:
 
 
 def test_screens(screens: tuple[dict[str, Outcome], Path], request: pytest.FixtureRequest) -> None:
-    """All in one test: each worker of a test run would repeat the commands for its share of the screens."""
+    """One test for all, since each worker of a test run would repeat the commands."""
     outcomes, folder = screens
     differences = []
     for name, outcome in outcomes.items():

@@ -1,4 +1,4 @@
-"""The lists of versions hold all that the package and its development need, and fit pyproject.toml."""
+"""The lists of versions have all packages that are needed, and fit pyproject.toml."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEED_UPDATE = "scripts/update_versions.sh brings it up to date"
 
 
 def versions(name: str) -> dict[str, list[Version]]:
-    """Package -> its versions in a list of scripts/: several where Python or the platform decides."""
+    """Package -> its versions in a list of scripts/; several if they depend on Python or the platform."""
     found: dict[str, list[Version]] = {}
     for line in (ROOT / "scripts" / name).read_text().splitlines():
         if match := re.match(r"([\w.-]+)==([^ ;]+)", line):
@@ -33,7 +33,7 @@ def versions(name: str) -> dict[str, list[Version]]:
 
 
 def installed_closure() -> set[str]:
-    """All installed packages that the direct ones bring, themselves included."""
+    """The direct packages and their installed dependencies."""
     waiting = [(canonicalize_name(each.name), frozenset(each.extras)) for each in DIRECT]
     seen = set()
     while waiting:

@@ -82,8 +82,8 @@ def changed_parts(name: str, folder: Path, then: BaseDigest, edited: Iterable[st
     now = file_digest(folder, _config(folder))
     if then.weights is not None or (then.tensors is not None and edited):
         base = read_base(name, folder)
-        whole = then.tensors is not None and bool(edited)
-        now = base_digest(base, find_edited_modules(base, edited)) if whole else sampled_digest(base)
+        compare_edited = then.tensors is not None and bool(edited)
+        now = base_digest(base, find_edited_modules(base, edited)) if compare_edited else sampled_digest(base)
     compared = {
         "configuration": (now.config, then.config),
         "weights": ((now.tensors, now.weights), (then.tensors, then.weights)),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from red_cli.base_model.files import BaseFiles
-from red_cli.edit.architectures import facts_of
+from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
 
 # Early checkpoints call a norm's weight gamma and its bias beta; loading renames them.
@@ -98,7 +98,7 @@ def find_edited_modules(base: BaseFiles, paths: Iterable[str]) -> EditedModules:
 
 def _pattern(model_type: str, path: str) -> str:
     """A regular expression that matches the paths in the files of the model's module `path`."""
-    for end, in_files in facts_of(model_type).in_files.items():
+    for end, in_files in architecture_of(model_type).in_files.items():
         if match := re.fullmatch(rf"((?:.*\.)?){end}", path):
             return re.escape(match[1]) + in_files.replace("LAYER", match[2])
     return re.escape(path)

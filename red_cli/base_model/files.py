@@ -174,14 +174,14 @@ def read_bin(file: Path) -> Iterator[tuple[str, StoredTensor]]:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     if not file.is_file():
-        raise UserError("file-not-found", f"{file} is missing", hint="Fetch or copy the base again.")
+        raise UserError("file-not-found", f"{file} is missing", hint=COPY_AGAIN)
     try:
         with FakeTensorMode():
             content = torch.load(file, weights_only=True, map_location="cpu")
         tensors = {key: tensor for key, tensor in content.items() if isinstance(tensor, torch.Tensor)}
         offsets = {key: int(tensor.untyped_storage()._checkpoint_offset or 0) for key, tensor in tensors.items()}
     except Exception as error:  # unpickling raises many kinds of errors
-        raise UserError("unavailable", f"{file} cannot be read: {first_line(error)}", hint=_SAVE_AGAIN) from None
+        raise UserError("unsupported-file", f"{file} cannot be read: {first_line(error)}", hint=_SAVE_AGAIN) from None
     for key, tensor in tensors.items():
         name = str(tensor.dtype).removeprefix("torch.")
         dtype = SAFETENSORS_NAMES.get(name) or _OTHER_NAMES.get(name)

@@ -1,4 +1,4 @@
-"""A base's folder, wherever the base is; and the way back to the Hub. The only module here that uses a network."""
+"""Find or download the folder of a base, and upload exports to the Hub. No other module uses the network."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _COMMIT_LENGTH = 40
 
 
 def base_folder(name: str, revision: str | None) -> Path:
-    """The folder of a base: `name` itself, its snapshot in the cache, or one that is fetched now.
+    """The folder of a base: `name` itself, its snapshot in the cache, or a new download.
 
     Raises:
-        UserError: there is no such folder, or neither cache nor Hub has it.
+        UserError: the folder does not exist, or neither cache nor Hub has the base.
     """
     require_local_base(name)
     if Path(name).is_dir():
@@ -41,38 +41,38 @@ def base_folder(name: str, revision: str | None) -> Path:
         raise UserError(
             "base-not-found",
             f"base {name}: {first_line(error)}",
-            hint="Check the name and the network, or say where the base is: --base FOLDER",
+            hint="Check the name and the network, or name a local folder: --base FOLDER",
         ) from None
     raise UserError(
         "base-not-found",
-        f"base {name}: its weights are not all here, as safetensors or pytorch_model.bin, and cannot be fetched",
-        hint="Check the network, or say where the base is: --base FOLDER",
+        f"base {name}: its weights (safetensors or pytorch_model.bin) are incomplete and cannot be downloaded",
+        hint="Check the network, or name a local folder: --base FOLDER",
     )
 
 
 def require_model_folder(name: str) -> None:
-    """Refuse the path of a model folder that does not exist; names on the Hub are not looked up.
+    """Check that `name`, if it is an absolute path, is a folder. Names on the Hub are not looked up.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: the folder does not exist.
     """
     if Path(name).is_absolute() and not Path(name).is_dir():
         raise UserError("base-not-found", f"model.name_or_path: no such model folder: {name}")
 
 
 def require_local_base(name: str) -> None:
-    """Refuse the path of a base's folder that does not exist; names on the Hub are not looked up.
+    """Check that `name`, if it looks like a path, is a folder. Names on the Hub are not looked up.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: the folder does not exist.
     """
     local = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     if local and not Path(name).is_dir():
-        raise UserError("base-not-found", f"no such model folder: {name}", hint="Say where the base is: --base FOLDER")
+        raise UserError("base-not-found", f"no such model folder: {name}", hint="Name a local folder: --base FOLDER")
 
 
 def cached_folder(name: str, revision: str | None) -> Path | None:
-    """The snapshot of a base in the local cache, if all its weights are there; no network is used."""
+    """The snapshot of a base in the local cache, or None if it is incomplete. No network is used."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -84,17 +84,17 @@ def cached_folder(name: str, revision: str | None) -> Path | None:
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit that a snapshot folder of the cache holds; None for any other folder."""
+    """The commit of a snapshot folder in the cache; None for any other folder."""
     name = folder.resolve().name
     is_commit = len(name) == _COMMIT_LENGTH and all(letter in "0123456789abcdef" for letter in name)
     return name if is_commit and folder.resolve().parent.name == "snapshots" else None
 
 
-def require_free_name(repository: str) -> None:
-    """Find out before any work whether `repository` can be written to.
+def require_push_access(repository: str) -> None:
+    """Check, before any work, that `repository` is a valid name and that the user has a token for the Hub.
 
     Raises:
-        UserError: it is no name, or there is no token for the Hub.
+        UserError: the name is invalid, or there is no token.
     """
     from huggingface_hub import get_token
     from huggingface_hub.errors import HFValidationError
@@ -102,24 +102,23 @@ def require_free_name(repository: str) -> None:
 
     try:
         validate_repo_id(repository)
+        valid = repository.count("/") == 1
     except HFValidationError:
-        raise UserError(
-            "unavailable", f"--push-to-hub {repository}: not a name on the Hub", hint="Give USER/NAME."
-        ) from None
-    if repository.count("/") != 1:
-        raise UserError("unavailable", f"--push-to-hub {repository}: not a name on the Hub", hint="Give USER/NAME.")
+        valid = False
+    if not valid:
+        raise UserError("invalid-option", f"--push-to-hub {repository}: not a name on the Hub", hint="Give USER/NAME.")
     if get_token() is None:
         raise UserError("unavailable", "--push-to-hub: no token for the Hub", hint="Run: hf auth login")
 
 
 def push(folder: Path, repository: str) -> str:
-    """Upload `folder` to `repository`, which is made if there is none, as a private one.
+    """Upload `folder` to `repository`, which is created as a private one if it does not exist.
 
     Returns:
-        Its address.
+        The address of the repository.
 
     Raises:
-        RunFailed: the Hub refused or cannot be reached; the folder stays.
+        RunFailed: the Hub cannot be reached or refuses the upload; the folder is kept.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -132,7 +131,7 @@ def push(folder: Path, repository: str) -> str:
         raise RunFailed(
             "unavailable",
             f"could not upload to {repository}: {first_line(error)}",
-            hint=f"The export itself is done: {folder}",
+            hint=f"The export is complete: {folder}",
         ) from None
     return str(address)
 

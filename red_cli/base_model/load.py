@@ -9,21 +9,21 @@ import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.prepare import from_pretrained, has_own_code
-from red_cli.edit.kinds import Kind
+from red_cli.edit.kinds import ModelKind
 from red_cli.edit.model import head_parameter_names
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.schema import HOW_TO_ALLOW, Model
 
-_CHECKPOINT_MAY_LACK = "pooler"
-# On a CPU a 4-bit layer of bitsandbytes takes another layout at its first evaluation, in which it cannot train on.
-_INFERENCE_LAYOUT = "support_avx512bf16_for_cpu"
+_OPTIONAL_MODULE = "pooler"
+# With this flag, a 4-bit layer of bitsandbytes on a CPU changes at its first evaluation to a layout without training.
+_CPU_LAYOUT_FLAG = "support_avx512bf16_for_cpu"
 
 
-def skeleton(config: PretrainedConfig, model: Model, kind: Kind) -> PreTrainedModel:
-    """The model without weights, on the meta device: enough to find modules and count parameters.
+def skeleton(config: PretrainedConfig, model: Model, kind: ModelKind) -> PreTrainedModel:
+    """Build the model without weights, on the meta device: enough to find modules and count parameters.
 
     Raises:
-        UserError: the architecture has no model of that kind.
+        UserError: the architecture has no model of this kind.
     """
     with torch.device("meta"):
         try:
@@ -34,21 +34,25 @@ def skeleton(config: PretrainedConfig, model: Model, kind: Kind) -> PreTrainedMo
 
 
 def load_base(
-    model: Model, config: PretrainedConfig, kind: Kind, seed: int, device: torch.device | None = None
+    model: Model, config: PretrainedConfig, kind: ModelKind, seed: int, device: torch.device | None = None
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Load the base's weights; returns the model and the names of the parameters of its head.
+    """Load the weights of a base.
 
-    The head is everything outside the base model proper, and the pooler where the checkpoint has none. A language
-    model has no head. `seed` decides the head's initial values. A quantised base is loaded to `device`, or to the
-    only device where that is None.
+    Args:
+        seed: the seed of the head's initial values.
+        device: the device of a quantised base; None for the default device.
+
+    Returns:
+        The model, and the names of its head's parameters: all outside the base model, and the pooler if the checkpoint
+        has no weights for it. A language model has no head.
 
     Raises:
-        UserError: no such model, no weights, or weights of another architecture.
+        UserError: the model or its weights do not exist, or the weights are of another architecture.
     """
     if has_own_code(config) and not model.trust_remote_code:
         raise UserError(
             "code-not-allowed",
-            f"{model.name_or_path} has a modelling file of its own, without which its biases are lost",
+            f"{model.name_or_path} needs its own modelling file for its biases",
             hint=HOW_TO_ALLOW,
         )
     torch.manual_seed(seed)
@@ -59,14 +63,14 @@ def load_base(
         dtype=model.dtype if model.dtype == "auto" else getattr(torch, model.dtype),
         output_loading_info=True,
         **_quantization(model, config, kind, device),
-        ignore_mismatched_sizes=True,  # a head of another task is initialised again; anything else is refused below
+        ignore_mismatched_sizes=True,  # a head of another task is initialised; other mismatches are refused below
     )
     for module in loaded.modules():
-        if hasattr(module, _INFERENCE_LAYOUT):
-            setattr(module, _INFERENCE_LAYOUT, False)
+        if hasattr(module, _CPU_LAYOUT_FLAG):
+            setattr(module, _CPU_LAYOUT_FLAG, False)
     head = head_parameter_names(loaded)
     fresh = [name for name in sorted(info["missing_keys"]) if name not in head]
-    if missing := [name for name in fresh if _CHECKPOINT_MAY_LACK not in name.split(".")]:
+    if missing := [name for name in fresh if _OPTIONAL_MODULE not in name.split(".")]:
         raise UserError(
             "file-damaged",
             f"{model.name_or_path}: the weights do not fit a {config.model_type} model: {missing[0]}"
@@ -75,15 +79,17 @@ def load_base(
     wrong = [name for name, *_ in info["mismatched_keys"] if name not in head]
     if wrong:
         raise UserError(
-            "base-mismatch",
-            f"{model.name_or_path}: {wrong[0]} in the weights has another shape than its configuration says",
+            "file-damaged",
+            f"{model.name_or_path}: {wrong[0]} in the weights has another shape than in its configuration",
         )
     names = [name for name, _ in loaded.named_parameters()]
     return loaded, [name for name in names if name in {*head, *fresh}]
 
 
-def _quantization(model: Model, config: PretrainedConfig, kind: Kind, device: torch.device | None) -> dict[str, Any]:
-    """Options that load the base in 8 or 4 bits; the head, which trains, stays as it is, and so does an output layer.
+def _quantization(
+    model: Model, config: PretrainedConfig, kind: ModelKind, device: torch.device | None
+) -> dict[str, Any]:
+    """Options for loading the base in 8 or 4 bits; the head and the output layer are not quantised.
 
     Raises:
         UserError: bitsandbytes is not installed.
@@ -96,7 +102,7 @@ def _quantization(model: Model, config: PretrainedConfig, kind: Kind, device: to
             "model.quantization: bitsandbytes is not installed",
             hint="Install it: pip install 'red-cli[quant]'",
         )
-    # None: the library leaves a language model's output layer as it is
+    # With None, the library skips the output layer of a language model
     head = sorted({name.split(".")[0] for name in head_parameter_names(skeleton(config, model, kind))}) or None
     dtype = torch.float32 if model.dtype == "auto" else getattr(torch, model.dtype)
     place = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}
@@ -109,6 +115,6 @@ def _quantization(model: Model, config: PretrainedConfig, kind: Kind, device: to
 
 
 def to_device(model: PreTrainedModel, device: torch.device | str) -> None:
-    """Move a model, unless it is quantised: that one was placed when it was loaded."""
+    """Move a model to a device; a quantised one stays where it was loaded."""
     if not getattr(model, "is_quantized", False):
         model.to(device)

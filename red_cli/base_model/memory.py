@@ -1,4 +1,4 @@
-"""The memory that a process has in use, and how running out of it shows."""
+"""Peak memory, and detection of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _CLEAR_PEAK = Path("/proc/self/clear_refs")
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most memory that was in use: on the GPU where one is used, else of this process."""
+    """The peak memory in bytes: of the GPU `device`, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
-    if _STATUS.is_file():  # Linux: ru_maxrss would start at the peak of the process that launched this one
+    if _STATUS.is_file():  # Linux; ru_maxrss would start at the peak of the parent process
         peak = next((line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")), None)
         if peak is not None:
             return int(peak.split()[1]) * 1024
@@ -28,8 +28,8 @@ def peak_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def forget_peak() -> None:
-    """Reset the peak to the memory in use now, where the system can do so: several runs may share a process."""
+def reset_peak() -> None:
+    """Reset the peak, where the system allows it, because several runs may share a process."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
@@ -37,5 +37,5 @@ def forget_peak() -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out (CUDA's, and the CPU allocator's, which has no class of its own)."""
+    """Whether an error means out of memory, on CUDA or on a CPU, whose allocator has no error class of its own."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""Prepare a base for its task: configuration, tokenizer and longest sequence; everything but the weights."""
+"""Prepare a base for its task: configuration, tokenizer and maximum length; everything but the weights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 
 from red_cli.base_model.files import BIASES_KEY
 from red_cli.base_model.hub import require_model_folder
-from red_cli.edit.architectures import facts_of
-from red_cli.edit.kinds import Kind
+from red_cli.edit.architectures import architecture_of
+from red_cli.edit.kinds import ModelKind
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.schema import HOW_TO_ALLOW, Model, Recipe, Train
 from red_cli.tasks.base import Base
@@ -24,32 +24,32 @@ _T = TypeVar("_T")
 
 
 def load_config(model: Model) -> PretrainedConfig:
-    """The base's configuration as it is.
+    """Load the base's configuration, unchanged.
 
     Raises:
-        UserError: no such model, no network, not a configuration, or code is needed that has not been allowed to run.
+        UserError: the configuration cannot be loaded, or it needs code that the user has not allowed.
     """
     config = from_pretrained(AutoConfig.from_pretrained, model)
     for kernel in (getattr(config, f"_{kind}_implementation", None) for kind in ("attn", "experts")):
         if isinstance(kernel, str) and "/" in kernel and not model.trust_remote_code:
             raise UserError(
                 "code-not-allowed",
-                f"{model.name_or_path} computes by code from the Hub, {kernel}, which has not been allowed to run",
+                f"{model.name_or_path} needs code from the Hub, {kernel}, which is not allowed to run",
                 hint=HOW_TO_ALLOW,
             )
     return config
 
 
 def has_own_code(config: Any) -> bool:
-    """Whether a configuration belongs to a model with a modelling file of ours."""
+    """Whether a configuration belongs to a model with a modelling file written by red."""
     return hasattr(config, BIASES_KEY)
 
 
 def from_pretrained(load: Callable[..., _T], model: Model, **options: Any) -> _T:
-    """What a `from_pretrained` of transformers makes of a recipe's model.
+    """Call a `from_pretrained` of transformers for the model of a recipe.
 
     Raises:
-        UserError: no such model, no network, damaged files, or code is needed that has not been allowed to run.
+        UserError: the model does not exist, cannot be reached or is damaged, or needs code that is not allowed.
     """
     name = model.name_or_path
     require_model_folder(name)
@@ -57,36 +57,34 @@ def from_pretrained(load: Callable[..., _T], model: Model, **options: Any) -> _T
         return load(name, revision=model.revision, trust_remote_code=model.trust_remote_code, **options)
     except MemoryError:
         raise
-    except Exception as error:  # from a missing file to a damaged one, the libraries raise a dozen kinds
+    except Exception as error:  # the libraries raise many kinds of errors
         if not model.trust_remote_code and "trust_remote_code" in str(error):
             raise UserError(
                 "code-not-allowed",
-                f"{name} comes with Python code of its own, which has not been allowed to run",
+                f"{name} needs its own Python code, which is not allowed to run",
                 hint=HOW_TO_ALLOW,
             ) from None
         hint = None
         if not Path(name).is_dir():
-            hint = "Check the name and the network, or give a local model folder: model.name_or_path=<folder>"
+            hint = "Check the name and the network, or name a local folder: model.name_or_path=<folder>"
         raise UserError("base-not-found", f"model {name}: {first_line(error)}", hint=hint) from error
 
 
 _USUAL_HEAD_DROPOUT = "classifier_dropout"
-_PLAIN_ATTENTION_UP_TO = 512  # tokens: it keeps the scores of every pair
+_PLAIN_ATTENTION_UP_TO = 512  # tokens; plain attention saves the scores of all pairs
 _PROBE = "a"
-_NO_LIMIT = 10**6  # tokenizers without a limit say 10**30
+_NO_LIMIT = 10**6  # tokenizers without a limit have 10**30
 
 
-def prepare(config: PretrainedConfig, recipe: Recipe, kind: Kind, label_names: list[str] | None) -> Base:
-    """Load the tokenizer, and fit the configuration to recipe, task and tokenizer. The weights are not needed.
+def prepare_base(config: PretrainedConfig, recipe: Recipe, kind: ModelKind, label_names: list[str] | None) -> Base:
+    """Load the tokenizer, and adapt the configuration to recipe, task and tokenizer. The weights are not needed.
 
     Args:
-        config: from `load_config`; it is changed in place and becomes part of the result.
-        label_names: in the order of class ids; None where the task has none. Where they come from the data, the rows
-            must be loaded before.
+        config: the result of `load_config`; it is changed in place and becomes part of the result.
+        label_names: label names in the order of class ids; None if the task has no labels.
 
     Raises:
-        UserError: the tokenizer cannot be used, or the recipe asks for a dropout or a length that the base does not
-            have.
+        UserError: the tokenizer cannot be used, or the base does not support the recipe's dropout or length.
     """
     fit_config(config, recipe.model, kind, label_names)
     tokenizer = load_tokenizer(recipe.model)
@@ -96,8 +94,8 @@ def prepare(config: PretrainedConfig, recipe: Recipe, kind: Kind, label_names: l
     return Base(config, tokenizer, max_length, kind)
 
 
-def fit_config(config: PretrainedConfig, model: Model, kind: Kind, label_names: list[str] | None) -> None:
-    """Set the task's label names, the outputs of a trained head, and the recipe's dropout in a configuration."""
+def fit_config(config: PretrainedConfig, model: Model, kind: ModelKind, label_names: list[str] | None) -> None:
+    """Set label names, number of outputs and dropout in a configuration, in place."""
     if label_names is None and kind.trains_head:
         config.num_labels = 1
         config.problem_type = "regression"
@@ -108,7 +106,7 @@ def fit_config(config: PretrainedConfig, model: Model, kind: Kind, label_names: 
     if model.dropout is not None:
         _set_dropout(config, model.dropout)
     if model.classifier_dropout is not None:
-        own_name = facts_of(config.model_type).head_dropout
+        own_name = architecture_of(config.model_type).head_dropout
         if own_name is None and _USUAL_HEAD_DROPOUT not in config.to_dict():
             raise UserError(
                 "unsupported-model", f"model.classifier_dropout: a {config.model_type} model has no dropout in its head"
@@ -123,17 +121,17 @@ def _set_dropout(config: PretrainedConfig, share: float) -> None:
 
 
 def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
-    """A copy of a configuration whose every dropout is 0."""
+    """A copy of a configuration with every dropout set to 0."""
     config = copy.deepcopy(config)
     _set_dropout(config, 0.0)
     return config
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """The base's tokenizer.
+    """Load the base's tokenizer.
 
     Raises:
-        UserError: the base has no tokenizer, or it cannot turn a text into the inputs that it names.
+        UserError: there is no tokenizer, or it cannot encode a text.
     """
     tokenizer = from_pretrained(AutoTokenizer.from_pretrained, model)
     longest = tokenizer.model_max_length
@@ -147,7 +145,7 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
         usable = all(isinstance(written[name], list) for name in tokenizer.model_input_names)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a panic of the tokenizers library is no Exception
+    except BaseException as error:  # a panic of the tokenizers library is not an Exception
         raise UserError(
             "unsupported-tokenizer", f"model {model.name_or_path}: its tokenizer fails: {first_line(error)}"
         ) from error
@@ -159,12 +157,10 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
 
 
 def usable_padding_id(tokenizer: PreTrainedTokenizerBase, vocabulary: float) -> int:
-    """The id that pads batches; a decoder with a head answers at the last token before it.
-
-    A padding token that the model has no embedding for, because it was added to the tokenizer alone, is removed.
+    """The id that pads batches. A padding token that the model has no embedding for is removed from the tokenizer.
 
     Args:
-        vocabulary: how many embeddings the model has.
+        vocabulary: the number of embeddings of the model.
     """
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= vocabulary:
         tokenizer.pad_token = None
@@ -172,32 +168,32 @@ def usable_padding_id(tokenizer: PreTrainedTokenizerBase, vocabulary: float) -> 
 
 
 def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The most tokens the base takes at once."""
+    """The maximum number of tokens of a sequence."""
     limits = [tokenizer.model_max_length]
     positions = getattr(config, "max_position_embeddings", None)
     if positions:
-        limits.append(positions - facts_of(config.model_type).unused_positions)
+        limits.append(positions - architecture_of(config.model_type).unused_positions)
     return min(limit for limit in (*limits, _NO_LIMIT))
 
 
 def _max_length(wanted: int | None, most: int) -> int:
     if wanted is not None and wanted > most:
-        raise UserError("too-long", f"data.max_length is {wanted}, but this base takes at most {most} tokens")
+        raise UserError("too-long", f"data.max_length is {wanted}, but this base supports at most {most} tokens")
     return wanted or most
 
 
 def uses_bf16(settings: Train) -> bool:
-    """Whether forward passes run under bfloat16 autocast, in training and in scoring alike."""
+    """Whether forward passes use bfloat16 autocast, in training and in inference."""
     if settings.bf16 == "auto":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return settings.bf16
 
 
-def fit_attention(config: PretrainedConfig, kind: Kind, settings: Train, max_length: int) -> None:
-    """Set plain attention for heads over short texts where a CPU computes in bfloat16.
+def fit_attention(config: PretrainedConfig, kind: ModelKind, settings: Train, max_length: int) -> None:
+    """Choose plain attention for a head over short texts in bfloat16 on a CPU.
 
-    The backward pass of torch's fused kernel takes up to seven times as long there (32 rows of 24 tokens: 23 ms
-    against 3), which is a third of a training step.
+    The backward pass of torch's fused kernel is up to seven times slower there (32 rows of 24 tokens: 23 ms against 3),
+    which is a third of a training step.
     """
     short = max_length <= _PLAIN_ATTENTION_UP_TO
     if kind.trains_head and short and uses_bf16(settings) and not torch.cuda.is_available():

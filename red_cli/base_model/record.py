@@ -15,7 +15,7 @@ from red_cli.files import read_json
 from red_cli.recipe.methods import METHODS, MethodName
 from red_cli.recipe.schema import Model
 
-_AS_IT_WAS = "Give the base as it was: model.name_or_path=FOLDER, or model.revision for one from the Hub."
+_ORIGINAL_BASE = "Name the original base: model.name_or_path=FOLDER, or model.revision for one from the Hub."
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecor
     revision = commit_of(folder) or revision
     config = read_json(folder / "config.json")
     files = file_digest(folder, config if isinstance(config, dict) else {})
-    if METHODS[method].base_parameters == "all":  # files of the method hold every parameter: the base's do not count
+    if METHODS[method].base_parameters == "all":  # the trained files hold every parameter
         return BaseRecord(revision, files)
     try:
         base = read_base(name, folder)
@@ -60,7 +60,7 @@ def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecor
 
 
 def require_unchanged_base(
-    name: str, revision: str | None, then: BaseDigest | None, trained: Path, hint: str = _AS_IT_WAS
+    name: str, revision: str | None, then: BaseDigest | None, trained: Path, hint: str = _ORIGINAL_BASE
 ) -> None:
     """Check that a base is unchanged since `trained` was trained on it, if its files are available.
 

@@ -67,7 +67,7 @@ def require_finite(name: str, stored: NDArray[Any], dtype: str) -> None:
     if not finite:
         raise UserError(
             "value-not-finite",
-            f"{name} would hold numbers that {TORCH_NAMES[dtype]} cannot",
+            f"{name} would hold numbers that {TORCH_NAMES[dtype]} cannot represent",
             hint="Export with --dtype float32 or bfloat16; if that does not help, the base's own weight is damaged.",
         )
 

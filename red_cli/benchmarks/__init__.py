@@ -1,1 +1,1 @@
-"""Benchmarks by their owners' rules: lm-evaluation-harness, AlpacaEval and MT-Bench on a model in memory."""
+"""Benchmarks by their own rules: lm-evaluation-harness, AlpacaEval and MT-Bench on a model in memory."""

@@ -1,4 +1,4 @@
-"""AlpacaEval: the file of answers that alpaca_eval judges."""
+"""AlpacaEval: write the file of answers that alpaca_eval judges."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from red_cli.errors import UserError, first_line
 from red_cli.files import write_json
 from red_cli.inference.evaluate import model_identity
 from red_cli.inference.generate import ResumableOutput
-from red_cli.inference.runtime import Listener
 from red_cli.recipe.sections import Decoding
+from red_cli.runs.events import Listener
 from red_cli.runs.opened import Opened
 
 NAME = "alpaca-eval"
-# AlpacaEval leaves decoding to the model's owner; this is the paper's code, generate_alpaca_eval.py
+# AlpacaEval prescribes no decoding options; these are of the paper's code, generate_alpaca_eval.py
 DECODING = Decoding(max_new_tokens=768, repetition_penalty=1.1, no_repeat_ngram_size=5)
 _HUB_NAME, _HUB_FILE = "tatsu-lab/alpaca_eval", "alpaca_eval.json"  # 805 instructions
 
@@ -37,7 +37,7 @@ def answer_alpaca_eval(target: Opened, request: SuiteRequest, output: Path, list
     """Answer the 805 instructions, or those of request.questions; write <output>/alpaca-eval/outputs.json.
 
     Raises:
-        UserError: that file exists, the questions cannot be had, or the model or its template cannot be used.
+        UserError: that file exists, the questions cannot be read, or the model or its template cannot be used.
     """
     request.only("questions", "template", "limit")
     path = output / NAME / "outputs.json"
@@ -76,7 +76,7 @@ def answer_alpaca_eval(target: Opened, request: SuiteRequest, output: Path, list
 
 
 def _judging(path: Path) -> list[str]:
-    """The commands that judge: the present version, and the paper's (against text-davinci-003)."""
+    """The commands that judge: of the current version, and of the paper's (against text-davinci-003)."""
     outputs = shlex.quote(str(path))
     install = [] if importlib.util.find_spec("alpaca_eval") else ["pip install alpaca-eval  # is not installed here"]
     return [
@@ -94,6 +94,6 @@ def _from_hub() -> Path:
     except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line
         raise UserError(
             "unavailable",
-            f"{_HUB_NAME} cannot be had from the Hub: {first_line(error)}",
+            f"{_HUB_NAME} cannot be downloaded from the Hub: {first_line(error)}",
             hint="Name a local file of instructions: --questions FILE",
         ) from None

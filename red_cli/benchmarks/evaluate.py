@@ -1,4 +1,4 @@
-"""A benchmark by its name -> its figures or its file of answers, noted in metrics.json."""
+"""Run a benchmark by name; record its figures or its file of answers in metrics.json."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from red_cli.benchmarks.request import SuiteRequest
 from red_cli.errors import Interrupted, UserError
 from red_cli.escape import file_name
 from red_cli.files import write_text
-from red_cli.inference.runtime import Listener, Runtime
+from red_cli.inference.runtime import Runtime
+from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.opened import Opened
 from red_cli.runs.preflight import preflight_evaluation
 
 OPEN_LLM = "open-llm"
 SUITES = (OPEN_LLM, alpaca_eval.NAME, mt_bench.NAME)
-_AT_ONCE = 8  # requests, where the recipe does not say
+_BATCH_SIZE = 8  # requests, unless the recipe sets eval.batch_size
 
 
 def evaluate_suite(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
-    """Have `target` answer a benchmark; what comes of it stands in <output>/metrics.json under suites.<name> as well.
+    """Run a benchmark on `target`; record the result in <output>/metrics.json under suites.<name>.
 
     Returns:
         "suite", "folder", and for a benchmark with a judge "answers" (the file it reads), "questions", "unfinished",
@@ -38,8 +39,8 @@ def evaluate_suite(target: Opened, request: SuiteRequest, output: Path, listener
         "average_with_ai2_arc".
 
     Raises:
-        UserError: there is no such suite or task, an option has no effect, something is not installed or cannot be had,
-            or a file of answers is there already.
+        UserError: there is no such suite or task, an option has no effect, a package is missing, data are not
+            available, or a file of answers exists.
     """
     folder = RunFolder(output)
     preflight_evaluation(target, None, output)
@@ -50,7 +51,7 @@ def evaluate_suite(target: Opened, request: SuiteRequest, output: Path, listener
             result = answering[request.suite](target, request, output, listener)
         except Interrupted as stop:
             elsewhere = "" if output == target.folder else f" and --output {shlex.quote(str(output))}"
-            raise Interrupted("interrupted", stop.message, hint=f"Go on with the same command{elsewhere}.") from None
+            raise Interrupted("interrupted", stop.message, hint=f"Resume with the same command{elsewhere}.") from None
     elif request.suite == OPEN_LLM:
         result = _open_llm(target, request, output, listener)
     else:
@@ -85,8 +86,8 @@ def _tasks(target: Opened, request: SuiteRequest, output: Path, listener: Listen
 
 
 def _run(runtime: Runtime, parts: Sequence[Any], limit: int | None, output: Path) -> dict[str, TaskResult]:
-    """The harness's results of all parts; the answers go to <output>/suites/<task>.jsonl."""
-    lm = harness_model(runtime, runtime.recipe.eval.batch_size or _AT_ONCE)
+    """Run the harness on all parts; write the answers to <output>/suites/<task>.jsonl."""
+    lm = harness_model(runtime, runtime.recipe.eval.batch_size or _BATCH_SIZE)
     results = {}
     for loaded in parts:
         found = run_tasks(lm, loaded, limit)

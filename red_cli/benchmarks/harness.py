@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness on a live model."""
+"""Tasks of lm-evaluation-harness on a model in memory."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from red_cli.base_model.prepare import uses_bf16
 from red_cli.errors import UserError, did_you_mean, first_line, shown
 from red_cli.inference.runtime import Runtime
 
-_SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "shots": 1234}  # the harness's own
+_SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "shots": 1234}  # of the harness
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What the harness says of one task or group.
+    """The harness's result of one task or group.
 
     Attributes:
-        scores: metric -> value, shares as fractions; "exact_match,strict-match" where it names a filter.
-        errors: metric -> standard error, where the harness gives one.
-        shots: examples before each question; None of a group whose tasks differ.
-        examples: how many were answered.
+        scores: metric -> value, shares as fractions; "exact_match,strict-match" if it has a filter.
+        errors: metric -> standard error, if the harness computes it.
+        shots: examples before each question; None for a group whose tasks differ.
+        examples: number of questions answered.
         version: of the task's definition.
     """
 
@@ -40,7 +40,7 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class HarnessResult:
-    """All tasks and groups by name, and of each task a line for every question."""
+    """The results of all tasks and groups by name, and the answers of each task."""
 
     tasks: dict[str, TaskResult]
     answers: dict[str, list[dict[str, Any]]]
@@ -62,11 +62,11 @@ def harness_version() -> str:
 
 
 def find_tasks(names: Sequence[str], folder: Path | None, others: Sequence[str] = ()) -> Any:
-    """The harness's manager of tasks, which knows all of `names`.
+    """The harness's task manager, checked to have all `names`.
 
     Args:
-        folder: with definitions of further tasks.
-        others: what else could have been meant.
+        folder: definitions of further tasks.
+        others: names of suites, for the hint.
 
     Raises:
         UserError: no such folder or task (the nearest names are shown), or the harness is not installed.
@@ -93,7 +93,7 @@ def find_tasks(names: Sequence[str], folder: Path | None, others: Sequence[str] 
 
 
 def harness_model(runtime: Runtime, batch_size: int) -> Any:
-    """The harness's wrapper of a model, which answers `batch_size` requests at once."""
+    """The harness's wrapper of a model, with progress, for batches of `batch_size` requests."""
     from lm_eval.models.huggingface import HFLM
 
     class ProgressHFLM(HFLM):  # type: ignore[misc, unused-ignore]
@@ -126,42 +126,44 @@ def harness_model(runtime: Runtime, batch_size: int) -> Any:
 
 
 def load_tasks(manager: Any, names: Sequence[str], shots: int | None) -> Any:
-    """The tasks with their data, few-shot examples drawn as the harness draws them.
+    """Load tasks with their data; few-shot examples are drawn by the harness's seeds.
 
     Args:
-        manager: of `find_tasks`.
-        shots: examples before each question; None: as each task has it.
+        manager: from `find_tasks`.
+        shots: examples before each question; None: the default of each task.
 
     Raises:
-        UserError: the data of a task cannot be had, it needs a package, or it runs code that the model writes.
+        UserError: the data of a task are not available, it needs a package, or it runs code that the model writes.
     """
     random.seed(_SEEDS["random"])
     try:
         loaded = manager.load(list(names))
     except OSError as error:
-        raise UserError("unavailable", f"the data of {', '.join(names)} cannot be had: {first_line(error)}") from None
+        raise UserError(
+            "unavailable", f"the data of {', '.join(names)} are not available: {first_line(error)}"
+        ) from None
     except ImportError as error:
-        raise UserError("benchmark-failed", f"{', '.join(names)}: {first_line(error)}") from None
+        raise UserError("missing-dependency", f"{', '.join(names)}: {first_line(error)}") from None
     for name, task in loaded["tasks"].items():
         if getattr(task, "UNSAFE_CODE", False):
             raise UserError(
                 "benchmark-failed",
                 f"{name} runs code that the model writes, which red does not",
-                hint="Export the model, and run lm-eval --confirm_run_unsafe_code where that can do no harm.",
+                hint="Export the model, and run lm-eval --confirm_run_unsafe_code in a sandbox.",
             )
         own = task.get_config("num_fewshot")
-        if own != 0:  # a task that wants none keeps to it
+        if own != 0:  # a zero-shot task stays one
             task.set_config(key="num_fewshot", value=own or 0 if shots is None else shots)
         task.set_fewshot_seed(seed=_SEEDS["shots"])
     return loaded
 
 
 def run_tasks(lm: Any, loaded: Any, limit: int | None) -> HarnessResult:
-    """What the model answers to `loaded` tasks, and how they score it; seeds are the harness's.
+    """Run `loaded` tasks on a model, with the harness's seeds.
 
     Args:
-        lm: of `harness_model`.
-        limit: so many questions of each task only.
+        lm: from `harness_model`.
+        limit: most questions of each task.
     """
     from lm_eval.evaluator import evaluate
 
@@ -189,14 +191,14 @@ def _result(name: str, found: dict[str, Any]) -> TaskResult:
 
 
 def _members(name: str, groups: dict[str, list[str]]) -> list[str]:
-    """The tasks of a group, of the groups in it too; of a task, itself."""
+    """The tasks of a group, nested groups included; a task is its only member."""
     if not groups.get(name):
         return [name]
     return [task for member in groups[name] for task in _members(member, groups)]
 
 
 def _answer(sample: dict[str, Any]) -> dict[str, Any]:
-    """A question as it is written to the answers' file."""
+    """A question's line in the file of answers."""
     metrics = {name: sample[name] for name in sample.get("metrics", ()) if name in sample}
     return {
         "index": sample["doc_id"],

@@ -1,4 +1,4 @@
-"""A run's language model, ready to answer, and texts that it writes."""
+"""The common part of AlpacaEval and MT-Bench: the model, questions, chat template and answers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from transformers import PreTrainedTokenizerBase
 
 from red_cli.errors import Interrupted, UserError, did_you_mean, shown
 from red_cli.inference.generate import Decoder, ResumableOutput
-from red_cli.inference.runtime import Listener, Runtime, load_runtime
+from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Decoding
 from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.recipe.tasks.instruction import NAMED_TEMPLATES, OWN, read_template
+from red_cli.runs.events import Listener
 from red_cli.runs.load import open_task
 from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Base, Generated
@@ -27,10 +28,10 @@ from red_cli.tasks.special_ids import find_special_ids
 
 
 def open_language_model(target: Opened) -> Base:
-    """Its base, without weights.
+    """The base of a language model, without weights.
 
     Raises:
-        UserError: it is none that writes texts, or cannot be had.
+        UserError: the model does not generate text, or its base is not available.
     """
     _, base = open_task(target)
     if base.kind.trains_head:
@@ -45,13 +46,13 @@ def load_live(opened: Opened, base: Base, listener: Listener) -> Runtime:
 
 
 def model_name(target: Opened) -> str:
-    """What answers are signed with: the folder's name, of an adapter inside a run the run's."""
+    """The model's name in files of answers: its folder's, or the run's for an adapter inside a run."""
     folder = target.folder.resolve()
     return folder.parent.name if folder.name == "adapter" else folder.name
 
 
 def suite_decoding(standard: Decoding, recipe: Recipe, overrides: Sequence[str]) -> Decoding:
-    """How a suite generates: as its owners do, but for the keys of eval.generation that are given by `overrides`."""
+    """The suite's `standard` decoding options, except the keys of eval.generation in `overrides`."""
     keys = [named.key for named in named_with_role(overrides, {Role.DECODING})]
     given = recipe.eval.generation
     if given is None or not keys:
@@ -65,13 +66,13 @@ def suite_decoding(standard: Decoding, recipe: Recipe, overrides: Sequence[str])
 def write_answers(
     runtime: Runtime, prompts: Sequence[Sequence[int]], options: Decoding, end: int, resumable: ResumableOutput
 ) -> list[Generated]:
-    """What the model answers to each prompt; `end` is the token that ends an answer, `resumable` keeps answers.
+    """Generate an answer to each prompt; `end` is the end token, `resumable` stores answers.
 
-    A prompt that leaves no room for its answer loses its beginning, and that is told.
+    A prompt that leaves no room for its answer loses its beginning; a note reports this.
 
     Raises:
-        UserError: options.max_new_tokens leave no room for any prompt.
-        Interrupted: the user stopped it; the same call goes on.
+        UserError: options.max_new_tokens leaves no room for any prompt.
+        Interrupted: the user stopped it; the same call resumes.
     """  # fmt: skip
     wanted = options.max_new_tokens
     assert wanted is not None
@@ -80,8 +81,8 @@ def write_answers(
     if room < 1:
         raise UserError(
             "too-long",
-            f"answers of {wanted} tokens are asked for, but the base takes {context}, prompt included",
-            hint=f"Ask for fewer: eval.generation.max_new_tokens={max(1, context // 2)}",
+            f"answers may have {wanted} tokens, but the base takes {context}, prompt included",
+            hint=f"Lower it: eval.generation.max_new_tokens={max(1, context // 2)}",
         )
     if cut := sum(len(prompt) > room for prompt in prompts):
         runtime.listener.note(f"{cut:,} of {len(prompts):,} prompts lost their beginning: longer than {room:,} tokens.")
@@ -92,15 +93,15 @@ def write_answers(
             return Decoder(runtime, options, resumable).generate([prompt[-room:] for prompt in prompts], ends, wanted)
         except KeyboardInterrupt:
             raise Interrupted(
-                "interrupted", f"stopped while answering; the answers that are there lie in {resumable.path}"
+                "interrupted", f"stopped while answering; {resumable.path} keeps the finished answers"
             ) from None
 
 
 def read_questions(path: Path, needed: Sequence[str]) -> list[dict[str, object]]:
-    """Questions from JSON (a list of objects) or JSONL, each with the keys `needed`.
+    """Read questions from JSON (a list of objects) or JSONL, each with the keys `needed`.
 
     Raises:
-        UserError: the file is missing, damaged or empty, or a question lacks a key (its number is told).
+        UserError: the file is missing, damaged or empty, or a key of a question is missing.
     """
     if not path.is_file():
         raise UserError("file-not-found", f"--questions: no such file: {path}")
@@ -119,8 +120,8 @@ def read_questions(path: Path, needed: Sequence[str]) -> list[dict[str, object]]
         raise UserError("no-rows", f"{path} has no questions")
     questions = []
     for number, question in enumerate(found, start=1):
-        if not isinstance(question, dict) or (lacking := [key for key in needed if key not in question]):
-            what = f"no {shown(lacking[0])}" if isinstance(question, dict) else "not an object"
+        if not isinstance(question, dict) or (missing := [key for key in needed if key not in question]):
+            what = f"no {shown(missing[0])}" if isinstance(question, dict) else "not an object"
             raise UserError(
                 "invalid-row", f"{path}, question {number}: {what}", hint=f"Expected keys: {', '.join(needed)}"
             )
@@ -129,7 +130,7 @@ def read_questions(path: Path, needed: Sequence[str]) -> list[dict[str, object]]
 
 
 def require_absent(path: Path) -> None:
-    """Refuse to answer anew into a file of answers.
+    """Check that a file of answers does not exist.
 
     Raises:
         UserError: it exists.
@@ -138,25 +139,24 @@ def require_absent(path: Path) -> None:
         raise UserError("output-exists", f"{path} exists", hint="Delete it, or write elsewhere: --output FOLDER")
 
 
-_PAPERS = "human-assistant"
+_PAPER_TEMPLATE = "human-assistant"
 
 
 def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ChatTemplate]:
-    """The template to ask with, and its name: the one that is named, else that of the training, else the model's own,
-    else the paper's human-assistant.
+    """The name and the template of prompts: `named`, else the training's, else the model's own, else human-assistant.
 
     Raises:
-        UserError: there is no such template, it fails, or the model has none of its own.
+        UserError: there is no such template, it fails, or the model has no chat template.
     """
     trained_with = recipe.task.chat_template
     if named is None and trained_with is not None:
         return trained_with.template, ChatTemplate.of(trained_with, tokenizer)
-    chosen = named or (OWN if tokenizer.chat_template else _PAPERS)
+    chosen = named or (OWN if tokenizer.chat_template else _PAPER_TEMPLATE)
     if chosen == OWN and not tokenizer.chat_template:
         raise UserError(
             "invalid-template",
-            f"{tokenizer.name_or_path} has no chat template of its own",
-            hint=f"Choose another: --template {' or '.join(NAMED_TEMPLATES)}",
+            f"{tokenizer.name_or_path} has no chat template",
+            hint=f"Choose one: --template {' or '.join(NAMED_TEMPLATES)}",
         )
     try:
         choice = TemplateChoice(read_template(chosen), {})
@@ -165,12 +165,12 @@ def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedToke
         raise UserError(
             "unknown-name",
             f"no chat template {shown(chosen)}",
-            hint=did_you_mean(chosen, known) + f"There are {', '.join(known)}, and Jinja files.",
+            hint=did_you_mean(chosen, known) + f"Known: {', '.join(known)}, and Jinja files.",
         ) from None
     return chosen, ChatTemplate.of(choice, tokenizer)
 
 
 def prompt_ids(template: ChatTemplate, conversation: Conversation) -> list[int]:
-    """Token ids of a conversation that ends with the user, up to where the answer begins."""
+    """Token ids of the prompt that answers a conversation ending with the user."""
     text = template.prompts([conversation], ["a question"])[0]
     return list(template.tokenizer(text, add_special_tokens=False)["input_ids"])

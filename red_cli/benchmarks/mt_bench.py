@@ -1,4 +1,4 @@
-"""MT-Bench: both turns of its questions, in the layout of FastChat's judge."""
+"""MT-Bench: answer both turns of its questions, in the file layout of FastChat's judge."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from red_cli.errors import UserError
 from red_cli.files import write_text
 from red_cli.inference.evaluate import model_identity
 from red_cli.inference.generate import ResumableOutput
-from red_cli.inference.runtime import Listener
 from red_cli.recipe.sections import Decoding
+from red_cli.runs.events import Listener
 from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Generated
 
@@ -47,7 +47,7 @@ def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listene
     """Answer both turns of request.questions; write <output>/mt-bench/model_answer/<model>.jsonl.
 
     Raises:
-        UserError: that file exists, the questions are not right, or the model or its template cannot be used.
+        UserError: that file exists, the questions cannot be read, or the model or its template cannot be used.
     """
     request.only("questions", "template", "limit")
     model_id = model_name(target)
@@ -56,7 +56,7 @@ def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listene
     if request.questions is None:
         raise UserError(
             "invalid-option",
-            "mt-bench takes its questions from a file: --questions FILE",
+            "mt-bench needs a file of questions: --questions FILE",
             hint="FastChat has it: fastchat/llm_judge/data/mt_bench/question.jsonl",
         )
     questions = _read(request.questions)[: request.limit]
@@ -122,7 +122,7 @@ def _decoding(temperature: float) -> Decoding:
 
 
 def _conversation(question: Question, answers: Sequence[Generated]) -> list[dict[str, str]]:
-    """The turns so far, up to the next of the user's."""
+    """The messages up to the user's next turn."""
     conversation = []
     for turn, asked in enumerate(question["turns"][: len(answers) + 1]):
         conversation.append({"role": "user", "content": asked})

@@ -1,4 +1,4 @@
-"""The first Open LLM Leaderboard: its six tasks, shots and metrics, and what the paper made of ARC."""
+"""The first Open LLM Leaderboard: its six tasks, shots and metrics, and the paper's variant of ARC."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Column:
 
     Attributes:
         title: its heading.
-        task: of the harness.
-        metric: of the task.
+        task: the harness's task.
+        metric: the task's metric.
         shots: examples before each question.
     """
 
@@ -36,12 +36,12 @@ COLUMNS = (
 )
 # The paper's "ARC" is the harness's ai2_arc: ARC-Easy and ARC-Challenge together, weighted by their sizes.
 _EASY = Column("ARC-Easy", "arc_easy", "acc_norm", 25)
-_PAPERS_ARC = "ai2_arc"
+_AI2_ARC = "ai2_arc"
 ASKED = (*COLUMNS, _EASY)
 
 
 def leaderboard(results: dict[str, TaskResult]) -> dict[str, Any]:
-    """The leaderboard's columns and average, ai2_arc, and the average with it in the place of ARC-Challenge.
+    """The leaderboard's columns and average, ai2_arc, and the average with ai2_arc instead of ARC-Challenge.
 
     Returns:
         "columns": title -> value, task, metric, shots, examples; "average"; "average_with_ai2_arc".
@@ -52,7 +52,7 @@ def leaderboard(results: dict[str, TaskResult]) -> dict[str, Any]:
     together = (easy["value"] * easy["examples"] + challenge["value"] * challenge["examples"]) / examples
     own = sum(column["value"] for column in columns.values()) / len(columns)
     papers = own + (together - challenge["value"]) / len(columns)
-    columns[_PAPERS_ARC] = {
+    columns[_AI2_ARC] = {
         "value": together, "task": "arc_easy, arc_challenge", "metric": _EASY.metric, "shots": _EASY.shots,
         "examples": examples,
     }  # fmt: skip

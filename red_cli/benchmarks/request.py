@@ -1,4 +1,4 @@
-"""What the command line asks of a benchmark."""
+"""A benchmark and its options, as the command line gives them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from red_cli.errors import UserError
 
 @dataclass(frozen=True)
 class SuiteRequest:
-    """A benchmark and its options, as given.
+    """A benchmark and its options.
 
     Attributes:
-        suite: its name, or names of tasks of lm-evaluation-harness, commas between.
-        overrides: KEY=VALUE as given.
+        suite: its name, or names of tasks of lm-evaluation-harness, separated by commas.
+        overrides: KEY=VALUE arguments.
         questions: file of questions to answer.
-        template: the chat template to ask with.
+        template: chat template of the prompts.
         shots: examples before each question of a harness task.
-        tasks: folder with further harness tasks.
-        limit: so many questions of each task only.
+        tasks: folder of further harness tasks.
+        limit: most questions of each task.
     """
 
     suite: str
@@ -32,10 +32,10 @@ class SuiteRequest:
     limit: int | None = None
 
     def only(self, *names: str) -> None:
-        """Refuse options but `names`.
+        """Check that only the options `names` are given.
 
         Raises:
-            UserError: another one is given.
+            UserError: another option is given.
         """
         given = [
             name for name in ("questions", "template", "shots", "tasks", "limit") if getattr(self, name) is not None

@@ -12,13 +12,13 @@ from red_cli.compare.table import summarise, write_comparison
 from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
 from red_cli.inference.evaluate import default_split
-from red_cli.inference.runtime import Listener
-from red_cli.recipe.load import Loaded, load_recipe
-from red_cli.recipe.merged import expanded
+from red_cli.recipe.load import LoadedRecipe, load_recipe
+from red_cli.recipe.merged import expand_user
 from red_cli.recipe.methods import compared_methods
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import SHARED, Role
 from red_cli.runs.consent import consent_of
+from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.preflight import preflight
 from red_cli.subprocesses import run_red
@@ -34,7 +34,7 @@ class Run:
 
     method: str
     seed: int
-    loaded: Loaded
+    loaded: LoadedRecipe
     arguments: list[str]  # the arguments of `red train`
 
 
@@ -83,7 +83,7 @@ def plan_comparison(
     name = f"{given.name}-{variant}" if variant else given.name
     folder = Path("runs") / file_name(f"compare-{name}")
     if given.recipe.output.dir is not None:
-        folder = expanded(given.recipe.output.dir)
+        folder = expand_user(given.recipe.output.dir)
     runs = []
     for seed in seeds or [given.recipe.train.seed]:
         for method in methods:

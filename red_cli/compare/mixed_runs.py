@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from red_cli.edit.adapter_config import BaseDigest
 from red_cli.errors import UserError
 from red_cli.recipe.keys import values_of
-from red_cli.recipe.load import Loaded
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.roles import ROWS
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.inputs import RunInputs, changed_base, changed_rows, parse_inputs
 
 
-def require_same_inputs(runs: Sequence[Loaded]) -> None:
+def require_same_inputs(runs: Sequence[LoadedRecipe]) -> None:
     """Check that finished runs were trained on the same rows and the same base.
 
     Only inputs that two recipes share are compared. Runs of version 0.1 do not record their inputs.
@@ -22,7 +22,7 @@ def require_same_inputs(runs: Sequence[Loaded]) -> None:
     Raises:
         UserError: two runs differ; the message names them and what differs.
     """
-    recorded: list[tuple[Loaded, RunInputs]] = []
+    recorded: list[tuple[LoadedRecipe, RunInputs]] = []
     for loaded in runs:
         inputs = RunFolder(loaded.run_folder).read_results().get("inputs")
         if inputs is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from red_cli.compare.mixed_runs import require_same_inputs
 from red_cli.errors import UserError, shown
-from red_cli.recipe.load import Loaded, load_recipe
+from red_cli.recipe.load import LoadedRecipe, load_recipe
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
 from red_cli.runs.folder import RunFolder
@@ -44,7 +44,7 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def load_seeds(name: str, variant: str | None, overrides: Sequence[str], seeds: Sequence[int]) -> list[Loaded]:
+def load_seeds(name: str, variant: str | None, overrides: Sequence[str], seeds: Sequence[int]) -> list[LoadedRecipe]:
     """Load the recipe under each seed. An output.dir becomes the parent of the run folders.
 
     Raises:
@@ -64,7 +64,7 @@ def load_seeds(name: str, variant: str | None, overrides: Sequence[str], seeds: 
     return runs
 
 
-def train_seeds(runs: Sequence[Loaded], listener: TrainingListener) -> dict[str, Any]:
+def train_seeds(runs: Sequence[LoadedRecipe], listener: TrainingListener) -> dict[str, Any]:
     """Train the unfinished runs, and resume interrupted ones.
 
     Returns:
@@ -88,13 +88,13 @@ def train_seeds(runs: Sequence[Loaded], listener: TrainingListener) -> dict[str,
     return summary(runs)
 
 
-def resuming(loaded: Loaded) -> Loaded:
+def resuming(loaded: LoadedRecipe) -> LoadedRecipe:
     """The recipe with train.resume_from_checkpoint=true."""
     settings = loaded.recipe.train.model_copy(update={"resume_from_checkpoint": True})
     return replace(loaded, recipe=loaded.recipe.model_copy(update={"train": settings}))
 
 
-def summary(runs: Sequence[Loaded]) -> dict[str, Any]:
+def summary(runs: Sequence[LoadedRecipe]) -> dict[str, Any]:
     """Mean, sample standard deviation and every seed's value of each metric of finished runs; never the best.
 
     Raises:

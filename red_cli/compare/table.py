@@ -9,7 +9,7 @@ from typing import Any
 from red_cli.compare.mixed_runs import require_same_inputs
 from red_cli.escape import markdown_code
 from red_cli.files import write_json, write_text
-from red_cli.recipe.load import Loaded
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.runs.folder import RunFolder
 from red_cli.tasks.labels.metrics import format_score, headline_metrics, is_percentage, mean_and_spread
 
@@ -17,7 +17,11 @@ JSON_FILE, MARKDOWN_FILE = "comparison.json", "comparison.md"
 
 
 def summarise(
-    folder: Path, runs: Sequence[tuple[str, int, Loaded]], failed: list[dict[str, Any]], split: str, chose_best: str
+    folder: Path,
+    runs: Sequence[tuple[str, int, LoadedRecipe]],
+    failed: list[dict[str, Any]],
+    split: str,
+    chose_best: str,
 ) -> dict[str, Any]:
     """Summarise a comparison: one row for each method, over its finished seeds.
 

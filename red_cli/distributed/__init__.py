@@ -1,1 +1,1 @@
-"""Several processes: how they start, how they communicate, and the engines that spread a model over them."""
+"""Several processes: launcher, workers, collectives and engines."""

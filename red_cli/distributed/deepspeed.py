@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO-2 and ZeRO-3 as an engine. Trainable parameters stay float32, whatever the base's dtype."""
+"""DeepSpeed's ZeRO-2 and ZeRO-3 as an engine. Trainable parameters stay float32 for every dtype of the base."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Zero:
         import deepspeed
 
         if processes.device.type == "cpu":
-            # Compiled at first use, under a lock that a process killed meanwhile leaves for ever; gloo does as well.
+            # Compiled at first use under a lock that a killed process never releases; gloo serves as well.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         if not os.environ.get("RED_DEBUG"):
             logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
         self.processes, self.trained, self.optimizer = processes, trained, optimizer
-        # The optimiser is given parts of flat parameters; its state in a checkpoint is that of the parameters.
+        # DeepSpeed gives the optimiser shards of flat parameters; checkpoints hold the state per parameter.
         self.groups = optimizer.state_dict()["param_groups"]
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.sharded = config["zero_optimization"]["stage"] == STAGE["zero3"]
@@ -52,7 +52,7 @@ class Zero:
         self.engine.backward(loss * self.processes.count)  # DeepSpeed takes the mean over the processes
 
     def step(self, limit: float | None) -> float:
-        """As the engine's protocol says; `limit` is in DeepSpeed's configuration already."""
+        """Step as `Engine.step`; `limit` is already in DeepSpeed's configuration."""
         self.engine.step()
         norm = float(self.engine.get_global_grad_norm())
         if not math.isfinite(norm):
@@ -85,13 +85,13 @@ class Zero:
         state = {}
         for number, parameter in enumerate(self.parameters):
             moments = {key: safe_get_full_optimizer_state(parameter, key).cpu() for key in _MOMENTS}
-            # a tensor of its own: AdamW counts on in place, once for each parameter
+            # a new tensor: AdamW increments the step of each parameter in place
             step = torch.tensor(float(steps[0]), dtype=torch.float32)
             state[number] = {"step": step, **moments}
         return {"state": state, "param_groups": groups}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Load a state; the parameters were loaded before the engine was made."""
+        """Load a state; the parameters were loaded before the engine was built."""
         for group, stored in zip(self.optimizer.param_groups, state["param_groups"], strict=True):
             group["lr"] = stored["lr"]
         if not state["state"]:
@@ -105,9 +105,9 @@ class Zero:
                 self._set(parameter, state["state"][number][key], key)
 
     def _link(self) -> None:
-        """Let the parameters find their parts of the moments.
+        """Link the parameters to their shards of the moments.
 
-        ZeRO-2 does so by itself, but after the first group's first step, when the other groups have none.
+        ZeRO-2 would do so after the first step of the first group, when the other groups have no moments yet.
         """
         if not self.sharded:
             self.engine.optimizer._hp_optimizer_states_linked = False
@@ -126,7 +126,7 @@ class Zero:
         safe_set_local_optimizer_state(parameter, padded[own * self.processes.index :][:own], key)
 
     def _flat(self) -> list[Tensor]:
-        """The flat parameters of this process, which the optimiser steps."""
+        """The flat parameters of this rank, which the optimiser steps."""
         optimizer = self.engine.optimizer
         name = "fp32_partitioned_groups_flat" if self.sharded else "single_partition_of_fp32_groups"
         return list(getattr(optimizer, name))

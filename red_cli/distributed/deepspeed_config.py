@@ -1,4 +1,4 @@
-"""The configuration that a recipe gives to DeepSpeed, and whether DeepSpeed is installed. Without torch."""
+"""DeepSpeed's configuration for a recipe. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from red_cli.files import read_json
 from red_cli.recipe.sections import DEEPSPEED, Launch
 
 STAGE = {"zero2": 2, "zero3": 3}
-# Parameters of up to so many numbers are not sharded; the vectors never are.
-_WHOLE_UP_TO = 100_000
-# Sections of a configuration that would say something else than the recipe
+# Parameters of up to this size are not sharded, so the vectors never are
+_PERSISTENCE_THRESHOLD = 100_000
+# Sections of a configuration file that would contradict the recipe
 _FROM_THE_RECIPE = {
     "optimizer": "the optimiser is the recipe's (train.learning_rate, train.weight_decay, …)",
     "scheduler": "the schedule is the recipe's (train.lr_scheduler_type, …)",
@@ -23,10 +23,10 @@ _FROM_THE_RECIPE = {
 
 
 def require_strategy(launch: Launch, max_grad_norm: float | None) -> None:
-    """Check that the strategy that the recipe names is available.
+    """Check that the strategy of the recipe is available.
 
     Raises:
-        UserError: its package is missing, or its configuration cannot be used.
+        UserError: DeepSpeed is not installed, or its configuration cannot be used.
     """
     if launch.strategy not in DEEPSPEED:
         return
@@ -40,10 +40,10 @@ def require_strategy(launch: Launch, max_grad_norm: float | None) -> None:
 
 
 def deepspeed_config(launch: Launch, strategy: str, max_grad_norm: float | None) -> dict[str, Any]:
-    """The configuration of `launch.deepspeed_config`, or ours, with what the recipe decides filled in.
+    """Complete the configuration of `launch.deepspeed_config`, or an empty one, by the settings of the recipe.
 
     Raises:
-        UserError: the file is missing or damaged, or says something else than the recipe.
+        UserError: the file is missing or damaged, or contradicts the recipe.
     """
     stage = STAGE[strategy]
     config: dict[str, Any] = {}
@@ -55,7 +55,7 @@ def deepspeed_config(launch: Launch, strategy: str, max_grad_norm: float | None)
         for key, why in _FROM_THE_RECIPE.items():
             section = config.get(key)
             if section and not (isinstance(section, dict) and section.get("enabled") in (False, "auto")):
-                raise UserError("invalid-launch", f"{path}: {key}: {why}", hint=f"Drop {key} from the file.")
+                raise UserError("invalid-launch", f"{path}: {key}: {why}", hint=f"Remove {key} from the file.")
             config.pop(key, None)
         if config.get("zero_optimization", {}).get("stage", stage) != stage:
             raise UserError(
@@ -65,7 +65,7 @@ def deepspeed_config(launch: Launch, strategy: str, max_grad_norm: float | None)
                 hint="Change one of them.",
             )
     zero = {
-        "stage3_param_persistence_threshold": _WHOLE_UP_TO,
+        "stage3_param_persistence_threshold": _PERSISTENCE_THRESHOLD,
         **{key: value for key, value in config.get("zero_optimization", {}).items() if value != "auto"},
         "stage": stage,
     }
@@ -76,7 +76,7 @@ def deepspeed_config(launch: Launch, strategy: str, max_grad_norm: float | None)
     return {
         **{key: value for key, value in config.items() if value != "auto" and key != "train_batch_size"},
         "zero_optimization": zero,
-        # The run deals out rows and says itself which pass is a step's last.
+        # The training loop shards the rows and sets the accumulation boundary itself.
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": max_grad_norm or 0.0,

@@ -50,10 +50,10 @@ class Engine(Protocol):
         """Gather the full trainable parameters on this rank; with `change`, rank 0's writes are broadcast."""
 
     def optimizer_state(self) -> dict[str, Any]:
-        """The unsharded optimiser state in the form of torch's AdamW, whatever the engine. All ranks call it."""
+        """The unsharded optimiser state in the format of torch's AdamW. All ranks call it."""
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Load such a state."""
+        """Load a state in the format of `optimizer_state`."""
 
 
 class Replicated:
@@ -100,7 +100,7 @@ class Replicated:
 
     @torch.no_grad()
     def _all_reduce_gradients(self) -> None:
-        """Sum the gradients over the ranks; a parameter without a gradient on all of them is not stepped."""
+        """Sum the gradients over the ranks; a parameter that has no gradient on any rank is not stepped."""
         had = torch.tensor([parameter.grad is not None for parameter in self.parameters], dtype=torch.float32)
         had = had.to(self.processes.device)
         for parameter in self.parameters:
@@ -131,4 +131,4 @@ def shard_base(model: PreTrainedModel, trained: Trained, processes: Processes) -
         kind, name = type(module), type(module).__name__
         fully_shard(module, mesh=mesh, ignored_params=parameters)
         if type(module) is not kind:
-            type(module).__name__ = name  # an architecture is known by its class's name
+            type(module).__name__ = name  # the class name identifies the architecture

@@ -1,4 +1,4 @@
-"""Run one command in many processes, by Accelerate's launcher."""
+"""Run a command in several processes, by Accelerate's launcher."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from red_cli.recipe.sections import Launch
 from red_cli.subprocesses import import_path, known_signals, passing_on
 
 _USUAL_PORT = 29500
-_SHUTDOWN_SECONDS = 15  # for the others once one has failed; then they are killed
-_STOPPING = known_signals("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-_LEFT_ALONE = "SIGQUIT"  # all that the launcher is to handle by itself
+_SHUTDOWN_SECONDS = 15  # until the other processes are killed, once one has failed
+_FORWARDED_SIGNALS = known_signals("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+_LAUNCHER_SIGNALS = "SIGQUIT"  # the only one that the launcher handles itself
 
 
 def visible_devices() -> tuple[int, str]:
-    """How many processes this machine has room for, and what they would run on."""
+    """The number of devices of this machine, and their kind in words: GPUs, or else cores."""
     import torch
 
     if torch.cuda.is_available():
@@ -32,12 +32,10 @@ def visible_devices() -> tuple[int, str]:
 
 
 def processes_to_start(launch: Launch) -> int:
-    """How many processes, on all machines together, are to be started for a command; 1: it runs where it is.
-
-    A process that a launcher started starts no others.
+    """The number of processes to start on all machines; 1 to run in this process, as in a worker.
 
     Raises:
-        UserError: more processes than devices.
+        UserError: the recipe asks for more processes than this machine has devices.
     """
     if is_worker() or launch.strategy == "single":
         return 1
@@ -52,33 +50,33 @@ def processes_to_start(launch: Launch) -> int:
         raise UserError(
             "invalid-launch",
             f"launch.num_processes: {here} processes on this machine, which has {devices} {what}",
-            hint="Ask for fewer, or leave it out: one for each device.",
+            hint="Lower it, or omit it to start one for each device.",
         )
     return wanted
 
 
 def start_processes(arguments: Sequence[str], launch: Launch, count: int) -> None:
-    """Run `red` with `arguments` in `count` processes, this machine's share of them here, until all are done.
+    """Run `red` with `arguments` in `count` processes on all machines, and wait for those of this machine.
 
-    Only the main process shows anything. Ctrl-C and requests to end are passed on, so that the run can save its work.
+    Only rank 0 prints. Ctrl-C and termination signals are forwarded, so that the run can save its work.
 
     Raises:
-        RedError: what the first process to fail reported; the others are ended.
-        UserError: the machines do not find each other.
+        RedError: the failure of the first process that failed; the others are ended.
+        UserError: the machines cannot connect to each other.
     """
     import logging
 
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    if not os.environ.get("RED_DEBUG"):  # it says in its own words what is said below
+    if not os.environ.get("RED_DEBUG"):  # the errors below replace its messages
         logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     options = launch_command_parser().parse_args(launcher_arguments(arguments, launch, count))
-    options.signals_to_handle = _LEFT_ALONE
+    options.signals_to_handle = _LAUNCHER_SIGNALS
     options.shutdown_timeout = _SHUTDOWN_SECONDS
     os.environ["PYTHONPATH"] = import_path()
     os.environ[STARTED], os.environ[LAUNCHER] = str(count), str(os.getpid())
-    with passing_on(_STOPPING, _pass_on) as asked:
+    with passing_on(_FORWARDED_SIGNALS, _forward_signal) as asked:
         try:
             launch_command(options)
         except ChildFailedError as error:
@@ -111,17 +109,17 @@ def launcher_arguments(arguments: Sequence[str], launch: Launch, count: int) -> 
     return [*options, "--module", "red_cli", *arguments]
 
 
-def _pass_on(number: int) -> None:
-    """Pass what asks this process to stop on to those that it started."""
+def _forward_signal(number: int) -> None:
+    """Forward a signal to the processes that this one started."""
     started = psutil.Process().children()
     if not started:
         raise KeyboardInterrupt
     for process in started:
-        with_signal(process, number)
+        send_signal(process, number)
 
 
-def with_signal(process: psutil.Process, number: int) -> None:
-    """Send a signal to a process that may be gone."""
+def send_signal(process: psutil.Process, number: int) -> None:
+    """Send a signal to a process, which may have ended."""
     try:
         process.send_signal(number)
     except psutil.NoSuchProcess:
@@ -129,26 +127,25 @@ def with_signal(process: psutil.Process, number: int) -> None:
 
 
 def _first_failure(failures: dict[int, Any], asked: bool) -> RedError:
-    """The failure that the others followed from: of those reported, the first."""
+    """The failure that caused the others: the first that was reported."""
     reported = [(rank, failure, read_failure(failure.error_file)) for rank, failure in sorted(failures.items())]
     killed = [(rank, failure.exitcode) for rank, failure, report in reported if report is None]
     known = [report for _, _, report in reported if report is not None]
     if asked and not any(report.exit_code not in (0, Interrupted.exit_code) for report in known):
-        said = next(iter(known), None)
-        return Interrupted(
-            "interrupted", "interrupted" if said is None else said.message, hint=said.hint if said else None
-        )
+        if known:
+            return Interrupted("interrupted", known[0].message, hint=known[0].hint)
+        return Interrupted("interrupted", "interrupted")
     if killed and not any(report.exit_code == UserError.exit_code for report in known):
-        rank, code = min(killed, key=lambda end: end[1] == -signal.SIGTERM)  # how the others are ended once one fails
+        rank, code = min(killed, key=lambda end: end[1] == -signal.SIGTERM)  # SIGTERM ends the others once one fails
         return RunFailed(
-            "process-failed", f"process {rank} {_ending(code)}", hint="RED_DEBUG=1 shows what each process has to say."
+            "process-failed", f"process {rank} {_ending(code)}", hint="RED_DEBUG=1 shows the output of each process."
         )
     first = min(known, key=lambda report: report.when)
     return as_error(first)
 
 
 def as_error(failure: Failure) -> RedError:
-    """What a process reported, as the error it was."""
+    """The error that a process reported."""
     kinds = {kind.exit_code: kind for kind in (RunFailed, UserError, Interrupted)}
     if os.environ.get("RED_DEBUG"):
         return RunFailed(failure.code, f"{failure.trace}\n{failure.message}", hint=failure.hint)
@@ -162,7 +159,7 @@ def _ending(code: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    memory = "; that is how a machine ends processes when its memory runs out" if name == "SIGKILL" else ""
+    memory = ", perhaps because the memory of the machine ran out" if name == "SIGKILL" else ""
     return f"was ended by {name}{memory}"
 
 
@@ -171,9 +168,9 @@ def _unreachable(launch: Launch, error: Exception) -> RedError:
     if launch.machine_rank == 0:
         return UserError(
             "invalid-launch",
-            f"launch: the other {launch.num_machines - 1} machines did not come to {address} within "
-            f"{launch.timeout:g} s, or it cannot be listened on",
-            hint="Give the same command on each, with launch.machine_rank=1, 2, …; launch.timeout waits longer.",
+            f"launch: the other {launch.num_machines - 1} machines did not connect to {address} within "
+            f"{launch.timeout:g} s, or the port is not free",
+            hint="Run the same command on each, with launch.machine_rank=1, 2, …; launch.timeout waits longer.",
         )
     return UserError(
         "invalid-launch",

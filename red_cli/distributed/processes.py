@@ -23,11 +23,11 @@ _BUCKET_BYTES = 1 << 25  # of gradients that are sent together
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run, seen from one of them. All ranks call every method, in the same order.
+    """The ranks of a run, seen from one of them. All ranks call every method, in the same order.
 
     Attributes:
         index: the rank of this process, from 0.
-        count: how many processes there are.
+        count: the number of ranks.
         device: the device of this process.
     """
 
@@ -37,7 +37,7 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """Whether this is rank 0, which shows and writes."""
+        """Whether this is rank 0, which prints and writes."""
         return self.index == 0
 
     def any_rank(self, *flags: bool) -> tuple[bool, ...]:
@@ -57,7 +57,7 @@ class Processes:
         return float(found)
 
     def max_over_ranks(self, number: int) -> int:
-        """The largest of a number over the ranks."""
+        """The maximum of a number over the ranks."""
         return max(self.gather(number))
 
     def gather(self, value: _T) -> list[_T]:
@@ -76,13 +76,13 @@ class Processes:
         return cast(_T, found[0])
 
     def shard(self, items: Sequence[_T]) -> list[_T]:
-        """Every count-th item from this rank's on. All ranks get equally many: the last item fills up the others."""
+        """Every count-th item from this rank's on. All ranks get the same number; the last item fills the gaps."""
         mine = list(items[self.index :: self.count])
         missing = -(-len(items) // self.count) - len(mine)
         return [*mine, *list(items[-1:]) * missing]
 
     def barrier(self) -> None:
-        """Wait until all ranks are here."""
+        """Wait until all ranks have arrived."""
         if self.count > 1:
             self.any_rank(False)
 
@@ -107,10 +107,10 @@ SINGLE_PROCESS = Processes()
 
 
 def join_processes(launch: Launch) -> Processes:
-    """Join the other processes of the run, where a launcher started several.
+    """Join the other processes of the run, if a launcher started several.
 
     Raises:
-        UserError: their number is not the recipe's, or they do not find each other and would train separately.
+        UserError: their number differs from the recipe, or they cannot connect and would train separately.
     """
     if not is_worker():
         if launch.strategy not in DEEPSPEED:
@@ -124,13 +124,13 @@ def join_processes(launch: Launch) -> Processes:
         raise UserError(
             "invalid-launch",
             f"{expected} processes were started, but this one sees {state.num_processes}",
-            hint="Each would train a model of its own. Start them with red's own launch section, or with torchrun.",
+            hint="Each would train its own model. Start them by the recipe's launch section or by torchrun.",
         )
     if launch.num_processes is not None and launch.num_processes != state.num_processes:
         raise UserError(
             "invalid-launch",
             f"launch.num_processes is {launch.num_processes}, but {state.num_processes} processes were started",
-            hint="Leave it out where another launcher starts the processes.",
+            hint="Omit it if another launcher starts the processes.",
         )
     if not on_cpu:
         torch.cuda.set_device(state.device)
@@ -138,13 +138,13 @@ def join_processes(launch: Launch) -> Processes:
 
 
 def _set_single_process_environment() -> None:
-    """Set a launcher's variables for one process: DeepSpeed's offload is useful on a single device as well."""
+    """Set a launcher's variables for one process, since DeepSpeed's offload is useful on a single device too."""
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}  # fmt: skip
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
+    """A free port of this machine."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

@@ -1,7 +1,6 @@
 """Worker detection and reporting: only rank 0 prints, every rank reports failures.
 
-Any launcher's processes are known by the environment that torch.distributed reads, RANK and WORLD_SIZE: torchrun,
-accelerate launch, deepspeed and `red` itself set them.
+A worker is detected by RANK and WORLD_SIZE, which torchrun, accelerate launch, deepspeed and `red` itself set.
 """
 
 from __future__ import annotations
@@ -20,68 +19,68 @@ from typing import Any, TextIO
 from red_cli.error_codes import Code
 from red_cli.errors import RedError, UserError
 
-# Set by `red` for the processes that it starts: how many there are in all, and its own process id.
+# Set by `red` for the processes that it starts: their number on all machines, and its own process id
 STARTED = "RED_PROCESSES"
 LAUNCHER = "RED_LAUNCHER"
-_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # where torch's launcher, which Accelerate's is, looks for a failure
-_OF_A_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # set by torch's launcher: the file for a failure
+_LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _LOOK_EVERY = 0.5  # seconds
-_shown: TextIO | None = None  # the terminal's standard error, where this process is not to write on it
+_shown: TextIO | None = None  # the terminal's standard error, if this process is silenced
 
 
 def check_environment() -> list[str]:
-    """Drop single variables of a launcher where no launcher started this process; accelerate would act on them.
+    """Remove leftover variables of a launcher if no launcher started this process; accelerate would use them.
 
     Returns:
-        The names of the variables that had a value and are dropped.
+        The names of the removed variables that had a value.
 
     Raises:
-        UserError: the variables of a launcher are incomplete or no numbers.
+        UserError: the variables of a launcher are incomplete or not numbers.
     """
-    for name in (*_OF_A_LAUNCHER, "MASTER_ADDR", "MASTER_PORT"):
+    for name in (*_LAUNCHER_VARIABLES, "MASTER_ADDR", "MASTER_PORT"):
         if not os.environ.get(name, "x").strip():
             del os.environ[name]
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return [name for name in _OF_A_LAUNCHER if os.environ.pop(name, None) is not None]
+        return [name for name in _LAUNCHER_VARIABLES if os.environ.pop(name, None) is not None]
     if missing := [name for name in ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         raise UserError(
             "invalid-launch",
             f"RANK and WORLD_SIZE are set, but {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not",
             hint="Start the processes with torchrun or accelerate launch, or unset RANK and WORLD_SIZE.",
         )
-    for name in (*_OF_A_LAUNCHER, "MASTER_PORT"):
+    for name in (*_LAUNCHER_VARIABLES, "MASTER_PORT"):
         value = os.environ.get(name, "0")
         if not (value.isascii() and value.isdecimal()):
             raise UserError(
-                "invalid-launch", f"{name} is {value!r}, not a number from 0", hint=f"Set it right, or unset {name}."
+                "invalid-launch", f"{name} is {value!r}, not a number from 0", hint=f"Correct it, or unset {name}."
             )
     for rank, count in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
         if count in os.environ and int(os.environ[rank]) >= int(os.environ[count]):
             raise UserError(
                 "invalid-launch",
                 f"{rank} is {os.environ[rank]}, and {count} is {os.environ[count]}: ranks count from 0",
-                hint=f"Set them right, or unset {rank} and {count}.",
+                hint=f"Correct them, or unset {rank} and {count}.",
             )
     return []
 
 
 def is_worker() -> bool:
-    """Whether a launcher started this process as one of several (or of one)."""
+    """Whether a launcher started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def is_main() -> bool:
-    """Whether this process shows and writes: the first, or the only one."""
+    """Whether this is rank 0 or the only process, which prints and writes."""
     return not is_worker() or os.environ["RANK"].strip() in ("0", "")
 
 
 def expected_processes() -> int:
-    """How many processes were started, on all machines together."""
+    """The number of processes on all machines."""
     return int(os.environ.get(STARTED) or os.environ.get("WORLD_SIZE") or 1) if is_worker() else 1
 
 
 def started_by_red() -> bool:
-    """Whether `red` itself started this process, and shows what it reports."""
+    """Whether `red` itself started this process, and will show its failure."""
     return is_worker() and LAUNCHER in os.environ
 
 
@@ -107,11 +106,11 @@ def _end_with(launcher: int) -> None:
 
 @dataclass(frozen=True)
 class Failure:
-    """What a process reported before it ended.
+    """The failure that a process reported before it ended.
 
     Attributes:
         when: seconds since 1970.
-        trace: of the exception.
+        trace: the traceback.
     """
 
     code: Code
@@ -136,14 +135,14 @@ def report_failure(error: RedError) -> bool:
 
 
 def show_failure(text: str) -> None:
-    """Write on the terminal from a silenced process."""
+    """Write to the terminal from a silenced process."""
     if _shown is not None:
         _shown.write(text)
         _shown.flush()
 
 
 def read_failure(path: str) -> Failure | None:
-    """What a process reported; None if it reported nothing."""
+    """Read the failure that a process reported, or None if it reported nothing."""
     try:
         content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         return Failure(**content["red"])

@@ -56,9 +56,9 @@ class BaseDigest(BaseModel):
     Attributes:
         config: of config.json, without the keys that change with every saving.
         tensors: of the stored weights and biases of the edited modules; None for methods other than RED.
-        weights: of samples of every tensor; None where the files cannot be read without loading them, where every
+        weights: of samples of every tensor; None if the files cannot be read without loading them, if every
             parameter is trained, and in adapters of version 0.1.
-        tokenizer: of the tokenizer's files and chat template; None where there are none, and in version 0.1.
+        tokenizer: of the tokenizer's files and chat template; None if there are none, and in version 0.1.
     """
 
     model_config = ConfigDict(extra="forbid")

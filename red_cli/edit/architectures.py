@@ -1,4 +1,4 @@
-"""The one table that knows the names inside each architecture."""
+"""The table of architectures: module names and other properties by model type."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from red_cli.edit.config import Position
 
 @dataclass(frozen=True)
 class Architecture:
-    """What must be known of a model type.
+    """The properties of a model type.
 
     Attributes:
-        positions: position -> regular expression over the end of a module's path; group 1 is the layer's number.
-        bias_switches: regular expression over the end of a module's path -> the configuration key that gives all such
-            modules a bias, where checkpoints need not have one; an edit's bias can then be folded into them.
+        positions: position -> regular expression for the end of a module's path; group 1 is the layer's number.
+        bias_switches: regular expression for the end of a module's path -> the configuration key that gives all such
+            modules a bias; an edit's bias can then be folded into checkpoints without biases.
         conv1d: whether projections store their weight as (in, out).
-        in_files: the end of a module's path -> regular expression over its path in checkpoint files, where it differs
-            (LAYER stands for the first's group 1): renamed while loading, or the experts that make up an output.
-        unused_positions: how many of the configuration's `max_position_embeddings` hold no token, since position
-            numbers start after the padding id.
-        head_dropout: the configuration key of its classification head's dropout, where it is not the usual one.
-        keeps_texts_apart: whether texts packed into one sequence were found to have the logits that each has alone.
-            Those with positions of their own making do not: ALiBi (BLOOM, MPT, some Falcons), or numbers taken from
-            the mask (OPT).
-        one_plus_norm: whether its norms multiply by 1 + weight.
-        as_llama: how it is written as a LLaMA that computes the same, where that gives a bias its place.
+        in_files: the end of a module's path -> regular expression for its path in checkpoint files, if it differs
+            (LAYER stands for group 1 of the key): modules renamed while loading, or the experts of a mixture.
+        unused_positions: how many of `max_position_embeddings` are unused because positions start after the padding id.
+        head_dropout: the configuration key of the classification head's dropout, if it is not the usual one.
+        keeps_texts_apart: whether packed texts were found to have the same logits as each text alone. Models that
+            compute positions themselves do not: ALiBi (BLOOM, MPT, some Falcons), or from the mask (OPT).
+        one_plus_norm: whether norms scale by 1 + weight.
+        as_llama: how to convert it to an equivalent LLaMA, whose projections can have biases.
     """
 
     positions: Mapping[Position, str]
@@ -48,7 +46,7 @@ def _names(layer: str, **ends: str) -> dict[Position, str]:
 
 
 def _separate(layer: str, ffn: str, attention: str, output: str = "o_proj") -> dict[Position, str]:
-    """The usual decoder layer: an FFN, and attention with separate q_proj, k_proj and v_proj."""
+    """A common decoder layer: an FFN, and attention with separate q_proj, k_proj and v_proj."""
     inputs = {name: rf"{attention}\.{name[0]}_proj" for name in ("query", "key", "value")}
     return _names(layer, ffn=ffn, attn=rf"{attention}\.{output}", **inputs)
 
@@ -82,7 +80,7 @@ _DISTILBERT = _names(
 _LLAMA = _separate("layers", r"mlp\.down_proj", "self_attn")
 _ATTENTION_BIAS = {r"self_attn\.[qkvo]_proj": "attention_bias"}
 _EVERY_BIAS = {r"mlp\.(?:gate|up|down)_proj": "mlp_bias", **_ATTENTION_BIAS}
-# On a mixture of experts the FFN's output is the block's: there is no one projection to follow.
+# In a mixture of experts the FFN's output is that of the block, since it has no single output projection.
 _MIXTURE = _separate("layers", "mlp", "self_attn")
 _EXPERTS = {r"layers\.(\d+)\.mlp": r"layers\.LAYER\.mlp(?:\.experts\.\d+)?\.down_proj"}
 _T5_ATTENTION = r"layer\.\d+\.\w*Attention"
@@ -95,7 +93,7 @@ _T5 = _names(
     value=rf"{_T5_ATTENTION}\.v",
 )
 _ENCODER_DECODER = _separate("layers", "fc2", r"(?:self|encoder)_attn", output="out_proj")
-# Norms after the residual, as in the first transformers; the relatives of BART norm before.
+# BART normalises after the residual, as the original transformer does; its relatives normalise before.
 _BART = _ENCODER_DECODER | _names("layers", ffn_norm="final_layer_norm", attn_norm=r"(?:self|encoder)_attn_layer_norm")
 _FUSED_BLOCK = {"attn": r"self_attention\.dense", "qkv": r"self_attention\.query_key_value"}
 _packing = partial(Architecture, keeps_texts_apart=True)
@@ -166,7 +164,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mbart": Architecture(_ENCODER_DECODER),
     "pegasus": Architecture(_ENCODER_DECODER),
     "m2m_100": Architecture(_ENCODER_DECODER),
-    # pictures and speech
+    # images and speech
     "vit": Architecture(
         _names("layers", ffn=r"mlp\.fc2"),
         in_files={r"layers\.(\d+)\.mlp\.fc2": r"encoder\.layer\.LAYER\.output\.dense"},
@@ -176,7 +174,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "clip_text_model": Architecture(_names("layers", ffn=r"mlp\.fc2")),
     "clip_vision_model": Architecture(_names("layers", ffn=r"mlp\.fc2")),
 }
-# Model types without positions in the table, which are edited by `red.target_modules`
+# Model types without positions, which `red.target_modules` edits
 _OTHERS: dict[str, Architecture] = {
     **dict.fromkeys(("openai-gpt", "imagegpt", "decision_transformer", "clvp"), Architecture({}, conv1d=True)),
     **dict.fromkeys(
@@ -185,6 +183,6 @@ _OTHERS: dict[str, Architecture] = {
 }
 
 
-def facts_of(model_type: str) -> Architecture:
-    """What is known of a model type: without positions where the table has no row for it."""
+def architecture_of(model_type: str) -> Architecture:
+    """The properties of a model type; without positions if the table has no row for it."""
     return ARCHITECTURES.get(model_type) or _OTHERS.get(model_type) or Architecture({})

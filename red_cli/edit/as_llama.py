@@ -1,6 +1,6 @@
-"""Architectures that compute what a LLaMA does, under which condition, and how their projections become a LLaMA's.
+"""Architectures that are equivalent to a LLaMA: the conditions, and how to split fused projections.
 
-Defaults of keys that config.json may not have are those of each architecture's configuration class.
+Keys that config.json does not have take the default of the architecture's configuration class.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AsLlama:
-    """Under which condition an architecture computes what a LLaMA does.
+    """How an architecture converts to LLaMA.
 
     Attributes:
-        obstacle: the configuration -> what a LLaMA would do differently, or None.
-        always: LLaMA's keys that must be on because the architecture has these biases itself.
-        split: fused projection -> the projections that its rows belong to, in their order.
+        obstacle: configuration -> why a LLaMA would compute something else, or None.
+        always: keys of LLaMA's configuration to set, since the architecture always has these biases.
+        split: fused projection -> the projections that its rows belong to, in order.
     """
 
     obstacle: Callable[[Mapping[str, Any]], str | None]

@@ -14,7 +14,7 @@ from red_cli.limits import LimitReached, limited
 Position = Literal["ffn", "attn", "query", "key", "value", "qkv", "ffn_norm", "attn_norm"]
 Component = Literal["scale", "bias"]
 
-# RED++ of the paper: these, or the fused projection where the architecture has one.
+# RED++ of the paper: these, or the fused projection if the architecture has one
 PLUS_PLUS: tuple[Position, ...] = ("ffn", "attn", "query", "key", "value", "qkv")
 
 _RANGE = re.compile(r"([0-9]{0,9}):([0-9]{0,9})")
@@ -64,20 +64,20 @@ class RedConfig(BaseModel):
 
     positions: Annotated[list[Position], Field(min_length=1)] | Literal["red++"] = Field(
         default=["ffn"],
-        description="What is edited in each layer: the output of ffn (the method's own), attn, query, key, value, "
-        "qkv (where fused), ffn_norm or attn_norm (after residual and LayerNorm); red++: ffn, attn and either query, "
-        "key and value or qkv, as the architecture has it.",
+        description="Outputs to edit in each layer: ffn (the paper's RED), attn, query, key, value, qkv (if fused), "
+        "ffn_norm or attn_norm (after residual and LayerNorm); red++: ffn, attn and either query, key and value or "
+        "qkv, depending on the architecture.",
     )
     components: list[Component] = Field(
-        default=["scale", "bias"], min_length=1, description="The vectors that are learnt; either alone is allowed."
+        default=["scale", "bias"], min_length=1, description="The trainable vectors: both or either."
     )
     layers: str | list[int] = Field(
         default="all", description='Layers to edit: "all", a range such as "8:" or "2:6", or a list of numbers from 0.'
     )
     target_modules: str | None = Field(
         default=None,
-        description="A regular expression over whole module paths, instead of positions, for anything unusual; "
-        "layers still narrows it, by the first number in a path.",
+        description="A regular expression that matches full module paths, instead of positions; layers still applies, "
+        "by the first number in a path.",
     )
 
     @field_validator("positions", "components")
@@ -105,7 +105,7 @@ class RedConfig(BaseModel):
         """The layers of `available` that this configuration names.
 
         Raises:
-            ValueError: a layer is named that the model does not have, or none remains.
+            ValueError: the model does not have a named layer, or no layer remains.
         """
         if self.layers == "all":
             return available
@@ -115,7 +115,7 @@ class RedConfig(BaseModel):
             match = _RANGE.fullmatch(self.layers)
             assert match is not None
             start, stop = int(match[1] or 0), int(match[2] or max(available) + 1)
-            wanted = set(range(start, min(stop, max(available) + 2)))  # one that is not there tells of all
+            wanted = set(range(start, min(stop, max(available) + 2)))  # one missing layer suffices for the error
         if not wanted or not wanted <= available:
             raise ValueError(
                 f"layers: {shown(self.layers)} is not within the model's layers {min(available)} to {max(available)}"

@@ -1,4 +1,4 @@
-"""The kinds of model that are fine-tuned: the one table of their classes, adapter names and heads."""
+"""The kinds of model that can be fine-tuned: their classes, task types in adapter files, and heads."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from red_cli.errors import UserError
 
 
 @dataclass(frozen=True)
-class Kind:
+class ModelKind:
     """A kind of model.
 
     Attributes:
-        name: as messages call it.
-        auto_class: the class of transformers that loads it.
-        class_names: model_type -> the class that `auto_class` makes.
+        name: its name in messages.
+        auto_class: the transformers class that loads it.
+        class_names: model_type -> the model class that `auto_class` creates.
         task_type: its name in adapter files (PEFT's names).
-        trains_head: whether what lies outside the base model proper is made for the task and trains beside the edits.
-        encoder_decoder: whether a prompt goes to an encoder, and the answer to a decoder.
+        trains_head: whether the parameters outside `base_model` are new for the task and train with the edits.
+        encoder_decoder: whether an encoder reads the prompt and a decoder writes the answer.
     """
 
     name: str
@@ -39,20 +39,20 @@ class Kind:
     encoder_decoder: bool = False
 
 
-SEQUENCE_CLASSIFIER = Kind(
+SEQUENCE_CLASSIFIER = ModelKind(
     "sequence classifier",
     AutoModelForSequenceClassification,
     modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     task_type="SEQ_CLS",
     trains_head=True,
 )
-DECODER = Kind(
+DECODER = ModelKind(
     "decoder-only language model",
     AutoModelForCausalLM,
     modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     task_type="CAUSAL_LM",
 )
-ENCODER_DECODER = Kind(
+ENCODER_DECODER = ModelKind(
     "encoder-decoder",
     AutoModelForSeq2SeqLM,
     modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
@@ -62,32 +62,32 @@ ENCODER_DECODER = Kind(
 KINDS = (SEQUENCE_CLASSIFIER, DECODER, ENCODER_DECODER)
 
 
-def language_model_kind(config: PretrainedConfig) -> Kind:
-    """The kind of language model that a configuration makes.
+def language_model_kind(config: PretrainedConfig) -> ModelKind:
+    """The kind of language model for a configuration.
 
     Raises:
-        UserError: it is an encoder's, which writes no text.
+        UserError: the configuration is that of an encoder, which writes no text.
     """
     if config.is_encoder_decoder:
         return ENCODER_DECODER
-    # Encoders have a decoder's class too, in which every token sees the ones that it is to predict.
+    # Encoders have a causal class too, but in it every token attends to those that it should predict.
     encoder = config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if encoder and not getattr(config, "is_decoder", False):
         raise UserError(
             "unsupported-model",
             f"{config.model_type} is an encoder, which writes no text",
-            hint="Take a decoder (GPT-2, LLaMA, …) or an encoder-decoder (T5, BART, …) as base.",
+            hint="Use a decoder (GPT-2, LLaMA, …) or an encoder-decoder (T5, BART, …) as base.",
         )
     return DECODER
 
 
-def kind_of(model: PreTrainedModel) -> Kind | None:
-    """The kind of a model that is there, by its class; None for any other, such as a bare encoder."""
+def kind_of(model: PreTrainedModel) -> ModelKind | None:
+    """The kind of a model by its class; None for any other class, such as a bare encoder."""
     model_type, name = model.config.model_type, type(model).__name__
     return next((kind for kind in KINDS if kind.class_names.get(model_type) == name), None)
 
 
 def own_label_names(config: PretrainedConfig) -> list[str] | None:
-    """The label names that a configuration was given, in the order of their ids; None where they are only numbered."""
+    """The label names of a configuration, in the order of ids; None for the default LABEL_0, LABEL_1, …"""
     names = [str(name) for _, name in sorted(config.id2label.items())]
     return None if names == [f"LABEL_{index}" for index in range(len(names))] else names

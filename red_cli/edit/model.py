@@ -189,7 +189,7 @@ def _device(module: nn.Module) -> torch.device:
 
 
 def full_size(parameter: nn.Parameter) -> int:
-    """The number of values of a parameter, also where it is packed (4-bit) or sharded (ZeRO-3)."""
+    """The number of values of a parameter, also if it is packed (4-bit) or sharded (ZeRO-3)."""
     packed = getattr(parameter, "quant_state", None)
     if packed is not None:
         return math.prod(packed.shape)

@@ -1,4 +1,4 @@
-"""Checkpoints of the paper's published code: `delta_vector.pth`, and `classifier.pth` beside it for RoBERTa."""
+"""Read checkpoints of the paper's published code: `delta_vector.pth`, and for RoBERTa `classifier.pth`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VECTORS_FILE = "delta_vector.pth"
 HEAD_FILE = "classifier.pth"
 _KEY = re.compile(r"(.+)\.delta_vector\.activation_(scaling|bias)")
 _COMPONENTS = {"scaling": "scale", "bias": "bias"}
-# The published code can wrap the whole output block; what comes out of it is its LayerNorm's output.
+# The published code can wrap the complete output block, whose output is that of its LayerNorm.
 _BLOCK_END = ".LayerNorm"
 
 
@@ -40,16 +40,16 @@ class Published:
 
     @property
     def scale_never_moved(self) -> bool:
-        """Whether there are scales and every value of them is exactly 1."""
+        """Whether the checkpoint has scales and all of their values are exactly 1."""
         scales = [vectors["scale"] for vectors in self.vectors.values() if "scale" in vectors]
         return bool(scales) and all(bool((scale == 1).all()) for scale in scales)
 
 
 def read_published(path: str | Path) -> Published:
-    """Read a published checkpoint, a folder or its vectors' file; nothing but tensors is unpickled.
+    """Read a published checkpoint, a folder or its `delta_vector.pth`; unpickling is limited to tensors.
 
     Raises:
-        UserError: a file is missing, no file of tensors, or not of this form; a value is not finite.
+        UserError: a file is missing, has no tensors, or another format; or a value is not finite.
     """
     path = Path(path)
     file = require_inside(path, path / VECTORS_FILE) if path.is_dir() else path
@@ -62,7 +62,7 @@ def read_published(path: str | Path) -> Published:
         match = _KEY.fullmatch(key)
         if match is None or tensor.numel() != tensor.shape[-1]:
             raise UserError(
-                "unsupported-file", f"{file}: {key} {tuple(tensor.shape)} is no vector of the published code"
+                "unsupported-file", f"{file}: {key} {tuple(tensor.shape)} is not a vector of the published code"
             )
         vectors.setdefault(match[1], {})[_COMPONENTS[match[2]]] = tensor.flatten().float()
     if not vectors:
@@ -77,13 +77,13 @@ def read_published(path: str | Path) -> Published:
 
 
 def attach_published(model: PreTrainedModel, published: Published) -> RedConfig:
-    """Attach edits with a published checkpoint's values to `model`, which may be on the meta device; the head too.
+    """Attach a published checkpoint's vectors and head to `model`, which may be on the meta device.
 
     Returns:
-        The configuration that names just these modules: by positions where that is possible.
+        A configuration that selects exactly these modules, by positions if possible.
 
     Raises:
-        UserError: the model has no such modules, or other widths.
+        UserError: the model does not have these modules, or has other widths.
     """
     paths = {_path_in_model(model, path): found for path, found in published.vectors.items()}
     config = _configuration(model, list(paths), published.components)
@@ -104,7 +104,7 @@ def attach_published(model: PreTrainedModel, published: Published) -> RedConfig:
 
 
 def _path_in_model(model: PreTrainedModel, path: str) -> str:
-    """The module's path in `model`, whether the checkpoint's begin at the base model or at the whole."""
+    """The module's path in `model`; paths in checkpoints may start at the base model or at the full model."""
     modules = dict(model.named_modules())
     for candidate in (path, f"{model.base_model_prefix}.{path}"):
         if candidate + _BLOCK_END in modules:
@@ -119,7 +119,7 @@ def _path_in_model(model: PreTrainedModel, path: str) -> str:
 
 
 def _configuration(model: PreTrainedModel, paths: list[str], components: list[str]) -> RedConfig:
-    """Positions and layers that name exactly `paths`; else a pattern that spells them out."""
+    """Positions and layers that select exactly `paths`, or else a pattern that lists them."""
     architecture = ARCHITECTURES.get(model.config.model_type)
     if architecture is not None:
         layers: set[int] = set()

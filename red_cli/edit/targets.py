@@ -66,7 +66,7 @@ def find_targets(model: PreTrainedModel, config: RedConfig) -> list[Target]:
         if width is None:
             kind = type(modules[path]).__name__
             raise UserError(
-                "unsupported-model", f"{path} ({kind}) cannot be edited: it is no projection or norm of known width"
+                "unsupported-model", f"{path} ({kind}) cannot be edited: it is not a projection or norm of known width"
             )
         targets.append(Target(path, width))
     return targets

@@ -90,9 +90,9 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
     try:
         stored = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # a pickle of anything but tensors, a truncated archive, any other file
-        raise UserError("unsupported-file", f"{file} is no file of tensors: {first_line(error)}") from None
+        raise UserError("unsupported-file", f"{file} is not a file of tensors: {first_line(error)}") from None
     if not isinstance(stored, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in stored.values()):
-        raise UserError("unsupported-file", f"{file} is no file of named tensors")
+        raise UserError("unsupported-file", f"{file} is not a file of named tensors")
     for key, tensor in stored.items():
         if not torch.isfinite(tensor).all():
             raise UserError("value-not-finite", f"{file}: {key} {_NOT_FINITE}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from red_cli.edit.architectures import ARCHITECTURES, facts_of
+from red_cli.edit.architectures import ARCHITECTURES, architecture_of
 from red_cli.errors import UserError
 from red_cli.export.classes import configuration
 
@@ -51,7 +51,7 @@ def place_biases(model_type: str, config: Mapping[str, Any], without_bias: Itera
     without_bias = list(without_bias)
     if not without_bias:
         return BiasPlacement()
-    switches, llama = facts_of(model_type).bias_switches, facts_of(model_type).as_llama
+    switches, llama = architecture_of(model_type).bias_switches, architecture_of(model_type).as_llama
     unplaced = [path for path in without_bias if _switch_of(path, switches) is None]
     if not unplaced:
         used = {_switch_of(path, switches) for path in without_bias}

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from red_cli.base_model.files import read_base
-from red_cli.base_model.hub import base_folder, cached_folder, commit_of, push, require_free_name
+from red_cli.base_model.hub import base_folder, cached_folder, commit_of, push, require_push_access
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
 from red_cli.errors import UserError, one_line
 from red_cli.export.card import adapter_card, merged_card
@@ -19,7 +19,6 @@ from red_cli.export.local_paths import exported_recipe, shared_name, shared_reci
 from red_cli.export.model import Exported, merged_model, model_with_code, require_base, require_space, write_model
 from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing_folder, write_json, write_text
-from red_cli.inference.runtime import Listener
 from red_cli.methods.trained_files import trained_method
 from red_cli.recipe.keys import role_of
 from red_cli.recipe.methods import METHODS
@@ -29,9 +28,10 @@ from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.tasks.instruction import OWN
 from red_cli.recipe.yaml_file import dump
 from red_cli.runs.consent import is_consent
+from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import RECIPE_FILE
-from red_cli.runs.opened import Adapter, open_trained, require_adapter
+from red_cli.runs.opened import OpenedAdapter, open_trained, require_adapter
 from red_cli.subprocesses import handling, known_signals
 
 Format = Literal["merged", "adapter", "code"]
@@ -109,7 +109,7 @@ def open_source(folder: Path, recipe_name: str | None, base: str | None, overrid
     require_adapter(opened)
     _require_red(folder, opened.adapter)
     adapter = read_vectors(opened.adapter)
-    around = [folder, folder.resolve().parent] if isinstance(opened, Adapter) else [folder]
+    around = [folder, folder.resolve().parent] if isinstance(opened, OpenedAdapter) else [folder]
     run = next((RunFolder(near) for near in around if RunFolder(near).finished), None)
     return Source(
         adapter,
@@ -161,7 +161,7 @@ def export(
         RunFailed: the written model differs from the adapter, and is deleted; or the upload failed.
     """
     if repository is not None:
-        require_free_name(repository)
+        require_push_access(repository)
     if source.unfinished:
         listener.note("The run is not finished: this is its best adapter so far.")
     result: dict[str, Any] = {

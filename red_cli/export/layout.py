@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from red_cli.base_model.edited_modules import EditedModule, EditedModules, as_loaded
 from red_cli.base_model.files import SINGLE_FILE, BaseFiles
 from red_cli.base_model.stored_tensor import SIZES, StoredTensor, Vector, is_float, to_float32, vector
-from red_cli.edit.architectures import facts_of
+from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
 from red_cli.export.bias_placement import BiasPlacement
 from red_cli.export.vectors import AdapterArrays, Edit
@@ -151,7 +151,7 @@ def _require_fit(base: BaseFiles, name: str, stored: StoredTensor, edit: Edit, c
             f"{base.folder}: {name} has width {width}, its edit {_width(edit)}",
             hint="The adapter belongs to another base.",
         )
-    if len(stored.shape) < _MATRIX and facts_of(base.model_type).one_plus_norm and edit.scale is not None:
+    if len(stored.shape) < _MATRIX and architecture_of(base.model_type).one_plus_norm and edit.scale is not None:
         raise UserError(
             "unsupported-model",
             f"{name} is a norm of a {base.model_type} model, which scales by (1 + weight): its edit cannot be folded",
@@ -204,7 +204,7 @@ def _add_zero_biases(shards: Shards, placement: BiasPlacement) -> None:
 
 def _split(outputs: list[ExportedTensor], base: BaseFiles) -> Iterator[ExportedTensor]:
     """Split fused projections into those of LLaMA."""
-    llama = facts_of(base.model_type).as_llama
+    llama = architecture_of(base.model_type).as_llama
     fused = {} if llama is None else llama.split
     for output in outputs:
         module, _, kind = output.name.rpartition(".")

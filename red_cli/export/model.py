@@ -11,7 +11,7 @@ from red_cli.base_model.digest import changed_parts
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
 from red_cli.base_model.files import BIASES_KEY, BaseFiles
 from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES
-from red_cli.edit.architectures import facts_of
+from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
 from red_cli.export.auxiliary_files import copy_auxiliary_files, exported_config, name_tokenizer_class
 from red_cli.export.bias_placement import BiasPlacement, llama_config, place_biases
@@ -186,7 +186,7 @@ def _architecture(base: BaseFiles, adapter: AdapterArrays) -> str:
 def _shards(
     base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, placement: BiasPlacement, dtype: str | None
 ) -> Shards:
-    conv1d = facts_of(base.model_type).conv1d
+    conv1d = architecture_of(base.model_type).conv1d
     stored = SAFETENSORS_NAMES[dtype] if dtype else None
     shards = plan_tensors(base, adapter, edited, placement, conv1d, stored)
     if adapter.head:
@@ -196,7 +196,9 @@ def _shards(
 
 def _of_its_class(shards: Shards, adapter: AdapterArrays, config: dict[str, Any], architecture: str) -> Shards:
     """Remove tensors that the class of the trained head does not have, such as a language-model head."""
-    if not adapter.head or facts_of(config["model_type"]).in_files:  # names in the files differ from those in the model
+    if (
+        not adapter.head or architecture_of(config["model_type"]).in_files
+    ):  # names in the files differ from those in the model
         return shards
     import torch
 

@@ -17,15 +17,15 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.files import BaseFiles, read_base
 from red_cli.base_model.hub import base_folder
-from red_cli.base_model.prepare import prepare
+from red_cli.base_model.prepare import prepare_base
 from red_cli.edit.adapter import load_adapter
 from red_cli.errors import RunFailed, UserError
 from red_cli.export.auxiliary_files import exported_config
 from red_cli.export.classes import configuration, model_class
 from red_cli.export.code import auto_class, is_own_code
 from red_cli.export.export import Source
-from red_cli.inference.runtime import Listener
 from red_cli.recipe.schema import Recipe
+from red_cli.runs.events import Listener
 from red_cli.tasks.build import build_task
 
 # The largest accepted difference of logits, relative to the largest logit. In a half-precision base the folded weights
@@ -186,7 +186,7 @@ def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> Iterator[Inputs
     config = _config(source, base)
     task = build_task(recipe, config, names)
     model = recipe.model.model_copy(update={"name_or_path": str(base.folder), "revision": None})
-    prepared = prepare(config, recipe.model_copy(update={"model": model}), task.kind, names)
+    prepared = prepare_base(config, recipe.model_copy(update={"model": model}), task.kind, names)
     split = task.validation_splits[0]
     splits = task.load(recipe.train.seed, (split,))
     rows = splits.rows[split].take(list(range(min(_EXAMPLES, splits.rows[split].table.num_rows))))

@@ -1,1 +1,1 @@
-"""A trained model at work: predictions, generated text, scores and chat."""
+"""Predictions, generated text, scores and chat of a trained model."""

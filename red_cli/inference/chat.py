@@ -16,8 +16,9 @@ from red_cli.edit.model import activate
 from red_cli.errors import UserError
 from red_cli.inference.generate import eval_mode, generation_config
 from red_cli.inference.logits_processors import penalties
-from red_cli.inference.runtime import Listener, Runtime, load_runtime
+from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.sections import Decoding
+from red_cli.runs.events import Listener
 from red_cli.runs.load import open_task
 from red_cli.runs.opened import Opened
 from red_cli.tasks.chat.conversations import Message
@@ -26,12 +27,12 @@ from red_cli.tasks.text.encoder import ChatEncoder
 _MAX_NEW_TOKENS = 512
 _GREETING: Message = {"role": "user", "content": "a"}
 
-Show = Callable[[str], None]  # is given a text piece by piece
+Show = Callable[[str], None]  # receives a text piece by piece
 
 
 @dataclass
 class ChatSession:
-    """A conversation with one model, and its messages so far."""
+    """A conversation with one model and its messages."""
 
     model: ChatModel
     tuned: bool
@@ -39,25 +40,25 @@ class ChatSession:
     messages: list[Message] = field(default_factory=list)
 
     def send(self, text: str, show: Show) -> int:
-        """Send a message and show the answer. Ctrl-C ends the answer; its beginning stays part of the conversation.
+        """Send a message and show the answer. Ctrl-C ends the answer; its beginning stays in the conversation.
 
         Returns:
-            How many earlier messages were forgotten, so that the conversation fits.
+            The number of earlier messages dropped so that the conversation fits.
 
         Raises:
-            UserError: the text alone is more than the base takes.
+            UserError: the text alone does not fit.
         """
         asked = [*self.messages, {"role": "user", "content": text}]
-        forgotten = 0
+        dropped = 0
         while (ids := self.model.prompt(self._with_system(asked))) is None:
             if len(asked) == 1:
                 raise UserError(
-                    "too-long", "that is more than the base takes at once", hint="Say less, or lower max_new_tokens."
+                    "too-long", "the message is longer than the base takes", hint="Shorten it, or lower max_new_tokens."
                 )
-            asked, forgotten = asked[2:], forgotten + 2
+            asked, dropped = asked[2:], dropped + 2
         answer = self.model.answer(ids, self.tuned, show)
         self.messages = [*asked, {"role": "assistant", "content": answer}] if self.model.encoder.multi_turn else []
-        return forgotten
+        return dropped
 
     def _with_system(self, messages: list[Message]) -> list[Message]:
         return messages if self.system is None else [{"role": "system", "content": self.system}, *messages]
@@ -68,7 +69,7 @@ class ChatModel:
     """A model that answers.
 
     Attributes:
-        encoder: that of training.
+        encoder: the encoder of its task.
     """
 
     runtime: Runtime
@@ -81,16 +82,16 @@ class ChatModel:
         return self.options.max_new_tokens or min(_MAX_NEW_TOKENS, max(1, self.runtime.context // 2))
 
     def prompt(self, messages: list[Message]) -> list[int] | None:
-        """What the answer to `messages` is generated from; None where that is too long."""
+        """The prompt that answers `messages`, as token ids; None if it is too long."""
         ids = self.encoder.chat_ids(messages)
         return ids if len(ids) + self.max_new_tokens <= self.runtime.context else None
 
     @torch.inference_mode()
     def answer(self, ids: list[int], tuned: bool, show: Show) -> str:
-        """The answer of the model, tuned or untuned; `show` receives it piece by piece."""
+        """Generate the answer of the tuned or untuned model; `show` receives it piece by piece."""
         model = self.runtime.model
         inputs = torch.tensor([ids], device=model.device)
-        streamer = _Pieces(self.runtime.tokenizer, show)
+        streamer = _Streamer(self.runtime.tokenizer, show)
         config = generation_config(self.options, self.encoder.special_ids, self.max_new_tokens)
         padding = torch.zeros(1, dtype=torch.long, device=inputs.device)
         against_repetition = penalties(self.options.repetition_penalty, self.options.no_repeat_ngram_size, padding)
@@ -108,32 +109,32 @@ class ChatModel:
 
 
 def open_chat(target: Opened, system: str | None, with_base: bool, listener: Listener) -> list[ChatSession]:
-    """A conversation with a trained model, and one with its untuned base where `with_base` is set.
+    """Open a conversation with a trained model, and one with its untuned base if `with_base` is set.
 
     Raises:
-        UserError: it does not write text, its prompts consist of several texts, or the untuned model is not available.
+        UserError: it does not generate text, its prompts have several columns, or the untuned base is not available.
     """
     task, prepared = open_task(target)
     recipe = target.recipe
     encoder = task.bind(prepared, None)
     if not isinstance(encoder, ChatEncoder) or task.kind.encoder_decoder:
         raise UserError(
-            "unsupported-model",
-            f"{target.folder} cannot be talked with: its task is {recipe.task.name}",
-            hint="red chat is for runs of the task instruction, and of generation on decoders.",
+            "not-a-run",
+            f"red chat does not support the task {recipe.task.name} of {target.folder}",
+            hint="It supports the task instruction, and generation on decoders.",
         )
     if with_base and (target.adapter is None or not recipe.method_spec.edits):
         raise UserError(
             "invalid-option",
-            f"--base: the untuned model is not at hand in {target.folder}",
-            hint="It is beside the edits of a run folder, or of an adapter folder, of method red.",
+            f"--base: the untuned model is not available in {target.folder}",
+            hint="--base needs a run folder or an adapter folder of method red.",
         )
     encoder.chat_ids([_GREETING])  # refuses prompts of several columns before the model is loaded
     if system is not None and not encoder.multi_turn:
         raise UserError("invalid-option", "--system: prompts of the task generation have no system message")
     runtime = load_runtime(target, prepared, listener)
     torch.manual_seed(recipe.train.seed)
-    # Beams settle a text at its end, and there would be nothing to show before.
+    # Beam search decides a text only at its end, so nothing could be shown before.
     options = (recipe.eval.generation or Decoding()).model_copy(update={"num_beams": 1})
     model = ChatModel(runtime, encoder, options)
     return [ChatSession(model, tuned, system) for tuned in ([True, False] if with_base else [True])]
@@ -141,7 +142,7 @@ def open_chat(target: Opened, system: str | None, with_base: bool, listener: Lis
 
 @contextmanager
 def _without_edits(model: PreTrainedModel) -> Iterator[None]:
-    """The base as it was before training."""
+    """Disable the adapter inside the block."""
     active = require_attachment(model).selection.active
     activate(model, None)
     try:
@@ -150,8 +151,8 @@ def _without_edits(model: PreTrainedModel) -> Iterator[None]:
         activate(model, active)
 
 
-class _Pieces(TextStreamer):
-    """Shows a text word by word, without its leading blanks."""
+class _Streamer(TextStreamer):
+    """Shows a text word by word, without leading spaces."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, show: Show) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True, clean_up_tokenization_spaces=False)

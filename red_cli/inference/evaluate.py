@@ -12,8 +12,9 @@ from red_cli.base_model.prepare import load_config
 from red_cli.errors import Interrupted, RunFailed
 from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.predict import predict
-from red_cli.inference.runtime import Listener, load_runtime
+from red_cli.inference.runtime import load_runtime
 from red_cli.recipe.schema import Recipe, paper_figure, text_metrics
+from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.load import open_task
 from red_cli.runs.opened import Opened
@@ -28,13 +29,15 @@ from red_cli.tasks.text_metrics.score import not_computed
 def evaluate(target: Opened, split: str | None, output: Path, listener: Listener) -> dict[str, Any]:
     """Score `target` on a split of its task's data; write metrics.json and predictions/ to `output`.
 
-    `split` None takes what the paper scores where the recipe has the paper's cut, else the test split where it has
-    labels, else the first validation split, else the only one there is. A split without labels is predicted and not
-    scored. "chose_best" of the result says whether all, some or none of the rows chose the run's best evaluation; None
-    where that cannot be known.
+    A split without labels is predicted but not scored. "chose_best" of the result says whether all, some or none of the
+    rows chose the run's best evaluation; None if unknown.
+
+    Args:
+        split: None takes the paper's scored split if the recipe uses it, else the test split if it has labels, else the
+            only split or the first validation split.
 
     Raises:
-        UserError: the split, the data or the model cannot be had.
+        UserError: the split, the data or the model cannot be read.
     """
     recipe = target.recipe
     folder = RunFolder(output)
@@ -58,8 +61,8 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
             elsewhere = "" if output == target.folder else f" and --output {output}"
             raise Interrupted(
                 "interrupted",
-                f"stopped while generating texts; those that are there lie in {resumable.path}",
-                hint=f"Go on with the same command{elsewhere}.",
+                f"stopped while generating texts; {resumable.path} keeps the finished ones",
+                hint=f"Resume with the same command{elsewhere}.",
             ) from None
     folder.write_predictions(split, predictions, rows.source_indices)
     texts, references = task.generated_texts(predictions)
@@ -86,7 +89,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
         folder.write_metrics(
             {"metric": task.metric, "splits": {split: {"examples": len(predictions), **result["scores"]}}}
         )
-    resumable.remove()  # not before: what is decoded is not lost where a metric fails
+    resumable.remove()  # only now, so that a failing metric does not lose generated texts
     if (figure := paper_figure(recipe)) is not None:
         result["paper"] = figure
     result["folder"] = str(folder.path)
@@ -96,7 +99,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
 
 
 def model_identity(target: Opened) -> str:
-    """Identifies the weights of a model by names, sizes and times of its files, which are not read."""
+    """An identity of a model's weights: names, sizes and times of the files, and the recipe's model section."""
     place = target.adapter or target.folder
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir())]
     weights = [file for file in files if "safetensors" in file[0]]
@@ -104,7 +107,7 @@ def model_identity(target: Opened) -> str:
 
 
 def default_split(recipe: Recipe) -> tuple[str, str]:
-    """The split that is scored where none is named, and whether all, some or none of its rows chose the best."""
+    """The split that `evaluate` scores by default, and whether all, some or none of its rows chose the best."""
     task = build_task(recipe, load_config(recipe.model))
     split = _choose_split(task, None, recipe.train.seed)[0]
     return split, chose_best(task, split)

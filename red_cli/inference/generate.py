@@ -1,4 +1,4 @@
-"""Batched generation: deduplicated prompts, longest first, in batches that fit into memory; it can be resumed."""
+"""Batched generation: deduplicated prompts, longest first, in batches that fit into memory, resumable."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from red_cli.tasks.base import Generated
 from red_cli.tasks.special_ids import SpecialIds, decoded
 
 Ids = Sequence[int]
-# Beams of all prompts together: more gain nothing on a CPU, whose caches they leave, and little on a GPU.
+# Beams of all prompts together: more gain nothing on a CPU, since they exceed its caches, and little on a GPU.
 _SEQUENCES_AT_ONCE = {"cpu": 64, "cuda": 1024}
 _SAFE_SHARE = 0.5
 _FLOAT_BYTES = 4
-_COPIES = {"cache": 2, "logits": 4}  # beams are reordered into a copy; logits pass through a few
+_COPIES = {"cache": 2, "logits": 4}  # reordering beams copies the cache; logits are copied a few times
 
 
 class ResumableOutput:
-    """Keeps generated texts in a file, so that an interrupted decoding can be resumed.
+    """A file of generated texts, from which an interrupted decoding resumes.
 
     Args:
         path: the file: a line that identifies the decoding, then a line for each text.
-        model: identifies the model.
+        model: the model's identity.
     """
 
     def __init__(self, path: Path, model: str) -> None:
         self.path, self.model = path, model
 
     def open(self, prompts: Sequence[Ids], options: str) -> dict[int, list[int]]:
-        """The texts in the file by the index of their prompt; a file of other prompts, options or model is replaced."""
+        """Index of a prompt -> ids of its text in the file; a file of other prompts, options or model is replaced."""
         about = json.dumps([self.model, options, [list(prompt) for prompt in prompts]])
         key = {"decoding": hashlib.sha256(about.encode()).hexdigest()}
         lines = self._lines()
@@ -62,7 +62,7 @@ class ResumableOutput:
             file.write(json.dumps({"place": place, "text": text, "ids": ids}, ensure_ascii=False) + "\n")
 
     def remove(self) -> None:
-        """Delete the file; the texts are written elsewhere."""
+        """Delete the file."""
         self.path.unlink(missing_ok=True)
 
     def _lines(self) -> list[dict[str, Any]]:
@@ -76,16 +76,16 @@ class ResumableOutput:
 
 
 def no_check() -> None:
-    """The check between batches where nothing can end them early."""
+    """The default check between batches, which never stops the decoding."""
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """A model and how it generates. The recipe says how many prompts at once (None: as many as fit), and the seed.
+    """Generates texts with a model. The recipe's eval.batch_size (None: as many as fit) and train.seed apply.
 
     Attributes:
-        partial: keeps texts as they come; None keeps none.
-        check: called after each batch in all processes; an exception ends the decoding.
+        resumable: stores texts while they are generated; None stores nothing.
+        check: called after each batch in all ranks; an exception ends the decoding.
     """
 
     runtime: Runtime
@@ -95,13 +95,13 @@ class Decoder:
 
     @property
     def fold(self) -> bool:
-        """Whether folding the edits is exact, within the precision of forward passes."""
+        """Whether folding the edits is exact within the precision of forward passes."""
         return not uses_bf16(self.runtime.recipe.train) and not self.runtime.sharded
 
     def generate(self, prompts: Sequence[Ids], ends: SpecialIds, max_new_tokens: int) -> list[Generated]:
-        """What the model writes after each prompt, in their order; special tokens and outer spaces are left out.
+        """Generate a text for each prompt, in the prompts' order, without special tokens and outer spaces.
 
-        A prompt that occurs again is decoded once, unless tokens are drawn at random.
+        A repeated prompt is decoded once, unless tokens are sampled.
 
         Raises:
             RunFailed: not even one prompt fits into memory.
@@ -122,7 +122,7 @@ class Decoder:
         about = f"{self.options!r} {config!r} {recipe.train.seed}"
         found = {} if self.resumable is None else self.resumable.open(prompts, about)
         if found:
-            self.runtime.listener.note(f"Going on: {len(found):,} of {len(prompts):,} prompts are decoded already.")
+            self.runtime.listener.note(f"Resuming: {len(found):,} of {len(prompts):,} prompts are already decoded.")
         order = sorted((place for place in range(len(prompts)) if place not in found), key=lambda at: -len(prompts[at]))
         mine = processes.shard(order)
         size = recipe.eval.batch_size or min(processes.gather(self._most_at_once(prompts, max_new_tokens)))
@@ -155,23 +155,23 @@ class Decoder:
         return [found[place] for place in range(len(prompts))]
 
     def _decode(self, prompts: list[Ids], config: GenerationConfig, ends: SpecialIds, first: int) -> list[list[int]]:
-        """One batch: the ids that are generated, up to the end and with it."""
+        """Generate one batch: the ids of each text up to its end token, included."""
         model, sharded = self.runtime.model, self.runtime.sharded
-        apart = model.config.is_encoder_decoder
-        inputs = _padded(prompts, ends.padding, left=not apart)
+        encoder_decoder = model.config.is_encoder_decoder
+        inputs = _padded(prompts, ends.padding, left=not encoder_decoder)
         inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-        padding = (1 - inputs["attention_mask"]).sum(1) * int(not apart)  # at the beginning of what is generated on
+        padding = (1 - inputs["attention_mask"]).sum(1) * int(not encoder_decoder)  # of the decoder's input
         against_repetition = penalties(self.options.repetition_penalty, self.options.no_repeat_ngram_size, padding)
         devices = [model.device] if model.device.type == "cuda" else []
         with self.runtime.without_gradients(), torch.random.fork_rng(devices, enabled=self.options.do_sample):
             if self.options.do_sample:
                 torch.manual_seed(self.runtime.recipe.train.seed + first)
-            read = {} if apart or sharded else _prefill(model, inputs, self.options.num_beams)
+            read = {} if encoder_decoder or sharded else _prefill(model, inputs, self.options.num_beams)
             written = model.generate(
                 **inputs, **read, generation_config=config, logits_processor=against_repetition,
                 synced_gpus=sharded,
             )  # fmt: skip
-        start = 1 if apart else inputs["input_ids"].shape[1]
+        start = 1 if encoder_decoder else inputs["input_ids"].shape[1]
         return [_until_end(row, ends.end) for row in written[:, start:].tolist()]
 
     def _report(self, done: int, total: int) -> None:
@@ -183,7 +183,7 @@ class Decoder:
         return decoded(self.runtime.tokenizer, kept)
 
     def _most_at_once(self, prompts: list[Ids], max_new_tokens: int) -> int:
-        """Prompts of a first batch; on a CPU, where running out of memory ends the process, as many as surely fit."""
+        """The first batch size; on a CPU a safe one, since running out of memory there ends the process."""
         beams = self.options.num_beams
         device = self.runtime.model.device.type
         most = max(1, _SEQUENCES_AT_ONCE.get(device, _SEQUENCES_AT_ONCE["cuda"]) // beams)
@@ -199,10 +199,10 @@ class Decoder:
 
 
 def generation_config(options: Decoding, ends: SpecialIds, max_new_tokens: int) -> GenerationConfig:
-    """The recipe's options as transformers takes them, but for `penalties`.
+    """The recipe's options for transformers, except those of `penalties`.
 
     Raises:
-        UserError: texts are to have more tokens at least than they may have at most.
+        UserError: eval.generation.min_new_tokens is more than `max_new_tokens`.
     """
     if options.min_new_tokens > max_new_tokens:
         least = f"eval.generation.min_new_tokens is {options.min_new_tokens}"
@@ -222,7 +222,7 @@ def generation_config(options: Decoding, ends: SpecialIds, max_new_tokens: int) 
 
 @contextmanager
 def eval_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Inside the block there is no dropout, and the generation options in the model's own files do not apply."""
+    """Inside the block dropout and the generation options of the model's own files are off."""
     training, own = model.training, model.generation_config
     model.eval()
     model.generation_config = GenerationConfig()
@@ -234,7 +234,7 @@ def eval_mode(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _padded(prompts: list[Ids], filling: int, left: bool) -> dict[str, Tensor]:
-    """Ids and mask, (prompts, longest)."""
+    """Ids and attention mask, (prompts, longest)."""
     longest = max(len(prompt) for prompt in prompts)
     ids, mask = [], []
     for prompt in prompts:
@@ -245,7 +245,7 @@ def _padded(prompts: list[Ids], filling: int, left: bool) -> dict[str, Tensor]:
 
 
 def _prefill(model: PreTrainedModel, inputs: dict[str, Tensor], beams: int) -> dict[str, Any]:
-    """The cache of left-padded prompts without their last token; `generate` would compute it once for every beam."""
+    """The cache of left-padded prompts without their last token, which `generate` would compute for every beam."""
     ids, mask = inputs["input_ids"][:, :-1], inputs["attention_mask"][:, :-1]
     if beams == 1 or not ids.numel():
         return {}

@@ -1,4 +1,4 @@
-"""Predict a split: by forward passes over batches, by generation, or both, as the task says."""
+"""Predict a split by forward passes over batches, by generation, or both, as its task needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from red_cli.tasks.base import Encoded, Encoder, Generated, Prediction
 from red_cli.tasks.special_ids import SpecialIds
 
 T = TypeVar("T")
-_TRAINING_TO_EVALUATION = 2  # without activations to keep, twice as many rows fit
+_TRAINING_TO_EVALUATION = 2  # twice as many rows fit, since no activations are kept
 
 
 def predict(
@@ -32,10 +32,10 @@ def predict(
     """Predict every row of a split, in the rows' order.
 
     Args:
-        micro_batch_size: rows of a training step; a forward pass takes twice as many unless the recipe says otherwise.
-        final: whether every metric is wanted; otherwise what `task.metric` needs is enough.
-        partial: keeps generated texts as they come.
-        check: called between batches in all processes; an exception ends the prediction.
+        micro_batch_size: rows of a training micro-batch; without eval.batch_size a forward pass takes twice as many.
+        final: whether to predict for all metrics, or only for `task.metric`.
+        resumable: stores texts while they are generated.
+        check: called between batches in all ranks; an exception ends the prediction.
     """
     size = runtime.recipe.eval.batch_size or _TRAINING_TO_EVALUATION * micro_batch_size
     return encoder.answer(encoded, _Predictor(runtime, encoder, encoded, size, resumable, check), final)
@@ -43,7 +43,7 @@ def predict(
 
 @dataclass(frozen=True)
 class _Predictor:
-    """What a task sees of a model: `tasks.base.ModelRunner`."""
+    """The `tasks.base.ModelRunner` of a split."""
 
     runtime: Runtime
     encoder: Encoder
@@ -68,8 +68,8 @@ class _Predictor:
     def forward(self, predict: Callable[[nn.Module, Any], list[T]], encoded: Encoded | None = None) -> list[T]:
         """Apply `predict` to batches of all rows; the results are in the rows' order.
 
-        The longest rows come first, so that memory runs out at once or never; then the batch size is halved. Of each
-        batch only the results are kept. Each process takes a share of the rows, in as many batches as the others.
+        The longest rows come first, so that memory runs out at once or never; then the batch size is halved. Each rank
+        takes a share of the rows, in as many batches as the others.
         """
         model, processes, batch_size = self.runtime.model, self.runtime.processes, self.batch_size
         encoded = self.encoded if encoded is None else encoded

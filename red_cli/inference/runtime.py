@@ -1,10 +1,10 @@
-"""A loaded model with what predicting, decoding, chat and benchmarks need, and the listener they report to."""
+"""A loaded model with its base, recipe, processes and listener, for prediction, chat and benchmarks."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -13,52 +13,20 @@ from red_cli.base_model.load import to_device
 from red_cli.base_model.prepare import longest_sequence, uses_bf16
 from red_cli.distributed.processes import SINGLE_PROCESS, Processes
 from red_cli.recipe.schema import Recipe
+from red_cli.runs.events import Listener
 from red_cli.runs.load import load_model
 from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Base
 
 
-class Listener(Protocol):
-    """Receives what happens while a model is evaluated, decoded from, or exported."""
-
-    def note(self, text: str) -> None:
-        """One line that the user should see."""
-
-    def status(self, what: str) -> None:
-        """Something that may take a while starts."""
-
-    def evaluating(self, done: int, total: int) -> None:
-        """So many rows of a split are predicted."""
-
-    def decoding(self, done: int, total: int) -> None:
-        """Texts are generated for so many prompts of a split."""
-
-    def writing(self, done: int, total: int) -> None:
-        """So many bytes of a large file are written."""
-
-
-class NullListener:
-    """A listener that shows nothing."""
-
-    def note(self, text: str) -> None: ...
-
-    def status(self, what: str) -> None: ...
-
-    def evaluating(self, done: int, total: int) -> None: ...
-
-    def decoding(self, done: int, total: int) -> None: ...
-
-    def writing(self, done: int, total: int) -> None: ...
-
-
 @dataclass(frozen=True)
 class Runtime:
-    """A model on its device, and its surroundings.
+    """A model on its device, with all that prediction needs.
 
     Attributes:
-        recipe: its precision, seed, and options of evaluation apply.
-        processes: the processes that share the rows.
-        sharded: whether each process holds a part of the base only, so that every forward pass is collective.
+        recipe: its precision, seed and evaluation options apply.
+        processes: the ranks that share the rows.
+        sharded: whether each rank holds a part of the base only, so that every forward pass is collective.
     """
 
     model: PreTrainedModel
@@ -75,15 +43,15 @@ class Runtime:
 
     @property
     def context(self) -> int:
-        """The most tokens that the base takes at once."""
+        """The context length of the base, in tokens."""
         return longest_sequence(self.model.config, self.base.tokenizer)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Inside the block the model computes in the recipe's precision."""
+        """Compute in the recipe's precision inside the block."""
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=uses_bf16(self.recipe.train))
 
     def without_gradients(self) -> AbstractContextManager[Any]:
-        """Inside the block no gradients are recorded; what gathers a sharded base may need them later."""
+        """Record no gradients inside the block; a sharded base cannot use inference mode."""
         return torch.no_grad() if self.sharded else torch.inference_mode()
 
 

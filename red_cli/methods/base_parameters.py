@@ -1,4 +1,4 @@
-"""Methods that train parameters that the base has already, saved by their names."""
+"""Methods that train parameters of the base."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from red_cli.edit.adapter_config import BaseDigest, require_same_base
 from red_cli.errors import UserError
 from red_cli.methods.method import Method, Rates
-from red_cli.methods.stored import copy_stored, write_stored
-from red_cli.methods.trained import Trained, base_size, free
-from red_cli.methods.trained_files import read_stored
+from red_cli.methods.trained import Trained, base_size, set_trainable
+from red_cli.methods.trained_files import read_trained_config
+from red_cli.methods.trained_tensors import copy_trained, write_trained
 from red_cli.recipe.methods import MethodName
 
 _WEIGHTS_FILE = "trained.safetensors"
@@ -29,30 +29,28 @@ def method_of_base_parameters(name: MethodName, choose: Callable[[PreTrainedMode
     """A method that trains some of the base's parameters.
 
     Args:
-        choose: a model -> the names of the parameters that train, with or without those of the head.
+        choose: model -> names of the trainable parameters; those of the head may be among them.
     """
 
     def attach(model: PreTrainedModel, options: None, head: list[str]) -> Trained:
-        part = [parameter for parameter in choose(model) if parameter not in set(head)]
-        if not part and not head:
+        names = [parameter for parameter in choose(model) if parameter not in set(head)]
+        if not names and not head:
             kind = model.config.model_type
-            raise UserError(
-                "unsupported-model", f"method {name}: nothing of this {kind} model would train: it has no head"
-            )
-        _require_float32(name, model, part)
+            raise UserError("unsupported-model", f"method {name} has nothing to train: this {kind} model has no head")
+        _require_float32(name, model, names)
         size = base_size(model, head)
-        free(model, part, head)
-        # weight decay customarily leaves biases and norms alone
-        vectors = {parameter for parameter in part if model.get_parameter(parameter).dim() == 1}
-        return Trained(model, [], part, head, size, spared=vectors)
+        set_trainable(model, names, head)
+        # biases and norms customarily have no weight decay
+        vectors = {parameter for parameter in names if model.get_parameter(parameter).dim() == 1}
+        return Trained(model, [], names, head, size, no_decay=vectors)
 
     def save(trained: Trained, folder: Path, options: None, revision: str | None, digest: BaseDigest | None) -> None:
-        write_stored(
+        write_trained(
             folder, trained.model, name, {}, trained.head, _parameters(trained), _WEIGHTS_FILE, revision, digest
         )
 
     def load(model: PreTrainedModel, folder: Path) -> Trained:
-        stored = read_stored(folder)
+        stored = read_trained_config(folder)
         require_same_base(model, stored, folder)
         trained = attach(model, None, stored.head)
         _load_weights(trained, folder)
@@ -76,4 +74,4 @@ def _parameters(trained: Trained) -> dict[str, nn.Parameter]:
 
 
 def _load_weights(trained: Trained, folder: Path) -> None:
-    copy_stored(folder, _parameters(trained))
+    copy_trained(folder, _parameters(trained))

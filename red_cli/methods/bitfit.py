@@ -1,4 +1,4 @@
-"""BitFit (Ben Zaken et al. 2022, arXiv 2106.10199): every bias of the base trains."""
+"""BitFit (Ben Zaken et al. 2022, arXiv 2106.10199): trains every bias of the base."""
 
 from __future__ import annotations
 

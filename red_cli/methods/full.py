@@ -1,4 +1,4 @@
-"""Full fine-tuning: every parameter of the base trains."""
+"""Full fine-tuning: trains every parameter of the base."""
 
 from __future__ import annotations
 

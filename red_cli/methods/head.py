@@ -1,4 +1,4 @@
-"""Linear probe: the base stays as it is, and its head alone trains."""
+"""Linear probe: trains only the head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IA3 (arXiv 2205.05638), by PEFT."""
+"""IA3 (arXiv 2205.05638), from PEFT."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from red_cli.methods.method import Rates
 from red_cli.methods.peft_adapters import paths_at, peft_method, stored_by_columns
 from red_cli.recipe.methods import Ia3
 
-_USUAL: tuple[Position, ...] = ("key", "value", "ffn")  # as its authors chose
+_USUAL: tuple[Position, ...] = ("key", "value", "ffn")  # the authors' choice
 
 
 def _config(model: PreTrainedModel, options: Ia3) -> Any:
-    """Outputs of the attention's projections and inputs of the FFN's are scaled (section 3.3 of the paper)."""
+    """Scale the outputs of attention projections and the inputs of FFN outputs (section 3.3 of the paper)."""
     from peft import IA3Config
 
     paths = paths_at(model, options.positions, _USUAL, "ia3")
@@ -28,5 +28,5 @@ def _config(model: PreTrainedModel, options: Ia3) -> Any:
     )
 
 
-# Its vectors start at 1: weight decay would pull them to 0.
-METHOD = peft_method("ia3", _config, Rates(1e-3, 1e-1, usual=1e-2), spare=set)
+# The vectors start at 1, and weight decay would pull them to 0.
+METHOD = peft_method("ia3", _config, Rates(1e-3, 1e-1, usual=1e-2), no_decay=set)

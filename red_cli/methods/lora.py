@@ -1,4 +1,4 @@
-"""LoRA (arXiv 2106.09685), by PEFT."""
+"""LoRA (arXiv 2106.09685), from PEFT."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _config(model: PreTrainedModel, options: Lora) -> Any:
     if options.target_modules is not None:
         paths = paths_of(model, RedConfig(target_modules=options.target_modules), "lora")
     else:
-        paths = paths_at(model, options.positions, ("query", "value"), "lora")  # by default as its authors chose
+        paths = paths_at(model, options.positions, ("query", "value"), "lora")  # the authors' choice
     return LoraConfig(
         r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=paths,
         fan_in_fan_out=stored_by_columns(model, paths),

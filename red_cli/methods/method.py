@@ -1,4 +1,4 @@
-"""The interface of a method: attach, save and load; its learning rates; the package it needs."""
+"""The interface of a method: attach, save and load, and its learning rates."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from red_cli.methods.trained import Trained
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates of a method. Those of the methods here were set on GLUE tasks and one base (docs/results.md).
+    """Learning rates of a method, tuned on GLUE tasks and one base (docs/results.md).
 
     Attributes:
-        lowest, highest: that a search may choose.
-        usual: a good one where nothing is known of the base and the data.
-        below_edge: by what factor a good rate lies below the one at which a short run becomes unstable.
+        lowest, highest: bounds of the search.
+        usual: a good rate for an unknown base and unknown data.
+        below_edge: the rate at which a short run becomes unstable, divided by a good rate.
     """
 
     lowest: float
@@ -32,22 +32,22 @@ class Rates:
 
 
 def most_in_a_layer(modules: Sequence[str]) -> int:
-    """The most modules in one layer, a layer being the part of a path up to its first number."""
+    """The largest number of modules in one layer. A path up to its first number names the layer."""
     layers = [match[0] if (match := re.match(r".*?\.\d+(?=\.)", path)) else path for path in modules]
     return max(Counter(layers).values(), default=0)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method; `red_cli.recipe.methods` says what is known of it before anything is loaded.
+    """A method. `red_cli.recipe.methods` has the properties that are known before anything is loaded.
 
     Attributes:
-        attach: puts it on a model, given its options and the names of the head's parameters.
-        save: writes what was trained to a folder, given its options, and the base's revision and digest.
-        load: attaches what a folder holds to a model.
-        load_weights: copies what a folder holds into a model with the method on it.
+        attach: (model, options, names of the head's parameters) -> what trains.
+        save: write (what was trained) to (a folder), with (options, revision and digest of the base).
+        load: attach the trained tensors of a folder to a model.
+        load_weights: copy the trained tensors of a folder into a model with this method attached.
         rates: its learning rates.
-        rates_of_several: those where it has several modules in a layer, if they differ.
+        rates_of_several: its learning rates with several modules per layer, if they differ.
     """
 
     attach: Callable[[PreTrainedModel, Any, list[str]], Trained]
@@ -58,7 +58,7 @@ class Method:
     rates_of_several: Rates | None = None
 
     def rates_for(self, modules: Sequence[str]) -> Rates:
-        """The rates for a model on which the method has these modules, given by their paths."""
+        """The learning rates for a model with the method on these module paths."""
         if self.rates_of_several is not None and most_in_a_layer(modules) > 1:
             return self.rates_of_several
         return self.rates

@@ -1,4 +1,4 @@
-"""Methods of the PEFT library, saved in its own format, so that `PeftModel.from_pretrained` loads them."""
+"""Methods of the PEFT library, saved in its format, so that `PeftModel.from_pretrained` loads them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError, first_line
 from red_cli.methods.method import Method, Rates
-from red_cli.methods.stored import copy_stored, write_stored
-from red_cli.methods.trained import Trained, base_size, free
-from red_cli.methods.trained_files import read_stored
+from red_cli.methods.trained import Trained, base_size, set_trainable
+from red_cli.methods.trained_files import read_trained_config
+from red_cli.methods.trained_tensors import copy_trained, write_trained
 from red_cli.recipe.methods import METHODS, MethodName, require_package
 
 _NAME = "default"
 _PREFIX = "base_model.model."
 _WEIGHTS_FILE = "adapter_model.safetensors"
-# How the names of model classes end -> PEFT's word for their task
+# End of a model class's name -> PEFT's task type
 _TASK_TYPES = {
     "ForSequenceClassification": "SEQ_CLS",
     "ForCausalLM": "CAUSAL_LM",
@@ -39,13 +39,13 @@ def peft_method(
     name: MethodName,
     configure: Callable[[PreTrainedModel, Any], Any],
     rates: Rates,
-    spare: Callable[[list[str]], set[str]] = lambda part: set(),
+    no_decay: Callable[[list[str]], set[str]] = lambda names: set(),
 ) -> Method:
-    """A method of PEFT's.
+    """A method of PEFT.
 
     Args:
-        configure: a model and the method's options -> PEFT's configuration, whose target modules are whole paths.
-        spare: names of the adapter's parameters -> those that weight decay leaves alone.
+        configure: (model, options) -> PEFT's configuration, whose target modules are full paths.
+        no_decay: names of the adapter's parameters -> those without weight decay.
     """
 
     def attach(model: PreTrainedModel, options: Any, head: list[str]) -> Trained:
@@ -64,21 +64,21 @@ def peft_method(
                 "unsupported-model", f"method {name} does not fit this model: {first_line(error)}"
             ) from None
         fresh = [parameter for parameter, _ in model.named_parameters() if parameter not in before]
-        part = [parameter for parameter in fresh if f".{_NAME}" in parameter]
-        free(model, part, head)
-        return Trained(model, sorted(config.target_modules), part, head, size, spared=spare(part))
+        names = [parameter for parameter in fresh if f".{_NAME}" in parameter]
+        set_trainable(model, names, head)
+        return Trained(model, sorted(config.target_modules), names, head, size, no_decay=no_decay(names))
 
     def save(
         trained: Trained, folder: Path, options: BaseModel, revision: str | None, digest: BaseDigest | None
     ) -> None:
-        write_stored(
+        write_trained(
             folder, trained.model, name, options.model_dump(), trained.head, _parameters(trained), _WEIGHTS_FILE,
             revision, digest, libraries=("torch", "transformers", "peft"),
         )  # fmt: skip
         _save_config(trained, folder, revision)
 
     def load(model: PreTrainedModel, folder: Path) -> Trained:
-        stored = read_stored(folder)
+        stored = read_trained_config(folder)
         require_same_base(model, stored, folder)
         options = METHODS[name].options
         assert options is not None
@@ -92,7 +92,7 @@ def peft_method(
 def paths_at(
     model: PreTrainedModel, positions: list[Position] | None, usual: tuple[Position, ...], method: MethodName
 ) -> list[str]:
-    """Paths of the projections at `positions`; by default the usual ones, or the fused one they are part of."""
+    """Paths of the projections at `positions`; by default at the usual ones, or at the fused one that contains them."""
     if positions is None:
         architecture = ARCHITECTURES.get(model.config.model_type)
         known = get_args(Position) if architecture is None else tuple(architecture.positions)
@@ -101,39 +101,39 @@ def paths_at(
 
 
 def paths_of(model: PreTrainedModel, config: RedConfig, method: MethodName) -> list[str]:
-    """Paths of the modules that `config` names; its keys are those under the method's name in a recipe.
+    """Paths of the modules that `config` selects, the method's section of a recipe.
 
     Raises:
-        UserError: there are none.
+        UserError: it selects none.
     """
     try:
         return [target.path for target in find_targets(model, config)]
-    except UserError as error:  # it speaks of the keys under `red`
+    except UserError as error:  # the message names keys of the section `red`
         hint = error.hint and error.hint.replace("red.", f"{method}.")
         raise UserError(error.code, error.message.replace("red.", f"{method}."), hint=hint) from None
 
 
 def stored_by_columns(model: PreTrainedModel, paths: list[str]) -> bool:
-    """Whether the projections hold their weights as (in, out), as GPT-2's do."""
+    """Whether the projections store their weights as (in, out), as in GPT-2."""
     return isinstance(model.get_submodule(paths[0]), Conv1D)
 
 
 def _parameters(trained: Trained) -> dict[str, nn.Parameter]:
-    """What trains by its keys in PEFT's files."""
+    """Key in PEFT's files -> trainable parameter."""
     return {_PREFIX + name.replace(f".{_NAME}", ""): trained.model.get_parameter(name) for name in trained.names}
 
 
 def _modules_of(model: PreTrainedModel, head: list[str]) -> list[str]:
-    """The largest modules that hold nothing but parameters of the head: PEFT saves whole modules."""
+    """The largest modules that have only parameters of the head, since PEFT saves full modules."""
     known, modules = set(head), list[str]()
     for name in head:
         owners = [name[:end] for end, letter in enumerate(name) if letter == "."]
-        whole = (
+        modules_of_head = (
             owner
             for owner in owners
             if all(f"{owner}.{inner}" in known for inner, _ in model.get_submodule(owner).named_parameters())
         )
-        modules.append(next(whole))
+        modules.append(next(modules_of_head))
     return list(dict.fromkeys(modules))
 
 
@@ -148,4 +148,4 @@ def _save_config(trained: Trained, folder: Path, revision: str | None) -> None:
 
 
 def _load_weights(trained: Trained, folder: Path) -> None:
-    copy_stored(folder, _parameters(trained))
+    copy_trained(folder, _parameters(trained))

@@ -16,16 +16,18 @@ from red_cli.methods.trained import Trained
 
 
 def trained_red(model: PreTrainedModel) -> Trained:
-    """What trains on a model that has edits: the active adapter's vectors and its head."""
+    """The trainable parameters of a model with edits: the active adapter's vectors and head."""
     adapter, name = active_adapter(model), require_attachment(model).selection.active
     vectors = {f"{path}.red.{name}.{kind}": kind for path, edit in edits(model) for kind, _ in edit.named_parameters()}
     return Trained(
         model,
         modules=list(adapter.paths),
-        part=list(vectors),
+        method_parameters=list(vectors),
         head=list(adapter.head),
         base_size=count(model).base,
-        spared={key for key, kind in vectors.items() if kind == "scale"},  # decay would pull them to 0, not to 1
+        no_decay={
+            key for key, kind in vectors.items() if kind == "scale"
+        },  # their neutral value is 1, and decay pulls to 0
     )
 
 
@@ -50,6 +52,6 @@ METHOD = Method(
     _load,
     load_weights=lambda trained, folder: load_adapter_weights(trained.model, folder),
     rates=Rates(1e-3, 1e-1, usual=2e-2, below_edge=3.0),
-    # Edits in the same layer add up, and their noise with them.
+    # Edits in the same layer add up, and so does their noise.
     rates_of_several=Rates(1e-3, 1e-1, usual=1e-2, below_edge=4.5),
 )

@@ -1,4 +1,4 @@
-"""What is asked of a method by name, or of the folder of what it trained."""
+"""Look up methods by name; attach, save and load by a recipe's method or a folder's."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from red_cli.recipe.schema import Recipe
 
 
 def method_named(name: MethodName) -> Method:
-    """The method that the file of its name in this package ends with."""
+    """The `METHOD` of the module of this name."""
     method: Method = importlib.import_module(f"{__package__}.{name}").METHOD
     return method
 
 
 def attach_method(model: PreTrainedModel, recipe: Recipe, head: list[str]) -> Trained:
-    """Put the recipe's method on `model`; everything else is frozen.
+    """Attach the recipe's method to `model` and freeze everything else.
 
     Raises:
-        UserError: it does not fit the model, or a package is missing.
+        UserError: the method does not fit the model, or a package is missing.
     """
     return method_named(recipe.method).attach(model, recipe.options, head)
 
@@ -33,15 +33,15 @@ def attach_method(model: PreTrainedModel, recipe: Recipe, head: list[str]) -> Tr
 def save_trained(
     trained: Trained, recipe: Recipe, folder: Path, revision: str | None, digest: BaseDigest | None
 ) -> None:
-    """Write what was trained to `folder`, each file whole or not at all; `revision` and `digest` are the base's."""
+    """Write what was trained to `folder`, each file atomically; `revision` and `digest` are those of the base."""
     method_named(recipe.method).save(trained, folder, recipe.options, revision, digest)
 
 
 def load_trained_weights(trained: Trained, recipe: Recipe, folder: Path) -> None:
-    """Copy what `folder` holds into a model with the recipe's method on it."""
+    """Copy the trained tensors of `folder` into a model with the recipe's method attached."""
     method_named(recipe.method).load_weights(trained, folder)
 
 
 def load_trained(model: PreTrainedModel, folder: Path) -> Trained:
-    """Attach to `model` whatever method's tensors `folder` holds."""
+    """Attach the trained tensors of `folder`, of any method, to `model`."""
     return method_named(read_trained_files(folder).method).load(model, folder)

@@ -1,4 +1,4 @@
-"""Read what a folder of trained tensors says about itself, for any method. Imports nothing heavy."""
+"""Read the description of a folder of trained tensors, of any method. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from red_cli.files import TRAINED_FILE, read_json
 from red_cli.recipe.methods import METHODS, MethodName
 
 
-class Stored(BaseModel):
+class TrainedConfig(BaseModel):
     """The content of `trained.json`."""
 
     model_config = ConfigDict(extra="forbid")
 
     method: MethodName
-    options: dict[str, Any]  # the recipe's section of that method
+    options: dict[str, Any]  # the method's section of the recipe
     base_model_name_or_path: str
     revision: str | None = None
     head: list[ModelPath]
@@ -44,16 +44,16 @@ class Stored(BaseModel):
         return options
 
 
-def read_stored(folder: Path) -> Stored:
+def read_trained_config(folder: Path) -> TrainedConfig:
     """Read `trained.json`.
 
     Raises:
-        UserError: it is missing, not JSON, or lacks a key.
+        UserError: the file is missing, is not JSON, or has a wrong or missing key.
     """
     file = folder / TRAINED_FILE
     content = read_json(file)
     try:
-        return Stored.model_validate(content)
+        return TrainedConfig.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -61,8 +61,8 @@ def read_stored(folder: Path) -> Stored:
 
 
 def trained_method(folder: Path) -> MethodName:
-    """The method that trained the tensors in a folder."""
-    return read_stored(folder).method if (folder / TRAINED_FILE).is_file() else "red"
+    """The method that trained the tensors in a folder; RED if `trained.json` does not exist."""
+    return read_trained_config(folder).method if (folder / TRAINED_FILE).is_file() else "red"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class TrainedFiles:
     """What was trained, and on which base.
 
     Attributes:
-        task_type: of the model that was trained, where the files name it.
+        task_type: of the trained model, if the files have it.
     """
 
     method: MethodName
@@ -86,10 +86,10 @@ def read_trained_files(folder: Path) -> TrainedFiles:
     """Read the description of a folder of trained tensors.
 
     Raises:
-        UserError: the folder has no description, or it is damaged.
+        UserError: the description is missing or damaged.
     """
     if (folder / TRAINED_FILE).is_file():
-        stored = read_stored(folder)
+        stored = read_trained_config(folder)
         return TrainedFiles(
             stored.method, stored.base_model_name_or_path, stored.revision, stored.head, stored.label_names,
             stored.base_digest,

@@ -1,1 +1,1 @@
-"""What a recipe will do, before it does it: steps, batches, memory, devices and strategy."""
+"""The plan of a run: steps, batches, memory, devices and strategy."""

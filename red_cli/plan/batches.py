@@ -1,4 +1,4 @@
-"""Which rows make up each optimiser step, and how a step is split into micro-batches."""
+"""Select the rows of each optimiser step, and split them into micro-batches."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ RowIndices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class BatchSampler:
-    """Shuffles the training rows; the order depends on the seed and the epoch only.
+    """Shuffle the training rows; the order depends on seed and epoch only.
 
     Attributes:
         rows: the number of training rows.
-        batch_size: rows of an optimiser step over all devices.
+        batch_size: rows of an optimiser step over all ranks.
     """
 
     rows: int
@@ -29,12 +29,12 @@ class BatchSampler:
         return -(-self.rows // self.batch_size)
 
     def epoch(self, epoch: int) -> list[RowIndices]:
-        """The batches of one epoch. Each row occurs once; the last batch may be smaller."""
+        """The batches of an epoch. Each row occurs once; the last batch may be smaller."""
         rows = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
         return [rows[start : start + self.batch_size] for start in range(0, self.rows, self.batch_size)]
 
     def from_step(self, step: int) -> Iterator[RowIndices]:
-        """The batches of all steps after `step`, epoch after epoch, without end."""
+        """Yield the batches of all steps after `step`, without end."""
         while True:
             epoch, done = divmod(step, self.steps_per_epoch)
             remaining = self.epoch(epoch)[done:]
@@ -50,16 +50,16 @@ def split(rows: RowIndices, size: int) -> list[RowIndices]:
 def bucket_by_length(rows: RowIndices, lengths: NDArray[np.int64], size: int, cost: int) -> list[RowIndices]:
     """Split a step's rows into micro-batches of similar length, to save padding.
 
-    The rows of the step stay the same, so its gradient is that of a random batch; sorting an epoch by length would
-    give steps of only short or only long rows.
+    The step keeps its rows, so its gradient is that of a random batch; sorting the epoch by length would give steps of
+    only short or only long rows.
 
     Args:
-        lengths: tokens of every row of the split.
-        size: the most rows of a micro-batch.
-        cost: the cost of one more micro-batch, in tokens.
+        lengths: the tokens of each row of the training split.
+        size: the maximum number of rows of a micro-batch.
+        cost: the cost of a further micro-batch, in tokens.
 
     Returns:
-        The split with the fewest tokens, padding and `cost` for each micro-batch included.
+        The micro-batches with the lowest sum of tokens, padding and costs.
     """
     rows = rows[np.argsort(lengths[rows], kind="stable")]
     longest = lengths[rows]
@@ -80,13 +80,13 @@ def bucket_by_length(rows: RowIndices, lengths: NDArray[np.int64], size: int, co
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows of a step that go through the model of one process together.
+    """Rows of a step that one rank passes through the model together.
 
     Attributes:
-        rows: all of them.
-        packs: the rows of each sequence, where several share one; None: each row is a sequence of its own.
-        is_dummy: True where the rows are another rank's and do not count; it keeps this rank's collectives in step
-            after its own rows ran out.
+        rows: the row indices.
+        packs: the rows of each packed sequence; None if each row is a sequence.
+        is_dummy: True if the rows belong to another rank and do not count; a dummy keeps this rank's collectives in
+            sync after its own rows ran out.
     """
 
     rows: RowIndices
@@ -95,16 +95,16 @@ class MicroBatch:
 
     @classmethod
     def of_packs(cls, packs: list[RowIndices]) -> MicroBatch:
-        """The micro-batch with one sequence for each pack."""
+        """The micro-batch with one sequence per pack."""
         return cls(np.concatenate(packs), packs)
 
     @property
     def sequences(self) -> int:
-        """How many sequences the model sees at once."""
+        """The number of sequences."""
         return len(self.rows) if self.packs is None else len(self.packs)
 
     def halves(self) -> list[MicroBatch]:
-        """Two micro-batches of about as many sequences each; the micro-batch itself where it is a single row."""
+        """Split into two micro-batches of about equal size; a single row is not split."""
         if len(self.rows) == 1:
             return [self]
         if self.packs is None:
@@ -124,9 +124,9 @@ def shard_micro_batches(
     count: int,
     split: Callable[[RowIndices], list[MicroBatch]],
 ) -> list[MicroBatch]:
-    """The micro-batches of rank `index` of `count`, made by `split` from its share of a step's rows.
+    """The micro-batches of rank `index` of `count`; `split` makes them from the rank's share of a step's rows.
 
-    Rows are shared out by length, so that all ranks have about the same work. All ranks have the same number of
+    Rows are distributed by length, so that all ranks have about the same work. All ranks get the same number of
     micro-batches, because with a sharded base every forward pass is collective.
     """
     if count == 1:
@@ -140,7 +140,7 @@ def shard_micro_batches(
 
 
 def _in_pieces(parts: list[MicroBatch], number: int) -> list[MicroBatch]:
-    """`parts` halved, the largest first, until there are `number` of them or each is a single row."""
+    """Halve `parts`, the largest first, until there are `number` of them or each is a single row."""
     parts = list(parts)
     while parts and len(parts) < number:
         largest = max(range(len(parts)), key=lambda at: len(parts[at].rows))

@@ -1,4 +1,4 @@
-"""On how many devices a recipe fits, by which strategy, and what that costs: from the configuration alone."""
+"""Estimate, from the configuration alone, on how many devices a recipe fits, by which strategy, at what traffic."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from red_cli.recipe.schema import Recipe
 
 DEVICES = (1, 2, 4, 8)
 _FLOAT_BYTES = 4
-_BLOCKS_AT_ONCE = 2  # of a spread base: the one that computes, and the next, fetched meanwhile
+_GATHERED_BLOCKS = 2  # of a sharded base: the one that computes, and the next, which is prefetched
 
 
 @dataclass(frozen=True)
 class DeviceOption:
-    """A recipe on some devices.
+    """The strategy, memory and traffic of a recipe on `devices` devices.
 
     Attributes:
-        strategy: the first that fits of single or ddp, zero3, zero3 with offload; None if none fits.
-        memory: bytes on each device at the peak of a step with `rows` rows in a micro-batch.
-        sent: bytes that each rank sends in an optimiser step; the (n - 1) / n of a ring counts as 1.
+        strategy: the first that fits of: single or ddp, zero3, zero3 with offload; None if nothing fits.
+        memory: peak bytes per device in a step with `rows` rows in a micro-batch.
+        sent: bytes that each rank sends per optimiser step; the factor (n - 1) / n of a ring is taken as 1.
     """
 
     devices: int
@@ -37,7 +37,7 @@ class DeviceOption:
 
 
 def device_options(plan: PlanSummary, recipe: Recipe, device_bytes: int) -> list[DeviceOption]:
-    """What fits on 1, 2, 4 and 8 devices of `room` bytes; nothing where the model cannot be estimated."""
+    """The options on 1, 2, 4 and 8 devices of `device_bytes` each; empty if the memory cannot be estimated."""
     if plan.memory is None:
         return []
     return [_device_option(plan, plan.memory, recipe, device_bytes, devices) for devices in DEVICES]
@@ -48,16 +48,16 @@ def _device_option(
 ) -> DeviceOption:
     rows = recipe.train.micro_batch_size or 1
     unsharded = memory.of_rows(rows) - memory.libraries
-    around = unsharded - memory.base  # activations and trainable parameters, which no strategy shards
-    vectors = 2 * (plan.counts.edited + plan.counts.head) * _FLOAT_BYTES if devices > 1 else 0  # there and back again
+    around = unsharded - memory.base  # activations and trainable parameters; no strategy shards them
+    vectors = 2 * (plan.counts.edited + plan.counts.head) * _FLOAT_BYTES if devices > 1 else 0  # reduce and broadcast
     passes = math.ceil(recipe.train.batch_size / (devices * rows))
-    fetched = passes * 2 * memory.base  # forwards, and again backwards
-    spread = around + memory.base // devices + _BLOCKS_AT_ONCE * plan.largest_block
-    offloaded = around + _BLOCKS_AT_ONCE * plan.largest_block
+    fetched = passes * 2 * memory.base  # for the forward and for the backward pass
+    sharded = around + memory.base // devices + _GATHERED_BLOCKS * plan.largest_block
+    offloaded = around + _GATHERED_BLOCKS * plan.largest_block
     ways: list[tuple[str, int, int]] = [("single" if devices == 1 else "ddp", unsharded, vectors)]
     if recipe.model.quantization is None:
         if devices > 1:
-            ways.append(("zero3", spread, fetched + vectors))
+            ways.append(("zero3", sharded, fetched + vectors))
         ways.append(("zero3 with offload", offloaded, (fetched if devices > 1 else 0) + vectors))
     usable = int(device_bytes * USABLE_SHARE)
     for strategy, needed, sent in ways:

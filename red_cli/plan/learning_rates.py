@@ -1,4 +1,4 @@
-"""The sweep that a search for a learning rate consists of; planned before anything is loaded."""
+"""Plan a learning-rate search before anything is loaded."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from red_cli.methods.table import method_named
 from red_cli.recipe.methods import MethodName
 
-_SHARE = 0.25  # of the run's own optimiser steps
-_LEAST_STEPS = 24  # of one sweep
+_SHARE = 0.25  # of the optimiser steps of the run
+_LEAST_STEPS = 24  # of a sweep
 _MOST_STEPS = 80
 _MOST_SWEEPS = 3
-_TIMES_OVER = 10  # about how often a sweep repeats each of its batches: few rows are fitted, and forgotten, soon
-_BEYOND = 10.0  # factor by which a sweep exceeds the highest rate that may be chosen
+_TIMES_OVER = 10  # about how often a sweep repeats each of its batches
+_BEYOND = 10.0  # a sweep ends at this factor above the highest rate that may be chosen
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What a search will do.
+    """The plan of a learning-rate search.
 
     Attributes:
-        lowest, highest: the rates of a sweep.
-        sweeps: how many, each over other rows.
-        steps: of one sweep.
-        most: the highest rate that may be chosen; the lowest is the sweep's.
-        below_edge: by what factor the rate chosen lies below the one at which the loss breaks away.
-        usual: the method's usual rate, which counts as much as a sweep; taken where the run is too short for one.
+        lowest, highest: the first and the last learning rate of a sweep.
+        sweeps: the number of sweeps, each over other rows.
+        steps: optimiser steps per sweep.
+        most: the highest rate that may be chosen; the lowest is `lowest`.
+        below_edge: the factor between the rate at which the loss diverges and the chosen rate.
+        usual: the method's usual rate. It counts as much as a sweep, and is used if the run is too short for one.
     """
 
     lowest: float
@@ -40,21 +40,25 @@ class SearchPlan:
 
     @property
     def total(self) -> int:
-        """Optimiser steps in all."""
+        """Optimiser steps of all sweeps."""
         return self.sweeps * self.steps
 
     @property
     def cycle(self) -> int:
-        """Batches that a sweep goes over again and again; an average over so many steps is of the same rows."""
+        """The number of batches that a sweep repeats; an average over as many steps covers the same rows."""
         return math.ceil(self.steps / _TIMES_OVER)
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step of a sweep, from 0: it rises by the same factor at each."""
+        """The learning rate of a sweep's `step` (from 0); it rises by a constant factor per step."""
         return self.lowest * (self.highest / self.lowest) ** (step / (self.steps - 1))
 
 
 def plan_search(method: MethodName, modules: Sequence[str], total: int) -> SearchPlan:
-    """The search before a run of `total` steps, at most a quarter of them; `modules` are the edited ones' paths."""
+    """Plan the search before a run of `total` steps; it takes at most a quarter as many.
+
+    Args:
+        modules: the paths of the edited modules.
+    """
     rates = method_named(method).rates_for(modules)
     budget = math.floor(_SHARE * total)
     sweeps = max(1, min(_MOST_SWEEPS, budget // _MOST_STEPS)) if budget >= _LEAST_STEPS else 0

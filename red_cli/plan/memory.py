@@ -1,4 +1,4 @@
-"""Memory: an estimate before a run, the peak after it, the micro-batch that fits."""
+"""Estimate the memory of a training step, and find the micro-batch that fits."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from red_cli.edit.model import Counts
 from red_cli.errors import RunFailed
 from red_cli.plan.meta_attention import FusedAttention
 from red_cli.recipe.schema import Model
-from red_cli.tasks.text.token_loss import PIECE_BYTES
+from red_cli.tasks.text.token_loss import CHUNK_BYTES
 
-_ADAM_BYTES = 16  # a float32 parameter: value, gradient and two moments
+_ADAM_BYTES = 16  # per float32 parameter: value, gradient and two moments
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5}
 _SAFE_SHARE = 0.8
-_LOGITS_BYTES, _LOGITS_COPIES = 4, 3  # float32: themselves, their softmax, its gradient
+_LOGITS_BYTES, _LOGITS_COPIES = 4, 3  # float32: logits, softmax and gradient
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes at the peak of a training step.
+    """Peak memory of a training step, in bytes.
 
-    `libraries` is what this process takes already, where the step runs in the same memory (on a CPU).
+    `libraries` is the memory that this process has in use already; 0 on a GPU, which has memory of its own.
     """
 
     libraries: int
@@ -41,8 +41,8 @@ class MemoryEstimate:
         return self.of_rows(self.rows)
 
     def of_rows(self, rows: int) -> int:
-        """The peak with so many sequences at once."""
-        logits = min(self.logits_per_row * rows, PIECE_BYTES * _LOGITS_COPIES)
+        """The peak with `rows` sequences at once."""
+        logits = min(self.logits_per_row * rows, CHUNK_BYTES * _LOGITS_COPIES)
         return self.libraries + self.base + self.trained + self.activations_per_row * rows + logits
 
 
@@ -54,13 +54,13 @@ def estimate_memory(
     lengths: Mapping[str, int],
     labelled: int,
 ) -> MemoryEstimate:
-    """Estimate the peak of a training step over `rows` sequences, from a model on the meta device.
+    """Estimate the peak memory of a training step over `rows` sequences, from a model on the meta device.
 
-    Activations are not guessed: a forward pass without data records every tensor that autograd would keep.
+    A forward pass on the meta device records every tensor that autograd would save.
 
     Args:
-        lengths: tokens of the longest row by the input that takes them, inputs_embeds or decoder_inputs_embeds.
-        labelled: tokens of a row that get logits over the vocabulary.
+        lengths: tokens of the longest row, by input name: inputs_embeds, decoder_inputs_embeds.
+        labelled: the number of tokens per row that get logits over the vocabulary.
     """
     return MemoryEstimate(
         libraries=0 if torch.cuda.is_available() else psutil.Process().memory_info().rss,
@@ -73,19 +73,19 @@ def estimate_memory(
 
 
 def bytes_per_parameter(model: Model) -> float:
-    """Bytes of a parameter of the base, as the recipe loads it."""
+    """Bytes per parameter of the base, in the dtype or quantisation of the recipe."""
     return _BYTES.get(model.quantization or model.dtype, 4.0)
 
 
 def _saved_bytes(model: PreTrainedModel, lengths: Mapping[str, int]) -> int:
-    """Bytes that autograd keeps for one row of these lengths."""
+    """Bytes that autograd saves for one row of these lengths."""
     kept: dict[int, tuple[int, torch.Tensor]] = {}
     parameters = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in parameters:
-            kept[storage._cdata] = (storage.nbytes(), tensor)  # the tensor stays alive, so no address is used twice
+            kept[storage._cdata] = (storage.nbytes(), tensor)  # a live tensor keeps its address
         return tensor
 
     embedding = model.get_input_embeddings().weight
@@ -103,12 +103,12 @@ def _saved_bytes(model: PreTrainedModel, lengths: Mapping[str, int]) -> int:
 
 
 def find_micro_batch_size(try_step: Callable[[int], None], batch_size: int, estimate: Callable[[int], int]) -> int:
-    """The largest halving of `batch_size` that a training step over the longest rows survives.
+    """Halve `batch_size` until a training step over the longest rows fits into memory.
 
-    On a CPU, where running out of memory ends the process, sizes whose estimate does not fit are not tried.
+    On a CPU, where running out of memory kills the process, sizes whose estimate does not fit are not tried.
 
     Raises:
-        RunFailed: not even a single row fits.
+        RunFailed: not even one row fits.
     """
     size = batch_size
     if not torch.cuda.is_available():
@@ -124,16 +124,16 @@ def find_micro_batch_size(try_step: Callable[[int], None], batch_size: int, esti
                 raise RunFailed(
                     "out-of-memory",
                     "not even one sequence fits into memory",
-                    hint="Lower data.max_length, set train.gradient_checkpointing=true, or take a smaller base.",
+                    hint="Lower data.max_length, set train.gradient_checkpointing=true, or use a smaller base.",
                 ) from error
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         size = -(-size // 2)
 
 
-def estimated_micro_batch_size(batch_size: int, estimate: Callable[[int], int], room: int) -> int:
-    """The largest halving of `batch_size` whose estimate fits into `room` bytes, or 1."""
+def estimated_micro_batch_size(batch_size: int, estimate: Callable[[int], int], available: int) -> int:
+    """Halve `batch_size` until its estimate fits into `available` bytes, or until it is 1."""
     size = batch_size
-    while size > 1 and estimate(size) > room * _SAFE_SHARE:
+    while size > 1 and estimate(size) > available * _SAFE_SHARE:
         size = -(-size // 2)
     return size

@@ -1,4 +1,4 @@
-"""Attention without data that keeps for the backward pass what the fused kernels keep, on devices that have none."""
+"""Attention on the meta device that saves the same tensors for the backward pass as the fused kernels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.overrides import TorchFunctionMode
 
 
 class FusedAttention(TorchFunctionMode):
-    """Inside the block, scaled_dot_product_attention on the meta device keeps its inputs, its output, a number a row.
+    """Inside the block, scaled_dot_product_attention on the meta device saves inputs, output and one number per row.
 
-    So do the kernels of CPUs and GPUs. The meta device takes the plain computation instead, which keeps the scores of
-    every pair of tokens. With dropout CPUs do as well, and it is left as it is.
+    The fused kernels of CPUs and GPUs save these. The meta device would use the unfused computation, which saves the
+    scores of all pairs of tokens. CPUs use it too if dropout is on; then nothing is changed.
     """
 
     def __torch_function__(
@@ -31,7 +31,7 @@ class FusedAttention(TorchFunctionMode):
 
 
 class _Fused(torch.autograd.Function):
-    """The shapes of attention: query (…, length, width), value (…, any length, own width)."""
+    """Attention with shapes only: query (…, length, width), value (…, key length, value width)."""
 
     @staticmethod
     def forward(context: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The plan of a run: its schedule, and the summary that `red check` and the start of a run show."""
+"""The plan of a run: its schedule, and the summary that `red check` and `red train` show."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from red_cli.plan.learning_rates import SearchPlan
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter
 from red_cli.plan.prepare import Prepared, Scoring
 from red_cli.plan.schedule import Schedule, make_schedule, schedule_notes
-from red_cli.plan.strategy import Choice
-from red_cli.recipe.load import Loaded
+from red_cli.plan.strategy import StrategyChoice
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe, paper_mismatch
 from red_cli.tasks.base import Encoded
 
@@ -40,7 +40,7 @@ class Lengths:
     longest: int
     truncated: int
     ends_cut: int
-    left_out: dict[str, int]  # why rows were left out -> how many
+    left_out: dict[str, int]  # reason -> number of rows that are skipped
 
     @classmethod
     def of(cls, encoded: Encoded) -> Lengths:
@@ -52,17 +52,22 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Example:
-    """A row as the model sees it."""
+    """A row as the model sees it.
+
+    Attributes:
+        masked: the number of tokens before the first that counts towards the loss.
+        learnt: the loss mask; its name is the key of `red check --json`.
+    """
 
     tokens: list[str]
-    masked: int  # so many of the first tokens do not count towards the loss
+    masked: int
     label: str | float | None
-    learnt: list[bool]  # which tokens count
+    learnt: list[bool]
 
 
 @dataclass(frozen=True)
 class PlanSummary:
-    """What a run will do; the content of "plan" in the answer of `red check --json`."""
+    """What a run will do: the content of "plan" in `red check --json`."""
 
     task: str
     base: str
@@ -71,7 +76,7 @@ class PlanSummary:
     trains: str
     edited_modules: list[str]
     counts: Counts
-    learning_rate: float | None  # None: found by a search
+    learning_rate: float | None  # None: a search finds it
     search: SearchPlan | None
     total_steps: int
     warmup_steps: int
@@ -85,16 +90,16 @@ class PlanSummary:
     label_names: list[str] | None
     examples: list[Example]
     memory: MemoryEstimate | None
-    largest_block: int  # bytes of the largest layer, which a device gathers while it computes
+    largest_block: int  # bytes of the largest layer, which a device gathers to compute it
     processes: int
-    strategy: Choice
-    export_obstacle: str | None  # why the result cannot become ordinary merged weights
-    paper_mismatch: str | None  # why the paper's figures in the recipe are not shown
+    strategy: StrategyChoice
+    export_obstacle: str | None  # why the edits cannot be merged into ordinary weights
+    paper_mismatch: str | None  # why the recipe's figures of the paper are not shown
     notes: list[str]  # keys that have no effect
 
     @property
     def edited_pattern(self) -> str:
-        """The edited modules' paths with the layers' numbers left out."""
+        """The paths of the edited modules, with * for the number of the layer."""
         patterns = dict.fromkeys(re.sub(r"\.\d+\.", ".*.", path) for path in self.edited_modules)
         return ", ".join(patterns)
 
@@ -103,9 +108,9 @@ class PlanSummary:
 
 
 def summarise(
-    loaded: Loaded, prepared: Prepared, trained: Trained, schedule: Schedule, processes: Processes
+    loaded: LoadedRecipe, prepared: Prepared, trained: Trained, schedule: Schedule, processes: Processes
 ) -> PlanSummary:
-    """Describe a run; `trained` is the method on a model without weights."""
+    """Summarise a run; `trained` is the method on a model without weights."""
     recipe, method = loaded.recipe, loaded.recipe.method_spec
     total, steps_per_epoch = schedule.total_steps, schedule.sampler.steps_per_epoch
     rate = recipe.train.learning_rate
@@ -174,17 +179,17 @@ def _examples(prepared: Prepared) -> list[Example]:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it starts."""
+    """The schedule of a run, and its summary for the user."""
 
     schedule: Schedule
     summary: PlanSummary
 
 
-def make_plan(loaded: Loaded, prepared: Prepared, processes: Processes = SINGLE_PROCESS) -> Plan:
-    """Plan a run from the configuration alone; the model is built without weights.
+def make_plan(loaded: LoadedRecipe, prepared: Prepared, processes: Processes = SINGLE_PROCESS) -> Plan:
+    """Plan a run from the configuration alone, on a model without weights.
 
     Raises:
-        UserError: the architecture or a position is not known, or the number of steps cannot be trained.
+        UserError: the architecture or a position is unknown, or the schedule cannot be used.
     """
     model = skeleton(prepared.base.config, loaded.recipe.model, prepared.task.kind)
     trained = attach_method(model, loaded.recipe, head_parameter_names(model))

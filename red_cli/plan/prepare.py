@@ -1,4 +1,4 @@
-"""Read and encode what a run needs before its weights: data, configuration and tokenizer."""
+"""Prepare all of a run but the weights: data, configuration and tokenizer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from red_cli.base_model.prepare import load_config
-from red_cli.base_model.prepare import prepare as prepare_base
+from red_cli.base_model.prepare import load_config, prepare_base
 from red_cli.errors import UserError, shown
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Base, Encoded, Encoder, Task, scored_split
@@ -19,7 +18,7 @@ from red_cli.tasks.data.tables import Rows, RowsUsed
 
 @dataclass(frozen=True)
 class Scoring:
-    """Which rows choose the best evaluation, and which give the score; under "standard" they are the same."""
+    """The selection split, which chooses the best evaluation, and the scored split; "standard" uses one for both."""
 
     split: str  # eval.split
     selection: RowsUsed
@@ -28,29 +27,29 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A recipe's task, data and base, up to the weights."""
+    """The task, data and base of a recipe, without the weights."""
 
     task: Task
     base: Base
     encoder: Encoder
     label_names: list[str] | None
     encoded: dict[str, Encoded]  # the splits that training needs
-    source_indices: dict[str, NDArray[np.int64] | None]  # of each split's rows; None: the split is all of its source
+    source_indices: dict[str, NDArray[np.int64] | None]  # by split; None: all rows of the source
     scoring: Scoring
 
 
 def prepare(recipe: Recipe) -> Prepared:
-    """Read the data, the tokenizer and the configuration, and encode the training and validation splits.
+    """Read data, tokenizer and configuration, and encode the training and validation splits.
 
     Raises:
-        UserError: anything about them is wrong.
+        UserError: one of them cannot be used.
     """
     config = load_config(recipe.model)
     task = build_task(recipe, config)
     needed = ("train", *task.validation_splits)
     splits = task.load(recipe.train.seed, needed)
     rows, label_names = splits.rows, splits.label_names
-    rows["train"] = drawn(rows["train"], recipe.data.max_train_rows, recipe.train.seed)
+    rows["train"] = draw_rows(rows["train"], recipe.data.max_train_rows, recipe.train.seed)
     base = prepare_base(config, recipe, task.kind, label_names)
     encoder = task.bind(base, label_names)
     encoded = {split: encoder.encode(rows[split]) for split in needed}
@@ -67,8 +66,8 @@ def prepare(recipe: Recipe) -> Prepared:
     return Prepared(task, base, encoder, label_names, encoded, source_indices, scoring)
 
 
-def drawn(rows: Rows, most: int | None, seed: int) -> Rows:
-    """At most `most` of the rows, drawn by `seed`, in the file's order."""
+def draw_rows(rows: Rows, most: int | None, seed: int) -> Rows:
+    """Draw at most `most` of the rows by `seed`, in the order of the file."""
     if most is None or rows.table.num_rows <= most:
         return rows
     chosen = np.random.default_rng(seed).permutation(rows.table.num_rows)[:most]
@@ -76,10 +75,14 @@ def drawn(rows: Rows, most: int | None, seed: int) -> Rows:
 
 
 def require_labels(encoded: Encoded, source: str, column: str) -> None:
-    """Refuse a split that can be neither trained on nor scored."""
+    """Check that a split has labels.
+
+    Raises:
+        UserError: the column of labels is missing or empty.
+    """
     if encoded.labels is None:
         raise UserError(
-            "file-not-found",
-            f"{source} has nothing to learn: column {shown(column)} is missing or empty",
-            hint="Name the column of labels or completions with data.columns.",
+            "invalid-label",
+            f"{source}: column {shown(column)} is missing or empty",
+            hint="Name the column of labels or completions in data.columns.",
         )

@@ -1,4 +1,4 @@
-"""The schedule of a run: steps, batches, memory and strategy, decided before weights are loaded."""
+"""The schedule of a run: steps, batches, memory and strategy, decided before the weights are loaded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from red_cli.plan.batches import BatchSampler
 from red_cli.plan.learning_rates import SearchPlan, plan_search
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter, estimate_memory
 from red_cli.plan.prepare import Prepared
-from red_cli.plan.strategy import Choice, choose_strategy
-from red_cli.recipe.load import Loaded
+from red_cli.plan.strategy import StrategyChoice, choose_strategy
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe, Train
 
 MOST_STEPS = 1_000_000_000
@@ -24,17 +24,17 @@ def total_steps(settings: Train, steps_per_epoch: int) -> int:
 
 
 def warmup_steps(settings: Train, total: int) -> int:
-    """Steps in which the learning rate rises from 0 to its peak."""
+    """Optimiser steps in which the learning rate rises from 0 to its peak."""
     if settings.warmup_steps is not None:
         return settings.warmup_steps
     return math.ceil(settings.warmup_ratio * total)
 
 
-def require_schedule(loaded: Loaded, total: int, steps_per_epoch: int) -> None:
-    """Refuse a run of `total` optimiser steps that has no end, or that ends before the learning rate has risen.
+def require_schedule(loaded: LoadedRecipe, total: int, steps_per_epoch: int) -> None:
+    """Check that a run of `total` optimiser steps ends, and that its warm-up fits into it.
 
     Raises:
-        UserError: its steps are too many, or those to warm up are more than it has.
+        UserError: there are too many steps, or more warm-up steps than steps.
     """
     train = loaded.recipe.train
     if total > MOST_STEPS:
@@ -45,8 +45,8 @@ def require_schedule(loaded: Loaded, total: int, steps_per_epoch: int) -> None:
         raise loaded.refuse(("train", "warmup_steps"), what)
 
 
-def schedule_notes(loaded: Loaded, total: int, steps_per_epoch: int) -> list[str]:
-    """Keys of a run of `total` steps that have no effect, in words."""
+def schedule_notes(loaded: LoadedRecipe, total: int, steps_per_epoch: int) -> list[str]:
+    """Notes on keys that have no effect in a run of `total` steps."""
     train = loaded.recipe.train
     notes = []
     for key in ("eval_steps", "save_steps"):
@@ -63,12 +63,12 @@ def schedule_notes(loaded: Loaded, total: int, steps_per_epoch: int) -> list[str
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a training run goes by.
+    """The schedule of a training run.
 
     Attributes:
-        sampler: the rows of every optimiser step.
-        search: the search for a learning rate before the run; None where the recipe gives the rate.
-        memory: the estimated peak of a step; None where the model cannot be estimated.
+        sampler: the rows of each optimiser step.
+        search: the learning-rate search before the run, or None if the recipe gives the rate.
+        memory: the estimated peak of a step, or None if it cannot be estimated.
     """
 
     sampler: BatchSampler
@@ -76,14 +76,14 @@ class Schedule:
     warmup_steps: int
     search: SearchPlan | None
     memory: MemoryEstimate | None
-    strategy: Choice
+    strategy: StrategyChoice
 
 
-def make_schedule(loaded: Loaded, prepared: Prepared, trained: Trained, processes: Processes) -> Schedule:
-    """The schedule of a run; `trained` is the method on a model without weights. All processes call it.
+def make_schedule(loaded: LoadedRecipe, prepared: Prepared, trained: Trained, processes: Processes) -> Schedule:
+    """Make the schedule of a run; `trained` is the method on a model without weights. All ranks call it.
 
     Raises:
-        UserError: the number of steps cannot be trained.
+        UserError: the number of steps or of warm-up steps cannot be used.
     """
     recipe = loaded.recipe
     sampler = BatchSampler(len(prepared.encoded["train"]), recipe.train.batch_size, recipe.train.seed)
@@ -102,7 +102,7 @@ def make_schedule(loaded: Loaded, prepared: Prepared, trained: Trained, processe
 
 
 def _memory(trained: Trained, recipe: Recipe, prepared: Prepared) -> MemoryEstimate | None:
-    """Estimated peak of a training step over the longest rows; None where the model cannot run without data."""
+    """Estimate the peak of a step over the longest rows; None if the model cannot run on the meta device."""
     encoded = prepared.encoded["train"]
     rows = min(recipe.train.micro_batch_size or recipe.train.batch_size, len(encoded))
     lengths, labelled = encoded.longest_inputs(prepared.task.kind.encoder_decoder)

@@ -1,4 +1,4 @@
-"""Which strategy a run takes, and why, in one line."""
+"""Choose the strategy of a run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A strategy and why it was taken; `reason` None: the recipe names it."""
+class StrategyChoice:
+    """A strategy and the reason for it; None if the recipe names the strategy."""
 
     strategy: str
     reason: str | None = None
@@ -30,35 +30,36 @@ class Choice:
 
     @property
     def sharded(self) -> bool:
-        """Whether each process holds a part of the base only."""
+        """Whether each rank holds only a part of the base."""
         return self.strategy in SHARDED
 
 
 def device_memory(processes_here: int) -> int:
-    """Bytes that one process may take: of its GPU, or its share of the machine's memory."""
+    """The memory of one process in bytes: that of its GPU, or its share of the machine's memory."""
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
     return psutil.virtual_memory().total // processes_here
 
 
-def choose_strategy(recipe: Recipe, memory: MemoryEstimate | None, processes: Processes) -> Choice:
-    """The recipe's strategy; for `auto`: one process single, several ddp where base and one row fit on each device."""
+def choose_strategy(recipe: Recipe, memory: MemoryEstimate | None, processes: Processes) -> StrategyChoice:
+    """The strategy of the recipe. `auto`: single for one process, ddp if the base fits on each device, else sharded."""
     wanted = recipe.launch.strategy
     if wanted in DEEPSPEED:
-        return Choice(wanted)
+        return StrategyChoice(wanted)
     if processes.count == 1:
-        return Choice("single", None if wanted == "single" else "one process")
+        return StrategyChoice("single", None if wanted == "single" else "one process")
     if wanted != "auto":
-        return Choice(wanted)
+        return StrategyChoice(wanted)
     here = max(1, processes.count // recipe.launch.num_machines)
-    room = int(device_memory(here) * USABLE_SHARE)
+    usable = int(device_memory(here) * USABLE_SHARE)
     rows = recipe.train.micro_batch_size or 1
     needed = 0 if memory is None else memory.of_rows(rows)
-    sizes = f"{needed / _GIB:.2f} GiB of {room / _GIB:.2f} usable on each"
+    sizes = f"{needed / _GIB:.2f} GiB of {usable / _GIB:.2f} usable on each"
     if recipe.model.quantization is not None:
-        return Choice("ddp", "the base is quantised")
-    if needed <= room:
-        return Choice("ddp", f"base and activations fit on each device: {sizes}")
+        return StrategyChoice("ddp", "the base is quantised")
+    if needed <= usable:
+        return StrategyChoice("ddp", f"base and activations fit on each device: {sizes}")
     if importlib.util.find_spec("deepspeed") is not None and recipe.train.learning_rate != "auto":
-        return Choice("zero3", f"base and activations do not fit on each device: {sizes}")
-    return Choice("fsdp", f"base and activations do not fit on each device: {sizes}; DeepSpeed is not there")
+        return StrategyChoice("zero3", f"base and activations do not fit on each device: {sizes}")
+    why = f"base and activations do not fit on each device: {sizes}; zero3 needs DeepSpeed and a fixed learning rate"
+    return StrategyChoice("fsdp", why)

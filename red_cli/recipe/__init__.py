@@ -1,1 +1,1 @@
-"""What the user writes: typed keys, YAML files, variants and overrides; plain data, nothing heavy."""
+"""Recipes: the schema, YAML files, variants and overrides. Plain data; imports nothing heavy."""

@@ -1,4 +1,4 @@
-"""Copies of recipes, with all the files that they need."""
+"""Copy recipes with the files that they need."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from red_cli.recipe.find import find_recipe, recipe_folder
 
 
 def copy_recipe(name: str, folder: Path) -> list[Path]:
-    """Copy a recipe to `folder`, with the files that it extends and the folder of files that a bundled one names.
+    """Copy a recipe to `folder`, with the files that it extends and the files bundled with it.
 
     Raises:
-        UserError: no such recipe, one that extends a file outside its folder, or a file is in the way.
+        UserError: the recipe does not exist or extends a file outside its folder, or a file would be overwritten.
     """
     recipe = find_recipe(name)
     copies = {
@@ -35,7 +35,7 @@ def copy_recipe(name: str, folder: Path) -> list[Path]:
 
 
 def _places(sources: list[Source]) -> list[tuple[Path, Path]]:
-    """The recipe and the files that it extends by a path, and their places in a copy; names are found everywhere."""
+    """(file, path in a copy) of the recipe and of the files that it extends by a path, not by a name."""
     recipe = sources[-1].path
     places = [(recipe, Path(recipe.name))]
     for above, source in zip(sources[:0:-1], sources[-2::-1], strict=True):
@@ -47,7 +47,7 @@ def _places(sources: list[Source]) -> list[tuple[Path, Path]]:
             raise UserError(
                 "path-outside-folder",
                 f"{where}: {source.path} is outside the recipe's folder",
-                hint="Copy both by hand.",
+                hint="Copy both files yourself.",
             )
         places.append((source.path, place))
     return places

@@ -1,4 +1,4 @@
-"""`extends`: a recipe file laid over another one, which may extend a further one."""
+"""`extends`: merge a recipe file into the one that it extends, which may extend another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from red_cli.errors import UserError, did_you_mean, shown
 from red_cli.recipe.faults import Fault, dotted
 from red_cli.recipe.find import recipe_folder, recipe_names
-from red_cli.recipe.merged import Merged, anchor_paths
+from red_cli.recipe.merged import Merged, resolve_paths
 from red_cli.recipe.schema import RecipeFile
 from red_cli.recipe.yaml_file import Document, KeyPath, read_document
 
@@ -19,7 +19,7 @@ _LONGEST = 10  # files that extend one another
 
 @dataclass(frozen=True)
 class Source:
-    """A recipe file as it is written."""
+    """A recipe file and its content."""
 
     path: Path
     document: Document
@@ -30,10 +30,10 @@ class Source:
 
     @property
     def extends(self) -> Path | None:
-        """The file that this one extends: of a bundled recipe where it is a name, else relative to this file's folder.
+        """The file that this one extends: a bundled recipe by name, or a path relative to this file's folder.
 
         Raises:
-            UserError: there is no such file.
+            UserError: the file does not exist.
         """
         if "extends" not in self.document.data:
             return None
@@ -47,7 +47,7 @@ class Source:
         path = recipe_folder() / f"{name}.yaml" if is_name else self.path.parent / name
         try:
             found = path.is_file()
-        except (OSError, ValueError):  # no path at all
+        except (OSError, ValueError):  # not a valid path
             found = False
         if not found:
             hint = f"{did_you_mean(name, recipe_names())}All names: red recipes" if is_name else None
@@ -63,19 +63,19 @@ def is_bundled_name(name: str) -> bool:
 
 
 def read_sources(path: Path) -> list[Source]:
-    """A recipe file and what it extends, the file itself last.
+    """Read a recipe file and those that it extends; the file itself comes last.
 
     Raises:
-        UserError: a file is missing or no recipe, or they extend one another in a circle.
+        UserError: a file is missing or not a recipe, or the files extend each other in a circle.
     """
     sources = [Source(path, read_document(path))]
     seen = {path.resolve()}
     while (base := sources[0].extends) is not None:
         where = f"{sources[0].where(_KEY)}: extends"
         if base.resolve() in seen:
-            raise UserError("invalid-value", f"{where}: a recipe cannot extend itself, nor one that extends it")
+            raise UserError("invalid-value", f"{where}: the recipe extends itself, directly or through others")
         if len(sources) == _LONGEST:
-            raise UserError("invalid-value", f"{where}: more than {_LONGEST} recipes extend one another")
+            raise UserError("invalid-value", f"{where}: the chain has more than {_LONGEST} recipes")
         document = read_document(base)
         if not document.data.keys() & RecipeFile.model_fields.keys():
             raise UserError("invalid-value", f"{where}: {base} is not a recipe")
@@ -85,10 +85,10 @@ def read_sources(path: Path) -> list[Source]:
 
 
 def read_alone(path: Path) -> list[Source]:
-    """A recipe file that extends none: that of a run or an export, which says all itself.
+    """Read the recipe of a run or an export, which is complete and extends no other.
 
     Raises:
-        UserError: it extends another one, or is no recipe.
+        UserError: it extends another recipe, or is not a recipe.
     """
     source = Source(path, read_document(path))
     if "extends" in source.document.data:
@@ -98,17 +98,20 @@ def read_alone(path: Path) -> list[Source]:
     return [source]
 
 
-def lay_sources(sources: list[Source]) -> tuple[Merged, list[Fault]]:
-    """Files laid over one another, variants included, and what is wrong with how they are written."""
+def merge_sources(sources: list[Source]) -> tuple[Merged, list[Fault]]:
+    """Merge files, variants included; return the result and the faults of their syntax."""
     merged = Merged(origins={(): f"{sources[-1].path}"})
     faults = []
     for source in sources:
         document = source.document
-        faults += [Fault(f"{source.path}, line {line}", dotted(key), text) for line, key, text in document.faults]
+        faults += [
+            Fault(f"{source.path}, line {line}", dotted(key), text, "invalid-yaml")
+            for line, key, text in document.faults
+        ]
         data = {key: value for key, value in document.data.items() if key != "extends"}
         for part in (data, *_parts(data.get("variants"))):
-            anchor_paths(part, source.path.parent)
-        merged.lay(data, source.where)
+            resolve_paths(part, source.path.parent)
+        merged.merge(data, source.where)
     return merged, faults
 
 

@@ -1,4 +1,4 @@
-"""Describe the faults of a recipe: which key, where it was given, and what was expected."""
+"""Describe the faults of a recipe: the key, where it was set, and what was expected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from red_cli.recipe.yaml_file import KeyPath, dump_flow
 _MOST_LISTED = 10  # keys of a section
 _MOST_FAULTS = 20
 
-# pydantic's kind of error -> what was expected, in words
+# pydantic's type of error -> what was expected
 _EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -49,7 +49,7 @@ class Fault:
 
 
 def as_error(faults: Iterable[Fault]) -> UserError:
-    """One error that lists all faults, each once; of very many the first."""
+    """One error that lists all distinct faults, at most the first 20."""
     distinct = list(dict.fromkeys(faults))
     lines = [f"  {fault}" for fault in distinct[:_MOST_FAULTS]]
     if more := len(distinct) - len(lines):
@@ -64,16 +64,16 @@ def as_error(faults: Iterable[Fault]) -> UserError:
 
 
 def faults_of(error: ValidationError, data: dict[str, Any], origin: Callable[[KeyPath], str]) -> list[Fault]:
-    """One fault for each key of `data`; the branches of a union are joined by "or".
+    """One fault for each key of `data`; messages of the branches of a union are joined by "or".
 
     Args:
-        origin: where a key was given.
+        origin: key path -> where the key was set.
     """
     messages: dict[KeyPath, list[str]] = {}
     codes: dict[KeyPath, Code] = {}
     for detail in error.errors(include_url=False):
         path = _path_in_data(detail["loc"], data, missing=detail["type"] == "missing")
-        if path in messages or len(messages) <= _MOST_FAULTS:  # the nearest key of an unknown one takes time to find
+        if path in messages or len(messages) <= _MOST_FAULTS:  # finding the nearest known key is slow
             messages.setdefault(path, []).append(_message(dict(detail), path))
             codes[path] = _CODES.get(detail["type"], "invalid-value")
     return [
@@ -83,12 +83,12 @@ def faults_of(error: ValidationError, data: dict[str, Any], origin: Callable[[Ke
 
 
 def dotted(path: KeyPath) -> str:
-    """A key path as it is written: train.seed, red.layers[2]."""
+    """A key path in dotted form: train.seed, red.layers[2]."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
 def _path_in_data(location: tuple[str | int, ...], data: Any, missing: bool) -> KeyPath:
-    """pydantic's location without the names of union branches, which are no keys of the data."""
+    """pydantic's location without the names of union branches, which are not keys of the data."""
     path: list[str | int] = []
     last = len(location) - 1
     for index, part in enumerate(location):
@@ -146,13 +146,13 @@ def _value_at(path: KeyPath, data: Any) -> Any:
 
 
 def _meant(path: KeyPath, value: Any) -> str:
-    """What an unknown key may have been meant for: the nearest of its section, else the same of another section."""
+    """Suggest a known key for an unknown one: the nearest in its section, else the nearest in another."""
     keys = key_paths()
     parent, name = dotted(path[:-1]), str(path[-1])
     if "." in name:
         return _meant_nested(dotted(path), value, keys)
     if dotted(path) in keys:
-        return f" It is one of another {parent}."
+        return f" Another {parent} has it."
     siblings = {key.rpartition(".")[2]: key for key in keys if key.rpartition(".")[0] == parent}
     if near := [key for key in siblings if key.startswith(name)] or nearest(name, siblings):
         return f" Did you mean {siblings[near[0]]}?"
@@ -160,14 +160,14 @@ def _meant(path: KeyPath, value: Any) -> str:
     if near := nearest(name, elsewhere, cutoff=0.8):
         return f" Did you mean {elsewhere[near[0]]}?"
     listed = 0 < len(siblings) <= _MOST_LISTED
-    return f" Known here: {', '.join(siblings)}" if listed else ""
+    return f" Keys here: {', '.join(siblings)}" if listed else ""
 
 
 def _meant_nested(key: str, value: Any, keys: Sequence[str]) -> str:
-    """The key of a file that is written with dots, as a key inside others."""
+    """Show a dotted key of a file in nested form."""
     known = [key] if key in keys else nearest(key, keys, cutoff=0.8)
     parts = (known or [key])[0].split(".")
     nested = f"{parts[-1]}: {dump_flow(value)}"
     for part in reversed(parts[:-1]):
         nested = f"{part}: {{{nested}}}"
-    return f" In a file keys nest, without dots: {one_line(nested)}"
+    return f" In a file, nest keys instead of using dots: {one_line(nested)}"

@@ -1,4 +1,4 @@
-"""The recipes that come along, found by name."""
+"""Find recipes: bundled ones by name, others by path."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def recipe_folder() -> Path:
-    """The folder of the recipes that come along: inside the wheel, or beside the package in a checkout."""
+    """The folder of the bundled recipes: inside the wheel, or next to the package in a checkout."""
     inside = _PACKAGE / "recipes"
     return inside if inside.is_dir() else _PACKAGE.parent / "recipes"
 
 
 def recipe_names() -> list[str]:
-    """The names of the recipes that come along."""
+    """The names of the bundled recipes."""
     return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
 
 
@@ -27,10 +27,10 @@ def recipe_title(path: Path) -> str:
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """The file of a recipe: a path to a YAML file, or the name of one that comes along.
+    """The file of a recipe, given by its path or by the name of a bundled one.
 
     Raises:
-        UserError: there is no such file or name (the nearest names are shown).
+        UserError: the file or name does not exist; the nearest names are shown.
     """
     path = Path(name_or_path)
     if path.is_file():

@@ -1,4 +1,4 @@
-"""One walk over the schema: every key of a recipe, its role, and the values that keys of some roles have."""
+"""Walk the schema: all keys of a recipe, their roles, and the values of the keys of given roles."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Key:
 
     Attributes:
         path: dotted, such as train.seed.
-        role: its own, or that of the section it is in; None for a section whose keys have roles of their own.
-        is_section: whether it holds further keys.
-        may_be_empty: whether an empty text is no mistake, here or in the section it is in.
+        role: of the key or of its section; None for a section whose keys have different roles.
+        is_section: whether it contains keys.
+        may_be_empty: whether the key, or its section, may have an empty text as value.
     """
 
     path: str
@@ -35,7 +35,7 @@ class Key:
 
 
 def walk(model: type[BaseModel], parent: Key | None = None) -> Iterator[Key]:
-    """The keys of a model, sections before what they hold; a key of several branches of a union comes several times."""
+    """Yield the keys of a model, sections before their keys; a key in several branches of a union comes repeatedly."""
     for name, field in model.model_fields.items():
         sections = _sections(field)
         key = Key(
@@ -71,25 +71,25 @@ def key_paths() -> list[str]:
 
 
 def key_at(path: str) -> Key | None:
-    """The key of a dotted path, or the nearest one that it is inside; None if there is no such key."""
+    """The key at a dotted path, or the innermost known key around it; None if there is neither."""
     while path and path not in recipe_keys():
         path = path.rpartition(".")[0]
     return recipe_keys().get(path)
 
 
 def role_of(path: str) -> Role | None:
-    """The role of a dotted path; None if there is no such key."""
+    """The role of the key at a dotted path; None if no such key exists."""
     key = key_at(path)
     return None if key is None else key.role
 
 
 def training_keys(recipe: Recipe) -> dict[str, Any]:
-    """The keys whose change makes another run, as dotted paths, and their values."""
+    """Dotted path -> value, for the keys that determine the result of training."""
     return values_of(recipe, frozenset(Role) - SAME_RUN)
 
 
 def values_of(recipe: Recipe, roles: Collection[Role]) -> dict[str, Any]:
-    """The keys of these roles as dotted paths, and their values as plain data."""
+    """Dotted path -> value as plain data, for the keys of these roles."""
     flat = _flat(recipe.model_dump(mode="json"))
     return {path: value for path, value in flat.items() if role_of(path) in roles}
 

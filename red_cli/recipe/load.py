@@ -1,4 +1,4 @@
-"""YAML -> Recipe: files, variants and overrides merged, every fault found at once with its line."""
+"""Load recipes: merge files, variant and overrides, validate, and report all faults at once with their lines."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from red_cli.error_codes import Code
 from red_cli.errors import UserError, did_you_mean, one_line, shown
 from red_cli.escape import file_name
 from red_cli.recipe.consistency import inconsistencies
-from red_cli.recipe.extends import Source, lay_sources, read_alone, read_sources
+from red_cli.recipe.extends import Source, merge_sources, read_alone, read_sources
 from red_cli.recipe.faults import Fault, as_error, dotted, faults_of
 from red_cli.recipe.find import find_recipe
-from red_cli.recipe.merged import Merged, anchor_paths, expanded, origin_of
-from red_cli.recipe.overrides import NoOverride, parse_override
+from red_cli.recipe.merged import Merged, expand_user, origin_of, resolve_paths
+from red_cli.recipe.overrides import InvalidOverride, parse_override
 from red_cli.recipe.schema import Recipe
+from red_cli.recipe.sections import KeyFault
 from red_cli.recipe.sense import idle_keys, mistakes
 from red_cli.recipe.yaml_file import KeyPath
 
-_MOST_COPIES = 200_000  # keys of a file times its variants: each variant is checked with all keys of the file
+_MOST_COPIES = 200_000  # keys times variants of a file: each variant is validated with all keys
 
-Check = Callable[[Recipe], list[tuple[tuple[str, ...], str]]]  # -> (key path, what is wrong)
+Check = Callable[[Recipe], dict[Code, list[KeyFault]]]
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A recipe ready to run, and where it came from.
+class LoadedRecipe:
+    """A validated recipe and its origin.
 
     Attributes:
-        notes: keys that have no effect, in words.
-        origins: where each key was given.
+        notes: messages about keys that have no effect.
+        origins: key path -> where the key was set.
     """
 
     recipe: Recipe
@@ -43,55 +45,61 @@ class Loaded:
 
     @property
     def run_folder(self) -> Path:
-        """Where the run goes: output.dir, or runs/<recipe>[-<variant>]-seed<seed> where you are."""
+        """The run folder: output.dir, or runs/<recipe>[-<variant>]-seed<seed> in the working directory."""
         if self.recipe.output.dir is not None:
-            return expanded(self.recipe.output.dir)
+            return expand_user(self.recipe.output.dir)
         variant = f"-{self.variant}" if self.variant else ""
         return Path("runs") / file_name(f"{self.name}{variant}-seed{self.recipe.train.seed}")
 
     def refuse(self, path: KeyPath, message: str) -> UserError:
-        """The error for a fault of one key that shows only once the data are read."""
+        """The error for a fault of one key that is found only when the data are read."""
         return as_error([Fault(origin_of(path, self.origins), dotted(path), message)])
 
 
-def load_recipe(name_or_path: str, variant: str | None = None, overrides: Sequence[str] = ()) -> Loaded:
-    """Read a recipe, lay it over what it extends, the variant and the `KEY=VALUE` overrides over it, and check it.
+def load_recipe(name_or_path: str, variant: str | None = None, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """Load and validate a recipe. Later parts override earlier ones: extended files, file, variant, `KEY=VALUE`.
 
     Raises:
-        UserError: no such recipe or variant, or any number of faults, all listed with file, line and key.
+        UserError: the recipe or variant does not exist, or there are faults; all are listed with file, line and key.
     """
     sources = read_sources(find_recipe(name_or_path))
-    return _load(sources, variant, overrides, lambda recipe: [*inconsistencies(recipe), *mistakes(recipe)])
+    return _load(
+        sources,
+        variant,
+        overrides,
+        lambda recipe: {"conflicting-keys": inconsistencies(recipe), "invalid-value": mistakes(recipe)},
+    )
 
 
-def load_trained_recipe(path: Path, overrides: Sequence[str] = ()) -> Loaded:
-    """The recipe in the folder of a run, as `load_recipe` has it. Values that mean nothing do no harm any more.
+def load_trained_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """Load the recipe of a run folder. Values that only `mistakes` refuses are accepted, since the run exists.
 
     Raises:
-        UserError: no such file, or any number of faults.
+        UserError: the file does not exist, or there are faults.
     """
-    return _load(read_alone(find_recipe(str(path))), None, overrides, inconsistencies)
+    sources = read_alone(find_recipe(str(path)))
+    return _load(sources, None, overrides, lambda recipe: {"conflicting-keys": inconsistencies(recipe)})
 
 
-def _load(sources: list[Source], variant: str | None, overrides: Sequence[str], check: Check) -> Loaded:
+def _load(sources: list[Source], variant: str | None, overrides: Sequence[str], check: Check) -> LoadedRecipe:
     path = sources[-1].path
-    file, faults = lay_sources(sources)
+    file, faults = merge_sources(sources)
     variants = file.data.pop("variants", {})
     if not _well_formed(variants):
-        faults.append(Fault(file.origin(("variants",)), "variants", "expected names, each with a part of a recipe"))
+        faults.append(Fault(file.origin(("variants",)), "variants", "expected named variants, each with recipe keys"))
         variants = {}
     faults += [
         Fault(
             file.origin(("variants", name)),
             "variants",
-            f"{shown(name)} cannot be part of the name of the run's folder",
+            f"{shown(name)} cannot be part of the run folder's name",
         )
         for name in variants
         if name != file_name(name)
     ]
     if len(file.origins) * len(variants) > _MOST_COPIES:
         raise UserError(
-            "invalid-yaml", f"{path}: too many variants of too many keys", hint="Divide them among several files."
+            "invalid-yaml", f"{path}: too many variants of too many keys", hint="Split them into several files."
         )
     if variant is not None and variant not in variants:
         known = f"It has: {', '.join(map(one_line, variants))}" if variants else "It has none."
@@ -103,29 +111,29 @@ def _load(sources: list[Source], variant: str | None, overrides: Sequence[str], 
     chosen = _with_variant(file, variants, variant)
     for override in overrides:
         faults += _apply_override(chosen, override)
-    told = {(fault.where, fault.key) for fault in faults}
+    known_faults = {(fault.where, fault.key) for fault in faults}
     recipe, found = _validate(chosen, check)
-    faults += [fault for fault in found if (fault.where, fault.key) not in told]
-    for other in variants:  # a fault in a variant that was not asked for is a fault of the file all the same
+    faults += [fault for fault in found if (fault.where, fault.key) not in known_faults]
+    for other in variants:  # a fault in a variant that is not used is still a fault of the file
         if other != variant:
             found = _validate(_with_variant(file, variants, other), check)[1]
-            faults += [fault for fault in found if (fault.where, fault.key) not in told]
+            faults += [fault for fault in found if (fault.where, fault.key) not in known_faults]
     if faults or recipe is None:
         raise as_error(faults)
     notes = [str(Fault(chosen.origin(key), dotted(key), text)) for key, text in idle_keys(recipe)]
-    return Loaded(recipe, path.stem, variant, tuple(notes), chosen.origins)
+    return LoadedRecipe(recipe, path.stem, variant, tuple(notes), chosen.origins)
 
 
 def _with_variant(file: Merged, variants: dict[str, Any], variant: str | None) -> Merged:
     merged = file.copy()
     if variant is not None and variants[variant]:
-        merged.lay(variants[variant], lambda key: file.origin(("variants", variant, *key)))
+        merged.merge(variants[variant], lambda key: file.origin(("variants", variant, *key)))
     return merged
 
 
 def variants_of(path: Path) -> list[str]:
-    """The names of the variants of a recipe file, those of what it extends included."""
-    variants = lay_sources(read_sources(path))[0].data.get("variants", {})
+    """The names of a recipe file's variants, including those of the files that it extends."""
+    variants = merge_sources(read_sources(path))[0].data.get("variants", {})
     return list(variants) if _well_formed(variants) else []
 
 
@@ -137,11 +145,11 @@ def _apply_override(merged: Merged, text: str) -> list[Fault]:
     where = f"command line, {one_line(text)}"
     try:
         override = parse_override(text)
-    except NoOverride as error:
-        return [Fault(where, error.key, str(error))]
+    except InvalidOverride as error:
+        return [Fault(where, error.key, str(error), "invalid-yaml" if error.key else "invalid-option")]
     nested = override.nested
-    anchor_paths(nested, Path.cwd())
-    merged.lay(nested, lambda key: where)
+    resolve_paths(nested, Path.cwd())
+    merged.merge(nested, lambda key: where)
     return []
 
 
@@ -150,4 +158,8 @@ def _validate(merged: Merged, check: Check) -> tuple[Recipe | None, list[Fault]]
         recipe = Recipe.model_validate(merged.data)
     except ValidationError as error:
         return None, faults_of(error, merged.data, merged.origin)
-    return recipe, [Fault(merged.origin(path), dotted(path), text) for path, text in check(recipe)]
+    return recipe, [
+        Fault(merged.origin(path), dotted(path), text, code)
+        for code, faults in check(recipe).items()
+        for path, text in faults
+    ]

@@ -1,4 +1,4 @@
-"""Merge the parts of a recipe, anchor their local paths, and record where each key was given."""
+"""Merge parts of a recipe, resolve their local paths, and record where each key was set."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from red_cli.recipe.yaml_file import KeyPath
 
 @dataclass
 class Merged:
-    """Recipe data laid over one another.
+    """Merged recipe data.
 
     Attributes:
-        origins: where each key was given, as messages name it.
+        origins: key path -> where the key was set, as messages show it.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
 
     def copy(self) -> Merged:
-        """The same, to lay more over it."""
+        """A copy, to merge more parts into."""
         return Merged(copy.deepcopy(self.data), dict(self.origins))
 
-    def lay(self, data: dict[str, Any], where: Callable[[KeyPath], str]) -> None:
-        """Lay `data` over what is here: mappings merge key by key, everything else replaces."""
-        self._lay(self.data, copy.deepcopy(data), where, ())
+    def merge(self, data: dict[str, Any], where: Callable[[KeyPath], str]) -> None:
+        """Merge `data` into this: mappings key by key; any other value replaces the earlier one."""
+        self._merge(self.data, copy.deepcopy(data), where, ())
 
-    def _lay(
+    def _merge(
         self, target: dict[str, Any], data: dict[str, Any], where: Callable[[KeyPath], str], prefix: KeyPath
     ) -> None:
         for key, value in data.items():
             path = (*prefix, key)
             self.origins[path] = where(path)
             if isinstance(value, dict) and isinstance(target.get(key), dict):
-                self._lay(target[key], value, where, path)
+                self._merge(target[key], value, where, path)
             else:
                 target[key] = value
                 self.origins.update({inner: where(inner) for inner in _paths_in(value, path)})
@@ -62,10 +62,10 @@ def _paths_in(value: Any, path: KeyPath) -> list[KeyPath]:
     return [inner for key, part in parts for inner in ((*path, key), *_paths_in(part, (*path, key)))]
 
 
-def anchor_paths(data: dict[str, Any], folder: Path) -> None:
-    """Make relative local paths in a part of a recipe start at `folder`; names that are no local path stay as they are.
+def resolve_paths(data: dict[str, Any], folder: Path) -> None:
+    """Make local paths in a part of a recipe absolute; other names stay unchanged.
 
-    Those of a recipe file start at the file's folder, those on the command line where you are.
+    Relative paths start at `folder`: that of the recipe file, or the working directory for the command line.
     """
     for key in recipe_keys().values():
         if key.local_path is not None:
@@ -79,15 +79,15 @@ def _anchored(text: str, kind: LocalPath, folder: Path) -> str:
     if not text.strip() or (kind is LocalPath.OR_TEMPLATE and not is_template_file(text)):
         return text
     try:
-        anchored = (folder / expanded(text)).resolve()
+        anchored = (folder / expand_user(text)).resolve()
         hub_name = kind is LocalPath.OR_HUB_NAME and not text.startswith(".") and not anchored.exists()
-    except (OSError, ValueError, RuntimeError):  # no path at all; what reads it will say so
+    except (OSError, ValueError, RuntimeError):  # not a valid path; its reader reports that
         return text
     return text if hub_name else str(anchored)
 
 
-def expanded(text: str) -> Path:
-    """A path with `~` taken for the home folder, where there is such a user."""
+def expand_user(text: str) -> Path:
+    """A path with `~` expanded; unchanged if the user does not exist."""
     try:
         return Path(text).expanduser()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""The methods a recipe may name: what is known of each before anything is loaded, and the sections of their options.
+"""The methods of fine-tuning: properties that are known before anything is loaded, and the sections of their options.
 
 A method is its name in `MethodName`, its row in `METHODS`, a field of `MethodChoice` if it has options, and
 `red_cli/methods/<name>.py`, which attaches, saves and loads it.
@@ -26,13 +26,13 @@ class Lora(Section):
     """LoRA (arXiv 2106.09685), by PEFT."""
 
     rank: Count = Field(default=8, description="Rank of the two matrices.")
-    alpha: Positive = Field(default=16.0, description="Their product is scaled by alpha / rank.")
-    dropout: Dropout = Field(default=0.0, description="Dropout of what they read.")
+    alpha: Positive = Field(default=16.0, description="The update is scaled by alpha / rank.")
+    dropout: Dropout = Field(default=0.0, description="Dropout on the input of the update.")
     positions: list[Position] | None = Field(
-        default=None, min_length=1, description="Projections to adapt; default: query and value, or qkv where fused."
+        default=None, min_length=1, description="Projections to adapt; default: query and value, or qkv if fused."
     )
     target_modules: str | None = Field(
-        default=None, description="A regular expression over whole module paths, instead of positions."
+        default=None, description="A regular expression that matches full module paths, instead of positions."
     )
 
     @field_validator("target_modules")
@@ -47,7 +47,7 @@ class Ia3(Section):
     positions: list[Position] | None = Field(
         default=None,
         min_length=1,
-        description="What is scaled: outputs of projections, of ffn the input; default: key (or qkv), value and ffn.",
+        description="Modules to scale: projections by output, ffn by input; default: key (or qkv), value and ffn.",
     )
 
 
@@ -65,20 +65,20 @@ def _unused_positions(options: RedConfig) -> OptionFaults:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """What is known of a method before anything is loaded.
+    """Properties of a method that are known before anything is loaded.
 
     Attributes:
-        title: its name in print.
-        what_trains: the parameters that it trains, in words.
-        options: the class of the recipe's section of its name; None where it has no options.
-        base_parameters: how many of the base's own parameters it trains. These have to be float32 and unquantised.
-        only_head: whether nothing but the head trains.
-        edits: whether it trains RED's edits: they are folded by `red export`, switched off by `red chat`, drawn by
-            `red report`, and they are what the paper's figures are of.
-        package: the package that it needs, as it is imported, and `extra`, which installs it.
-        variants: further names that a comparison takes -> the keys that they set.
-        contradictions: options -> those that contradict one another.
-        unused: options -> those that others leave without effect.
+        title: its name in tables and figures.
+        what_trains: a description of the trainable parameters.
+        options: the class of the recipe section of the same name; None if it has no options.
+        base_parameters: how many of the base's own parameters it trains. These must be float32 and unquantised.
+        only_head: whether it trains only the head.
+        edits: whether it trains RED's edits, which `red export` folds, `red chat` switches off and `red report`
+            draws, and which the paper's figures describe.
+        package: the import name of the package that it needs; `extra` installs it.
+        variants: further names in comparisons -> the keys that they set.
+        contradictions: options -> the keys that contradict each other.
+        unused: options -> the keys that have no effect because of others.
     """
 
     title: str
@@ -95,7 +95,7 @@ class MethodSpec:
 
     @property
     def word(self) -> str:
-        """What is said of its parameters."""
+        """The adjective for its parameters in messages."""
         return "edited" if self.edits else "trained"
 
 
@@ -113,7 +113,7 @@ METHODS: dict[MethodName, MethodSpec] = {
     "bitfit": MethodSpec("BitFit", "every bias of the base", base_parameters="some"),
     "lora": MethodSpec(
         "LoRA",
-        "a product of two low matrices beside each adapted weight",
+        "a low-rank update of each adapted weight",
         options=Lora,
         package="peft",
         extra="baselines",
@@ -132,10 +132,10 @@ _NEEDED = "; ".join(f"{', '.join(names)}: extra {extra}" for extra, names in _EX
 
 
 class MethodChoice(Section):
-    """The keys of a recipe that say which method trains, and a section for each method that has options."""
+    """The recipe keys that choose the method, and a section for each method that has options."""
 
     method: Annotated[MethodName, Role.METHOD] = Field(
-        default="red", description=f"What is trained: RED, or a method to compare it with ({_NEEDED})."
+        default="red", description=f"The method: RED, or one to compare it with ({_NEEDED})."
     )
     red: Annotated[RedConfig, Role.OPTIONS] = Field(default_factory=RedConfig)
     lora: Annotated[Lora | None, Role.OPTIONS] = Field(default=None, description="Options of method lora.")
@@ -143,16 +143,16 @@ class MethodChoice(Section):
 
     @property
     def method_spec(self) -> MethodSpec:
-        """What is known of the method."""
+        """The properties of the chosen method."""
         return METHODS[self.method]
 
     @property
     def options(self) -> Any:
-        """The options of the method, or None where it has none."""
+        """The options of the chosen method, or None if it has none."""
         return self.options_of(self.method)
 
     def options_of(self, method: MethodName) -> Any:
-        """The options of any method, or None where it has none or none are given."""
+        """The options of a method, or None if it has none or none are set."""
         return getattr(self, method, None)
 
     @model_validator(mode="after")
@@ -163,7 +163,7 @@ class MethodChoice(Section):
 
 
 def compared_methods() -> dict[str, list[str]]:
-    """Names that a comparison takes -> the keys that they set; options are those of the recipe."""
+    """Names in comparisons -> the overrides that they set; other options are those of the recipe."""
     compared: dict[str, list[str]] = {}
     for name, spec in METHODS.items():
         variants = {variant: [f"method={name}", *keys] for variant, keys in spec.variants.items()}
@@ -172,10 +172,10 @@ def compared_methods() -> dict[str, list[str]]:
 
 
 def require_package(name: MethodName) -> None:
-    """Check that the package that a method needs is there.
+    """Check that the package that a method needs is installed.
 
     Raises:
-        UserError: it is not.
+        UserError: it is not installed.
     """
     spec = METHODS[name]
     if spec.package is not None and importlib.util.find_spec(spec.package) is None:

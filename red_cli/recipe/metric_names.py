@@ -1,6 +1,6 @@
-"""The metrics that recipes and run folders name, and what is to be known of each to show it.
+"""The names of the metrics, and how to display each.
 
-Metrics of labels and numbers are computed in `tasks/labels/metrics.py`, of texts in `tasks/text_metrics/score.py`.
+`tasks/labels/metrics.py` computes those of labels and numbers, `tasks/text_metrics/score.py` those of texts.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ E2E_METRICS: tuple[TextMetric, ...] = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CID
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """How a score is shown.
+    """How to display a score.
 
     Attributes:
-        title: the metric in words; None: its name, with spaces.
-        format: of a score that is neither a share nor a coefficient; these are shown times 100, with two digits.
-        lower_is_better: whether a lower score is the better one.
+        title: the metric's title; None: its name, with spaces.
+        format: the number format; None: a fraction or coefficient, shown times 100 with two decimals.
+        lower_is_better: whether a lower score is better.
     """
 
     title: str | None = None
@@ -35,7 +35,7 @@ class MetricSpec:
     lower_is_better: bool = False
 
 
-# Those that have a title, unit or direction of their own
+# Metrics with their own title, format or direction
 _SPECS = {
     "f1": MetricSpec("F1"),
     "matthews_correlation": MetricSpec("Matthews correlation"),
@@ -52,5 +52,5 @@ _SPECS = {
 
 
 def metric_spec(name: str) -> MetricSpec:
-    """How the scores of a metric are shown; a part of one, such as accuracy.boolq, is a share."""
+    """How to display the scores of a metric; a part of one, such as accuracy.boolq, is a fraction."""
     return _SPECS.get(name, MetricSpec())

@@ -1,4 +1,4 @@
-"""`KEY=VALUE` on the command line: what it says, and which keys it names."""
+"""Parse `KEY=VALUE` overrides of the command line."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Override:
     """One override.
 
     Attributes:
-        text: as given.
-        path: of the key before the equals sign.
-        value: YAML's.
+        text: the argument as given.
+        path: the key before the equals sign.
+        value: the parsed YAML value.
     """
 
     text: str
@@ -30,7 +30,7 @@ class Override:
 
     @property
     def nested(self) -> dict[str, Any]:
-        """The override as a part of a recipe."""
+        """The override as a nested mapping."""
         nested = self.value
         for part in reversed(self.path):
             nested = {part: nested}
@@ -38,7 +38,7 @@ class Override:
 
     @property
     def keys(self) -> list[str]:
-        """The keys that it sets, as dotted paths: `train={seed: 1}` sets train.seed as `train.seed=1` does."""
+        """The dotted paths that it sets: train.seed for both `train={seed: 1}` and `train.seed=1`."""
         return [".".join(path) for path in _leaves(self.value, self.path)]
 
 
@@ -50,8 +50,8 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield from _leaves(inner, (*path, key))
 
 
-class NoOverride(ValueError):
-    """Text that is no override: `key` is what it sets, "" where that cannot be told."""
+class InvalidOverride(ValueError):
+    """The text is not an override. `key` is the key that it sets, or "" if that is unclear."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -59,46 +59,46 @@ class NoOverride(ValueError):
 
 
 def parse_override(text: str) -> Override:
-    """`KEY=VALUE`, split at the first equals sign.
+    """Parse `KEY=VALUE`, split at the first equals sign.
 
     Raises:
-        NoOverride: there is no key, or the value is not YAML.
+        InvalidOverride: the key is missing or malformed, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
     path = tuple(key.split("."))
     if not equals or not all(path) or not key.isprintable() or len(path) > _DEEPEST:
-        raise NoOverride("", "expected KEY=VALUE, such as train.learning_rate=1e-2")
+        raise InvalidOverride("", "expected KEY=VALUE, such as train.learning_rate=1e-2")
     try:
         return Override(text, path, parse_value(value))
     except ValueError as error:
-        raise NoOverride(key, f"the value cannot be read: {error}") from None
+        raise InvalidOverride(key, f"the value cannot be read: {error}") from None
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedKey:
     """A key that an override sets."""
 
     key: str
     text: str  # the override
 
     def __str__(self) -> str:
-        """The override, and the key where the override does not begin with it."""
+        """The override, with the key if the override does not start with it."""
         text = one_line(self.text)
         return text if self.text.startswith(f"{self.key}=") else f"{one_line(self.key)} ({text})"
 
 
-def named_keys(overrides: Sequence[str]) -> list[Named]:
-    """The keys that overrides set. Text that is no override names none: whatever reads the recipe refuses it."""
+def named_keys(overrides: Sequence[str]) -> list[NamedKey]:
+    """The keys that overrides set. Invalid overrides are skipped; loading the recipe reports them."""
     named = []
     for text in overrides:
         try:
             override = parse_override(text)
-        except NoOverride:
+        except InvalidOverride:
             continue
-        named += [Named(key, text) for key in override.keys]
+        named += [NamedKey(key, text) for key in override.keys]
     return named
 
 
-def named_with_role(overrides: Sequence[str], roles: Container[Role]) -> list[Named]:
-    """The keys of some roles that overrides set."""
+def named_with_role(overrides: Sequence[str], roles: Container[Role]) -> list[NamedKey]:
+    """The keys of the given roles that overrides set."""
     return [named for named in named_keys(overrides) if role_of(named.key) in roles]

@@ -1,4 +1,4 @@
-"""The section of a recipe that holds the paper's figures, and the paper's names for what is edited."""
+"""The `paper` section of a recipe: the paper's figures; and the paper's names of the method's variants."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _PLUS_PLUS = ({"ffn", "attn", "query", "key", "value"}, {"ffn", "attn", "qkv"})
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of the paper, in its unit, and its standard deviation over seeds, where one is given."""
+    """One figure of the paper, in its unit, and its standard deviation over seeds if the paper gives one."""
 
     score: float
     std: float | None
 
 
 class Paper(Section):
-    """The paper's figures, shown beside ours."""
+    """The paper's figures, shown next to ours."""
 
-    model: str = Field(description="The base that the figures are of.")
-    task: str | None = Field(default=None, description="The task that they are of, such as glue/sst2.")
+    model: str = Field(description="The base that the figures belong to.")
+    task: str | None = Field(default=None, description="The task that they belong to, such as glue/sst2.")
     table: str = Field(description="Table of arXiv 2402.15179v3.")
     score: float | dict[Metric, float] = Field(
-        description="In the paper's unit: percent, or 100 times the coefficient; one for each metric, where a task is "
-        "scored by several."
+        description="In the paper's unit: percent, or 100 times the coefficient. A task with several metrics has one "
+        "score for each."
     )
     std: float | dict[Metric, float] | None = Field(
         default=None, description="Standard deviation over the paper's seeds, in the same form."
@@ -47,11 +47,11 @@ class Paper(Section):
         else:
             fits = self.std is None or not isinstance(self.score, dict)
         if not fits:
-            raise ValueError("std in the form of score: a number, or one for each metric that has a score")
+            raise ValueError("std in the same form as score: a number, or one for each metric that has a score")
         return self
 
     def figure(self, metric: str) -> Figure | None:
-        """The figure for a metric, if there is one; a single score is that of the task's own metric."""
+        """The figure for a metric, or None; a single score is the figure for any metric."""
         std = self.std.get(metric) if isinstance(self.std, dict) else self.std  # type: ignore[call-overload]
         if not isinstance(self.score, dict):
             return Figure(self.score, std)
@@ -60,17 +60,17 @@ class Paper(Section):
 
     @property
     def method(self) -> str | None:
-        """The method whose figures these are; None where the table does not say."""
+        """The method that the figures belong to; None if the table does not say."""
         return _METHODS.get(self.table)
 
 
 def is_plus_plus(positions: Sequence[str] | str) -> bool:
-    """Whether positions are those of RED++."""
+    """Whether the positions are those of RED++."""
     return positions == "red++" or set(positions) in _PLUS_PLUS
 
 
 def red_method(red: RedConfig) -> str | None:
-    """The paper's name for what `red` edits; None where the paper has no such edits."""
+    """The paper's name for the edits of `red`; None if the paper has no such edits."""
     if red.target_modules is not None or red.layers != "all" or set(red.components) != {"scale", "bias"}:
         return None
     if is_plus_plus(red.positions):

@@ -1,7 +1,7 @@
-"""What a key of a recipe is for, said in the field itself, and what follows from it.
+"""The roles of recipe keys, and sets of roles that decide how commands treat a key.
 
-A field carries a `Role`, as in `seed: Annotated[int, Role.SEED]`. A role on a field that is a section holds for all the
-keys in it. `red_cli.recipe.keys` walks the schema and answers by key.
+A field carries its `Role`, as in `seed: Annotated[int, Role.SEED]`. The role of a section holds for all of its keys.
+`red_cli.recipe.keys` looks roles up by key.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ from enum import Enum, auto
 
 
 class Role(Enum):
-    """What a key decides. Each key has exactly one role."""
+    """What a key determines. Each key has exactly one role."""
 
-    TASK = auto()  # what is learned, and how an answer is read
-    BASE = auto()  # the model that is trained upon
-    SOURCE = auto()  # where rows come from, and which of them train, select and test
-    READING = auto()  # how rows are read, and which of them are left out
-    METHOD = auto()  # which method trains
-    OPTIONS = auto()  # options of one method
+    TASK = auto()  # what is trained for, and how answers are read
+    BASE = auto()  # the base model
+    SOURCE = auto()  # where rows come from, and which split they belong to
+    READING = auto()  # how rows are read, and which are left out
+    METHOD = auto()  # the method
+    OPTIONS = auto()  # options of a method
     SEED = auto()
     TRAINING = auto()  # how the parameters are trained
-    MICRO_BATCH = auto()  # how a step is cut: the result stays the same
-    RECORDING = auto()  # what a training run writes down, and when
+    MICRO_BATCH = auto()  # how a step is split into micro-batches, which does not change the result
+    RECORDING = auto()  # what a run logs and saves, and when
     SPLIT = auto()  # which rows select the best evaluation, and which are scored
     METRIC = auto()  # what selects the best evaluation
-    FIGURES = auto()  # further figures of the same answers
-    INFERENCE_BATCH = auto()  # how many rows are scored at once
+    FIGURES = auto()  # further metrics of the same answers
+    INFERENCE_BATCH = auto()  # batch size of inference
     DECODING = auto()  # how texts are generated
     OUTPUT = auto()  # where files go
-    MACHINE = auto()  # the devices of the run
+    MACHINE = auto()  # processes and devices
     COSMETIC = auto()  # what is shown with the result
 
 
 class LocalPath(Enum):
-    """Marks a key that may hold a local path, which starts at the recipe's folder."""
+    """Marks a key that may be a local path, relative to the recipe's folder."""
 
     ALWAYS = auto()
     OR_HUB_NAME = auto()
@@ -41,22 +41,22 @@ class LocalPath(Enum):
 
 
 class Text(Enum):
-    """Marks what may be an empty text: it is written or shown as it is."""
+    """Marks texts that may be empty, since they are used verbatim."""
 
     MAY_BE_EMPTY = auto()
 
 
-# A change of any other key makes another run.
+# Keys that may change when a run is resumed: training has the same result
 SAME_RUN = frozenset({Role.RECORDING, Role.FIGURES, Role.OUTPUT, Role.MACHINE, Role.COSMETIC})
-# Settled once a model is trained
+# Fixed once a model is trained
 TRAINED = frozenset({Role.METHOD, Role.OPTIONS, Role.SEED, Role.TRAINING, Role.MICRO_BATCH, Role.RECORDING})
-# Which rows are meant by the name of a split, and what they contain
+# Which rows a split consists of, and what they contain
 ROWS = frozenset({Role.TASK, Role.SOURCE, Role.READING, Role.SPLIT})
-# The same for every method of a comparison: scores of other rows or by another metric do not compare.
+# Fixed within a comparison of methods: scores of other rows or metrics are not comparable
 SHARED = frozenset({Role.METHOD, Role.OUTPUT, Role.SEED, Role.TASK, Role.SOURCE, Role.SPLIT, Role.METRIC})
-# May differ between runs that a report takes together as seeds of one recipe
+# May differ between runs that a report groups as seeds of one recipe
 SAME_GROUP = frozenset({Role.SEED, Role.MICRO_BATCH, Role.METRIC, Role.INFERENCE_BATCH})
-# Where and on what a run ran, not what it did
+# Where a run was executed, not what it computed
 PLACE = frozenset({Role.OUTPUT, Role.MACHINE})
 # Where the data are
 DATA = frozenset({Role.SOURCE, Role.READING})

@@ -1,4 +1,4 @@
-"""Every key of a recipe: its type, default and meaning. Unknown keys are forbidden."""
+"""The schema of recipes: type, default and meaning of every key. Unknown keys are forbidden."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from red_cli.recipe.tasks.registry import Task
 
 ALLOW_CODE_KEY = "model.trust_remote_code"
 ALLOW_CODE = f"{ALLOW_CODE_KEY}=true"
-HOW_TO_ALLOW = f"Read that code; to let it run, add to the command: {ALLOW_CODE}"
+HOW_TO_ALLOW = f"Read the code. To run it, add this to the command: {ALLOW_CODE}"
 
 
 class Model(Section):
-    """The base that stays frozen."""
+    """The base model."""
 
     name_or_path: Annotated[str, Role.BASE, LocalPath.OR_HUB_NAME] = Field(
         description="The base: a model folder, or a name on the Hugging Face Hub."
@@ -29,20 +29,20 @@ class Model(Section):
     revision: Annotated[str | None, Role.BASE] = Field(default=None, description="Branch, tag or commit on the Hub.")
     dtype: Annotated[Literal["float32", "bfloat16", "float16", "auto"], Role.BASE] = Field(
         default="float32",
-        description="dtype of the frozen base; auto takes the checkpoint's. Vectors are float32 always.",
+        description="dtype of the frozen base; auto: the checkpoint's. Vectors are always float32.",
     )
     quantization: Annotated[Literal["int8", "nf4"] | None, Role.BASE] = Field(
-        default=None, description="Load the frozen base in 8 or 4 bits (8bit, 4bit) by bitsandbytes (extra: quant)."
+        default=None, description="Load the frozen base in 8 or 4 bits (8bit, 4bit) with bitsandbytes (extra: quant)."
     )
     dropout: Annotated[Dropout | None, Role.BASE] = Field(
-        default=None, description="Sets every dropout of the base; the base's own values if absent."
+        default=None, description="Every dropout rate of the base; default: the base's own."
     )
     classifier_dropout: Annotated[Dropout | None, Role.BASE] = Field(
-        default=None, description="Dropout of the classification head; the base's own if absent."
+        default=None, description="Dropout of the classification head; default: the base's own."
     )
     trust_remote_code: Annotated[bool, Role.BASE] = Field(
         default=False,
-        description="Run Python code that comes with the model (a recipe in a folder that is opened cannot allow it).",
+        description="Run Python code bundled with the model. The recipe of an opened folder cannot set this.",
     )
 
     @field_validator("quantization", mode="before")
@@ -52,47 +52,47 @@ class Model(Section):
 
 
 class Eval(Section):
-    """How the result is scored."""
+    """How results are scored."""
 
     split: Annotated[Literal["standard", "paper"], Role.SPLIT] = Field(
         default="standard",
-        description="standard: the validation split chooses the best evaluation, and is scored. paper: the paper's cut "
-        "of GLUE, drawn by train.seed: part of the official validation set chooses, the other part is scored.",
+        description="standard: the validation split selects the best evaluation and is scored. paper: the paper's "
+        "splits of GLUE, drawn with train.seed: one part of the official validation set selects, the other is scored.",
     )
     metric: Annotated[Metric | None, Role.METRIC] = Field(
-        default=None, description="Chooses the best checkpoint; default: the task's own."
+        default=None, description="The metric that selects the best checkpoint; default: the task's own."
     )
     metrics: Annotated[list[TextMetric] | None, Role.FIGURES] = Field(
-        default=None, description="Metrics of generated texts (extra: nlg); default: E2E NLG's five for it, else none."
+        default=None, description="Metrics of generated texts (extra: nlg); default: for e2e its five, else none."
     )
     batch_size: Annotated[Count | None, Role.INFERENCE_BATCH] = Field(
-        default=None, description="Sequences at once; default: twice the training's."
+        default=None, description="Sequences per batch; default: twice the training's."
     )
     generation: Annotated[Decoding | None, Role.DECODING] = Field(
-        default=None, description="How texts are generated, in tasks that do."
+        default=None, description="How texts are generated, in tasks that generate."
     )
 
     @property
     def max_new_tokens(self) -> int | None:
-        """Most tokens of a generated text, where the recipe says."""
+        """The largest number of tokens of a generated text, if the recipe sets it."""
         return None if self.generation is None else self.generation.max_new_tokens
 
 
 class Output(Section):
-    """Where the run goes."""
+    """Where the run is written."""
 
     dir: str | None = Field(default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>.")
 
 
 class Subject(Section):
-    """The keys of a recipe that say what is trained for what."""
+    """The keys of the task and the base."""
 
     task: Annotated[Task, Role.TASK]
     model: Model
 
 
-class Recipe(MethodChoice, Subject):  # fields come in the order of the last base first
-    """A recipe, resolved: the variant merged in, overrides applied."""
+class Recipe(MethodChoice, Subject):  # fields of the last base class come first
+    """A resolved recipe: the variant is merged in, and overrides are applied."""
 
     data: Data = Field(default_factory=Data)
     train: Train = Field(default_factory=Train)
@@ -109,25 +109,25 @@ class Recipe(MethodChoice, Subject):  # fields come in the order of the last bas
 
 
 def _complete_or_extending(schema: dict[str, Any]) -> None:
-    """What a recipe requires may be in the one that it extends."""
+    """Required keys may be set in the recipe that a file extends."""
     schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
 
 
 class RecipeFile(Recipe):
-    """A recipe as it is written: what it extends, and named variants, each a part of a recipe laid over it."""
+    """A recipe file: it can extend another recipe, and have named variants, each with keys to change."""
 
     model_config = ConfigDict(json_schema_extra=_complete_or_extending)
 
     extends: str | None = Field(
-        default=None, description="A recipe that this one is laid over: a bundled one's name, or a path from this file."
+        default=None, description="A recipe to extend: the name of a bundled one, or a path relative to this file."
     )
     variants: dict[str, dict[str, Any] | None] = Field(
-        default_factory=dict, description="Named changes to the recipe, chosen with --variant."
+        default_factory=dict, description="Named changes to the recipe, selected with --variant."
     )
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain data with every key that has a value, or a null that differs from the default."""
+    """The recipe as plain data; nulls are included where the default is not null."""
     return _without_absent(recipe)
 
 
@@ -143,14 +143,14 @@ def _without_absent(section: BaseModel) -> dict[str, Any]:
 
 
 def text_metrics(recipe: Recipe) -> tuple[str, ...]:
-    """The metrics of generated texts: those that are named, else the task's own; and the one that chooses."""
+    """The metrics of generated texts: eval.metrics or the task's default, and the selecting metric."""
     named = recipe.task.default_text_metrics if recipe.eval.metrics is None else recipe.eval.metrics
     chosen = [recipe.eval.metric] if recipe.eval.metric in TEXT_METRICS else []
     return tuple(dict.fromkeys([*named, *chosen]))
 
 
 class _PublishedNames(GenerateJsonSchema):
-    """Keeps the names that the JSON schema has for the settings of tasks."""
+    """Names the settings of tasks `…Task` in the JSON schema."""
 
     def normalize_name(self, name: str) -> str:
         return super().normalize_name(name).replace("Settings", "Task")
@@ -162,14 +162,14 @@ def json_schema() -> dict[str, Any]:
 
 
 def paper_figure(recipe: Recipe) -> dict[str, Any] | None:
-    """The paper's figure; None where the recipe has none, or trains another base, task or method than the paper."""
+    """The paper's figure; None if the recipe has none, or its base, task or method differs from the paper's."""
     if recipe.paper is None or paper_mismatch(recipe) is not None:
         return None
     return recipe.paper.model_dump(exclude_none=True)
 
 
 def paper_mismatch(recipe: Recipe) -> str | None:
-    """Why the figures in a recipe are not of what it trains: the first of task, base and method that differs."""
+    """Why the paper's figures do not apply: the first of task, base and method that differs; or None."""
     paper = recipe.paper
     if paper is None:
         return None

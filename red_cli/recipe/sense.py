@@ -1,6 +1,6 @@
-"""Values that mean nothing: what can only be a mistake, and keys that other keys leave without effect.
+"""Find values that are certainly mistakes, and keys that have no effect.
 
-`mistakes` are refused before a run. They do not make the folder of a run that is there unreadable.
+`mistakes` are refused before a run, but not in the recipe of an existing run, which stays readable.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from red_cli.recipe.sections import Decoding, KeyFault
 
 
 def mistakes(recipe: Recipe) -> list[KeyFault]:
-    """Values that can only be a mistake: (key path, what is wrong)."""
+    """Values that are certainly mistakes: (key path, what is wrong)."""
     return [
         *_empty_texts(recipe),
         *_warmup(recipe),
@@ -28,10 +28,10 @@ def mistakes(recipe: Recipe) -> list[KeyFault]:
 
 
 def idle_keys(recipe: Recipe) -> list[KeyFault]:
-    """Keys that are set and have no effect: (key path, why).
+    """Keys that are set but have no effect: (key path, why).
 
-    They are no faults: a file may hold options for several methods, and a recipe for a data set of the Hub may be given
-    a local copy of it.
+    These are not faults: a file may have options for several methods, and a recipe for a data set on the Hub may be
+    used with a local copy.
     """
     return [*_options_of_other_methods(recipe), *_names_on_the_hub(recipe), *_others(recipe)]
 
@@ -40,20 +40,20 @@ def _empty_texts(recipe: Recipe) -> Iterator[KeyFault]:
     for key, value in values_of(recipe, frozenset(Role)).items():
         known = key_at(key)
         if isinstance(value, str) and not value.strip() and not (known and known.may_be_empty):
-            yield tuple(key.split(".")), "is empty; give a value, or leave the key out"
+            yield tuple(key.split(".")), "is empty; set a value, or remove the key"
 
 
 def _warmup(recipe: Recipe) -> Iterator[KeyFault]:
     train = recipe.train
     if train.warmup_steps is not None and train.max_steps is not None and train.warmup_steps > train.max_steps:
         what = (
-            f"{train.warmup_steps:,} steps to warm up are more than the run has (train.max_steps: {train.max_steps:,})"
+            f"{train.warmup_steps:,} warm-up steps exceed the steps of the run (train.max_steps: {train.max_steps:,})"
         )
         yield ("train", "warmup_steps"), what
     if train.lr_scheduler_type == "constant":
         for key in ("warmup_ratio", "warmup_steps"):
             if getattr(train, key):
-                what = "lr_scheduler_type constant does not warm up; take constant_with_warmup, or drop this key"
+                what = "lr_scheduler_type constant has no warm-up; use constant_with_warmup, or remove this key"
                 yield ("train", key), what
 
 
@@ -69,13 +69,13 @@ def _lengths_of_answers(recipe: Recipe) -> Iterator[KeyFault]:
 
 
 def _columns(recipe: Recipe) -> Iterator[KeyFault]:
-    """Columns that hold two things at once: the answer would be read from the question."""
+    """Columns that two parts of a row are read from."""
     names = {part: name for part, name in recipe.task.columns_read(recipe.data.columns).items() if name is not None}
     for first, second in combinations(names, 2):
         if names[first] == names[second]:
             given = next(part for part in (first, second) if getattr(recipe.data.columns, part) is not None)
             other = second if given == first else first
-            yield ("data", "columns", given), f"{names[given]!r} is the column of the {other} as well"
+            yield ("data", "columns", given), f"{names[given]!r} is also the column of the {other}"
 
 
 def _options_of_other_methods(recipe: Recipe) -> Iterator[KeyFault]:
@@ -87,10 +87,10 @@ def _options_of_other_methods(recipe: Recipe) -> Iterator[KeyFault]:
         changed: list[tuple[str, ...]] = [
             (method, key) for key, value in options.model_dump().items() if value != plain[key]
         ]
-        if not changed and type(recipe).model_fields[method].default is None:  # it is there since it was given
+        if not changed and type(recipe).model_fields[method].default is None:  # set, if only to defaults
             changed.append((method,))
         for path in changed:
-            yield path, f"has no effect: the recipe trains by method {recipe.method}"
+            yield path, f"has no effect: the method is {recipe.method}"
 
 
 def _names_on_the_hub(recipe: Recipe) -> Iterator[KeyFault]:

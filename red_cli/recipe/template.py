@@ -1,4 +1,4 @@
-"""Text with the names of columns in braces: "Question: {question}"."""
+"""Templates: text with column names in braces, such as "Question: {question}"."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _LONGEST = 100_000  # characters
 
 
 def fields(template: str) -> list[str]:
-    """The names in braces, each once, in their order.
+    """The distinct names in braces, in order.
 
     Raises:
-        ValueError: a brace without its partner (double it to mean the sign itself), an empty or an adorned name.
+        ValueError: a brace is unmatched (a literal brace is doubled), or a name is empty or has a format or attribute.
     """
     names = []
     for _, name, form, conversion in Formatter().parse(template):
         if name is None:
             continue
-        if not name.strip() or form or conversion or any(sign in name for sign in ".["):
-            raise ValueError("names of columns in braces, such as {question}; {{ and }} for the signs themselves")
+        if not name.strip() or form or conversion or any(character in name for character in ".["):
+            raise ValueError("column names in braces, such as {question}; {{ and }} for literal braces")
         names.append(name)
     return list(dict.fromkeys(names))
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """The template with each name replaced by its value, which is taken as it is."""
+    """The template with each name replaced by its value; braces in values are kept."""
     parts = []
     for text, name, _, _ in Formatter().parse(template):
         parts += [text, "" if name is None else values[name]]
@@ -37,10 +37,10 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 
 def checked(template: str | None) -> str | None:
-    """A template that names at least one column.
+    """Validate a template and return it.
 
     Raises:
-        ValueError: it does not, cannot be read, or is too long.
+        ValueError: it names no column, is malformed, or is too long.
     """
     if template is None:
         return None

@@ -1,4 +1,4 @@
-"""Read YAML with line numbers: plain data and the line of every key.
+"""Read YAML with the line number of every key, and write it.
 
 Hand-written because PyYAML drops the lines, and the libraries that keep them would be another dependency.
 """
@@ -17,8 +17,8 @@ from red_cli.errors import UserError, first_line, one_line, shown
 KeyPath = tuple[str | int, ...]
 
 
-# Bounds on what a file or a value may hold. A recipe has a few hundred nodes; a few hundred bytes of nested aliases
-# stand for millions.
+# Bounds on the size of a file or value. A recipe has a few hundred nodes, but a few hundred bytes of nested aliases can
+# expand to millions.
 _MOST_TEXT = 1_000_000  # characters
 _MOST_NODES = 20_000  # keys and values, aliases expanded; a long text counts as one for every 100 characters
 _DEEPEST = 50
@@ -26,26 +26,26 @@ _TEXT_OF_A_NODE = 100
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's numbers and booleans (`1e-3` is a number, `no` is a word), and with bounds."""
+    """SafeLoader with the numbers and booleans of YAML 1.2 (`1e-3` is a number, `no` is a string), and with bounds."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._composed = 0
         self._depth = 0
-        self._measures: dict[int, tuple[int, int]] = {}  # id of a node -> its nodes and depth, aliases expanded
+        self._measures: dict[int, tuple[int, int]] = {}  # id of a node -> (nodes, depth), aliases expanded
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
-        """A node, with everything in it.
+        """Compose a node with its children.
 
         Raises:
-            yaml.MarkedYAMLError: it is too large or too deep, or holds itself.
+            yaml.MarkedYAMLError: the node is too large or too deep, or contains itself.
         """
         is_alias = self.check_event(yaml.AliasEvent)
         mark = self.peek_event().start_mark
         self._composed += 1
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise _refused(f"keys and lists nest more than {_DEEPEST} deep", mark)
+            raise _refused(f"keys and lists are nested more than {_DEEPEST} deep", mark)
         if self._composed > _MOST_NODES:
             raise _refused(_TOO_MANY, mark)
         node = super().compose_node(parent, index)
@@ -54,7 +54,7 @@ class _Loader(yaml.SafeLoader):
         if not is_alias:
             self._measures[id(node)] = self._measure(node, mark)
         elif id(node) not in self._measures:
-            raise _refused("an alias stands inside what it names", mark)
+            raise _refused("an alias is inside the value that it refers to", mark)
         return node
 
     def _measure(self, node: yaml.Node, mark: yaml.Mark) -> tuple[int, int]:
@@ -76,7 +76,7 @@ def _refused(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that quotes what `_Loader` would not read back as text."""
+    """SafeDumper that quotes strings that `_Loader` would read as another type."""
 
 
 _BOOL = r"true|True|TRUE|false|False|FALSE"
@@ -86,8 +86,8 @@ _FLOAT = (
 )
 _SCALARS = {"bool": (_BOOL, "tTfF"), "int": (_INT, "-+0123456789"), "float": (_FLOAT, "-+0123456789.")}
 _TAG = "tag:yaml.org,2002:"
-_NO_TEXT = re.compile("[\\0\ud800-\udfff]")  # no file name or tokenizer takes them
-_WHAT_NO_TEXT = "holds a NUL character, or half of a surrogate pair"
+_NO_TEXT = re.compile("[\\0\ud800-\udfff]")  # not valid in file names, nor for tokenizers
+_WHAT_NO_TEXT = "contains a NUL character or half of a surrogate pair"
 _REPLACED = {_TAG + kind for kind in (*_SCALARS, "timestamp")}
 
 for _class in (_Loader, _Dumper):
@@ -100,8 +100,8 @@ for _class in (_Loader, _Dumper):
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
-    """Escape the line breaks that YAML would read back as others."""
-    rare_break = any(sign in text for sign in "\x85\u2028\u2029")
+    """Quote text with line breaks that YAML would normalise."""
+    rare_break = any(character in text for character in "\x85\u2028\u2029")
     return dumper.represent_scalar(f"{_TAG}str", text, style='"' if rare_break else None)
 
 
@@ -110,7 +110,7 @@ _Dumper.add_representer(str, _represent_text)
 
 @dataclass
 class Document:
-    """Plain data, the line (from 1) of every key path, and the faults found on the way: (line, path, message)."""
+    """Plain data, the line (from 1) of every key path, and the faults that were found: (line, path, message)."""
 
     data: Any = field(default_factory=dict)
     lines: dict[KeyPath, int] = field(default_factory=dict)
@@ -121,7 +121,7 @@ def read_document(path: Path) -> Document:
     """Read a YAML mapping.
 
     Raises:
-        UserError: the file is missing, not text, empty, not YAML (line named), too large, or not a mapping.
+        UserError: the file is not text, empty, not YAML (with the line), too large, or not a mapping.
     """
     if path.stat().st_size > 4 * _MOST_TEXT:
         raise UserError("invalid-yaml", f"{path}: too large for a recipe")
@@ -148,10 +148,10 @@ def read_document(path: Path) -> Document:
 
 
 def parse_value(text: str) -> Any:
-    """The value of one `KEY=VALUE`, by the same rules as in a file.
+    """Parse the value of a `KEY=VALUE` by the rules of a file.
 
     Raises:
-        ValueError: it is not YAML, or too large.
+        ValueError: the text is not YAML, or is too large.
     """
     try:
         _, document = _read(text)
@@ -163,12 +163,12 @@ def parse_value(text: str) -> Any:
 
 
 def dump(data: Any) -> str:
-    """YAML text with keys in the order given."""
+    """YAML text in block style; keys keep their order."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def dump_flow(data: Any) -> str:
-    """YAML text in braces and brackets, on one line unless a text in it has several."""
+    """YAML text in flow style, on one line unless a string in it has several."""
     text: str = yaml.dump(
         data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**30, default_flow_style=True
     )
@@ -176,10 +176,10 @@ def dump_flow(data: Any) -> str:
 
 
 def _read(text: str) -> tuple[yaml.Node | None, Document]:
-    """The root node of a text, None where it is empty, and what it says.
+    """Parse a text into its root node (None if it is empty) and document.
 
     Raises:
-        yaml.YAMLError: it is not YAML, or larger than a recipe may be.
+        yaml.YAMLError: the text is not YAML, or is too large for a recipe.
     """
     if len(text) > _MOST_TEXT:
         raise yaml.YAMLError(f"more than {_MOST_TEXT:,} characters")
@@ -207,7 +207,7 @@ def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, document: Docume
 
 
 def _entries(node: yaml.MappingNode, path: KeyPath, document: Document) -> dict[str, tuple[int, yaml.Node]]:
-    """Key -> its line and the node of its value; a key of the mapping's own wins over a merged one (`<<`)."""
+    """Key -> (line, node of its value). The mapping's own keys override merged ones (`<<`)."""
     own: dict[str, tuple[int, yaml.Node]] = {}
     merged: dict[str, tuple[int, yaml.Node]] = {}
     merges = 0
@@ -216,20 +216,20 @@ def _entries(node: yaml.MappingNode, path: KeyPath, document: Document) -> dict[
         if key_node.tag == f"{_TAG}merge":
             merges += 1
             if merges > 1:
-                document.faults.append((line, (*path, "<<"), "given twice; merge a list: <<: [*a, *b]"))
+                document.faults.append((line, (*path, "<<"), "set twice; merge a list instead: <<: [*a, *b]"))
             for source in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
                 if not isinstance(source, yaml.MappingNode):
-                    raise _refused("<< merges keys and values", source.start_mark)
+                    raise _refused("<< expects keys and values", source.start_mark)
                 for key, entry in _entries(source, path, document).items():
                     merged.setdefault(key, entry)
             continue
         key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
         if key_node.tag not in (f"{_TAG}str", f"{_TAG}value"):
-            document.faults.append((line, (*path, key), "a key is a word; put it in quotes"))
+            document.faults.append((line, (*path, key), "a key must be a string; put it in quotes"))
         if _NO_TEXT.search(key):
             document.faults.append((line, (*path, key), _WHAT_NO_TEXT))
         if key in own:
-            document.faults.append((line, (*path, key), "given twice"))
+            document.faults.append((line, (*path, key), "set twice"))
         own[key] = (line, value_node)
     return {**merged, **own}
 
@@ -237,7 +237,7 @@ def _entries(node: yaml.MappingNode, path: KeyPath, document: Document) -> dict[
 def _scalar(loader: _Loader, node: yaml.Node, path: KeyPath, document: Document) -> Any:
     try:
         value = loader.construct_object(node)
-    except (ValueError, LookupError, AttributeError, TypeError, OverflowError):  # each of YAML's types fails in its way
+    except (ValueError, LookupError, AttributeError, TypeError, OverflowError):  # each YAML type raises its own
         kind = "whole number" if node.tag == f"{_TAG}int" else node.tag.removeprefix(_TAG)
         document.faults.append((document.lines[path], path, f"{shown(node.value)} cannot be read as a {kind}"))
         return None

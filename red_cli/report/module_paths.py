@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from red_cli.edit.architectures import facts_of
+from red_cli.edit.architectures import architecture_of
 
 _NUMBER = re.compile(r"(?:^|(?<=\.))(\d+)(?=\.|$)")
 _ANY_LAYER = "*"
@@ -44,7 +44,7 @@ class ModulePath:
 
 def parse_module_path(path: str, model_type: str) -> ModulePath:
     """Parse a module path by the table of architectures, or else by the first number in it."""
-    for position, end in facts_of(model_type).positions.items():
+    for position, end in architecture_of(model_type).positions.items():
         if match := re.fullmatch(rf"(?:.*\.)?{end}", path):
             return _module_path(path, match.span(1), position)
     match = _NUMBER.search(path)

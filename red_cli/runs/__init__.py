@@ -1,1 +1,1 @@
-"""What a folder on disk is and holds: a run, an adapter or an exported model; and what a run reports as it works."""
+"""Folders on disk: runs, adapters and exported models; and the checks before any work."""

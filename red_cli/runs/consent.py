@@ -1,4 +1,4 @@
-"""Python code that comes with a model runs by the user's word alone, never by that of a folder that is opened."""
+"""Consent to run Python code of a model. Only the user can give it, never a folder that is opened."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ class OpenedRecipe:
     """The recipe of a folder that is opened.
 
     Attributes:
-        recipe: its `model.trust_remote_code` is true only where the user said so.
-        asks: the file that sets it without the user having done so; None where none does.
+        recipe: the recipe; `model.trust_remote_code` is true only if the user set it.
+        asks: the file that sets it without the user's consent, or None.
     """
 
     recipe: Recipe
     asks: Path | None = None
 
     def require_consent(self, model: Model) -> None:
-        """Refuse a folder that asks for the code of `model` to run, where there is such code.
+        """Check that the folder does not ask to run code of `model`.
 
         Raises:
-            UserError: there is. Another class instead of that code would give other figures.
+            UserError: it does, and the model has code. Without the code another class would give other results.
         """
         if self.asks is not None and has_code(model):
             raise UserError(
                 "code-not-allowed",
-                f"{self.asks} asks to run Python code that comes with {model.name_or_path}; a folder cannot allow that",
+                f"{self.asks} asks to run Python code of {model.name_or_path}; only you can allow that",
                 hint=HOW_TO_ALLOW,
             )
 
 
 def open_recipe(named: str | None, found: Path | None, overrides: Sequence[str]) -> OpenedRecipe:
-    """The recipe that the user `named` on the command line, else the one `found` in a folder that is opened.
+    """Load the recipe that the user `named` on the command line, or else the one `found` in the opened folder.
 
     Args:
-        found: may be None where `named` is not.
+        found: may be None if `named` is given.
 
     Raises:
         UserError: the recipe cannot be used.
@@ -57,23 +57,23 @@ def open_recipe(named: str | None, found: Path | None, overrides: Sequence[str])
 
 
 def is_consent(override: str) -> bool:
-    """Whether `override` allows or forbids code, which changes nothing else of a recipe."""
+    """Whether `override` sets only the consent to run code."""
     return {named.key for named in named_keys([override])} == {ALLOW_CODE_KEY}
 
 
 def consent_of(recipe: Recipe) -> list[str]:
-    """Overrides that pass on the consent in a recipe that the user named."""
+    """The overrides that repeat the consent in a recipe that the user named."""
     return [ALLOW_CODE] if recipe.model.trust_remote_code else []
 
 
 def has_code(model: Model) -> bool:
-    """Whether a model's configuration or tokenizer refers to Python code of its own; none of it runs."""
+    """Whether a model's configuration or tokenizer refers to Python code of its own. The code is not run."""
     from transformers import PretrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
     try:
         config, _ = PretrainedConfig.get_config_dict(model.name_or_path, revision=model.revision)
         tokenizer = get_tokenizer_config(model.name_or_path, revision=model.revision)
-    except (OSError, ValueError):  # no such model: loading it says so
+    except (OSError, ValueError):  # no such model; loading it reports that
         return False
     return any("auto_map" in content for content in (config, tokenizer))

@@ -1,4 +1,4 @@
-"""The run folder's layout: what lies where, and what state a run is in."""
+"""The layout of a run folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LIBRARIES = ("red-cli", "torch", "transformers", "accelerate", "datasets", "saf
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths inside a run folder, and the files written to it: nothing without `writes`, as on ranks other than 0."""
+    """The files of a run folder. Without `writes`, as on ranks other than 0, nothing is written."""
 
     path: Path
     writes: bool = True
@@ -67,12 +67,12 @@ class RunFolder:
         return self.path / "predictions" / file_name(f"{split}.jsonl")
 
     def texts(self, split: str) -> tuple[Path, Path]:
-        """Generated texts and their references, each as E2E NLG's official scripts take them."""
+        """The files of generated texts and of references, in the format of E2E NLG's official scripts."""
         place = self.path / "predictions"
         return place / file_name(f"{split}.txt"), place / file_name(f"{split}.references.txt")
 
     def partial(self, split: str) -> Path:
-        """Texts that are decoded already, while the rest is."""
+        """The file of finished texts of an evaluation in progress."""
         return self.path / "predictions" / file_name(f"{split}.partial.jsonl")
 
     @property
@@ -80,7 +80,7 @@ class RunFolder:
         return is_finished(self.read_metrics())
 
     def write_start(self, recipe: Recipe, note: str | None = None) -> None:
-        """The resolved recipe, which repeats the run, under a comment `note`; and the versions it runs with."""
+        """Write the resolved recipe, with a comment `note` on top, and the versions of the libraries."""
         if not self.writes:
             return
         command = f"red train {shlex.quote(str(self.recipe))} output.dir=<another folder>"
@@ -91,7 +91,11 @@ class RunFolder:
     def write_predictions(
         self, split: str, predictions: list[Prediction], source_indices: NDArray[np.int64] | None = None
     ) -> None:
-        """A line for each answer; `source_indices` (rows,) number the rows in their source, if they are not all."""
+        """Write one line per prediction.
+
+        Args:
+            source_indices: the rows' indices in their source, shape (rows,); None if all rows are used.
+        """
         if not self.writes:
             return
         indices = range(len(predictions)) if source_indices is None else source_indices.tolist()
@@ -100,36 +104,36 @@ class RunFolder:
         write_text(self.predictions(split), "\n".join(lines) + "\n")
 
     def read_metrics(self) -> dict[str, Any]:
-        """The content of metrics.json; empty if the file does not exist.
+        """Read metrics.json; empty if the file does not exist.
 
         Raises:
-            UserError: it is damaged.
+            UserError: the file is damaged.
         """
         return read_metrics_file(self.metrics) if self.metrics.is_file() else {}
 
     def read_results(self) -> dict[str, Any]:
-        """The content of a finished run's metrics.json.
+        """Read metrics.json of a finished run.
 
         Raises:
-            UserError: the file is damaged, or someone has deleted it since the run ended.
+            UserError: the file is damaged, deleted since the run ended, or of version 0.1.
         """
         metrics = self.read_metrics()
         if not is_finished(metrics):
             raise UserError(
                 "folder-vanished",
-                f"{self.path} holds no finished run any more; it was deleted while others went on",
-                hint="The same command trains it again and keeps the others.",
+                f"{self.path} holds no finished run any more; it was deleted while other runs were training",
+                hint="Rerun the same command to train it again; the other runs are kept.",
             )
         if metrics.get("learning_rate") is None:
             raise UserError(
                 "version-too-old",
-                f"{self.metrics} does not record the learning rate: version 0.1 wrote it",
+                f"{self.metrics} is of version 0.1, which did not record the learning rate",
                 hint="Train the run again.",
             )
         return metrics
 
     def write_metrics(self, changes: dict[str, Any]) -> None:
-        """Lay `changes` over metrics.json; "splits" merges split by split."""
+        """Merge `changes` into metrics.json; "splits" is merged split by split."""
         if not self.writes:
             return
         metrics = self.read_metrics()
@@ -137,23 +141,23 @@ class RunFolder:
         write_json(self.metrics, {**metrics, **changes, "splits": splits})
 
     def require_own_folders(self) -> None:
-        """Make sure that what an evaluation writes stays in this folder, which may be someone else's.
+        """Check that an evaluation writes only inside this folder, which another person may have made.
 
         Raises:
-            UserError: a folder that it writes to is a link that leads out.
+            UserError: a folder for results is a link to outside the run folder.
         """
         for name in _WRITTEN_TO:
             require_inside(self.path, self.path / name)
 
     def remove_temporary_files(self) -> None:
-        """Remove what a run that was killed left half-written; no other may be writing."""
+        """Remove the partly written files of a killed run. No other process may be writing."""
         if self.writes:
             for folder in (self.path, self.adapter, self.path / "predictions"):
                 for leftover in folder.glob(".*.tmp"):
                     leftover.unlink(missing_ok=True)
 
     def trim_log(self, step: int) -> None:
-        """Drop log lines after `step`: a resumed run writes them again."""
+        """Delete log lines after `step`; a resumed run writes them again."""
         if self.writes and self.log.is_file():
             kept = []
             for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -170,7 +174,7 @@ class RunFolder:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, platform and command line."""
+    """The versions of Python and libraries, the platform and the command line."""
     versions = {}
     for name in _LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -184,7 +188,7 @@ def environment() -> dict[str, Any]:
 
 
 def changed_keys(before: Recipe, now: Recipe) -> list[str]:
-    """Keys whose change makes another run, as `key: old -> new`."""
+    """The differences that make `now` another run than `before`, as `key: old -> new`."""
     old, new = training_keys(before), training_keys(now)
     changed = []
     for key in sorted(old.keys() | new.keys()):

@@ -1,4 +1,4 @@
-"""What a folder is: a run, an adapter or an exported model. Decided here alone, by the files in it."""
+"""Decide by its files what a folder is: a run, an adapter or an exported model. No other module decides that."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Literal
 from red_cli.errors import UserError
 from red_cli.files import ADAPTER_CONFIG_FILE, TRAINED_FILE
 
-Kind = Literal["run", "adapter", "exported model"]
+FolderKind = Literal["run", "adapter", "exported model"]
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.json"
 _MODEL_FILE = "config.json"
-# What a run writes as soon as it starts; a folder of recipes has none of it.
-_TRACES = (METRICS_FILE, "environment.json", "adapter", "checkpoints")
+# Files of a run; a folder of recipes has none of them.
+_RUN_FILES = (METRICS_FILE, "environment.json", "adapter", "checkpoints")
 
 
 def is_trained_folder(folder: Path) -> bool:
-    """Whether a folder holds what a method trained."""
+    """Whether a folder holds trained tensors."""
     return (folder / TRAINED_FILE).is_file() or (folder / ADAPTER_CONFIG_FILE).is_file()
 
 
-def folder_kind(path: Path) -> Kind | None:
-    """What a folder is by the files in it; None: none of these."""
+def folder_kind(path: Path) -> FolderKind | None:
+    """The kind of a folder, or None if it is something else."""
     if is_trained_folder(path):
         return "adapter"
     if (path / _MODEL_FILE).is_file():
@@ -31,15 +31,15 @@ def folder_kind(path: Path) -> Kind | None:
 
 
 def is_run_folder(path: Path) -> bool:
-    """Whether a folder has a recipe and what a run writes; an exported model that was evaluated has both as well."""
-    return (path / RECIPE_FILE).is_file() and any((path / name).exists() for name in _TRACES)
+    """Whether a folder has a recipe and files of a run; an exported model that was evaluated has both too."""
+    return (path / RECIPE_FILE).is_file() and any((path / name).exists() for name in _RUN_FILES)
 
 
-def require_kind(path: Path, recipe: str | None) -> Kind:
-    """What a folder is; with a named `recipe`, a run folder needs none of its own.
+def require_kind(path: Path, recipe: str | None) -> FolderKind:
+    """The kind of a folder; if the user names a `recipe`, a run folder needs no recipe of its own.
 
     Raises:
-        UserError: it is something else.
+        UserError: the folder is something else.
     """
     kind = folder_kind(path)
     if kind is None and recipe is not None and is_trained_folder(path / "adapter"):
@@ -61,5 +61,5 @@ def not_trained(path: Path) -> UserError:
     return UserError(
         "not-a-run",
         f"{path} is not a run folder, an adapter folder or an exported model{missing}",
-        hint="For any other model name a recipe: red eval FOLDER --recipe RECIPE",
+        hint="For any other model, name a recipe: red eval FOLDER --recipe RECIPE",
     )

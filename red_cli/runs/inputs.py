@@ -1,4 +1,4 @@
-"""What a run was begun with: digests of its encoded rows and of its base. A resumed run must have the same."""
+"""The inputs of a run: digests of its encoded rows and of its base. A resumed run must have the same inputs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PARTS = {"config": "configuration", "weights": "weights", "tensors": "weights",
 
 @dataclass(frozen=True)
 class SplitDigest:
-    """The rows of a split as the model sees them.
+    """The digest of a split's rows as the model sees them.
 
     Attributes:
-        rows: how many there are.
-        sha256: of token ids, labels and loss masks; it covers data, tokenizer, template and truncation.
+        rows: the number of rows.
+        sha256: the digest of token ids, labels and loss masks; it covers data, tokenizer, template and truncation.
     """
 
     rows: int
@@ -34,7 +34,7 @@ class SplitDigest:
 
 @dataclass(frozen=True)
 class RunInputs:
-    """The inputs of a run, as every checkpoint records them; `base` is None where its files are not available."""
+    """The inputs of a run, recorded by every checkpoint; `base` is None if its files are not available."""
 
     splits: dict[str, SplitDigest]
     label_names: list[str] | None
@@ -52,45 +52,45 @@ class RunInputs:
 
 
 def parse_inputs(content: Any) -> RunInputs:
-    """The inputs in the form of a checkpoint's state file.
+    """Parse the inputs in a checkpoint's state file or in metrics.json.
 
     Raises:
-        ValidationError: they are damaged.
+        ValidationError: the content is damaged.
     """
     return TypeAdapter(RunInputs).validate_python(content)
 
 
 def require_same_inputs(record: Path, then: RunInputs, now: RunInputs) -> None:
-    """Refuse to resume on other rows or another base than those in a `record` of the run.
+    """Check that a run resumes on the rows and the base of its `record`.
 
     Raises:
-        UserError: a split, the label names or a part of the base differs; the message names each.
+        UserError: a split, the label names or a part of the base differs; the message names each difference.
     """
     if changed := [*changed_rows(then, now), *changed_base(then.base, now.base)]:
         listed = "\n".join(f"  {line}" for line in changed)
         raise UserError(
             "inputs-changed",
-            f"{record} was written with other inputs than the run has now:\n{listed}",
-            hint="Restore them to resume. Or begin a new run: output.dir=…, or delete the run folder.",
+            f"the inputs of the run changed since {record} was written:\n{listed}",
+            hint="Restore them to resume, or start a new run: output.dir=…, or delete the run folder.",
         )
 
 
 def changed_rows(then: RunInputs, now: RunInputs) -> list[str]:
-    """What differs in rows and labels, a line each; a split that is missing in one of them is not compared."""
+    """The differences in rows and labels, one per line; a split that only one of them has is not compared."""
     lines = []
     for split in sorted(then.splits.keys() & now.splits.keys()):
         before, after = then.splits[split], now.splits[split]
         if before.rows != after.rows:
             lines.append(f"{split}: {before.rows:,} rows, now {after.rows:,}")
         elif before.sha256 != after.sha256:
-            lines.append(f"{split}: other rows or labels, or the tokenizer or the template writes them in another way")
+            lines.append(f"{split}: the rows or labels changed, or their encoding by tokenizer and template")
     if then.label_names != now.label_names:
         lines.append(f"labels: {_names(then.label_names)}, now {_names(now.label_names)}")
     return lines
 
 
 def changed_base(then: BaseDigest | None, now: BaseDigest | None) -> list[str]:
-    """Which parts of a base differ, a line each; a part that is missing in one of them is not compared."""
+    """The parts of a base that differ, one per line; a part that only one of them has is not compared."""
     if then is None or now is None:
         return []
     pairs = {part: (getattr(then, part), getattr(now, part)) for part in _PARTS}
@@ -104,7 +104,7 @@ def _names(names: list[str] | None) -> str:
 
 def _digest(encoded: Encoded) -> SplitDigest:
     """The digest of every array of an encoded split, by the names of its fields."""
-    import numpy as np  # here, so that folders are looked at without it
+    import numpy as np  # keeps commands that only read folders fast
 
     digest = hashlib.sha256()
     for field in sorted(fields(encoded), key=lambda field: field.name):

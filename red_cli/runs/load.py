@@ -1,27 +1,27 @@
-"""Load a trained model: its task and base, then its weights with the adapter on them."""
+"""Load a trained model: task and base, then the weights and the adapter."""
 
 from __future__ import annotations
 
 from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.load import load_base
-from red_cli.base_model.prepare import load_config, prepare
+from red_cli.base_model.prepare import load_config, prepare_base
 from red_cli.base_model.record import require_unchanged_base
 from red_cli.edit.kinds import KINDS
 from red_cli.errors import UserError
 from red_cli.methods.table import load_trained
 from red_cli.methods.trained_files import read_trained_files
-from red_cli.runs.opened import Adapter, Opened
+from red_cli.runs.opened import Opened, OpenedAdapter
 from red_cli.tasks.base import Base, Task
 from red_cli.tasks.build import build_task
 
 
 def open_task(opened: Opened) -> tuple[Task, Base]:
-    """The task that a trained model is for, and its base; no data and no weights are read.
+    """Load the task and the base of a trained model. Data and weights are not read.
 
     Raises:
         UserError: the configuration or the tokenizer cannot be loaded, the model was trained for another kind of task,
-            or the folder asks for Python code to run.
+            or the folder asks to run Python code.
     """
     recipe = opened.recipe
     opened.require_consent()
@@ -35,16 +35,16 @@ def open_task(opened: Opened) -> tuple[Task, Base]:
                 "base-mismatch",
                 f"{opened.adapter} was trained for another kind of task: {trained_as}, not {task.kind.task_type}",
             )
-    return task, prepare(config, recipe, task.kind, label_names)
+    return task, prepare_base(config, recipe, task.kind, label_names)
 
 
 def _label_names(opened: Opened, config: PretrainedConfig) -> list[str] | None:
-    """The label names that the model was trained with; None for regression."""
+    """The label names of the training; None for regression."""
     regression = opened.recipe.task.is_regression
     if opened.adapter is None:
         return None if regression else [str(config.id2label[index]) for index in sorted(config.id2label)]
     files = read_trained_files(opened.adapter)
-    if isinstance(opened, Adapter) and files.head and regression != (len(files.label_names or ()) == 1):
+    if isinstance(opened, OpenedAdapter) and files.head and regression != (len(files.label_names or ()) == 1):
         raise UserError(
             "base-mismatch", f"{opened.folder} was trained for another kind of task than {opened.recipe.task.name}"
         )
@@ -52,15 +52,15 @@ def _label_names(opened: Opened, config: PretrainedConfig) -> list[str] | None:
 
 
 def load_model(opened: Opened, base: Base) -> PreTrainedModel:
-    """The model in evaluation mode, with its adapter on it where it has one.
+    """Load the model, with its adapter if it has one, in evaluation mode.
 
     Raises:
-        UserError: base or adapter cannot be loaded or do not fit, or the base has changed since the training.
+        UserError: base or adapter cannot be loaded or do not match, or the base changed since the training.
     """
     recipe = opened.recipe
     model, _ = load_base(recipe.model, base.config, base.kind, recipe.train.seed)
     if opened.adapter is not None:
-        load_trained(model, opened.adapter)  # first: of another architecture it says more
+        load_trained(model, opened.adapter)  # before the digest: for another architecture its error is more precise
         digest = read_trained_files(opened.adapter).base_digest
         require_unchanged_base(recipe.model.name_or_path, recipe.model.revision, digest, opened.adapter)
     return model.eval()

@@ -1,4 +1,4 @@
-"""The content of metrics.json: what a finished run holds, and what an evaluation alone leaves."""
+"""The schema of metrics.json: of a finished run, and of an evaluation without one."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Training(_Part):
 
 
 class _Evaluated(_Part):
-    """What `red eval` leaves where no run has ended."""
+    """The metrics.json of an evaluation without a finished run."""
 
     metric: str | None = None
     splits: dict[str, _Split] = Field(default_factory=dict)
@@ -80,7 +80,7 @@ class _Evaluated(_Part):
 
 
 class _Finished(_Evaluated):
-    """What a finished run leaves. Runs of version 0.1 have no method, scoring and learning_rate."""
+    """The metrics.json of a finished run. Runs of version 0.1 have no method, scoring and learning_rate."""
 
     task: str
     base: str
@@ -111,10 +111,10 @@ class _Finished(_Evaluated):
 
 
 def read_metrics_file(path: Path) -> dict[str, Any]:
-    """The content of a metrics.json, as it is written, once every key has the type it should have.
+    """Read and validate a metrics.json; returns its content unchanged.
 
     Raises:
-        UserError: it is not JSON, or a key is missing or has another type; the first one is named.
+        UserError: the file is not JSON, or a key is missing or of another type; the message names the first.
     """
     content = read_json(path)
     form = _Finished if isinstance(content, dict) and _FINISHED in content else _Evaluated
@@ -126,12 +126,12 @@ def read_metrics_file(path: Path) -> dict[str, Any]:
         raise UserError(
             "file-damaged",
             f"{path} is damaged: {f'key {key!r}: ' if key else ''}{first['msg']}",
-            hint="Copy it again. Or delete it: the run's adapter can still be scored and exported.",
+            hint="Copy it again, or delete it: the run's adapter can still be evaluated and exported.",
         ) from None
     assert isinstance(content, dict)
     return content
 
 
 def is_finished(metrics: dict[str, Any]) -> bool:
-    """Whether this is the content of a finished run's metrics.json."""
+    """Whether the content of a metrics.json is of a finished run."""
     return _FINISHED in metrics

@@ -1,4 +1,4 @@
-"""Open a run, an adapter or an exported model, with the recipe that says what it is for. Without torch."""
+"""Open a run, an adapter or an exported model together with its recipe. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from red_cli.runs.folder_kind import RECIPE_FILE, is_trained_folder, not_trained
 
 @dataclass(frozen=True)
 class Opened:
-    """A trained model on disk, and the recipe that says what it is for.
+    """A trained model on disk, and its recipe.
 
     Attributes:
-        folder: the folder that was named.
-        adapter: the folder of the trained tensors; None where the weights of `folder` are complete.
-        opened_recipe: the recipe in the folder, or the one that was named; None for an adapter that has none.
-        same_rows: whether the recipe is the run's own, with the data and splits that it was trained with.
+        folder: the folder that the user named.
+        adapter: the folder of the trained tensors; None if `folder` holds complete weights.
+        opened_recipe: the recipe in the folder, or the one that the user named; None if there is no recipe.
+        same_rows: whether the recipe is the run's own, with unchanged data and splits.
     """
 
     folder: Path
@@ -36,7 +36,7 @@ class Opened:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe, with the base that the model belongs to.
+        """The recipe, with the base of the model.
 
         Raises:
             UserError: the folder has no recipe.
@@ -45,22 +45,22 @@ class Opened:
         return self.opened_recipe.recipe
 
     def require_consent(self) -> None:
-        """Refuse a recipe in the folder that asks for Python code of the base to run.
+        """Check that the recipe in the folder does not ask to run Python code of the base.
 
         Raises:
-            UserError: it does, there is such code, and the user has not allowed it.
+            UserError: it does, the base has code, and the user has not allowed it.
         """
         recipe = self.recipe
         if self.opened_recipe is not None:
             self.opened_recipe.require_consent(recipe.model)
 
 
-class Run(Opened):
-    """A run folder, finished or not; its adapter exists from the first evaluation on."""
+class OpenedRun(Opened):
+    """A run folder, finished or not. Its adapter exists after the first evaluation."""
 
 
 @dataclass(frozen=True)
-class Adapter(Opened):
+class OpenedAdapter(Opened):
     """A folder of trained tensors.
 
     Attributes:
@@ -79,8 +79,8 @@ class Adapter(Opened):
         return recipe if self.base_is_named else _with_base(recipe, files.base_model_name_or_path, files.revision)
 
 
-class ExportedModel(Opened):
-    """A model with complete weights: an export, or any other that a recipe is named for."""
+class OpenedModel(Opened):
+    """A model with complete weights: an exported one, or any other with a named recipe."""
 
     @property
     def recipe(self) -> Recipe:
@@ -89,12 +89,12 @@ class ExportedModel(Opened):
         return _with_base(self.opened_recipe.recipe, str(self.folder.resolve()), None)
 
 
-def open_trained(path: Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> Run | Adapter | ExportedModel:
+def open_trained(path: Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> Opened:
     """Open a folder with a trained model.
 
     Args:
-        recipe: names a recipe to use instead of the one in the folder.
-        overrides: of the recipe, as KEY=VALUE.
+        recipe: the name of a recipe to use instead of the one in the folder.
+        overrides: overrides of the recipe, as KEY=VALUE.
 
     Raises:
         UserError: the folder is something else, or its recipe cannot be used.
@@ -105,20 +105,20 @@ def open_trained(path: Path, recipe: str | None = None, overrides: Sequence[str]
     opened, same_rows = (None, False) if recipe is None and own is None else _read_recipe(own, recipe, overrides)
     if kind == "adapter":
         named = any(named.key == "model.name_or_path" for named in named_keys(overrides))
-        return Adapter(path, path, opened, same_rows, named)
+        return OpenedAdapter(path, path, opened, same_rows, named)
     if kind == "exported model":
-        return ExportedModel(path, None, opened, same_rows)
-    return Run(path, RunFolder(path).adapter, opened, same_rows)
+        return OpenedModel(path, None, opened, same_rows)
+    return OpenedRun(path, RunFolder(path).adapter, opened, same_rows)
 
 
-def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str]) -> Run | Adapter | ExportedModel:
-    """Open a folder whose model is to answer. The arguments are those of `open_trained`.
+def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str]) -> Opened:
+    """Open a folder for inference. The arguments are those of `open_trained`.
 
     Raises:
-        UserError: as there; or the model has no adapter yet or no recipe, or an override would change what is trained.
+        UserError: the folder cannot be opened, has no adapter or recipe, or an override names a key of the training.
     """
     if path.is_dir() and (late := named_with_role(overrides, TRAINED)):
-        raise UserError("invalid-option", f"{late[0]} has no effect any more: {path} is trained already")
+        raise UserError("invalid-option", f"{late[0]} has no effect: {path} is already trained")
     opened = open_trained(path, recipe, overrides)
     require_adapter(opened)
     _ = opened.recipe
@@ -126,7 +126,7 @@ def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str])
 
 
 def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
-    """Where an evaluation writes: the folder that is scored, or, where anything was changed, a new one inside it."""
+    """The output folder of an evaluation: `folder`, or a new folder inside it if overrides change the recipe."""
     if all(is_consent(override) for override in overrides):
         return folder
     RunFolder(folder).require_own_folders()
@@ -137,10 +137,10 @@ def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
 
 
 def require_adapter(opened: Opened) -> None:
-    """Refuse a run that has not saved anything yet.
+    """Check that a run has saved an adapter.
 
     Raises:
-        UserError: it has no adapter.
+        UserError: it has not reached its first evaluation.
     """
     if opened.adapter is not None and not is_trained_folder(opened.adapter):
         raise UserError(
@@ -151,7 +151,7 @@ def require_adapter(opened: Opened) -> None:
 
 
 def _read_recipe(own: Path | None, named: str | None, overrides: Sequence[str]) -> tuple[OpenedRecipe, bool]:
-    """The recipe, and whether it means the rows that the run was trained with."""
+    """Read the recipe; returns it, and whether its data and splits are those of the run."""
     opened = open_recipe(named, own, overrides)
     if named is not None or own is None:
         return opened, False
@@ -159,7 +159,7 @@ def _read_recipe(own: Path | None, named: str | None, overrides: Sequence[str]) 
         return opened, True
     try:
         before = load_trained_recipe(own).recipe
-    except UserError:  # a file that only the overrides make readable
+    except UserError:  # the recipe is valid only with the overrides
         return opened, False
     return opened, values_of(before, ROWS) == values_of(opened.recipe, ROWS)
 

@@ -1,4 +1,4 @@
-"""Checks before any work: what is missing is reported at once, before torch or transformers are imported."""
+"""Quick checks before any work. They run before torch and transformers are imported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from red_cli.tasks.text_metrics.score import require_metrics
 
 
 def preflight(recipe: Recipe) -> None:
-    """Check that the base, the data and the packages of a recipe are there, as far as that is quick to see.
+    """Check that the base, the data and the packages of a recipe exist, as far as that is quick.
 
     Raises:
         UserError: one of them is missing.
@@ -31,7 +31,7 @@ def preflight(recipe: Recipe) -> None:
 
 
 def preflight_training(recipe: Recipe) -> None:
-    """The checks of `preflight`, and that the strategy that the recipe names is available.
+    """Run the checks of `preflight`, and check that the strategy of the recipe is available.
 
     Raises:
         UserError: something is missing.
@@ -69,7 +69,7 @@ def _require_data(data: Data, hint: str | None) -> None:
 
 
 def _require_split(recipe: Recipe, split: str) -> None:
-    """Refuse a split that the local files of a user's own data do not have; others have layouts of their own."""
+    """Check that local files of the user have the split. Published sets have their own layouts and are not checked."""
     if not recipe.task.has_own_layout and recipe.eval.split == "standard":
         from red_cli.tasks.data.loading import require_splits
         from red_cli.tasks.data.tables import split_files
@@ -79,10 +79,10 @@ def _require_split(recipe: Recipe, split: str) -> None:
 
 
 def _require_trackers(names: Sequence[str]) -> None:
-    """Check that every tracker is one that Accelerate knows and that its package is installed.
+    """Check that Accelerate has every tracker and that its package is installed.
 
     Raises:
-        UserError: it is not.
+        UserError: a tracker is unknown or not installed.
     """
     if not names:
         return

@@ -1,1 +1,1 @@
-"""What is trained for and how it is scored."""
+"""Tasks: their data, their encoding and loss, and how predictions are scored."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from red_cli.edit.kinds import Kind
+from red_cli.edit.kinds import ModelKind
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.base import TaskSettings
 from red_cli.tasks.data.splits import SCORED, PaperCut
@@ -27,15 +27,15 @@ class Base:
     """A base model without its weights, prepared for a task.
 
     Attributes:
-        config: with the task's labels, the recipe's dropout and the padding id of batches.
-        max_length: the longest sequence in tokens, as the recipe or the base limits it.
+        config: has the task's labels, the recipe's dropout and the padding id.
+        max_length: most tokens of a sequence, limited by the recipe or the base.
         kind: the class of model that is trained.
     """
 
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
     max_length: int
-    kind: Kind
+    kind: ModelKind
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Encoded:
     Attributes:
         features: name of a model input (input_ids, token_type_ids) -> int32 array of all tokens.
         offsets: int64, (rows + 1,).
-        labels: (rows,), class ids (int64) or numbers (float32); None where the split has no labels.
-        truncated: how many rows were cut to the longest length allowed.
-        ends_cut: how many of them lost their end, and with it the token that says that a text is complete.
-        kept: which rows of the split these are, where some were left out; None: they are all.
-        left_out: why rows were left out -> how many.
+        labels: (rows,), class ids (int64) or numbers (float32); None if the split has no labels.
+        truncated: number of rows cut to the maximum length.
+        ends_cut: number of truncated rows that lost their end, and so their end token.
+        kept: indices of the encoded rows in the split; None if all rows are encoded.
+        left_out: reason -> number of rows left out.
     """
 
     features: dict[str, NDArray[np.int32]]
@@ -71,11 +71,11 @@ class Encoded:
         return self.features[feature][self.offsets[index] : self.offsets[index + 1]]
 
     def longest_inputs(self, encoder_decoder: bool) -> tuple[dict[str, int], int]:
-        """Model input -> tokens of the longest row; and the most tokens of a row that have a label."""
+        """Model input -> tokens of the longest row; and the most labelled tokens of a row."""
         return {"inputs_embeds": int(self.lengths.max())}, 0
 
     def kept_rows(self, split: str, rows: Rows) -> Rows:
-        """Those of a split's `rows` that these are."""
+        """The encoded ones of a split's `rows`."""
         if self.kept is None:
             return rows
         reasons = " and ".join(f"{count:,} with {reason}" for reason, count in self.left_out.items())
@@ -84,7 +84,7 @@ class Encoded:
 
 @dataclass
 class Batch:
-    """Tensors of some rows: `inputs` (rows, longest), `labels` or None; `weight`: labelled items in it."""
+    """Tensors of some rows: `inputs` (rows, longest), `labels` or None; `weight` counts the labelled items."""
 
     inputs: dict[str, Tensor]
     labels: Tensor | None
@@ -98,15 +98,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one row, as it is written to `predictions/`; what is None there does not exist for the task.
+    """The prediction for one row, as `predictions/` holds it. Fields that the task does not use are None.
 
     Attributes:
-        label: what is right, as far as it is known: a label, a number, a text.
-        prompt: what a text was generated from.
-        text: what was generated, where it stands for a label or a number (prediction None: it is neither).
-        finished: whether a generated text came to its end before the most tokens allowed.
+        label: the right answer if it is known: a label, a number, a text.
+        prompt: the text that the answer was generated from.
+        text: the generated text that was read as a label or a number; `prediction` is None if it is neither.
+        finished: whether a generated text ended within the maximum number of tokens.
         loss: the sum over the row's labelled tokens.
-        tokens: how many those are.
+        tokens: the number of labelled tokens.
     """
 
     prediction: str | float | None
@@ -126,30 +126,30 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Generated:
-    """A text that a model wrote, and whether it came to its end before the most tokens allowed."""
+    """A generated text, and whether it ended within the maximum number of tokens."""
 
     text: str
     finished: bool
 
 
 class ModelRunner(Protocol):
-    """A model, a split, and the ways to have the one answer the other; the room above provides them."""
+    """Runs a model over a split, by forward passes or by generation; `red_cli.inference` implements it."""
 
     @property
     def context(self) -> int:
         """The most tokens that the base takes at once."""
 
     def forward(self, predict: Callable[[nn.Module, Any], list[T]], encoded: Encoded | None = None) -> list[T]:
-        """What `predict` says of batches, for all rows in their order; nothing larger than that is kept.
+        """Apply `predict` to batches of all rows and return the results in the rows' order; nothing else is kept.
 
-        The rows are the split's, or those of another encoding that the task collates.
+        The rows are those of `encoded`, which the task can collate, or by default the split's.
         """
 
     def generate(self, prompts: Sequence[Sequence[int]], ends: SpecialIds, max_new_tokens: int) -> list[Generated]:
-        """What the model writes after each prompt, in their order."""
+        """Generate a text for each prompt, in the prompts' order."""
 
     def note(self, text: str) -> None:
-        """One line that the user should see."""
+        """Show the user one line."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,10 @@ class TokenPreview:
     """A row as `red check` shows it.
 
     Attributes:
-        ids: its tokens.
-        masked: how many of the first do not count towards the loss.
-        label: if it has one.
-        loss_mask: which tokens count, where those that do not come between as well; None: all after `masked`.
+        ids: the row's token ids.
+        masked: number of leading tokens that do not count towards the loss.
+        label: the row's label, if it has one.
+        loss_mask: which tokens count towards the loss; None if all after `masked` do.
     """
 
     ids: list[int]
@@ -170,10 +170,10 @@ class TokenPreview:
 
 
 class Task(Protocol):
-    """What is trained for: which rows there are, and how answers are scored. It knows nothing of a base."""
+    """Which rows there are, and how predictions are scored; independent of the base."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ModelKind:
         """The class of model that is trained."""
 
     @property
@@ -190,17 +190,17 @@ class Task(Protocol):
 
     @property
     def paper_cut(self) -> PaperCut | None:
-        """How the rows that choose and the rows that are scored are cut in the paper; None: they are not."""
+        """How the paper divides rows into a selection split and a scored split; None if it does not apply."""
 
     @property
     def label_column(self) -> str:
         """The column of the labels or completions."""
 
     def split_names(self) -> list[str]:
-        """The splits that there are; nothing is read yet."""
+        """Names of the available splits; no data is read."""
 
     def load(self, seed: int, needed: Sequence[str]) -> Splits:
-        """Read the splits `needed`, and find the label names where the rows say which there are."""
+        """Read the splits `needed`, and find the label names if the rows define them."""
 
     def has_labels(self, rows: Rows, label_names: list[str] | None) -> bool:
         """Whether a split can be scored."""
@@ -220,7 +220,7 @@ class Encoder(Protocol):
 
     @property
     def base(self) -> Base:
-        """What the task is bound to."""
+        """The base that the task is bound to."""
 
     def encode(self, rows: Rows) -> Encoded:
         """Token ids and labels of a split."""
@@ -232,22 +232,22 @@ class Encoder(Protocol):
         """The sum of the losses of the batch's labelled items, float32."""
 
     def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:
-        """The answers to all rows, in their order: by forward passes, by generation, or both.
+        """Predict all rows, in their order, by forward passes, by generation, or both.
 
-        `final` asks for all that can be said, else what `metric` needs is enough: an evaluation on the way.
+        `final` computes what every metric needs; otherwise only what `task.metric` needs is computed.
         """
 
     def show(self, encoded: Encoded, index: int) -> TokenPreview:
-        """A labelled row, to be looked at."""
+        """A labelled row, for `red check` to show."""
 
 
 def scored_split(task: Task) -> str:
-    """The split whose score is a run's result."""
+    """The split whose score is the run's result."""
     return task.validation_splits[0] if task.paper_cut is None else SCORED
 
 
 def chose_best(task: Task, split: str) -> Literal["all", "some", "none"]:
-    """How many of a split's rows had a part in choosing a run's best evaluation."""
+    """How many of a split's rows were used to choose the run's best evaluation."""
     if split == task.validation_splits[0]:
         return "all"
     cut = task.paper_cut
@@ -259,9 +259,9 @@ BUILDERS: dict[type[TaskSettings], Builder] = {}
 
 
 def builds(settings: type[TaskSettings]) -> Callable[[Builder], Builder]:
-    """Registers what makes the task of these settings: a function of recipe, settings, configuration, label names.
+    """Register the builder of these settings' task: a function of recipe, settings, configuration and label names.
 
-    The label names are those that a trained model knows, None elsewhere. It reads no data.
+    The label names are those of a trained model, or None before training. A builder reads no data.
     """
 
     def register(builder: Builder) -> Builder:

@@ -1,4 +1,4 @@
-"""Recipe -> task."""
+"""Build the task of a recipe."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ for _module in pkgutil.iter_modules(presets.__path__):  # each registers its bui
 
 
 def build_task(recipe: Recipe, config: PretrainedConfig, label_names: list[str] | None = None) -> Task:
-    """The task that the recipe names, for a base of this configuration, with nothing of its data read yet.
+    """Build the recipe's task for a base of this configuration; no data is read.
 
-    `label_names` are those a trained model knows.
+    Args:
+        label_names: those of a trained model; None before training.
 
     Raises:
-        UserError: the base is of a kind that the task cannot be trained with.
+        UserError: the task cannot be trained with this kind of base.
     """
     if recipe.train.packing:
         require_packing(config)

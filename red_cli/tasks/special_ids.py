@@ -1,4 +1,4 @@
-"""Token ids that stand for no word: padding, the end of a text, the start of a decoder, what frames a text."""
+"""Special token ids: padding, end of text, decoder start, and the affixes of every text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from red_cli.edit.kinds import Kind
+from red_cli.edit.kinds import ModelKind
 from red_cli.errors import UserError, shown
 
 _PROBE = "a"
@@ -15,12 +15,12 @@ _PROBE = "a"
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """Token ids around texts that are generated.
+    """Special token ids for generation.
 
     Attributes:
         end: the last token of a complete text.
-        padding: fills batches.
-        decoder_start: what an encoder-decoder's decoder begins with; None for a decoder alone.
+        padding: the padding of batches.
+        decoder_start: the first token of an encoder-decoder's decoder; None for decoder-only models.
     """
 
     end: int
@@ -30,7 +30,7 @@ class SpecialIds:
 
 @dataclass(frozen=True)
 class Affixes:
-    """The token ids that a tokenizer puts before and after every text."""
+    """Token ids that a tokenizer puts before and after every text."""
 
     before: list[int]
     after: list[int]
@@ -40,7 +40,7 @@ class Affixes:
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id that fills batches: the tokenizer's own, or its end of a text, which no text has inside it."""
+    """The padding id: the tokenizer's own, else its end token, which does not occur inside a text."""
     for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id):
         if token_id is not None:
             return int(token_id)
@@ -48,19 +48,19 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def find_special_ids(
-    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, kind: Kind, end_token: str | None
+    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, kind: ModelKind, end_token: str | None
 ) -> SpecialIds:
-    """The ids around texts of a tokenizer and its model; `end_token` names the end where the tokenizer's is not meant.
+    """The special ids of a tokenizer and its model; `end_token` replaces the tokenizer's own end token.
 
     Raises:
-        UserError: there is no such token, none that could end a text, or nothing that a decoder starts with.
+        UserError: the tokenizer does not have `end_token` or any end token, or the decoder start is not configured.
     """
     start = getattr(config, "decoder_start_token_id", None) if kind.encoder_decoder else None
     if kind.encoder_decoder and start is None:
         raise UserError(
             "unsupported-model",
-            f"{config._name_or_path}: the configuration does not say what the decoder starts with",
-            hint="Set decoder_start_token_id in the model's config.json.",
+            f"{config._name_or_path}: the configuration has no decoder_start_token_id",
+            hint="Set it in the model's config.json.",
         )
     return SpecialIds(_end_id(tokenizer, config, end_token), padding_id(tokenizer), start)
 
@@ -77,13 +77,13 @@ def _end_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, end_to
             return int(token_id)
     raise UserError(
         "unsupported-tokenizer",
-        "the tokenizer has no token that ends a text",
-        hint="Name one of its tokens to serve as such: task.end_token=…",
+        "the tokenizer has no end token",
+        hint="Choose one of its tokens: task.end_token=…",
     )
 
 
 def find_affixes(tokenizer: PreTrainedTokenizerBase) -> Affixes:
-    """What the tokenizer puts around a text, found by trying."""
+    """The affixes of a tokenizer, found by tokenising a short text."""
     bare = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
     framed = tokenizer(_PROBE)["input_ids"]
     for start in range(len(framed) - len(bare) + 1):
@@ -93,6 +93,6 @@ def find_affixes(tokenizer: PreTrainedTokenizerBase) -> Affixes:
 
 
 def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """The text of ids as it stands, without special tokens and outer spaces."""
+    """The text of token ids, without special tokens and outer spaces."""
     text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text.strip()

@@ -1,1 +1,1 @@
-"""Training: the loop, its setup and step, checkpoints, resuming, and the search for a learning rate."""
+"""Training: the loop, its setup and step, checkpoints, resuming, and the learning-rate search."""

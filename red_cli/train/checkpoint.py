@@ -32,8 +32,8 @@ from red_cli.train.session import Session
 def save_checkpoint(session: Session) -> Path:
     """Save a checkpoint of the run, then delete all but the last `train.save_total_limit`.
 
-    Trainable parameters and the optimiser's state are saved unsharded, so that the run can resume under another
-    strategy or with another number of processes; the base is not saved. All processes call it; rank 0 writes.
+    Trainable parameters and optimiser state are saved unsharded, so that the run can resume under another strategy or
+    with another number of processes. The base is not saved. All ranks call it; rank 0 writes.
     """
     processes, folder = session.processes, session.folder.checkpoints
     path = folder / f"step-{session.state.step}"
@@ -48,12 +48,12 @@ def save_checkpoint(session: Session) -> Path:
                 _write(session, path, training)
     if processes.main:
         prune(folder, session.settings.save_total_limit)
-    processes.barrier()  # none may end, and have the others ended, while the main one writes
+    processes.barrier()  # a rank that exits earlier would end the others while rank 0 writes
     return path
 
 
 def _write(session: Session, path: Path, training: dict[str, Any]) -> None:
-    if path.exists():  # damaged, or deleted by half
+    if path.exists():  # damaged or partly deleted
         shutil.rmtree(path)
     recipe = session.recipe
     with replacing_folder(path) as temporary:
@@ -67,12 +67,12 @@ def _write(session: Session, path: Path, training: dict[str, Any]) -> None:
 
 
 def load_checkpoint(session: Session, path: Path) -> None:
-    """Restore the state, the optimiser, its schedule and the generators; the trainable parameters are loaded already.
+    """Restore state, optimiser, scheduler and random generators; the trainable parameters must be loaded already.
 
-    A process that the checkpoint does not know keeps its generators as they are at the beginning of a run.
+    A rank that did not exist when the checkpoint was saved keeps the generators of a new run.
 
     Raises:
-        UserError: the checkpoint is incomplete, damaged, or another model's.
+        UserError: the checkpoint is incomplete or damaged, or belongs to another model.
     """
     session.state = read_state(path)
     try:
@@ -81,9 +81,9 @@ def load_checkpoint(session: Session, path: Path) -> None:
         session.optimisation.scheduler.load_state_dict(stored["scheduler"])
         if session.processes.index < len(stored["generators"]):
             _restore_generators(stored["generators"][session.processes.index])
-    except Exception as error:  # torch raises a dozen kinds for a damaged file
+    except Exception as error:  # torch raises many kinds of errors for a damaged file
         raise UserError(
-            "file-damaged", f"{path / OPTIMIZER_FILE} is damaged, or of another model", hint=DAMAGED
+            "file-damaged", f"{path / OPTIMIZER_FILE} is damaged or belongs to another model", hint=DAMAGED
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The folders of checkpoints: which there are, whether they are valid, and where each run stood. Without torch."""
+"""Checkpoint folders: list, validate, read and prune them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from red_cli.runs.inputs import RunInputs, parse_inputs
 
 STATE_FILE = "state.json"
 OPTIMIZER_FILE = "optimizer.pt"
-DAMAGED = "Delete this checkpoint to go on from the one before it."
+DAMAGED = "Delete this checkpoint to resume from the previous one."
 DIGESTS = "files"  # name -> sha256
 INPUTS = "inputs"
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -26,7 +26,7 @@ _NAME = re.compile(r"step-(\d+)")
 
 @dataclass
 class TrainingState:
-    """Where a run stands. With trainable parameters, optimiser and generators it determines all that follows."""
+    """The progress of a run. With trainable parameters, optimiser and generators it determines all further steps."""
 
     step: _Count = 0
     evaluated_step: _Count = 0
@@ -57,7 +57,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def validation_error(path: Path) -> str | None:
-    """What is wrong with a checkpoint: a file that is missing or was changed; None if it is valid."""
+    """The reason why a checkpoint is invalid (a file is missing or changed), or None if it is valid."""
     try:
         digests = read_json(path / STATE_FILE)[DIGESTS]
         read_state(path)
@@ -66,7 +66,7 @@ def validation_error(path: Path) -> str | None:
             if not (path / name).is_file():
                 return f"{name} is missing"
             if file_digest(path / name) != digest:
-                return f"{name} is not what was written"
+                return f"{name} has changed"
     except (UserError, KeyError, TypeError, AttributeError):
         return f"{STATE_FILE} is missing or damaged"
     return None
@@ -78,10 +78,10 @@ def file_digest(file: Path) -> str:
 
 
 def read_state(path: Path) -> TrainingState:
-    """The state file of a checkpoint.
+    """Read the state file of a checkpoint.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     try:
         content = dict(read_json(path / STATE_FILE))
@@ -101,7 +101,7 @@ def read_state(path: Path) -> TrainingState:
 
 
 def read_inputs(path: Path) -> RunInputs | None:
-    """The inputs that a checkpoint was trained on; None in checkpoints of version 0.1.
+    """Read the inputs that a checkpoint was trained on; None for checkpoints of version 0.1.
 
     Raises:
         UserError: the state file is missing or damaged.
@@ -114,7 +114,7 @@ def read_inputs(path: Path) -> RunInputs | None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the last `keep` checkpoints, and the rest of any whose deletion was interrupted."""
+    """Delete all but the last `keep` checkpoints, and what interrupted deletions left."""
     kept = list_checkpoints(folder)[-keep:]
     for path in folder.iterdir():
         if _NAME.fullmatch(path.name) and path not in kept:

@@ -1,4 +1,4 @@
-"""What a training run reports while it works."""
+"""The events that a training run reports to its listener."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from red_cli.inference.runtime import Listener, NullListener
 from red_cli.plan.plan import PlanSummary
+from red_cli.runs.events import Listener, NullListener
 
 
 @dataclass(frozen=True)
 class Step:
-    """An optimiser step is done."""
+    """A finished optimiser step."""
 
     step: int
     total_steps: int
@@ -24,7 +24,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A split is scored."""
+    """The score of a split during training."""
 
     step: int
     epoch: float
@@ -34,26 +34,26 @@ class Evaluation:
 
 
 class TrainingListener(Listener, Protocol):
-    """Receives what happens in a training run as well."""
+    """A listener that also receives the events of a training run."""
 
     def planned(self, plan: PlanSummary, folder: str) -> None:
-        """The run is about to start."""
+        """The run is planned and about to start in `folder`."""
 
     def searching(self, done: int, total: int, rate: float) -> None:
-        """A search for the learning rate is at `rate`; so many of its steps are done."""
+        """`done` of `total` steps of a learning-rate search are done; the next one uses `rate`."""
 
     def searched(self, rate: float, divergence_rates: Sequence[float | None]) -> None:
-        """A learning rate is found; `edges`: where the loss diverged in each sweep, None where it did not."""
+        """A search found `rate`; `divergence_rates`: where the loss of each sweep diverged, or None."""
 
     def stepped(self, step: Step) -> None:
-        """An optimiser step is done."""
+        """An optimiser step finished."""
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        """A split is scored."""
+        """A split was scored."""
 
 
 class NullTrainingListener(NullListener):
-    """A listener that shows nothing of a training run."""
+    """A training listener that shows nothing."""
 
     def planned(self, plan: PlanSummary, folder: str) -> None: ...
 

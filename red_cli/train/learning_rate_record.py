@@ -1,4 +1,4 @@
-"""What a search for a learning rate found, and the record it leaves in the run folder."""
+"""The result of a learning-rate search and its record in the run folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from red_cli.errors import UserError
 from red_cli.files import read_json, write_json
-from red_cli.recipe.load import Loaded
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.inputs import RunInputs
 
@@ -22,8 +22,8 @@ class Sweep:
     """A short run whose learning rate rises at each step.
 
     Attributes:
-        rates, losses: of each step done.
-        edge: the rate at which the loss diverged; None where it never did.
+        rates, losses: the learning rate and the training loss of each step.
+        edge: the rate at which the loss diverged, or None.
     """
 
     rates: list[float]
@@ -33,13 +33,13 @@ class Sweep:
 
 @dataclass(frozen=True)
 class LearningRateSearch:
-    """What a search found, and how: the content of learning_rate_search.json.
+    """The content of learning_rate_search.json.
 
     Attributes:
-        rate: what was chosen.
-        steps: optimiser steps that the search took.
-        run_steps: those of the run itself.
-        inputs: the rows and the base that it was found on; None until it is written, and in records of version 0.1.
+        rate: the chosen learning rate.
+        steps: optimiser steps of the search.
+        run_steps: optimiser steps of the run.
+        inputs: digests of the rows and the base of the search; None before writing, and in records of version 0.1.
     """
 
     rate: float
@@ -49,34 +49,34 @@ class LearningRateSearch:
     inputs: RunInputs | None = None
 
     def summary(self) -> dict[str, Any]:
-        """The search without the steps of its sweeps."""
+        """The search without the individual steps, for metrics.json and the log."""
         return {"rate": self.rate, "steps": self.steps, "edges": [sweep.edge for sweep in self.sweeps]}
 
     def write(self, folder: RunFolder) -> None:
-        """Leave a record in the run folder and its log; a resumed run does not search again."""
+        """Record the search in the run folder and its log, so that a resumed run does not repeat it."""
         if folder.writes:
             inputs = None if self.inputs is None else self.inputs.to_json()
             write_json(folder.path / SEARCH_FILE, {**asdict(self), "inputs": inputs})
         folder.append_log({"step": 0, "epoch": 0.0, "learning_rate_search": self.summary()})
 
 
-def with_rate(loaded: Loaded, rate: float) -> Loaded:
-    """The recipe with a learning rate in place of auto."""
+def with_rate(loaded: LoadedRecipe, rate: float) -> LoadedRecipe:
+    """The recipe with the learning rate `rate`."""
     settings = loaded.recipe.train.model_copy(update={"learning_rate": rate})
     return replace(loaded, recipe=loaded.recipe.model_copy(update={"train": settings}))
 
 
-def found_before(loaded: Loaded, checkpoint: Path | None) -> LearningRateSearch | None:
-    """The record of an earlier search: by this run, or by the one whose checkpoint it resumes from."""
+def find_earlier_search(loaded: LoadedRecipe, checkpoint: Path | None) -> LearningRateSearch | None:
+    """Read the search of this run, or of the run whose checkpoint it resumes from; None if there is no record."""
     folders = [loaded.run_folder, *([checkpoint.resolve().parent.parent] if checkpoint is not None else [])]
     return next((read_search(folder) for folder in folders if has_search(folder)), None)
 
 
 def read_search(folder: Path) -> LearningRateSearch:
-    """The record of a search.
+    """Read the record of a search.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     path = folder / SEARCH_FILE
     try:
@@ -93,8 +93,8 @@ def has_search(folder: Path) -> bool:
     return (folder / SEARCH_FILE).is_file()
 
 
-def as_found(loaded: Loaded, folder: Path) -> Loaded:
-    """The recipe with the rate that a search for the run in `folder` has found, in place of auto."""
+def with_searched_rate(loaded: LoadedRecipe, folder: Path) -> LoadedRecipe:
+    """The recipe, with `auto` replaced by the recorded learning rate of the run in `folder` if there is one."""
     if loaded.recipe.train.learning_rate != "auto" or not has_search(folder):
         return loaded
     return with_rate(loaded, read_search(folder).rate)

@@ -1,4 +1,4 @@
-"""`learning_rate: auto`: a short search before the run, by sweeps of a rising learning rate."""
+"""`learning_rate: auto`: a learning-rate range test before the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from red_cli.distributed.processes import Processes
 from red_cli.plan.learning_rates import SearchPlan
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
-from red_cli.recipe.load import Loaded
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.train.events import TrainingListener
 from red_cli.train.learning_rate_record import LearningRateSearch, Sweep, with_rate
 from red_cli.train.optimizer import build_optimizer
@@ -27,31 +27,31 @@ from red_cli.train.session import Session
 from red_cli.train.setup import build_session, seed_generators
 from red_cli.train.step import accumulate
 
-# The smoothed loss diverges where it gives back this share of its improvement, and rises by that share of its start.
+# The smoothed loss has diverged when it gave back this share of its improvement and rose by that share of its start.
 _LOST_GAIN = 0.5
 _RISE = 0.08
-_LEAST_DISTANCE = 2.0  # factor by which the chosen rate stays below the divergence, whatever the usual rate is
-_LEAST_FALL = 0.05  # share of its start by which a loss must fall for its rates to count
+_LEAST_DISTANCE = 2.0  # the chosen rate is at least this factor below the divergence
+_LEAST_FALL = 0.05  # a sweep counts only if its loss falls by this share of its start
 
 
 def search_learning_rate(
-    loaded: Loaded, prepared: Prepared, schedule: Schedule, listener: TrainingListener, processes: Processes
+    loaded: LoadedRecipe, prepared: Prepared, schedule: Schedule, listener: TrainingListener, processes: Processes
 ) -> LearningRateSearch:
-    """Find a learning rate for the run; the run then starts from the beginning, as if the recipe gave that rate.
+    """Find a learning rate for the run. The run itself then starts from the beginning.
 
-    In a sweep the rate rises by the same factor at each step until the training loss diverges. At that rate the method
-    stops being stable on this base and these data, which shows long before short runs differ in their scores. A sweep
-    repeats a few batches without dropout. A loss that is mostly noise over a full split (do two texts mean the same?)
-    falls on these batches, so that its rise stands out. The chosen rate lies a factor below the divergence, within the
-    method's range. The same seed finds the same rate; validation and test splits are not used.
+    In a sweep the rate rises by a constant factor per step until the training loss diverges: there the method becomes
+    unstable on this base and these data, which shows long before the scores of short runs differ. A sweep repeats a
+    few batches without dropout, because a loss that is mostly noise over a full split falls on few batches, and its
+    rise stands out. The chosen rate is a factor below the divergence, within the method's range. The same seed finds
+    the same rate. Validation and test splits are not used.
     """
     searching = schedule.search
-    assert searching is not None  # the recipe asks for one
+    assert searching is not None
     if searching.sweeps == 0:
         return LearningRateSearch(searching.usual, 0, schedule.total_steps, [])
-    # Without dropout the same rows always have the same loss.
-    quiet = replace(prepared, base=replace(prepared.base, config=without_dropout(prepared.base.config)))
-    session = build_session(with_rate(loaded, searching.usual), quiet, schedule, None, listener, processes)
+    # Without dropout the loss of a row depends on the parameters only.
+    no_dropout = replace(prepared, base=replace(prepared.base, config=without_dropout(prepared.base.config)))
+    session = build_session(with_rate(loaded, searching.usual), no_dropout, schedule, None, listener, processes)
     start = {name: session.model.get_parameter(name).detach().clone() for name in session.trained.names}
     sweeps: list[Sweep] = []
     for number in range(searching.sweeps):
@@ -74,12 +74,12 @@ def _put_back(session: Session, start: dict[str, torch.Tensor]) -> None:
 
 def _sweep(session: Session, searching: SearchPlan, number: int, listener: TrainingListener) -> Sweep:
     settings, engine = session.settings, session.engine
-    assert isinstance(engine, Replicated)  # the recipe is refused where another would take its place
+    assert isinstance(engine, Replicated)  # recipes with another engine and a search are refused
     optimizer = build_optimizer(session.trained, settings)
     seed_generators(settings.seed, session.processes)
     engine.model.train()
     batches = session.schedule.sampler.epoch(number)[: searching.cycle]
-    # A head with a rate of its own keeps it.
+    # A separate learning rate of the head is not swept.
     swept = optimizer.param_groups if settings.head_learning_rate is None else optimizer.param_groups[:-1]
     rates: list[float] = []
     losses: list[float] = []
@@ -103,7 +103,7 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Train
 
 
 def find_divergence_rate(rates: Sequence[float], losses: Sequence[float], window: int) -> float | None:
-    """The rate from which the loss, averaged over `window` steps, diverges from its lowest; None if it does not."""
+    """The rate at which the loss, averaged over `window` steps, diverges from its minimum, or None."""
     if len(losses) < window:
         return None
     averages = _averages(losses, window)
@@ -113,14 +113,13 @@ def find_divergence_rate(rates: Sequence[float], losses: Sequence[float], window
 
 
 def choose_rate(sweeps: Sequence[Sweep], searching: SearchPlan) -> float:
-    """The rate for a run: a factor below the rates at which sweeps diverged, the method's usual rate, or between them.
+    """Choose the learning rate: the median of the method's usual rate and of one vote per sweep.
 
-    Each sweep votes for its divergence over that factor, and the usual rate has a vote as well. The median wins (of an
-    even number, the geometric mean of the middle two). The divergence of a single sweep varies between seeds by more
-    than the best rate does, so one sweep moves the rate only half of the way; several that agree move it all the way.
-    A base that is far less stable than the usual rate presumes, such as a large one, still gets a rate well below its
-    divergence. Where a loss fell until the end of its sweep, the divergence lies there or beyond. Sweeps whose loss
-    neither fell nor diverged have no vote.
+    A sweep votes for its divergence rate divided by `searching.below_edge`. With an even number of votes the geometric
+    mean of the middle two is taken. The divergence rate of one sweep varies more between seeds than the best rate
+    does, so a single sweep moves the rate only halfway from the usual one; several that agree move it fully. A base
+    that is far less stable than usual, such as a large one, still gets a rate well below the divergence. For a sweep
+    without divergence the rate at its lowest loss counts instead; one whose loss did not fall either does not vote.
     """
     edges = [edge for sweep in sweeps if (edge := sweep.edge or _end_of_fall(sweep, searching.cycle)) is not None]
     if not edges:
@@ -135,7 +134,7 @@ def _middle(values: Sequence[float]) -> float:
 
 
 def _end_of_fall(sweep: Sweep, window: int) -> float | None:
-    """The rate at which the loss was lowest; None if it did not fall."""
+    """The rate at the lowest loss, or None if the loss did not fall."""
     averages = _averages(sweep.losses, window)
     lowest = int(averages.argmin())
     return sweep.rates[lowest] if averages[lowest] < averages[0] * (1 - _LEAST_FALL) else None

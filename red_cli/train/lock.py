@@ -1,4 +1,4 @@
-"""One running process per run folder: a lock that ends with the process that holds it, however that ends."""
+"""A lock on a run folder. The system releases it when its process ends, even by SIGKILL."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from filelock import FileLock, Timeout
 from red_cli.errors import RunFailed, UserError
 
 LOCK_FILE = ".lock"
-_PATIENCE = 5.0  # seconds: the system may take a moment to end a process that was just killed
+_PATIENCE = 5.0  # seconds; a process that was just killed may take a moment to end
 
 
 class FolderLock:
-    """Keeps other runs out of a run folder, from `take` until `release` or the end of the process."""
+    """The lock of a run folder, held from `take` until `release` or the end of the process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -31,7 +31,7 @@ class FolderLock:
         return self.folder / LOCK_FILE
 
     def take(self) -> None:
-        """Lock the folder; create it if it does not exist.
+        """Lock the folder, which is created if it does not exist.
 
         Raises:
             UserError: another process holds the lock.
@@ -48,25 +48,25 @@ class FolderLock:
                 hint="Wait until it ends, or choose another folder: output.dir=…",
             ) from None
         self._lock, self._made = lock, missing[::-1]
-        with contextlib.suppress(OSError):  # Windows lets nobody write to a locked file
+        with contextlib.suppress(OSError):  # Windows does not allow writing to a locked file
             self.path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         self._inode = _inode(self.path)
 
     def require_held(self) -> None:
-        """Make sure that the folder is still the one that was locked.
+        """Check that the folder is still the one that was locked.
 
         Raises:
-            RunFailed: someone deleted or moved it; another run may use its path by now.
+            RunFailed: it was deleted or moved; another run may use its path now.
         """
         if self._lock is not None and _inode(self.path) != self._inode:
             raise RunFailed(
                 "folder-vanished",
                 f"{self.folder} was deleted or moved while the run was writing to it",
-                hint="The same command starts the run again.",
+                hint="Rerun the same command to start again.",
             )
 
     def release(self) -> None:
-        """Unlock the folder, and remove it again if nothing was written to it."""
+        """Unlock the folder, and remove it if `take` created it and nothing was written to it."""
         if self._lock is None:
             return
         held = _inode(self.path) == self._inode
@@ -89,8 +89,8 @@ def _inode(path: Path) -> int | None:
 
 
 def _holder(path: Path) -> str:
-    """The process that holds a lock, as it signed the file."""
+    """The process that holds a lock, as recorded in the lock file."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        if signed := path.read_text(encoding="utf-8").strip():
-            return f"a run that is under way: {signed}"
-    return "another run that is under way"
+        if holder := path.read_text(encoding="utf-8").strip():
+            return holder
+    return "another process"

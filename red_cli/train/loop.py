@@ -1,4 +1,4 @@
-"""Train a recipe: set up, take optimiser steps, evaluate, keep the best, finish. In reading order."""
+"""The training loop, in reading order: set up, step, evaluate, keep the best, finish."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from red_cli.base_model.memory import forget_peak, peak_bytes
+from red_cli.base_model.memory import peak_bytes, reset_peak
 from red_cli.distributed.engine import NotFinite
 from red_cli.distributed.processes import Processes, join_processes
 from red_cli.errors import Interrupted, RunFailed
@@ -22,7 +22,7 @@ from red_cli.inference.predict import no_check, predict
 from red_cli.methods.table import load_trained_weights, save_trained
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
-from red_cli.recipe.load import Loaded
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import paper_figure, resolved
 from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.runs.preflight import preflight_training
@@ -32,7 +32,7 @@ from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
 from red_cli.train.checkpoint_folder import list_checkpoints, read_inputs
 from red_cli.train.events import Evaluation, NullTrainingListener, Step, TrainingListener
-from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, found_before, with_rate
+from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, find_earlier_search, with_rate
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
 from red_cli.train.resume import find_resume_checkpoint
@@ -44,16 +44,16 @@ from red_cli.train.stopping import Stop, StopRequested, stop_when_asked
 _SHOWN_ROWS = 8
 
 
-def train(loaded: Loaded, listener: TrainingListener | None = None) -> dict[str, Any]:
-    """Train a recipe from the beginning or from its last checkpoint.
+def train(loaded: LoadedRecipe, listener: TrainingListener | None = None) -> dict[str, Any]:
+    """Train a recipe from the beginning, or resume from its last checkpoint.
 
     Returns:
         The content of metrics.json, and the run folder's path under "folder".
 
     Raises:
-        UserError: anything about the recipe, data, base or folder is wrong; nothing has been trained.
-        RunFailed: the loss is not finite, or nothing fits into memory.
-        Interrupted: the user stopped it; a checkpoint is written.
+        UserError: the recipe, data, base or folder cannot be used; nothing has been trained.
+        RunFailed: the loss is not finite, or not even one row fits into memory.
+        Interrupted: the user stopped the run; a checkpoint is saved.
     """
     preflight_training(loaded.recipe)
     processes = join_processes(loaded.recipe.launch)
@@ -65,22 +65,22 @@ def train(loaded: Loaded, listener: TrainingListener | None = None) -> dict[str,
         lock.release()
 
 
-def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
+def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
     checkpoint = processes.broadcast(find_resume_checkpoint(loaded, lock, listener) if processes.main else None)
-    forget_peak()
+    reset_peak()
     listener.status("reading the data")
     prepared = prepare(loaded.recipe)
     rows = RunInputs.of(prepared.encoded, prepared.label_names)
-    if checkpoint is not None:  # the base is compared once it is loaded
+    if checkpoint is not None:  # `build_session` compares the base
         if (recorded := read_inputs(checkpoint)) is None:
-            listener.note(f"{checkpoint} does not record its rows and base, so they are not compared.")
+            listener.note(f"{checkpoint} has no record of its rows and base; they are not checked.")
         else:
             require_same_inputs(checkpoint, recorded, rows)
     plan = make_plan(loaded, prepared, processes)
     listener.planned(plan.summary, str(loaded.run_folder))
     search = None
     if loaded.recipe.train.learning_rate == "auto":
-        search = found_before(loaded, checkpoint)
+        search = find_earlier_search(loaded, checkpoint)
         if search is not None and search.inputs is not None:
             require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, rows)
         search = search or search_learning_rate(loaded, prepared, plan.schedule, listener, processes)
@@ -99,13 +99,13 @@ def _train(loaded: Loaded, listener: TrainingListener, processes: Processes, loc
                 raise Interrupted(
                     "interrupted",
                     f"stopped after step {session.state.step} of {session.schedule.total_steps}; checkpoint {path}",
-                    hint="Go on with the same command.",
+                    hint="Rerun the same command to resume.",
                 ) from None
         return finish(session, search)
 
 
 def run_steps(session: Session, stop: Stop) -> None:
-    """Take all remaining optimiser steps, with their evaluations and checkpoints."""
+    """Take the remaining optimiser steps, with evaluations and checkpoints."""
     settings, state = session.settings, session.state
     session.engine.model.train()
     interval = _Interval()
@@ -145,13 +145,13 @@ def run_steps(session: Session, stop: Stop) -> None:
 
 
 def _save(session: Session) -> Path:
-    """Save a checkpoint; the run ends where its folder is gone."""
+    """Save a checkpoint, if the run folder still exists."""
     _require_folder(session)
     return save_checkpoint(session)
 
 
 def _require_folder(session: Session) -> None:
-    """End the run where its folder was deleted; writing would create a folder with a part of the run."""
+    """End the run if its folder was deleted; writing would create a folder with only a part of the run."""
     if session.processes.main and session.lock is not None:
         session.lock.require_held()
 
@@ -165,12 +165,12 @@ def _not_finite(session: Session, what: str, rows: NDArray[np.int64]) -> RunFail
     return RunFailed(
         "run-not-finite",
         f"step {step}: {what} is not finite (training rows {shown}; all in {session.folder.log})",
-        hint=f"{last} Lower train.learning_rate, or look at those rows.",
+        hint=f"{last} Lower train.learning_rate, or check those rows.",
     )
 
 
 def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
-    """Score the first validation split; a new best writes adapter/ and its predictions."""
+    """Score the first validation split; save the adapter and the predictions if the score is the best so far."""
     task, state, recipe = session.prepared.task, session.state, session.recipe
     split = task.validation_splits[0]
     predictions = _predict(session, split, stop.check)
@@ -241,7 +241,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     if session.processes.main:
         write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics))
     folder.write_metrics(metrics)
-    session.processes.barrier()  # what follows may read the folder
+    session.processes.barrier()  # the caller may read the folder
     return {**metrics, "folder": str(folder.path)}
 
 
@@ -253,7 +253,7 @@ def _predict(session: Session, split: str, check: Callable[[], None] = no_check)
 
 @dataclass
 class _Interval:
-    """Mean loss and speed since the last line of the log."""
+    """Mean loss and speed since the last log line."""
 
     losses: float = 0.0
     steps: int = 0

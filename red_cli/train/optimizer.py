@@ -1,4 +1,4 @@
-"""AdamW over what a method trains and the head, and the learning rate's course."""
+"""AdamW over the trainable parameters, and the learning-rate scheduler."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from red_cli.recipe.schema import Train
 
 
 def build_optimizer(trained: Trained, settings: Train) -> torch.optim.AdamW:
-    """AdamW with one group each for what weight decay spares, the rest of the method's part, and the head.
+    """AdamW with three parameter groups: the method's without weight decay, the method's with it, and the head.
 
-    `settings.learning_rate` is a number here.
+    `settings.learning_rate` must be a number.
     """
     rate = settings.learning_rate
-    spared = [name for name in trained.part if name in trained.spared]
-    decayed = [name for name in trained.part if name not in trained.spared]
+    spared = [name for name in trained.method_parameters if name in trained.no_decay]
+    decayed = [name for name in trained.method_parameters if name not in trained.no_decay]
     groups: list[dict[str, Any]] = [
         {"params": trained.parameters(spared), "lr": rate, "weight_decay": 0.0},
         {"params": trained.parameters(decayed), "lr": rate, "weight_decay": settings.weight_decay},
@@ -38,5 +38,5 @@ def build_optimizer(trained: Trained, settings: Train) -> torch.optim.AdamW:
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, name: str, warmup_steps: int, total_steps: int) -> LRScheduler:
-    """The schedule of transformers with that name, stepped once for each optimiser step."""
+    """The learning-rate scheduler `name` of transformers; it steps once per optimiser step."""
     return get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=total_steps)

@@ -1,4 +1,4 @@
-"""Everything a training run works with."""
+"""The state of a training run."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from red_cli.train.events import TrainingListener
 from red_cli.train.lock import FolderLock
 from red_cli.train.trackers import Trackers
 
-# What one more micro-batch costs, in tokens: little on a CPU, on a GPU the launching of some hundred kernels.
+# The cost of a further micro-batch, in tokens: small on a CPU, some hundred kernel launches on a GPU.
 CUT_COST = {"cpu": 64, "cuda": 16384}
 _FILLERS = 16  # rows tried for each sequence of the largest packed micro-batch
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """The optimiser, its schedule, and the engine that steps it over the processes."""
+    """The optimiser, its scheduler, and the engine that steps them on all ranks."""
 
     optimizer: torch.optim.Optimizer
     scheduler: LRScheduler
@@ -45,13 +45,13 @@ class Optimisation:
 
 @dataclass
 class Session:
-    """A training run: its data and schedule, the model and how it is optimised, and where the run stands.
+    """A training run: data, schedule, model, optimisation and progress.
 
     Attributes:
-        trained: the method on `runtime.model`, for saving.
-        counts: of the parameters, taken before the base was sharded.
+        trained: the trainable parameters of `runtime.model`, for saving.
+        counts: the numbers of parameters, taken before the base is sharded.
         inputs: the digests of rows and base that checkpoints record.
-        lock: of the run folder; None while a learning rate is searched.
+        lock: the lock of the run folder; None during a learning-rate search.
     """
 
     folder: RunFolder
@@ -70,7 +70,7 @@ class Session:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The model itself, for scoring; `engine.model` is what trains."""
+        """The model for scoring; `engine.model` is the one for training."""
         return self.runtime.model
 
     @property
@@ -83,7 +83,7 @@ class Session:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe; its learning rate is a number."""
+        """The recipe, with a number as learning rate."""
         return self.runtime.recipe
 
     @property
@@ -91,7 +91,7 @@ class Session:
         return self.runtime.recipe.train
 
     def micro_batches(self, rows: RowIndices) -> list[MicroBatch]:
-        """This process's part of a step's rows, in micro-batches of at most `state.micro_batch_size` sequences."""
+        """This rank's share of a step's rows, in micro-batches of at most `state.micro_batch_size` sequences."""
         size, lengths = self.state.micro_batch_size, self.prepared.encoded["train"].lengths
         cost = CUT_COST.get(self.processes.device.type, CUT_COST["cuda"])
 
@@ -106,7 +106,7 @@ class Session:
         return shard_micro_batches(rows, lengths, self.processes.index, self.processes.count, micro_batches_of)
 
     def collate(self, micro_batch: MicroBatch) -> Batch:
-        """Training rows as a batch: a sequence for each pack, or for each row, padded to the longest."""
+        """Collate training rows: one sequence per pack, or per row without packing, padded to the longest."""
         encoder, encoded = self.prepared.encoder, self.prepared.encoded["train"]
         if micro_batch.packs is None:
             return encoder.collate(encoded, micro_batch.rows)
@@ -114,11 +114,11 @@ class Session:
         return encoder.collate_packed(encoded, micro_batch.packs)
 
     def largest(self, size: int) -> MicroBatch:
-        """The largest micro-batch of `size` sequences that training may meet: the longest rows, packed where asked."""
+        """The largest possible micro-batch of `size` sequences: the longest rows, packed if the recipe packs."""
         lengths = self.prepared.encoded["train"].lengths
         by_length = (-lengths).argsort(kind="stable")
         if not self.settings.packing:
             return MicroBatch(by_length[:size])
-        # The longest rows, and enough shorter ones to fill up what they leave
+        # The longest rows, and enough shorter ones to fill the packs
         shorter = by_length[size:][:: max(1, (len(by_length) - size) // (size * _FILLERS))]
         return MicroBatch.of_packs(pack(np.concatenate([by_length[:size], shorter]), lengths)[:size])

@@ -1,4 +1,4 @@
-"""Set up a training run from a recipe or a checkpoint, and start its run folder."""
+"""Set up a training run from a recipe or a checkpoint, and initialise its run folder."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from red_cli.methods.trained import Trained
 from red_cli.plan.memory import estimated_micro_batch_size, find_micro_batch_size
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
-from red_cli.plan.strategy import Choice, device_memory
-from red_cli.recipe.load import Loaded
+from red_cli.plan.strategy import StrategyChoice, device_memory
+from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.inputs import RunInputs, require_same_inputs
@@ -36,11 +36,11 @@ from red_cli.train.optimizer import build_optimizer, build_scheduler
 from red_cli.train.session import Optimisation, Session
 from red_cli.train.trackers import Trackers
 
-_NEXT_PROCESS = 0x9E3779B1  # between the seeds of two processes: no other run's seed is near
+_SEED_STRIDE = 0x9E3779B1  # between the seeds of two ranks; far apart from the seeds of other runs
 
 
 def build_session(
-    loaded: Loaded,
+    loaded: LoadedRecipe,
     prepared: Prepared,
     schedule: Schedule,
     checkpoint: Path | None,
@@ -50,10 +50,10 @@ def build_session(
     """Load the base and set up its training, from the beginning or from `checkpoint`. Nothing is written.
 
     Args:
-        loaded: its learning rate is a number.
+        loaded: the recipe, with a number as learning rate.
 
     Raises:
-        UserError: the base cannot be loaded, or the checkpoint is of other inputs.
+        UserError: the base cannot be loaded, or the checkpoint was trained on other inputs.
     """
     recipe, folder = loaded.recipe, RunFolder(loaded.run_folder, writes=processes.main)
     settings = recipe.train
@@ -67,7 +67,7 @@ def build_session(
         require_same_inputs(checkpoint, recorded, inputs)
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+    AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
     accelerator = Accelerator(
         mixed_precision="bf16" if uses_bf16(settings) else "no",
         cpu=processes.count > 1 and processes.device.type == "cpu",
@@ -97,17 +97,17 @@ def build_session(
     if checkpoint is not None:
         load_checkpoint(session, checkpoint)
         if checkpoint.resolve().parent != folder.checkpoints.resolve():
-            session.state.reset_best()  # its adapter lies in another run's folder
-        listener.note(f"Going on from step {session.state.step} of {schedule.total_steps} ({checkpoint}).")
+            session.state.reset_best()  # the best adapter is in the other run's folder
+        listener.note(f"Resuming from step {session.state.step} of {schedule.total_steps} ({checkpoint}).")
     else:
         session.state.micro_batch_size = settings.micro_batch_size or _find_micro_batch_size(session)
     return session
 
 
 def build_engine(
-    recipe: Recipe, trained: Trained, accelerator: Accelerator, processes: Processes, choice: Choice
+    recipe: Recipe, trained: Trained, accelerator: Accelerator, processes: Processes, choice: StrategyChoice
 ) -> tuple[torch.optim.Optimizer, Engine]:
-    """The optimiser, and the engine of a strategy; FSDP shards the base here."""
+    """Build the optimiser and the engine of the strategy `choice`; FSDP shards the base."""
     model = trained.model
     if choice.strategy == "fsdp":
         shard_base(model, trained, processes)
@@ -123,15 +123,15 @@ def build_engine(
 
 
 def seed_generators(seed: int, processes: Processes) -> None:
-    """Seed the generators of this rank; ranks draw different dropout masks."""
-    torch.manual_seed(seed if processes.main else seed + processes.index * _NEXT_PROCESS)
+    """Seed the generators of this rank, so that ranks draw different dropout masks."""
+    torch.manual_seed(seed if processes.main else seed + processes.index * _SEED_STRIDE)
 
 
 def init_run_folder(session: Session, search: LearningRateSearch | None) -> None:
     """Write the files that a run folder holds from the start.
 
     Args:
-        search: the search that found the learning rate; None where the recipe gives it.
+        search: the search that found the learning rate, or None if the recipe gives the rate.
     """
     recipe, folder, settings = session.recipe, session.folder, session.settings
     folder.remove_temporary_files()
@@ -142,7 +142,7 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
     output = recipe.output.model_copy(update={"dir": str(folder.path.resolve())})
     recipe = recipe.model_copy(update={"train": resolved, "output": output})
     if search is not None and not has_search(folder.path):
-        # A run that ends between these lines can still be resumed.
+        # With `auto` written first, a run that ends between these lines can be resumed.
         folder.write_start(recipe.model_copy(update={"train": resolved.model_copy(update={"learning_rate": "auto"})}))
         replace(search, inputs=session.inputs).write(folder)
     folder.write_start(recipe, note=f"train.learning_rate: found by a search, {SEARCH_FILE}" if search else None)
@@ -150,7 +150,7 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
 
 
 def _find_micro_batch_size(session: Session) -> int:
-    """Halve the largest micro-batch until a training step fits into memory; nothing else changes."""
+    """Halve the micro-batch until a training step fits into memory. Parameters and generators do not change."""
     encoded, processes, schedule = session.prepared.encoded["train"], session.processes, session.schedule
     engine, encoder = session.engine, session.prepared.encoder
 
@@ -165,7 +165,7 @@ def _find_micro_batch_size(session: Session) -> int:
 
     engine.model.train()
     most = min(-(-session.settings.batch_size // processes.count), len(encoded))
-    if schedule.strategy.deepspeed:  # a pass without a step would leave traces in it
+    if schedule.strategy.deepspeed:  # a backward pass without a step would corrupt its state
         return processes.broadcast(estimated_micro_batch_size(most, estimate, device_memory(processes.count)))
     return min(processes.gather(find_micro_batch_size(try_step, most, estimate)))
 

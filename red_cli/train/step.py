@@ -12,15 +12,13 @@ from red_cli.train.session import Session
 
 
 def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
-    """One step over the rows of a global batch.
-
-    Where the loss is not finite, nothing changes.
+    """Take one optimiser step over the rows of a global batch. A loss that is not finite changes nothing.
 
     Returns:
-        The loss and the gradient's norm before clipping.
+        The loss, and the gradient norm before clipping.
 
     Raises:
-        NotFinite: one of them is not finite.
+        NotFinite: the loss or the norm is not finite.
     """
     loss = accumulate(session, rows)
     norm = session.engine.step(session.settings.max_grad_norm)
@@ -31,10 +29,10 @@ def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, fl
 def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
     """Accumulate the gradients of this rank's share of a global batch; returns the loss of the full batch.
 
-    The loss is the mean over the step's labelled items, however they are shared out and split into micro-batches.
+    The loss is the mean over all labelled items of the step, independent of ranks and micro-batches.
 
     Raises:
-        NotFinite: the loss is not.
+        NotFinite: the loss is not finite.
     """
     encoder, engine, processes = session.prepared.encoder, session.engine, session.processes
     pieces = session.micro_batches(rows)

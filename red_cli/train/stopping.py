@@ -1,4 +1,4 @@
-"""Ctrl-C and requests to end: the run finishes its step, saves and stops; a second request stops at once."""
+"""Stop a run on a signal: the first lets it finish its step and save; a second Ctrl-C stops at once."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from types import FrameType
 from red_cli.distributed.processes import Processes
 from red_cli.subprocesses import handling, known_signals
 
-# Ctrl-C; what schedulers send before they take a machine away (Slurm by default the second, on request the third).
+# Ctrl-C, and what schedulers send before they end a job (Slurm: SIGTERM by default, SIGUSR1 on request)
 _SIGNALS = known_signals("SIGINT", "SIGTERM", "SIGUSR1")
 
 
 class StopRequested(Exception):
-    """The run was asked to stop; raised where it is safe."""
+    """The run was asked to stop. Raised between steps only."""
 
 
 class Stop:
-    """Whether the run was asked to stop, in any of its processes."""
+    """Whether any rank of the run was asked to stop."""
 
     def __init__(self, processes: Processes) -> None:
         self.requested = False
         self.processes = processes
 
     def check(self) -> None:
-        """Raise StopRequested in all processes if one of them was asked to stop."""
+        """Raise StopRequested on all ranks if one of them was asked to stop."""
         if any(self.processes.any_rank(self.requested)):
             raise StopRequested
 
 
 @contextmanager
 def stop_when_asked(processes: Processes) -> Iterator[Stop]:
-    """Turn the first signal inside the block into a request that `Stop.check` raises between steps."""
+    """Inside the block, the first signal makes `Stop.check` raise; a second Ctrl-C raises KeyboardInterrupt."""
     stop = Stop(processes)
     at_once = signal.getsignal(signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""Experiment trackers, through Accelerate."""
+"""Experiment trackers, run by Accelerate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from red_cli.errors import UserError, first_line
 
 
 class Trackers:
-    """The trackers of a run. One that fails later does not end the run: a note says so, and nothing more is sent."""
+    """The trackers of a run. A failure after the start does not end the run: it is noted, and logging stops."""
 
     def __init__(self, accelerator: Accelerator, names: Sequence[str], note: Callable[[str], None]) -> None:
         self._accelerator = accelerator
@@ -20,10 +20,10 @@ class Trackers:
         self._works = bool(names)
 
     def start(self, settings: dict[str, Any]) -> None:
-        """Begin a tracked run with these settings.
+        """Start a tracked run with these settings.
 
         Raises:
-            UserError: a tracker fails, for instance because nobody is logged in.
+            UserError: a tracker cannot be started, for example because the user is not logged in.
         """
         if not self._works:
             return
@@ -33,7 +33,7 @@ class Trackers:
             raise UserError(
                 "unavailable",
                 f"train.report_to: {self._names} cannot be started: {first_line(error)}",
-                hint="Set it up, or leave it out: train.report_to=[]",
+                hint="Set it up, or disable it: train.report_to=[]",
             ) from error
 
     def log(self, values: dict[str, float], step: int) -> None:
@@ -51,4 +51,4 @@ class Trackers:
             send()
         except Exception as error:  # each tracker has exceptions of its own
             self._works = False
-            self._note(f"{self._names} failed and gets nothing more of this run: {first_line(error)}")
+            self._note(f"{self._names} failed and is disabled for the rest of the run: {first_line(error)}")

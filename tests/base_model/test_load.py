@@ -1,4 +1,4 @@
-"""A base's configuration as the recipe wants it."""
+"""The configuration of a base is adapted to the recipe."""
 
 from __future__ import annotations
 
@@ -31,5 +31,7 @@ def test_the_heads_dropout_is_set_alone(tmp_path: Path, model_type: str) -> None
 def test_a_head_without_dropout_is_refused(tmp_path: Path) -> None:
     tiny_config("gpt2").save_pretrained(tmp_path)
     model = Model(name_or_path=str(tmp_path), classifier_dropout=0.5)
-    with pytest.raises(UserError, match="a gpt2 model has no dropout in its head"):
+    with pytest.raises(UserError) as caught:
         fit_config(load_config(model), model, SEQUENCE_CLASSIFIER, ["no", "yes"])
+    assert caught.value.code == "unsupported-model"
+    assert caught.value.message.startswith("model.classifier_dropout: ")

@@ -17,6 +17,7 @@ from red_cli.benchmarks.open_llm import ASKED, COLUMNS
 from red_cli.inference.generate import Decoder
 from red_cli.recipe.load import load_recipe
 from red_cli.tasks.presets.commonsense_protocol import ANSWER_PREFIX
+from tests.failures import assert_failed
 from tests.questions import FORMATS, make_decoder, questions
 from tests.tiny import read_lines
 
@@ -132,7 +133,7 @@ def test_shots_and_limit(red, folder: Path, tmp_path: Path) -> None:
     assert "5 questions of each task" in shown.out
 
 
-def test_open_llm_names_each_arc_for_what_it_is(red, folder: Path, tmp_path: Path) -> None:
+def test_open_llm_names_both_kinds_of_arc(red, folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     rows = json.loads((folder / "boolq" / "test.json").read_text())
     for name, count in (("easy", 5), ("other", 8)):
@@ -191,9 +192,7 @@ def test_alpaca_eval(red, folder: Path, tmp_path: Path) -> None:
     assert noted["template"] == "human-assistant"
     paper = {"max_new_tokens": 6, "repetition_penalty": 1.1, "no_repeat_ngram_size": 5, "num_beams": 1}
     assert {name: noted["decoding"][name] for name in paper} == paper
-    again = red(*command)
-    assert again.code == 2
-    assert f"{path} exists" in again.err
+    assert_failed(red(*command, "--json"), "output-exists", str(path))
     assert json.loads(path.read_text()) == rows
 
 
@@ -216,9 +215,7 @@ def test_mt_bench(red, folder: Path, tmp_path: Path) -> None:
     assert red(*command, "--output", tmp_path / "out").code == 2
 
 
-def test_answers_go_on_where_they_were_stopped(
-    red, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_answers_resume(red, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = write_questions(tmp_path / "question.jsonl", QUESTIONS)
     command = ["eval", folder / "run", "--suite", "mt-bench", "--questions", asked, "eval.generation.max_new_tokens=6"]
     assert red(*command, "--output", tmp_path / "whole").code == 0
@@ -231,9 +228,8 @@ def test_answers_go_on_where_they_were_stopped(
         return decode(decoder, *arguments)
 
     monkeypatch.setattr(Decoder, "_decode", stop_at_the_third)
-    stopped = red(*command, "--output", tmp_path / "out")
-    assert stopped.code == 130
-    assert f"Go on with the same command and --output {tmp_path / 'out'}." in stopped.err
+    stopped = red(*command, "--output", tmp_path / "out", "--json")
+    assert_failed(stopped, "interrupted", f"--output {tmp_path / 'out'}", exit_code=130)
     answers = tmp_path / "out" / "mt-bench" / "model_answer"
     assert not (answers / "run.jsonl").exists()
     calls.clear()
@@ -256,8 +252,8 @@ def test_the_second_turn_sees_the_first(folder: Path) -> None:
         return name, tokenizer.decode(prompt_ids(template, messages))
 
     assert prompt(first) == ("human-assistant", "Human: why ?\n\nAssistant:")
-    told = prompt(first, answer, second)[1]
-    assert told == "Human: why ?\n\nAssistant: so now[END]\n\nHuman: then why ?\n\nAssistant:"
+    text = prompt(first, answer, second)[1]
+    assert text == "Human: why ?\n\nAssistant: so now[END]\n\nHuman: then why ?\n\nAssistant:"
     tokenizer.chat_template = CHAT
     assert prompt(first) == ("own", "<user> why ? [END]<assistant> ")
     assert choose_template(None, recipe, tokenizer)[1].end == tokenizer.convert_tokens_to_ids("[END]")
@@ -265,35 +261,35 @@ def test_the_second_turn_sees_the_first(folder: Path) -> None:
 
 
 FAULTS = {
-    "unknown suite": (["--suite", "openllm"], "Did you mean open-llm?"),
-    "unknown task": (["--suite", "tiny_bolq", "--tasks", "{tasks}"], "Did you mean tiny_boolq?"),
-    "no suite": (["--suite", " , "], "--suite is empty"),
-    "no folder of tasks": (["--suite", "x", "--tasks", "nowhere"], "--tasks: no such folder: nowhere"),
-    "data out of reach": (["--suite", "far", "--tasks", "{tasks}"], "the data of far cannot be had"),
-    "code of the model's": (["--suite", "code", "--tasks", "{tasks}"], "code runs code that the model writes"),
-    "an option of another suite": (["--suite", "mt-bench", "--shots", "3"], "--shots has no effect with --suite mt-"),
-    "an option without a suite": (["--limit", "3"], "--limit goes with --suite"),
-    "a split": (["--suite", "mt-bench", "--split", "test"], "--split has no effect with --suite"),
-    "instructions out of reach": (["--suite", "alpaca-eval"], "tatsu-lab/alpaca_eval cannot be had from the Hub"),
-    "no questions": (["--suite", "mt-bench"], "takes its questions from a file"),
-    "no such file": (["--suite", "mt-bench", "--questions", "nowhere"], "--questions: no such file: nowhere"),
-    "broken questions": (["--suite", "alpaca-eval", "--questions", "{broken}"], "line 2: not valid JSON"),
-    "lacking questions": (["--suite", "mt-bench", "--questions", "{lacking}"], "question 1: no 'turns'"),
-    "one turn": (["--suite", "mt-bench", "--questions", "{single}"], "question 1: 'turns' is not a list of two texts"),
-    "a question twice": (["--suite", "mt-bench", "--questions", "{twice}"], "a question_id occurs twice"),
+    "unknown suite": (["--suite", "openllm"], "unknown-name", "open-llm?"),
+    "unknown task": (["--suite", "tiny_bolq", "--tasks", "{tasks}"], "unknown-name", "tiny_boolq?"),
+    "no suite": (["--suite", " , "], "invalid-option", "--suite"),
+    "no folder of tasks": (["--suite", "x", "--tasks", "nowhere"], "folder-not-found", "nowhere"),
+    "data out of reach": (["--suite", "far", "--tasks", "{tasks}"], "unavailable", "far"),
+    "code of the model's": (["--suite", "code", "--tasks", "{tasks}"], "benchmark-failed", "--confirm_run_unsafe_code"),
+    "an option of another suite": (["--suite", "mt-bench", "--shots", "3"], "invalid-option", "--shots"),
+    "an option without a suite": (["--limit", "3"], "invalid-option", "--limit"),
+    "a split": (["--suite", "mt-bench", "--split", "test"], "invalid-option", "--split"),
+    "instructions out of reach": (["--suite", "alpaca-eval"], "unavailable", "tatsu-lab/alpaca_eval"),
+    "no questions": (["--suite", "mt-bench"], "invalid-option", "--questions FILE"),
+    "no such file": (["--suite", "mt-bench", "--questions", "nowhere"], "file-not-found", "nowhere"),
+    "broken questions": (["--suite", "alpaca-eval", "--questions", "{broken}"], "invalid-json", "line 2"),
+    "a missing key": (["--suite", "mt-bench", "--questions", "{missing}"], "invalid-row", "question 1: no 'turns'"),
+    "one turn": (["--suite", "mt-bench", "--questions", "{single}"], "invalid-row", "question 1: 'turns'"),
+    "a question twice": (["--suite", "mt-bench", "--questions", "{twice}"], "invalid-row", "question_id"),
     "no such template": (["--suite", "mt-bench", "--questions", "{good}", "--template", "human-asistant"],
-                         "Did you mean human-assistant?"),
+                         "unknown-name", "human-assistant?"),
     "no template of its own": (["--suite", "mt-bench", "--questions", "{good}", "--template", "own"],
-                               "has no chat template of its own"),
+                               "invalid-template", "--template alpaca or human-assistant"),
     "a template that fails": (["--suite", "mt-bench", "--questions", "{good}", "--template", "{% if %}"],
-                              "line 1"),
-    "answers longer than the context": (["--suite", "mt-bench", "--questions", "{good}"], "but the base takes 512"),
+                              "invalid-template", "line 1"),
+    "answers longer than the context": (["--suite", "mt-bench", "--questions", "{good}"], "too-long", "512"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "words"), FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.parametrize(("arguments", "code", "fact"), FAULTS.values(), ids=FAULTS.keys())
 def test_faults(
-    red, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+    red, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: str, fact: str
 ) -> None:
     if arguments[1] in ("openllm", "tiny_bolq", "far", "code", "x"):
         tasks = pytest.importorskip("lm_eval.tasks")
@@ -304,7 +300,7 @@ def test_faults(
     write_task(tmp_path / "tasks", folder / "boolq" / "test.json", "code", unsafe_code=True)
     (tmp_path / "broken").write_text('{"instruction": "a"}\n{"instruction')
     files = {
-        "lacking": [{"question_id": 1, "category": "math"}],
+        "missing": [{"question_id": 1, "category": "math"}],
         "single": [{**QUESTIONS[0], "turns": ["one"]}],
         "twice": [QUESTIONS[0]] * 2,
         "good": QUESTIONS,
@@ -313,10 +309,8 @@ def test_faults(
     places |= {"broken": str(tmp_path / "broken"), "tasks": str(tmp_path / "tasks")}
     for name, place in places.items():
         arguments = [argument.replace(f"{{{name}}}", place) for argument in arguments]
-    outcome = red("eval", folder / "run", *arguments, "--output", tmp_path / "out")
-    assert outcome.code == 2, outcome.out
-    assert words in outcome.err
-    assert "Traceback" not in outcome.err
+    outcome = red("eval", folder / "run", *arguments, "--output", tmp_path / "out", "--json")
+    assert_failed(outcome, code, fact)
     assert not (tmp_path / "out").exists()
 
 
@@ -325,14 +319,12 @@ def test_the_harness_is_not_installed(red, folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *others: None if name == "lm_eval" else found(name, *others)
     )
-    outcome = red("eval", folder / "run", "--suite", "open-llm")
-    assert outcome.code == 2
-    assert "pip install 'red-cli[lm-eval]'" in outcome.err
+    outcome = red("eval", folder / "run", "--suite", "open-llm", "--json")
+    assert_failed(outcome, "missing-dependency", "pip install 'red-cli[lm-eval]'")
 
 
 def test_suites_are_for_language_models(red, recipe: Path, tmp_path: Path) -> None:
     assert red("train", recipe, "train.max_steps=1").code == 0
     asked = write_questions(tmp_path / "question.jsonl", QUESTIONS)
-    outcome = red("eval", tmp_path / "run", "--suite", "mt-bench", "--questions", asked)
-    assert outcome.code == 2
-    assert "suites are for language models" in outcome.err
+    outcome = red("eval", tmp_path / "run", "--suite", "mt-bench", "--questions", asked, "--json")
+    assert_failed(outcome, "unsupported-model", str(tmp_path / "run"))

@@ -1,4 +1,4 @@
-"""Variables of a launcher that are left over are ignored; incomplete or wrong ones are named."""
+"""Leftover variables of a launcher are ignored; incomplete or wrong ones are refused."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from red_cli.distributed.worker import check_environment
+from red_cli.errors import UserError
+
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-WHOLE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
+COMPLETE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
 
 
 @pytest.fixture(autouse=True)
@@ -40,15 +43,15 @@ def test_left_over_variables_are_ignored(
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "facts"),
     [
-        ({"LOCAL_RANK": None}, "LOCAL_RANK is not"),
-        ({"MASTER_ADDR": None, "MASTER_PORT": None}, "MASTER_ADDR, MASTER_PORT are not"),
-        ({"RANK": "first"}, "RANK is 'first', not a number"),
-        ({"WORLD_SIZE": "-2"}, "WORLD_SIZE is '-2', not a number"),
-        ({"LOCAL_RANK": "1.5"}, "LOCAL_RANK is '1.5', not a number"),
-        ({"MASTER_PORT": "http"}, "MASTER_PORT is 'http', not a number"),
-        ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK is 4, and WORLD_SIZE is 4"),
+        ({"LOCAL_RANK": None}, ["LOCAL_RANK"]),
+        ({"MASTER_ADDR": None, "MASTER_PORT": None}, ["MASTER_ADDR, MASTER_PORT"]),
+        ({"RANK": "first"}, ["RANK", "'first'"]),
+        ({"WORLD_SIZE": "-2"}, ["WORLD_SIZE", "'-2'"]),
+        ({"LOCAL_RANK": "1.5"}, ["LOCAL_RANK", "'1.5'"]),
+        ({"MASTER_PORT": "http"}, ["MASTER_PORT", "'http'"]),
+        ({"RANK": "4", "WORLD_SIZE": "4"}, ["RANK is 4", "WORLD_SIZE is 4"]),
     ],
 )
 @pytest.mark.parametrize("command", ["train", "check"])
@@ -59,13 +62,15 @@ def test_wrong_variables_are_named(
     monkeypatch: pytest.MonkeyPatch,
     command: str,
     changes: dict[str, str | None],
-    words: str,
+    facts: list[str],
 ) -> None:
-    for name, value in {**WHOLE, **changes}.items():
+    for name, value in {**COMPLETE, **changes}.items():
         if value is not None:
             monkeypatch.setenv(name, value)
     outcome = red(command, recipe)
     assert outcome.code == 2
-    assert words in outcome.err
-    assert "unset" in outcome.err
+    assert all(fact in outcome.err for fact in facts)
+    with pytest.raises(UserError) as caught:
+        check_environment()
+    assert caught.value.code == "invalid-launch"
     assert not (tmp_path / "run").exists()

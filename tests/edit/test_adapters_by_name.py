@@ -1,4 +1,4 @@
-"""Several adapters on one base: attach, switch, turn off, remove, and a batch in which each row names its own."""
+"""Several adapters on one base: attach, switch, deactivate, detach, and batches with an adapter for each row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def logits(model: torch.nn.Module, **options: object) -> torch.Tensor:
 
 
 def attach_all(model: torch.nn.Module, with_heads: bool) -> dict[str | None, torch.Tensor]:
-    """Attach three adapters; the logits that each gives alone, None for the plain base."""
+    """Attach three adapters; return the logits with each alone, and with None, the plain base."""
     alone: dict[str | None, torch.Tensor] = {None: logits(model)}
     for seed, (name, config) in enumerate(CONFIGS.items()):
         attach(model, config, name)
@@ -57,8 +57,9 @@ def test_switch_and_remove(model_type: str, with_heads: bool) -> None:
     detach(model, "one")
     activate(model, "three")
     assert torch.equal(logits(model), alone["three"])
-    with pytest.raises(UserError, match="no adapter 'one'"):
+    with pytest.raises(UserError, match="'one'") as caught:
         activate(model, "one")
+    assert caught.value.code == "invalid-adapter-name"
     detach(model)
     assert attachment(model) is None
     assert model.state_dict().keys() == before.keys()
@@ -112,18 +113,18 @@ def test_a_second_adapter_does_not_edit_the_first_ones_vectors() -> None:
 def test_faults_of_names() -> None:
     model = tiny_model("bert")
     attach_all(model, with_heads=False)
-    with pytest.raises(UserError, match="already has edits named 'one'"):
-        attach(model, RedConfig(), "one")
-    for name in ("a b", "selection", "forward", ""):
-        with pytest.raises(UserError, match="cannot be the name"):
+    for name in ("one", "a b", "selection", "forward", ""):
+        with pytest.raises(UserError, match=f"'{name}'") as caught:
             attach(model, RedConfig(), name)
-    with pytest.raises(UserError, match="no adapter 'four'"):
+        assert caught.value.code == "invalid-adapter-name"
+    with pytest.raises(UserError, match="'four'") as unknown:
         logits(model, adapter_names=["one", "four", None, None])
-    with pytest.raises(UserError, match="3 adapter names for a batch of 4 rows"):
+    with pytest.raises(UserError, match=r"3 .* 4 rows") as too_few:
         logits(model, adapter_names=["one", "two", None])
     assert logits(model).shape == (4, 3)
-    with pytest.raises(UserError, match="several adapters"):
+    with pytest.raises(UserError, match="one, two") as several:
         fold(model)
+    assert {error.value.code for error in (unknown, too_few, several)} == {"invalid-adapter-name"}
 
 
 def test_adapters_are_loaded_under_names(tmp_path) -> None:

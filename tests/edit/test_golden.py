@@ -1,4 +1,4 @@
-"""The published code's own outputs on tiny random models (tests/data/golden), and its published checkpoints."""
+"""Agreement with the published code on tiny random models (tests/data/golden), and with its checkpoints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from red_cli.methods.red import trained_red
 from red_cli.plan.batches import BatchSampler
 from red_cli.plan.prepare import Prepared, Scoring
 from red_cli.plan.schedule import Schedule
-from red_cli.plan.strategy import Choice
+from red_cli.plan.strategy import StrategyChoice
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.tasks.base import Base, Encoded
@@ -78,7 +78,7 @@ def test_logits(red, case: str, tmp_path: Path) -> None:
 
 
 def adamw(model: torch.nn.Module, options: dict, steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
-    """The optimiser and schedule that a case's training used, over all that trains."""
+    """The optimiser and schedule of a case's training, over all trainable parameters."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, options["lr"], options["betas"], options["eps"], options["weight_decay"])
     return optimizer, get_linear_schedule_with_warmup(optimizer, options["warmup_steps"], steps)
@@ -162,7 +162,7 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
     session = Session(
         folder=RunFolder(tmp_path),
         prepared=prepared,
-        schedule=Schedule(BatchSampler(len(encoded), rows, 0), steps, warmup, None, None, Choice("single")),
+        schedule=Schedule(BatchSampler(len(encoded), rows, 0), steps, warmup, None, None, StrategyChoice("single")),
         runtime=Runtime(model, base, recipe, listener),
         listener=listener,
         trained=trained,
@@ -206,25 +206,28 @@ def test_published_checkpoints_convert(red, shared: Path, tmp_path: Path, name: 
 
 
 CHECKPOINT_FAULTS = {
-    "no such file": (None, "no such file"),
-    "not a pickle": (b"text", "no file of tensors"),
-    "code": (pickle.dumps(Path("x")), "no file of tensors"),
-    "not named": ([torch.ones(2)], "no file of named tensors"),
-    "other names": ({"a.weight": torch.ones(1, 2)}, "no vector of the published code"),
-    "not finite": ({f"{_KEY}scaling": torch.full((1, 32), float("inf"))}, "not finite"),
-    "another width": ({f"{_KEY}scaling": torch.ones(1, 7)}, "has shape (7,)"),
-    "another base": ({"transformer.h.0.mlp.c_proj.delta_vector.activation_bias": torch.ones(1, 32)}, "does not have"),
-}
+    "no such file": (None, "file-not-found", "delta_vector.pth"),
+    "not a pickle": (b"text", "unsupported-file", "delta_vector.pth"),
+    "code": (pickle.dumps(Path("x")), "unsupported-file", "delta_vector.pth"),
+    "not named": ([torch.ones(2)], "unsupported-file", "delta_vector.pth"),
+    "other names": ({"a.weight": torch.ones(1, 2)}, "unsupported-file", "a.weight (1, 2)"),
+    "not finite": ({f"{_KEY}scaling": torch.full((1, 32), float("inf"))}, "value-not-finite", f"{_KEY}scaling"),
+    "another width": ({f"{_KEY}scaling": torch.ones(1, 7)}, "base-mismatch", "(7,)"),
+    "another base": (
+        {"transformer.h.0.mlp.c_proj.delta_vector.activation_bias": torch.ones(1, 32)}, "base-mismatch",
+        "transformer.h.0.mlp.c_proj",
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("content", "words"), CHECKPOINT_FAULTS.values(), ids=CHECKPOINT_FAULTS.keys())
-def test_faults_of_published_checkpoints(red, tmp_path: Path, content: object, words: str) -> None:
+@pytest.mark.parametrize(("content", "code", "fact"), CHECKPOINT_FAULTS.values(), ids=CHECKPOINT_FAULTS.keys())
+def test_faults_of_published_checkpoints(red, tmp_path: Path, content: object, code: str, fact: str) -> None:
     file = tmp_path / "delta_vector.pth"
     if isinstance(content, bytes):
         file.write_bytes(content)
     elif content is not None:
         torch.save(content, file)
-    outcome = red("convert", file, "--base", GOLDEN / "roberta_ffn" / "base", "-o", tmp_path / "adapter")
-    assert outcome.code == 2, outcome.err
-    assert words in outcome.err
+    outcome = red("convert", file, "--base", GOLDEN / "roberta_ffn" / "base", "-o", tmp_path / "adapter", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, code), outcome.err
+    assert fact in outcome.err
     assert not (tmp_path / "adapter").exists()

@@ -1,4 +1,4 @@
-"""An architecture is added by one row of the table, as CONTRIBUTING.md says: a model that no part of the code knows."""
+"""One row of the table adds an architecture, as CONTRIBUTING.md says; here, a made-up one."""
 
 from __future__ import annotations
 

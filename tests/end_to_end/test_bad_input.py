@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib.util
 import json
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,91 +25,118 @@ from tests.conftest import Outcome
 from tests.extras import cases
 from tests.tiny import make_base, sentences, write_csv
 
-# name -> (arguments of `red train` beside the recipe, words of the message)
+# name -> (arguments of `red train` after the recipe, code, what the message names)
 TRAIN_FAULTS = {
-    "misspelt key": (["train.lerning_rate=1"], "Did you mean train.learning_rate?"),
-    "metrics of labels": (["eval.metrics=[BLEU]"], "they are of generated texts; classification has its own"),
-    "wrong type": (["train.seed=x"], "expected a whole number"),
-    "no such variant": (["--variant", "large"], "no variant 'large'"),
-    "no such model folder": (["model.name_or_path=/no/model"], "no such model folder: /no/model"),
-    "model not on the Hub": (["model.name_or_path=some/model"], "model some/model"),
-    "no such data": (["data.path=/no/data"], "no such file or folder: /no/data"),
-    "no such column": (["data.columns.text=review"], "no column 'review'"),
-    "no such label column": (["data.columns.label=stars"], "no column 'stars'"),
-    "no such layer": (["red.layers=[9]"], "layers 0 to 2"),
-    "nothing matches": (["red.target_modules=x"], "matches no module"),
-    "too long": (["data.max_length=1000"], "at most 64 tokens"),
-    "no such tracker": (["train.report_to=[tensorbord]"], "Did you mean tensorboard?"),
-    "tracker not installed": (["train.report_to=[swanlab]"], "pip install swanlab"),
-    "seed too large": (["train.seed=99999999999999999999"], "less than"),
-    "endless": (["train.num_train_epochs=.inf"], "finite"),
-    "label twice": (["task.labels=[a, b, a]"], "each label once"),
-    "no such path": (["data.path=~nobody123/x"], "no such file or folder"),
-    "shorter than anything": (["data.max_length=2"], "no text fits into fewer than"),
-    "the paper's cut of other data": (["eval.split=paper"], "the paper's cut is of GLUE's validation sets"),
-    "no such split rule": (["eval.split=papr"], "expected standard or paper (nearest: paper), got 'papr'"),
+    "misspelt key": (["train.lerning_rate=1"], "unknown-key", "train.learning_rate?"),
+    "metrics of labels": (["eval.metrics=[BLEU]"], "invalid-value", "eval.metrics"),
+    "wrong type": (["train.seed=x"], "invalid-value", "train.seed"),
+    "no such variant": (["--variant", "large"], "unknown-variant", "'large'"),
+    "no such model folder": (["model.name_or_path=/no/model"], "base-not-found", "/no/model"),
+    "model not on the Hub": (["model.name_or_path=some/model"], "base-not-found", "some/model"),
+    "no such data": (["data.path=/no/data"], "file-not-found", "/no/data"),
+    "no such column": (["data.columns.text=review"], "column-not-found", "'review'"),
+    "no such label column": (["data.columns.label=stars"], "column-not-found", "'stars'"),
+    "no such layer": (["red.layers=[9]"], "unsupported-model", "layers 0 to 2"),
+    "nothing matches": (["red.target_modules=x"], "unsupported-model", "red.target_modules"),
+    "too long": (["data.max_length=1000"], "too-long", "64 tokens"),
+    "no such tracker": (["train.report_to=[tensorbord]"], "unknown-name", "tensorboard?"),
+    "tracker not installed": (["train.report_to=[swanlab]"], "missing-dependency", "pip install swanlab"),
+    "seed too large": (["train.seed=99999999999999999999"], "invalid-value", "less than 4294967296"),
+    "endless": (["train.num_train_epochs=.inf"], "invalid-value", "train.num_train_epochs"),
+    "label twice": (["task.labels=[a, b, a]"], "invalid-value", "task.labels"),
+    "no such path": (["data.path=~nobody123/x"], "file-not-found", "~nobody123/x"),
+    "shorter than anything": (["data.max_length=2"], "too-long", "3 tokens"),
+    "the paper's cut of other data": (["eval.split=paper"], "invalid-value", "eval.split"),
+    "no such split rule": (["eval.split=papr"], "invalid-value", "nearest: paper"),
     "a drawn validation set to cut": (
         ["task={name: glue, subset: rte}", "eval.split=paper", "data.validation_share=0.1"],
-        "drop data.validation_share",
+        "invalid-value",
+        "data.validation_share",
     ),
-    "metric of numbers for labels": (["eval.metric=pearson"], "scored by accuracy, f1, matthews_correlation"),
+    "metric of numbers for labels": (["eval.metric=pearson"], "invalid-value", "accuracy, f1, matthews_correlation"),
     "metric of labels for numbers": (
         ["task={name: glue, subset: stsb}", "eval.metric=f1"],
-        "scored by pearson, spearman",
+        "invalid-value",
+        "pearson, spearman",
     ),
-    "dropping everything": (["model.classifier_dropout=1.0"], "less than 1"),
-    "more processes than devices": (["launch.num_processes=4096"], "4096 processes on this machine, which has"),
-    "no such strategy": (["launch.strategy=zero1"], "expected auto, single, ddp, zero2, zero3 or fsdp"),
-    "several processes as one": (["launch.strategy=single", "launch.num_processes=2"], "single is one process"),
-    "a rank without a machine": (["launch.machine_rank=1"], "machines count from 0; there are 1"),
-    "no main machine": (["launch.num_machines=2"], "launch.main_process_ip: required with several machines"),
+    "dropping everything": (["model.classifier_dropout=1.0"], "invalid-value", "less than 1"),
+    "more processes than devices": (["launch.num_processes=4096"], "invalid-launch", "4096"),
+    "no such strategy": (["launch.strategy=zero1"], "invalid-value", "auto, single, ddp, zero2, zero3 or fsdp"),
+    "several processes as one": (
+        ["launch.strategy=single", "launch.num_processes=2"],
+        "invalid-value",
+        "launch.strategy: single",
+    ),
+    "a rank without a machine": (["launch.machine_rank=1"], "invalid-value", "launch.machine_rank"),
+    "no main machine": (["launch.num_machines=2"], "invalid-value", "launch.main_process_ip"),
     "uneven machines": (
         ["launch.num_machines=2", "launch.main_process_ip=x", "launch.num_processes=3"],
-        "each having as many",
+        "invalid-value",
+        "launch.num_processes",
     ),
-    "spread and quantised": (["launch.strategy=zero3", "model.quantization=4bit"], "zero3 does not go with"),
-    "offload of nothing": (["launch.strategy=ddp", "launch.offload=true"], "is for the strategy zero3"),
-    "a configuration without DeepSpeed": (["launch.deepspeed_config=x.json"], "is for the strategies zero2 and zero3"),
-    "no such configuration": (["launch.strategy=zero2", "launch.deepspeed_config=/no.json"], "no such file: /no.json"),
-    "nothing to spread": (["launch.strategy=fsdp", "method=full"], "method full freezes nothing"),
-    "a search that cannot be": (["launch.strategy=zero2", "train.learning_rate=auto"], "takes a learning rate that is"),
-    "labels given wrongly": (["task.labels=[good, bad]"], "is not one of: good, bad"),
+    "spread and quantised": (
+        ["launch.strategy=zero3", "model.quantization=4bit"],
+        "invalid-value",
+        "launch.strategy: zero3",
+    ),
+    "offload of nothing": (["launch.strategy=ddp", "launch.offload=true"], "invalid-value", "launch.offload"),
+    "a configuration without DeepSpeed": (
+        ["launch.deepspeed_config=x.json"],
+        "invalid-value",
+        "launch.deepspeed_config",
+    ),
+    "no such configuration": (
+        ["launch.strategy=zero2", "launch.deepspeed_config=/no.json"],
+        "file-not-found",
+        "/no.json",
+    ),
+    "nothing to spread": (["launch.strategy=fsdp", "method=full"], "invalid-value", "launch.strategy: fsdp"),
+    "a search that cannot be": (
+        ["launch.strategy=zero2", "train.learning_rate=auto"],
+        "invalid-value",
+        "launch.strategy: zero2",
+    ),
+    "labels given wrongly": (["task.labels=[good, bad]"], "invalid-label", "row 1"),
 }
 
 
-@pytest.mark.parametrize(("arguments", "words"), cases(TRAIN_FAULTS, {"no such configuration": "deepspeed"}))
-def test_faults_of_a_recipe(red, recipe: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
-    outcome = red("train", recipe, *arguments)
-    assert (outcome.code, outcome.out) == (2, ""), outcome.err
+@pytest.mark.parametrize(("arguments", "code", "fact"), cases(TRAIN_FAULTS, {"no such configuration": "deepspeed"}))
+def test_faults_of_a_recipe(red, recipe: Path, tmp_path: Path, arguments: list[str], code: str, fact: str) -> None:
+    outcome = red("train", recipe, *arguments, "--json")
+    assert outcome.code == 2, outcome.err
+    error = outcome.json["error"]
+    assert [fault["code"] for fault in error.get("faults", [error])] == [code]
     assert outcome.err.startswith("error: ")
-    assert words in outcome.err
+    assert fact in outcome.err
     assert len(outcome.err.splitlines()) <= 4
     assert not (tmp_path / "run").exists()
 
 
-# what a DeepSpeed configuration says -> words of the message
+# content of a DeepSpeed configuration -> code, what the message names after the file
 CONFIGURATION_FAULTS = {
-    "an optimiser": ({"optimizer": {"type": "Adam"}}, "optimizer: the optimiser is the recipe's"),
-    "half precision": ({"bf16": {"enabled": True}}, "bf16: the vectors stay float32"),
-    "another stage": ({"zero_optimization": {"stage": 3}}, "stage is 3, but launch.strategy is zero2"),
-    "a list": ([1], "not a DeepSpeed configuration"),
+    "an optimiser": ({"optimizer": {"type": "Adam"}}, "invalid-launch", "optimizer: "),
+    "half precision": ({"bf16": {"enabled": True}}, "invalid-launch", "bf16: "),
+    "another stage": ({"zero_optimization": {"stage": 3}}, "invalid-launch", "zero_optimization.stage is 3"),
+    "a list": ([1], "unsupported-file", ""),
 }
 
 
-@pytest.mark.parametrize(("content", "words"), CONFIGURATION_FAULTS.values(), ids=CONFIGURATION_FAULTS.keys())
-def test_faults_of_a_deepspeed_configuration(tmp_path: Path, content: object, words: str) -> None:
+@pytest.mark.parametrize(("content", "code", "fact"), CONFIGURATION_FAULTS.values(), ids=CONFIGURATION_FAULTS.keys())
+def test_faults_of_a_deepspeed_configuration(tmp_path: Path, content: object, code: str, fact: str) -> None:
     path = tmp_path / "deepspeed.json"
     path.write_text(json.dumps(content))
     launch = Launch(strategy="zero2", deepspeed_config=str(path))
-    with pytest.raises(UserError, match=re.escape(words)):
+    with pytest.raises(UserError) as caught:
         deepspeed_config(launch, "zero2", 1.0)
+    assert caught.value.code == code
+    assert caught.value.message.startswith(f"{path}: {fact}")
 
 
 def test_a_strategy_without_its_extra(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "deepspeed" else found(name))
-    outcome = red("train", recipe, "launch.strategy=zero3")
-    assert outcome.code == 2
+    outcome = red("train", recipe, "launch.strategy=zero3", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "missing-dependency")
     assert "pip install 'red-cli[deepspeed]'" in outcome.err
     assert not (tmp_path / "run").exists()
 
@@ -118,7 +144,7 @@ def test_a_strategy_without_its_extra(red, recipe: Path, tmp_path: Path, monkeyp
 def test_a_disk_that_fills_up(
     red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_once: tuple[Path, Outcome]
 ) -> None:
-    """The checkpoint that no longer fits is not there at all, and the run goes on from the one before."""
+    """The checkpoint that no longer fits does not exist, and the run resumes from the previous one."""
     real = checkpoint.write_bytes
 
     def full(path: Path, content: bytes) -> None:
@@ -127,9 +153,8 @@ def test_a_disk_that_fills_up(
         real(path, content)
 
     monkeypatch.setattr(checkpoint, "write_bytes", full)
-    outcome = red("train", recipe)
-    assert outcome.code == 2
-    assert "no space left on the disk" in outcome.err
+    outcome = red("train", recipe, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "disk-full")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-6"]
     monkeypatch.setattr(checkpoint, "write_bytes", real)
     assert red("train", recipe).code == 0
@@ -141,23 +166,25 @@ def null_text(rows: list[dict]) -> list[dict]:
     return [*rows, {**rows[0], "text": None}]
 
 
-DATA_FAULTS: dict[str, tuple[str, Callable[[list[dict]], list[dict]], str]] = {
-    "null text": ("train", null_text, "row 41: column 'text' is null"),
-    "null text in validation": ("validation", null_text, "row 41: column 'text' is null"),
+# name -> (split, change of its rows, code, what the message names)
+DATA_FAULTS: dict[str, tuple[str, Callable[[list[dict]], list[dict]], str, str]] = {
+    "null text": ("train", null_text, "invalid-row", "row 41: column 'text'"),
+    "null text in validation": ("validation", null_text, "invalid-row", "row 41: column 'text'"),
     "label not seen in training": (
         "validation",
         lambda rows: [*rows, {**rows[0], "label": "mixed"}],
-        "row 41: label 'mixed' is not one of: negative, positive",
+        "invalid-label",
+        "row 41: label 'mixed'",
     ),
-    "one label": ("train", lambda rows: [{**row, "label": "same"} for row in rows], "fewer than two labels"),
-    "no label column": ("train", lambda rows: [{"text": row["text"]} for row in rows], "label"),
-    "empty split": ("validation", lambda rows: [], "empty"),
+    "one label": ("train", lambda rows: [{**row, "label": "same"} for row in rows], "invalid-label", "train.jsonl"),
+    "no label column": ("train", lambda rows: [{"text": row["text"]} for row in rows], "column-not-found", "'label'"),
+    "empty split": ("validation", lambda rows: [], "no-rows", "validation.jsonl"),
 }
 
 
-@pytest.mark.parametrize(("split", "change", "words"), DATA_FAULTS.values(), ids=DATA_FAULTS.keys())
+@pytest.mark.parametrize(("split", "change", "code", "fact"), DATA_FAULTS.values(), ids=DATA_FAULTS.keys())
 def test_faults_of_data(
-    red, recipe: Path, tmp_path: Path, split: str, change: Callable[[list[dict]], list[dict]], words: str
+    red, recipe: Path, tmp_path: Path, split: str, change: Callable[[list[dict]], list[dict]], code: str, fact: str
 ) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
@@ -165,17 +192,18 @@ def test_faults_of_data(
         rows = sentences(40, number)
         lines = [json.dumps(row) for row in (change(rows) if name == split else rows)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
-    outcome = red("train", recipe, f"data.path={folder}")
+    outcome = red("train", recipe, f"data.path={folder}", "--json")
     assert outcome.code == 2, outcome.err
-    assert words in outcome.err
+    assert outcome.json["error"]["code"] == code
+    assert fact in outcome.err
     assert str(folder) in outcome.err
     assert not (tmp_path / "run").exists()
 
 
 def test_no_validation_split(red, recipe: Path, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "all.csv", sentences(40, 0))
-    outcome = red("train", recipe, f"data.path={file}")
-    assert outcome.code == 2
+    outcome = red("train", recipe, f"data.path={file}", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "split-not-found")
     assert "data.validation_share" in outcome.err
 
 
@@ -183,8 +211,8 @@ def test_a_model_folder_without_weights(red, recipe: Path, base: Path, tmp_path:
     bare = tmp_path / "bare"
     shutil.copytree(base, bare)
     (bare / "model.safetensors").unlink()
-    outcome = red("train", recipe, f"model.name_or_path={bare}")
-    assert outcome.code == 2
+    outcome = red("train", recipe, f"model.name_or_path={bare}", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "base-not-found")
     assert str(bare) in outcome.err
     assert not (tmp_path / "run").exists()
 
@@ -198,14 +226,16 @@ def test_a_damaged_model_folder(red, recipe: Path, base: Path, tmp_path: Path, f
     broken = tmp_path / "broken"
     shutil.copytree(base, broken)
     (broken / file).write_bytes(content)
-    outcome = red("train", recipe, f"model.name_or_path={broken}")
+    outcome = red("train", recipe, f"model.name_or_path={broken}", "--json")
     assert outcome.code == 2, outcome.err
-    assert str(broken) in outcome.err
-    assert len(outcome.err.splitlines()) <= 4
+    error = outcome.json["error"]
+    assert error["code"] == "base-not-found"
+    assert str(broken) in error["message"]
+    assert len(error["message"].splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_a_head_of_another_task_starts_anew(red, recipe: Path, finished: Path, tmp_path: Path) -> None:
+def test_a_head_of_another_task_is_initialised(red, recipe: Path, finished: Path, tmp_path: Path) -> None:
     assert red("export", finished, "-o", tmp_path / "two-labels").code == 0
     folder = tmp_path / "data"
     folder.mkdir()
@@ -225,9 +255,9 @@ def test_weights_of_another_architecture(red, recipe: Path, base: Path, tmp_path
     mixed = tmp_path / "mixed"
     shutil.copytree(base, mixed)
     shutil.copy(make_base(tmp_path / "other", "distilbert") / "model.safetensors", mixed)
-    outcome = red("train", recipe, f"model.name_or_path={mixed}")
-    assert outcome.code == 2
-    assert "do not fit a bert model" in outcome.err
+    outcome = red("train", recipe, f"model.name_or_path={mixed}", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "file-damaged")
+    assert str(mixed) in outcome.err
 
 
 def test_an_unknown_architecture_shows_what_could_be_named(red, recipe: Path, base: Path, tmp_path: Path) -> None:
@@ -240,29 +270,19 @@ def test_an_unknown_architecture_shows_what_could_be_named(red, recipe: Path, ba
             "albert", hidden_size=32, embedding_size=16, num_attention_heads=4, intermediate_size=64, vocab_size=23
         )
     ).save_pretrained(other)
-    outcome = red("train", recipe, f"model.name_or_path={other}")
-    assert outcome.code == 2
+    outcome = red("train", recipe, f"model.name_or_path={other}", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "unsupported-model")
     assert "ffn_output" in outcome.err
     assert "red.target_modules" in outcome.err
     pattern = r"red.target_modules=.*\.ffn_output"
     assert red("train", recipe, f"model.name_or_path={other}", pattern).code == 0
 
 
-def test_a_folder_with_something_else_in_it(red, recipe: Path, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "thesis.tex").write_text("mine")
-    outcome = red("train", recipe)
-    assert outcome.code == 2
-    assert "is not a run folder" in outcome.err
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
-
-
 def test_a_folder_with_a_finished_run(red, recipe: Path, finished: Path) -> None:
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     for again in ([], ["--resume"], ["train.seed=1"]):
-        outcome = red("train", recipe, *again)
-        assert outcome.code == 2
-        assert "already holds a finished run" in outcome.err
+        outcome = red("train", recipe, *again, "--json")
+        assert (outcome.code, outcome.json["error"]["code"]) == (2, "output-exists")
     assert before == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
 
 
@@ -273,29 +293,39 @@ def damage_nan(run: Path) -> None:
     save_file(tensors, file)
 
 
-ADAPTER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no adapter": (lambda run: shutil.rmtree(run / "adapter"), "has no adapter yet"),
-    "truncated": (lambda run: (run / "adapter" / WEIGHTS_FILE).write_bytes(b"1234"), "damaged"),
-    "not finite": (damage_nan, "not finite"),
-    "no recipe": (lambda run: (run / "recipe.yaml").unlink(), "is not a run folder"),
+# name -> (damage, code, what the message names)
+ADAPTER_FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "no adapter": (lambda run: shutil.rmtree(run / "adapter"), "run-unfinished", "run"),
+    "truncated": (
+        lambda run: (run / "adapter" / WEIGHTS_FILE).write_bytes(b"1234"),
+        "file-damaged",
+        WEIGHTS_FILE,
+    ),
+    "not finite": (damage_nan, "file-damaged", "not finite"),
+    "no recipe": (lambda run: (run / "recipe.yaml").unlink(), "not-a-run", "recipe.yaml"),
 }
 
 
-@pytest.mark.parametrize(("damage", "words"), ADAPTER_FAULTS.values(), ids=ADAPTER_FAULTS.keys())
-def test_faults_of_a_run(red, finished: Path, tmp_path: Path, damage: Callable[[Path], object], words: str) -> None:
+@pytest.mark.parametrize(("damage", "code", "fact"), ADAPTER_FAULTS.values(), ids=ADAPTER_FAULTS.keys())
+def test_faults_of_a_run(
+    red, finished: Path, tmp_path: Path, damage: Callable[[Path], object], code: str, fact: str
+) -> None:
     run, merged = finished, tmp_path / "merged"
     damage(run)
     for command in (["eval", run], ["export", run, "--output", merged]):
-        outcome = red(*command)
+        outcome = red(*command, "--json")
         assert outcome.code == 2, outcome.err
-        assert words in outcome.err
+        error = outcome.json["error"]
+        assert error["code"] == code
+        assert str(run) in error["message"]
+        assert fact in error["message"]
     assert not merged.exists()
 
 
 def test_an_adapter_and_another_base(red, finished: Path, tmp_path: Path) -> None:
     other = make_base(tmp_path / "other", num_hidden_layers=2)
-    outcome = red("eval", finished, f"model.name_or_path={other}")
-    assert outcome.code == 2
+    outcome = red("eval", finished, f"model.name_or_path={other}", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "base-mismatch")
     assert "num_hidden_layers 3 (here 2)" in outcome.err
 
 
@@ -320,19 +350,18 @@ def test_an_adapter_can_be_scored_and_then_exported(red, finished: Path, tmp_pat
     assert red("eval", adapter).code == 2
 
 
-def test_eval_and_export_of_what_is_not_there(red, finished: Path, tmp_path: Path) -> None:
+def test_eval_and_export_of_missing_folders_and_splits(red, finished: Path, tmp_path: Path) -> None:
     assert red("eval", tmp_path / "nothing").code == 2
-    outcome = red("eval", finished, "--split", "tset")
-    assert outcome.code == 2
-    assert "no tset split; there is" in outcome.err
+    outcome = red("eval", finished, "--split", "tset", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "split-not-found")
+    assert "tset" in outcome.err
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    outcome = red("export", finished, "--output", tmp_path / "full")
-    assert outcome.code == 2
-    assert "is not an empty folder" in outcome.err
+    outcome = red("export", finished, "--output", tmp_path / "full", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "output-exists")
 
 
-def test_an_export_that_differs_is_no_export(
+def test_an_export_that_differs_is_deleted(
     red, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from red_cli.export import model as model_module
@@ -350,24 +379,26 @@ def test_an_export_that_differs_is_no_export(
         real_write(shards, folder, progress)
 
     monkeypatch.setattr(model_module, "write_shards", wrong_write)
-    outcome = red("export", finished, "--output", tmp_path / "merged")
-    assert outcome.code == 1
-    assert "differs from the adapter" in outcome.err
+    outcome = red("export", finished, "--output", tmp_path / "merged", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (1, "verification-failed")
     assert not (tmp_path / "merged").exists()
     assert not list(tmp_path.glob(".merged*"))
 
 
 def test_a_loss_that_is_not_finite_names_step_rows_and_checkpoint(red, recipe: Path, tmp_path: Path) -> None:
-    outcome = red("train", recipe, "train.learning_rate=1e25", "train.save_steps=1", "train.max_grad_norm=null")
-    assert outcome.code == 1
-    assert "is not finite (training rows" in outcome.err
-    assert "Last good checkpoint" in outcome.err
+    keys = ["train.learning_rate=1e25", "train.save_steps=1", "train.max_grad_norm=null"]
+    outcome = red("train", recipe, *keys, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (1, "run-not-finite")
     good = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    assert outcome.err.splitlines()[-2].startswith(f"error: step {last['step']}: ")
+    assert f"(training rows {', '.join(map(str, last['rows'][:8]))}" in outcome.err
+    assert str(good) in outcome.err
     assert all(torch.isfinite(tensor).all() for tensor in load_file(good / WEIGHTS_FILE).values())
 
 
-def test_a_full_disk_is_the_users_to_mend(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writing fails at each file of a run in turn; what is there stays whole, and the run goes on afterwards."""
+def test_a_full_disk_is_a_user_error(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing fails at each file of a run in turn; existing files stay complete, and the run resumes afterwards."""
     real_write, countdown = Path.write_bytes, [0]
 
     def write(path: Path, content: bytes) -> int:
@@ -380,9 +411,8 @@ def test_a_full_disk_is_the_users_to_mend(red, recipe: Path, tmp_path: Path, mon
     monkeypatch.setattr(Path, "write_bytes", write)
     for fail_at in (1, 2, 3, 5):
         countdown[0] = fail_at
-        outcome = red("train", recipe, "--resume")
-        assert outcome.code == 2
-        assert "no space left on the disk" in outcome.err
+        outcome = red("train", recipe, "--resume", "--json")
+        assert (outcome.code, outcome.json["error"]["code"]) == (2, "disk-full")
         assert str(tmp_path / "run") in outcome.err
         assert not [path for path in (tmp_path / "run").rglob("*") if path.name.endswith(".tmp")]
     assert red("train", recipe, "--resume").code == 0
@@ -392,6 +422,6 @@ def test_a_full_disk_is_the_users_to_mend(red, recipe: Path, tmp_path: Path, mon
     "error",
     [OSError(errno.ENOSPC, "full", "x"), RuntimeError("I/O error: No space left on device (os error 28)")],
 )
-def test_libraries_say_full_disk_in_their_own_words(error: Exception) -> None:
+def test_a_full_disk_reported_by_a_library(error: Exception) -> None:
     assert out_of_space(error) is not None
     assert out_of_space(RuntimeError("another")) is None

@@ -1,4 +1,4 @@
-"""Decoders classify with a head on their last token, wherever the padding is."""
+"""Decoders classify with a head on their last token, whichever side is padded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BASES = ["gpt2", "llama", "opt", "qwen2", "bloom"]
 
 
 def without_padding_token(base: Path) -> Path:
-    """As GPT-2's own files: neither the tokenizer nor the configuration knows of padding."""
+    """Remove the padding token from tokenizer and configuration, as in GPT-2's own files."""
     for name, keys in {"tokenizer_config.json": ("pad_token",), "config.json": ("pad_token_id",)}.items():
         content = json.loads((base / name).read_text())
         (base / name).write_text(json.dumps({key: value for key, value in content.items() if key not in keys}))
@@ -71,7 +71,7 @@ def test_train_eval_and_export(red, recipe: Path, tmp_path: Path, model_type: st
 
 
 def test_padding_of_the_tokenizer_does_not_matter(tmp_path: Path, recipe: Path) -> None:
-    """Batches are padded here; a tokenizer that pads on the left changes nothing."""
+    """The encoder pads batches; the padding side of the tokenizer has no effect."""
     base = make_language_model(tmp_path / "base", "gpt2")
     batches = []
     for side in ("right", "left"):

@@ -26,7 +26,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 
 def test_train_eval_export_agree(red, recipe: Path, tmp_path: Path) -> None:
-    """One family from end to end; tests/edit and tests/export hold what other families do differently."""
+    """One family from end to end; tests/edit and tests/export cover the other families."""
     run, merged = tmp_path / "run", tmp_path / "merged"
     trained = red("train", recipe, "train.learning_rate=2e-2", "train.num_train_epochs=5", "--json").json
     assert trained["parameters"]["edited"] == 2 * 32 * 3
@@ -48,7 +48,7 @@ def test_train_eval_export_agree(red, recipe: Path, tmp_path: Path) -> None:
     assert right / len(answers) == evaluated["scores"]["accuracy"]
 
 
-def test_the_run_folder_has_all_that_is_needed(finished_once: tuple[Path, Outcome]) -> None:
+def test_the_files_of_a_run_folder(finished_once: tuple[Path, Outcome]) -> None:
     run, outcome = finished_once
     names = {path.name for path in run.iterdir()}
     assert names == {"recipe.yaml", "adapter", "checkpoints", "log.jsonl", "metrics.json", "predictions",
@@ -66,7 +66,7 @@ def test_the_run_folder_has_all_that_is_needed(finished_once: tuple[Path, Outcom
     assert len(outcome.out.splitlines()) < 30
 
 
-def test_exported_model_needs_nothing_of_ours(red, finished: Path, tmp_path: Path) -> None:
+def test_an_exported_model_does_not_need_red(red, finished: Path, tmp_path: Path) -> None:
     assert red("export", finished, "--output", tmp_path / "merged").code == 0
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
@@ -78,7 +78,7 @@ def test_exported_model_needs_nothing_of_ours(red, finished: Path, tmp_path: Pat
     assert "logits differ from the adapter's by at most" in card
 
 
-def test_one_seed_one_result_and_its_recipe_repeats_it(red, recipe: Path, finished: Path, tmp_path: Path) -> None:
+def test_the_same_seed_or_the_resolved_recipe_repeats_a_run(red, recipe: Path, finished: Path, tmp_path: Path) -> None:
     first = adapter_of(finished)
     for name, given in {"again": recipe, "resolved": finished / "recipe.yaml"}.items():
         assert red("train", given, f"output.dir={tmp_path / name}").code == 0
@@ -88,7 +88,7 @@ def test_one_seed_one_result_and_its_recipe_repeats_it(red, recipe: Path, finish
 
 
 def test_micro_batches_do_not_change_the_training(red, recipe: Path, tmp_path: Path) -> None:
-    """One global batch of 20, the last of an epoch smaller, cut into 16, 5 or 1 rows at a time."""
+    """Global batches of 20 rows, the last of an epoch smaller, in micro-batches of 16, 5 or 1 rows."""
     losses = []
     for size in (16, 5, 1):
         run = tmp_path / f"micro-{size}"
@@ -149,7 +149,7 @@ def test_an_adapter_folder_is_scored_with_a_recipe(red, recipe: Path, finished: 
     lone = tmp_path / "elsewhere" / "adapter"
     lone.parent.mkdir()
     (finished / "adapter").rename(lone)
-    assert red("eval", lone).code == 2
+    assert red("eval", lone, "--json").json["error"]["code"] == "not-a-run"
     assert red("eval", lone, "--recipe", recipe, "--json").json["scores"] == expected
 
 
@@ -189,12 +189,12 @@ def test_early_stopping_and_evaluation_by_steps(red, recipe: Path, tmp_path: Pat
 
 
 @needs_extra("track")
-def test_tensorboard_gets_the_figures(red, recipe: Path, tmp_path: Path) -> None:
+def test_tensorboard_logs_the_run(red, recipe: Path, tmp_path: Path) -> None:
     assert red("train", recipe, "train.report_to=[tensorboard]").code == 0
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
 
 
-def test_a_pooler_that_the_checkpoint_lacks_trains_with_the_head(red, recipe: Path, tmp_path: Path) -> None:
+def test_a_pooler_without_weights_in_the_checkpoint_trains_with_the_head(red, recipe: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     base = make_base(tmp_path / "base")

@@ -13,6 +13,7 @@ import pytest
 from red_cli.edit.adapter import WEIGHTS_FILE
 from red_cli.inference import generate as generate_module
 from red_cli.train import loop as train_module
+from tests.failures import assert_failed
 from tests.tiny import make_language_model, read_lines, sentences
 
 LANGUAGE_MODELS = ["gpt2", "t5", "bart"]  # LLaMA: test_instruction_tuning.py
@@ -25,7 +26,7 @@ def write_jsonl(path: Path, rows: list[dict]) -> Path:
 
 
 def completions(count: int, seed: int) -> list[dict]:
-    """The completion of a prompt is its last word, and then another that it decides."""
+    """The completion repeats the prompt's last word; the prompt's length decides the next word."""
     rows = []
     for row in sentences(count, seed):
         words = str(row["text"]).split()[:6]
@@ -59,18 +60,18 @@ output: {{dir: {tmp_path / "run"}}}
 
 
 @pytest.mark.parametrize(
-    ("model_type", "keys", "told"),
+    ("model_type", "keys", "reported"),
     [("t5", [], True), ("t5", ["red.components=[scale]"], False), ("gpt2", [], False), ("qwen3", [], True),
      ("qwen3", ["red.positions=[query]"], False)],
 )  # fmt: skip
-def test_a_bias_without_a_home_is_told_at_the_start(
-    red, generation: Path, tmp_path: Path, model_type: str, keys: list[str], told: bool
+def test_a_bias_without_a_home_is_reported_at_the_start(
+    red, generation: Path, tmp_path: Path, model_type: str, keys: list[str], reported: bool
 ) -> None:
     make_language_model(tmp_path / "base", model_type)
     plan = red("check", generation, *keys, "--json").json["plan"]
-    assert (plan["export_obstacle"] is not None) == told
+    assert (plan["export_obstacle"] is not None) == reported
     shown = red("check", generation, *keys).out
-    assert ("--format code" in shown) == told
+    assert ("--format code" in shown) == reported
 
 
 @pytest.mark.parametrize("model_type", LANGUAGE_MODELS)
@@ -181,7 +182,7 @@ def test_a_stopped_run_ends_in_the_same_adapter(
     assert "validation_exact_match" in read_lines(tmp_path / "run" / "log.jsonl")[3]
 
 
-def test_an_interrupted_evaluation_goes_on(
+def test_an_interrupted_evaluation_resumes(
     red, generation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_language_model(tmp_path / "base", "gpt2")
@@ -197,14 +198,13 @@ def test_an_interrupted_evaluation_goes_on(
         return real(self, prompts, *rest)
 
     monkeypatch.setattr(generate_module.Decoder, "_decode", decode)
-    stopped = red("eval", run)
-    assert stopped.code == 130
-    assert "Go on with the same command." in stopped.err
+    stopped = red("eval", run, "--json")
+    assert_failed(stopped, "interrupted", "test.partial.jsonl", exit_code=130)
     assert len(read_lines(run / "predictions" / "test.partial.jsonl")) == 1 + 16
     assert not (run / "predictions" / "test.jsonl").exists()
     outcome = red("eval", run, "--json")
     assert outcome.code == 0
-    assert "Going on: 16 of" in outcome.err
+    assert "16 of" in outcome.err
     assert sum(batches[3:]) == len({row["prompt"] for row in completions(30, 2)}) - 16
     assert not (run / "predictions" / "test.partial.jsonl").exists()
     assert red("eval", run, "--json").json == outcome.json
@@ -272,34 +272,44 @@ def test_text_to_text(red, recipe: Path, tmp_path: Path, options: list[str], met
 
 
 FAULTS = {
-    "not an encoder-decoder": ("bert", ["task.text_to_text=true"], "is for encoder-decoders; bert is none"),
-    "a decoder": ("gpt2", ["task.text_to_text=true"], "is for encoder-decoders; gpt2 is none"),
-    "an encoder writes no text": ("bert", [GENERATION], "bert is an encoder, which writes no text"),
-    "ambiguous": ("t5", [T2T + ", label_texts: [good, good]}"], "cannot be told apart"),
-    "texts without being asked": ("t5", ["task.label_texts=[a, b]"], "only with task.text_to_text: true"),
-    "decoding of no text": ("bert", ["eval.generation={num_beams: 3}"], "this task's answers are no texts"),
-    "beams alone": ("gpt2", [GENERATION, "eval.generation.length_penalty=2"], "only with num_beams above 1"),
-    "sampling alone": ("gpt2", [GENERATION, "eval.generation.temperature=2"], "only with do_sample: true"),
-    "metric of labels": ("gpt2", [GENERATION, "eval.metric=f1"], "this task is scored by loss"),
-    "head alone": ("gpt2", [GENERATION, "method=head"], "has no head of its own"),
-    "rate of no head": ("t5", ["task.text_to_text=true", "train.head_learning_rate=1e-3"], "has no new head"),
-    "template": ("gpt2", ["task={name: generation, prompt_template: 'x {'}"], "text with columns in braces"),
-    "template without a column": ("gpt2", ["task={name: generation, prompt_template: x}"], "at least one column"),
-    "text column": ("gpt2", [GENERATION, "data.columns.text=text"], "has a prompt and a completion"),
-    "prompt column": ("bert", ["data.columns.prompt=text"], "classification has a text and a label"),
-    "both": ("gpt2", ["task={name: generation, prompt_template: '{text}'}", "data.columns.prompt=text"], "not both"),
-    "nothing to learn": ("gpt2", [GENERATION, "data.columns.prompt=text"], "'completion' is missing"),
-    "prompt of an encoder": ("t5", ["task={name: generation, train_on_prompt: true}"], "its encoder predicts nothing"),
-    "too long": ("bert", ["data.max_length=5", "data.too_long=refuse"], "are longer than 5 tokens, the first is row"),
+    "not an encoder-decoder": ("bert", ["task.text_to_text=true"], "unsupported-model", "bert"),
+    "a decoder": ("gpt2", ["task.text_to_text=true"], "unsupported-model", "gpt2"),
+    "an encoder writes no text": ("bert", [GENERATION], "unsupported-model", "bert"),
+    "ambiguous": ("t5", [T2T + ", label_texts: [good, good]}"], "labels-mismatch", "'good' and 'good'"),
+    "texts without being asked": ("t5", ["task.label_texts=[a, b]"], "invalid-recipe", "task.label_texts"),
+    "decoding of no text": ("bert", ["eval.generation={num_beams: 3}"], "invalid-recipe", "eval.generation"),
+    "beams alone": ("gpt2", [GENERATION, "eval.generation.length_penalty=2"], "invalid-recipe", "length_penalty"),
+    "sampling alone": ("gpt2", [GENERATION, "eval.generation.temperature=2"], "invalid-recipe", "temperature"),
+    "metric of labels": ("gpt2", [GENERATION, "eval.metric=f1"], "invalid-recipe", "eval.metric"),
+    "head alone": ("gpt2", [GENERATION, "method=head"], "invalid-recipe", "method"),
+    "rate of no head": (
+        "t5", ["task.text_to_text=true", "train.head_learning_rate=1e-3"], "invalid-recipe", "train.head_learning_rate",
+    ),
+    "template": ("gpt2", ["task={name: generation, prompt_template: 'x {'}"], "invalid-recipe", "task.prompt_template"),
+    "template without a column": (
+        "gpt2", ["task={name: generation, prompt_template: x}"], "invalid-recipe", "task.prompt_template",
+    ),
+    "text column": ("gpt2", [GENERATION, "data.columns.text=text"], "invalid-recipe", "data.columns.text"),
+    "prompt column": ("bert", ["data.columns.prompt=text"], "invalid-recipe", "data.columns.prompt"),
+    "both": (
+        "gpt2", ["task={name: generation, prompt_template: '{text}'}", "data.columns.prompt=text"], "invalid-recipe",
+        "data.columns.prompt",
+    ),
+    "nothing to train on": ("gpt2", [GENERATION, "data.columns.prompt=text"], "invalid-label", "'completion'"),
+    "prompt of an encoder": (
+        "t5", ["task={name: generation, train_on_prompt: true}"], "unsupported-model", "task.train_on_prompt",
+    ),
+    "too long": ("bert", ["data.max_length=5", "data.too_long=refuse"], "too-long", "5 tokens, the first is row"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("model_type", "options", "words"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults(red, recipe: Path, base: Path, tmp_path: Path, model_type: str, options: list[str], words: str) -> None:
+@pytest.mark.parametrize(("model_type", "options", "code", "fact"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(
+    red, recipe: Path, base: Path, tmp_path: Path, model_type: str, options: list[str], code: str, fact: str
+) -> None:
     model = base if model_type == "bert" else make_language_model(tmp_path / "base", model_type)
-    outcome = red("train", recipe, f"model.name_or_path={model}", *options)
-    assert outcome.code == 2, outcome.err
-    assert words in outcome.err
+    outcome = red("train", recipe, f"model.name_or_path={model}", *options, "--json")
+    assert_failed(outcome, code, fact)
     assert len(outcome.err.splitlines()) <= 4
     assert not (tmp_path / "run").exists()
 
@@ -307,9 +317,8 @@ def test_faults(red, recipe: Path, base: Path, tmp_path: Path, model_type: str, 
 def test_an_adapter_of_another_kind_of_task(red, recipe: Path, generation: Path, tmp_path: Path) -> None:
     make_language_model(tmp_path / "base", "gpt2")
     assert red("train", generation, "train.num_train_epochs=1").code == 0
-    outcome = red("eval", tmp_path / "run" / "adapter", "--recipe", recipe)
-    assert outcome.code == 2
-    assert "was trained for another kind of task" in outcome.err
+    outcome = red("eval", tmp_path / "run" / "adapter", "--recipe", recipe, "--json")
+    assert_failed(outcome, "base-mismatch", str(tmp_path / "run"))
 
 
 def test_the_recipe_for_ones_own_texts(red, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,8 @@ from red_cli.edit.kinds import SEQUENCE_CLASSIFIER
 from red_cli.edit.model import train_head
 from red_cli.errors import UserError
 from red_cli.export.export import export, open_source
-from red_cli.inference.runtime import NullListener
 from red_cli.recipe.schema import Model
+from red_cli.runs.events import NullListener
 from tests.tiny import (
     DECODERS,
     ENCODERS,

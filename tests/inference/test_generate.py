@@ -1,4 +1,4 @@
-"""Batched decoding gives what one prompt at a time gives, each distinct one once, and goes on where it was."""
+"""Batched generation equals generation of single prompts; it decodes each distinct prompt once, and resumes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from red_cli import RedConfig, attach
 from red_cli.edit.fold import folded
 from red_cli.edit.kinds import DECODER
 from red_cli.edit.model import edits
-from red_cli.errors import RunFailed, UserError
+from red_cli.errors import RunFailed
 from red_cli.inference.generate import Decoder, ResumableOutput, generation_config
-from red_cli.inference.runtime import NullListener, Runtime
+from red_cli.inference.runtime import Runtime
 from red_cli.recipe.sections import Decoding
+from red_cli.runs.events import NullListener
 from red_cli.tasks.base import Base
 from red_cli.tasks.special_ids import SpecialIds
+from tests.failures import fails
 from tests.tiny import DECODERS, SEQ2SEQ, VOCABULARY, make_language_model, random_vectors, tiny_model
 
 END = 3
@@ -33,7 +35,7 @@ OPTIONS = {
 
 
 def prompts(seed: int = 0, count: int = 9) -> list[list[int]]:
-    """Of different lengths, some of them twice."""
+    """Prompts of different lengths, some of them repeated."""
     draw = random.Random(seed)
     made = [[draw.randrange(5, len(VOCABULARY)) for _ in range(draw.randint(1, 9))] for _ in range(count)]
     return [*made, made[0], made[2]]
@@ -45,7 +47,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory):
 
 
 def decoder(model, tokenizer, batch_size: int | None = 4, **changes: object) -> Decoder:
-    """A decoder of `changes["options"]`; `tick` and `note` take the place of the listener's methods."""
+    """A decoder of `changes["options"]`; `tick` and `note` replace the listener's methods."""
     listener = NullListener()
     for name, method in (("tick", "decoding"), ("note", "note")):
         if name in changes:
@@ -63,7 +65,7 @@ def ends_of(model_type: str, padding: int = 0) -> SpecialIds:
 
 
 def each_alone(model, rows: list[list[int]], ends: SpecialIds, options: dict, most: int) -> list[list[int]]:
-    """What `generate` of transformers says of each prompt by itself."""
+    """The ids that transformers generates for each single prompt."""
     answers = {tuple(row): one_at_a_time(model, list(row), ends, options, most) for row in {*map(tuple, rows)}}
     return [answers[tuple(row)] for row in rows]
 
@@ -95,7 +97,7 @@ def test_same_as_one_at_a_time(model_type: str, options: dict, tokenizer) -> Non
 
 @pytest.mark.parametrize("model_type", [*DECODERS, *SEQ2SEQ])
 def test_batches_of_every_architecture(model_type: str, tokenizer) -> None:
-    """Padding on the left of decoders, on the right of encoders, changes nothing; nor does reading a prompt once."""
+    """Left padding of decoders, right padding of encoders, and a shared prompt cache change nothing."""
     model, ends, options, rows = tiny_model(model_type), ends_of(model_type), {"num_beams": 3}, prompts(count=5)
     found = decoder(model, tokenizer, batch_size=16, options=options).generate(rows, ends, 6)
     expected = each_alone(model, rows, ends, options, 6)
@@ -103,7 +105,7 @@ def test_batches_of_every_architecture(model_type: str, tokenizer) -> None:
 
 
 def test_each_distinct_prompt_is_decoded_once_and_long_ones_first(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, seen, told = tiny_model("gpt2"), [], []
+    model, seen, reported = tiny_model("gpt2"), [], []
     real = type(model).generate
 
     def generate(self, **inputs):
@@ -111,13 +113,13 @@ def test_each_distinct_prompt_is_decoded_once_and_long_ones_first(tokenizer, mon
         return real(self, **inputs)
 
     monkeypatch.setattr(type(model), "generate", generate)
-    decoder(model, tokenizer, tick=lambda done, total: told.append((done, total))).generate(
+    decoder(model, tokenizer, tick=lambda done, total: reported.append((done, total))).generate(
         prompts(), SpecialIds(END, 0), 3
     )
     lengths = [length for batch in seen for length in batch]
     assert lengths == sorted((len(row) for row in prompts()[:9]), reverse=True)
     assert [len(batch) for batch in seen] == [4, 4, 1]
-    assert told == [(0, 9), (4, 9), (8, 9), (9, 9)]
+    assert reported == [(0, 9), (4, 9), (8, 9), (9, 9)]
 
 
 def test_drawn_texts_are_the_seeds_and_no_two_rows_share_one(tokenizer) -> None:
@@ -172,7 +174,7 @@ def test_only_what_is_exact_is_folded(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("stop_after", [1, 2])
 @pytest.mark.parametrize("options", [{"num_beams": 3}, {"do_sample": True}], ids=["beams", "sampling"])
-def test_an_interrupted_decoding_goes_on(tokenizer, tmp_path: Path, stop_after: int, options: dict) -> None:
+def test_an_interrupted_decoding_resumes(tokenizer, tmp_path: Path, stop_after: int, options: dict) -> None:
     model, ends, notes, ticks = tiny_model("gpt2"), SpecialIds(END, 0), [], []
     whole = decoder(model, tokenizer, options=options).generate(prompts(), ends, 6)
     resumable = ResumableOutput(tmp_path / "predictions" / "test.partial.jsonl", "this model")
@@ -197,7 +199,7 @@ def test_an_interrupted_decoding_goes_on(tokenizer, tmp_path: Path, stop_after: 
     )
     assert resumed.generate(prompts(), ends, 6) == whole
     assert ticks[0] == 4 * stop_after
-    assert notes[0].startswith(f"Going on: {4 * stop_after} of ")
+    assert notes[0].startswith(f"Resuming: {4 * stop_after} of ")
     texts = [json.loads(line) for line in resumable.path.read_text().splitlines()][1:]
     assert len(texts) == (len(prompts()) if "do_sample" in options else 9)
 
@@ -233,12 +235,12 @@ def test_the_batch_shrinks_until_it_fits(tokenizer, monkeypatch: pytest.MonkeyPa
     assert decoder(model, tokenizer, batch_size=None).generate(prompts(), SpecialIds(END, 0), 5) == whole
     assert sizes == [9, 5, 3, 2, 2, 2, 2, 1]
     fitting = 0
-    with pytest.raises(RunFailed, match="not even one prompt"):
+    with fails("out-of-memory", "eval.generation.num_beams", kind=RunFailed):
         decoder(model, tokenizer).generate(prompts(), SpecialIds(END, 0), 5)
 
 
 def test_more_tokens_at_least_than_at_most() -> None:
-    """Where the most is known only once the data are read: it is that of the longest label."""
+    """The maximum may be known only after the data are read, since the longest label sets it."""
     assert generation_config(Decoding(min_new_tokens=8), SpecialIds(END, 0), 8).min_new_tokens == 8
-    with pytest.raises(UserError, match="min_new_tokens is 9, but a text has at most 8 tokens"):
+    with fails("too-long", "min_new_tokens is 9", "8 tokens"):
         generation_config(Decoding(min_new_tokens=9), SpecialIds(END, 0), 8)

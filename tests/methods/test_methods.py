@@ -1,4 +1,4 @@
-"""Every method of the table: the same loop, saved, scored and gone on with in the same way."""
+"""Every method of the table: trained, saved, scored and resumed in the same way."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEAD = 2 * (WIDTH + 1)
 PARTS = {
     "red": LAYERS * 2 * WIDTH,
     "head": 0,
-    "lora": LAYERS * 2 * 8 * (WIDTH + WIDTH),  # rank 8 beside query and value
+    "lora": LAYERS * 2 * 8 * (WIDTH + WIDTH),  # rank 8 for query and value
     "ia3": LAYERS * (WIDTH + WIDTH + 64),  # key, value, the FFN's hidden state
     # a layer's query, key, value, attention output, FFN in and out, two norms; the embeddings' norm; the pooler
     "bitfit": LAYERS * (4 * WIDTH + 64 + WIDTH + 2 * WIDTH) + 2 * WIDTH,
@@ -126,7 +126,7 @@ def test_what_trains_is_what_the_method_says(base: Path, method: str) -> None:
     free = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert free == set(trained.names)
     assert trained.head == head
-    assert trained.spared <= set(trained.part)
+    assert trained.no_decay <= set(trained.method_parameters)
     # Nothing that was there has another value, under whatever name
     after = {name.replace(".base_layer", ""): value for name, value in model.state_dict().items()}
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -155,7 +155,7 @@ def test_peft_itself_loads_the_folder(
     assert answers == [line["prediction"] for line in written]
 
 
-# model type -> what each method leaves trainable beside the head; None: it does not fit
+# model type -> trainable parameters of each method without the head; None: the method does not fit
 ARCHITECTURES = {
     "gpt2": {"lora": 3 * 8 * (32 + 96), "ia3": 3 * (96 + 64), "bitfit": True},
     "llama": {"lora": 3 * 8 * (32 + 32 + 32 + 16), "ia3": 3 * (16 + 16 + 64), "bitfit": None},
@@ -180,11 +180,14 @@ def test_other_architectures_begin_as_their_base(model_type: str) -> None:
             continue
         trained = attach_method(model, recipe_of(method), [])
         assert trained.counts.edited == expected or (expected is True and trained.counts.edited > 0)
-        assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == set(trained.part)
+        assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == set(
+            trained.method_parameters
+        )
         with torch.inference_mode():
             assert torch.equal(first_output(model, inputs), before)
-    with pytest.raises(UserError, match="it has no head"):
+    with pytest.raises(UserError) as caught:
         attach_method(tiny_model(model_type), recipe_of("head"), [])
+    assert caught.value.code == "unsupported-model"
 
 
 @needs_extra("baselines")
@@ -244,35 +247,44 @@ def test_at_most_so_many_training_rows(red, recipe: Path, data: Path) -> None:
     assert red("check", recipe, "data.max_train_rows=0").code == 2
 
 
-def test_the_papers_figure_stands_beside_the_papers_method_alone(red, recipe: Path, tmp_path: Path) -> None:
+def test_the_papers_figure_is_shown_only_with_the_papers_method(red, recipe: Path, tmp_path: Path) -> None:
     paper = "paper={model: bert, table: '1', score: 61.0}"
     assert red("train", recipe, paper, "method=head", "--json").json["paper"] is None
     assert "61.0" not in red("eval", tmp_path / "run").out
     assert red("train", recipe, paper, f"output.dir={tmp_path / 'red'}", "--json").json["paper"]["score"] == 61.0
 
 
+# name -> (arguments, code, what the message contains)
 FAULTS = {
-    "no such method": (["method=lara"], "nearest: lora"),
-    "both places": (["method=lora", "lora.positions=[ffn]", "lora.target_modules=x"], "not both"),
-    "bad pattern": (["method=lora", "lora.target_modules=("], "a regular expression"),
-    "nothing matches": (["method=lora", "lora.target_modules=x"], "lora.target_modules matches no module"),
-    "no such position": (["method=ia3", "ia3.positions=[qkv]"], "has no position 'qkv'"),
-    "norms": (["method=lora", "lora.positions=[ffn_norm]"], "does not fit this model"),
-    "rank of nothing": (["method=lora", "lora.rank=0"], "greater than 0"),
-    "low precision": (["method=full", "model.dtype=bfloat16"], "takes float32"),
-    "quantised": (["method=bitfit", "model.quantization=int8"], "drop model.quantization"),
-    "not auto": (["train.learning_rate=automatic"], "or auto"),
-    "auto for nothing": (["method=head", "train.learning_rate=auto", "train.head_learning_rate=1"], "nothing is left"),
-}
+    "no such method": (["method=lara"], "invalid-value", "nearest: lora"),
+    "both places": (
+        ["method=lora", "lora.positions=[ffn]", "lora.target_modules=x"], "conflicting-keys", "lora.target_modules: "
+    ),
+    "bad pattern": (["method=lora", "lora.target_modules=("], "invalid-value", "lora.target_modules: "),
+    "nothing matches": (["method=lora", "lora.target_modules=x"], "unsupported-model", "lora.target_modules"),
+    "no such position": (["method=ia3", "ia3.positions=[qkv]"], "unsupported-model", "'qkv'"),
+    "norms": (["method=lora", "lora.positions=[ffn_norm]"], "unsupported-model", "method lora"),
+    "rank of nothing": (["method=lora", "lora.rank=0"], "invalid-value", "lora.rank: "),
+    "low precision": (["method=full", "model.dtype=bfloat16"], "conflicting-keys", "model.dtype: "),
+    "quantised": (["method=bitfit", "model.quantization=int8"], "conflicting-keys", "method: "),
+    "not auto": (["train.learning_rate=automatic"], "invalid-value", "train.learning_rate: "),
+    "auto for nothing": (
+        ["method=head", "train.learning_rate=auto", "train.head_learning_rate=1"], "conflicting-keys",
+        "train.head_learning_rate: ",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), cases(FAULTS, dict.fromkeys(("nothing matches", "no such position", "norms"), "baselines"))
+    ("arguments", "code", "fact"),
+    cases(FAULTS, dict.fromkeys(("nothing matches", "no such position", "norms"), "baselines")),
 )
-def test_faults(red, recipe: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
-    outcome = red("train", recipe, *arguments)
-    assert (outcome.code, outcome.out) == (2, ""), outcome.err
-    assert words in outcome.err
+def test_faults(red, recipe: Path, tmp_path: Path, arguments: list[str], code: str, fact: str) -> None:
+    outcome = red("train", recipe, *arguments, "--json")
+    error = outcome.json["error"]
+    assert outcome.code == 2
+    assert code in [fault["code"] for fault in error.get("faults", [error])]
+    assert fact in error["message"]
     assert len(outcome.err.splitlines()) <= 4
     assert not (tmp_path / "run").exists()
 
@@ -283,9 +295,9 @@ def test_a_missing_package_is_named_with_its_extra(
 ) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else real(name, *rest))
-    outcome = red(command, recipe, "method=lora")
-    assert outcome.code == 2
-    assert "pip install 'red-cli[baselines]'" in outcome.err
+    error = red(command, recipe, "method=lora", "--json").json["error"]
+    assert error["code"] == "missing-dependency"
+    assert "pip install 'red-cli[baselines]'" in error["hint"]
     assert not (tmp_path / "run").exists()
 
 
@@ -293,18 +305,21 @@ def test_a_missing_package_is_named_with_its_extra(
 def test_what_a_folder_of_a_method_cannot_do(red, trained: Callable[[str], Path], tmp_path: Path, method: str) -> None:
     run = trained(method)
     for folder in (run, run / "adapter"):
-        outcome = red("export", folder, "-o", tmp_path / "merged")
-        assert outcome.code == 2
-        assert f"trained by method {method}" in outcome.err
+        error = red("export", folder, "-o", tmp_path / "merged", "--json").json["error"]
+        assert error["code"] == "unsupported-method"
+        assert f"method {method}" in error["message"]
     assert red("eval", run, "method=red").code == 2
     other = make_base(tmp_path / "other", num_hidden_layers=2)
-    assert "num_hidden_layers 3 (here 2)" in red("eval", run, f"model.name_or_path={other}").err
+    error = red("eval", run, f"model.name_or_path={other}", "--json").json["error"]
+    assert error["code"] == "base-mismatch"
+    assert "num_hidden_layers 3 (here 2)" in error["message"]
     tensors = next((run / "adapter").glob("*.safetensors"))
-    whole = tensors.read_bytes()
-    for content, words in ((b"garbage", "damaged"), (whole[:-4] + b"\1\1\1\1", "damaged"), (None, "has no ")):
+    complete = tensors.read_bytes()
+    for content in (b"garbage", complete[:-4] + b"\1\1\1\1", None):
         tensors.unlink() if content is None else tensors.write_bytes(content)
-        outcome = red("eval", run)
-        assert outcome.code == 2
-        assert words in outcome.err
+        outcome = red("eval", run, "--json")
+        assert (outcome.code, outcome.json["error"]["code"]) == (2, "file-damaged")
+        assert tensors.name in outcome.err
     (run / "adapter" / "trained.json").write_text("{}")
-    assert "key 'method'" in red("eval", run).err
+    error = red("eval", run, "--json").json["error"]
+    assert (error["code"], "key 'method'" in error["message"]) == ("file-damaged", True)

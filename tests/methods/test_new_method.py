@@ -1,4 +1,4 @@
-"""A method is added by a row in one file and a file of its own, as CONTRIBUTING.md says; all commands then take it."""
+"""A row and a file add a method to all commands, as CONTRIBUTING.md says."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from red_cli.edit.adapter_config import require_same_base
 from red_cli.edit.config import RedConfig
 from red_cli.edit.targets import find_targets
-from red_cli.methods.method import Method
-from red_cli.methods.method import Rates
-from red_cli.methods.stored import copy_stored, require_same_base, write_stored
-from red_cli.methods.trained import Trained, base_size, free
-from red_cli.methods.trained_files import read_stored
+from red_cli.methods.method import Method, Rates
+from red_cli.methods.trained import Trained, base_size, set_trainable
+from red_cli.methods.trained_files import read_trained_config
+from red_cli.methods.trained_tensors import copy_trained, write_trained
 from red_cli.recipe.methods import Gain
 
 
@@ -51,8 +51,8 @@ def _attach(model, options, head):
         module.gain = nn.Parameter(torch.ones(1, device=next(module.parameters()).device))
         module.register_forward_hook(lambda module, inputs, output: output * module.gain)
     part = [f"{path}.gain" for path in paths]
-    free(model, part, head)
-    return Trained(model, paths, part, head, size, spared=set(part))
+    set_trainable(model, part, head)
+    return Trained(model, paths, part, head, size, no_decay=set(part))
 
 
 def _parameters(trained):
@@ -60,16 +60,16 @@ def _parameters(trained):
 
 
 def _save(trained, folder, options, revision, digest):
-    write_stored(folder, trained.model, "gain", options.model_dump(), trained.head, _parameters(trained),
+    write_trained(folder, trained.model, "gain", options.model_dump(), trained.head, _parameters(trained),
                  "gains.safetensors", revision, digest)
 
 
 def _load_weights(trained, folder):
-    copy_stored(folder, _parameters(trained))
+    copy_trained(folder, _parameters(trained))
 
 
 def _load(model, folder):
-    stored = read_stored(folder)
+    stored = read_trained_config(folder)
     require_same_base(model, stored, folder)
     trained = _attach(model, Gain.model_validate(stored.options), stored.head)
     _load_weights(trained, folder)
@@ -98,7 +98,7 @@ def test_a_method_is_two_files(tmp_path: Path, base: Path, data: Path) -> None:
         ["check", recipe, *options],
         ["train", recipe, *options, "--json"],
         ["eval", run / "adapter", "--split", "validation", "--json"],
-        ["export", run, "--output", tmp_path / "merged"],
+        ["export", run, "--output", tmp_path / "merged", "--json"],
     )
     assert "ia3, gain." in helped.out
     assert "gain" in schema.json["properties"]["method"]["enum"]
@@ -108,5 +108,5 @@ def test_a_method_is_two_files(tmp_path: Path, base: Path, data: Path) -> None:
     assert all(float(value) != 1 for name, value in gains.items() if name.endswith(".gain"))
     validation = trained.json["splits"]["validation"]
     assert scored.json["scores"] == {name: value for name, value in validation.items() if name != "examples"}
-    assert refused.code == 2
-    assert "trained by method gain" in refused.err
+    assert (refused.code, refused.json["error"]["code"]) == (2, "unsupported-method")
+    assert "method gain" in refused.err

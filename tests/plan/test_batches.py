@@ -1,4 +1,4 @@
-"""The order of rows and the cut into micro-batches."""
+"""The order of rows, and their split into micro-batches."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def test_every_row_once_an_epoch_and_other_batches_each_time() -> None:
     assert np.array_equal(np.concatenate(epochs[1]), np.concatenate(again))
 
 
-def test_going_on_at_any_step_gives_the_same_batches() -> None:
+def test_resuming_at_any_step_gives_the_same_batches() -> None:
     order = BatchSampler(rows=25, batch_size=4, seed=0)
-    whole = list(islice(order.from_step(0), 20))
+    uninterrupted = list(islice(order.from_step(0), 20))
     for step in range(20):
         rest = list(islice(order.from_step(step), 20 - step))
-        assert all(np.array_equal(*pair) for pair in zip(rest, whole[step:], strict=True))
+        assert all(np.array_equal(*pair) for pair in zip(rest, uninterrupted[step:], strict=True))
 
 
 @pytest.mark.parametrize("size", [1, 5, 32])
 @pytest.mark.parametrize("cost", [0, 64, 10**6])
-def test_cut_by_length_keeps_the_rows_and_never_costs_more(size: int, cost: int) -> None:
+def test_buckets_by_length_keep_the_rows_and_never_cost_more(size: int, cost: int) -> None:
     generator = np.random.default_rng(0)
     lengths = generator.integers(3, 70, 200)
     rows = generator.permutation(200)[:32]
@@ -73,7 +73,7 @@ def test_micro_batches_lose_no_row(step: tuple[list[int], list[int], int], size:
 
 
 @given(STEPS, st.integers(1, 50), st.integers(1, 9), st.booleans())
-def test_rows_that_are_dealt_out_are_counted_once(
+def test_sharded_rows_count_once(
     step: tuple[list[int], list[int], int], size: int, processes: int, by_length: bool
 ) -> None:
     lengths, rows = drawn(step)
@@ -92,7 +92,7 @@ def test_rows_that_are_dealt_out_are_counted_once(
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 99), st.integers(0, 70))
-def test_steps_from_anywhere_are_those_of_the_epochs(rows: int, size: int, seed: int, step: int) -> None:
+def test_steps_from_any_step_are_those_of_the_epochs(rows: int, size: int, seed: int, step: int) -> None:
     order = BatchSampler(rows, size, seed)
     epoch = step // order.steps_per_epoch
     batches = [*order.epoch(epoch), *order.epoch(epoch + 1)][step % order.steps_per_epoch :]

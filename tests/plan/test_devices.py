@@ -1,4 +1,4 @@
-"""What `red check` expects of memory and traffic, for the configurations of Llama 2; no weights are needed."""
+"""`red check` estimates memory and traffic of Llama 2 from its configurations, without weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXPECTED = {
 
 @pytest.fixture
 def llama(tmp_path: Path):
-    """A recipe for a Llama 2 of some size, of which there is nothing but the configuration and a tokenizer."""
+    """A recipe for a Llama 2 of some size, with only a configuration and a tokenizer."""
 
     def recipe(size: str) -> Path:
         layers, width, inner, heads, key_value_heads, _ = LLAMA_2[size]
@@ -63,7 +63,7 @@ def test_which_strategy_fits(red, llama, size: str, gib: int) -> None:
     layers, width, *_, parameters = LLAMA_2[size]
     counts = result["plan"]["counts"]
     assert counts["base"] == parameters
-    vectors = 2 * 4 * layers * 2 * width  # there and back, float32, scale and bias of each layer's FFN
+    vectors = 2 * 4 * layers * 2 * width  # reduce and broadcast, float32, scale and bias of each layer's FFN
     devices = result["devices"]
     assert [fit["devices"] for fit in devices] == [1, 2, 4, 8]
     assert [fit["strategy"] for fit in devices] == EXPECTED[size, gib]
@@ -80,14 +80,14 @@ def test_which_strategy_fits(red, llama, size: str, gib: int) -> None:
             assert fit["memory"] > 2 * parameters / fit["devices"]
 
 
-def test_what_does_not_fit_is_said(red, llama) -> None:
+def test_what_does_not_fit_is_shown(red, llama) -> None:
     outcome = red("check", llama("7b"), "--device-memory", 0.5)
     assert outcome.code == 0, outcome.err
     assert outcome.out.count("does not fit") == 4
 
 
 @pytest.mark.parametrize("gib", ["inf", "nan", "1e400", "-1"])
-def test_memory_that_is_no_amount(red, llama, gib: str) -> None:
+def test_an_invalid_amount_of_memory(red, llama, gib: str) -> None:
     outcome = red("check", llama("7b"), "--device-memory", gib)
     assert outcome.code == 2
     assert "--device-memory" in outcome.err

@@ -1,4 +1,4 @@
-"""The memory of a training step, told from a configuration alone."""
+"""The memory of a training step, estimated from a configuration alone."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_attention_without_data_keeps_what_the_kernel_keeps() -> None:
 
 
 def test_llama_2_7b_in_bfloat16(red, tmp_path: Path) -> None:
-    """`red check ultrafeedback`, with the model's configuration and a tokenizer alone: no weights are there."""
+    """`red check ultrafeedback` on a configuration and a tokenizer, without weights."""
     base = tmp_path / "llama"
     base.mkdir()
     (base / "config.json").write_text(json.dumps(LLAMA_2_7B))
@@ -79,7 +79,7 @@ def test_llama_2_7b_in_bfloat16(red, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "qwen2"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_kept_without_data_is_what_is_kept_with_data(model_type: str, dtype: torch.dtype) -> None:
-    """Over so many tokens that the scores of all pairs would show."""
+    """On so many tokens that the scores of all pairs would dominate."""
     config = tiny_config(model_type, max_position_embeddings=512, attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0)
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config, dtype=dtype)

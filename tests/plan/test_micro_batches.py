@@ -1,4 +1,4 @@
-"""Micro-batches: every row of a step once, never more sequences than were tried, as many on every rank."""
+"""Micro-batches: each row of a step once, at most the tried number of sequences, equally many on every rank."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.tasks.text.test_packing import encoded_texts
 def session_over(
     lengths: list[int], size: int, packing: bool, by_length: bool, rank: int = 0, count: int = 1
 ) -> SimpleNamespace:
-    """As much of a session as its micro-batches need."""
+    """The part of a session that micro-batches need."""
     encoded = encoded_texts(lengths)
     encoder = Mock(spec=TextEncoder)
     encoder.collate = lambda rows, indices: SimpleNamespace(inputs={"input_ids": indices[:, None]})
@@ -72,7 +72,7 @@ def test_micro_batches_of_a_step(step: dict[str, Any]) -> None:
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 12), st.booleans())
 @settings(derandomize=True, max_examples=100, deadline=None)
 def test_the_size_is_tried_on_the_largest_micro_batch(lengths: list[int], size: int, packing: bool) -> None:
-    """As many sequences as may come, as long as the longest row, packed where training packs."""
+    """The tried micro-batch has the maximum number of sequences, with the longest row, packed if training packs."""
     size = min(size, len(lengths))
     session = session_over(lengths, size, packing, by_length=True)
     largest = Session.largest(session, size)  # type: ignore[arg-type]

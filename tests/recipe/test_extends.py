@@ -1,4 +1,4 @@
-"""A recipe laid over another one: what it inherits, where faults stand, what is refused, and copies."""
+"""A recipe that extends another: what it inherits, where faults are, what is refused, and copies."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from red_cli.recipe.find import find_recipe, recipe_names
 from red_cli.recipe.load import load_recipe, load_trained_recipe, variants_of
 from red_cli.recipe.schema import resolved
 from red_cli.recipe.yaml_file import dump, read_document
+from tests.faults import fault_at
 
 BASE = """task: {name: classification}
 model: {name_or_path: org/model}
@@ -32,7 +33,7 @@ variants:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """A recipe over one in a folder below it."""
+    """A recipe that extends one in a subfolder."""
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "reviews.yaml").write_text(BASE)
     path = tmp_path / "own.yaml"
@@ -75,45 +76,48 @@ def test_a_resolved_recipe_extends_nothing(own: Path) -> None:
     assert "extends" not in resolved(load_recipe(str(own)).recipe)
 
 
+# name -> (change to the file, the file that it extends, where the fault of train.sed is)
 FAULTS = {
-    "in the file": ("train: {seed: 1}", "train: {sed: 1}", "base/reviews.yaml", "own.yaml, line 2: train.sed"),
-    "in the base": ("seed: 1", "seed: 1", "faulty.yaml", "faulty.yaml, line 3: train.sed: unknown key"),
-    "in a variant of the base": ("seed: 1", "seed: 1", "variant.yaml", "variant.yaml, line 3: train.sed: unknown key"),
+    "in the file": ("train: {seed: 1}", "train: {sed: 1}", "base/reviews.yaml", "own.yaml, line 2"),
+    "in the base": ("seed: 1", "seed: 1", "faulty.yaml", "faulty.yaml, line 3"),
+    "in a variant of the base": ("seed: 1", "seed: 1", "variant.yaml", "variant.yaml, line 3"),
 }
 
 
-@pytest.mark.parametrize(("old", "new", "base", "told"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_stands_where_it_was_written(own: Path, old: str, new: str, base: str, told: str) -> None:
+@pytest.mark.parametrize(("old", "new", "base", "where"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_has_the_line_of_its_own_file(own: Path, old: str, new: str, base: str, where: str) -> None:
     start = "task: {name: classification}\nmodel: {name_or_path: org/model}\n"
     (own.parent / "faulty.yaml").write_text(f"{start}train: {{sed: 1}}\n")
     (own.parent / "variant.yaml").write_text(f"{start}variants: {{a: {{train: {{sed: 1}}}}}}\n")
     own.write_text(f"extends: {base}\ntrain: {{seed: 1}}\n".replace(old, new))
-    with pytest.raises(UserError, match="the recipe cannot be used") as caught:
+    with pytest.raises(UserError) as caught:
         load_recipe(str(own))
-    assert told in str(caught.value)
+    fault = fault_at(caught.value, "train.sed")
+    assert (fault["where"], fault["code"]) == (f"{own.parent}/{where}", "unknown-key")
 
 
+# name -> (value of extends, code, what the message contains)
 REFUSED = {
-    "no such file": ("missing.yaml", "line 1: extends: no such file: 'missing.yaml'"),
-    "no such name": ("glue_rtee", "Did you mean glue_rte?"),
-    "itself": ("own.yaml", "cannot extend itself"),
-    "a circle": ("circle.yaml", "circle.yaml, line 1: extends: a recipe cannot extend itself, nor one that extends it"),
-    "another file": ("notes.yaml", "notes.yaml is not a recipe"),
-    "no YAML": ("rows.csv", "expected keys and values"),
-    "a folder": ("base/", "no such file"),
-    "a device": ("../../../../../../../../../../dev/zero", "no such file"),
-    "an absolute path": ("/etc/passwd", "expected the name of a bundled recipe, or a path relative to this file"),
-    "the home folder": ("~/recipe.yaml", "expected the name of a bundled recipe, or a path relative to this file"),
-    "a number": ("3", "expected the name of a bundled recipe, or a path relative to this file"),
-    "nothing": ("", "expected the name of a bundled recipe, or a path relative to this file"),
-    "a list": ("[base/reviews.yaml]", "expected the name of a bundled recipe, or a path relative to this file"),
-    "a long name": ("x" * 5000, "no such recipe"),
-    "too many": ("many1.yaml", "more than 10 recipes"),
+    "no such file": ("missing.yaml", "recipe-not-found", "own.yaml, line 1: extends: no such file: 'missing.yaml'"),
+    "no such name": ("glue_rtee", "recipe-not-found", "Did you mean glue_rte?"),
+    "itself": ("own.yaml", "invalid-value", "own.yaml, line 1: extends: "),
+    "a circle": ("circle.yaml", "invalid-value", "circle.yaml, line 1: extends: "),
+    "another file": ("notes.yaml", "invalid-value", "notes.yaml is not a recipe"),
+    "no YAML": ("rows.csv", "invalid-yaml", "rows.csv, line 1: "),
+    "a folder": ("base/", "recipe-not-found", "'base/'"),
+    "a device": ("../../../../../../../../../../dev/zero", "recipe-not-found", "dev/zero'"),
+    "an absolute path": ("/etc/passwd", "invalid-value", "line 1: extends: "),
+    "the home folder": ("~/recipe.yaml", "invalid-value", "line 1: extends: "),
+    "a number": ("3", "invalid-value", "line 1: extends: "),
+    "nothing": ("", "invalid-value", "line 1: extends: "),
+    "a list": ("[base/reviews.yaml]", "invalid-value", "line 1: extends: "),
+    "a long name": ("x" * 5000, "recipe-not-found", "no such recipe"),
+    "too many": ("many1.yaml", "invalid-value", "more than 10 recipes"),
 }
 
 
-@pytest.mark.parametrize(("value", "told"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_extended(own: Path, value: str, told: str) -> None:
+@pytest.mark.parametrize(("value", "code", "fact"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_extended(own: Path, value: str, code: str, fact: str) -> None:
     folder = own.parent
     (folder / "circle.yaml").write_text("extends: own.yaml\n")
     (folder / "notes.yaml").write_text("secret: 1\n")
@@ -123,14 +127,16 @@ def test_what_cannot_be_extended(own: Path, value: str, told: str) -> None:
     own.write_text(f"extends: {value}\n")
     with pytest.raises(UserError) as caught:
         load_recipe(str(own))
-    assert told in str(caught.value)
+    assert caught.value.code == code
+    assert fact in str(caught.value)
     assert "secret" not in str(caught.value)
     assert len(str(caught.value)) < 500
 
 
 def test_the_recipe_of_a_folder_that_is_opened_extends_nothing(own: Path) -> None:
-    with pytest.raises(UserError, match="line 1: extends: the recipe of a run or an export cannot extend another"):
+    with pytest.raises(UserError, match=r"own\.yaml, line 1: extends: ") as caught:
         load_trained_recipe(own)
+    assert caught.value.code == "invalid-value"
 
 
 BUNDLED = [name for name in recipe_names() if "extends" in read_document(find_recipe(name)).data]
@@ -152,16 +158,18 @@ def test_copies(own: Path, tmp_path: Path) -> None:
     copy_recipe(str(own.parent / "other.yaml"), target)  # the base is there already, and the same
     (target / "other.yaml").unlink()
     (target / "base" / "reviews.yaml").write_text(f"{BASE}# changed\n")
-    with pytest.raises(UserError, match=r"reviews\.yaml exists"):
+    with pytest.raises(UserError, match=r"reviews\.yaml exists") as caught:
         copy_recipe(str(own.parent / "other.yaml"), target)
+    assert caught.value.code == "output-exists"
     assert not (target / "other.yaml").exists()
 
 
 def test_a_copy_of_what_extends_a_file_elsewhere(own: Path) -> None:
     inner = own.parent / "base" / "inner.yaml"
     inner.write_text("extends: ../own.yaml\n")
-    with pytest.raises(UserError, match="outside the recipe's folder"):
+    with pytest.raises(UserError, match=r"inner\.yaml, line 1: extends: ") as caught:
         copy_recipe(str(inner), own.parent / "copy")
+    assert caught.value.code == "path-outside-folder"
 
 
 def test_commands(red, own: Path) -> None:

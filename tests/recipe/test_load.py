@@ -12,6 +12,7 @@ from red_cli.recipe.keys import key_paths
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import resolved
 from red_cli.recipe.yaml_file import dump, parse_value
+from tests.faults import codes, fault_at
 
 TEXT = """# Sentiment.
 task: {name: classification}
@@ -86,74 +87,80 @@ def test_local_paths_start_at_the_recipe_and_overrides_where_one_is(
     assert changed.model.name_or_path == "org/model"
 
 
-# change to the text -> (line, key, words of the message)
+# name -> (change to the text, line, key, code, what the message contains)
 FAULTS = {
-    "unknown key": (("learning_rate:", "lerning_rate:"), 7, "train.lerning_rate", "Did you mean train.learning_rate?"),
-    "beginning of a key": (("name_or_path", "name"), 4, "model.name", "Did you mean model.name_or_path?"),
-    "key of another section": (
-        ("task:", "num_train_epochs: 3\ntask:"),
-        2,
-        "num_train_epochs",
-        "train.num_train_epochs",
+    "unknown key": (
+        ("learning_rate:", "lerning_rate:"), 7, "train.lerning_rate", "unknown-key", "train.learning_rate?"
     ),
-    "word for a number": (("1e-3", "fast"), 7, "train.learning_rate", "expected a number or auto, got 'fast'"),
-    "number for a word": (("org/model", "12"), 4, "model.name_or_path", "expected text"),
-    "negative": (("1e-3", "-1"), 7, "train.learning_rate", "greater than 0"),
-    "unknown choice": (("classification", "clasification"), 2, "task", "nearest: classification"),
-    "missing": (("  name_or_path: org/model", "  revision: main"), 3, "model.name_or_path", "required"),
-    "twice": (("  learning_rate: 1e-3", "  seed: 1\n  seed: 2"), 8, "train.seed", "given twice"),
-    "in a variant": (("num_train_epochs", "num_epochs"), 13, "train.num_epochs", "train.num_train_epochs"),
-    "section is no mapping": (("data: {path: org/data}", "data: org/data"), 5, "data", "keys and values"),
-    "contradiction": (("1e-3", "1e-3\n  warmup_ratio: 0.1\n  warmup_steps: 5"), 9, "train.warmup_steps", "not both"),
-    "no data": (("data: {path: org/data}\n", ""), None, "data", "name the data"),
-    "metric": (("train:", "eval: {metric: pearson}\ntrain:"), 6, "eval.metric", "scored by accuracy"),
-}
+    "beginning of a key": (("name_or_path", "name"), 4, "model.name", "unknown-key", "model.name_or_path?"),
+    "key of another section": (
+        ("task:", "num_train_epochs: 3\ntask:"), 2, "num_train_epochs", "unknown-key", "train.num_train_epochs?"
+    ),
+    "word for a number": (("1e-3", "fast"), 7, "train.learning_rate", "invalid-value", "or auto, got 'fast'"),
+    "number for a word": (("org/model", "12"), 4, "model.name_or_path", "invalid-value", "text"),
+    "negative": (("1e-3", "-1"), 7, "train.learning_rate", "invalid-value", "0"),
+    "unknown choice": (("classification", "clasification"), 2, "task", "invalid-value", "nearest: classification"),
+    "missing": (("  name_or_path: org/model", "  revision: main"), 3, "model.name_or_path", "missing-key", ""),
+    "twice": (("  learning_rate: 1e-3", "  seed: 1\n  seed: 2"), 8, "train.seed", "invalid-yaml", "twice"),
+    "in a variant": (
+        ("num_train_epochs", "num_epochs"), 13, "train.num_epochs", "unknown-key", "train.num_train_epochs?"
+    ),
+    "section is no mapping": (("data: {path: org/data}", "data: org/data"), 5, "data", "invalid-value", ""),
+    "contradiction": (
+        ("1e-3", "1e-3\n  warmup_ratio: 0.1\n  warmup_steps: 5"), 9, "train.warmup_steps", "conflicting-keys",
+        "warmup_ratio",
+    ),
+    "no data": (("data: {path: org/data}\n", ""), None, "data", "conflicting-keys", "data.path"),
+    "metric": (("train:", "eval: {metric: pearson}\ntrain:"), 6, "eval.metric", "conflicting-keys", "accuracy"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("change", "line", "key", "words"), FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.parametrize(("change", "line", "key", "code", "fact"), FAULTS.values(), ids=FAULTS.keys())
 def test_a_fault_names_file_line_and_key(
-    path: Path, change: tuple[str, str], line: int | None, key: str, words: str
+    path: Path, change: tuple[str, str], line: int | None, key: str, code: str, fact: str
 ) -> None:
     assert change[0] in TEXT
-    path.write_text(TEXT.replace(*change))
-    with pytest.raises(UserError) as error:
+    path.write_text(TEXT.replace(*change, 1))
+    with pytest.raises(UserError) as caught:
         load_recipe(str(path))
-    where = f"{path}, line {line}: {key}: " if line else f"{path}: {key}: "
-    assert [text for text in str(error.value).splitlines() if where in text and words in text]
+    fault = fault_at(caught.value, key)
+    assert (fault["where"], fault["code"]) == (f"{path}, line {line}" if line else str(path), code)
+    assert fact in fault["message"]
 
 
-def test_all_faults_are_told_at_once(path: Path) -> None:
+def test_all_faults_are_reported_at_once(path: Path) -> None:
     path.write_text(TEXT.replace("1e-3", "x").replace("classification", "chess").replace("org/model", "3"))
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError) as caught:
         load_recipe(str(path), None, ["train.seed=x", "nonsense"])
-    assert len(re.findall(r"^  ", str(error.value), re.MULTILINE)) == 5
+    assert codes(caught.value) == ["invalid-option", *["invalid-value"] * 4]
+    assert len(re.findall(r"^  ", str(caught.value), re.MULTILINE)) == 5
 
 
-FILE_FAULTS = {
-    "empty": ("", "the file is empty"),
-    "list": ("- a\n", "expected keys and values"),
-    "not YAML": ("task: {name\n", "line"),
-}
+FILE_FAULTS = {"empty": ("", ""), "list": ("- a\n", ", line 1"), "not YAML": ("task: {name\n", ", line 2")}
 
 
-@pytest.mark.parametrize(("text", "words"), FILE_FAULTS.values(), ids=FILE_FAULTS.keys())
-def test_a_file_that_is_no_recipe(path: Path, text: str, words: str) -> None:
+@pytest.mark.parametrize(("text", "place"), FILE_FAULTS.values(), ids=FILE_FAULTS.keys())
+def test_a_file_that_is_no_recipe(path: Path, text: str, place: str) -> None:
     path.write_text(text)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError) as caught:
         load_recipe(str(path))
+    assert caught.value.code == "invalid-yaml"
+    assert caught.value.message.startswith(f"{path}{place}: ")
 
 
 @pytest.mark.parametrize(
-    ("name", "variant", "words"),
+    ("name", "variant", "code", "hint"),
     [
-        ("glue_sts2", None, "Did you mean"),
-        ("missing/file.yaml", None, "no such file"),
-        ("glue_sst2", "roberta", "It has: "),
+        ("glue_sts2", None, "recipe-not-found", "glue_sst2"),
+        ("missing/file.yaml", None, "recipe-not-found", "red recipes"),
+        ("glue_sst2", "roberta", "unknown-variant", "roberta-large"),
     ],
 )
-def test_what_does_not_exist(name: str, variant: str | None, words: str) -> None:
-    with pytest.raises(UserError, match=words):
+def test_what_does_not_exist(name: str, variant: str | None, code: str, hint: str) -> None:
+    with pytest.raises(UserError) as caught:
         load_recipe(name, variant)
+    assert caught.value.code == code
+    assert hint in (caught.value.hint or "")
 
 
 def test_every_key_is_listed_once() -> None:

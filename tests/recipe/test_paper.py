@@ -1,4 +1,4 @@
-"""The paper's figures stand beside results of the paper's own base, task and method alone."""
+"""The paper's figures are shown only with results of the paper's own base, task and method."""
 
 from __future__ import annotations
 

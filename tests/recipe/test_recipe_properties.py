@@ -1,4 +1,4 @@
-"""What holds of every recipe: both forms of an override, what is written and read back, and what is refused."""
+"""Properties of all recipes: forms of overrides agree, round trips are exact, faults are reported."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ VALUES = st.recursive(
 
 
 def as_mappings(changes: dict[str, Any]) -> list[str]:
-    """Values by dotted keys as overrides of whole sections: one mapping for each."""
+    """Dotted keys and values as overrides of sections, one mapping for each section."""
     nested: dict[str, Any] = {}
     for key, value in changes.items():
         section = nested
@@ -95,7 +95,7 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_recipes_that_come_along_are_read_back(tmp_path: Path, name: str) -> None:
+def test_bundled_recipes_are_read_back(tmp_path: Path, name: str) -> None:
     for variant in (None, *variants_of(find_recipe(name))):
         recipe = load_recipe(name, variant).recipe
         copied = tmp_path / "recipe.yaml"
@@ -115,7 +115,7 @@ def test_a_value_is_written_and_read_back(value: Any) -> None:
 
 @st.composite
 def mutations(draw: st.DrawFn) -> dict[str, Any]:
-    """A recipe that comes along with keys set to anything, deleted, or unknown."""
+    """A bundled recipe with keys set to anything, deleted, or unknown."""
     data = copy.deepcopy(DOCUMENTS[draw(st.sampled_from(sorted(DOCUMENTS)))])
     for _ in range(draw(st.integers(1, 3))):
         *parents, last = draw(st.sampled_from([*key_paths(), "variants", "variants.new"])).split(".")
@@ -141,12 +141,12 @@ def test_a_mutated_recipe_loads_or_is_refused(tmp_path_factory: pytest.TempPathF
     try:
         recipe = load_recipe(str(path)).recipe
     except UserError as error:
-        told = str(error)
+        message = str(error)
     else:
-        told = ""
+        message = ""
         path.write_text(dump(resolved(recipe)), encoding="utf-8")
         assert load_recipe(str(path)).recipe == recipe
-    assert all(len(line) < 1000 for line in told.splitlines())
+    assert all(len(line) < 1000 for line in message.splitlines())
     assert time.process_time() - started < 2
 
 

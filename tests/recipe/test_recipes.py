@@ -1,4 +1,4 @@
-"""The recipes that come along agree with the paper's tables."""
+"""The bundled recipes agree with the paper's tables."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def subset_of(cell: dict) -> str:
 
 
 def figures_of(cell: dict) -> dict:
-    """The cell's hyperparameters, RED's of the same task and model where it has none of its own."""
+    """The cell's hyperparameters; if it has none, those of RED for the same task and model."""
     red = next(
         other for other in CELLS
         if (other["task"], other["model"], other["method"]) == (cell["task"], cell["model"], "red")
@@ -144,7 +144,7 @@ def test_a_copy_works_where_it_lies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("commonsense_")])
 def test_commonsense_recipes_follow_the_neighbours(name: str) -> None:
-    """RoAd's and IA3's hyperparameters (arXiv 2409.00119v2), on every base alike."""
+    """RoAd's and IA3's hyperparameters (arXiv 2409.00119v2), the same for every base."""
     for variant in variants_of(find_recipe(name)):
         recipe = load_recipe(name, variant).recipe
         train = recipe.train

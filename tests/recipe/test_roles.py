@@ -1,4 +1,4 @@
-"""Every key has a role, and the questions that roles answer are answered as the commands need it."""
+"""Every key has a role, and the sets of roles contain the keys that the commands expect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from red_cli.recipe.sections import Section
 
 
 def without_role(keys: list[Key]) -> list[str]:
-    """Keys that no role says what they are for. A section is, where those in it are."""
+    """Keys without a role. A section needs none if all of its keys have one."""
     return [key.path for key in keys if key.role is None and not key.is_section]
 
 

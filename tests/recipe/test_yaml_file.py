@@ -1,7 +1,8 @@
-"""What a file or a value may hold: merge keys, bounds, and text that is no YAML."""
+"""YAML files and values: merge keys, bounds, and text that is not YAML."""
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from red_cli.errors import UserError, one_line, shown
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.yaml_file import read_document
+from tests.faults import codes
 
 START = """task: {name: classification}
 model: {name_or_path: org/model}
@@ -21,7 +23,7 @@ data: {path: org/data}
 
 
 def nested_aliases(first: str, inside: str) -> str:
-    """Nine keys, each holding the one before it ten times: a few hundred bytes stand for a thousand million nodes."""
+    """Nine keys, each with ten aliases of the one before: a few hundred bytes that expand to a billion nodes."""
     lines = [f"a: &a {first}"]
     lines += [
         f"{name}: &{name} {inside.format(','.join([f'*{before}'] * 10))}"
@@ -34,76 +36,76 @@ IN_A_VALUE = "[&a [x,x,x,x,x,x,x,x,x,x], " + ", ".join(
     f"&{name} [{','.join([f'*{before}'] * 10)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 ) + "]"  # fmt: skip
 
-# name -> (text after START, overrides, words of the message)
+# name -> (text after START, overrides, code, what the message contains)
 REFUSED = {
-    "nested aliases": (nested_aliases("[x,x,x]", "[{}]"), [], "more than 20,000 keys and values once"),
-    "nested merges": (nested_aliases("{k: 1}", "{{<<: [{}]}}"), [], "once aliases are expanded"),
+    "nested aliases": (nested_aliases("[x,x,x]", "[{}]"), [], "invalid-yaml", "20,000"),
+    "nested merges": (nested_aliases("{k: 1}", "{{<<: [{}]}}"), [], "invalid-yaml", "20,000"),
     "nested aliases of a variant": (
-        "variants:\n  big:\n    " + nested_aliases("[x,x,x]", "[{}]").replace("\n", "\n    "),
-        [],
-        "once aliases are expanded",
+        "variants:\n  big:\n    " + nested_aliases("[x,x,x]", "[{}]").replace("\n", "\n    "), [], "invalid-yaml",
+        "20,000",
     ),
-    "nested aliases on the command line": ("", [f"train.report_to={IN_A_VALUE}"], "once aliases are expanded"),
-    "and in a mapping": ("", [f"train={{report_to: {IN_A_VALUE}}}"], "once aliases are expanded"),
-    "a long text many times": (
-        f"a: &a {'x' * 500_000}\nb: [{'*a,' * 1000}]\n", [], "once aliases are expanded"
-    ),
-    "a list that holds itself": ("a: &a [*a]\n", [], "line 4: not valid YAML: an alias stands inside what it names"),
-    "a mapping that holds itself": ("a: &a {b: {c: *a}}\n", [], "an alias stands inside what it names"),
-    "a mapping that merges itself": ("a: &a {<<: *a}\n", [], "an alias stands inside what it names"),
-    "a value that holds itself": ("", ["a=&a [*a]"], "an alias stands inside what it names"),
-    "deep": ("a: " + "[" * 100_000, [], "line 4: not valid YAML: keys and lists nest more than 50 deep"),
-    "deep and whole": ("a: " + "{b: " * 60 + "1" + "}" * 60, [], "nest more than 50 deep"),
-    "a deep key": ("", [".".join("a" * 5000) + "=1"], "expected KEY=VALUE"),
-    "many keys": ("".join(f"k{number}: 1\n" for number in range(50_000)), [], "more than 20,000 keys and values"),
-    "many unknown keys": ("".join(f"k{number}: 1\n" for number in range(9_000)), [], "and "),
+    "nested aliases on the command line": ("", [f"train.report_to={IN_A_VALUE}"], "invalid-yaml", "20,000"),
+    "and in a mapping": ("", [f"train={{report_to: {IN_A_VALUE}}}"], "invalid-yaml", "20,000"),
+    "a long text many times": (f"a: &a {'x' * 500_000}\nb: [{'*a,' * 1000}]\n", [], "invalid-yaml", "20,000"),
+    "a list that holds itself": ("a: &a [*a]\n", [], "invalid-yaml", "line 4: not valid YAML: an alias"),
+    "a mapping that holds itself": ("a: &a {b: {c: *a}}\n", [], "invalid-yaml", "line 4: not valid YAML: an alias"),
+    "a mapping that merges itself": ("a: &a {<<: *a}\n", [], "invalid-yaml", "line 4: not valid YAML: an alias"),
+    "a value that holds itself": ("", ["a=&a [*a]"], "invalid-yaml", "an alias"),
+    "deep": ("a: " + "[" * 100_000, [], "invalid-yaml", "line 4: not valid YAML: keys and lists are nested"),
+    "deep and complete": ("a: " + "{b: " * 60 + "1" + "}" * 60, [], "invalid-yaml", "more than 50"),
+    "a deep key": ("", [".".join("a" * 5000) + "=1"], "invalid-option", "KEY=VALUE"),
+    "many keys": ("".join(f"k{number}: 1\n" for number in range(50_000)), [], "invalid-yaml", "20,000"),
+    "many unknown keys": ("".join(f"k{number}: 1\n" for number in range(9_000)), [], "unknown-key", " more"),
     "many variants": (
-        "variants:\n" + "".join(f"  v{number}: {{}}\n" for number in range(5_000)), [], "too many variants"
+        "variants:\n" + "".join(f"  v{number}: {{}}\n" for number in range(5_000)), [], "invalid-yaml", "variants"
     ),
-    "a large file": ("a: " + "x" * 2_000_000, [], "more than 1,000,000 characters"),
-    "a very large file": ("a: " + "x" * 5_000_000, [], "too large for a recipe"),
-    "many digits": ("train: {seed: " + "1" * 5000 + "}\n", [], "line 4: train.seed: '1111"),
-    "many digits in a value": ("", ["train.seed=" + "1" * 5000], "cannot be read as a whole number"),
-    "digits that can be read": ("", ["train.max_steps=" + "1" * 4000], "less than or equal to 1000000000"),
-    "as a fraction": ("", ["train.learning_rate=" + "1" * 4000], "expected a number or auto"),
-    "a large exponent": ("", ["train.seed=1e999999"], "expected a whole number, got inf"),
-    "NUL": ("a: \0\n", [], "special characters are not allowed"),
-    "an escaped NUL": ("", ['data.path="a\\0b"'], "data.path: the value cannot be read: holds a NUL character"),
-    "an escaped NUL in a file": ('output: {dir: "a\\0b"}\n', [], "line 4: output.dir: holds a NUL character"),
-    "half a pair": ("", ['data.path="\\ud800"'], r"half of a surrogate pair: '\ud800'"),
-    "a byte that is no UTF-8": ("", ["data.path=\udcff"], "cannot be read"),
-    "such a key": ("", ["\udcff=1"], r"command line, \udcff=1: expected KEY=VALUE"),
-    "such a key in a value": ("", ['task={template_variables: {"\\0": 1}}'], "holds a NUL character"),
-    "a long key": ("", ["x" * 100_000 + "=1"], "unknown key"),
-    "a tag that does not fit": ("train: {seed: !!int x}\n", [], "line 4: train.seed: 'x' cannot be read as a"),
-    "a tag of another type": ("train: {bf16: !!bool x}\n", [], "train.bf16: 'x' cannot be read as a bool"),
-    "a tag of a time": ("train: {seed: !!timestamp x}\n", [], "cannot be read as a timestamp"),
-    "a tag of Python": ("a: !!python/name:os.system\n", [], "could not determine a constructor"),
-    "a merge of a text": ("train: {<<: x}\n", [], "line 4: not valid YAML: << merges keys and values"),
-    "two merges": ("a: &a {}\ntrain: {<<: *a, <<: *a}\n", [], "line 5: train.<<: given twice"),
-    "a list as a key": ("? [a]\n: 1\n", [], "line 4: ?: a key is a word"),
-    "a number as a key": ("train: {1: 2}\n", [], "line 4: train.1: a key is a word; put it in quotes"),
-    "twice in a value": ("", ["train={seed: 1, seed: 2}"], "seed: given twice"),
-    "no key": ("", ["=1"], "expected KEY=VALUE"),
-    "an empty part of a key": ("", ["train..seed=1"], "expected KEY=VALUE"),
+    "a large file": ("a: " + "x" * 2_000_000, [], "invalid-yaml", "1,000,000 characters"),
+    "a very large file": ("a: " + "x" * 5_000_000, [], "invalid-yaml", "too large"),
+    "many digits": ("train: {seed: " + "1" * 5000 + "}\n", [], "invalid-yaml", "line 4: train.seed: '1111"),
+    "many digits in a value": ("", ["train.seed=" + "1" * 5000], "invalid-yaml", "whole number"),
+    "digits that can be read": ("", ["train.max_steps=" + "1" * 4000], "invalid-value", "1000000000"),
+    "as a fraction": ("", ["train.learning_rate=" + "1" * 4000], "invalid-value", "a number or auto"),
+    "a large exponent": ("", ["train.seed=1e999999"], "invalid-value", "got inf"),
+    "NUL": ("a: \0\n", [], "invalid-yaml", "special characters"),
+    "an escaped NUL": ("", ['data.path="a\\0b"'], "invalid-yaml", "data.path: "),
+    "an escaped NUL in a file": ('output: {dir: "a\\0b"}\n', [], "invalid-yaml", "line 4: output.dir: "),
+    "half a pair": ("", ['data.path="\\ud800"'], "invalid-yaml", r"'\ud800'"),
+    "a byte that is no UTF-8": ("", ["data.path=\udcff"], "invalid-yaml", "data.path: "),
+    "such a key": ("", ["\udcff=1"], "invalid-option", r"command line, \udcff=1: "),
+    "such a key in a value": ("", ['task={template_variables: {"\\0": 1}}'], "invalid-yaml", "task: "),
+    "a long key": ("", ["x" * 100_000 + "=1"], "unknown-key", "command line, xxx"),
+    "a tag that does not fit": ("train: {seed: !!int x}\n", [], "invalid-yaml", "line 4: train.seed: 'x'"),
+    "a tag of another type": ("train: {bf16: !!bool x}\n", [], "invalid-yaml", "line 4: train.bf16: 'x'"),
+    "a tag of a time": ("train: {seed: !!timestamp x}\n", [], "invalid-yaml", "timestamp"),
+    "a tag of Python": ("a: !!python/name:os.system\n", [], "invalid-yaml", "could not determine a constructor"),
+    "a merge of a text": ("train: {<<: x}\n", [], "invalid-yaml", "line 4: not valid YAML: <<"),
+    "two merges": ("a: &a {}\ntrain: {<<: *a, <<: *a}\n", [], "invalid-yaml", "line 5: train.<<: set twice"),
+    "a list as a key": ("? [a]\n: 1\n", [], "invalid-yaml", "line 4: ?: "),
+    "a number as a key": ("train: {1: 2}\n", [], "invalid-yaml", "line 4: train.1: "),
+    "twice in a value": ("", ["train={seed: 1, seed: 2}"], "invalid-yaml", "seed: set twice"),
+    "no key": ("", ["=1"], "invalid-option", "KEY=VALUE"),
+    "an empty part of a key": ("", ["train..seed=1"], "invalid-option", "KEY=VALUE"),
     # keys of a file that are written with dots
-    "dots": ("train.max_steps: 3\n", [], "line 4: train.max_steps: unknown key. In a file keys nest, without dots"),
-    "dots in a section": ("train: {adam.beta1: 0.9}\n", [], "without dots: train: {adam_beta1: 0.9}"),
-    "dots in a variant": ("variants: {a: {train.max_steps: 3}}\n", [], "without dots: train: {max_steps: 3}"),
-    "dots before a section": ("eval.generation: {num_beams: 3}\n", [], "dots: eval: {generation: {num_beams: 3}}"),
-    "dots of nothing known": ("foo.bar: 3\n", [], "without dots: foo: {bar: 3}"),
-    "dots in a value": ("", ["train={adam.beta1: 0.9}"], "without dots: train: {adam_beta1: 0.9}"),
+    "dots": ("train.max_steps: 3\n", [], "unknown-key", "line 4: train.max_steps: "),
+    "dots in a section": ("train: {adam.beta1: 0.9}\n", [], "unknown-key", ": train: {adam_beta1: 0.9}"),
+    "dots in a variant": ("variants: {a: {train.max_steps: 3}}\n", [], "unknown-key", ": train: {max_steps: 3}"),
+    "dots before a section": (
+        "eval.generation: {num_beams: 3}\n", [], "unknown-key", ": eval: {generation: {num_beams: 3}}"
+    ),
+    "dots of nothing known": ("foo.bar: 3\n", [], "unknown-key", ": foo: {bar: 3}"),
+    "dots in a value": ("", ["train={adam.beta1: 0.9}"], "unknown-key", ": train: {adam_beta1: 0.9}"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "overrides", "words"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_is_refused_quickly(tmp_path: Path, text: str, overrides: list[str], words: str) -> None:
+@pytest.mark.parametrize(("text", "overrides", "code", "fact"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_refused_quickly(tmp_path: Path, text: str, overrides: list[str], code: str, fact: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(START + text, encoding="utf-8")
     started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError) as caught:
         load_recipe(str(path), None, overrides)
-    assert words in str(caught.value)
+    assert code in codes(caught.value)
+    assert fact in str(caught.value)
     assert time.process_time() - started < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
     assert len(str(caught.value).replace(str(path), "")) < 5_000
@@ -114,7 +116,7 @@ def test_a_command_says_so_within_its_bounds(tmp_path: Path) -> None:
     path.write_text(START + nested_aliases("[x,x,x]", "[{}]"))
     command = [sys.executable, "-m", "red_cli", "recipes", "show", str(path), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (2, "invalid-yaml")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -148,15 +150,17 @@ def test_lines_of_merged_keys_are_those_where_they_are_written(tmp_path: Path) -
     assert document.lines["variants", "big", "train"] == 11
     with pytest.raises(UserError) as caught:
         load_recipe(str(path), "big")
-    assert f"{path}, line 8: model.dtyp: unknown key" in str(caught.value)
-    assert f"{path}, line 11: train.learning_rate: expected" in str(caught.value)
+    found = {(fault["where"], fault["key"], fault["code"]) for fault in caught.value.faults}
+    assert (f"{path}, line 8", "model.dtyp", "unknown-key") in found
+    assert (f"{path}, line 11", "train.learning_rate", "invalid-value") in found
 
 
-def test_a_key_given_twice_is_refused_beside_a_merge_too(tmp_path: Path) -> None:
+def test_a_key_set_twice_is_refused_with_a_merge_too(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(START + MERGED + "    train: {seed: 3}\n")
-    with pytest.raises(UserError, match=r"line 14: variants\.both\.train: given twice"):
+    with pytest.raises(UserError, match=r"line 14: variants\.both\.train: ") as caught:
         load_recipe(str(path))
+    assert codes(caught.value) == ["invalid-yaml"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a run was begun with is compared: rows, labels, tokenizer, template and base. A difference is refused."""
+"""A run resumes, and a trained model is used, on the inputs of the training only: rows, labels, tokenizer, base."""
 
 from __future__ import annotations
 
@@ -87,6 +87,7 @@ def conversations(folder: Path) -> Path:
     return talk_recipe(folder, base, data)
 
 
+# name -> (recipe, change of its folder, what the message lists)
 ROWS: dict[str, tuple[Callable, Change, str]] = {
     "fewer rows": (
         classification,
@@ -96,12 +97,12 @@ ROWS: dict[str, tuple[Callable, Change, str]] = {
     "other labels": (
         classification,
         lambda folder: with_lines(folder / "data" / "train.csv", lambda lines: [*map(swapped, lines)]),
-        "train: other rows or labels",
+        "train: the rows or labels",
     ),
     "other validation rows": (
         classification,
         lambda folder: with_lines(folder / "data" / "validation.csv", lambda lines: [lines[0], *lines[:0:-1]]),
-        "validation: other rows or labels",
+        "validation: the rows or labels",
     ),
     "an edited weight": (
         classification,
@@ -118,13 +119,13 @@ ROWS: dict[str, tuple[Callable, Change, str]] = {
         lambda folder: change_json(folder / "base" / "config.json", layer_norm_eps=1e-3),
         "the base's configuration changed",
     ),
-    "the tokenizer": (classification, swap_words, "train: other rows or labels, or the tokenizer"),
+    "the tokenizer": (classification, swap_words, "train: the rows or labels"),
     "the chat template": (
         conversations,
         lambda folder: (folder / "base" / "chat_template.jinja").write_text(
             (folder / "base" / "chat_template.jinja").read_text().replace("'u '", "'v '")
         ),
-        "train: other rows or labels, or the tokenizer or the template",
+        "train: the rows or labels",
     ),
     "other conversations": (
         conversations,
@@ -139,9 +140,9 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> dict[Callable, Path]:
     return {make: tmp_path_factory.mktemp(make.__name__) for make in (classification, conversations)}
 
 
-@pytest.mark.parametrize(("make", "change", "words"), ROWS.values(), ids=ROWS.keys())
-def test_a_run_resumes_on_nothing_else(
-    red: Callable, begun: dict[Callable, Path], make: Callable, change: Change, words: str
+@pytest.mark.parametrize(("make", "change", "fact"), ROWS.values(), ids=ROWS.keys())
+def test_a_run_resumes_on_the_same_inputs_only(
+    red: Callable, begun: dict[Callable, Path], make: Callable, change: Change, fact: str
 ) -> None:
     folder = begun[make]
     recipe = folder / ("reviews.yaml" if make is classification else "talk.yaml")
@@ -151,11 +152,10 @@ def test_a_run_resumes_on_nothing_else(
         shutil.copytree(folder, folder.with_name(f"{folder.name}-before"))
     change(folder)
     before = {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*")}
-    outcome = red("train", recipe)
-    assert outcome.code == 2
-    assert "step-2 was written with other inputs" in outcome.err
-    assert words in outcome.err
-    assert "output.dir=" in outcome.err
+    outcome = red("train", recipe, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "inputs-changed")
+    assert "step-2" in outcome.err
+    assert [line for line in outcome.err.splitlines() if line.startswith(f"  {fact}")]
     assert {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*")} == before  # the run is untouched
     for name in ("base", "data"):
         shutil.rmtree(folder / name)
@@ -174,7 +174,7 @@ def test_with_its_inputs_restored_a_run_resumes(red: Callable, tmp_path: Path) -
     assert weights[0] == weights[1]
 
 
-def test_a_checkpoint_without_a_record_resumes_and_says_so(red: Callable, tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_record_resumes_with_a_note(red: Callable, tmp_path: Path) -> None:
     """As version 0.1 wrote them."""
     recipe = classification(tmp_path)
     interrupted(red, recipe, 6)
@@ -184,7 +184,7 @@ def test_a_checkpoint_without_a_record_resumes_and_says_so(red: Callable, tmp_pa
     state.write_text(json.dumps(content))
     outcome = red("train", recipe)
     assert outcome.code == 0
-    assert "does not record its rows and base" in outcome.err
+    assert f"{state.parent} has no record" in outcome.err
 
 
 @pytest.fixture(scope="module")
@@ -222,22 +222,27 @@ def test_a_changed_base_is_refused(
     folder = finished[kind]
     shutil.copytree(folder / "base", tmp_path / "base")
     run = folder / "run"
-    words = f"the {part} of {folder / 'base'} changed since"
+    words = f"the {part} of {folder / 'base'}"
+
+    def require_refused(*command: object) -> None:
+        outcome = red(*command)
+        assert (outcome.code, words in outcome.err) == (2, True), outcome.err
+        if "--json" in command:
+            assert outcome.json["error"]["code"] == "base-changed"
+
     change(folder)
     try:
-        outcome = red("eval", run, "--output", tmp_path / "scores")
-        assert (outcome.code, words in outcome.err) == (2, True), outcome.err
+        require_refused("eval", run, "--output", tmp_path / "scores", "--json")
         assert not (tmp_path / "scores").exists()
         if kind == "chat":
-            outcome = red("chat", run)
-            assert (outcome.code, words in outcome.err) == (2, True), outcome.err
+            require_refused("chat", run)
         if kind != "head":
-            outcome = red("export", run, "--output", tmp_path / "merged")
-            assert (outcome.code, words in outcome.err) == (2, True), outcome.err
+            require_refused("export", run, "--output", tmp_path / "merged", "--json")
         if kind == "red":
             model = AutoModelForSequenceClassification.from_pretrained(folder / "base")
-            with pytest.raises(UserError, match=words):
+            with pytest.raises(UserError) as caught:
                 load_adapter(model, run / "adapter")
+            assert (caught.value.code, words in caught.value.message) == ("base-changed", True)
             assert not [name for name, _ in model.named_parameters() if ".red." in name]
     finally:
         shutil.rmtree(folder / "base")
@@ -285,7 +290,7 @@ def test_an_adapter_of_version_0_1_still_loads(red: Callable, finished: dict[str
     assert torch.isfinite(model(input_ids=torch.tensor([[2, 5, 3]])).logits).all()
 
 
-def test_a_rate_that_was_searched_on_other_rows_is_not_taken(
+def test_a_rate_that_was_searched_on_other_rows_is_not_used(
     red: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run ends after its search, before its first checkpoint."""
@@ -300,33 +305,33 @@ def test_a_rate_that_was_searched_on_other_rows_is_not_taken(
         assert red("train", recipe, *keys).code == 130
     record = tmp_path / "run" / "learning_rate_search.json"
     assert json.loads(record.read_text())["inputs"]["splits"]["train"]["rows"] == 96
-    for change, words in (
+    for change, fact in (
         (lambda: with_lines(tmp_path / "data" / "train.csv", lambda lines: lines[:60]), "train: 96 rows, now 59"),
         (lambda: scale_tensor(tmp_path, "word_embeddings", 1.5), "the base's weights changed"),
     ):
         shutil.copytree(tmp_path / "data", tmp_path / "data-before")
         change()
-        outcome = red("train", recipe, *keys)
-        assert (outcome.code, words in outcome.err, record.name in outcome.err) == (2, True, True), outcome.err
+        outcome = red("train", recipe, *keys, "--json")
+        assert (outcome.code, outcome.json["error"]["code"]) == (2, "inputs-changed")
+        assert (fact in outcome.err, record.name in outcome.err) == (True, True), outcome.err
         shutil.rmtree(tmp_path / "data")
         (tmp_path / "data-before").rename(tmp_path / "data")
     scale_tensor(tmp_path, "word_embeddings", 1 / 1.5)
 
 
-def test_seeds_and_methods_of_different_inputs_meet_in_no_table(red: Callable, tmp_path: Path) -> None:
+def test_seeds_of_different_inputs_are_not_compared(red: Callable, tmp_path: Path) -> None:
     recipe = classification(tmp_path)
     keys = ["train.max_steps=2", f"output.dir={tmp_path / 'runs'}"]
     assert red("train", recipe, *keys, "--seeds", "1").code == 0
     with_lines(tmp_path / "data" / "train.csv", lambda lines: lines[:60])
-    outcome = red("train", recipe, *keys, "--seeds", "1,2")
-    assert outcome.code == 2
-    assert "were trained on different inputs" in outcome.err
+    outcome = red("train", recipe, *keys, "--seeds", "1,2", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "inputs-changed")
     assert "train: 96 rows, now 59" in outcome.err
     shutil.rmtree(tmp_path / "runs" / "seed1")
     assert red("train", recipe, *keys, "--seeds", "1,2").code == 0
     scale_tensor(tmp_path, "word_embeddings", 1.5)
-    outcome = red("train", recipe, *keys, "--seeds", "1,2,3")
-    assert outcome.code == 2
+    outcome = red("train", recipe, *keys, "--seeds", "1,2,3", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "inputs-changed")
     assert "the base's weights changed" in outcome.err
 
 

@@ -1,4 +1,4 @@
-"""Python code that comes with a model runs where the user allows it, whatever a folder that is opened says."""
+"""Python code of a model runs only if the user allows it; an opened folder cannot allow it."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def give_code(model: Path, mark: Path, kind: str) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base, a run, an exported model and an adapter to be shared, before anyone has put code into them."""
     from red_cli.export.export import export, open_source
-    from red_cli.inference.runtime import NullListener
     from red_cli.recipe.load import load_recipe
+    from red_cli.runs.events import NullListener
     from red_cli.train.loop import train
 
     folder = tmp_path_factory.mktemp("made")
@@ -78,7 +78,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def given(made: Path, tmp_path: Path) -> Path:
-    """The same, as it comes from someone else: every recipe asks for the code of the models to run."""
+    """A copy of that folder as received from another person: every recipe asks to run the code of the models."""
     folder = tmp_path / "given"
     shutil.copytree(made, folder)
     for file in [*folder.rglob("recipe.yaml"), *folder.rglob("adapter_config.json")]:
@@ -120,7 +120,7 @@ def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["model", "words"])
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
-def test_code_runs_by_the_users_word(
+def test_code_runs_by_the_users_consent_only(
     red: Callable, given: Path, tmp_path: Path, command: tuple[str, ...], kind: str
 ) -> None:
     ran = tmp_path / "ran"
@@ -129,18 +129,21 @@ def test_code_runs_by_the_users_word(
     outcome = red(*typed(command, given))
     assert (outcome.code, outcome.out) == (2, ""), outcome.err
     assert not ran.exists()
-    for words in ("asks to run Python code", "recipe.yaml", ALLOW):
-        assert words in outcome.err
+    assert "recipe.yaml" in outcome.err
+    assert ALLOW in outcome.err
+    if command[0] != "chat":
+        assert red(*typed(command, given), "--json").json["error"]["code"] == "code-not-allowed"
+        assert not ran.exists()
     assert red(*typed(command, given), ALLOW).code == 0
     assert [path.name for path in ran.iterdir()] == [f"own_{kind}"]
 
 
 @pytest.mark.parametrize("kind", ["model", "words"])
 @pytest.mark.parametrize("command", OTHERS.values(), ids=OTHERS.keys())
-def test_what_needs_no_code_runs_none(
+def test_commands_that_need_no_code_run_none(
     red: Callable, given: Path, tmp_path: Path, command: tuple[str, ...], kind: str
 ) -> None:
-    """An export is made of the base's tensors; a report is of the run's files alone."""
+    """An export reads only the base's tensors; a report reads only the run's files."""
     ran = tmp_path / "ran"
     give_code(given / "base", ran, kind)
     outcome = red(*typed(command, given))
@@ -149,18 +152,17 @@ def test_what_needs_no_code_runs_none(
     assert (kind == "words" and command[0] == "export") == (ALLOW in outcome.err)
 
 
-def test_a_folder_that_asks_for_code_that_is_not_there(red: Callable, given: Path) -> None:
+def test_a_folder_that_asks_for_code_of_a_model_without_any(red: Callable, given: Path) -> None:
     assert red("eval", given / "run").code == 0
 
 
-def test_a_base_that_needs_code_says_what_to_type(red: Callable, given: Path, tmp_path: Path) -> None:
+def test_a_base_that_needs_code_names_the_override(red: Callable, given: Path, tmp_path: Path) -> None:
     give_code(given / "base", tmp_path / "ran", "model")
     change_json(given / "base" / "config.json", model_type="unheard-of")
     for file in given.rglob("recipe.yaml"):
         ask_for_code(file, asks=False)
-    outcome = red("eval", given / "run")
-    assert outcome.code == 2
-    assert "has not been allowed to run" in outcome.err
+    outcome = red("eval", given / "run", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "code-not-allowed")
     assert ALLOW in outcome.err
     assert not (tmp_path / "ran").exists()
 
@@ -187,13 +189,13 @@ def test_a_checkpoint_conversion_runs_no_code(red: Callable, given: Path, tmp_pa
 
 def test_code_of_a_kernel_on_the_hub(red: Callable, given: Path) -> None:
     change_json(given / "base" / "config.json", attn_implementation="someone/kernel")
-    outcome = red("eval", given / "run")
-    assert outcome.code == 2
-    assert "someone/kernel, which has not been allowed to run" in outcome.err
+    outcome = red("eval", given / "run", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "code-not-allowed")
+    assert "someone/kernel" in outcome.err
 
 
 class Harm:
-    """A pickle that leaves a mark where it is loaded without care."""
+    """A pickle that creates a folder when it is loaded without `weights_only`."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = str(mark)
@@ -204,7 +206,7 @@ class Harm:
 
 @pytest.mark.parametrize("suffix", [".bin", ".index"])
 def test_pickles_hold_tensors_alone(red: Callable, given: Path, tmp_path: Path, suffix: str) -> None:
-    """Of a base, of a published checkpoint, and of a checkpoint that a run goes on from."""
+    """In a base and in a published checkpoint."""
     mark, base = tmp_path / "ran", given / "base"
     (base / "model.safetensors").unlink()
     torch.save({"lm_head.weight": Harm(mark)}, base / ("pytorch_model.bin" if suffix == ".bin" else "a.bin"))
@@ -228,9 +230,9 @@ def test_a_checkpoint_holds_numbers_alone(red: Callable, given: Path, tmp_path: 
     torch.save({"optimizer": Harm(tmp_path / "ran")}, place / "optimizer.pt")
     change_json(place / "state.json", files={})
     keys = [f"output.dir={tmp_path / 'new'}", f"train.resume_from_checkpoint={place}", "train.max_steps=1"]
-    outcome = red("train", recipe, *keys)
-    assert outcome.code == 2, outcome.err
-    assert "optimizer.pt is damaged" in outcome.err
+    outcome = red("train", recipe, *keys, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "file-damaged"), outcome.err
+    assert "optimizer.pt" in outcome.err
     assert not (tmp_path / "ran").exists()
 
 
@@ -239,7 +241,6 @@ def test_a_template_is_rendered_in_a_sandbox(red: Callable, given: Path, tmp_pat
     harm = "{{ cycler.__init__.__globals__.os.mkdir('" + str(tmp_path / "ran") + "') }}"
     content["task"]["template"] = harm
     (given / "run" / "recipe.yaml").write_text(yaml.safe_dump(content))
-    outcome = red("eval", given / "run")
-    assert outcome.code == 2, outcome.err
-    assert "the chat template" in outcome.err
+    outcome = red("eval", given / "run", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "invalid-template"), outcome.err
     assert not (tmp_path / "ran").exists()

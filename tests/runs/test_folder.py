@@ -1,4 +1,4 @@
-"""A run folder belongs to one run at a time; it is never written over, and a deleted one is not made again."""
+"""A run folder belongs to one run at a time; it is never overwritten, and a deleted one is not created again."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_a_folder_in_use_is_refused(
 ) -> None:
     monkeypatch.setattr("red_cli.train.lock._PATIENCE", 0.2)
     for keys in ([], ["train.seed=7"]):  # the same run, and another
-        outcome = red("train", recipe, *keys)
-        assert outcome.code == 2
-        assert f"is in use by a run that is under way: process {held.pid} on" in outcome.err
+        outcome = red("train", recipe, *keys, "--json")
+        assert (outcome.code, outcome.json["error"]["code"]) == (2, "folder-in-use")
+        assert f"process {held.pid} on" in outcome.err
     assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK_FILE]
     held.communicate()
     assert not (tmp_path / "run").exists()  # the other process made it and wrote nothing
@@ -77,9 +77,8 @@ def test_a_run_that_finished_while_another_waited_is_kept(
         real_take(lock)
 
     monkeypatch.setattr(FolderLock, "take", take)
-    outcome = red("train", recipe, "train.seed=7")
-    assert outcome.code == 2
-    assert "already holds a finished run" in outcome.err
+    outcome = red("train", recipe, "train.seed=7", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "output-exists")
     names = {path.relative_to(tmp_path / "first") for path in (tmp_path / "first").rglob("*")}
     assert {path.relative_to(tmp_path / "run") for path in (tmp_path / "run").rglob("*")} == names
 
@@ -98,8 +97,8 @@ def test_a_run_that_cannot_start_leaves_no_folder(red: Callable, recipe: Path, t
 def test_a_folder_that_is_no_run_is_not_touched(red: Callable, recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
-    outcome = red("train", recipe)
-    assert (outcome.code, "is not a run folder" in outcome.err) == (2, True)
+    outcome = red("train", recipe, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "output-exists")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 
@@ -122,9 +121,8 @@ def test_a_run_whose_folder_is_deleted_ends_with_a_message(
         return real_step(session, rows)
 
     monkeypatch.setattr(train_module, "optimizer_step", step)
-    outcome = red("train", recipe)
-    assert outcome.code == RunFailed.exit_code
-    assert "run was deleted or moved while the run was writing to it" in outcome.err
+    outcome = red("train", recipe, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (RunFailed.exit_code, "folder-vanished")
     assert (tmp_path / "run").exists() == again
     if again:
         assert (tmp_path / "run" / LOCK_FILE).read_text() == "another run"
@@ -143,11 +141,12 @@ def test_a_tracker_that_cannot_start_is_named(
 
     command = tracking(recipe)
     monkeypatch.setattr(Accelerator, "init_trackers", fail)
-    outcome = red(*command)
-    assert outcome.code == UserError.exit_code
-    assert "train.report_to: tensorboard cannot be started: nobody is logged in" in outcome.err
+    outcome = red(*command, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (UserError.exit_code, "unavailable")
+    assert "train.report_to: tensorboard" in outcome.err
+    assert "nobody is logged in" in outcome.err
     assert "and more" not in outcome.err
-    assert red("train", recipe).code == 0  # without it, the same folder serves
+    assert red("train", recipe).code == 0  # without it, the run uses the same folder
 
 
 def test_a_tracker_that_fails_later_does_not_end_the_run(
@@ -160,4 +159,4 @@ def test_a_tracker_that_fails_later_does_not_end_the_run(
     monkeypatch.setattr(Accelerator, "log", fail)
     outcome = red(*command)
     assert outcome.code == 0
-    assert outcome.err.count("tensorboard failed and gets nothing more of this run: ConnectionError") == 1
+    assert outcome.err.count("ConnectionError") == 1

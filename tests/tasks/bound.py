@@ -15,7 +15,7 @@ _MODEL_TYPES = {DECODER.name: "gpt2", ENCODER_DECODER.name: "t5"}
 
 
 def bound(task: Any, tokenizer: PreTrainedTokenizerBase, max_length: int = 64, **changes: object) -> Any:
-    """The encoder of `task`, with the label names that it knows; `changes` of the base's configuration."""
+    """The encoder of `task` with its label names; `changes` are values of the base's configuration."""
     config = tiny_config(_MODEL_TYPES.get(task.kind.name, "bert"), **changes)
     config.pad_token_id = padding_id(tokenizer)
     names = task.target.names if hasattr(task, "target") else None

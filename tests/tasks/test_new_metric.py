@@ -1,4 +1,4 @@
-"""A metric is added by an entry in one file and its function in another, as CONTRIBUTING.md says."""
+"""An entry in one file and a function in another add a metric, as CONTRIBUTING.md says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A preset is two files, as CONTRIBUTING.md says: with them alone, every command knows it."""
+"""Two files add a preset to all commands, as CONTRIBUTING.md says."""
 
 from __future__ import annotations
 

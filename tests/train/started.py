@@ -1,4 +1,4 @@
-"""Runs of `red train` as a user starts them: a process of its own, which may start others."""
+"""Start `red` as a user does: in a new process, which may start others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = 240.0
 
 @dataclass
 class Started:
-    """A `red` command under way."""
+    """A running `red` command."""
 
     process: subprocess.Popen[str]
     run: Path | None
@@ -32,7 +32,7 @@ class Started:
         return self.process.returncode, out, err
 
     def wait_for_step(self, step: int) -> None:
-        """Until the run's log has this step; at once where the process has ended."""
+        """Wait until the run's log has this step, or until the process ends."""
         until = time.monotonic() + PATIENCE
         while self.process.poll() is None and time.monotonic() < until:
             if self.run is not None and (self.run / "log.jsonl").is_file() and logged(self.run) >= step:
@@ -40,12 +40,12 @@ class Started:
             time.sleep(0.02)
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that train, main one first."""
+        """The processes that train, in the order of ranks."""
         found = [one for one in psutil.Process(self.process.pid).children() if "red_cli" in one.cmdline()]
         return sorted(found, key=lambda one: int(one.environ()["RANK"]))
 
     def kill(self) -> None:
-        """SIGKILL to the command and all it started."""
+        """Send SIGKILL to the command and to all processes that it started."""
         try:
             family = [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]
         except psutil.NoSuchProcess:
@@ -75,7 +75,7 @@ def start(*arguments: object, run: Path | None = None, command: tuple[str, ...] 
 
 
 def train(recipe: Path, run: Path, *arguments: object) -> tuple[int, str, str]:
-    """`red train` to its end."""
+    """Run `red train` to its end."""
     return start("train", recipe, *arguments, run=run).wait()
 
 
@@ -85,7 +85,7 @@ def losses(run: Path) -> list[float]:
 
 
 def largest_difference(one: Path, other: Path) -> float:
-    """Between the adapters of two runs."""
+    """The largest absolute difference between the adapters of two runs."""
     left, right = (load_file(run / "adapter" / WEIGHTS_FILE) for run in (one, other))
     assert left.keys() == right.keys()
     return max((left[key] - right[key]).abs().max().item() for key in left)

@@ -1,6 +1,6 @@
-"""A training, an evaluation or an export that is killed at any moment, again and again, and then run to its end.
+"""A training, an evaluation or an export that is killed several times at random moments still gives the same files.
 
-SIGKILL, so that nothing can be tidied up; every start is a process of its own.
+The signal is SIGKILL, so no clean-up runs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _KILLS = {1: 20, 2: 10}  # by processes
 
 @pytest.mark.parametrize("processes", _KILLS)
 def test_killed_at_random_moments(recipe: Path, tmp_path: Path, processes: int) -> None:
-    """Dropout is on: the generators of every process have to go on as well."""
+    """Dropout is on, so the generators of every rank must be restored too."""
     keys = (f"train.max_steps={_STEPS}", "train.save_steps=1", "train.eval_steps=20", "train.micro_batch_size=4",
             f"launch.num_processes={processes}")  # fmt: skip
     whole, run = tmp_path / "whole", tmp_path / "killed"
@@ -55,12 +55,12 @@ def test_killed_at_random_moments(recipe: Path, tmp_path: Path, processes: int) 
         whole / "predictions" / "validation.jsonl"
     ).read_text()
     names = [{path.name for path in folder.rglob("*")} for folder in (run, whole)]
-    assert names[0] == names[1]  # nothing half-written is left
+    assert names[0] == names[1]  # no partly written file is left
 
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
-    """A run that writes texts."""
+    """A run that generates texts."""
     base = make_language_model(tmp_path / "base")
     files = ", ".join(f"{split}: {tmp_path / split}.jsonl" for split in ("train", "validation", "test"))
     rows = [{"prompt": f"the {word} film was", "completion": f"very {word}"} for word in ("good", "bad", "dull") * 40]
@@ -89,7 +89,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def kill_at_random(moments: random.Random, duration: float, *arguments: object) -> None:
-    """Start a command, and kill it somewhere in its usual `duration`, most often in the second half: it starts long."""
+    """Start a command, and kill it within its usual `duration`; most often late, because the start takes long."""
     command = start(*arguments)
     time.sleep(duration * (moments.uniform(0.4, 1.0) if moments.random() < 0.8 else moments.uniform(0, 0.4)))
     command.kill()
@@ -105,7 +105,7 @@ def test_an_evaluation_killed_at_random_moments(finished: Path, tmp_path: Path) 
     moments = random.Random(3)
     for _ in range(_EVALUATIONS):
         kill_at_random(moments, duration, "eval", finished)
-        json.loads((finished / "metrics.json").read_text())  # whole at any time
+        json.loads((finished / "metrics.json").read_text())  # valid at any time
     code, _, err = start("eval", finished).wait()
     assert code == 0, err
     assert files_of(finished) == files_of(whole)
@@ -120,10 +120,10 @@ def test_an_export_killed_at_random_moments(finished: Path, tmp_path: Path) -> N
     moments = random.Random(4)
     for _ in range(_EXPORTS):
         kill_at_random(moments, duration, "export", finished, "--output", output)
-        if output.exists():  # it came just too late
+        if output.exists():  # the signal was too late
             assert files_of(output) == files_of(whole)
             shutil.rmtree(output)
     code, _, err = start("export", finished, "--output", output).wait()
     assert code == 0, err
     assert files_of(output) == files_of(whole)
-    assert {path.name for path in output.parent.iterdir()} == {"whole", "merged"}  # nothing half-written is left
+    assert {path.name for path in output.parent.iterdir()} == {"whole", "merged"}  # no partly written file is left

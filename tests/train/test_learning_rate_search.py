@@ -1,4 +1,4 @@
-"""`learning_rate: auto`: within its budget, the same for the same seed, written down, and of use."""
+"""`learning_rate: auto`: within its budget, the same for the same seed, recorded, and useful."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LONG = ["train.max_steps=100", "train.eval_steps=50"]
 
 @pytest.fixture
 def search_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt runs at their first step, when the search has left its record."""
+    """Interrupt runs at their first step, when the search is recorded."""
 
     def interrupted(session: Session, rows: object) -> None:
         raise KeyboardInterrupt
@@ -41,7 +41,7 @@ def search_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory, base: Path, data: Path) -> tuple[Path, Outcome]:
-    """The folder of a run that searched its rate, which no test may change, and what the command left."""
+    """The folder of a run that searched its rate, which no test may change, and the outcome of the command."""
     recipe = write_recipe(tmp_path_factory.mktemp("searched"), base, data)
     outcome = run_red("train", recipe, AUTO, *LONG, "--json")
     assert outcome.code == 0, outcome.err
@@ -75,7 +75,7 @@ def curve(edge: float | None, falls_to: float, steps: int = 80) -> tuple[list[fl
 
 @pytest.mark.parametrize("falls_to", [0.7, 0.6, 0.1])
 @pytest.mark.parametrize("edge", [0.01, 0.05, 0.3])
-def test_the_edge_of_a_sweep(edge: float, falls_to: float) -> None:
+def test_the_divergence_rate_of_a_sweep(edge: float, falls_to: float) -> None:
     rates, losses = curve(edge, falls_to)
     found = find_divergence_rate(rates, losses, 8)
     assert found is not None
@@ -83,7 +83,7 @@ def test_the_edge_of_a_sweep(edge: float, falls_to: float) -> None:
     assert find_divergence_rate(*curve(None, falls_to), 8) is None
 
 
-def test_wobbling_is_no_edge() -> None:
+def test_an_oscillating_loss_does_not_diverge() -> None:
     rates, losses = curve(None, 0.2)
     wobbling = [loss + 0.06 * math.sin(step / 2) for step, loss in enumerate(losses)]
     assert find_divergence_rate(rates, wobbling, 8) is None
@@ -94,7 +94,7 @@ def sweep_of(edge: float | None, falls_to: float = 0.3) -> Sweep:
     return Sweep(*curve(edge, falls_to), edge)
 
 
-FLAT = sweep_of(None, falls_to=0.69)  # it neither falls nor breaks away
+FLAT = sweep_of(None, falls_to=0.69)  # it neither falls nor diverges
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ FLAT = sweep_of(None, falls_to=0.69)  # it neither falls nor breaks away
         ("red", [sweep_of(0.004)], 0.002),  # never nearer to the edge than half of it
         ("lora", [sweep_of(0.04)], 0.004),
         ("red", [sweep_of(0.01), sweep_of(0.06), sweep_of(0.2)], 0.02),  # the middle one of several
-        ("red", [sweep_of(0.15), sweep_of(0.15), sweep_of(0.15)], 0.05),  # of one mind: all of the way
+        ("red", [sweep_of(0.15), sweep_of(0.15), sweep_of(0.15)], 0.05),  # several agree: all of the way
         ("red", [sweep_of(0.12), sweep_of(0.03), sweep_of(0.12)], 0.028),  # between 0.02 and 0.04
         (
             "red",
@@ -166,7 +166,7 @@ def _dropouts_noted(build_session: Callable[..., Session], dropped: list[set[flo
     return noted
 
 
-def test_a_run_finds_its_rate_and_says_so(red, recipe: Path, tmp_path: Path, searched: tuple[Path, Outcome]) -> None:
+def test_a_run_finds_its_rate_and_shows_it(red, recipe: Path, tmp_path: Path, searched: tuple[Path, Outcome]) -> None:
     run, outcome = searched
     planned = red("check", recipe, AUTO, *LONG)
     assert "auto: a sweep from 0.001 to 1, 25 steps before the run" in planned.out
@@ -186,7 +186,7 @@ def test_a_run_finds_its_rate_and_says_so(red, recipe: Path, tmp_path: Path, sea
     assert max(line.get("learning_rate", 0) for line in log) == rate
     text = (run / "recipe.yaml").read_text()
     assert "found by a search, learning_rate_search.json" in text
-    # The search leaves no trace in the run: it is what it would have been with the rate given
+    # The run is the same as with the given rate
     assert red("train", recipe, f"train.learning_rate={rate}", *LONG, f"output.dir={tmp_path / 'given'}").code == 0
     again = red("train", run / "recipe.yaml", f"output.dir={tmp_path / 'again'}", "--json").json
     assert again["learning_rate_search"] is None
@@ -228,14 +228,15 @@ def test_a_resumed_run_does_not_search_again(
     assert red("train", recipe, AUTO, *LONG).code == 130
     monkeypatch.setattr(train_module, "optimizer_step", real_step)
     monkeypatch.setattr(train_module, "search_learning_rate", no_search)
-    assert "train.seed: 42 -> 1" in red("train", recipe, AUTO, *LONG, "--resume", "train.seed=1").err
-    assert "learning_rate" in red("train", recipe, "train.learning_rate=0.7", *LONG, "--resume").err
+    for keys, key in (([AUTO, "train.seed=1"], "train.seed: 42 -> 1"), (["train.learning_rate=0.7"], "learning_rate")):
+        error = red("train", recipe, *LONG, *keys, "--resume", "--json").json["error"]
+        assert (error["code"], key in error["message"]) == ("different-recipe", True)
     assert red("train", recipe, AUTO, *LONG, "--resume").code == 0
     whole, run = searched[0], tmp_path / "run"
     name = Path("adapter") / "adapter_model.safetensors"
     assert (run / name).read_bytes() == (whole / name).read_bytes()
     assert read_lines(run / "log.jsonl")[0] == read_lines(whole / "log.jsonl")[0]
-    # Also from another run's checkpoint, and where the folder has no more than the record
+    # Also from another run's checkpoint, into a new folder
     checkpoint = f"train.resume_from_checkpoint={whole / 'checkpoints' / 'step-50'}"
     assert red("train", recipe, AUTO, *LONG, checkpoint, f"output.dir={tmp_path / 'named'}").code == 0
     assert (tmp_path / "named" / "learning_rate_search.json").is_file()
@@ -260,12 +261,12 @@ def test_killed_while_the_record_is_written(red, recipe: Path, tmp_path: Path, m
     assert red("train", recipe, AUTO, *LONG, "--resume").code == 0
     (tmp_path / "run" / "metrics.json").unlink()
     (tmp_path / "run" / "learning_rate_search.json").write_text('{"rate": "x"}')
-    outcome = red("train", recipe, AUTO, *LONG, "--resume")
-    assert outcome.code == 2
-    assert "learning_rate_search.json is damaged" in outcome.err
+    outcome = red("train", recipe, AUTO, *LONG, "--resume", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "file-damaged")
+    assert str(tmp_path / "run" / "learning_rate_search.json") in outcome.err
 
 
-def test_interrupted_in_the_search_nothing_is_left(
+def test_an_interrupted_search_leaves_nothing(
     red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*arguments):
@@ -276,12 +277,12 @@ def test_interrupted_in_the_search_nothing_is_left(
     assert not (tmp_path / "run").exists()
 
 
-def test_too_short_for_a_search_takes_the_usual_rate(red, recipe: Path) -> None:
+def test_a_run_too_short_for_a_search_uses_the_usual_rate(red, recipe: Path) -> None:
     assert "auto: 0.02, " in red("check", recipe, AUTO).out
     assert red("train", recipe, AUTO, "--json").json["learning_rate"] == 0.02
 
 
-def test_a_head_with_its_own_rate_keeps_it(
+def test_a_separate_rate_of_the_head_is_not_swept(
     red, recipe: Path, search_alone: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search_module, "build_optimizer", spied := _Spy(search_module.build_optimizer))
@@ -291,7 +292,7 @@ def test_a_head_with_its_own_rate_keeps_it(
 
 
 class _Spy:
-    """Keeps what a function made."""
+    """Records the results of a function."""
 
     def __init__(self, function):
         self.function, self.made = function, []
@@ -303,7 +304,7 @@ class _Spy:
 
 @pytest.mark.slow
 def test_the_quickstart_needs_no_rate(red, tmp_path: Path) -> None:
-    """On a really pretrained base: no worse than the recipe's own rate by more than a point."""
+    """On a pretrained base: at most one point worse than the recipe's own rate."""
     scores = []
     for rate in ("auto", "3e-2"):
         run = tmp_path / rate

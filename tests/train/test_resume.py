@@ -1,4 +1,4 @@
-"""A run that is stopped goes on where it was, and ends in the same adapter."""
+"""A stopped run resumes, and ends in the same adapter as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def adapter_bytes(run: Path) -> bytes:
 
 
 def training_log(run: Path) -> list[dict]:
-    """The log without what differs from run to run."""
+    """The log without the speed, which differs between runs."""
     return [
         {key: value for key, value in line.items() if key != "examples_per_second"}
         for line in read_lines(run / "log.jsonl")
@@ -33,7 +33,7 @@ def training_log(run: Path) -> list[dict]:
 
 @pytest.fixture
 def whole(finished_once: tuple[Path, Outcome], tmp_path: Path) -> Path:
-    """An undisturbed run of the recipe."""
+    """An uninterrupted run of the recipe."""
     return Path(shutil.copytree(finished_once[0], tmp_path / "whole"))
 
 
@@ -50,10 +50,10 @@ def test_interrupted_between_steps(
         return result
 
     monkeypatch.setattr(train_module, "optimizer_step", step)
-    outcome = red("train", recipe)
-    assert outcome.code == 130
-    assert f"stopped after step {stop_after} of 12" in outcome.err
-    assert "Go on with the same command" in outcome.err
+    outcome = red("train", recipe, "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (130, "interrupted")
+    assert f"step {stop_after} of 12" in outcome.err
+    assert str(tmp_path / "run" / "checkpoints" / f"step-{stop_after}") in outcome.err
     monkeypatch.setattr(train_module, "optimizer_step", real_step)
     resumed = red("train", recipe, "--json")
     assert resumed.code == 0
@@ -81,7 +81,7 @@ def test_interrupted_while_evaluating(
 
 @pytest.mark.slow
 def test_killed_at_any_moment(recipe: Path, tmp_path: Path, whole: Path) -> None:
-    """SIGKILL, again and again, each time a little later; the same command goes on."""
+    """SIGKILL several times, each a little later; the same command resumes."""
     command = [sys.executable, "-m", "red_cli", "train", str(recipe), "--resume", "train.save_steps=1"]
     for attempt in range(12):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -104,16 +104,14 @@ def test_a_changed_recipe_is_another_run(red, recipe: Path, monkeypatch: pytest.
     monkeypatch.setattr(train_module, "optimizer_step", step)
     assert red("train", recipe).code == 130
     monkeypatch.setattr(train_module, "optimizer_step", real_step)
-    outcome = red("train", recipe, "--resume", "train.seed=7", "train.learning_rate=0.5")
-    assert outcome.code == 2
+    outcome = red("train", recipe, "--resume", "train.seed=7", "train.learning_rate=0.5", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "different-recipe")
     assert "train.learning_rate: 0.01 -> 0.5" in outcome.err
     assert "train.seed: 42 -> 7" in outcome.err
     assert red("train", recipe, "--resume", "train.logging_steps=3").code == 0
 
 
-def test_resuming_where_nothing_was_begun_starts_at_the_beginning(
-    red, recipe: Path, tmp_path: Path, whole: Path
-) -> None:
+def test_resuming_without_a_run_starts_from_the_beginning(red, recipe: Path, tmp_path: Path, whole: Path) -> None:
     assert red("train", recipe, "--resume").code == 0
     assert adapter_bytes(tmp_path / "run") == adapter_bytes(whole)
 
@@ -124,10 +122,12 @@ def test_from_a_named_checkpoint(red, recipe: Path, tmp_path: Path, whole: Path)
     assert training_log(tmp_path / "run") == [
         line for line in training_log(whole) if line["step"] > 6 or (line["step"] == 6 and "loss" not in line)
     ]
-    assert red("train", recipe, f"output.dir={tmp_path / 'x'}", "train.resume_from_checkpoint=nowhere").code == 2
-    changed = red("train", recipe, f"output.dir={tmp_path / 'x'}", named, "train.learning_rate=1")
-    assert changed.code == 2
-    assert "of a run of another recipe" in changed.err
+    for keys, code in (
+        (["train.resume_from_checkpoint=nowhere"], "checkpoint-not-found"),
+        ([named, "train.learning_rate=1"], "different-recipe"),
+    ):
+        refused = red("train", recipe, f"output.dir={tmp_path / 'x'}", *keys, "--json")
+        assert (refused.code, refused.json["error"]["code"]) == (2, code)
 
 
 def test_from_the_last_checkpoint_of_another_run(red, recipe: Path, tmp_path: Path, whole: Path) -> None:
@@ -166,24 +166,23 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(("file", "content"), DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_checkpoint_is_left_out(
+def test_a_damaged_checkpoint_is_skipped(
     red, recipe: Path, tmp_path: Path, whole: Path, file: str, content: bytes
 ) -> None:
     expected, log = adapter_bytes(whole), training_log(whole)
     (whole / "metrics.json").unlink()
     (whole / "checkpoints" / "step-12" / file).write_bytes(content)
-    named = red("train", recipe, f"train.resume_from_checkpoint={whole / 'checkpoints' / 'step-12'}")
-    assert named.code == 2
-    assert "damaged" in named.err
+    named = red("train", recipe, f"train.resume_from_checkpoint={whole / 'checkpoints' / 'step-12'}", "--json")
+    assert (named.code, named.json["error"]["code"]) == (2, "file-damaged")
     outcome = red("train", recipe, f"output.dir={whole}")
     assert outcome.code == 0
     assert "step-12 is damaged" in outcome.err
-    assert "Going on from step 6" in outcome.err
+    assert "Resuming from step 6" in outcome.err
     assert adapter_bytes(whole) == expected
     assert training_log(whole) == log
 
 
-def test_without_a_whole_checkpoint_a_run_starts_at_the_beginning(red, recipe: Path, whole: Path) -> None:
+def test_without_a_valid_checkpoint_a_run_starts_from_the_beginning(red, recipe: Path, whole: Path) -> None:
     expected = adapter_bytes(whole)
     (whole / "metrics.json").unlink()
     (whole / "log.jsonl").write_bytes(b"[]\n\xff\n{}\n")
@@ -191,12 +190,12 @@ def test_without_a_whole_checkpoint_a_run_starts_at_the_beginning(red, recipe: P
         (checkpoint / "optimizer.pt").write_bytes(b"garbage")
     outcome = red("train", recipe, f"output.dir={whole}")
     assert outcome.code == 0
-    assert "the run starts at the beginning" in outcome.err
+    assert "the run starts from the beginning" in outcome.err
     assert adapter_bytes(whole) == expected
     assert not list(whole.glob(".*"))
 
 
-def test_what_an_interrupted_deletion_left_goes_with_the_next(tmp_path: Path) -> None:
+def test_the_next_pruning_completes_an_interrupted_one(tmp_path: Path) -> None:
     left = {1: ["optimizer.pt"], 2: ["optimizer.pt", "state.json"], 3: ["state.json"], 10: ["state.json"]}
     for step, files in left.items():
         folder = tmp_path / f"step-{step}"

@@ -1,4 +1,4 @@
-"""Reference trajectories: a few steps of every kind of task by three methods give the numbers recorded before.
+"""Reference trajectories: a few steps of every kind of task by three methods give the recorded numbers.
 
 `tests/golden/trajectories.json` holds, for each cell (a kind of task and a method), the loss of every step, the scores
 on the validation and test splits, and two SHA-256 digests: of the trained tensors and of the answers on the test split.
@@ -8,7 +8,7 @@ that the CPU takes, so the digests are compared only where those are the recorde
 value of each tensor is compared instead, and the test ends as skipped, with the reason.
 
 A change that is meant to move numbers records the cells again, all of them or those that `-k` selects, and says so in
-its message. How the micro-batches of packed texts are cut moves the cells "instruction-packed" alone.
+its message. How packed texts are split into micro-batches moves the cells "instruction-packed" alone.
 
     python -m pytest -n 0 tests/train/test_trajectories.py --record-trajectories [-k packed]
 """

@@ -1,1 +1,1 @@
-"""The settings of tasks: a file for each preset, found by the registry."""
+"""The settings of tasks, one module for each; the registry finds them."""

@@ -1,4 +1,4 @@
-"""Keys of the task classification."""
+"""Settings of the task classification."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from red_cli.recipe.template import LabelTexts, Template
 
 
 class ClassificationSettings(LabelSettings):
-    """One text or a pair of texts -> one of several labels."""
+    """A text or a pair of texts -> one of several labels."""
 
     name: Literal["classification"]
     labels: list[str] | None = Field(
-        default=None, min_length=2, description="Label names in the order of their ids; learnt from the data if absent."
+        default=None, min_length=2, description="Label names in the order of ids; default: those of the training split."
     )
     text_to_text: bool = Field(default=False, description=TEXT_TO_TEXT)
     prompt_template: Template | None = Field(default=None, description=INPUT_TEMPLATE)

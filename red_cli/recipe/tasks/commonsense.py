@@ -1,4 +1,4 @@
-"""Keys of the task commonsense."""
+"""Settings of the task commonsense."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ CommonsenseSubset = Literal[
 
 
 class CommonsenseSettings(TaskSettings):
-    """Commonsense questions with a few answers to choose from, in the LLM-Adapters protocol (arXiv 2304.01933)."""
+    """Commonsense questions with a choice of answers, in the LLM-Adapters protocol (arXiv 2304.01933)."""
 
     name: Literal["commonsense"]
-    subset: CommonsenseSubset | None = Field(default=None, description="Which of the eight tasks; all if absent.")
+    subset: CommonsenseSubset | None = Field(default=None, description="One of the eight tasks; default: all.")
     scoring: Literal["both", "generation", "likelihood"] = Field(
         default="both",
-        description="generation: the answer is read from the text the model writes, as the protocol has it. "
-        "likelihood: the answer whose text the model finds likeliest. On the way, what eval.metric needs.",
+        description="generation: parse the answer from the generated text, as in the protocol. likelihood: choose the "
+        "answer with the likeliest text. Evaluations during training compute only what eval.metric needs.",
     )
     prompt_template: Template | None = Field(
-        default=None, description="The prompt, columns in braces: '{instruction}\\n'; default: the protocol's."
+        default=None, description="The prompt, with columns in braces: '{instruction}\\n'; default: the protocol's."
     )
 
     reads: ClassVar[tuple[str, ...]] = ("prompt", "completion", "label")
@@ -44,5 +44,5 @@ class CommonsenseSettings(TaskSettings):
         return "task.scoring is likelihood" if self.scoring == "likelihood" and metric != "accuracy" else None
 
     def conflicting_files(self, data: Data) -> list[str]:
-        # The joint file is for training alone: tests lie elsewhere.
+        # The joint file has only training rows; the test sets are elsewhere.
         return [] if data.train is None else super().conflicting_files(data)

@@ -1,4 +1,4 @@
-"""Keys of the task e2e."""
+"""Settings of the task e2e."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from red_cli.recipe.tasks.base import CompletionSettings
 
 
 class E2eSettings(CompletionSettings):
-    """E2E NLG: a meaning representation, such as name[Blue Spice], food[French], -> a text that says all of it."""
+    """E2E NLG: a meaning representation, such as name[Blue Spice], food[French] -> a text that expresses it."""
 
     name: Literal["e2e"]
     linearization: Literal["table", "published"] = Field(
         default="table",
-        description="How the meaning is written. table: 'name : Blue Spice | food : French', as LoRA and prefix-tuning "
-        "have it; published: as it stands in the data, as RED's published code has it.",
+        description="The form of the meaning in prompts. table: 'name : Blue Spice | food : French', as in LoRA and "
+        "prefix-tuning; published: unchanged, as in RED's published code.",
     )
 
     has_source: ClassVar[bool] = True

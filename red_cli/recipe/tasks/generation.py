@@ -1,4 +1,4 @@
-"""Keys of the task generation."""
+"""Settings of the task generation."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from red_cli.recipe.template import Template
 
 
 class GenerationSettings(CompletionSettings):
-    """A prompt -> a text that completes it, written by a decoder or an encoder-decoder."""
+    """A prompt -> its completion, by a decoder or an encoder-decoder."""
 
     name: Literal["generation"]
     prompt_template: Template | None = Field(
-        default=None, description="The prompt, columns in braces: 'Q: {question}'; instead of data.columns.prompt."
+        default=None, description="The prompt, with columns in braces: 'Q: {question}'; instead of data.columns.prompt."
     )
     completion_template: Template | None = Field(
-        default=None, description="The completion, columns in braces; instead of data.columns.completion."
+        default=None, description="The completion, with columns in braces; instead of data.columns.completion."
     )
-    train_on_prompt: bool = Field(default=False, description="Learn the prompt's tokens too, not the completion alone.")
+    train_on_prompt: bool = Field(default=False, description="Include the prompt's tokens in the loss.")
     end_token: str | None = Field(
-        default=None, description="The token that ends a completion; default: the tokenizer's end of a sequence."
+        default=None, description="The token that ends a completion; default: the tokenizer's EOS token."
     )
 
     def template(self, part: str) -> str | None:
@@ -33,5 +33,5 @@ class GenerationSettings(CompletionSettings):
         both = [part for part in self.reads if getattr(data.columns, part) and self.template(part)]
         return [
             *super().faults(data, train),
-            *((("data", "columns", part), f"give the column or task.{part}_template, not both") for part in both),
+            *((("data", "columns", part), f"set the column or task.{part}_template, not both") for part in both),
         ]

@@ -1,4 +1,4 @@
-"""Keys of the task glue, and what is known of each GLUE task: columns, label names, metrics, heading."""
+"""Settings of the task glue, and a table of the GLUE tasks: columns, label names, metrics, headings."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ GlueSubset = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte
 
 @dataclass(frozen=True)
 class GlueSpec:
-    """One task.
+    """A GLUE task.
 
     Attributes:
-        heading: of its column in the paper's Table 1.
-        columns: of the text or texts.
-        labels: names in the order of ids; None: a number.
-        metrics: reported; the first chooses.
-        validation_splits: the first chooses.
-        large: whether the paper's T5 code chooses by 1,000 training rows and scores all of the validation set.
-        swapped: whether the paper's RoBERTa code scores the first half of the validation set and chooses by the second.
+        heading: the title of its column in the paper's Table 1.
+        columns: the columns of the text or texts.
+        labels: label names in the order of ids; None: a number.
+        metrics: the reported metrics; the first selects.
+        validation_splits: the first selects.
+        large: whether the paper's T5 code selects on 1,000 training rows and scores the full validation set.
+        swapped: whether the paper's RoBERTa code scores the first half of the validation set and selects on the second.
     """
 
     heading: str
@@ -66,7 +66,7 @@ class GlueSettings(LabelSettings):
     """A task of the GLUE benchmark: its columns, label names and metrics are known."""
 
     name: Literal["glue"]
-    subset: GlueSubset = Field(description="Which of the GLUE tasks.")
+    subset: GlueSubset = Field(description="The GLUE task.")
     text_to_text: bool = Field(default=False, description=TEXT_TO_TEXT)
     prompt_template: Template | None = Field(default=None, description=INPUT_TEMPLATE)
     label_texts: LabelTexts | None = Field(default=None, description=LABEL_TEXTS)
@@ -77,7 +77,7 @@ class GlueSettings(LabelSettings):
 
     @property
     def spec(self) -> GlueSpec:
-        """What is known of the task."""
+        """The table's row of the task."""
         return GLUE[self.subset]
 
     @property
@@ -95,5 +95,5 @@ class GlueSettings(LabelSettings):
     def faults(self, data: Data, train: Train) -> list[KeyFault]:
         faults = super().faults(data, train)
         if self.label_texts and self.is_regression:
-            faults.append((("task", "label_texts"), "this task is answered with numbers"))
+            faults.append((("task", "label_texts"), "the answers of this task are numbers"))
         return faults

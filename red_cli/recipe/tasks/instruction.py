@@ -1,4 +1,4 @@
-"""Keys of the task instruction: conversations, and the chat template that they are written by."""
+"""Settings of the task instruction: conversations and their chat template."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from red_cli.recipe.roles import LocalPath, Text
 from red_cli.recipe.sections import Columns, Data, KeyFault, Train
 from red_cli.recipe.tasks.base import TemplateChoice, TextSettings
 
-_LARGEST_TEMPLATE = 500_000  # bytes; it becomes part of the recipe in the folder of a run
+_LARGEST_TEMPLATE = 500_000  # bytes; the run folder's recipe contains the text
 OWN = "own"
 NAMED_TEMPLATES = ("alpaca", "human-assistant")
 
 
 def read_template(template: str) -> str:
-    """The name of a known template or a template's own text as it is; of a file's name, the file's text.
+    """The text of a template file; a known name or a template's text is returned unchanged.
 
     Raises:
-        ValueError: there is no such file, or it is no template.
+        ValueError: the file does not exist, or is not a template.
     """
     if not is_template_file(template):
         return template
@@ -31,44 +31,46 @@ def read_template(template: str) -> str:
         meant = f" (nearest: {near[0]})" if near else ""
         raise ValueError(f"{OWN}, {', '.join(NAMED_TEMPLATES)} or a Jinja file{meant}; there is no such file")
     if path.stat().st_size > _LARGEST_TEMPLATE:
-        raise ValueError(f"a Jinja file; {one_line(template)} is too large for one")
+        raise ValueError(f"a Jinja file; {one_line(template)} is too large")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise ValueError(f"a Jinja file; {one_line(template)} is no text") from None
+        raise ValueError(f"a Jinja file; {one_line(template)} is not a text file") from None
     if is_template_file(text):
-        raise ValueError(f"a Jinja file; {one_line(template)} has nothing in braces")
+        raise ValueError(f"a Jinja file; {one_line(template)} has no expression in braces")
     if "\0" in text:
-        raise ValueError(f"a Jinja file; {one_line(template)} holds a NUL character")
+        raise ValueError(f"a Jinja file; {one_line(template)} contains a NUL character")
     return text
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # too long for a name, or none
+    except (OSError, ValueError):  # too long, or not a valid path
         return False
 
 
 def is_template_file(template: str) -> bool:
-    """Whether task.template names a file, rather than being a known name or a template's own text."""
+    """Whether task.template is a file name rather than a known name or a template's text."""
     return template not in (OWN, *NAMED_TEMPLATES) and "{{" not in template and "{%" not in template
 
 
 class InstructionSettings(TextSettings):
-    """Conversations, prompts with completions, or instructions with outputs -> what the assistant says."""
+    """Conversations, prompts with completions, or instructions with outputs -> the assistant's messages."""
 
     name: Literal["instruction"]
     template: Annotated[str, AfterValidator(read_template), LocalPath.OR_TEMPLATE] = Field(
         default=OWN,
-        description="How a conversation is written: own (the chat template of the model), alpaca, human-assistant, or "
-        "a Jinja file; in the recipe of a run, its text.",
+        description="The chat template: own (the model's), alpaca, human-assistant, or a Jinja file (its text, in the "
+        "recipe of a run).",
     )
     template_variables: Annotated[dict[str, str | int | float | bool], Text.MAY_BE_EMPTY] = Field(
         default_factory=dict,
-        description="Further variables of the chat template, such as date_string.",
+        description="Extra variables of the chat template, such as date_string.",
     )
-    train_on_prompt: bool = Field(default=False, description="Learn every token, not the assistant's turns alone.")
+    train_on_prompt: bool = Field(
+        default=False, description="Include all tokens in the loss, not only the assistant's turns."
+    )
 
     reads: ClassVar[tuple[str, ...]] = ("messages", "instruction", "input", "output", "prompt", "completion")
     rows: ClassVar[str] = "messages, prompt and completion, or instruction and output"
@@ -83,7 +85,9 @@ class InstructionSettings(TextSettings):
     def faults(self, data: Data, train: Train) -> list[KeyFault]:
         faults = super().faults(data, train)
         if data.streaming and train.max_steps is None:
-            faults.append((("data", "streaming"), "a stream has no length; say how long to train: train.max_steps"))
+            faults.append((("data", "streaming"), "a stream has no known length; set train.max_steps"))
         if data.streaming and data.max_train_rows is not None:
-            faults.append((("data", "max_train_rows"), "a stream is read as far as train.max_steps needs; drop one"))
+            faults.append(
+                (("data", "max_train_rows"), "streaming reads the rows that train.max_steps needs; remove one key")
+            )
         return faults

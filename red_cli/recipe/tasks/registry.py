@@ -1,4 +1,4 @@
-"""Every task that a recipe can name: the settings class of each module of this package."""
+"""All tasks: the settings class of each module of this package."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic import Field
 import red_cli.recipe.tasks as package
 from red_cli.recipe.tasks.base import TaskSettings
 
-# As messages and the JSON schema list them; any other follows by name.
+# The order in messages and in the JSON schema; others follow by name
 _ORDER = ("classification", "regression", "glue", "generation", "e2e", "instruction", "commonsense")
 
 
 def _settings(module: str) -> list[type[TaskSettings]]:
-    """The settings classes that a module defines: those with a key `name`."""
+    """The settings classes of a module: those with a key `name`."""
     defined = vars(import_module(f"{package.__name__}.{module}")).values()
     kinds = [kind for kind in defined if isinstance(kind, type) and issubclass(kind, TaskSettings)]
     return [kind for kind in kinds if "name" in kind.model_fields]

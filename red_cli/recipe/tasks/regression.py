@@ -1,4 +1,4 @@
-"""Keys of the task regression."""
+"""Settings of the task regression."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from red_cli.recipe.template import Template
 
 
 class RegressionSettings(LabelSettings):
-    """One text or a pair of texts -> a number."""
+    """A text or a pair of texts -> a number."""
 
     name: Literal["regression"]
     text_to_text: bool = Field(default=False, description=TEXT_TO_TEXT)
     prompt_template: Template | None = Field(default=None, description=INPUT_TEMPLATE)
     decimals: Annotated[int, Field(ge=0, le=9)] = Field(
-        default=1, description="With text_to_text: digits after the point in the numbers that are written."
+        default=1, description="With text_to_text: decimals of the generated numbers."
     )
 
     @property

@@ -1,6 +1,6 @@
-"""A chat template at work: conversations -> token ids, and which of them the assistant says.
+"""Chat templates: conversations -> token ids and a loss mask of the assistant's turns.
 
-No library gives an exact loss mask for templates that do not mark the assistant's turns.
+The mask is computed here because libraries compute it only for templates that mark it with {% generation %}.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from red_cli.tasks.chat.conversations import Conversation, without_answer
 from red_cli.tasks.special_ids import find_affixes
 
 _MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
-# A text longer than this is no conversation written down: tokenising it would take minutes
+# Limits of a rendered text: a longer one is no conversation, and takes minutes to tokenise
 _LONGEST_FRAME = 1_000_000  # characters around the messages
 _MOST_COPIES = 10  # of each message
 _PROBE: Conversation = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "a"})
 
 # Stanford Alpaca: github.com/tatsu-lab/stanford_alpaca, train.py. A system message takes the place of its opening
-# sentences; later turns of a conversation, of which the source has none, follow without them.
+# sentences. Later turns, which the source does not have, follow without them.
 _ALPACA = (
     "{%- set given = (messages | selectattr('role', 'equalto', 'user') | first).input -%}"
     "{%- if messages[0].role != 'system' -%}"
@@ -46,8 +46,8 @@ _ALPACA = (
     "{%- endfor -%}"
 )
 
-# The RED paper's published code, llama.py: "Human: {prompt}\n\nAssistant: {answer}". The space before an answer is of
-# the answer here: as a token of the prompt it would be one that the running text, which is trained on, does not have.
+# The RED paper's published code, llama.py: "Human: {prompt}\n\nAssistant: {answer}". The space before an answer is part
+# of the answer: at the end of the prompt it would be a token that the running text of the training does not have.
 _HUMAN_ASSISTANT = (
     "{%- for message in messages -%}"
     "{{ '\\n\\n' if loop.previtem is defined and message.role == 'user' else '' }}"
@@ -58,7 +58,7 @@ _HUMAN_ASSISTANT = (
 )
 
 TEMPLATES = {"alpaca": _ALPACA, "human-assistant": _HUMAN_ASSISTANT}
-TAKES_INPUT = ("alpaca",)  # has a place of its own for an instruction's input
+TAKES_INPUT = ("alpaca",)  # templates with a separate place for an instruction's input
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class TokenizedChat:
     """A conversation as token ids.
 
     Attributes:
-        ids: of all of the conversation.
-        loss_mask: which of them the assistant says, its end's token included.
-        prompt_length: tokens before the first of these.
+        ids: token ids of the conversation.
+        loss_mask: which of them are the assistant's, end tokens included.
+        prompt_length: number of tokens before the assistant's first.
         prompt: the text that the assistant's last turn is generated from.
     """
 
@@ -79,19 +79,19 @@ class TokenizedChat:
 
     @classmethod
     def of(cls, ids: list[int], loss_mask: list[bool], prompt: str) -> TokenizedChat:
-        """A conversation whose prompt ends where the assistant's first turn begins."""
+        """A conversation whose prompt length is found from the mask."""
         return cls(ids, loss_mask, loss_mask.index(True) if True in loss_mask else len(ids), prompt)
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """How conversations are written for a model, and what ends a turn of the assistant.
+    """A chat template of a tokenizer, and the token that ends a turn of the assistant.
 
     Attributes:
         text: Jinja, or None for the tokenizer's own template.
-        takes_input: whether an instruction's input has a place of its own; elsewhere it follows the instruction.
-        special: ids that write nothing.
-        ends: ids of which one ends a turn of the assistant.
+        takes_input: whether an instruction's input has a separate place; otherwise it follows the instruction.
+        special: ids of special tokens.
+        ends: the id that ends a turn of the assistant; while it is being found, all special ids.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -103,17 +103,17 @@ class ChatTemplate:
 
     @classmethod
     def of(cls, choice: TemplateChoice, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
-        """The template that a recipe asks for.
+        """The template that a recipe chooses.
 
         Raises:
-            UserError: the tokenizer has none of its own, or the template fails or ends no turn.
+            UserError: the tokenizer has no chat template, or the template fails or does not end the assistant's turns.
         """
         text = None if choice.template == OWN else template_text(choice.template, tokenizer)
         if text is None and not tokenizer.chat_template:
             raise UserError(
                 "invalid-template",
-                f"{tokenizer.name_or_path} has no chat template of its own",
-                hint=f"Choose another: task.template={' | '.join(TEMPLATES)} | a Jinja file.",
+                f"{tokenizer.name_or_path} has no chat template",
+                hint=f"Choose one: task.template={' | '.join(TEMPLATES)} | a Jinja file.",
             )
         special = frozenset({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder} - {tokenizer.unk_token_id})
         template = cls(tokenizer, text, dict(choice.variables), choice.template in TAKES_INPUT, special, special)
@@ -126,10 +126,10 @@ class ChatTemplate:
         return end
 
     def render(self, conversation: Conversation, ask: bool, where: str = "") -> str:
-        """A conversation as text; `ask` adds what a turn of the assistant begins with.
+        """Render a conversation as text; `ask` adds the beginning of a turn of the assistant.
 
         Raises:
-            UserError: the template fails, or takes too long or too much memory; its line is named where it is known.
+            UserError: the template fails, takes too long, or needs too much memory.
         """
         messages = self._messages(conversation)
         try:
@@ -149,7 +149,7 @@ class ChatTemplate:
         return text
 
     def prompts(self, conversations: Sequence[Conversation], sources: Sequence[str]) -> list[str]:
-        """What the assistant's next turn is generated from, as text."""
+        """The texts that the assistant's next turns are generated from."""
         with limited_often():
             pairs = zip(conversations, sources, strict=True)
             return [self.render(each, ask=True, where=where) for each, where in pairs]
@@ -157,16 +157,16 @@ class ChatTemplate:
     def encode(self, conversations: Sequence[Conversation], sources: Sequence[str]) -> list[TokenizedChat]:
         """Token ids of conversations, and which of them count towards the loss.
 
-        Where the template marks what the assistant says ({% generation %}), its marks are taken. Elsewhere a turn goes
-        from the end of what it would be generated from to the token that ends it, found by rendering the conversation's
-        beginnings. Where a beginning's own tokens do not begin those of all of it, the parts are tokenised separately:
-        what is generated from has the same tokens as in training.
+        If the template marks the assistant's turns with {% generation %}, the marks decide. Otherwise a turn reaches
+        from the end of its prompt to its end token; both are found by rendering successive prefixes of the
+        conversation. If the tokens of a prefix are not a prefix of all tokens, the parts are tokenised separately, so
+        that a prompt has the same tokens in training and generation.
 
         Args:
-            sources: what to call each in messages.
+            sources: the name of each conversation, for messages.
 
         Raises:
-            UserError: the template fails on one, or writes earlier turns in another way once others follow.
+            UserError: the template fails, or renders earlier turns differently when others follow.
         """
         with limited_often():
             if _MARKS_ANSWERS.search(self.tokenizer.get_chat_template(self.text)):
@@ -184,34 +184,34 @@ class ChatTemplate:
         return messages
 
     def _cuts(self, conversation: Conversation, where: str) -> list[str]:
-        """Ever longer beginnings of a conversation's text, up to all of it: before an answer, after it, and so on."""
-        whole = self.render(conversation, ask=False, where=where)
+        """Prefixes of a conversation's text: up to before each answer, up to after it, and the complete text."""
+        complete = self.render(conversation, ask=False, where=where)
         cuts: list[str] = []
         for place, message in enumerate(conversation):
             if message["role"] != "assistant":
                 continue
             before = self.render(conversation[:place], ask=True, where=where)
             rendered = self.render(conversation[: place + 1], ask=False, where=where)
-            through = _common_beginning(rendered, whole)
+            through = _common_prefix(rendered, complete)
             kept = through.startswith(before) and before.startswith(cuts[-1] if cuts else "")
-            if not kept or not self._says_nothing(self._ids(rendered[len(through) :])):
+            if not kept or not self._is_blank(self._ids(rendered[len(through) :])):
                 raise UserError(
                     "invalid-template",
-                    f"{where}, message {place + 1}: the chat template writes what comes before it in another way once"
-                    " the conversation goes on, so what the assistant says cannot be told",
-                    hint="Mark it with {% generation %} in a template of your own (task.template), or leave out system "
-                    "messages where the template moves them.",
+                    f"{where}, message {place + 1}: the chat template renders earlier messages differently when others"
+                    " follow, so the assistant's turns cannot be located",
+                    hint="Mark them with {% generation %} in your own template (task.template), or leave out system "
+                    "messages if the template moves them.",
                 )
             cuts += [before, through]
-        return cuts if cuts and cuts[-1] == whole else [*cuts, whole]
+        return cuts if cuts and cuts[-1] == complete else [*cuts, complete]
 
     def _turns(self, cuts: list[str], tokens: dict[str, list[int]], where: str) -> TokenizedChat:
         ids: list[int] = []
         mask: list[bool] = []
-        whole, done = tokens[cuts[-1]], ""
-        running = all(whole[: len(tokens[text])] == tokens[text] for text in cuts)
+        complete, done = tokens[cuts[-1]], ""
+        running = all(complete[: len(tokens[text])] == tokens[text] for text in cuts)
         for number, text in enumerate(cuts):
-            part = whole[len(ids) : len(tokens[text])] if running else self._ids(text[len(done) :])
+            part = complete[len(ids) : len(tokens[text])] if running else self._ids(text[len(done) :])
             answer = number % 2 == 1
             said = self._length_of_answer(part, where) if answer else 0
             ids += part
@@ -220,32 +220,34 @@ class ChatTemplate:
         return TokenizedChat.of(ids, mask, cuts[max(0, 2 * (len(cuts) // 2) - 2)])
 
     def _length_of_answer(self, part: list[int], where: str) -> int:
-        """How many tokens of what the template writes for a turn are the assistant's: up to its end's, and with it.
+        """The number of tokens of an answer in the rendered `part`, its end token included.
 
-        The end is the first token that may be one of those that only special tokens and spaces follow.
+        The end token is the first of `ends` that only special tokens and spaces follow.
         """
         ends = [place for place in range(len(part)) if part[place] in self.ends]
-        while len(ends) > 1 and not self._says_nothing(part[ends[0] + 1 :]):
+        while len(ends) > 1 and not self._is_blank(part[ends[0] + 1 :]):
             ends.pop(0)
-        if not ends or not self._says_nothing(part[ends[0] + 1 :]):
+        if not ends or not self._is_blank(part[ends[0] + 1 :]):
             raise UserError(
                 "invalid-template",
                 f"{where or 'the chat template'}: no special token ends a turn of the assistant, so a model would not"
                 " learn to stop",
-                hint="End it with {{ eos_token }} in a template of your own: task.template=<file>",
+                hint="Add {{ eos_token }} to the turn's end in your own template: task.template=<file>",
             )
         return ends[0] + 1
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
 
-    def _says_nothing(self, ids: list[int]) -> bool:
-        """Whether token ids are special ones and spaces alone."""
+    def _is_blank(self, ids: list[int]) -> bool:
+        """Whether token ids are special tokens and spaces only."""
         return not self.tokenizer.decode([token for token in ids if token not in self.special]).strip()
 
     def _marked(self, conversation: Conversation, where: str) -> TokenizedChat:
-        """By the template's own marks."""
-        self.render(conversation, ask=False, where=where)  # within bounds: the tokenizer's threads cannot be bounded
+        """Encode by the template's own {% generation %} marks."""
+        self.render(
+            conversation, ask=False, where=where
+        )  # checks the limits, which do not reach the tokenizer's threads
         try:
             encoded = self.tokenizer.apply_chat_template(
                 self._messages(conversation), chat_template=self.text, return_dict=True,
@@ -264,21 +266,21 @@ class ChatTemplate:
 
 
 def template_text(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The Jinja text of a template; a named one begins as the tokenizer begins every text."""
+    """The Jinja text of a template; a named template begins with the BOS token if the tokenizer adds one."""
     if template not in TEMPLATES:
         return template
     begins = find_affixes(tokenizer).before == [tokenizer.bos_token_id]
     return ("{{ bos_token }}" if begins else "") + TEMPLATES[template]
 
 
-def _common_beginning(text: str, other: str) -> str:
-    """What two texts begin with alike."""
+def _common_prefix(text: str, other: str) -> str:
+    """The common prefix of two texts."""
     length = next((place for place, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), len(text))
     return text[: min(length, len(other))]
 
 
 def _template_fault(error: Exception, where: str) -> UserError:
-    """A failing template: the line of its text, and the reason."""
+    """The error of a failing template, with its line and the reason."""
     line = getattr(error, "lineno", None)
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == "<template>" or frame.filename == "<unknown>":
@@ -286,7 +288,7 @@ def _template_fault(error: Exception, where: str) -> UserError:
     place = "the chat template" + (f", line {line}" if line else "")
     reason = first_line(error)
     if isinstance(error, RecursionError):
-        reason = "it calls itself without end, or nests too deeply"
+        reason = "endless recursion, or too deep nesting"
     return UserError(
         "invalid-template", f"{where + ': ' if where else ''}{place}: {reason}", hint="Change the row, or the template."
     )

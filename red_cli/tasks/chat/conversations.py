@@ -9,22 +9,22 @@ from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import Columns
 from red_cli.tasks.data.tables import Rows
 
-Message = Mapping[str, str]  # role, content; an instruction's may have an input
+Message = Mapping[str, str]  # role, content; for an instruction also input, if it has one
 Conversation = Sequence[Message]
 
-# Which columns make a conversation, in the order in which they are looked for; the last of each is trained on.
+# The columns of each form of conversation, in the order of search; the last of each counts towards the loss.
 _FORMS = {"messages": ("messages",), "completion": ("prompt", "completion"), "output": ("instruction", "output")}
 _ROLES = ("system", "user", "assistant")
 
 
 def form_of(rows: Rows, columns: Columns) -> str:
-    """Which form the rows have: "messages", "completion" or "output".
+    """The form of the rows: "messages", "completion" or "output".
 
-    A form whose columns data.columns names is taken; else the first whose columns are there, where a prompt or an
-    instruction is enough: such rows are to be answered.
+    A form with a column named in data.columns comes first, then the first form with all of its columns, then the first
+    with a prompt or an instruction alone: such rows are to be answered.
 
     Raises:
-        UserError: none of them is there.
+        UserError: the rows have no such columns.
     """
     there = rows.table.column_names
     named = [form for form, parts in _FORMS.items() if any(getattr(columns, part) for part in parts)]
@@ -35,24 +35,24 @@ def form_of(rows: Rows, columns: Columns) -> str:
     raise UserError(
         "column-not-found",
         f"{rows.source} has no conversations; its columns are {', '.join(there)}",
-        hint="Needed is messages, or prompt and completion, or instruction and output; map names with data.columns.",
+        hint="Needed: messages, or prompt and completion, or instruction and output; map names with data.columns.",
     )
 
 
 def label_column(columns: Columns) -> str:
-    """The column that is trained on, as far as it is known before rows are read."""
+    """The column that counts towards the loss, as far as it is known before rows are read."""
     named = [parts[-1] for parts in _FORMS.values() if any(getattr(columns, part) for part in parts)]
     return _name(columns, named[0] if named else "messages")
 
 
 def conversations_of(rows: Rows, columns: Columns) -> list[Conversation]:
-    """The conversations of rows, checked: an optional system message, then user and assistant in turn.
+    """Read and check conversations: an optional system message, then user and assistant alternate.
 
-    Either all end with the assistant, to train on, or all end with the user, to be answered.
+    All end with the assistant, to train on, or all end with the user, to be answered.
 
     Raises:
-        UserError: a column is missing, a conversation does not alternate, has no message, one that is no text or
-            blank, or no answer where others have one (the row is named).
+        UserError: a column is missing; or a conversation does not alternate, has no message, a message that is blank or
+            not text, or no answer although others have one.
     """
     form = form_of(rows, columns)
     found = _READERS[form](rows, columns)
@@ -62,18 +62,16 @@ def conversations_of(rows: Rows, columns: Columns) -> list[Conversation]:
     if unanswered and len(unanswered) < len(found):
         where = f"{rows.source}, row {rows.number(unanswered[0])}"
         if all(message["role"] != "assistant" for message in found[unanswered[0]]):
-            raise UserError(
-                "invalid-row", f"{where}: the assistant has no turn, so nothing is to be learnt", hint=_DROP
-            )
+            raise UserError("invalid-row", f"{where}: the assistant has no turn to train on", hint=_DROP)
         raise UserError("invalid-row", f"{where}: the conversation ends with the user", hint=_DROP)
     return found
 
 
-_DROP = "Drop the row, or its last message; a split that is to be answered ends with the user in every row."
+_DROP = "Drop the row, or its last message; in a split to be answered, every row ends with the user."
 
 
 def are_answered(conversations: Sequence[Conversation]) -> bool:
-    """Whether the conversations end with the assistant; all do, or no one does."""
+    """Whether the conversations end with the assistant; this is the same for all."""
     return bool(conversations) and conversations[0][-1]["role"] == "assistant"
 
 
@@ -107,13 +105,13 @@ def _messages(value: Any, where: str) -> Conversation:
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
             raise UserError("invalid-row", f"{place}: expected role and content, got {shown(message)}")
         if message["role"] not in _ROLES:
-            raise UserError("invalid-row", f"{place}: role {shown(message['role'])} is none of {', '.join(_ROLES)}")
+            raise UserError("invalid-row", f"{place}: role {shown(message['role'])} is not one of {', '.join(_ROLES)}")
         messages.append({"role": message["role"], "content": _text(message["content"], f"{place}: content")})
     return messages
 
 
 def _from_pairs(rows: Rows, columns: Columns) -> list[Conversation]:
-    """Prompts and completions; either may be a list of messages itself."""
+    """Prompts and completions; each may be a text or a list of messages."""
     prompts = _column(rows, columns, "prompt")
     completions = _column(rows, columns, "completion")
     found: list[Conversation] = []
@@ -131,7 +129,7 @@ def _from_pairs(rows: Rows, columns: Columns) -> list[Conversation]:
 
 
 def _from_instructions(rows: Rows, columns: Columns) -> list[Conversation]:
-    """Instructions, what they are applied to where there is something, and outputs."""
+    """Instructions, their optional inputs, and outputs."""
     instructions = _column(rows, columns, "instruction")
     inputs, outputs = _column(rows, columns, "input"), _column(rows, columns, "output")
     found: list[Conversation] = []
@@ -149,7 +147,7 @@ _READERS = {"messages": _from_messages, "completion": _from_pairs, "output": _fr
 
 
 def _column(rows: Rows, columns: Columns, part: str) -> list[Any]:
-    """A column's values; where it is not there and the recipe does not name it, nothing in each row."""
+    """A column's values; None for each row if the column does not exist and the recipe does not name it."""
     name = _name(columns, part)
     if name not in rows.table.column_names and getattr(columns, part) is None:
         return [None] * rows.table.num_rows
@@ -163,10 +161,10 @@ def _text(value: Any, where: str) -> str:
 
 
 def _require_turns(conversation: Conversation, where: str) -> None:
-    """Refuse a conversation in which user and assistant do not alternate."""
+    """Check that user and assistant alternate, and that no turn is blank."""
     turns = conversation[1:] if conversation[0]["role"] == "system" else conversation
     if not turns:
-        raise UserError("invalid-row", f"{where}: the conversation has a system message alone")
+        raise UserError("invalid-row", f"{where}: the conversation has only a system message")
     skipped = len(conversation) - len(turns)
     for place, message in enumerate(turns):
         wanted = ("user", "assistant")[place % 2]
@@ -174,8 +172,8 @@ def _require_turns(conversation: Conversation, where: str) -> None:
         if message["role"] != wanted:
             raise UserError(
                 "invalid-row",
-                f"{where}, message {number}: the turn is the {wanted}'s, but it is of the {message['role']}",
-                hint="After an optional system message, user and assistant take turns.",
+                f"{where}, message {number}: expected a message of the {wanted}, got one of the {message['role']}",
+                hint="After an optional system message, user and assistant alternate.",
             )
         if not message["content"].strip() and "input" not in message:
             raise UserError(

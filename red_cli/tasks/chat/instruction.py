@@ -1,4 +1,4 @@
-"""Conversations, in which the assistant's turns count towards the loss."""
+"""The instruction task: conversations whose assistant turns count towards the loss."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class InstructionTask(TextTask):
     """A conversation -> the assistant's turns.
 
     Attributes:
-        template: how conversations are written.
+        template: the chat template, as the recipe chooses it.
         train_on_prompt: whether every token counts towards the loss.
     """
 
@@ -36,18 +36,18 @@ class InstructionTask(TextTask):
 
     @property
     def label_column(self) -> str:
-        """The column of the answers, as far as it is known before rows are read."""
+        """The column that counts towards the loss, as far as it is known before rows are read."""
         return label_column(self.data.columns)
 
     def has_labels(self, rows: Rows, label_names: list[str] | None) -> bool:
-        """Whether the conversations of a split have answers, rather than are to be answered."""
+        """Whether the conversations of a split end with answers."""
         return are_answered(conversations_of(rows, self.data.columns))
 
     def bind(self, base: Base, label_names: list[str] | None) -> InstructionEncoder:
         """The task's encoder for a base.
 
         Raises:
-            UserError: the tokenizer has no template of its own, or the template fails or ends no turn.
+            UserError: the tokenizer has no chat template, or the template fails or does not end the assistant's turns.
         """
         template = ChatTemplate.of(self.template, base.tokenizer)
         return InstructionEncoder(
@@ -61,14 +61,14 @@ class InstructionTask(TextTask):
 
 @dataclass(frozen=True, kw_only=True)
 class InstructionEncoder(TextEncoder):
-    """Rows of conversations -> batches -> what the assistant says."""
+    """Rows of conversations -> batches -> generated answers."""
 
     task: InstructionTask
     template: ChatTemplate
 
     @property
     def multi_turn(self) -> bool:
-        """A chat is a conversation."""
+        """A chat keeps its earlier messages."""
         return True
 
     def chat_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
@@ -77,14 +77,13 @@ class InstructionEncoder(TextEncoder):
         return list(self.base.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def encode(self, rows: Rows) -> EncodedTexts:
-        """Tokens of conversations by the chat template, and which of them the assistant says.
+        """Token ids of conversations and the loss mask of the assistant's turns.
 
-        A conversation that is longer than the longest length loses its end, is refused or is left out, as
-        data.too_long says.
+        data.too_long decides whether a conversation of more than max_length tokens is cut, refused or left out.
 
         Raises:
-            UserError: a conversation is not one, the template fails, rows are too long where that is refused, or a row
-                has no token of an answer left (the row is named).
+            UserError: a conversation is invalid, the template fails, a row is too long and that is refused, or no token
+                of an answer is left in a row.
         """
         max_length = self.base.max_length
         conversations = conversations_of(rows, self.task.data.columns)
@@ -122,20 +121,20 @@ class InstructionEncoder(TextEncoder):
         )
 
     def show(self, encoded: Encoded, index: int) -> TokenPreview:
-        """A conversation, and which of its tokens count towards the loss."""
+        """A conversation and its loss mask."""
         assert isinstance(encoded, EncodedTexts)
         assert encoded.loss_mask is not None
         mask = encoded.loss_mask[encoded.offsets[index] : encoded.offsets[index + 1]]
         return TokenPreview(encoded.row(index).tolist(), int(encoded.prompt_lengths[index]), None, mask.tolist())
 
     def _prompts(self, conversations: Sequence[Conversation], sources: Sequence[str]) -> list[TokenizedChat]:
-        """Conversations that are to be answered."""
+        """Encode conversations that are to be answered."""
         prompts = self.template.prompts(conversations, sources)
         ids = self.base.tokenizer(prompts, add_special_tokens=False)["input_ids"]
         return [TokenizedChat.of(part, [False] * len(part), prompt) for part, prompt in zip(ids, prompts, strict=True)]
 
     def _filter(self, chats: Sequence[TokenizedChat], rows: Rows) -> tuple[list[int], dict[str, int]]:
-        """The rows that are kept, and why the others are not."""
+        """The indices of kept rows, and reason -> number of rows left out."""
         kept, reasons = [], []
         data, max_length = self.task.data, self.base.max_length
         longest_prompt = data.max_prompt_length
@@ -149,13 +148,13 @@ class InstructionEncoder(TextEncoder):
         if not kept:
             raise UserError(
                 "no-rows",
-                f"{rows.source}: no row is left: {len(reasons):,} have {reasons[0]} or the like",
+                f"{rows.source}: no row is left: all {len(reasons):,} are too long, the first has {reasons[0]}",
                 hint="Raise data.max_length or data.max_prompt_length.",
             )
         return kept, {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
 
     def _require_answers(self, chats: Sequence[TokenizedChat], kept: Sequence[int], rows: Rows) -> None:
-        """Refuse rows whose answers are wholly cut off."""
+        """Check that some token of an answer is left in every row."""
         lost = [row for row in kept if not any(chats[row].loss_mask[1 : self.base.max_length])]
         if lost:
             have = "row has" if len(lost) == 1 else "rows have"
@@ -163,5 +162,5 @@ class InstructionEncoder(TextEncoder):
                 "too-long",
                 f"{rows.source}: {len(lost):,} {have} no token of an answer within {self.base.max_length:,} tokens, the"
                 f" first is row {rows.number(lost[0])}",
-                hint="Raise data.max_length, or leave such rows out: data.too_long=drop",
+                hint="Raise data.max_length, or leave out such rows: data.too_long=drop",
             )

@@ -1,4 +1,4 @@
-"""From split files to the splits that a task asks for, a validation split drawn from the training rows included."""
+"""The splits of a task: files or Hub data sets, and a validation split drawn from the training rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from red_cli.errors import UserError
 from red_cli.recipe.sections import Data
 from red_cli.tasks.data.tables import Rows, find_splits
 
-Readers = dict[str, Callable[[], Rows]]  # split -> what reads it
+Readers = dict[str, Callable[[], Rows]]  # split -> function that reads it
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Source:
     """Where the splits of a task come from.
 
     Attributes:
-        data: says how validation rows are drawn from the training rows.
-        find: finds every split, and says how it is read: files are read only when asked for.
+        data: the recipe's data section; its validation_share draws validation rows from the training rows.
+        find: finds every split without reading it, and returns a reader for each.
     """
 
     data: Data
@@ -29,15 +29,15 @@ class Source:
 
     @classmethod
     def of(cls, data: Data, label_column: str) -> Source:
-        """The files or the data set on the Hub that `data` names."""
+        """The files or the Hub data set that `data` names."""
         return cls(data, partial(find_splits, data, label_column))
 
     def split_names(self) -> list[str]:
-        """The splits that there are; nothing is read yet."""
+        """Names of the available splits; no data is read."""
         return available_splits(self.find(), self.data)
 
     def load(self, seed: int, needed: Sequence[str]) -> dict[str, Rows]:
-        """Read the splits `needed`, with validation rows drawn from the training rows where `data` says so.
+        """Read the splits `needed`, with validation rows drawn from the training rows if data.validation_share is set.
 
         Raises:
             UserError: a file or split is missing, unreadable or empty.
@@ -45,9 +45,9 @@ class Source:
         return split_validation(self.read(needed), self.data, seed)
 
     def read(self, needed: Sequence[str], with_train: bool = False) -> dict[str, Rows]:
-        """Read the splits `needed` as the files have them, and the training split where validation rows come from it.
+        """Read the splits `needed` as stored, and the training split if validation rows are drawn from it.
 
-        `with_train` reads the training split in any case, if there is one.
+        `with_train` reads the training split in any case, if it exists.
 
         Raises:
             UserError: a file or split is missing, unreadable or empty.
@@ -56,8 +56,8 @@ class Source:
         if share is not None and "validation" in readers:
             raise UserError(
                 "conflicting-keys",
-                "data.validation_share is set, but there is a validation split",
-                hint="Drop one of them.",
+                "data.validation_share is set, but the data have a validation split",
+                hint="Use one of them.",
             )
         require_splits(readers, self.data, needed)
         wanted = {*needed, *(["train"] if with_train or (share is not None and "validation" in needed) else [])}
@@ -68,26 +68,26 @@ def require_splits(found: Iterable[str], data: Data, needed: Sequence[str]) -> N
     """Check that the splits `needed` are among those `found`, or can be drawn from them.
 
     Raises:
-        UserError: one is not.
+        UserError: a split is missing.
     """
     names = available_splits(found, data)
     if missing := [split for split in needed if split not in names]:
         hint = "Add one, or set data.validation_share=0.1 to take a tenth of the training rows."
         raise UserError(
             "split-not-found",
-            f"no {missing[0]} split; there is {', '.join(names)} ({data.path or data.train})",
+            f"no {missing[0]} split; available: {', '.join(names)} ({data.path or data.train})",
             hint=hint if missing[0] == "validation" else None,
         )
 
 
 def available_splits(found: Iterable[str], data: Data) -> list[str]:
-    """The splits `found`, and what can be drawn from them."""
+    """The splits `found`, and a validation split if one is drawn from the training rows."""
     names = list(found)
     return [*names, "validation"] if data.validation_share is not None and "train" in names else names
 
 
 def split_validation(splits: dict[str, Rows], data: Data, seed: int) -> dict[str, Rows]:
-    """The splits, with data.validation_share of the training rows moved to the validation split, drawn by `seed`.
+    """Move data.validation_share of the training rows, drawn by `seed`, to the validation split.
 
     Both parts keep the file's order.
 
@@ -114,10 +114,14 @@ def split_validation(splits: dict[str, Rows], data: Data, seed: int) -> dict[str
 
 
 def check_truncation(data: Data, rows: Rows, cut: int, first: int, limit: int) -> None:
-    """Where data.too_long says so, refuse a split of which `cut` rows had to be cut, row number `first` before others.
+    """Check that no row is too long if data.too_long is "refuse".
+
+    Args:
+        cut: number of rows longer than `limit` tokens.
+        first: number of the first of them, from 1.
 
     Raises:
-        UserError: it has some.
+        UserError: `cut` is not 0.
     """
     if cut and data.too_long == "refuse":
         raise UserError(

@@ -1,4 +1,4 @@
-"""The paper's cut of GLUE: which rows choose the best epoch, and which are scored."""
+"""The paper's division of GLUE: a selection split that chooses the best epoch, and a scored split."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from red_cli.errors import UserError
 from red_cli.tasks.data.tables import Rows
 
 SELECTION, SCORED = "paper_validation", "paper_test"
-LARGE_VALIDATION = 2000  # rows; a larger validation set gives SELECTION_ROWS for selection, any other its half
+LARGE_VALIDATION = 2000  # rows; of a larger validation set SELECTION_ROWS are for selection, of others half
 SELECTION_ROWS = 1000
-_FEWEST = 2  # rows of a part: a correlation needs as many
+_FEWEST = 2  # rows of a part, since a correlation needs two
 
 
 @dataclass(frozen=True)
 class PaperCut:
-    """How the paper's code divides the rows of one GLUE task for one family of models.
+    """How the paper's code divides the rows of a GLUE task for a family of models.
 
     Attributes:
         validation: the official validation split.
         from_training: the selection rows are training rows, and all of the validation split is scored.
-        swapped: the permutation's first part is scored and the second chooses.
+        swapped: the permutation's first part is scored, the second is the selection split.
     """
 
     validation: str
@@ -32,33 +32,33 @@ class PaperCut:
     swapped: bool = False
 
     def source(self, split: str) -> str:
-        """The official split that the rows of `split` lie in."""
+        """The official split that holds the rows of `split`."""
         if split == SELECTION and self.from_training:
             return "train"
         return self.validation if split in (SELECTION, SCORED) else split
 
     def with_parts(self, official: Sequence[str]) -> list[str]:
-        """The official splits that there are, and the parts that can be cut from them."""
+        """The official splits, and the parts that can be cut from them."""
         return [*official, *(part for part in (SELECTION, SCORED) if self.source(part) in official)]
 
-    def sources(self, needed: Sequence[str], there: Sequence[str], where: str) -> list[str]:
-        """The official splits that the splits `needed` lie in.
+    def sources(self, needed: Sequence[str], available: Sequence[str], where: str) -> list[str]:
+        """The official splits that hold the rows of the splits `needed`.
 
         Raises:
-            UserError: one of them is not `there`.
+            UserError: one of them is not in `available`.
         """
         official = list(dict.fromkeys(self.source(split) for split in needed))
-        if missing := [split for split in official if split not in there]:
+        if missing := [split for split in official if split not in available]:
             hint = "eval.split=paper cuts GLUE's own splits: add it, or use eval.split=standard."
             raise UserError(
                 "split-not-found",
-                f"no {missing[0]} split; there is {', '.join(there)} ({where})",
+                f"no {missing[0]} split; available: {', '.join(available)} ({where})",
                 hint=hint if missing[0] in ("train", self.validation) else None,
             )
         return official
 
     def apply(self, official: dict[str, Rows], needed: Sequence[str], seed: int) -> dict[str, Rows]:
-        """The splits `needed`, cut from the official ones, which hold the `source` of each.
+        """Cut the splits `needed` from the official splits that hold them.
 
         Every part keeps its file's order.
 
@@ -97,5 +97,5 @@ class PaperCut:
 
 
 def permutation(rows: int, seed: int) -> NDArray[np.int64]:
-    """The published code's order of `rows` rows: numpy's legacy generator, so that the very same rows are drawn."""
+    """The published code's order of `rows` rows, from numpy's legacy generator, so that the same rows are drawn."""
     return np.random.RandomState(seed).permutation(rows)

@@ -11,18 +11,19 @@ from typing import Any
 
 import pyarrow as pa
 
+from red_cli.error_codes import Code
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.sections import Data
 from red_cli.tasks.data.loading import Source, split_validation
 from red_cli.tasks.data.tables import Rows, split_files
 
-_BUFFER = 10_000  # rows that a stream is shuffled among
+_BUFFER = 10_000  # rows of the shuffle buffer
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSource(Source):
-    """A stream, of whose training split `train_rows` rows are taken."""
+    """A stream; `train_rows` limits the rows of its training split, None takes all."""
 
     train_rows: int | None
 
@@ -31,18 +32,19 @@ class StreamSource(Source):
 
 
 def read_stream(data: Data, needed: Sequence[str], train_rows: int | None, seed: int) -> dict[str, Rows]:
-    """The splits `needed`: of the training split the first `train_rows` rows as shuffled by `seed`, of others all.
+    """Read the splits `needed`: the first `train_rows` training rows, shuffled by `seed`, and all rows of other splits.
 
-    Where data.validation_share takes validation rows from the training split, so many more are read.
+    If data.validation_share draws validation rows from the training split, so many more rows are read.
 
     Raises:
-        UserError: a split is missing, or the data cannot be had.
+        UserError: a split is missing, or the data cannot be read.
     """
     share = data.validation_share
     wanted = train_rows if train_rows is None or share is None else math.ceil(train_rows / (1 - share))
     names = [split for split in needed if share is None or split != "validation"]
     if share is not None and "validation" in needed and "train" not in names:
         names.append("train")
+    failure: Code = "unavailable" if split_files(data) is None else "file-damaged"
     found = {}
     for split in names:
         stream, source = _open(data, split)
@@ -53,7 +55,7 @@ def read_stream(data: Data, needed: Sequence[str], train_rows: int | None, seed:
         try:
             rows = list(islice(stream, wanted if split == "train" else None))
         except Exception as error:  # whatever the reader of that format raises, row by row
-            raise UserError("unavailable", f"{source}: {first_line(error)}") from None
+            raise UserError(failure, f"{source}: {first_line(error)}") from None
         if not rows:
             raise UserError("no-rows", f"{source} has no rows")
         found[split] = Rows(pa.Table.from_pylist(rows), source, selection=selection)
@@ -61,7 +63,7 @@ def read_stream(data: Data, needed: Sequence[str], train_rows: int | None, seed:
 
 
 def _open(data: Data, split: str) -> tuple[Any, str]:
-    """The stream of a split, and what to call it."""
+    """The stream of a split, and its name for messages."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -78,7 +80,9 @@ def _open(data: Data, split: str) -> tuple[Any, str]:
             raise UserError("file-not-found", f"no such file: {source}")
         arguments = {"path": _BUILDERS[Path(source).suffix.lower()], "data_files": paths, "split": "train"}
     else:
-        raise UserError("split-not-found", f"no {split} split; there is {', '.join(files)} ({data.path or data.train})")
+        raise UserError(
+            "split-not-found", f"no {split} split; available: {', '.join(files)} ({data.path or data.train})"
+        )
     try:
         return datasets.load_dataset(**arguments, streaming=True), source
     except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line

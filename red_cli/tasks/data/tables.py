@@ -1,4 +1,4 @@
-"""Where rows come from: local files of any common format, or a data set on the Hub."""
+"""Read rows from local files of common formats, or from a data set on the Hub."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Rows:
     Attributes:
         table: the columns.
         source: the file or data set, for messages.
-        label_names: of a label column that is stored as class ids with names (Hub data sets).
-        source_indices: (rows,), where each row stands in the source, from 0; None where the split is all of it.
-        selection: by what rule the rows were taken, in words; None where the split is all of its source.
+        label_names: names of the class ids, if the label column is stored as ids with names (Hub data sets).
+        source_indices: (rows,), index of each row in the source, from 0; None if the split is all of its source.
+        selection: the rule by which rows were selected, in words; None if the split is all of its source.
     """
 
     table: pa.Table
@@ -46,14 +46,14 @@ class Rows:
     selection: str | None = None
 
     def number(self, index: int) -> int:
-        """The row's number in the source, from 1, as messages give it."""
+        """The row's number in the source, from 1, for messages."""
         return 1 + (index if self.source_indices is None else int(self.source_indices[index]))
 
     def column(self, name: str) -> list[Any]:
         """A column's values.
 
         Raises:
-            UserError: there is no such column (those there are, are listed).
+            UserError: there is no such column.
         """
         if name not in self.table.column_names:
             raise UserError(
@@ -64,7 +64,7 @@ class Rows:
         return self.table.column(name).to_pylist()
 
     def take(self, indices: list[int], selection: str | None = None) -> Rows:
-        """Some of the rows; `selection` says by what rule."""
+        """Some of the rows; `selection` is the rule by which they were selected, in words."""
         source_indices = np.array(indices, dtype=np.int64)
         if self.source_indices is not None:
             source_indices = self.source_indices[source_indices]
@@ -79,7 +79,7 @@ class Splits:
 
     Attributes:
         rows: by the split's name.
-        label_names: in the order of class ids; None where answers are numbers or texts.
+        label_names: in the order of class ids; None if answers are numbers or texts.
     """
 
     rows: dict[str, Rows]
@@ -87,7 +87,7 @@ class Splits:
 
 
 def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
-    """Every split that `data` names, and how to read it: files are read only when asked for.
+    """Find every split that `data` names, with a reader for each; no file is read.
 
     Raises:
         UserError: a file or folder is missing, or the Hub cannot be reached.
@@ -100,7 +100,7 @@ def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
 
 
 def split_files(data: Data) -> dict[str, list[Path]] | None:
-    """The local files of every split that `data` names; None where it names a data set on the Hub.
+    """The local files of every split that `data` names; None for a data set on the Hub.
 
     Raises:
         UserError: a file or folder is missing.
@@ -147,12 +147,12 @@ def _read_files(paths: list[Path]) -> Rows:
     tables = [_read_file(path) for path in paths]
     names = tables[0].column_names
     if repeated := [name for name in names if names.count(name) > 1]:
-        raise UserError("column-not-found", f"{paths[0]} has two columns named {shown(repeated[0])}")
+        raise UserError("file-damaged", f"{paths[0]} has two columns named {shown(repeated[0])}")
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
         raise UserError(
-            "column-not-found", f"{paths[0].parent}: the files of one split have different columns: {first_line(error)}"
+            "file-damaged", f"{paths[0].parent}: the files of one split have different columns: {first_line(error)}"
         ) from None
     if table.num_rows == 0:
         raise UserError("no-rows", f"{paths[0]} has no rows")
@@ -182,14 +182,14 @@ def _read_file(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path, delimiter: str) -> pa.Table:
-    """Every column as text, exactly as it stands: an empty field is empty text, and 01, NA or null are words."""
+    """Read every column as text, unchanged: an empty field is empty text, and 01, NA or null are words."""
     import pyarrow.csv
 
     with path.open(encoding="utf-8-sig", newline="") as file:
         names = next(csv.reader(file, delimiter=delimiter), [])
     return pyarrow.csv.read_csv(
         path,
-        read_options=pyarrow.csv.ReadOptions(use_threads=False),  # so that the error names the number of a faulty row
+        read_options=pyarrow.csv.ReadOptions(use_threads=False),  # errors then have the number of the faulty row
         parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
@@ -236,7 +236,7 @@ def _splits_of_hub(
     except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line
         raise UserError(
             "unavailable",
-            f"data set {source} is neither a local path nor to be had from the Hub: {first_line(error)}",
+            f"data set {source} is neither a local path nor available on the Hub: {first_line(error)}",
             hint="Check the name and the network, or name local files with data.path.",
         ) from None
 
@@ -256,7 +256,7 @@ def _splits_of_hub(
 
 @dataclass(frozen=True)
 class RowsUsed:
-    """Which rows something was done with: `rows` says it in words, exactly enough to draw them again."""
+    """Which rows were used; `rows` says in words how to draw the same rows again."""
 
     split: str
     examples: int
@@ -268,10 +268,10 @@ class RowsUsed:
 
 
 def column_texts(rows: Rows, name: str) -> list[str]:
-    """A column's values, which are texts or numbers.
+    """A column's values as texts; numbers are converted.
 
     Raises:
-        UserError: there is no such column, or a value is neither (the row is named).
+        UserError: there is no such column, or a value is neither text nor number.
     """
     texts = []
     for row, value in enumerate(rows.column(name), start=1):
@@ -283,14 +283,14 @@ def column_texts(rows: Rows, name: str) -> list[str]:
 
 
 def filled_texts(rows: Rows, template: str) -> list[str]:
-    """The template, filled from the columns that it names; the same errors."""
+    """The template, filled with the columns that it names; the same errors."""
     names = fields(template)
     columns = [column_texts(rows, name) for name in names]
     return [fill(template, dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
 
 
 def first_blank(rows: Rows, names: list[str]) -> int | None:
-    """The number, from 1, of the first row in which all the columns `names` are blank."""
+    """The number, from 1, of the first row in which all columns `names` are blank; None if there is no such row."""
     columns = [column_texts(rows, name) for name in names]
     blank = (row for row, values in enumerate(zip(*columns, strict=True), 1) if not "".join(values).strip())
     return next(blank, None)

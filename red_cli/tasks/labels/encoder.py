@@ -1,4 +1,4 @@
-"""One text or a pair as token ids, answered by a head: a label or a number."""
+"""Encode one text or a pair; a head predicts a label or a number."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _ENCODE_ROWS = 1000
 
 @dataclass(frozen=True)
 class LabelEncoder:
-    """Rows of a text or a pair -> batches -> answers of a head.
+    """Rows of a text or a pair -> batches -> predictions of a head.
 
     Attributes:
-        target: with its label names, where it has some.
-        prompt_template: makes the text, instead of columns.
+        target: has its label names, unless labels are numbers.
+        prompt_template: the text with columns in braces; None: the text columns.
     """
 
     base: Base
@@ -35,10 +35,10 @@ class LabelEncoder:
     prompt_template: str | None = None
 
     def encode(self, rows: Rows) -> Encoded:
-        """Tokenise as the tokenizer lays out one text or a pair, the longer part cut first, to the longest length.
+        """Tokenise one text or a pair; too long rows are truncated to max_length, the longer text first.
 
         Raises:
-            UserError: a column is missing, a text is null, a label is null or unknown (the row is named).
+            UserError: a column is missing, a text is null, or a label is null or unknown.
         """
         tokenizer, max_length = self.base.tokenizer, self.base.max_length
         texts = self._texts(rows)
@@ -81,7 +81,7 @@ class LabelEncoder:
         return self.target.loss(model(**batch.inputs).logits.float(), batch.labels)
 
     def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:
-        """The head's answer to every row, by forward passes."""
+        """The head's prediction for every row, by forward passes."""
         return runner.forward(self._predict)
 
     def show(self, encoded: Encoded, index: int) -> TokenPreview:
@@ -126,7 +126,7 @@ def label_column(data: Data) -> str:
 
 
 def has_labels(rows: Rows, column: str, names: list[str] | None) -> bool:
-    """Whether rows have their label column, and do not hide it: null, empty, or -1 as in the Hub's GLUE."""
+    """Whether rows have labels that are not hidden: null, empty, or -1 as in the Hub's GLUE."""
     if column not in rows.table.column_names:
         return False
     hidden = [None, ""] if "-1" in (names or ()) else [None, "", -1, "-1"]

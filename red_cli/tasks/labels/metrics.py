@@ -18,7 +18,7 @@ def _accuracy(truths: list[int], guesses: list[int], labels: int) -> float:
 
 
 def _f1(truths: list[int], guesses: list[int], labels: int) -> float:
-    """That of the second label where there are two (the positive one in GLUE), the mean over labels elsewhere."""
+    """F1 of the second of two labels (the positive one in GLUE); of more labels the mean over all."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(truths, guesses, average="binary" if labels == 2 else "macro", zero_division=0))
@@ -42,13 +42,13 @@ def _spearman(predicted: Sequence[float], actual: Sequence[float]) -> float:
     return float(spearmanr(predicted, actual).statistic)
 
 
-# name -> function of the rows' labels and predicted labels, as ids, and the number of labels
+# name -> function of the rows' labels and predictions, as ids, and the number of labels
 _OF_LABELS: dict[str, Callable[[list[int], list[int], int], float]] = {
     "accuracy": _accuracy,
     "f1": _f1,
     "matthews_correlation": _matthews_correlation,
 }
-# name -> function of the predicted numbers and the rows' own; NaN where a side is constant
+# name -> function of predicted and actual numbers; NaN if either is constant
 _OF_NUMBERS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
     "pearson": _pearson,
     "spearman": _spearman,
@@ -61,14 +61,14 @@ def classification_metrics(
     actual: Sequence[str],
     label_names: Sequence[str],
 ) -> dict[str, float]:
-    """Metrics of label predictions, each between -1 or 0 and 1; a constant one has a Matthews correlation of 0."""
+    """Metrics of label predictions, at most 1; the Matthews correlation of a constant prediction is 0."""
     position = {name: index for index, name in enumerate(label_names)}
     guesses, truths = [position[name] for name in predicted], [position[name] for name in actual]
     return {name: _OF_LABELS[name](truths, guesses, len(label_names)) for name in names}
 
 
 def regression_metrics(names: Sequence[str], predicted: Sequence[float], actual: Sequence[float]) -> dict[str, float]:
-    """Metrics of predicted numbers; 0 where a side is constant and the correlation is not defined."""
+    """Metrics of predicted numbers; 0 if a side is constant and the correlation is not defined."""
     values: dict[str, float] = {}
     for name in names:
         with warnings.catch_warnings():
@@ -79,36 +79,36 @@ def regression_metrics(names: Sequence[str], predicted: Sequence[float], actual:
 
 
 def is_better(metric: str, value: float, best: float | None) -> bool:
-    """Whether an evaluation is better than the best before it (None: there was none)."""
+    """Whether `value` is better than the `best` so far; None: there is no earlier evaluation."""
     if best is None or math.isnan(best):
         return True
     return value < best if metric_spec(metric).lower_is_better else value > best
 
 
 def is_percentage(metric: str) -> bool:
-    """Whether a score is a share or a coefficient, which is shown times 100."""
+    """Whether a metric is a share or a coefficient, which is shown times 100."""
     return metric_spec(metric).format is None
 
 
 def display_value(metric: str, value: float) -> float:
-    """A score in the unit that it is shown in, and published in: times 100, but for those that are no share."""
+    """A score in the unit of display and of publications: times 100 if it is a percentage."""
     return value * 100 if is_percentage(metric) else value
 
 
 def format_score(metric: str, value: float) -> str:
-    """A score as it is shown."""
+    """A score as text."""
     return f"{display_value(metric, value):{metric_spec(metric).format or '.2f'}}"
 
 
 def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
-    """The metrics of a split that stand for its result: those of generated texts, else `metric`, which chose the best.
+    """The metrics that summarise a split: those of generated texts, else `metric`, which chose the best checkpoint.
 
     Args:
-        scores: metric -> figure, as in metrics.json; a metric that could not be computed is not among them.
+        scores: metric -> value, as in metrics.json, without metrics that were not computed.
     """
     return [name for name in TEXT_METRICS if name in scores] or [metric]
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation (n - 1); None where there is but one value."""
+    """Mean and sample standard deviation (n - 1); the deviation of a single value is None."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

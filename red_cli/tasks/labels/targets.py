@@ -1,4 +1,4 @@
-"""What a sequence is answered with: one of several labels, or a number."""
+"""Prediction targets: one of several labels, or a number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN_LABELS = 10
 
 
 class Target(Protocol):
-    """How labels become tensors and logits become answers."""
+    """How labels become tensors and logits become predictions."""
 
     @property
     def names(self) -> list[str] | None:
@@ -28,10 +28,10 @@ class Target(Protocol):
 
     @property
     def needs_fit(self) -> bool:
-        """Whether the training split has to say what the answers are."""
+        """Whether label names have to be found in the training split."""
 
     def fit(self, rows: Rows, column: str) -> Target:
-        """The same, with what the training split says where it is not known yet."""
+        """A copy with the label names of the training split, if they are needed."""
 
     def named(self, names: list[str] | None) -> Target:
         """The same with these label names."""
@@ -43,7 +43,7 @@ class Target(Protocol):
         """Sum over rows; logits (rows, outputs) float32."""
 
     def predict(self, logits: Tensor, labels: Sequence[Any] | None) -> list[Prediction]:
-        """One answer for each row of logits."""
+        """One prediction for each row of logits."""
 
     def score(self, names: Sequence[str], predicted: list[Any], actual: list[Any]) -> dict[str, float]:
         """The named metrics."""
@@ -55,8 +55,8 @@ class LabelTarget:
 
     Attributes:
         names: in the order of class ids; found in the training split if None.
-        given: whether the names are a table's or the user's own, so that data may hold ids instead. Names that were
-            found in the data are exactly what the data holds.
+        given: whether the names come from the task or the user, not from the data; the data may then hold class ids
+            instead of names.
     """
 
     names: list[str] | None = None
@@ -64,11 +64,11 @@ class LabelTarget:
 
     @property
     def needs_fit(self) -> bool:
-        """Whether the names are not known yet."""
+        """Whether the names are unknown."""
         return self.names is None
 
     def fit(self, rows: Rows, column: str) -> LabelTarget:
-        """With the names of the training split, unless names are known: its own table of names, or its values."""
+        """A copy with the names of the training split, stored with the column or found in it, if names are unknown."""
         return self.named(rows.label_names or _label_names(rows, column)) if self.needs_fit else self
 
     def named(self, names: list[str] | None) -> LabelTarget:
@@ -79,7 +79,7 @@ class LabelTarget:
         """Class ids of the column's values.
 
         Raises:
-            UserError: a value is no label (the row is named).
+            UserError: a value is not a label.
         """
         assert self.names is not None
         ids = {name: index for index, name in enumerate(self.names)}
@@ -126,7 +126,7 @@ class LabelTarget:
 
 @dataclass(frozen=True)
 class RegressionTarget:
-    """A number."""
+    """A number, which has no names and needs no fit."""
 
     @property
     def names(self) -> None:
@@ -174,7 +174,7 @@ def _number(value: Any, where: str) -> float:
 
 
 def _label_names(rows: Rows, column: str) -> list[str]:
-    """The distinct values of a label column: numbers in their order, then words in theirs."""
+    """The distinct values of a label column, numbers first, each kind in order."""
     listed = rows.column(column)
     for row, value in enumerate(listed, start=1):
         if not isinstance(value, str | int | float | None):
@@ -189,7 +189,7 @@ def _label_names(rows: Rows, column: str) -> list[str]:
         raise UserError(
             "invalid-label",
             f"{rows.source}: column {shown(column)} does not look like labels: {example}",
-            hint="Name the label's column with data.columns.label or the labels with task.labels; for numbers use"
+            hint="Set data.columns.label to the label column, or list the labels in task.labels; for numbers use"
             "  task={name: regression}",
         )
     if len(values) < 2:
@@ -200,7 +200,7 @@ def _label_names(rows: Rows, column: str) -> list[str]:
 
 
 def _numbers_first(value: Any) -> tuple[bool, float, str]:
-    """Sort key: numbers, also those in text, by size; then words."""
+    """Sort key: numbers by size, also if written as text; then words."""
     text = str(value)
     is_number = not isinstance(value, str) or text.lstrip("+-").isdecimal()
     return (not is_number, float(value) if is_number else 0.0, text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from transformers import PretrainedConfig
 
-from red_cli.edit.kinds import ENCODER_DECODER, SEQUENCE_CLASSIFIER, Kind
+from red_cli.edit.kinds import ENCODER_DECODER, SEQUENCE_CLASSIFIER, ModelKind
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Data
@@ -27,8 +27,8 @@ class LabelTask:
     """One text or a pair of texts -> a label or a number.
 
     Attributes:
-        target: what the answers are.
-        texts: how an encoder-decoder writes them; None: a head gives them.
+        target: the labels or numbers to predict.
+        texts: how an encoder-decoder writes them as text; None: a head predicts them.
     """
 
     data: Data
@@ -40,7 +40,7 @@ class LabelTask:
     texts: AnswerTexts | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ModelKind:
         """The class of model that is trained."""
         return SEQUENCE_CLASSIFIER if self.texts is None else ENCODER_DECODER
 
@@ -54,15 +54,15 @@ class LabelTask:
         return Source.of(self.data, self.label_column)
 
     def split_names(self) -> list[str]:
-        """The splits that there are; nothing is read yet."""
+        """Names of the available splits; no data is read."""
         names = self._source.split_names()
         return names if self.paper_cut is None else self.paper_cut.with_parts(names)
 
     def load(self, seed: int, needed: Sequence[str]) -> Splits:
-        """Read the `needed` splits, and the training split where it says which labels there are.
+        """Read the splits `needed`, and the training split if label names have to be found in it.
 
         Raises:
-            UserError: a file or split is missing, unreadable, empty or too small to cut, or a label column is missing.
+            UserError: a file, split or label column is missing, or a split is unreadable, empty or too small to divide.
         """
         if self.paper_cut is None:
             return self._official(seed, needed)
@@ -71,20 +71,20 @@ class LabelTask:
         return replace(official, rows=self.paper_cut.apply(official.rows, needed, seed))
 
     def _official(self, seed: int, needed: Sequence[str]) -> Splits:
-        """The `needed` splits as the data have them, or with validation rows drawn from the training rows."""
+        """The splits `needed` of the data, with validation rows drawn from the training rows if the recipe says so."""
         rows = self._source.read(needed, with_train=self.target.needs_fit)
         target = self.target.fit(rows["train"], self.label_column) if "train" in rows else self.target
         return Splits(split_validation(rows, self.data, seed), target.names)
 
     def has_labels(self, rows: Rows, label_names: list[str] | None) -> bool:
-        """Whether a split has its label column, and does not hide it: null, empty, or -1 as in the Hub's GLUE."""
+        """Whether a split has labels that are not hidden: null, empty, or -1 as in the Hub's GLUE."""
         return encoder.has_labels(rows, self.label_column, label_names)
 
     def bind(self, base: Base, label_names: list[str] | None) -> LabelEncoder:
         """The task's encoder for a base.
 
         Raises:
-            UserError: two texts of answers are the same once they are generated.
+            UserError: the tokenizer cannot write an answer text, or two of them become the same.
         """
         target = self.target.named(label_names)
         if self.texts is None:
@@ -100,7 +100,7 @@ class LabelTask:
         return target.score(self.metrics, predicted, [answer.label for answer in predictions])
 
     def generated_texts(self, predictions: Sequence[Prediction]) -> tuple[list[str], list[list[str]]]:
-        """No texts for text metrics: a text that is written stands for a label or a number."""
+        """No texts for text metrics, since a generated text stands for a label or a number."""
         return [], []
 
 
@@ -112,18 +112,18 @@ def as_text_to_text(
     label_texts: list[str] | None = None,
     decimals: int = 1,
 ) -> LabelTask:
-    """The task answered with texts where task.text_to_text says so, else as it is.
+    """The task with answers written as text if task.text_to_text is set, else unchanged.
 
     Raises:
-        UserError: the base is no encoder-decoder.
+        UserError: the base is not an encoder-decoder.
     """
     if not settings.text_to_text:
         return task
     if not config.is_encoder_decoder:
         raise UserError(
             "unsupported-model",
-            f"task.text_to_text is for encoder-decoders; {config.model_type} is none",
-            hint="Leave it out: other bases answer with a head.",
+            f"task.text_to_text is for encoder-decoders; {config.model_type} is not one",
+            hint="Leave it out: other bases predict with a head.",
         )
     texts = AnswerTexts(label_texts, decimals, settings.prompt_template, recipe.eval.max_new_tokens)
     return replace(task, texts=texts)

@@ -1,4 +1,4 @@
-"""Labels and numbers that an encoder-decoder writes as text."""
+"""Labels and numbers as text, written by an encoder-decoder."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _NUMBER_TOKENS = 16  # most tokens of a generated number
 
 @dataclass(frozen=True)
 class AnswerTexts:
-    """How answers are written.
+    """How labels and numbers are written as text.
 
     Attributes:
-        label_texts: what is written for each label, in the order of class ids; None: its name.
-        decimals: digits after the point of the numbers that are written.
-        prompt_template: what the encoder reads; None: the text or the pair.
+        label_texts: the text of each label, in the order of class ids; None: the label names.
+        decimals: digits after the decimal point.
+        prompt_template: the encoder's input with columns in braces; None: the text or the pair.
         max_new_tokens: most tokens of an answer; None: those of the longest label.
     """
 
@@ -50,11 +50,11 @@ class AnswerTexts:
 
 @dataclass(frozen=True, kw_only=True)
 class TextToTextEncoder(LabelEncoder):
-    """Rows of a text or a pair -> batches for an encoder-decoder -> answers that it writes.
+    """Rows of a text or a pair -> batches for an encoder-decoder -> generated labels or numbers.
 
     Attributes:
-        written: what is written for each label name, as token ids with the end.
-        by_text: a label as it is read back -> its name.
+        written: label name -> token ids of its text, with the end token.
+        by_text: decoded text of a label -> label name.
     """
 
     texts: AnswerTexts
@@ -69,10 +69,10 @@ class TextToTextEncoder(LabelEncoder):
         return max(map(len, self.written.values()), default=0)
 
     def encode(self, rows: Rows) -> EncodedTexts:
-        """Tokens of the text or pair for the encoder, and of the answer for the decoder.
+        """Token ids of the text or pair for the encoder, and of the answer for the decoder.
 
         Raises:
-            UserError: the rows are not right.
+            UserError: as `LabelEncoder.encode`; or the tokenizer cannot write a number.
         """
         inputs = super().encode(rows)
         labels: Sequence[Any] = [None] * len(inputs) if inputs.labels is None else inputs.labels.tolist()
@@ -102,7 +102,7 @@ class TextToTextEncoder(LabelEncoder):
         return losses_of(model, batch).sum()
 
     def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:
-        """What the model writes for each row, read as a label or a number: None where it is neither."""
+        """Generate a text for each row and read it as a label or a number; `prediction` is None if it is neither."""
         assert isinstance(encoded, EncodedTexts)
         most = self.texts.max_new_tokens or self.longest_label or _NUMBER_TOKENS
         if most < self.longest_label:
@@ -124,7 +124,7 @@ class TextToTextEncoder(LabelEncoder):
         return TokenPreview(encoded.row(index).tolist(), int(encoded.prompt_lengths[index]), named)
 
     def _written(self, label: Any) -> list[int]:
-        """The answer's tokens, with its end."""
+        """The answer's token ids, with the end token."""
         if self.target.names is not None:
             return self.written[self.target.names[label]]
         text = f"{round(label, self.texts.decimals) + 0.0:.{self.texts.decimals}f}"  # no -0.0
@@ -141,10 +141,10 @@ class TextToTextEncoder(LabelEncoder):
 
 
 def bind_text_to_text(base: Base, data: Data, target: Target, texts: AnswerTexts) -> TextToTextEncoder:
-    """The encoder of a task that is answered with texts.
+    """The encoder of a task whose answers are written as text.
 
     Raises:
-        UserError: the tokenizer cannot write a label's text, or two are the same once they are generated.
+        UserError: the tokenizer cannot write a label's text, or two label texts become the same.
     """
     special_ids = find_special_ids(base.tokenizer, base.config, base.kind, None)
     affixes = find_affixes(base.tokenizer)
@@ -167,7 +167,7 @@ def bind_text_to_text(base: Base, data: Data, target: Target, texts: AnswerTexts
 
 
 def score_texts(target: Target, metrics: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, float]:
-    """The metrics, a text that is no answer counting as wrong, and how many of those there are."""
+    """The metrics, and the number of texts that are not an answer; such a text counts as wrong."""
     actual: list[Any] = [answer.label for answer in predictions]
     predicted = [
         _wrong(target.names, answer.label, actual) if answer.prediction is None else answer.prediction
@@ -183,8 +183,8 @@ def score_texts(target: Target, metrics: Sequence[str], predictions: Sequence[Pr
 def _names_by_text(
     texts: dict[str, str], written: dict[str, list[int]], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, str]:
-    """The name of the label that each text means once it is read back."""
-    unknown, hint = tokenizer.unk_token_id, "Give other texts: task.label_texts"
+    """Decoded text of a label -> label name."""
+    unknown, hint = tokenizer.unk_token_id, "Choose other texts: task.label_texts"
     names: dict[str, str] = {}
     for name, ids in written.items():
         read = _read_back(ids, tokenizer)
@@ -194,9 +194,7 @@ def _names_by_text(
             )
         if read in names:
             both = f"{shown(texts[names[read]])} and {shown(texts[name])}"
-            raise UserError(
-                "labels-mismatch", f"label texts {both} cannot be told apart once they are generated", hint=hint
-            )
+            raise UserError("labels-mismatch", f"label texts {both} are the same after tokenisation", hint=hint)
         names[read] = name
     return names
 
@@ -210,7 +208,7 @@ def _read_back(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _wrong(names: list[str] | None, label: Any, actual: Sequence[Any]) -> Any:
-    """A wrong answer: the label after the right one, or whichever end of the right numbers is farther away."""
+    """A wrong answer: the label after the right one, or the farther of the minimum and the maximum of `actual`."""
     if names is not None:
         return names[(names.index(label) + 1) % len(names)]
     return max(min(actual), max(actual), key=lambda end: abs(end - label))
@@ -221,7 +219,7 @@ def _plain(text: str) -> str:
 
 
 def _number(text: str) -> float | None:
-    """The number that a text is; tokenizers may read characters back with spaces around them."""
+    """The number in a text; None if it is not a number. Tokenizers may decode digits with spaces around them."""
     try:
         number = float("".join(text.split()))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Recipe -> the task classification."""
+"""Build the classification task."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from red_cli.tasks.labels.task import LabelTask, as_text_to_text
 def classification_task(
     recipe: Recipe, settings: ClassificationSettings, config: PretrainedConfig, label_names: list[str] | None
 ) -> LabelTask:
-    """The task, by the label names that the recipe gives, else those that a trained model knows.
+    """The task, with the label names of the recipe, else those of a trained model.
 
     Raises:
-        UserError: the two differ.
+        UserError: the recipe and the trained model have different label names.
     """
     if settings.labels and label_names and settings.labels != label_names:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Recipe -> the commonsense task: what the protocol fixes, as a task of questions with answers to choose from."""
+"""Build the commonsense task by the rules of its protocol, and show its results as a table."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _MISSING = "-"
 def commonsense_task(
     recipe: Recipe, settings: CommonsenseSettings, config: PretrainedConfig, label_names: list[str] | None
 ) -> CommonsenseTask:
-    """The task, with nothing of its data read yet.
+    """The task; no data is read.
 
     Raises:
-        UserError: the base is no decoder.
+        UserError: the base is not a decoder.
     """
     kind = language_model_kind(config)
     if kind.encoder_decoder:
         raise UserError(
             "unsupported-model",
             f"commonsense is for decoders; {config.model_type} is an encoder-decoder",
-            hint="There, use task generation with the same files: red recipes copy generation",
+            hint="Use the task generation with the same files: red recipes copy generation",
         )
     files = CommonsenseFiles(recipe.data, settings.subset, settings.prompt_template)
     return CommonsenseTask(
@@ -54,9 +54,9 @@ def commonsense_task(
 
 
 def commonsense_table(scores: Mapping[str, float]) -> list[list[str]]:
-    """The field's table, heading first: a row for each scoring, a column for each of the eight tasks, and the average.
+    """The usual table of publications, heading first: a row for each scoring, a column for each task, and the average.
 
-    Empty where `scores` are not of several tasks. The average is that of the tasks that are there.
+    It is empty if `scores` are not of several tasks. The average is over the tasks with a score.
     """
     rows, count = [], 0
     for name, way in _WAYS.items():

@@ -1,7 +1,7 @@
-"""Where the rows of the commonsense tasks lie, and what is made of them.
+"""Read the files of the commonsense tasks.
 
-In the protocol's layout each task has a folder (`ARC-Easy/train.json`, `ARC-Easy/test.json`), and there is the joint
-training file `commonsense_170k.json`; a clone of LLM-Adapters has them in dataset/ and ft-training_set/.
+In the protocol's layout each task has a folder (`ARC-Easy/train.json`, `ARC-Easy/test.json`), and the file
+`commonsense_170k.json` joins the training rows; a clone of LLM-Adapters has them in dataset/ and ft-training_set/.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class CommonsenseFiles:
-    """What the recipe says of the data.
+    """The commonsense data of a recipe.
 
     Attributes:
-        subset: the one task that is wanted; None: all.
-        prompt_template: instead of the protocol's prompt.
+        subset: the one task to read; None: all.
+        prompt_template: replaces the protocol's prompt.
     """
 
     data: Data
@@ -48,10 +48,10 @@ class CommonsenseFiles:
     prompt_template: str | None
 
     def readers(self) -> Readers:
-        """Every split there is, and how to read it.
+        """Every available split, with its reader; no file is read.
 
         Raises:
-            UserError: a file or folder is missing, the Hub cannot be reached, or a folder has no task in it.
+            UserError: a file or folder is missing, the Hub cannot be reached, or a folder has no folder of a task.
         """
         found: Readers = {}
         if self.data.path is not None:
@@ -60,7 +60,7 @@ class CommonsenseFiles:
             place = getattr(self.data, split)
             if place is not None:
                 alone = self._of(Path(place), Data(train=place))
-                wanted = split if split in alone or Path(place).is_dir() else "train"  # what a file alone counts as
+                wanted = split if split in alone or Path(place).is_dir() else "train"  # a single file is read as train
                 if wanted not in alone:
                     raise UserError(
                         "split-not-found", f"data.{split}: {place} has no {split} split; it has {', '.join(alone)}"
@@ -69,7 +69,7 @@ class CommonsenseFiles:
         return found
 
     def _of(self, path: Path, plain: Data) -> Readers:
-        """The splits of a folder of tasks, or of whatever else `plain` names: one task's folder, a file, the Hub."""
+        """The splits of a folder of tasks, else of the source in `plain`: one task's folder, a file or the Hub."""
         folders = _task_folders(path)
         if folders or _joint_file(path):
             return self._of_folders(path, folders)
@@ -77,7 +77,7 @@ class CommonsenseFiles:
         if path.is_dir() and self.subset is None and named is None:
             titles = ", ".join(COMMONSENSE)
             raise UserError(
-                "file-not-found", f"{path} has no folder of a commonsense task", hint=f"Expected some of: {titles}"
+                "folder-not-found", f"{path} has no folder of a commonsense task", hint=f"Expected some of: {titles}"
             )
         if None not in (self.subset, named) and self.subset != named:
             raise UserError("conflicting-keys", f"task.subset is {self.subset}, but {path} looks like {named}")
@@ -93,7 +93,7 @@ class CommonsenseFiles:
         wanted = {task: folder for task, folder in folders.items() if self.subset in (None, task)}
         if self.subset is not None and not wanted:
             raise UserError(
-                "file-not-found",
+                "folder-not-found",
                 f"{path} has no folder of {self.subset}",
                 hint=f"It has: {', '.join(folders) or JOINT_FILE}",
             )
@@ -106,7 +106,7 @@ class CommonsenseFiles:
         return {split: partial(self._read, sources) for split, sources in by_split.items()}
 
     def _read(self, sources: Sequence[tuple[CommonsenseSubset | None, Callable[[], Rows]]]) -> Rows:
-        """The rows of one or several sources, with columns prompt, completion, answer, options and task."""
+        """Read one or several sources into the columns prompt, completion, answer, options and task."""
         parts = [(task, read()) for task, read in sources]
         tables = [pa.Table.from_pylist(self._rows(rows, task), _SCHEMA) for task, rows in parts]
         tasks = ", ".join(str(task) for task, _ in parts)
@@ -165,7 +165,7 @@ _SCHEMA = pa.schema(
 
 
 def _task_folders(path: Path) -> dict[CommonsenseSubset, Path]:
-    """The tasks' folders inside `path`, or inside its dataset/, in the tasks' own order."""
+    """The tasks' folders in `path` or its dataset/, in the order of COMMONSENSE."""
     for place in (path, path / "dataset"):
         if place.is_dir():
             named = {subset_named(folder.name): folder for folder in sorted(place.iterdir()) if folder.is_dir()}
@@ -176,7 +176,7 @@ def _task_folders(path: Path) -> dict[CommonsenseSubset, Path]:
 
 
 def _texts_if_any(rows: Rows, name: str) -> list[str | None]:
-    """A column whose values are texts, blank or null."""
+    """A column of texts, with None for blank and null values."""
     values = rows.column(name)
     for index, value in enumerate(values):
         if value is not None and not isinstance(value, str):

@@ -1,7 +1,7 @@
-"""The eight commonsense tasks and how the LLM-Adapters protocol asks, answers and reads (arXiv 2304.01933).
+"""The eight commonsense tasks, and the prompts and answer parsing of the LLM-Adapters protocol (arXiv 2304.01933).
 
-Facts of LLM-Adapters' commonsense_evaluate.py and dataset/. Its training prompt
-differs from this by a comment that slipped into the text and by spaces; here both are the one of the evaluation.
+Sources: LLM-Adapters' commonsense_evaluate.py and dataset/. Its training prompt differs from its evaluation prompt by
+a stray comment and by spaces; here training and evaluation use the evaluation prompt.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from red_cli.recipe.tasks.commonsense import CommonsenseSubset
 
 @dataclass(frozen=True)
 class CommonsenseSpec:
-    """One task.
+    """One of the tasks.
 
     Attributes:
-        title: as tables of the field head its column.
-        answers: what a text is searched for; the first in it counts.
+        title: the column heading in published tables.
+        answers: the answers to search for in a text; the first found counts.
     """
 
     title: str
     answers: tuple[str, ...]
 
 
-_ANSWERS = ("answer1", "answer2", "answer3", "answer4", "answer5")  # in all tasks that number their answers so
+_ANSWERS = ("answer1", "answer2", "answer3", "answer4", "answer5")  # of several tasks
 
-# In the order of the field's tables
+# In the order of published tables
 COMMONSENSE: dict[CommonsenseSubset, CommonsenseSpec] = {
     "boolq": CommonsenseSpec("BoolQ", ("true", "false")),
     "piqa": CommonsenseSpec("PIQA", ("solution1", "solution2")),
@@ -60,17 +60,17 @@ _FORMAT = re.compile(r"Answer format:\s*(\S+)\s*$")
 
 
 def options_of(instruction: str) -> list[str] | None:
-    """The answers that an instruction offers, as its last line names them; None if it does not."""
+    """The answers that the last line of an instruction offers; None if it offers no answers."""
     found = _FORMAT.search(instruction)
     options = found[1].split("/") if found else []
     return options if len(set(options)) == len(options) > 1 and all(options) else None
 
 
 def read_answer(text: str, options: list[str]) -> str | None:
-    """The answer that a generated text gives to a question with `options`, None where it gives none.
+    """The answer that a generated text gives to a question with `options`; None if it gives no answer.
 
-    The first word that any question of this form has for an answer counts, offered here or not, inside of longer words
-    too; capitals are not the same. The text ends where the model begins another response.
+    The first occurrence of any answer of the task counts, also if this question does not offer it, and also inside a
+    longer word; case counts. Text after another "### Response:" is ignored.
     """
     if not options:
         return None
@@ -81,7 +81,7 @@ def read_answer(text: str, options: list[str]) -> str | None:
 
 
 def subset_named(name: str) -> CommonsenseSubset | None:
-    """The task that a folder is named for: ARC-Easy, arc_easy, social_i_qa, ...; None if for none."""
+    """The task that a folder's name means, such as ARC-Easy, arc_easy or social_i_qa; None for other names."""
     plain = _plain(name)
     return next((subset for subset in COMMONSENSE if _plain(subset) == _ALIASES.get(plain, plain)), None)
 

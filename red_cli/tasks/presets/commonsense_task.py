@@ -1,4 +1,4 @@
-"""Questions with a few answers to choose from, scored by the text a model writes and by what it finds likeliest."""
+"""The commonsense task: multiple-choice questions, scored by generated text and by the likelihood of the options."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _QUESTIONS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class CommonsensePrediction(Prediction):
-    """The answer to one question: `prediction` is the one read from the generated `text`, None if it gives none.
+    """The answer to one question; `prediction` is read from the generated `text`, and None if it gives no answer.
 
     Attributes:
-        likeliest: the option that the model finds likeliest.
-        log_likelihoods: of the options' texts after the prompt.
-        task: which of several tasks the question is of.
+        likeliest: the option of the highest likelihood.
+        log_likelihoods: option -> log-likelihood of its text after the prompt.
+        task: the question's task, if it is known.
     """
 
     likeliest: str | None = None
@@ -45,14 +45,14 @@ class CommonsensePrediction(Prediction):
 
 @dataclass(frozen=True, kw_only=True)
 class CommonsenseTask(GenerationTask):
-    """A question and the answers it offers -> one of them.
+    """A question and its options -> one of the options.
 
-    Rows have the columns prompt, completion (the answer as a text), answer, options (the answers offered, null where
-    that is not known) and task (null where that is not known).
+    Rows have the columns prompt, completion (the answer as a text), answer, options and task; the last two are null if
+    unknown.
 
     Attributes:
-        read: (generated text, options) -> the option it means, or None.
-        answer_prefix: what precedes an option in its text.
+        read: (generated text, options) -> the option that the text names, or None.
+        answer_prefix: the text before an option.
         scoring: both, generation or likelihood.
     """
 
@@ -67,10 +67,10 @@ class CommonsenseTask(GenerationTask):
         return CommonsenseEncoder(task=self, base=base, special_ids=special_ids, affixes=affixes)
 
     def score(self, predictions: Sequence[Prediction], label_names: list[str] | None) -> dict[str, float]:
-        """The share of right answers by either scoring, of each task and on average; a text without an answer is wrong.
+        """The share of right answers by either scoring; a text without an answer is wrong.
 
-        The average is that of the tasks, each counting the same, where the task of every row is known; else that of the
-        rows. `accuracy.<task>` is there where there are several tasks.
+        Each of several tasks has its own figure (`accuracy.<task>`), and the average weighs all tasks equally. If the
+        task of a row is unknown, the average is over rows.
         """
         answers = [answer for answer in predictions if isinstance(answer, CommonsensePrediction)]
         scores: dict[str, float] = {}
@@ -100,15 +100,15 @@ class CommonsenseTask(GenerationTask):
 
 @dataclass(frozen=True, kw_only=True)
 class CommonsenseEncoder(GenerationEncoder):
-    """Questions -> batches -> the option that a text names, and the likeliest one."""
+    """Questions -> batches -> the option named by a generated text, and the likeliest option."""
 
     task: CommonsenseTask
 
     def encode(self, rows: Rows) -> EncodedTexts:
-        """As GenerationEncoder does.
+        """As `GenerationEncoder.encode`.
 
         Raises:
-            UserError: as there; or an answer does not fit into the longest length.
+            UserError: as there, or an answer does not fit into max_length.
         """
         encoded = super().encode(rows)
         if encoded.ends_cut:
@@ -123,7 +123,7 @@ class CommonsenseEncoder(GenerationEncoder):
         return super().collate(encoded, indices)
 
     def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:
-        """What `metric` needs, and if `final` what `scoring` asks for: generated texts, likelihoods of the options."""
+        """Generate texts and compute likelihoods: what `metric` needs, and with `final` also what `scoring` needs."""
         assert isinstance(encoded, EncodedTexts)
         rows, count = encoded.rows, len(encoded)
         wanted = {self.task.metric} | (set(_SCORINGS[self.task.scoring]) if final else set())
@@ -160,12 +160,12 @@ class CommonsenseEncoder(GenerationEncoder):
         return replace(super().show(encoded, index), label=encoded.rows.column("answer")[index])
 
     def _likelihoods(self, rows: Rows, options: list[list[str] | None], runner: ModelRunner) -> list[dict[str, float]]:
-        """Of each row, every option's log-likelihood, without the end that would follow it."""
+        """Option -> log-likelihood for each row; the end token is not part of an option."""
         if None in options:
             unknown = options.index(None)
             raise UserError(
                 "invalid-row",
-                f"{rows.source}, row {rows.number(unknown)}: the instruction does not say which answers there are",
+                f"{rows.source}, row {rows.number(unknown)}: the instruction does not list its answers",
                 hint="It should end with  Answer format: answer1/answer2  or similar; or use task.scoring=generation",
             )
         prompts: list[list[int]] = []
@@ -194,7 +194,7 @@ class CommonsenseEncoder(GenerationEncoder):
 def _too_long(rows: Rows, cut: Sequence[int], limit: int) -> UserError:
     return UserError(
         "too-long",
-        f"{rows.source}: of {len(cut):,} rows the answer does not fit into {limit} tokens; the first is row "
+        f"{rows.source}: the answers of {len(cut):,} rows do not fit into {limit} tokens; the first is row "
         f"{rows.number(cut[0])}",
         hint="Raise data.max_length.",
     )

@@ -1,4 +1,4 @@
-"""E2E NLG: meaning representations of restaurants -> texts that say all of it (Novikova et al., SIGDIAL 2017)."""
+"""E2E NLG: meaning representations of restaurants -> descriptions (Novikova et al., SIGDIAL 2017)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from red_cli.tasks.data.loading import Readers, Source
 from red_cli.tasks.data.tables import Rows, find_splits
 from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 
-# The data set as its authors put it on the Hub comes with a script; the Hub's own conversion to Parquet needs none.
+# The authors' data set on the Hub needs a script; the Hub's own conversion to Parquet does not.
 HUB_NAME, HUB_REVISION = "tuetschek/e2e_nlg", "refs/convert/parquet"
 MEANING, TEXT = "meaning_representation", "human_reference"
-_OFFICIAL_FILES = {"mr": MEANING, "ref": TEXT}  # their columns, as E2E's own CSV files have them
-# Attributes that the tabular form calls otherwise (facts of the files that LoRA and prefix-tuning train on)
+_OFFICIAL_FILES = {"mr": MEANING, "ref": TEXT}  # columns of E2E's own CSV files -> those of the Hub
+# Attributes with other names in the tabular form (from the files that LoRA and prefix-tuning train on)
 _IN_TABLES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
 _ATTRIBUTE = re.compile(r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*(?:,|$)")
 
@@ -32,9 +32,9 @@ _ATTRIBUTE = re.compile(r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*(?:,|$)")
 def e2e_task(
     recipe: Recipe, settings: E2eSettings, config: PretrainedConfig, label_names: list[str] | None
 ) -> GenerationTask:
-    """The task, from the Hub unless the recipe names files of the same columns.
+    """The task, with the Hub's data unless the recipe names files with the same columns.
 
-    On a decoder the end's token stands between meaning and text, in both forms.
+    For a decoder the end token separates meaning and text in both linearizations.
     """
     columns, kind = recipe.data.columns, language_model_kind(config)
     changes: dict[str, object] = {
@@ -60,15 +60,15 @@ def e2e_task(
 
 @dataclass(frozen=True, kw_only=True)
 class TabularTexts(TemplateTexts):
-    """Meanings in tabular form; to a decoder a text begins with a space."""
+    """Meaning representations in tabular form; for a decoder a text begins with a space."""
 
     decoder: bool
 
     def prompts(self, rows: Rows) -> list[str]:
-        """The meanings.
+        """The meaning representations in tabular form.
 
         Raises:
-            UserError: one is no meaning representation (the row is named).
+            UserError: a value is not a meaning representation.
         """
         texts = super().prompts(rows)
         return [_tabular(text, f"{rows.source}, row {rows.number(row)}") for row, text in enumerate(texts)]
@@ -83,7 +83,7 @@ def tabular(meaning: str) -> str:
     """`name[Blue Spice], eatType[pub]` -> `name : Blue Spice | Type : pub`.
 
     Raises:
-        ValueError: it is not of that form.
+        ValueError: `meaning` has another form.
     """
     parts = []
     place = 0
@@ -104,13 +104,13 @@ def _tabular(meaning: str, where: str) -> str:
     except ValueError:
         raise UserError(
             "invalid-row",
-            f"{where}: {shown(meaning)} is no meaning representation such as name[Blue Spice], food[French]",
-            hint="Texts of any other form are taken as they stand with task.linearization=published",
+            f"{where}: {shown(meaning)} is not a meaning representation such as name[Blue Spice], food[French]",
+            hint="For other texts use task.linearization=published, which leaves them unchanged.",
         ) from None
 
 
 def _official_files(data: Data) -> Readers:
-    """The splits, where columns of the official CSV files have the Hub's names as far as those are wanted."""
+    """The splits; columns of the official CSV files get the Hub's names if the recipe uses those."""
     wanted = (data.columns.prompt, data.columns.completion)
     readers = find_splits(data, data.columns.completion or TEXT)
     return {split: partial(_renamed, read, wanted) for split, read in readers.items()}

@@ -1,4 +1,4 @@
-"""Recipe -> the task generation."""
+"""Build the generation task."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def generation_task(
     """The task.
 
     Raises:
-        UserError: the prompt's tokens are to be trained on, and the base is an encoder-decoder.
+        UserError: task.train_on_prompt is set, but the base is an encoder-decoder.
     """
     kind = language_model_kind(config)
     if settings.train_on_prompt and kind.encoder_decoder:
         raise UserError(
             "unsupported-model",
-            f"task.train_on_prompt: {config.model_type} is an encoder-decoder, and its encoder predicts nothing",
+            f"task.train_on_prompt: {config.model_type} is an encoder-decoder, whose encoder predicts no tokens",
         )
     texts = TemplateTexts(recipe.data.columns, settings.prompt_template, settings.completion_template)
     return GenerationTask(

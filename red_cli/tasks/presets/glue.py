@@ -1,4 +1,4 @@
-"""Recipe -> a task of GLUE, from the Hub's nyu-mll/glue unless the recipe names files of the same columns."""
+"""Build a task of GLUE, with the Hub's nyu-mll/glue unless the recipe names files with the same columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HUB_NAME = "nyu-mll/glue"
 
 @builds(GlueSettings)
 def build(recipe: Recipe, settings: GlueSettings, config: PretrainedConfig, label_names: list[str] | None) -> LabelTask:
-    """The task, with the validation rows cut as in the paper where the recipe says so."""
+    """The task, with the paper's selection split if the recipe asks for it."""
     task = glue_task(settings.subset, recipe.data, recipe.eval.metric)
     if recipe.eval.split == "paper":
         task = with_paper_cut(task, settings.subset, config.is_encoder_decoder)
@@ -27,7 +27,7 @@ def build(recipe: Recipe, settings: GlueSettings, config: PretrainedConfig, labe
 
 
 def glue_task(subset: GlueSubset, data: Data, metric: str | None) -> LabelTask:
-    """The task, from the Hub unless `data` names files of the same columns."""
+    """The task, with the Hub's data unless `data` names files with the same columns."""
     spec = GLUE[subset]
     first, second = (*spec.columns, None)[:2]
     named = data.columns
@@ -47,10 +47,10 @@ def glue_task(subset: GlueSubset, data: Data, metric: str | None) -> LabelTask:
 
 
 def with_paper_cut(task: LabelTask, subset: GlueSubset, encoder_decoder: bool) -> LabelTask:
-    """The task with its best epoch chosen, and its score taken, on the rows of the published code.
+    """The task with the selection split and the scored split of the published code.
 
-    That code has two rules: one for RoBERTa, and another for T5, which encoder-decoders follow. MNLI is scored on
-    matched genres alone.
+    That code has one rule for RoBERTa and another for T5, which applies to encoder-decoders. MNLI is scored on matched
+    genres only.
     """
     spec = GLUE[subset]
     cut = PaperCut(

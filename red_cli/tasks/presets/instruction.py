@@ -1,4 +1,4 @@
-"""Recipe -> the task instruction."""
+"""Build the instruction task."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from red_cli.tasks.data.streaming import StreamSource
 def instruction_task(
     recipe: Recipe, settings: InstructionSettings, config: PretrainedConfig, label_names: list[str] | None
 ) -> InstructionTask:
-    """The task; of a stream, with as many training rows as the run takes.
+    """The task; a stream provides as many training rows as train.max_steps need.
 
     Raises:
-        UserError: the base is no decoder.
+        UserError: the base is not a decoder.
     """
     kind, data, steps = language_model_kind(config), recipe.data, recipe.train.max_steps
     if kind.encoder_decoder:
         raise UserError(
             "unsupported-model",
             f"task instruction is for decoders; {config.model_type} is an encoder-decoder",
-            hint="For prompts and completions there is  task={name: generation}.",
+            hint="For prompts and completions use  task={name: generation}.",
         )
     source = Source.of(data, label_column(data.columns))
     if data.streaming:

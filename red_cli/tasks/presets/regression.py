@@ -1,4 +1,4 @@
-"""Recipe -> the task regression."""
+"""Build the regression task."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tasks whose answer is text: tokens, loss, packing, and options scored by likelihood."""
+"""Tasks that generate text: encoding, loss, packing, and likelihoods of options."""

@@ -1,4 +1,4 @@
-"""Texts in batches: loss, generation, answers."""
+"""The common part of encoders of texts: batches, loss and generation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from red_cli.tasks.text.task import OF_LOSSES, TextTask
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoder:
-    """What encoders of prompts and completions have in common.
+    """The common part of encoders of prompts and completions.
 
     Attributes:
-        affixes: what precedes and follows a prompt.
-        train_on_prompt: whether a prompt's tokens count towards the loss as well.
+        affixes: the token ids before and after a prompt.
+        train_on_prompt: whether the tokens of prompts count towards the loss.
     """
 
     task: TextTask
@@ -41,7 +41,7 @@ class TextEncoder:
         return collate_texts(encoded, indices, self.base.kind, self.special_ids, train_on_prompt=self.train_on_prompt)
 
     def collate_packed(self, encoded: Encoded, packs: Sequence[Pack]) -> TextBatch:
-        """The rows of `packs`, a sequence for each."""
+        """The rows of `packs`, one sequence for each pack."""
         assert isinstance(encoded, EncodedTexts)
         return collate_packs(encoded, packs, self.special_ids.padding, train_on_prompt=self.train_on_prompt)
 
@@ -50,7 +50,7 @@ class TextEncoder:
         return losses_of(model, batch).sum()
 
     def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:
-        """Losses where there are completions; texts where they are asked for or choose the best checkpoint."""
+        """Compute losses if there are completions; generate texts with `final` or if `metric` needs them."""
         assert isinstance(encoded, EncodedTexts)
         answers = [Prediction(None, None)] * len(encoded) if encoded.labels is None else runner.forward(self._losses)
         labels = [None] * len(encoded) if encoded.completions is None else encoded.completions
@@ -65,7 +65,7 @@ class TextEncoder:
         ]
 
     def show(self, encoded: Encoded, index: int) -> TokenPreview:
-        """A row, and how much of it is its prompt."""
+        """A row and the length of its masked prompt."""
         assert isinstance(encoded, EncodedTexts)
         masked = 0 if self.train_on_prompt else int(encoded.prompt_lengths[index])
         return TokenPreview(encoded.row(index).tolist(), masked, None)
@@ -97,19 +97,19 @@ class TextEncoder:
 
 @runtime_checkable
 class ChatEncoder(Protocol):
-    """An encoder of a decoder whose prompts can be made of what somebody says."""
+    """An encoder that can encode chat messages, for decoders."""
 
     @property
     def special_ids(self) -> SpecialIds:
-        """The ids around texts."""
+        """The special ids for generation."""
 
     @property
     def multi_turn(self) -> bool:
-        """Whether earlier messages are part of what is answered."""
+        """Whether a prompt includes earlier messages."""
 
     def chat_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """The token ids that the answer to messages is generated from.
+        """The token ids of the prompt that answers `messages`.
 
         Raises:
-            UserError: prompts of the task are not made of one text.
+            UserError: prompts of the task consist of several texts.
         """

@@ -1,4 +1,4 @@
-"""A prompt and the text that completes it, on any data of the user's."""
+"""The generation task: prompts and completions from any columns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ENCODE_ROWS = 1000
 
 @dataclass(frozen=True)
 class TemplateTexts:
-    """Prompts and completions from columns, or from texts with columns in braces."""
+    """Prompts and completions from columns, or from templates with columns in braces."""
 
     columns: Columns
     prompt_template: str | None = None
@@ -35,7 +35,7 @@ class TemplateTexts:
         return self._names("completion")[0]
 
     def has_completions(self, rows: Rows) -> bool:
-        """Whether rows have completions, and do not hide them: null or empty in every row."""
+        """Whether some row has a completion that is not null or empty."""
         names = self._names("completion")
         if any(name not in rows.table.column_names for name in names):
             return False
@@ -45,7 +45,7 @@ class TemplateTexts:
         """The prompts.
 
         Raises:
-            UserError: a column is missing, or a value is no text (the row is named).
+            UserError: a column is missing, or a value is not text.
         """
         return self._texts(rows, "prompt")
 
@@ -53,29 +53,29 @@ class TemplateTexts:
         """The completions.
 
         Raises:
-            UserError: a column is missing, a value is no text, or a completion is empty (the row is named).
+            UserError: a column is missing, a value is not text, or a completion is empty.
         """
         if blank := first_blank(rows, self._names("completion")):
             raise UserError(
                 "invalid-row",
                 f"{rows.source}, row {blank}: the completion is empty",
-                hint="Drop the row; a split that is to be completed has none in any row.",
+                hint="Drop the row; in a split to be completed, all completions are empty.",
             )
         return self._texts(rows, "completion")
 
     def prompt_of(self, text: str) -> str:
-        """The prompt with `text` in its one column.
+        """The prompt with `text` in its only column.
 
         Raises:
-            UserError: it has several columns.
+            UserError: the prompt template has several columns.
         """
         template = self.prompt_template or "{prompt}"
         names = fields(template)
         if len(names) != 1:
             raise UserError(
-                "unsupported-model",
-                f"its prompts come of several columns: {', '.join(names)}",
-                hint="red eval takes them as data.",
+                "not-a-run",
+                f"its prompts have several columns: {', '.join(names)}",
+                hint="Use red eval with a data file that has these columns.",
             )
         return fill(template, {names[0]: text})
 
@@ -96,10 +96,10 @@ class GenerationTask(TextTask):
     """A prompt -> a text.
 
     Attributes:
-        texts: makes prompts and completions of rows.
-        train_on_prompt: whether a prompt's tokens count towards the loss as well.
-        end_token: the token that ends a completion; None: the tokenizer's end of a sequence.
-        ends_prompts: whether a decoder reads the end's token between prompt and completion too.
+        texts: makes prompts and completions from rows.
+        train_on_prompt: whether the tokens of prompts count towards the loss.
+        end_token: the token that ends a completion; None: the tokenizer's own end token.
+        ends_prompts: whether the end token also separates prompt and completion, for a decoder.
     """
 
     texts: TemplateTexts
@@ -113,14 +113,14 @@ class GenerationTask(TextTask):
         return self.texts.label_column
 
     def has_labels(self, rows: Rows, label_names: list[str] | None) -> bool:
-        """Whether a split has completions, and does not hide them: null or empty in every row."""
+        """Whether some row has a completion that is not null or empty."""
         return self.texts.has_completions(rows)
 
     def bind(self, base: Base, label_names: list[str] | None) -> GenerationEncoder:
         """The task's encoder for a base.
 
         Raises:
-            UserError: the tokenizer has no token that ends a text.
+            UserError: the tokenizer has no end token.
         """
         special_ids, affixes = self._around_texts(base)
         return GenerationEncoder(
@@ -143,18 +143,18 @@ class GenerationEncoder(TextEncoder):
 
     @property
     def multi_turn(self) -> bool:
-        """In a chat each message is a prompt of its own."""
+        """In a chat each message is a separate prompt."""
         return False
 
     def encode(self, rows: Rows) -> EncodedTexts:
-        """Tokens of prompts and completions, an end after each completion, truncated to the longest length.
+        """Token ids of prompts and completions, with an end token, truncated to max_length.
 
-        Where a prompt's own tokens begin those of prompt and completion together, the completion's are the rest, as in
-        running text; elsewhere each is tokenised by itself. What is generated from has the same tokens as a prompt.
+        Prompt and completion are tokenised together, as in running text, if the prompt's own tokens are a prefix of
+        the result; otherwise separately. A prompt has the same tokens in training and generation.
 
         Raises:
-            UserError: a column is missing, a value is no text, a completion is empty, a prompt without tokens (the row
-                is named), or rows are too long where that is refused.
+            UserError: a column is missing, a value is not text, a completion is empty, a prompt has no tokens, or rows
+                are too long and that is refused.
         """
         max_length = self.base.max_length
         if max_length < len(self.affixes) + 2:
@@ -171,7 +171,7 @@ class GenerationEncoder(TextEncoder):
         if empty := next((row for row, example in enumerate(examples, start=1) if not example.prompt), None):
             raise UserError(
                 "invalid-row",
-                f"{rows.source}, row {empty}: the prompt is empty, and this tokenizer begins with nothing",
+                f"{rows.source}, row {empty}: the prompt is empty, and this tokenizer adds no token to it",
             )
         cut = [row for row, example in enumerate(examples, start=1) if example.truncated]
         check_truncation(self.task.data, rows, len(cut), min(cut, default=0), max_length)
@@ -190,7 +190,7 @@ class GenerationEncoder(TextEncoder):
         )
 
     def chat_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """The token ids that the answer to the last message is generated from.
+        """The token ids of the prompt that answers the last message.
 
         Raises:
             UserError: prompts have several columns.
@@ -200,7 +200,7 @@ class GenerationEncoder(TextEncoder):
         return [*self.affixes.before, *ids, *self.affixes.after]
 
     def truncated(self, prompts: list[str], completions: list[str] | None) -> list[TruncatedExample]:
-        """Token ids of prompts and completions; completions None: the prompts alone."""
+        """Token ids of prompts and completions, truncated to max_length; `completions` None: of prompts only."""
         tokenizer, separate = self.base.tokenizer, self.base.kind.encoder_decoder
         prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
         answers: Sequence[list[int] | None] = [None] * len(prompts)

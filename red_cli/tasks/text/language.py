@@ -1,4 +1,4 @@
-"""Prompts and completions as token ids: rows, batches, and which tokens count towards the loss."""
+"""Prompts and completions as token ids: truncation, batches and loss masks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from red_cli.edit.kinds import Kind
+from red_cli.edit.kinds import ModelKind
 from red_cli.tasks.base import Batch, Encoded
 from red_cli.tasks.data.tables import Rows
 from red_cli.tasks.special_ids import Affixes, SpecialIds
@@ -20,17 +20,17 @@ from red_cli.tasks.text.token_loss import IGNORED, token_losses
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedTexts(Encoded):
-    """A split of prompts and completions: row i is a prompt's ids, then the completion's with the end.
+    """A split of prompts and completions: row i is a prompt's ids, then the completion's ids and the end token.
 
-    `labels` (rows,) int64 is how many tokens of each row count towards the loss; None where there are no completions.
-    An encoder-decoder reads the two parts separately, a decoder as one sequence.
+    `labels` (rows,) int64 counts the tokens of each row that count towards the loss; None without completions. An
+    encoder-decoder reads prompt and completion separately, a decoder reads one sequence.
 
     Attributes:
         prompt_lengths: (rows,), tokens of the prompts.
-        rows: what the ids were made of.
-        prompts: the texts that answers are generated from.
-        completions: the texts that complete them; None where they are not known.
-        loss_mask: (tokens,) bool, which tokens count towards the loss, where that is not all that follows a prompt.
+        rows: the rows that were encoded.
+        prompts: the texts to generate from.
+        completions: the texts of the completions; None if unknown.
+        loss_mask: (tokens,) bool, which tokens count towards the loss; None: all after the prompt.
     """
 
     prompt_lengths: NDArray[np.int64]
@@ -40,7 +40,7 @@ class EncodedTexts(Encoded):
     loss_mask: NDArray[np.bool_] | None = None
 
     def longest_inputs(self, encoder_decoder: bool) -> tuple[dict[str, int], int]:
-        """Model input -> tokens of the longest row; and the most tokens of a row that have a label."""
+        """Model input -> tokens of the longest row; and the most labelled tokens of a row."""
         labelled = 0 if self.labels is None else int(self.labels.max())
         if encoder_decoder and labelled:
             return {"inputs_embeds": int(self.prompt_lengths.max()), "decoder_inputs_embeds": labelled}, labelled
@@ -52,9 +52,9 @@ class EncodedTexts(Encoded):
         return row[: self.prompt_lengths[index]], row[self.prompt_lengths[index] :]
 
     def targets(self, index: int, train_on_prompt: bool) -> NDArray[np.int64]:
-        """What a decoder is to predict at each position of a row: the token after it, or nothing.
+        """The token that a decoder is to predict at each position of a row, or -100 where none counts towards the loss.
 
-        With `train_on_prompt` the prompt counts towards the loss too.
+        With `train_on_prompt` the tokens of the prompt count too.
         """
         row = self.row(index)
         if self.labels is None:
@@ -77,8 +77,8 @@ class TextBatch(Batch):
     encoder-decoder the positions are the decoder's.
 
     Attributes:
-        positions: (labelled tokens,), where those are in the flattened labels.
-        owners: (labelled tokens,), the row of the batch that each belongs to.
+        positions: (labelled tokens,), indices into the flattened labels.
+        owners: (labelled tokens,), the row of each in the batch.
     """
 
     positions: Tensor
@@ -93,7 +93,7 @@ class TextBatch(Batch):
 
 @dataclass(frozen=True)
 class TruncatedExample:
-    """A row that fits: its prompt and completion, whether something was cut off, and whether its end was."""
+    """A prompt and a completion that fit, whether either was truncated, and whether the completion lost its end."""
 
     prompt: list[int]
     completion: list[int]
@@ -104,15 +104,15 @@ class TruncatedExample:
 def truncate(
     prompt: list[int], completion: list[int] | None, affixes: Affixes, end: int, limit: int, separate: bool
 ) -> TruncatedExample:
-    """Put affixes around a prompt and an end after a completion, and truncate both to `limit` tokens.
+    """Add affixes to a prompt and an end token to a completion, and truncate both to `limit` tokens.
 
-    The prompt loses its beginning, as much as needed but its last token. Only a completion that does not fit even then
-    loses its end, and the end's token with it: the model is not to learn that a text is complete where it was cut.
+    The prompt loses tokens at its beginning, but keeps its last token. A completion that still does not fit loses its
+    end and the end token, so that the model does not train to stop at the cut.
 
     Args:
-        completion: None where it is not known; the row is then the prompt alone.
-        limit: more than the affixes and one token each of prompt and completion.
-        separate: whether the limit is that of each part, as an encoder-decoder reads them, and not of both together.
+        completion: None if unknown; the row is then the prompt only.
+        limit: must exceed the number of affixes by at least 2.
+        separate: whether the limit applies to each part, as for an encoder-decoder, or to both together.
     """
     answer = [] if completion is None else [*(affixes.before if separate else []), *completion, end]
     room = limit - len(affixes) - (0 if separate else len(answer))
@@ -134,9 +134,9 @@ def concatenate(
 
 
 def collate_texts(
-    encoded: EncodedTexts, indices: NDArray[np.int64], kind: Kind, special_ids: SpecialIds, train_on_prompt: bool
+    encoded: EncodedTexts, indices: NDArray[np.int64], kind: ModelKind, special_ids: SpecialIds, train_on_prompt: bool
 ) -> TextBatch:
-    """The rows `indices`, padded on the right; `train_on_prompt` has a decoder's prompts count towards the loss too."""
+    """The rows `indices`, padded on the right; `train_on_prompt` makes a decoder's prompts count towards the loss."""
     if kind.encoder_decoder:
         parts = [encoded.parts(index) for index in indices.tolist()]
         inputs = _padded([prompt for prompt, _ in parts], special_ids.padding)
@@ -152,14 +152,14 @@ def collate_texts(
 
 
 def text_batch(inputs: dict[str, Tensor], labels: Tensor) -> TextBatch:
-    """A batch of these inputs and targets, with the places of its labelled tokens."""
+    """A batch of these inputs and labels, with the positions of its labelled tokens."""
     owners, _ = (labels != IGNORED).nonzero(as_tuple=True)
     positions = (labels.flatten() != IGNORED).nonzero().flatten()
     return TextBatch(inputs, labels, weight=len(positions), positions=positions, owners=owners)
 
 
 def row_losses(model: nn.Module, batch: TextBatch) -> tuple[Tensor, Tensor]:
-    """The sum of losses, float32, and the number of labelled tokens of each row of a batch."""
+    """The sum of losses (rows,) float32 and the number of labelled tokens (rows,) of a batch."""
     rows = batch.inputs["input_ids"].shape[0]
     losses = losses_of(model, batch)
     sums = torch.zeros(rows, device=losses.device).index_add(0, batch.owners, losses)
@@ -173,7 +173,7 @@ def losses_of(model: nn.Module, batch: TextBatch) -> Tensor:
 
 
 def _padded(rows: Sequence[NDArray[np.generic]], filling: int) -> dict[str, Tensor]:
-    """Ids padded on the right, and their mask."""
+    """Ids and attention mask, (rows, longest), padded on the right."""
     lengths = np.array([len(row) for row in rows])
     mask = np.arange(max(lengths.max(), 1))[None, :] < lengths[:, None]
     ids = np.full(mask.shape, filling, dtype=np.int64)

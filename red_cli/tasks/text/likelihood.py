@@ -1,7 +1,7 @@
-"""How likely a language model finds each of several continuations of a prompt.
+"""Log-likelihoods of several continuations of a prompt.
 
-Continuations that differ in their last token alone (answer1, answer2, ...) are read off one pass over what they share;
-a continuation has a pass of its own only where it goes its own way before that.
+Continuations that differ only in their last token (answer1, answer2, ...) share one forward pass; a continuation that
+differs earlier needs a pass of its own.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Sums = list[tuple[int, float]]  # (number of a continuation, its log-likelihood)
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedContinuations(Encoded):
-    """Sequences of a prompt and what continuations of it share; of row i the tokens
-    `token_offsets[i]:token_offsets[i + 1]` of the following are scored.
+    """Sequences of a prompt and a shared prefix of continuations. Row i scores the tokens
+    `token_offsets[i]:token_offsets[i + 1]` of the arrays below.
 
     Attributes:
         token_offsets: int64, (rows + 1,).
-        positions: (tokens,), the place in the row whose logits predict the token.
+        positions: (tokens,), the position in the row whose logits predict the token.
         targets: (tokens,), the token's id.
-        owners: (tokens,), the number of the continuation it belongs to; all prompts' are counted through.
+        owners: (tokens,), the token's continuation, numbered through all prompts.
     """
 
     token_offsets: NDArray[np.int64]
@@ -42,12 +42,13 @@ class EncodedContinuations(Encoded):
 
 @dataclass
 class ContinuationBatch(Batch):
-    """Rows of EncodedContinuations: `positions`, (tokens,), are those in the flattened inputs.
+    """Rows of EncodedContinuations.
 
     Attributes:
+        positions: (tokens,), indices into the flattened inputs.
         targets: (tokens,), the id to predict at each position.
-        owners: of each token, the continuation's number.
-        rows: of each token, its row in the batch.
+        owners: each token's continuation.
+        rows: each token's row in the batch.
     """
 
     positions: Tensor
@@ -64,7 +65,7 @@ class ContinuationBatch(Batch):
 def encode_continuations(prompts: Sequence[Ids], continuations: Sequence[Sequence[Ids]]) -> EncodedContinuations:
     """The fewest sequences that score `continuations`, a list for each of `prompts`.
 
-    Prompts have at least one token, and so have continuations, of which nothing is cut.
+    Every prompt and every continuation must have at least one token. Nothing is truncated.
     """
     rows: list[list[int]] = []
     scored: list[list[tuple[int, int, int]]] = []  # of each row (position, target, owner)
@@ -115,7 +116,7 @@ def collate_continuations(encoded: EncodedContinuations, indices: NDArray[np.int
 
 
 def continuation_sums(model: nn.Module, batch: ContinuationBatch) -> list[Sums]:
-    """Of each row of a batch, the summed log-probabilities of its continuations' tokens."""
+    """The summed log-probabilities of the continuations in each row of a batch."""
     losses = token_losses(model, batch.inputs, batch.positions, batch.targets).tolist()
     sums: list[dict[int, float]] = [{} for _ in range(len(batch.inputs["input_ids"]))]
     for row, owner, loss in zip(batch.rows, batch.owners, losses, strict=True):
@@ -128,9 +129,9 @@ def log_likelihoods(
     continuations: Sequence[Sequence[Ids]],
     forward: Callable[[Callable[[nn.Module, ContinuationBatch], list[Sums]], EncodedContinuations], list[Sums]],
 ) -> list[list[float]]:
-    """The natural logarithm of each continuation's probability after its prompt, in the order given.
+    """The log-likelihood (natural logarithm) of each continuation after its prompt, in the order given.
 
-    `forward` is that of `ModelRunner`.
+    `forward` is `ModelRunner.forward`.
     """
     encoded = encode_continuations(prompts, continuations)
     by_number = dict(pair for row in forward(continuation_sums, encoded) for pair in row)

@@ -1,7 +1,7 @@
-"""Texts laid one behind another in sequences of equal length, with no attention across them, instead of padding.
+"""Packing: several texts in one sequence, without attention across them, instead of padding.
 
-transformers builds the block-diagonal causal mask itself, for each kind of attention: without a mask and a cache, a new
-sequence begins where position numbers begin again. What fills a sequence up is one of its own.
+transformers builds the block-diagonal causal mask for each kind of attention: without a mask and a cache, a new text
+begins where position ids restart. The padding at the end of a sequence counts as a text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
-from red_cli.edit.architectures import facts_of
+from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
 from red_cli.tasks.text.language import EncodedTexts, TextBatch, text_batch
 from red_cli.tasks.text.token_loss import IGNORED
@@ -22,24 +22,24 @@ Pack = NDArray[np.int64]  # rows that share a sequence
 
 
 def require_packing(config: PretrainedConfig) -> None:
-    """Refuse to pack for a model that would let its texts see one another.
+    """Check that the architecture does not attend across packed texts.
 
     Raises:
-        UserError: its architecture is not among those that keep packed texts apart.
+        UserError: it is not known to keep packed texts apart.
     """
-    if not facts_of(config.model_type).keeps_texts_apart:
+    if not architecture_of(config.model_type).keeps_texts_apart:
         raise UserError(
             "unsupported-model",
             f"train.packing: {config.model_type} is not known to keep packed texts apart",
-            hint="Leave it out; train.group_by_length pads little as well.",
+            hint="Leave it out; train.group_by_length also reduces padding.",
         )
 
 
 def pack(rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[Pack]:
-    """Divide rows among as few sequences, each as long as the longest row, as first-fit decreasing finds.
+    """Divide rows among sequences of the longest row's length by first-fit decreasing.
 
     Args:
-        rows: of a step.
+        rows: the rows of a step.
         lengths: tokens of every row of the split.
     """
     ordered = rows[np.argsort(-lengths[rows], kind="stable")]
@@ -58,11 +58,11 @@ def pack(rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[Pack]:
 
 
 def collate_packs(encoded: EncodedTexts, packs: Sequence[Pack], padding: int, train_on_prompt: bool) -> TextBatch:
-    """A batch with a sequence for each pack: input_ids and position_ids (packs, longest), and no mask.
+    """A batch with one sequence for each pack: input_ids and position_ids (packs, longest), without a mask.
 
     Args:
-        padding: id that fills sequences up.
-        train_on_prompt: whether prompts count towards the loss too.
+        padding: the padding id.
+        train_on_prompt: whether the tokens of prompts count towards the loss.
     """
     longest = max(int(encoded.lengths[each].sum()) for each in packs)
     ids = np.full((len(packs), longest), padding, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What tasks that answer with texts have in common: where rows come from, and how texts are scored."""
+"""The common part of tasks that generate texts: loading rows and scoring."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from red_cli.edit.kinds import Kind
+from red_cli.edit.kinds import ModelKind
 from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.data.loading import Source
@@ -14,8 +14,8 @@ from red_cli.tasks.data.splits import PaperCut
 from red_cli.tasks.data.tables import Splits
 from red_cli.tasks.text_metrics.score import score_texts
 
-OF_LOSSES = ("loss", "perplexity")  # metrics for which no text is generated
-_LARGEST_LOSS = 700.0  # its exponential is still a number
+OF_LOSSES = ("loss", "perplexity")  # metrics that need no generated text
+_LARGEST_LOSS = 700.0  # the exponential of a larger one overflows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +23,13 @@ class TextTask:
     """Rows -> texts.
 
     Attributes:
-        source: gives the splits.
-        max_new_tokens: most tokens of a generated text; None: the default, as far as the base takes it.
+        source: reads the splits.
+        max_new_tokens: most tokens of a generated text; None: the default, limited by the base's context.
     """
 
     data: Data
     source: Source
-    kind: Kind
+    kind: ModelKind
     metric: str = "loss"
     metrics: tuple[str, ...] = (*OF_LOSSES, "exact_match")
     max_new_tokens: int | None = None
@@ -37,11 +37,11 @@ class TextTask:
     paper_cut: PaperCut | None = None
 
     def split_names(self) -> list[str]:
-        """The splits that there are; nothing is read yet."""
+        """Names of the available splits; no data is read."""
         return self.source.split_names()
 
     def load(self, seed: int, needed: Sequence[str]) -> Splits:
-        """Read the `needed` splits.
+        """Read the splits `needed`.
 
         Raises:
             UserError: a file or split is missing, unreadable or empty.
@@ -49,7 +49,10 @@ class TextTask:
         return Splits(self.source.load(seed, needed))
 
     def score(self, predictions: Sequence[Prediction], label_names: list[str] | None) -> dict[str, float]:
-        """The mean loss over tokens; of generated texts each distinct prompt counts once, with all its completions."""
+        """The mean loss of tokens, and metrics of generated texts.
+
+        Each distinct prompt counts once, with all its completions as references.
+        """
         loss = mean_loss(predictions)
         scores = {"loss": loss, "perplexity": math.exp(min(loss, _LARGEST_LOSS))}
         texts, references = self.generated_texts(predictions)
@@ -59,7 +62,7 @@ class TextTask:
         return scores
 
     def generated_texts(self, predictions: Sequence[Prediction]) -> tuple[list[str], list[list[str]]]:
-        """The text for each distinct prompt, and the completions that its rows have: an empty list where unknown."""
+        """The text of each distinct prompt, and the completions of its rows; an empty list if unknown."""
         groups: dict[str | None, list[Prediction]] = {}
         for answer in predictions:
             if answer.prediction is not None:
@@ -70,15 +73,15 @@ class TextTask:
 
 
 def mean_loss(predictions: Sequence[Prediction]) -> float:
-    """The loss of a token, over all predictions that have one."""
+    """The mean loss of a token over all predictions that have a loss."""
     losses = [(answer.loss, answer.tokens) for answer in predictions if answer.loss is not None]
     return math.fsum(loss for loss, _ in losses) / sum(tokens or 0 for _, tokens in losses)
 
 
 def text_scores(texts: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, float]:
-    """Metrics of one text for each prompt, compared with the completions that the prompt has.
+    """Metrics of one text for each prompt against the prompt's completions.
 
-    Those that need Java are left out where there is none.
+    Metrics that need Java are left out if Java is missing.
     """
     scores = {}
     if "exact_match" in names:

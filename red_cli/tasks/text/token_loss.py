@@ -1,8 +1,8 @@
-"""Cross-entropy of a language model where there are labels, and nowhere else.
+"""Cross-entropy of a language model, computed at labelled positions only.
 
-Logits of every token would decide the memory of a step: 8 rows of 512 tokens with a vocabulary of 128,000 are 2 GiB,
-and as much again for each of the softmax and its gradient. Here the output layer is given the labelled positions alone,
-and of those a piece at a time.
+Logits of every token would dominate the memory of a step: 8 rows of 512 tokens with a vocabulary of 128,000 take 2 GiB,
+and as much again for each of the softmax and its gradient. Here the output layer receives the labelled positions only,
+a chunk at a time.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-IGNORED = -100  # the label of a position where nothing is to be predicted
-PIECE_BYTES = 2**27  # float32 logits at once
-_PIECES: ContextVar[Callable[[int], int]] = ContextVar("pieces", default=lambda pieces: pieces)
+IGNORED = -100  # the label of a position that does not count towards the loss
+CHUNK_BYTES = 2**27  # of float32 logits at once
+_CHUNKS: ContextVar[Callable[[int], int]] = ContextVar("chunks", default=lambda chunks: chunks)
 
 
 @contextmanager
 def synchronised_chunks(agree: Callable[[int], int]) -> Iterator[None]:
-    """Inside the block a batch takes `agree(pieces)` of them: processes that hold parts of a model take as many."""
-    token = _PIECES.set(agree)
+    """Inside the block a batch takes `agree(chunks)` chunks, so that all ranks of a sharded model take as many."""
+    token = _CHUNKS.set(agree)
     try:
         yield
     finally:
-        _PIECES.reset(token)
+        _CHUNKS.reset(token)
 
 
 def token_losses(model: nn.Module, inputs: dict[str, Tensor], positions: Tensor, targets: Tensor) -> Tensor:
-    """The cross-entropy of a language model at some positions, (positions,) float32; exactly that of all logits.
+    """The cross-entropy at some positions, (positions,) float32; equal to that of all logits.
 
-    What the output layer is fed is swapped by a hook, so all that a model does to its logits afterwards (a bias, a
-    scale, a soft cap) is done by the model itself. Pieces after the first are computed again in the backward pass.
+    A hook replaces the input of the output layer, so that the model itself does all that it does to logits afterwards
+    (a bias, a scale, a soft cap). Chunks after the first are recomputed in the backward pass.
 
     Args:
-        inputs: of the model; tensors (rows, length).
+        inputs: the model's inputs, tensors (rows, length).
         positions: (positions,), indices into the flattened (rows, length) of the sequence that gets logits.
-        targets: (positions,), the id to predict at each.
+        targets: (positions,), the id to predict at each position.
     """
     inner: Any = getattr(model, "module", model)
-    size = max(1, PIECE_BYTES // (4 * inner.config.get_text_config(decoder=True).vocab_size))
+    size = max(1, CHUNK_BYTES // (4 * inner.config.get_text_config(decoder=True).vocab_size))
     hidden: list[Tensor] = []
 
     def keep_labelled(states: Tensor) -> Tensor:
@@ -55,25 +55,25 @@ def token_losses(model: nn.Module, inputs: dict[str, Tensor], positions: Tensor,
     losses = [_cross_entropy(logits, targets[:size])]
     first_token = {name: tensor[:1, :1] for name, tensor in inputs.items()}
 
-    def piece_losses(states: Tensor, labels: Tensor) -> Tensor:
-        """The model runs on one token, so that it finishes the logits of these states in its own way."""
+    def chunk_losses(states: Tensor, labels: Tensor) -> Tensor:
+        """Run the model on one token, so that it computes the logits of these states in its own way."""
         return _cross_entropy(_logits(inner, inner, first_token, lambda _: states), labels)
 
-    again = torch.is_grad_enabled()
-    for number in range(1, _PIECES.get()(max(1, -(-len(positions) // size)))):
+    recompute = torch.is_grad_enabled()
+    for number in range(1, _CHUNKS.get()(max(1, -(-len(positions) // size)))):
         here = slice(number * size, (number + 1) * size)
         own = number * size < len(positions)
-        piece = (hidden[0][here], targets[here]) if own else (hidden[0][:1], targets[:1])
-        found = checkpoint(piece_losses, *piece, use_reentrant=False) if again else piece_losses(*piece)
+        chunk = (hidden[0][here], targets[here]) if own else (hidden[0][:1], targets[:1])
+        found = checkpoint(chunk_losses, *chunk, use_reentrant=False) if recompute else chunk_losses(*chunk)
         if own:
             losses.append(found)
-        else:  # another process's piece: gone through with it, forwards and backwards, and not counted
+        else:  # another rank's chunk: it needs this rank's forward and backward pass, which count 0
             losses[0] = losses[0] + 0.0 * found.sum()
     return torch.cat(losses)
 
 
 def _logits(model: nn.Module, inner: Any, inputs: dict[str, Tensor], swap: Any) -> Tensor:
-    """The model's logits, (states, vocabulary), of what `swap` makes of the states that reach its output layer."""
+    """The model's logits, (states, vocabulary), for `swap(states)` instead of the output layer's input states."""
 
     def hook(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         return (swap(arguments[0]).unsqueeze(0), *arguments[1:])

@@ -1,1 +1,1 @@
-"""Metrics of generated text: E2E NLG's five as its official scripts define them, and chrF and ROUGE."""
+"""Metrics of generated text: the five of E2E NLG by its official definitions, chrF, and ROUGE."""

@@ -1,7 +1,6 @@
-"""METEOR 1.5, ROUGE-L and CIDEr as the COCO caption evaluation defines them, over Penn Treebank tokens.
+"""METEOR 1.5, ROUGE-L and CIDEr by the definitions of the COCO caption evaluation, over Penn Treebank tokens.
 
-The figures are those of pycocoevalcap's own programs and classes. Java is called here because pycocoevalcap's calls can
-hang and lose errors.
+pycocoevalcap's programs and classes compute the figures; its code that calls Java is not used, since it can hang.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from red_cli.tasks.text_metrics.java import WITHOUT_JAVA, JavaProcess, java_proc
 _TOKENIZER = "the tokenizer of METEOR, ROUGE_L and CIDEr"
 _METEOR_OPTIONS = ("-", "-", "-stdio", "-l", "en", "-norm")
 _TOKENIZER_OPTIONS = ("edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase")
-_SIGNS_OF_LIFE = 20  # how often METEOR's progress is reported
+_PROGRESS_REPORTS = 20  # of METEOR
 
 
 def coco_scores(
@@ -25,7 +24,7 @@ def coco_scores(
     references: Sequence[Sequence[str]],
     working: Callable[[str], None],
 ) -> dict[str, float]:
-    """METEOR (0 to 1), ROUGE_L (0 to 1) and CIDEr (0 to 10), whichever of them `names` asks for.
+    """METEOR (0 to 1), ROUGE_L (0 to 1) and CIDEr (0 to 10), as far as `names` has them.
 
     Raises:
         RunFailed: a Java process failed.
@@ -35,13 +34,13 @@ def coco_scores(
     from pycocoevalcap.rouge.rouge import Rouge
 
     with ExitStack() as stack:
-        # METEOR takes seconds to load its tables: it does so while the rest is computed
+        # METEOR loads its tables for seconds, meanwhile the others are computed
         meteor = stack.enter_context(_start_meteor()) if "METEOR" in names else None
         working("tokenising")
         tokens = _tokenize(predictions)
         flat = _tokenize([text for texts in references for text in texts])
         if not any(flat):
-            raise UserError("no-rows", "no reference has a word: punctuation is not counted")
+            raise UserError("no-rows", "no reference has a word; punctuation does not count")
         left = iter(flat)
         reference_tokens = [[next(left) for _ in texts] for texts in references]
         truths, answers = dict(enumerate(reference_tokens)), {index: [text] for index, text in enumerate(tokens)}
@@ -56,7 +55,7 @@ def coco_scores(
 
 
 def _tokenize(texts: Sequence[str]) -> list[str]:
-    """Lower-case texts, cut into the Penn Treebank's tokens, without punctuation; each joined by spaces."""
+    """Texts in lower case, as Penn Treebank tokens without punctuation, joined by spaces."""
     from pycocoevalcap.tokenizer import ptbtokenizer
 
     jar = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
@@ -64,7 +63,9 @@ def _tokenize(texts: Sequence[str]) -> list[str]:
         lines = tokenizer.run("\n".join(texts)).split("\n")
     if len(lines) != len(texts):
         raise RunFailed(
-            "metric-failed", f"{_TOKENIZER}: it gave {len(lines):,} lines for {len(texts):,} texts", hint=WITHOUT_JAVA
+            "metric-failed",
+            f"{_TOKENIZER}: it returned {len(lines):,} lines for {len(texts):,} texts",
+            hint=WITHOUT_JAVA,
         )
     dropped = set(ptbtokenizer.PUNCTUATIONS)
     return [" ".join(word for word in line.rstrip().split(" ") if word not in dropped) for line in lines]
@@ -80,15 +81,15 @@ def _start_meteor() -> AbstractContextManager[JavaProcess]:
 def _meteor(
     meteor: JavaProcess, tokens: Sequence[str], references: Sequence[Sequence[str]], working: Callable[[str], None]
 ) -> float:
-    """The score of the whole corpus: METEOR counts text by text, and then weighs the sums of all counts."""
+    """The score of the corpus, which METEOR computes from the sums of its counts for single texts."""
     counts: list[str] = []
-    every = -(-len(tokens) // _SIGNS_OF_LIFE)
+    every = -(-len(tokens) // _PROGRESS_REPORTS)
     for index, (text, truths) in enumerate(zip(tokens, references, strict=True)):
         if index % every == 0:
             working(f"METEOR {index / len(tokens):.0%}")
         text = text.replace("|||", "").replace("  ", " ")
         counts.append(_figures(meteor, meteor.ask(" ||| ".join(["SCORE", *truths, text]))[0]))
-    scores = meteor.ask(" ||| ".join(["EVAL", *counts]), answers=len(counts) + 1)  # of each text, and of all
+    scores = meteor.ask(" ||| ".join(["EVAL", *counts]), answers=len(counts) + 1)  # one for each text, then one for all
     return float(_figures(meteor, scores[-1]))
 
 

@@ -1,4 +1,4 @@
-"""Java programs that are run over pipes: a program cannot hang its caller, outlive it, or fail without a message."""
+"""Java subprocesses with timeouts, clean-up, and captured stderr."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from red_cli.errors import RunFailed
 
 INSTALL_JAVA = "apt-get install default-jre-headless"
 WITHOUT_JAVA = "Metrics without Java: --metrics BLEU,NIST (red score), eval.metrics=[BLEU,NIST] (red eval)"
-_PATIENCE = 300.0  # seconds for one answer; METEOR's first, which waits for its tables, takes about 5
-_LAST_WORDS = 5.0  # seconds in which a program that stopped answering may end by itself
-# The same figures whatever the user's language: how bytes become letters, how a fraction is written, what lower case is
+_ANSWER_TIMEOUT = 300.0  # seconds; METEOR's first answer, which waits for its tables, takes about 5
+_EXIT_TIMEOUT = 5.0  # seconds in which a program that stopped answering may exit
+# Encoding, decimal point and lower case must not depend on the user's locale
 _LANGUAGE = ("-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US")
 
-_SHORT = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # over in seconds: thorough compilation would not pay
+_SHORT = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # the programs run for seconds, so compile little
 
 
 def find_java() -> str | None:
-    """The `java` of JAVA_HOME or of the path; None where there is none."""
+    """The path of `java` in JAVA_HOME or PATH; None if Java is missing."""
     home = os.environ.get("JAVA_HOME")
     of_home = shutil.which("java", path=str(Path(home) / "bin")) if home else None
     found = of_home or shutil.which("java")
@@ -36,30 +36,30 @@ def find_java() -> str | None:
 
 @contextmanager
 def java_process(name: str, arguments: Sequence[str]) -> Iterator[JavaProcess]:
-    """Run Java with `arguments` for as long as the block lasts; `name` says in messages what is computed.
+    """Run Java with `arguments` inside the block; messages call the program `name`.
 
     Raises:
-        RunFailed: there is no Java, or it cannot be started; in the block, where it dies or gives no answer in time.
+        RunFailed: Java is missing or does not start; inside the block, it exits or does not answer in time.
     """
     java = find_java()
     if java is None:
         raise RunFailed(
             "missing-dependency", f"{name} needs Java, which is missing", hint=f"Install it: {INSTALL_JAVA}"
         )
-    with tempfile.TemporaryFile() as complaints:  # a pipe would fill up while nobody reads it
+    with tempfile.TemporaryFile() as errors:  # a pipe that is not read would fill up and block
         try:
-            process = subprocess.Popen(  # noqa: S603 - the arguments are ours, texts go through the pipe
+            process = subprocess.Popen(  # noqa: S603 - the arguments are constants, texts go through the pipe
                 [java, *_LANGUAGE, *_SHORT, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
+                stderr=errors,
                 env={**os.environ, "LC_ALL": "C.UTF-8"},
-                cwd=tempfile.gettempdir(),  # a virtual machine that crashes leaves a report where it runs
-                start_new_session=True,  # so that what a wrapper script starts can be ended with it
+                cwd=tempfile.gettempdir(),  # where a crashing virtual machine leaves its report
+                start_new_session=True,  # so that the children of a wrapper script are killed with it
             )
         except OSError as error:
             raise _failure(name, f"{java} cannot be started: {error.strerror}") from None
-        running = JavaProcess(name, process, complaints)
+        running = JavaProcess(name, process, errors)
         try:
             yield running
         finally:
@@ -68,15 +68,15 @@ def java_process(name: str, arguments: Sequence[str]) -> Iterator[JavaProcess]:
 
 @dataclass
 class JavaProcess:
-    """A running Java program. Its methods raise RunFailed where it dies or gives no answer in time."""
+    """A running Java program. Its methods raise RunFailed if it exits or does not answer in time."""
 
     name: str
     process: subprocess.Popen[bytes]
-    complaints: IO[bytes]
-    overdue: bool = False
+    errors: IO[bytes]
+    timed_out: bool = False
 
     def run(self, text: str) -> str:
-        """Send `text`, and return all that the program has to say until it ends."""
+        """Send `text` and return the complete output of the program, which then exits."""
         with self._watched():
             answer, _ = self.process.communicate(text.encode(errors="replace"))
         if self.process.returncode != 0:
@@ -84,7 +84,7 @@ class JavaProcess:
         return answer.decode()
 
     def ask(self, line: str, answers: int = 1) -> list[str]:
-        """Send a line, and return the next `answers` lines that come back."""
+        """Send a line and return the next `answers` lines of output."""
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -100,42 +100,42 @@ class JavaProcess:
         return [answer.strip() for answer in lines]
 
     def failed(self, answer: str = "") -> RunFailed:
-        """The error to raise: how the program ended, and what it said last."""
+        """The error to raise, with the program's exit and its error message."""
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(_LAST_WORDS)
+            self.process.wait(_EXIT_TIMEOUT)
         code = self.process.poll()
         self._kill()
-        self.complaints.seek(0)
-        said = self.complaints.read().decode(errors="replace").splitlines() + answer.splitlines()
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").splitlines() + answer.splitlines()
         if self.process.stdout is not None and not self.process.stdout.closed:
-            said += self.process.stdout.read().decode(errors="replace").splitlines()
-        said = [line.strip() for line in said if line.strip()]
-        told = next((line for line in said if "Exception" in line or "Error" in line), said[-1] if said else "")
-        if self.overdue:
-            end = f"gave no answer within {_PATIENCE:g} seconds"
+            lines += self.process.stdout.read().decode(errors="replace").splitlines()
+        lines = [line.strip() for line in lines if line.strip()]
+        message = next((line for line in lines if "Exception" in line or "Error" in line), lines[-1] if lines else "")
+        if self.timed_out:
+            end = f"gave no answer within {_ANSWER_TIMEOUT:g} seconds"
         elif code is None:
-            end = "gave an answer that makes no sense"
+            end = "gave an invalid answer"
         elif code < 0:
             end = f"was killed by signal {-code}"
         else:
             end = f"ended with code {code}"
-        return _failure(self.name, f"its Java process {end}" + (f": {told}" if told else ""))
+        return _failure(self.name, f"its Java process {end}" + (f": {message}" if message else ""))
 
     def end(self) -> None:
-        """End it and what it started, whatever it is doing."""
+        """Kill the program and its children, whatever they are doing."""
         self._kill()
         for stream in (self.process.stdin, self.process.stdout):
-            with suppress(OSError):  # closing flushes what the program no longer takes
+            with suppress(OSError):  # closing flushes, which fails after the program's exit
                 if stream is not None:
                     stream.close()
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
         def give_up() -> None:
-            self.overdue = True
+            self.timed_out = True
             self._kill()
 
-        watch = threading.Timer(_PATIENCE, give_up)
+        watch = threading.Timer(_ANSWER_TIMEOUT, give_up)
         watch.daemon = True
         watch.start()
         try:

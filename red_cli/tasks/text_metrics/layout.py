@@ -1,4 +1,4 @@
-"""The files that E2E NLG's official scripts read: one prediction a line; references with blank lines between inputs."""
+"""The files of E2E NLG's official scripts: one prediction a line; references with blank lines between inputs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from red_cli.errors import UserError
 from red_cli.files import write_text
 
 _LAYOUT = (
-    "One prediction a line; one reference a line, with a blank line between inputs (none: one reference for each)."
+    "One prediction a line; one reference a line, with blank lines between inputs (or one reference for each input)."
 )
 
 
 def read_texts(predictions: Path, references: Path) -> tuple[list[str], list[list[str]]]:
-    """Predictions, and the references of each, from two files.
+    """Read predictions, and the references of each, from two files.
 
-    References without any blank line are one for each prediction. An empty line is an empty prediction, but where there
-    are more lines than inputs, blank ones at the end do not count.
+    References without any blank line are one for each prediction. An empty line is an empty prediction; blank lines at
+    the end are ignored if there are more lines than inputs.
 
     Raises:
-        UserError: a file is missing, empty or not UTF-8; an input has no references; the two do not match.
+        UserError: a file is missing, empty or not UTF-8; an input has no references; the files do not match.
     """
     texts, groups = _read_lines(predictions), _read_groups(references)
     while len(texts) > len(groups) and not texts[-1]:
@@ -37,20 +37,20 @@ def read_texts(predictions: Path, references: Path) -> tuple[list[str], list[lis
 def write_texts(
     predictions: Path, references: Path | None, texts: Sequence[str], truths: Sequence[Sequence[str]]
 ) -> None:
-    """The reverse of `read_texts`: several lines of a text become one; `references`: None to write none."""
-    write_text(predictions, "".join(f"{one_line(text)}\n" for text in texts))
+    """Write files for `read_texts`; each text becomes one line. `references` None: no file of references."""
+    write_text(predictions, "".join(f"{on_one_line(text)}\n" for text in texts))
     if references is not None:
-        groups = ("".join(f"{one_line(text)}\n" for text in row) for row in truths)
+        groups = ("".join(f"{on_one_line(text)}\n" for text in row) for row in truths)
         write_text(references, "\n".join(groups))
 
 
-def one_line(text: str) -> str:
-    """The text as the one line that every metric takes it for: a tokenizer would take a line break for a new text."""
+def on_one_line(text: str) -> str:
+    """The text on one line, since METEOR's tokenizer takes a line break for the start of a new text."""
     return " ".join(text.splitlines()).strip()
 
 
 def _read_groups(path: Path) -> list[tuple[int, list[str]]]:
-    """For each input, the number of its first line, and its references."""
+    """The number of the first line and the references of each input."""
     lines = _read_lines(path)
     while lines and not lines[-1]:
         lines.pop()
@@ -91,7 +91,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _hidden_break(path: Path) -> str | None:
-    """Where a sign stands that Unicode, and so the official scripts, take for a line break, and editors do not show."""
+    """The place of a character that Unicode, and so the official scripts, treat as a line break, unlike editors."""
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if len(parts := line.splitlines(keepends=True)) > 1:
             return f"{path}, line {number} holds U+{ord(parts[0][-1]):04X}, which counts as a line break."

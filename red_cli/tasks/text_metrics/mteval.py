@@ -1,8 +1,9 @@
-"""BLEU and NIST as NIST's scoring script mteval-v13a defines them with its default options.
+"""BLEU and NIST by the definitions of NIST's script mteval-v13a with its default options.
+
+No library follows the script in NIST; sacrebleu counts for BLEU.
 
 Sources: the script's own rules; Doddington, "Automatic evaluation of machine translation quality using n-gram
 co-occurrence statistics", HLT 2002 (NIST); Papineni et al., ACL 2002 (BLEU).
-Hand-written because no Python library computes NIST by the definition of the E2E scripts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))  # in this order: &amp;lt; becomes <
 _LOWER = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A"), ord("Z") + 1)})  # É stays É
-# Rules that set signs apart; apostrophes stay within words, and 1,000 and 2.5 and co-op stay whole
+# Rules that separate punctuation; apostrophes stay within words, and 1,000, 2.5 and co-op stay one word
 _RULES = (
     (re.compile(r"([!-&(-+/:-@\[-`{-~])"), r" \1 "),
     (re.compile(r"([^0-9])([.,])"), r"\1 \2 "),
@@ -23,7 +24,7 @@ _RULES = (
 )
 _BLEU_ORDERS = 4
 _NIST_ORDERS = 5
-_HALF_AT = 2 / 3  # NIST halves the score of a text that is two thirds as long as its references
+_HALF_AT = 2 / 3  # NIST halves the score of texts two thirds as long as their references
 
 Words = list[str]
 Ngram = tuple[str, ...]
@@ -35,7 +36,7 @@ def mteval_scores(
     references: Sequence[Sequence[str]],
     working: Callable[[str], None],
 ) -> dict[str, float]:
-    """BLEU (0 to 1) and NIST (0 and up), whichever of them `names` asks for."""
+    """BLEU (0 to 1) and NIST (0 and up), as far as `names` has them."""
     working("BLEU, NIST")
     words = [mteval_words(text) for text in predictions]
     reference_words = [[mteval_words(text) for text in texts] for texts in references]
@@ -44,11 +45,11 @@ def mteval_scores(
 
 
 def mteval_words(text: str) -> Words:
-    """Lower-case `text` (ASCII letters only) and cut it into words by mteval's rules for Western languages."""
-    text = text.replace("\x1f", "\ufffd")  # white space to Python, a letter to the script
+    """Lower-case `text` (ASCII letters only) and split it into words by mteval's rules for Western languages."""
+    text = text.replace("\x1f", "\ufffd")  # Python takes it for white space, the script for a letter
     text = " ".join(text.split()).replace("<skipped>", "")
-    for entity, sign in _ENTITIES:
-        text = text.replace(entity, sign)
+    for entity, character in _ENTITIES:
+        text = text.replace(entity, character)
     text = f" {text} ".translate(_LOWER)
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
@@ -56,16 +57,18 @@ def mteval_words(text: str) -> Words:
 
 
 def bleu(predictions: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
-    """Corpus BLEU of up to 4 words; matches and lengths are counted by sacrebleu.
+    """Corpus BLEU of n-grams up to 4 words; sacrebleu counts matches and lengths.
 
-    The reference length of an input is that closest to its prediction's, of two equally close ones the shorter. What
-    differs from sacrebleu's own score shows in tiny corpora only: where no prediction has n words, that order counts as
-    right, and where nothing matches at all, the score is smoothed, not 0.
+    The reference length of an input is the one closest to the prediction's length, of two equally close ones the
+    shorter. The score differs from sacrebleu's in tiny corpora only: if no prediction has n words, that order counts as
+    right, and if nothing matches, the score is smoothed, not 0.
     """
     from sacrebleu.metrics import BLEU
 
     rows = [[" ".join(words) for words in texts] for texts in references]
-    rows = [[first, *filter(None, others)] for first, *others in rows]  # an empty one counts only if it is the first
+    rows = [
+        [first, *filter(None, others)] for first, *others in rows
+    ]  # an empty reference counts only if it is the first
     texts = [" ".join(words) for words in predictions]
     counter = BLEU(tokenize="none", force=True, max_ngram_order=_BLEU_ORDERS)
     counted = counter.corpus_score(texts, reference_streams(rows))
@@ -81,11 +84,11 @@ def bleu(predictions: Sequence[Words], references: Sequence[Sequence[Words]]) ->
 
 
 def nist(predictions: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
-    """Corpus NIST of up to 5 words: the mean information of matching n-grams, by order, summed, times a length penalty.
+    """Corpus NIST of n-grams up to 5 words: mean information of matches, summed over orders, times a length penalty.
 
-    An n-gram's information is log2 of how often its first n-1 words occur in all references over how often all n do.
-    The script asks for as many references of every input, so shorter lists are filled up with empty ones: the length
-    that a prediction is held against is that of all references over the *largest* number of references of an input.
+    An n-gram's information is log2 of the count of its first n-1 words over its own count, in all references. The
+    script needs the same number of references for every input, so shorter lists are filled up with empty ones: the
+    reference length is that of all references divided by the *largest* number of references of an input.
     """
     counted = [[_ngrams(row) for row in rows] for rows in references]
     information = _information(counted)
@@ -111,7 +114,7 @@ def _information(references: Sequence[Sequence[Counter[Ngram]]]) -> dict[Ngram, 
         for row in rows:
             counts.update(row)
     total = sum(count for ngram, count in counts.items() if len(ngram) == 1)
-    # the script takes a first part that is the word 0 for no first part: its language holds "0" for false
+    # the script treats the first part "0" as missing, since Perl takes "0" for false
     return {
         ngram: math.log2((total if ngram[:-1] in ((), ("0",)) else counts[ngram[:-1]]) / count)
         for ngram, count in counts.items()
@@ -124,13 +127,13 @@ def _ngrams(words: Words) -> Counter[Ngram]:
 
 
 def _nist_length_penalty(ratio: float) -> float:
-    """1 for predictions at least as long as the references, else exp(β log²(ratio)), β such that 2/3 gives 1/2."""
+    """1 for predictions at least as long as the references, else exp(β log²(ratio)), with β so that 2/3 gives 1/2."""
     if ratio >= 1 or ratio <= 0:
         return float(ratio >= 1)
     return math.exp(math.log(0.5) * (math.log(ratio) / math.log(_HALF_AT)) ** 2)
 
 
 def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
-    """References by input -> sacrebleu's layout: first ones, second ones, …; None where an input has fewer."""
+    """References by input -> sacrebleu's layout: all first ones, all second ones, …; None if an input has fewer."""
     most = max(len(texts) for texts in references)
     return [[texts[k] if k < len(texts) else None for texts in references] for k in range(most)]

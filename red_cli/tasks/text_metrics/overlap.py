@@ -1,4 +1,4 @@
-"""chrF by sacrebleu, and ROUGE by rouge-score: for any generated text."""
+"""chrF by sacrebleu and ROUGE by rouge-score."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def chrf_scores(
     references: Sequence[Sequence[str]],
     working: Callable[[str], None],
 ) -> dict[str, float]:
-    """chrF (0 to 1) of the corpus: character n-grams up to 6, recall weighs twice (chrF2), case counts.
+    """Corpus chrF2 (0 to 1): character n-grams up to 6, recall weighs twice, case counts.
 
     Source: Popović, "chrF: character n-gram F-score for automatic MT evaluation", WMT 2015.
     """
@@ -31,9 +31,9 @@ def rouge_scores(
     references: Sequence[Sequence[str]],
     working: Callable[[str], None],
 ) -> dict[str, float]:
-    """Mean F1 (0 to 1) of common words, word pairs, or longest common subsequence; the best reference of each counts.
+    """Mean F1 (0 to 1) of common words, word pairs, or the longest common subsequence, with the best reference of each.
 
-    Words are runs of a-z and 0-9 in lower case, unstemmed. Source: Lin, "ROUGE", ACL workshop 2004.
+    Words are sequences of a-z and 0-9 in lower case, without stemming. Source: Lin, "ROUGE", ACL workshop 2004.
     """
     from rouge_score.rouge_scorer import RougeScorer
 

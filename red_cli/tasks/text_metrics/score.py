@@ -1,4 +1,4 @@
-"""All metrics of generated text by name, what each needs, and their computation."""
+"""Compute metrics of generated text by name, and check their requirements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from red_cli.errors import UserError, did_you_mean
 from red_cli.recipe.metric_names import E2E_METRICS
 from red_cli.tasks.text_metrics.coco import coco_scores
 from red_cli.tasks.text_metrics.java import INSTALL_JAVA, find_java
-from red_cli.tasks.text_metrics.layout import one_line
+from red_cli.tasks.text_metrics.layout import on_one_line
 from red_cli.tasks.text_metrics.mteval import mteval_scores
 from red_cli.tasks.text_metrics.overlap import chrf_scores, rouge_scores
 
@@ -22,10 +22,10 @@ Compute = Callable[
 
 @dataclass(frozen=True)
 class MetricFacts:
-    """One metric: the function that computes it, alone or with others, and what that needs."""
+    """One metric: the function that computes it, alone or with others, and its requirements."""
 
     compute: Compute
-    package: str | None = None  # as it is imported; all belong to the extra `nlg`
+    package: str | None = None  # import name; all are in the extra `nlg`
     java: bool = False
 
 
@@ -43,10 +43,10 @@ METRICS: dict[str, MetricFacts] = {
 
 
 def metric_names(wanted: Iterable[str]) -> list[str]:
-    """The names as this module spells them, each once; case does not count.
+    """The distinct names in the spelling of METRICS; case does not count.
 
     Raises:
-        UserError: there is no such metric.
+        UserError: there is no such metric, or `wanted` is empty.
     """
     spelt = {name.lower(): name for name in METRICS}
     names = []
@@ -63,13 +63,13 @@ def metric_names(wanted: Iterable[str]) -> list[str]:
 
 
 def require_metrics(names: Iterable[str], choosing: str | None = None) -> None:
-    """Check that what the metrics import is installed; for the start of a long run that ends in them.
+    """Check the requirements of metrics before a long run.
 
     Args:
-        choosing: the metric that chooses the best evaluation, which has to be computed.
+        choosing: the metric that chooses the best evaluation, which cannot be left out.
 
     Raises:
-        UserError: it is not, or the metric that chooses needs Java, which is missing.
+        UserError: a package is missing, or `choosing` needs Java, which is missing.
     """
     require_packages(names)
     if choosing is not None and choosing in METRICS and not_computed([choosing]):
@@ -81,10 +81,10 @@ def require_metrics(names: Iterable[str], choosing: str | None = None) -> None:
 
 
 def require_packages(names: Iterable[str]) -> None:
-    """Check that what the metrics import is installed.
+    """Check that the packages of metrics are installed.
 
     Raises:
-        UserError: it is not.
+        UserError: a package is missing.
     """
     for name in names:
         package = METRICS[name].package
@@ -97,7 +97,7 @@ def require_packages(names: Iterable[str]) -> None:
 
 
 def not_computed(names: Iterable[str]) -> dict[str, str]:
-    """The metrics that cannot be computed on this machine -> why, with the line that mends it."""
+    """Metrics that cannot be computed on this machine -> the reason, with the command that installs what is missing."""
     reason = f"Java is missing; install it: {INSTALL_JAVA}"
     return {} if find_java() else {name: reason for name in names if METRICS[name].java}
 
@@ -112,12 +112,12 @@ def score_texts(
 
     Args:
         predictions: one text for each input.
-        references: for each input its references, at least one.
-        metrics: names out of METRICS.
-        working: is called with what is being computed.
+        references: at least one for each input.
+        metrics: names in METRICS.
+        working: receives the name of what is being computed.
 
     Returns:
-        metric -> figure (0 to 1; NIST from 0 up, CIDEr 0 to 10), or None where `not_computed` says why.
+        metric -> value (0 to 1; NIST from 0 up, CIDEr 0 to 10), or None for those in `not_computed`.
 
     Raises:
         UserError: a package is missing, predictions and references do not match, or a metric is unknown.
@@ -126,8 +126,8 @@ def score_texts(
     names = metric_names(metrics)
     require_packages(names)
     _check(predictions, references)
-    texts = [one_line(text) for text in predictions]
-    truths = [[one_line(text) for text in row] for row in references]
+    texts = [on_one_line(text) for text in predictions]
+    truths = [[on_one_line(text) for text in row] for row in references]
     missing = not_computed(names)
     scores: dict[str, float | None] = dict.fromkeys(names)
     wanted = [name for name in names if name not in missing]
@@ -143,7 +143,7 @@ def _check(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> N
     if len(predictions) != len(references):
         raise UserError(
             "rows-mismatch",
-            f"{len(predictions):,} predictions cannot be held against references for {len(references):,} inputs",
+            f"{len(predictions):,} predictions do not match the references of {len(references):,} inputs",
         )
     for number, texts in enumerate(references, start=1):
         if not any(text.strip() for text in texts):

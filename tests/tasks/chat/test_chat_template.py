@@ -1,4 +1,4 @@
-"""Which tokens of a conversation are learnt: the chat templates of Llama-3, Qwen2.5 and Mistral, and those by name."""
+"""Loss masks of conversations: the chat templates of Llama-3, Qwen2.5 and Mistral, and the named templates."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ INSTRUCTION = {"role": "user", "content": "Add.", "input": "1 2"}
 def bytes_tokenizer(
     special: list[str], template: str | None = None, merges: tuple[tuple[str, str], ...] = (), **names: str
 ) -> PreTrainedTokenizerFast:
-    """Every byte is a token, and so are the pairs that are merged, and each of the special ones."""
-    signs = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
-    tokenizer = Tokenizer(models.BPE({sign: place for place, sign in enumerate(signs)}, list(merges)))
+    """A tokenizer with a token for every byte, merged pair and special token."""
+    characters = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer(models.BPE({text: place for place, text in enumerate(characters)}, list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
@@ -55,14 +55,14 @@ def template_of(tokenizer: PreTrainedTokenizerFast, template: str = "own") -> Ch
 
 
 def parts(chat: ChatTemplate, conversation: list[dict]) -> list[tuple[bool, str]]:
-    """The conversation's text in runs: learnt or not."""
+    """The conversation's text in parts: (counts towards the loss, text)."""
     turns = chat.encode([conversation], ["row 1"])[0]
     runs: list[tuple[bool, list[int]]] = []
-    for token, learnt in zip(turns.ids, turns.loss_mask, strict=True):
-        if not runs or runs[-1][0] != learnt:
-            runs.append((learnt, []))
+    for token, counts in zip(turns.ids, turns.loss_mask, strict=True):
+        if not runs or runs[-1][0] != counts:
+            runs.append((counts, []))
         runs[-1][1].append(token)
-    return [(learnt, chat.tokenizer.decode(ids)) for learnt, ids in runs]
+    return [(counts, chat.tokenizer.decode(ids)) for counts, ids in runs]
 
 
 def header(role: str) -> str:
@@ -74,7 +74,7 @@ ALPACA = (
     "Below is an instruction that describes a task{}. Write a response that appropriately completes the request.\n\n"
 )
 WITH_INPUT = ", paired with an input that provides further context"
-# name: (tokenizer, template, conversation, what is there in runs; every second is learnt)
+# name: (tokenizer, template, conversation, the parts of its text; every second counts towards the loss)
 CASES = {
     "llama3, two turns": (
         "llama3", "own", TALK,
@@ -150,7 +150,7 @@ def test_a_prompt_has_the_tokens_that_were_given_in_training(case: str) -> None:
 
 
 def test_a_token_across_the_beginning_of_an_answer_is_cut_there() -> None:
-    """The prompt ends with a line's end and the answer begins with one: as running text the two are one token."""
+    """The prompt ends with a line break and the answer begins with one: as running text they are one token."""
     end = "('\n' if message.role == 'user' else '</s>')"
     template = "{% for message in messages %}{{ message.content + " + end + " }}{% endfor %}"
     tokenizer = bytes_tokenizer(["</s>"], template, merges=(("Ċ", "Ċ"),), eos_token="</s>")
@@ -165,7 +165,7 @@ def test_a_token_across_the_beginning_of_an_answer_is_cut_there() -> None:
 
 
 def test_a_named_template_begins_as_the_tokenizer_does() -> None:
-    """With the token that the tokenizer puts before every text, once; without, where it puts none."""
+    """The BOS token occurs once if the tokenizer adds it, and not at all otherwise."""
     tokenizer = own("mistral")
     assert parts(template_of(tokenizer, "human-assistant"), TALK[:2])[0][1].startswith("Human:")
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
@@ -185,6 +185,8 @@ def test_whatever_fails_inside_a_template_is_named(expression: str) -> None:
     tokenizer = bytes_tokenizer(["</s>"], end, eos_token="</s>")
     text = "{% if messages|length > 2 %}{{ " + expression + " }}{% endif %}" + end
     chat = replace(template_of(tokenizer), text=text)
-    with pytest.raises(UserError, match="row 7: the chat template") as raised:
+    with pytest.raises(UserError) as caught:
         chat.render([*TALK], ask=False, where="row 7")
-    assert "\n" not in raised.value.message
+    assert caught.value.code == "invalid-template"
+    assert caught.value.message.startswith("row 7: the chat template")
+    assert "\n" not in caught.value.message

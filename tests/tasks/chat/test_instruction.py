@@ -1,4 +1,4 @@
-"""Conversations from rows, what is learnt of them, and what is refused."""
+"""The instruction task: conversations from rows, loss masks, and errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from red_cli.errors import UserError
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Columns
@@ -22,6 +21,7 @@ from red_cli.tasks.chat.instruction import InstructionTask
 from red_cli.tasks.data.tables import Rows, _read_file
 from red_cli.tasks.text.language import EncodedTexts
 from red_cli.tasks.text.token_loss import IGNORED
+from tests.failures import fails
 from tests.tasks.bound import bound
 from tests.tasks.chat.test_chat_template import bytes_tokenizer
 
@@ -61,7 +61,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 FORMS = {
     "messages": ({"messages": TALK}, {}),
-    "messages beside other columns": ({"prompt": "x", "messages": TALK, "output": "y"}, {}),
+    "messages and other columns": ({"prompt": "x", "messages": TALK, "output": "y"}, {}),
     "mapped messages": ({"prompt": "x", "messages": [USER], "chosen": TALK}, {"messages": "chosen"}),
     "prompt and completion": ({"prompt": "Say ab.", "completion": "ab"}, {}),
     "prompt and completion as messages": ({"prompt": [USER], "completion": [ASSISTANT]}, {}),
@@ -86,7 +86,7 @@ def test_an_input_stays_apart_until_the_template_is_known(tmp_path: Path) -> Non
 
 
 def test_labels_are_the_tokens_of_every_answer(tmp_path: Path) -> None:
-    """A position predicts the token after it; both answers with their ends, and nothing else."""
+    """A position predicts the next token; both answers with their end tokens count, and nothing else."""
     task, words = task_of(), tokenizer()
     rows = rows_of(tmp_path, [{"messages": [*TALK, {"role": "user", "content": "c"}, ASSISTANT]}, {"messages": TALK}])
     encoder = bound(task, words)
@@ -153,97 +153,91 @@ def test_a_split_without_answers_is_to_be_answered(tmp_path: Path) -> None:
     assert tokenizer().decode(encoded.row(1)) == "Say ab.|ab</s>Say ab.|"
 
 
-# rows, data options, what the message says
+# rows, data options, code, fact
 BAD_ROWS = {
-    "two users": ([[USER, USER, ASSISTANT]], {}, "message 2: the turn is the assistant's, but it is of the user"),
-    "assistant first": ([[ASSISTANT, USER]], {}, "row 1, message 1: the turn is the user's"),
-    "late system": ([[*TALK, {"role": "system", "content": "x"}, ASSISTANT]], {}, "message 3: the turn is the user's"),
-    "ends with the user": ([TALK, [*TALK, USER]], {}, "row 2: the conversation ends with the user"),
-    "no assistant": ([TALK, [USER]], {}, "row 2: the assistant has no turn"),
-    "system alone": ([[{"role": "system", "content": "x"}]], {}, "row 1: the conversation has a system message alone"),
-    "another role": ([[USER, {"role": "tool", "content": "x"}]], {}, "role 'tool' is none of system, user, assistant"),
-    "no content": ([[USER, {"role": "assistant"}]], {}, "row 1, column 'messages', message 2: content is null"),
-    "content null": ([[USER, {"role": "assistant", "content": None}]], {}, "message 2: content is null"),
-    "blank answer": ([[USER, {"role": "assistant", "content": " "}]], {}, "message 2: the assistant's turn is blank"),
-    "no messages": ([TALK, []], {}, "row 2, column 'messages': expected a list of messages"),
-    "text": (["hello"], {}, "row 1, column 'messages': expected a list of messages, got 'hello'"),
-    "answer cut off": ([TALK, LONG_PROMPT["messages"]], {}, "no token of an answer within 16 tokens, the first is"),
-    "too long": ([TALK, LONG["messages"]], {"too_long": "refuse"}, "1 of 2 rows are longer than 16 tokens"),
-    "none left": ([LONG["messages"]], {"too_long": "drop"}, "no row is left"),
+    "two users": ([[USER, USER, ASSISTANT]], {}, "invalid-row", "message 2: expected a message of the assistant"),
+    "assistant first": ([[ASSISTANT, USER]], {}, "invalid-row", "row 1, message 1: expected a message of the user"),
+    "late system": (
+        [[*TALK, {"role": "system", "content": "x"}, ASSISTANT]], {}, "invalid-row", "row 1, message 3",
+    ),
+    "ends with the user": ([TALK, [*TALK, USER]], {}, "invalid-row", "row 2: the conversation ends with the user"),
+    "no assistant": ([TALK, [USER]], {}, "invalid-row", "row 2: the assistant"),
+    "system alone": ([[{"role": "system", "content": "x"}]], {}, "invalid-row", "row 1: the conversation has only"),
+    "another role": ([[USER, {"role": "tool", "content": "x"}]], {}, "invalid-row", "message 2: role 'tool'"),
+    "no content": ([[USER, {"role": "assistant"}]], {}, "invalid-row", "row 1, column 'messages', message 2: content"),
+    "content null": ([[USER, {"role": "assistant", "content": None}]], {}, "invalid-row", "message 2: content is null"),
+    "blank answer": ([[USER, {"role": "assistant", "content": " "}]], {}, "invalid-row", "message 2: the assistant"),
+    "no messages": ([TALK, []], {}, "invalid-row", "row 2, column 'messages'"),
+    "text": (["hello"], {}, "invalid-row", "row 1, column 'messages': expected a list of messages, got 'hello'"),
+    "answer cut off": ([TALK, LONG_PROMPT["messages"]], {}, "too-long", "16 tokens, the first is row 2"),
+    "too long": ([TALK, LONG["messages"]], {"too_long": "refuse"}, "too-long", "1 of 2 rows are longer than 16 tokens"),
+    "none left": ([LONG["messages"]], {"too_long": "drop"}, "no-rows", "more than 16 tokens"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BAD_ROWS)
-def test_bad_conversations(name: str, tmp_path: Path) -> None:
-    conversations, options, message = BAD_ROWS[name]
+@pytest.mark.parametrize(("conversations", "options", "code", "fact"), BAD_ROWS.values(), ids=BAD_ROWS.keys())
+def test_bad_conversations(tmp_path: Path, conversations: list, options: dict, code: str, fact: str) -> None:
     rows = rows_of(tmp_path, [{"messages": conversation} for conversation in conversations])
-    with pytest.raises(UserError) as caught:
+    with fails(code, fact):
         bound(task_of(**options), tokenizer(), 16).encode(rows)
-    assert message in caught.value.message
 
 
 BAD_COLUMNS = {
-    "none": ({"text": "x"}, {}, "train.jsonl has no conversations; its columns are text"),
-    "named, not there": ({"messages": TALK}, {"messages": "talks"}, "train.jsonl has no column 'talks'"),
-    "prompt null": ({"prompt": None, "completion": "x"}, {}, "row 1, column 'prompt' is null"),
-    "output a number": ({"instruction": "x", "output": 3}, {}, "row 1, column 'output' is 3, not text"),
+    "none": ({"text": "x"}, {}, "column-not-found", "its columns are text"),
+    "named, not there": ({"messages": TALK}, {"messages": "talks"}, "column-not-found", "'talks'"),
+    "prompt null": ({"prompt": None, "completion": "x"}, {}, "invalid-row", "row 1, column 'prompt' is null"),
+    "output a number": ({"instruction": "x", "output": 3}, {}, "invalid-row", "row 1, column 'output' is 3"),
 }
 
 
-@pytest.mark.parametrize("name", BAD_COLUMNS)
-def test_bad_columns(name: str, tmp_path: Path) -> None:
-    row, columns, message = BAD_COLUMNS[name]
-    with pytest.raises(UserError) as caught:
+@pytest.mark.parametrize(("row", "columns", "code", "fact"), BAD_COLUMNS.values(), ids=BAD_COLUMNS.keys())
+def test_bad_columns(tmp_path: Path, row: dict, columns: dict, code: str, fact: str) -> None:
+    with fails(code, "train.jsonl", fact):
         conversations_of(rows_of(tmp_path, [row]), Columns(**columns))
-    assert message in caught.value.message
 
 
 RAISES = "{%- if messages[0].role == 'system' %}\n{{ raise_exception('no system here') }}\n{%- endif %}\n" + LINES
-STRIPS = (  # earlier answers are written in another way once others follow
+STRIPS = (  # renders earlier answers differently when others follow
     "{%- for message in messages %}{{ message.content if loop.last or message.role == 'user' else '...' }}"
     "{{ eos_token if message.role == 'assistant' else '|' }}{%- endfor %}"
 )
 SYSTEM = {"role": "system", "content": "x"}
-# template, conversation, what the message says
+# template, conversation, fact
 BAD_TEMPLATES = {
     "syntax": ("{% for message in messages %}\n{{ message.content }\n{% endfor %}", TALK, "the chat template, line 2:"),
     "raises": (RAISES, [SYSTEM, *TALK], "train.jsonl, row 1: the chat template, line 2: no system here"),
     "undefined": ("{{ messages[0].content }}\n\n{{ persona.name }}{{ eos_token }}", TALK, "the chat template, line 3:"),
-    "no end": ("{% for message in messages %}{{ message.content }}{% endfor %}", TALK, "no special token ends a turn"),
-    "rewrites": (STRIPS, [*TALK, *TALK], "row 1, message 2: the chat template writes what comes before"),
+    "no end": ("{% for message in messages %}{{ message.content }}{% endfor %}", TALK, "task.template=<file>"),
+    "rewrites": (STRIPS, [*TALK, *TALK], "row 1, message 2: the chat template renders earlier messages differently"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BAD_TEMPLATES)
-def test_bad_templates(name: str, tmp_path: Path) -> None:
-    template, conversation, message = BAD_TEMPLATES[name]
-    with pytest.raises(UserError) as caught:
+@pytest.mark.parametrize(("template", "conversation", "fact"), BAD_TEMPLATES.values(), ids=BAD_TEMPLATES.keys())
+def test_bad_templates(tmp_path: Path, template: str, conversation: list, fact: str) -> None:
+    with fails("invalid-template", fact):
         bound(task_of(template), tokenizer(), 64).encode(rows_of(tmp_path, [{"messages": conversation}]))
-    assert message in caught.value.message
 
 
 def test_a_base_without_a_template_names_the_others(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
+    with fails("invalid-template", "task.template=alpaca | human-assistant"):
         bound(task_of("own"), tokenizer(), 64).encode(rows_of(tmp_path, [{"messages": TALK}]))
-    assert "has no chat template of its own" in caught.value.message
-    assert "human-assistant" in str(caught.value.hint)
 
 
 def test_a_template_s_own_marks_are_taken(tmp_path: Path) -> None:
-    """With {% generation %} the template says itself what is learnt, also where it writes earlier turns anew."""
+    """{% generation %} marks the loss mask, also in a template that renders earlier turns differently."""
     marked = (
         "{%- for message in messages %}{% if message.role == 'user' %}{{ message.content + '|' }}{% else %}"
         "{% generation %}{{ message.content if loop.last else '...' }}{{ eos_token }}{% endgeneration %}"
         "{% endif %}{% endfor %}"
     )
     encoded = bound(task_of(marked), tokenizer(), 64).encode(rows_of(tmp_path, [{"messages": [*TALK, *TALK]}]))
-    ids, learnt = encoded.row(0), encoded.loss_mask
+    ids, mask = encoded.row(0), encoded.loss_mask
     assert tokenizer().decode(ids) == "Say ab.|...</s>Say ab.|ab</s>"
-    assert tokenizer().decode(ids[learnt]) == "...</s>ab</s>"
+    assert tokenizer().decode(ids[mask]) == "...</s>ab</s>"
 
 
 def test_a_template_that_closes_the_whole_is_cut_at_the_turn_s_end(tmp_path: Path) -> None:
-    """As Phi-3's does: a token of its own ends a turn, another the conversation."""
+    """As in Phi-3: one token ends a turn, another the conversation."""
     template = (
         "{% for message in messages %}{{ message.content + '<|end|>\n' }}{% endfor %}"
         "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}"
@@ -265,14 +259,12 @@ def test_a_template_file_is_written_into_the_recipe(tmp_path: Path) -> None:
     )
     assert load_recipe(str(recipe)).recipe.task.template == LINES
     (tmp_path / "chat.jinja").unlink()
-    with pytest.raises(
-        UserError, match=r"line 1: task.template: expected own, alpaca, human-assistant or a Jinja file"
-    ):
+    with fails("invalid-recipe", "line 1: task.template"):
         load_recipe(str(recipe))
 
 
 def test_conversations_are_parsed_and_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an encoded split is answered from is there already, with a template's marks and without."""
+    """An encoded split holds the prompts of its answers, with and without {% generation %} marks."""
     turn = "{{ message.content + eos_token }}"
     marked = LINES.replace(turn, f"{{% generation %}}{turn}{{% endgeneration %}}")
     for template in (LINES, marked):

@@ -1,4 +1,4 @@
-"""Rows off a stream: no more than a run takes, the same for the same seed."""
+"""Rows of a stream: as many as a run needs, and the same for the same seed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import datasets
 import pytest
 
-from red_cli.errors import UserError
 from red_cli.recipe.sections import Data
 from red_cli.tasks.data import streaming
 from red_cli.tasks.data.streaming import read_stream
+from tests.failures import fails
 
 
 def talk(number: int) -> dict[str, Any]:
@@ -73,17 +73,20 @@ def test_a_data_set_on_the_hub_is_not_read_to_its_end(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "code", "fact"),
     [
-        ({"path": "{folder}", "needed": "test"}, "no test split; there is broken, train, validation"),
-        ({"path": "{folder}/nothing.jsonl"}, "data.path: no such file or folder"),
-        ({"path": "somebody/talks"}, "data set somebody/talks cannot be streamed"),
-        ({"path": "{folder}/broken.jsonl"}, "broken.jsonl"),
+        (
+            {"path": "{folder}", "needed": "test"},
+            "split-not-found",
+            "available: broken, train, validation",
+        ),
+        ({"path": "{folder}/nothing.jsonl"}, "file-not-found", "nothing.jsonl"),
+        ({"path": "somebody/talks"}, "unavailable", "somebody/talks"),
+        ({"path": "{folder}/broken.jsonl"}, "file-damaged", "broken.jsonl"),
     ],
 )
-def test_bad_streams(folder: Path, options: dict[str, str], message: str) -> None:
+def test_bad_streams(folder: Path, options: dict[str, str], code: str, fact: str) -> None:
     (folder / "broken.jsonl").write_text('{"messages": [}\n')
     data = Data(path=options["path"].format(folder=folder), streaming=True)
-    with pytest.raises(UserError) as caught:
+    with fails(code, fact):
         read_stream(data, (options.get("needed", "train"),), 4, 1)
-    assert message in caught.value.message

@@ -1,4 +1,4 @@
-"""Labels and numbers as texts: written, read back, and scored, what is neither counting as wrong."""
+"""Labels and numbers as text: written, read back and scored; other texts count as wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import AutoTokenizer
 
 from red_cli.edit.kinds import ENCODER_DECODER
-from red_cli.errors import UserError
 from red_cli.recipe.sections import Columns, Data
 from red_cli.tasks.base import Generated
 from red_cli.tasks.data.tables import Rows
@@ -20,6 +19,7 @@ from red_cli.tasks.labels.targets import LabelTarget, RegressionTarget
 from red_cli.tasks.labels.task import LabelTask
 from red_cli.tasks.labels.text_to_text import AnswerTexts
 from red_cli.tasks.presets.glue import glue_task
+from tests.failures import fails
 from tests.tasks.bound import bound
 from tests.tiny import make_language_model, tiny_model
 
@@ -48,7 +48,7 @@ def text_to_text(
 
 
 class Written:
-    """Passes that write what they are told."""
+    """A runner that generates given texts."""
 
     context = 64
 
@@ -106,7 +106,7 @@ def test_all_classes_are_scored(letters) -> None:
 
 
 def test_what_is_no_label_is_wrong_and_counted(letters) -> None:
-    """Also where it happens to be the name of a label whose text is another."""
+    """Also if it is the name of a label that has another text."""
     metrics = ("accuracy", "f1", "matthews_correlation")
     task = text_to_text(LabelTarget(["no", "yes"], given=True), metrics, label_texts=["n", "y"])
     answers = answered(task, letters, ["yes", "no", "yes", "no"], "y", "n", "yes", "")
@@ -150,7 +150,7 @@ def test_the_answer_has_room_for_every_label(letters) -> None:
     assert [letters.decode(ids) for ids in passes.prompts] == ["a[SEP]"]
     short = bound(text_to_text(LabelTarget(["no", "perhaps"], given=True), max_new_tokens=3), letters)
     encoded = short.encode(rows(text=["a"], label=["no"]))
-    with pytest.raises(UserError, match="max_new_tokens is 3, but a label takes 8 tokens"):
+    with fails("too-long", "max_new_tokens is 3", "8 tokens"):
         short.answer(encoded, passes, final=False)
 
 
@@ -161,26 +161,25 @@ def test_a_template_instead_of_columns(letters) -> None:
 
 
 AMBIGUOUS = {
-    "the same text": (["a", "b"], ["x", "x"], "'x' and 'x' cannot be told apart"),
-    "but for spaces": (["a", "b"], ["x y", "x  y"], "'x y' and 'x  y' cannot be told apart"),
-    "unknown signs": (["a", "b"], ["x", "x{"], "cannot write the label text 'x{'"),
-    "nothing but spaces": (["a", "b"], ["x", " "], "cannot write the label text ' '"),
-    "too few": (["a", "b", "c"], ["x", "y"], "task.label_texts has 2 texts for 3 labels"),
-    "names": (["yes!", "yes?"], None, "cannot write the label text 'yes!'"),
+    "the same text": (["a", "b"], ["x", "x"], "labels-mismatch", "'x' and 'x'"),
+    "but for spaces": (["a", "b"], ["x y", "x  y"], "labels-mismatch", "'x y' and 'x  y'"),
+    "unknown characters": (["a", "b"], ["x", "x{"], "unsupported-tokenizer", "'x{'"),
+    "nothing but spaces": (["a", "b"], ["x", " "], "unsupported-tokenizer", "' '"),
+    "too few": (["a", "b", "c"], ["x", "y"], "labels-mismatch", "2 texts for 3 labels"),
+    "names": (["yes!", "yes?"], None, "unsupported-tokenizer", "'yes!'"),
 }
 
 
-@pytest.mark.parametrize(("names", "texts", "message"), AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
-def test_texts_that_cannot_be_told_apart(letters, names: list[str], texts: list[str] | None, message: str) -> None:
+@pytest.mark.parametrize(("names", "texts", "code", "fact"), AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
+def test_ambiguous_label_texts(letters, names: list[str], texts: list[str] | None, code: str, fact: str) -> None:
     task = text_to_text(LabelTarget(names, given=True), label_texts=texts)
-    with pytest.raises(UserError) as error:
-        bound(task, letters, 64).encode(rows(text=["a"], label=[names[0]]))
-    assert message in str(error.value)
+    with fails(code, fact):
+        bound(task, letters, 64)
 
 
 def test_a_tokenizer_without_digits_writes_no_numbers(words) -> None:
     task = text_to_text(RegressionTarget(), ("pearson",))
-    with pytest.raises(UserError, match=r"the tokenizer cannot write the number 1\.5"):
+    with fails("unsupported-tokenizer", "1.5"):
         bound(task, words, 64).encode(rows(text=["the film"], label=[1.5]))
 
 

@@ -1,4 +1,4 @@
-"""The commonsense tasks: the protocol's rules, where files lie, and likelihoods of answers."""
+"""The commonsense tasks: the protocol's rules, its files, and likelihoods of answers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from red_cli.errors import UserError
 from red_cli.recipe.schema import Data
 from red_cli.tasks.presets.commonsense import commonsense_table
 from red_cli.tasks.presets.commonsense_files import CommonsenseFiles
 from red_cli.tasks.presets.commonsense_protocol import COMMONSENSE, PROMPT, options_of, read_answer, subset_named
 from red_cli.tasks.text.likelihood import collate_continuations, continuation_sums, encode_continuations
+from tests.failures import fails
 from tests.tiny import tiny_model
 
 OFFERED = {
@@ -109,7 +109,7 @@ def write(path: Path, rows: list[dict]) -> Path:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """The protocol's layout: all eight tests, two with training rows, and the joint file."""
+    """The protocol's layout: test files of all eight tasks, training files of two, and the joint file."""
     folder = tmp_path / "data"
     for count, task in enumerate(COMMONSENSE, start=1):
         write(folder / task / "test.json", [row(task, number) for number in range(count)])
@@ -173,44 +173,45 @@ def test_columns_inputs_and_prompts_of_other_kinds(tmp_path: Path) -> None:
     found = find("boolq", train=str(path), columns=columns)["train"]
     assert found.column("completion") == ["the correct answer is true"]
     assert "### Input:\n" + " " * 16 + "Some context.\n" in found.column("prompt")[0]
-    told = find("boolq", "{input} {instruction} ", train=str(path), columns=columns)["train"].column("prompt")
-    assert told[0].startswith("Some context. Question 0?")
+    prompts = find("boolq", "{input} {instruction} ", train=str(path), columns=columns)["train"].column("prompt")
+    assert prompts[0].startswith("Some context. Question 0?")
 
 
 FILE_FAULTS = {
-    "an answer that is not offered": ([row("piqa", 0, answer="solution3")], "row 1: the answer is 'solution3', but"),
-    "no text": ([row("piqa", 0, answer=2)], "row 1: column 'answer' is 2, not text"),
-    "no instruction": ([{"output": "true"}], "has no column 'instruction'"),
-}
+    "an answer that is not offered": (
+        [row("piqa", 0, answer="solution3")], "invalid-row", "row 1: the answer is 'solution3'",
+    ),
+    "no text": ([row("piqa", 0, answer=2)], "invalid-row", "row 1: column 'answer' is 2"),
+    "no instruction": ([{"output": "true"}], "column-not-found", "'instruction'"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("rows", "words"), FILE_FAULTS.values(), ids=FILE_FAULTS.keys())
-def test_faults_of_files(tmp_path: Path, rows: list[dict], words: str) -> None:
+@pytest.mark.parametrize(("rows", "code", "fact"), FILE_FAULTS.values(), ids=FILE_FAULTS.keys())
+def test_faults_of_files(tmp_path: Path, rows: list[dict], code: str, fact: str) -> None:
     path = write(tmp_path / "piqa" / "test.json", rows)
-    with pytest.raises(UserError, match=r"piqa/test\.json") as error:
+    with fails(code, fact, str(path)):
         find(path=str(tmp_path))
-    assert words in str(error.value)
-    assert str(path) in str(error.value)
 
 
 PLACE_FAULTS = {
-    "no clone": ({"path": "LLM-Adapters"}, None, "git clone https://github.com/AGI-Edgerunners/LLM-Adapters"),
-    "no task": ({"path": "{folder}/.."}, None, "has no folder of a commonsense task"),
-    "another task": ({"path": "{folder}/boolq"}, "piqa", "task.subset is piqa, but"),
-    "no such task": ({"path": "{folder}/some"}, "piqa", "has no folder of piqa"),
-    "no such split": ({"path": "{folder}", "validation": "{folder}"}, None, "has no validation split"),
-}
+    "no clone": (
+        {"path": "LLM-Adapters"}, None, "file-not-found", "git clone https://github.com/AGI-Edgerunners/LLM-Adapters",
+    ),
+    "no task": ({"path": "{folder}/.."}, None, "folder-not-found", "boolq, piqa"),
+    "another task": ({"path": "{folder}/boolq"}, "piqa", "conflicting-keys", "task.subset is piqa"),
+    "no such task": ({"path": "{folder}/some"}, "piqa", "folder-not-found", "It has: boolq"),
+    "no such split": ({"path": "{folder}", "validation": "{folder}"}, None, "split-not-found", "data.validation"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("data", "subset", "words"), PLACE_FAULTS.values(), ids=PLACE_FAULTS.keys())
+@pytest.mark.parametrize(("data", "subset", "code", "fact"), PLACE_FAULTS.values(), ids=PLACE_FAULTS.keys())
 def test_faults_of_places(
-    dataset: Path, monkeypatch: pytest.MonkeyPatch, data: dict, subset: str | None, words: str
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, data: dict, subset: str | None, code: str, fact: str
 ) -> None:
     monkeypatch.chdir(dataset)
     write(dataset / "some" / "boolq" / "test.json", [row("boolq", 0)])
-    with pytest.raises(UserError) as error:
+    with fails(code, fact):
         find(subset, **{key: value.format(folder=dataset) for key, value in data.items()})
-    assert words in str(error.value)
 
 
 PROMPTS = [[5, 6, 7], [8], [9, 10]]

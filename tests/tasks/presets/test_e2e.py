@@ -1,4 +1,4 @@
-"""E2E NLG: how meanings are written, which columns and files they come from, and how texts are scored."""
+"""E2E NLG: linearizations, columns and files, and scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import datasets
 import pytest
 from transformers import AutoTokenizer
 
-from red_cli.errors import UserError
 from red_cli.recipe.metric_names import E2E_METRICS, TextMetric
 from red_cli.recipe.schema import Model, Recipe
 from red_cli.recipe.sections import Columns, Data
@@ -22,6 +21,7 @@ from red_cli.tasks.text_metrics import score as score_module
 from red_cli.tasks.text_metrics.layout import read_texts, write_texts
 from red_cli.tasks.text_metrics.score import METRICS, score_texts
 from tests.extras import needs_extra
+from tests.failures import fails
 from tests.tasks.bound import bound
 from tests.tiny import make_language_model, tiny_config, write_csv
 
@@ -66,7 +66,7 @@ def test_what_is_no_meaning(meaning: str) -> None:
 
 
 def test_tokens_of_both_forms(letters: Any, tmp_path: Path) -> None:
-    """meaning, the end's token, text, the end's token; a text in tables begins with a space."""
+    """Meaning, end token, text, end token; with tables the text begins with a space."""
     data = Data(train=str(write_csv(tmp_path / "train.csv", ROWS)))
 
     def ids(text: str) -> list[int]:
@@ -128,10 +128,8 @@ def test_a_faulty_meaning_is_named(letters: Any, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "train.csv", [ROWS[0], {"mr": "Blue Spice", "ref": "A pub."}])
     written = task(Data(train=str(file)))
     rows = written.load(0, ["train"]).rows["train"]
-    with pytest.raises(UserError, match=r"train\.csv, row 2: 'Blue Spice' is no meaning") as error:
+    with fails("invalid-row", "train.csv, row 2: 'Blue Spice'", "task.linearization=published"):
         bound(written, letters, 200).encode(rows)
-    assert error.value.hint is not None
-    assert "task.linearization=published" in error.value.hint
     raw = task(Data(train=str(file)), linearization="published")
     assert len(bound(raw, letters, 200).encode(raw.load(0, ["train"]).rows["train"])) == 2
 

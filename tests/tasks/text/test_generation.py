@@ -1,4 +1,4 @@
-"""Prompts and completions: which tokens are what, what is learnt, what is cut, and how texts are scored."""
+"""The generation task: tokens, loss mask, truncation, and scores of prompts and completions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from red_cli.edit.kinds import DECODER, ENCODER_DECODER
-from red_cli.errors import UserError
 from red_cli.recipe.sections import Columns, Data
 from red_cli.tasks.base import Generated, Prediction
 from red_cli.tasks.data.loading import Source
@@ -21,6 +20,7 @@ from red_cli.tasks.data.tables import Rows
 from red_cli.tasks.text.generation import GenerationEncoder, GenerationTask, TemplateTexts
 from red_cli.tasks.text.language import row_losses
 from red_cli.tasks.text.token_loss import IGNORED
+from tests.failures import fails
 from tests.tasks.bound import bound
 from tests.tiny import make_language_model, tiny_model
 
@@ -29,13 +29,13 @@ END = 3
 
 @pytest.fixture(scope="module")
 def letters(tmp_path_factory: pytest.TempPathFactory):
-    """A tokenizer of letters: what a token is can be seen."""
+    """A tokenizer whose tokens are letters."""
     return AutoTokenizer.from_pretrained(make_language_model(tmp_path_factory.mktemp("a") / "base", letters=True))
 
 
 @pytest.fixture(scope="module")
 def framing(tmp_path_factory: pytest.TempPathFactory):
-    """The same for an encoder-decoder, which ends its prompts."""
+    """The same for an encoder-decoder, with an end token after prompts."""
     return AutoTokenizer.from_pretrained(make_language_model(tmp_path_factory.mktemp("b") / "base", "t5", letters=True))
 
 
@@ -52,7 +52,7 @@ def task(model_type: str = "gpt2", data: Data | None = None, **settings: object)
 
 
 def shown(encoder: GenerationEncoder, tokenizer, encoded, index: int = 0) -> tuple[str, str]:
-    """A row as the reader of `red check` sees it: what is given, what is learnt (| for the end)."""
+    """A row as `red check` shows it: the prompt and the completion, with | for the end token."""
     row = encoder.show(encoded, index)
     tokens = [tokenizer.decode([token]).replace("[SEP]", "|") for token in row.ids]
     return "".join(tokens[: row.masked]), "".join(tokens[row.masked :])
@@ -97,8 +97,8 @@ def test_batches_of_encoder_decoders_are_what_the_model_makes_of_labels(framing)
     assert batch.inputs["input_ids"].tolist() == [[*ids[0], END], [*ids[1], END, 0, 0, 0]]
     assert batch.labels.tolist() == [[*ids[2], END, IGNORED], [*ids[3], END]]
     made = tiny_model("t5").prepare_decoder_input_ids_from_labels(batch.labels)
-    learnt = batch.labels != IGNORED
-    assert batch.inputs["decoder_input_ids"][learnt].tolist() == made[learnt].tolist()
+    labelled = batch.labels != IGNORED
+    assert batch.inputs["decoder_input_ids"][labelled].tolist() == made[labelled].tolist()
     assert batch.weight == 7
 
 
@@ -137,7 +137,7 @@ def test_what_is_cut_is_counted(letters, case: tuple) -> None:
     assert (encoded.truncated, encoded.ends_cut) == (cut, ends)
     refusing = bound(task(data=Data(too_long="refuse")), letters, longest)
     if cut:
-        with pytest.raises(UserError, match=rf"1 of 2 rows are longer than {longest} tokens, the first is row 2"):
+        with fails("too-long", f"1 of 2 rows are longer than {longest} tokens", "row 2"):
             refusing.encode(table)
     else:
         refusing.encode(table)
@@ -205,27 +205,34 @@ def test_tokenizers_without_an_end_or_padding(letters, tmp_path: Path) -> None:
     assert (special_ids.end, special_ids.padding) == (END, END)
     bare.eos_token = None
     assert bound(task(), bare).special_ids.end == END  # the configuration's
-    with pytest.raises(UserError, match="no token that ends a text"):
+    with fails("unsupported-tokenizer", "task.end_token"):
         bound(task(), bare, eos_token_id=999)
 
 
 FAULTS = {
-    "empty completion": ({"prompt": ["a", "b"], "completion": ["c", " "]}, {}, "row 2: the completion is empty"),
-    "null completion": ({"prompt": ["a", "b"], "completion": ["c", None]}, {}, "row 2: column 'completion' is null"),
-    "null prompt": ({"prompt": [None, "b"], "completion": ["c", "d"]}, {}, "row 1: column 'prompt' is null"),
-    "empty prompt": ({"prompt": ["a", ""], "completion": ["c", "d"]}, {}, "row 2: the prompt is empty"),
-    "list": ({"prompt": [["a"], ["b"]], "completion": ["c", "d"]}, {}, "row 1: column 'prompt' is ['a'], not text"),
-    "no column": ({"text": ["a"], "completion": ["c"]}, {}, "no column 'prompt'"),
-    "no column of a template": (PAIR, {"prompt_template": "{question}"}, "no column 'question'"),
-    "unknown end": (PAIR, {"end_token": "<stop>"}, "no token '<stop>'"),
+    "empty completion": (
+        {"prompt": ["a", "b"], "completion": ["c", " "]}, {}, "invalid-row", "row 2: the completion is empty",
+    ),
+    "null completion": (
+        {"prompt": ["a", "b"], "completion": ["c", None]}, {}, "invalid-row", "row 2: column 'completion' is null",
+    ),
+    "null prompt": (
+        {"prompt": [None, "b"], "completion": ["c", "d"]}, {}, "invalid-row", "row 1: column 'prompt' is null",
+    ),
+    "empty prompt": ({"prompt": ["a", ""], "completion": ["c", "d"]}, {}, "invalid-row", "row 2: the prompt is empty"),
+    "list": (
+        {"prompt": [["a"], ["b"]], "completion": ["c", "d"]}, {}, "invalid-row", "row 1: column 'prompt' is ['a']",
+    ),
+    "no column": ({"text": ["a"], "completion": ["c"]}, {}, "column-not-found", "'prompt'"),
+    "no column of a template": (PAIR, {"prompt_template": "{question}"}, "column-not-found", "'question'"),
+    "unknown end": (PAIR, {"end_token": "<stop>"}, "unsupported-tokenizer", "task.end_token"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("columns", "settings", "words"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults_of_rows(letters, columns: dict, settings: dict, words: str) -> None:
-    with pytest.raises(UserError) as error:
+@pytest.mark.parametrize(("columns", "settings", "code", "fact"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults_of_rows(letters, columns: dict, settings: dict, code: str, fact: str) -> None:
+    with fails(code, fact):
         bound(task(**settings), letters).encode(rows(**columns))
-    assert words in str(error.value)
 
 
 def test_completions_that_are_hidden_are_none(letters) -> None:
@@ -237,12 +244,12 @@ def test_completions_that_are_hidden_are_none(letters) -> None:
         encoded = bound(task(), letters).encode(table)
         assert encoded.labels is None
         assert encoded.lengths.tolist() == [1]
-    with pytest.raises(UserError, match="fit into so few tokens"):
+    with fails("too-long", "data.max_length is 1"):
         bound(task(), letters, 1).encode(rows(**PAIR))
 
 
 class Answers:
-    """Passes that write what they are told, and remember what they were asked."""
+    """A runner that generates given texts, and keeps what it was asked."""
 
     context = 20
 
@@ -292,16 +299,16 @@ def test_prompts_leave_room_for_what_is_generated(letters) -> None:
     assert passes.notes == ["1 of 2 prompts lost their beginning: longer than 5 tokens."]
     refusing = bound(replace(completion, data=Data(too_long="refuse")), letters)
     encoded = refusing.encode(rows(prompt=["abcdefgh", "xy"], completion=["z", "z"]))
-    with pytest.raises(UserError, match="1 of 2 rows are longer than 5 tokens, the first is row 1"):
+    with fails("too-long", "1 of 2 rows are longer than 5 tokens", "row 1"):
         refusing.answer(encoded, passes, final=True)
     greedy = bound(replace(completion, max_new_tokens=20), letters)
     encoded = greedy.encode(rows(**PAIR))
-    with pytest.raises(UserError, match="max_new_tokens is 20, but the base takes 20 tokens"):
+    with fails("too-long", "max_new_tokens is 20", "20 tokens"):
         greedy.answer(encoded, passes, final=True)
 
 
 def test_one_task_is_bound_to_several_bases(letters) -> None:
-    """What belongs to a base is the encoder's alone: the encoders of one task do not touch one another."""
+    """The state of a base is in its encoder: encoders of one task are independent."""
     completion = task()
     long, short = bound(completion, letters), bound(completion, letters, 5)
     lengths = [encoder.encode(rows(**PAIR)).lengths.tolist() for encoder in (long, short, long)]

@@ -1,4 +1,4 @@
-"""What holds of any texts: packing, templates and cutting lose nothing that they are not to lose."""
+"""Properties of any texts: packing, templates and truncation lose nothing that they must keep."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def chats() -> list[ChatTemplate]:
 
 @given(texts=TURNS)
 def test_a_conversation_is_learnt_where_the_assistant_speaks(chats: list[ChatTemplate], texts: list[str]) -> None:
-    """The tokens are those of the whole text, and each answer ends with the token that ends it; or it is refused."""
+    """The tokens are those of the complete text, and each answer ends with the end token; or it is refused."""
     roles = ("user", "assistant")
     talk = [{"role": roles[place % 2], "content": text} for place, text in enumerate(texts)]
     for chat in chats:
@@ -107,9 +107,9 @@ def test_a_conversation_is_learnt_where_the_assistant_speaks(chats: list[ChatTem
             continue
         assert len(turns.ids) == len(turns.loss_mask)
         assert chat.tokenizer.decode(turns.ids) == chat.render(talk, ask=False)
-        assert all(not learnt for learnt in turns.loss_mask[: turns.prompt_length])
+        assert all(not counts for counts in turns.loss_mask[: turns.prompt_length])
         ends = [
-            place for place, learnt in enumerate(turns.loss_mask) if learnt and not [*turns.loss_mask, False][place + 1]
+            place for place, counts in enumerate(turns.loss_mask) if counts and not [*turns.loss_mask, False][place + 1]
         ]
         assert len(ends) == len(talk) // 2
         assert all(turns.ids[place] == chat.end for place in ends)

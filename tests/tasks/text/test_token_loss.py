@@ -1,4 +1,4 @@
-"""The loss where there are labels is that of all logits, for every architecture that writes text."""
+"""The loss at labelled positions equals that of all logits, for every architecture that generates text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FINISHES = {
 
 
 class LargestLogits(TorchDispatchMode):
-    """Remembers how many positions had logits at once, at most."""
+    """Records the most positions that had logits at once."""
 
     positions = 0
 
@@ -50,7 +50,7 @@ def labelled_inputs(model_type: str) -> tuple[dict[str, torch.Tensor], torch.Ten
 @pytest.mark.parametrize("model_type", [*DECODERS, *SEQ2SEQ])
 @pytest.mark.parametrize("states_at_once", [1000, 3])
 def test_equals_the_loss_of_all_logits(model_type: str, states_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_loss, "PIECE_BYTES", states_at_once * 4 * len(VOCABULARY))
+    monkeypatch.setattr(token_loss, "CHUNK_BYTES", states_at_once * 4 * len(VOCABULARY))
     model = tiny_model(model_type, **FINISHES.get(model_type, {}))
     if hasattr(model, "final_logits_bias"):
         model.final_logits_bias += torch.randn(len(VOCABULARY))
@@ -74,7 +74,7 @@ def test_equals_the_loss_of_all_logits(model_type: str, states_at_once: int, mon
 @pytest.mark.parametrize("model_type", ["gpt2", "t5"])
 @pytest.mark.parametrize("states_at_once", [1000, 4])
 def test_there_are_no_logits_elsewhere(model_type: str, states_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_loss, "PIECE_BYTES", states_at_once * 4 * len(VOCABULARY))
+    monkeypatch.setattr(token_loss, "CHUNK_BYTES", states_at_once * 4 * len(VOCABULARY))
     model = tiny_model(model_type)
     attach(model, RedConfig(positions=["ffn"]))
     inputs, labels = labelled_inputs(model_type)

@@ -1,4 +1,4 @@
-"""METEOR, ROUGE_L and CIDEr: their figures, and what happens where Java is missing, dies or hangs."""
+"""METEOR, ROUGE_L and CIDEr: their figures, and errors if Java is missing, dies or hangs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from red_cli.tasks.text_metrics import java
 from red_cli.tasks.text_metrics.layout import read_texts
 from red_cli.tasks.text_metrics.score import score_texts
 from tests.extras import needs_extra, needs_java
+from tests.failures import assert_failed, fails
 
 pytestmark = needs_extra("nlg")
 
@@ -81,7 +82,7 @@ def test_published_predictions_without_meteor(shared: Path) -> None:
 
 @pytest.fixture
 def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
-    """Put a `java` on the path that does `tokenizer` for the tokenizer and `meteor` for METEOR; returns its folder."""
+    """Put a `java` in PATH that runs `tokenizer` as the tokenizer and `meteor` as METEOR; return its folder."""
 
     def make(tokenizer: str, meteor: str) -> Path:
         folder = tmp_path / "bin"
@@ -94,7 +95,7 @@ def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str,
         program.chmod(0o755)
         monkeypatch.setenv("PATH", str(folder))
         monkeypatch.delenv("JAVA_HOME", raising=False)
-        monkeypatch.setattr(java, "_LAST_WORDS", 0.5)
+        monkeypatch.setattr(java, "_EXIT_TIMEOUT", 0.5)
         return folder
 
     return make
@@ -102,31 +103,30 @@ def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str,
 
 CAT = "exec /bin/cat"  # a tokenizer that leaves texts as they are
 
-# name -> (what the tokenizer does, what METEOR does, words of the message)
+# name -> (what the tokenizer does, what METEOR does, fact of the message)
 DEATHS = {
     "tokenizer fails": ("echo 'no heap' >&2; exit 3", "exit 0", "the tokenizer of METEOR, ROUGE_L and CIDEr: its Java "
                         "process ended with code 3: no heap"),
     "tokenizer killed": ("kill -9 $$", "exit 0", "process was killed by signal 9"),
-    "tokenizer loses lines": ("echo", "exit 0", "gave 2 lines for 3 texts"),
+    "tokenizer loses lines": ("echo", "exit 0", "2 lines for 3 texts"),
     "METEOR fails at once": (CAT, "exit 1", "METEOR: its Java process ended with code 1"),
     "METEOR has no heap": (CAT, "echo 'Error: no heap'; exit 1", "Java process ended with code 1: Error: no heap"),
     "METEOR dies midway": (CAT, "read x; echo 1 2; echo 'java.lang.OutOfMemoryError: space' >&2; exit 1",
                            "ended with code 1: java.lang.OutOfMemoryError: space"),
     "METEOR dies at the end": (CAT, "read x; echo 1; read x; echo 1; read x; echo 1; read x; echo 0.1; kill -9 $$",
                                "METEOR: its Java process was killed by signal 9"),
-    "METEOR makes no sense": (CAT, "while read x; do echo what; done", "an answer that makes no sense: what"),
+    "METEOR makes no sense": (CAT, "while read x; do echo what; done", "Java process gave an invalid answer: what"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("tokenizer", "meteor", "words"), DEATHS.values(), ids=DEATHS.keys())
-def test_a_java_process_that_dies(red, tmp_path: Path, fake_java, tokenizer: str, meteor: str, words: str) -> None:
+@pytest.mark.parametrize(("tokenizer", "meteor", "fact"), DEATHS.values(), ids=DEATHS.keys())
+def test_a_java_process_that_dies(red, tmp_path: Path, fake_java, tokenizer: str, meteor: str, fact: str) -> None:
     folder = fake_java(tokenizer, meteor)
     predictions, references = tmp_path / "predictions.txt", tmp_path / "references.txt"
     predictions.write_text("a\nb\nc\n")
     references.write_text("a\n\nb\n\nc\n")
     outcome = red("score", "--predictions", predictions, "--references", references, "--metrics", "METEOR", "--json")
-    assert (outcome.code, outcome.out) == (1, ""), outcome.err
-    assert words in outcome.err
+    assert_failed(outcome, "metric-failed", fact, exit_code=1)
     assert len(outcome.err.splitlines()) == 2
     assert none_runs(folder)
 
@@ -134,9 +134,9 @@ def test_a_java_process_that_dies(red, tmp_path: Path, fake_java, tokenizer: str
 @pytest.mark.parametrize(("tokenizer", "meteor"), [("/bin/sleep 100", "exit 0"), (CAT, "/bin/sleep 100")])
 def test_a_java_process_that_hangs(monkeypatch: pytest.MonkeyPatch, fake_java, tokenizer: str, meteor: str) -> None:
     folder = fake_java(tokenizer, meteor)
-    monkeypatch.setattr(java, "_PATIENCE", 0.5)
+    monkeypatch.setattr(java, "_ANSWER_TIMEOUT", 0.5)
     started = time.monotonic()
-    with pytest.raises(RunFailed, match=r"gave no answer within 0\.5 seconds"):
+    with fails("metric-failed", "0.5 seconds", kind=RunFailed):
         score_texts(["a"], [["a"]], ["METEOR"])
     assert time.monotonic() - started < 60  # not the 100 seconds that it hangs
     assert none_runs(folder)
@@ -145,7 +145,7 @@ def test_a_java_process_that_hangs(monkeypatch: pytest.MonkeyPatch, fake_java, t
 def test_a_java_that_is_no_program(fake_java) -> None:
     folder = fake_java("exit 0", "exit 0")
     (folder / "java").write_bytes(b"\x00\x01")
-    with pytest.raises(RunFailed, match="cannot be started"):
+    with fails("metric-failed", str(folder / "java"), kind=RunFailed):
         score_texts(["a"], [["a"]], ["CIDEr"])
 
 
@@ -165,7 +165,7 @@ def test_without_java_the_others_are_computed(red, tmp_path: Path, monkeypatch: 
 
 
 def none_runs(folder: Path) -> bool:
-    """Whether every process that the fake `java` was is gone."""
+    """Whether no process of the fake `java` is left."""
     for pid in (folder / "started").read_text().split():
         try:
             os.kill(int(pid), 0)

@@ -1,4 +1,4 @@
-"""Metrics of generated text against figures worked out by hand, and the files they are read from."""
+"""Metrics of generated text against figures computed by hand, and the files of texts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from red_cli.errors import UserError
 from red_cli.tasks.text_metrics.layout import read_texts
 from red_cli.tasks.text_metrics.mteval import bleu, mteval_words
 from red_cli.tasks.text_metrics.score import METRICS, metric_names, require_packages, score_texts
 from tests.extras import needs_extra
+from tests.failures import assert_failed, fails
 
 # text -> the words that mteval-v13a cuts it into, by reading its rules
 WORDS = {
@@ -131,19 +131,23 @@ LAYOUTS = {
     "spaces around": (b"  p\t\nq  r\n", b" a \n\nb\tc\n", (["p", "q  r"], [["a"], ["b\tc"]])),
 }
 
-# name -> (predictions, references, words of the message)
+# name -> (predictions, references, code, fact of the message)
 FILE_FAULTS = {
-    "fewer predictions": (b"p\n", b"a\nb\n\nc\n", "1 predicted, 2 with references; references from line 4 on"),
-    "fewer references": (b"p\nq\nr\n", b"a\n\nb\n", "3 predicted, 2 with references; predictions from line 3 on"),
-    "one prediction, one group": (b"p\n", b"a\nb\n", "1 predicted, 2 with references"),
-    "no predictions": (b"", b"a\n", "predictions.txt is empty"),
-    "no references": (b"p\n", b"", "references.txt is empty"),
-    "blank references": (b"p\n", b"\n \n", "references.txt has no references"),
-    "an input without references": (b"p\nq\nr\n", b"a\n\n\nb\n", "references.txt, line 3: a blank line where"),
-    "a blank line at the start": (b"p\n", b"\na\n", "references.txt, line 1: a blank line where"),
-    "not UTF-8": (b"p\nq\xff\n", b"a\nb\n", "predictions.txt, line 2: not UTF-8"),
-    "a hidden line break": ("p\nq\u2028r\n".encode(), b"a\n\nb\n", "line 2 holds U+2028"),
-}
+    "fewer predictions": (
+        b"p\n", b"a\nb\n\nc\n", "rows-mismatch", "1 predicted, 2 with references; references from line 4",
+    ),
+    "fewer references": (
+        b"p\nq\nr\n", b"a\n\nb\n", "rows-mismatch", "3 predicted, 2 with references; predictions from line 3",
+    ),
+    "one prediction, one group": (b"p\n", b"a\nb\n", "rows-mismatch", "1 predicted, 2 with references"),
+    "no predictions": (b"", b"a\n", "no-rows", "predictions.txt"),
+    "no references": (b"p\n", b"", "no-rows", "references.txt"),
+    "blank references": (b"p\n", b"\n \n", "no-rows", "references.txt"),
+    "an input without references": (b"p\nq\nr\n", b"a\n\n\nb\n", "invalid-row", "references.txt, line 3"),
+    "a blank line at the start": (b"p\n", b"\na\n", "invalid-row", "references.txt, line 1"),
+    "not UTF-8": (b"p\nq\xff\n", b"a\nb\n", "unsupported-file", "predictions.txt, line 2"),
+    "a hidden line break": ("p\nq\u2028r\n".encode(), b"a\n\nb\n", "rows-mismatch", "line 2 holds U+2028"),
+}  # fmt: skip
 
 
 def write_files(folder: Path, predictions: bytes, references: bytes) -> tuple[Path, Path]:
@@ -158,31 +162,28 @@ def test_layouts(tmp_path: Path, predictions: bytes, references: bytes, expected
     assert read_texts(*write_files(tmp_path, predictions, references)) == expected
 
 
-@pytest.mark.parametrize(("predictions", "references", "words"), FILE_FAULTS.values(), ids=FILE_FAULTS.keys())
-def test_faults_of_files(red, tmp_path: Path, predictions: bytes, references: bytes, words: str) -> None:
+@pytest.mark.parametrize(("predictions", "references", "code", "fact"), FILE_FAULTS.values(), ids=FILE_FAULTS.keys())
+def test_faults_of_files(red, tmp_path: Path, predictions: bytes, references: bytes, code: str, fact: str) -> None:
     files = write_files(tmp_path, predictions, references)
     outcome = red("score", "--predictions", files[0], "--references", files[1], "--json")
-    assert (outcome.code, outcome.out) == (2, ""), outcome.err
-    assert outcome.err.startswith("error: ")
-    assert words in outcome.err
+    assert_failed(outcome, code, fact)
     assert len(outcome.err.splitlines()) <= 2
 
 
-# name -> (further arguments, words of the message)
+# name -> (further arguments, code, fact of the message)
 ARGUMENT_FAULTS = {
-    "no such file": (["--predictions", "/no/file"], "no such file: /no/file"),
-    "a folder": (["--references", "/"], "is a folder"),
-    "no such metric": (["--metrics", "BLEU,meteorr"], "Did you mean METEOR?"),
-    "no metric": (["--metrics", ""], "an empty name"),
+    "no such file": (["--predictions", "/no/file"], "file-not-found", "/no/file"),
+    "a folder": (["--references", "/"], "unsupported-file", "folder"),
+    "no such metric": (["--metrics", "BLEU,meteorr"], "unknown-name", "METEOR?"),
+    "no metric": (["--metrics", ""], "unknown-name", "an empty name"),
 }
 
 
-@pytest.mark.parametrize(("arguments", "words"), ARGUMENT_FAULTS.values(), ids=ARGUMENT_FAULTS.keys())
-def test_faults_of_arguments(red, tmp_path: Path, arguments: list[str], words: str) -> None:
+@pytest.mark.parametrize(("arguments", "code", "fact"), ARGUMENT_FAULTS.values(), ids=ARGUMENT_FAULTS.keys())
+def test_faults_of_arguments(red, tmp_path: Path, arguments: list[str], code: str, fact: str) -> None:
     files = write_files(tmp_path, b"p\n", b"a\n")
-    outcome = red("score", "--predictions", files[0], "--references", files[1], *arguments)
-    assert (outcome.code, outcome.out) == (2, ""), outcome.err
-    assert words in outcome.err
+    outcome = red("score", "--predictions", files[0], "--references", files[1], *arguments, "--json")
+    assert_failed(outcome, code, fact)
 
 
 @needs_extra("nlg")
@@ -205,13 +206,14 @@ def test_names_are_known_in_any_case_and_once() -> None:
 
 
 def test_texts_that_do_not_match() -> None:
-    for predictions, references in (([], []), (["a"], []), (["a"], [[]]), (["a"], [[" "]])):
-        with pytest.raises(UserError):
+    faults = {"no-rows": ([], []), "rows-mismatch": (["a"], []), "invalid-row": (["a"], [[" "]])}
+    for code, (predictions, references) in [*faults.items(), ("invalid-row", (["a"], [[]]))]:
+        with fails(code):
             score_texts(predictions, references, ["NIST"])
 
 
 @pytest.mark.parametrize("name", sorted(set(METRICS) - {"NIST"}))
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
-    with pytest.raises(UserError, match=rf"{name} needs .* not installed\n.*red-cli\[nlg\]"):
+    with fails("missing-dependency", name, "red-cli[nlg]"):
         require_packages(["NIST", name])

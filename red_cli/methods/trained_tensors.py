@@ -1,4 +1,4 @@
-"""Files of what a method other than RED trained: the tensors, and `trained.json` that says what they belong to."""
+"""Save and load the tensors of methods other than RED, with their description in `trained.json`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 from red_cli.edit.adapter_config import BaseDigest, BaseIdentity
 from red_cli.edit.tensor_file import copy_into
 from red_cli.files import write_bytes, write_json
-from red_cli.methods.trained_files import TRAINED_FILE, Stored, read_stored
+from red_cli.methods.trained_files import TRAINED_FILE, TrainedConfig, read_trained_config
 from red_cli.recipe.methods import MethodName
 
 
-def write_stored(
+def write_trained(
     folder: Path,
     model: PreTrainedModel,
     method: MethodName,
@@ -30,11 +30,11 @@ def write_stored(
     digest: BaseDigest | None,
     libraries: tuple[str, ...] = ("torch", "transformers"),
 ) -> None:
-    """Write `parameters` by their keys to `folder / weights_file`, and `trained.json`; `digest` is the base's."""
+    """Write `parameters` by key to `folder / weights_file`, and `trained.json`; `digest` is that of the base."""
     tensors = {key: parameter.detach().cpu().contiguous() for key, parameter in parameters.items()}
     weights = save(tensors, metadata={"format": "pt"})
     names: dict[int, Any] = model.config.id2label
-    stored = Stored(
+    stored = TrainedConfig(
         method=method,
         options=options,
         base_model_name_or_path=model.config._name_or_path,
@@ -51,11 +51,11 @@ def write_stored(
     write_json(folder / TRAINED_FILE, stored.model_dump())
 
 
-def copy_stored(folder: Path, parameters: dict[str, nn.Parameter]) -> None:
-    """Copy the stored tensors into `parameters`: exactly these keys, shapes and dtypes, or nothing changes.
+def copy_trained(folder: Path, parameters: dict[str, nn.Parameter]) -> None:
+    """Copy the saved tensors into `parameters`. After an error nothing is changed.
 
     Raises:
-        UserError: the file is missing or damaged, or does not fit; a value is not finite.
+        UserError: the file is missing or damaged; a key, shape or dtype differs; or a value is not finite.
     """
-    stored = read_stored(folder)
+    stored = read_trained_config(folder)
     copy_into(parameters, folder / stored.weights_file, stored.weights_sha256, TRAINED_FILE)
