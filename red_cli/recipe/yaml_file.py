@@ -1,4 +1,4 @@
-"""Read YAML with line numbers: plain data and the line of every key.
+"""Read YAML with the line number of every key, and write it.
 
 Hand-written because PyYAML drops the lines, and the libraries that keep them would be another dependency.
 """

@@ -1,6 +1,6 @@
 """Chat templates: conversations -> token ids and a loss mask of the assistant's turns.
 
-No library gives an exact loss mask for templates that do not mark the assistant's turns.
+The mask is computed here because libraries compute it only for templates that mark it with {% generation %}.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """METEOR 1.5, ROUGE-L and CIDEr by the definitions of the COCO caption evaluation, over Penn Treebank tokens.
 
-The figures are those of pycocoevalcap's own programs and classes. Java is called here because pycocoevalcap's calls can
-hang and lose errors.
+pycocoevalcap's programs and classes compute the figures; its code that calls Java is not used, since it can hang.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ No library follows the script in NIST; sacrebleu counts for BLEU.
 
 Sources: the script's own rules; Doddington, "Automatic evaluation of machine translation quality using n-gram
 co-occurrence statistics", HLT 2002 (NIST); Papineni et al., ACL 2002 (BLEU).
-Hand-written because no Python library computes NIST by the definition of the E2E scripts.
 """
 
 from __future__ import annotations
