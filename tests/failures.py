@@ -32,3 +32,14 @@ def assert_failed(outcome: Outcome, code: str, *facts: str, exit_code: int = 2) 
     assert error["code"] == code, outcome.err
     for fact in facts:
         assert fact in f"{error['message']}\n{error['hint']}"
+
+
+def codes(error: RedError) -> list[str]:
+    """The code of each fault of a recipe; the error's own if it has none."""
+    return [fault["code"] for fault in error.faults] or [error.code]
+
+
+def fault_at(error: RedError, key: str) -> dict[str, str]:
+    """The one fault of a key: its `where`, `code` and `message`."""
+    [fault] = [fault for fault in error.faults if fault["key"] == key]
+    return dict(fault)

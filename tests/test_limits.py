@@ -29,7 +29,7 @@ ENDLESS = {
     "nested loops": (LOOP.replace("PART", ""), "0.5 s"),
     "nested loops that write": (LOOP.replace("PART", "some words {{ b }}"), "0.5 s"),
     "a long range": ("{% for a in range(10**9) %}{% endfor %}", "Range too big"),
-    "without end": ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "calls itself"),
+    "without end": ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "too deep nesting"),
     "twice at each": (
         "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
         "0.5 s",
@@ -43,7 +43,7 @@ ENDLESS = {
         "128 MB",
     ),
     "a large number": ("{% set n = 10**8 %}{{ 10**n }}", "0.5 s"),
-    "deep brackets": ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "nests too deeply"),
+    "deep brackets": ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "too deep nesting"),
     "deep loops": ("{% for a in [1] %}" * 30 + "{% endfor %}" * 30, "too many statically nested blocks"),
     "much from little": ("{{ messages[0].content * 2000000 }}", " 2,000,000 characters"),
     "with marks": ("{% generation %}x{% endgeneration %}" + LOOP.replace("PART", ""), "0.5 s"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from red_cli.compare.mixed_runs import require_same_inputs
+from red_cli.compare.same_inputs import require_same_inputs
 from red_cli.errors import UserError, shown
 from red_cli.recipe.load import LoadedRecipe, load_recipe
 from red_cli.recipe.overrides import named_with_role

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from red_cli.compare.mixed_runs import require_same_inputs
+from red_cli.compare.same_inputs import require_same_inputs
 from red_cli.escape import markdown_code
 from red_cli.files import write_json, write_text
 from red_cli.recipe.load import LoadedRecipe

@@ -12,7 +12,7 @@ from red_cli.recipe.find import find_recipe, recipe_names
 from red_cli.recipe.load import load_recipe, load_trained_recipe, variants_of
 from red_cli.recipe.schema import resolved
 from red_cli.recipe.yaml_file import dump, read_document
-from tests.faults import fault_at
+from tests.failures import fault_at
 
 BASE = """task: {name: classification}
 model: {name_or_path: org/model}

@@ -12,7 +12,7 @@ from red_cli.recipe.keys import key_paths
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import resolved
 from red_cli.recipe.yaml_file import dump, parse_value
-from tests.faults import codes, fault_at
+from tests.failures import codes, fault_at
 
 TEXT = """# Sentiment.
 task: {name: classification}

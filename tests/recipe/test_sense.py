@@ -13,7 +13,7 @@ from red_cli.recipe.find import find_recipe, recipe_names
 from red_cli.recipe.load import load_recipe, load_trained_recipe, variants_of
 from red_cli.recipe.schema import resolved
 from red_cli.recipe.yaml_file import dump
-from tests.faults import codes, fault_at
+from tests.failures import codes, fault_at
 
 TASKS = {
     "labels": "{name: classification}",

@@ -14,7 +14,7 @@ import pytest
 from red_cli.errors import UserError, one_line, shown
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.yaml_file import read_document
-from tests.faults import codes
+from tests.failures import codes
 
 START = """task: {name: classification}
 model: {name_or_path: org/model}

@@ -32,7 +32,7 @@ COMMANDS = {
     "train again": (("train", "{recipe}"), "already holds a finished run"),
     "eval of no folder": (("eval", "{}/nowhere"), "no such folder"),
     "eval of another folder": (("eval", "{}"), "is not a run folder"),
-    "eval with a late key": (("eval", "{}/run", "train.seed=1"), "has no effect any more"),
+    "eval with a late key": (("eval", "{}/run", "train.seed=1"), "train.seed=1"),
     "eval of no split": (("eval", "{}/run", "--split", "nowhere"), "no nowhere split"),
     "chat with no folder": (("chat", "{}/nowhere"), "no such folder"),
     "export of no folder": (("export", "{}/nowhere", "-o", "{}/out"), "no such folder"),

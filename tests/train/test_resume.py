@@ -152,7 +152,7 @@ def test_scoring_an_unfinished_run_does_not_end_it(
     assert red("eval", tmp_path / "run").code == 0
     exported = red("export", tmp_path / "run", "-o", tmp_path / "merged")
     assert exported.code == 0
-    assert "The run is not finished: this is the best adapter so far." in exported.err
+    assert "not finished" in exported.err
     assert red("train", recipe, "--resume").code == 0
     assert adapter_bytes(tmp_path / "run") == adapter_bytes(whole)
 
