@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from red_cli.formatting import byte_size, duration, plus_minus
-from red_cli.tasks.labels.metrics import format_score
+from red_cli.recipe.metrics import format_score
 
 if TYPE_CHECKING:
     from red_cli.plan.devices import DeviceOption
@@ -18,7 +18,7 @@ _CHOSE = {"all": ", which chose the best step", "some": ", some of which chose t
 
 
 def plan_rows(plan: PlanSummary, folder: str | None = None) -> list[tuple[str, str]]:
-    """A plan."""
+    """The rows of a plan, for `red check` and the start of a run."""
     counts, train = plan.counts, plan.lengths["train"]
     splits = ", ".join(f"{split} {lengths.rows:,}" for split, lengths in plan.lengths.items())
     cut = "".join(
@@ -110,7 +110,7 @@ def _rate_text(plan: PlanSummary) -> str:
 
 
 def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The results of a finished run, from its metrics.json."""
+    """The rows of a finished run's results, from its metrics.json."""
     rows = []
     paper = result.get("paper")
     selection = result["scoring"]["selection"]["split"]
@@ -142,7 +142,7 @@ def _found_text(search: dict[str, Any] | None) -> str:
 
 
 def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The results of a recipe under several seeds."""
+    """The rows of a recipe's results under several seeds."""
     rows = []
     for split, scores in result["splits"].items():
         for name, score in _without_subtasks(scores).items():
@@ -159,7 +159,7 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The results of an evaluation."""
+    """The rows that `red eval` shows."""
     rows_text = f"{result['examples']:,} rows"
     if result["inputs"] != result["examples"]:
         rows_text = f"{result['inputs']:,} inputs in {rows_text}"
@@ -230,7 +230,7 @@ def _scoring_rows(scoring: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The results of an export."""
+    """The rows that `red export` shows."""
     done = "adapter" if result["format"] == "adapter" else f"{result['edited_modules']} edits folded into the weights"
     rows = [("exported", f"{result['output']} ({done})")]
     if result["remarks"]:
@@ -249,7 +249,7 @@ def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def conversion_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The results of a conversion."""
+    """The rows that `red convert` shows."""
     red = result["red"]
     positions = red["target_modules"] or f"{', '.join(red['positions'])}, layers {red['layers']}"
     head = f" + {result['head_parameters']:,} head" if result["head_parameters"] else ""
@@ -262,7 +262,7 @@ def conversion_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def score_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """Scores of generated texts, as fractions with four decimals like those of the official scripts."""
+    """The rows that `red score` shows: fractions with four decimals, like those of the official scripts."""
     inputs = result["inputs"]
     rows = [
         ("predictions", f"{inputs:,}  {result['predictions']}"),

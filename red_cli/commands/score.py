@@ -9,7 +9,7 @@ import typer
 
 from red_cli import console, tables
 from red_cli.commands.options import Json
-from red_cli.recipe.metric_names import E2E_METRICS, TEXT_METRICS
+from red_cli.recipe.metrics import E2E_METRICS, TEXT_METRICS
 
 
 def score(

@@ -15,6 +15,7 @@ from red_cli.inference.evaluate import default_split
 from red_cli.recipe.load import LoadedRecipe, load_recipe
 from red_cli.recipe.merged import expand_user
 from red_cli.recipe.methods import compared_methods
+from red_cli.recipe.metrics import format_score, headline_metrics
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import SHARED, Role
 from red_cli.runs.consent import consent_of
@@ -22,7 +23,6 @@ from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.preflight import preflight
 from red_cli.subprocesses import run_red
-from red_cli.tasks.labels.metrics import format_score, headline_metrics
 from red_cli.train.resume import is_finished
 
 COMPARED = compared_methods()

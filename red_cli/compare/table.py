@@ -10,8 +10,8 @@ from red_cli.compare.same_inputs import require_same_inputs
 from red_cli.escape import markdown_code
 from red_cli.files import write_json, write_text
 from red_cli.recipe.load import LoadedRecipe
+from red_cli.recipe.metrics import format_score, headline_metrics, is_percentage, mean_and_spread
 from red_cli.runs.folder import RunFolder
-from red_cli.tasks.labels.metrics import format_score, headline_metrics, is_percentage, mean_and_spread
 
 JSON_FILE, MARKDOWN_FILE = "comparison.json", "comparison.md"
 

@@ -11,8 +11,8 @@ from red_cli.escape import markdown_block, markdown_code, markdown_text, python_
 from red_cli.export.code import auto_class
 from red_cli.export.local_paths import is_local, shared_name, shared_recipe
 from red_cli.recipe.methods import METHODS
+from red_cli.recipe.metrics import format_score
 from red_cli.recipe.yaml_file import dump
-from red_cli.tasks.labels.metrics import format_score
 
 
 def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:

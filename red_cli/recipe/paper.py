@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import Field, model_validator
 
 from red_cli.edit.config import RedConfig
-from red_cli.recipe.metric_names import Metric
+from red_cli.recipe.metrics import Metric
 from red_cli.recipe.sections import Section
 
 RED, RED_PLUS_PLUS = "RED", "RED++"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic.json_schema import GenerateJsonSchema
 
 from red_cli.recipe.methods import MethodChoice
-from red_cli.recipe.metric_names import TEXT_METRICS, Metric, TextMetric
+from red_cli.recipe.metrics import TEXT_METRICS, Metric, TextMetric
 from red_cli.recipe.paper import RED, Paper, red_method
 from red_cli.recipe.roles import LocalPath, Role, Text
 from red_cli.recipe.sections import Count, Data, Decoding, Dropout, Launch, Section, Train

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from red_cli.formatting import plus_minus, two_digits
+from red_cli.recipe.metrics import is_percentage
 from red_cli.report.comparison import Average, Row, RunComparison
 from red_cli.report.document import Table
 from red_cli.report.groups import Group
 from red_cli.report.names import TaskColumn
-from red_cli.tasks.labels.metrics import is_percentage
 
 _UNIT = "percent, or 100 times a coefficient"
 AVERAGE = "Avg."

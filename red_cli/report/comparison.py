@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.errors import UserError
+from red_cli.recipe.metrics import mean_and_spread
 from red_cli.recipe.paper import RED, Figure, Paper
 from red_cli.recipe.schema import paper_mismatch
 from red_cli.report.groups import Group, group_runs
 from red_cli.report.names import TaskColumn, base_name, method_name, shown_value, task_column
 from red_cli.report.runs import LeftOut, find_runs
-from red_cli.tasks.labels.metrics import mean_and_spread
 
 _MOST_LISTED = 5
 _STANDARD = "standard"

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from red_cli.formatting import plus_minus, two_digits
+from red_cli.recipe.metrics import is_percentage
 from red_cli.report.cells import AVERAGE, unit
 from red_cli.report.comparison import Row, RunComparison
 from red_cli.report.names import TaskColumn
 from red_cli.report.style import GRID, INK, MUTED, SERIES, new_figure, png
-from red_cli.tasks.labels.metrics import is_percentage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

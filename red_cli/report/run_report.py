@@ -9,6 +9,7 @@ from typing import Any
 from red_cli.errors import UserError
 from red_cli.formatting import three_digits
 from red_cli.recipe.methods import METHODS
+from red_cli.recipe.metrics import format_score, is_percentage
 from red_cli.report.adapter_changes import NORM, AdapterChanges, ModuleChange, read_adapter_changes
 from red_cli.report.curve import Curve, read_curve
 from red_cli.report.document import Picture, ReportDocument, Section, Table
@@ -17,7 +18,6 @@ from red_cli.report.runs import FinishedRun, is_adapter, read_run
 from red_cli.report.style import NO_PICTURES, can_draw
 from red_cli.report.write import HEAT_MAP, LEARNING_CURVE
 from red_cli.runs.folder import RunFolder
-from red_cli.tasks.labels.metrics import format_score, is_percentage
 
 COMPONENT_TITLES = {"scale": "scale − 1", "bias": "bias"}
 _EXPLANATION = (

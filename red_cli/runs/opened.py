@@ -151,7 +151,7 @@ def require_adapter(opened: Opened) -> None:
 
 
 def _read_recipe(own: Path | None, named: str | None, overrides: Sequence[str]) -> tuple[OpenedRecipe, bool]:
-    """Read the recipe; returns it, and whether its data and splits are those of the run."""
+    """Read the recipe of a folder that is opened; returns it, and whether its data and splits are those of the run."""
     opened = open_recipe(named, own, overrides)
     if named is not None or own is None:
         return opened, False

@@ -25,7 +25,7 @@ METRICS: dict[str, MetricFacts] = {
 def test_a_metric_is_two_files(tmp_path: Path, base: Path, data: Path) -> None:
     package = CopiedPackage(tmp_path)
     package.change(
-        "recipe/metric_names.py",
+        "recipe/metrics.py",
         ('"matthews_correlation"]', '"matthews_correlation", "error"]'),
         ('"rougeL"]', '"rougeL", "words"]'),
         ("_SPECS = {", '_SPECS = {"error": MetricSpec("share of errors", lower_is_better=True),\n'),

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from red_cli.recipe.metric_names import Metric
+from red_cli.recipe.metrics import Metric
 from red_cli.recipe.tasks.base import CompletionSettings, Heading
 
 

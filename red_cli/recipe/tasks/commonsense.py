@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from red_cli.recipe.metric_names import Metric
+from red_cli.recipe.metrics import Metric
 from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.base import TaskSettings
 from red_cli.recipe.template import Template

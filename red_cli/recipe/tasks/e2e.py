@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from red_cli.recipe.metric_names import E2E_METRICS, TEXT_METRICS, Metric, TextMetric
+from red_cli.recipe.metrics import E2E_METRICS, TEXT_METRICS, Metric, TextMetric
 from red_cli.recipe.tasks.base import CompletionSettings
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from red_cli.recipe.metric_names import Metric
+from red_cli.recipe.metrics import Metric
 from red_cli.recipe.sections import Data, KeyFault, Train
 from red_cli.recipe.tasks.base import INPUT_TEMPLATE, LABEL_TEXTS, TEXT_TO_TEXT, Heading, LabelSettings
 from red_cli.recipe.template import LabelTexts, Template

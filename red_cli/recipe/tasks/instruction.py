@@ -44,6 +44,7 @@ def read_template(template: str) -> str:
 
 
 def _is_file(path: Path) -> bool:
+    """Whether a template file exists; names that no file can have are not files."""
     try:
         return path.is_file()
     except (OSError, ValueError):  # too long, or not a valid path

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-import statistics
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from red_cli.recipe.metric_names import TEXT_METRICS, metric_spec
+from collections.abc import Callable, Sequence
 
 
 def _accuracy(truths: list[int], guesses: list[int], labels: int) -> float:
@@ -76,39 +72,3 @@ def regression_metrics(names: Sequence[str], predicted: Sequence[float], actual:
             value = _OF_NUMBERS[name](predicted, actual) if len(actual) > 1 else math.nan
         values[name] = 0.0 if math.isnan(value) else value
     return values
-
-
-def is_better(metric: str, value: float, best: float | None) -> bool:
-    """Whether `value` is better than the `best` so far; None: there is no earlier evaluation."""
-    if best is None or math.isnan(best):
-        return True
-    return value < best if metric_spec(metric).lower_is_better else value > best
-
-
-def is_percentage(metric: str) -> bool:
-    """Whether a metric is a share or a coefficient, which is shown times 100."""
-    return metric_spec(metric).format is None
-
-
-def display_value(metric: str, value: float) -> float:
-    """A score in the unit of display and of publications: times 100 if it is a percentage."""
-    return value * 100 if is_percentage(metric) else value
-
-
-def format_score(metric: str, value: float) -> str:
-    """A score as text."""
-    return f"{display_value(metric, value):{metric_spec(metric).format or '.2f'}}"
-
-
-def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
-    """The metrics that summarise a split: those of generated texts, else `metric`, which chose the best checkpoint.
-
-    Args:
-        scores: metric -> value, as in metrics.json, without metrics that were not computed.
-    """
-    return [name for name in TEXT_METRICS if name in scores] or [metric]
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation (n - 1); the deviation of a single value is None."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PretrainedConfig
 
 from red_cli.errors import UserError
-from red_cli.recipe.metric_names import CLASSIFICATION_METRICS
+from red_cli.recipe.metrics import CLASSIFICATION_METRICS
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.classification import ClassificationSettings
 from red_cli.tasks.base import builds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig
 
-from red_cli.recipe.metric_names import REGRESSION_METRICS
+from red_cli.recipe.metrics import REGRESSION_METRICS
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.regression import RegressionSettings
 from red_cli.tasks.base import builds

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from red_cli.errors import UserError, did_you_mean
-from red_cli.recipe.metric_names import E2E_METRICS
+from red_cli.recipe.metrics import E2E_METRICS
 from red_cli.tasks.text_metrics.coco import coco_scores
 from red_cli.tasks.text_metrics.java import INSTALL_JAVA, find_java
 from red_cli.tasks.text_metrics.layout import on_one_line

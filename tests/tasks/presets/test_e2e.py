@@ -10,7 +10,7 @@ import datasets
 import pytest
 from transformers import AutoTokenizer
 
-from red_cli.recipe.metric_names import E2E_METRICS, TextMetric
+from red_cli.recipe.metrics import E2E_METRICS, TextMetric
 from red_cli.recipe.schema import Model, Recipe
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.e2e import E2eSettings

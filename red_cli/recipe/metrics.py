@@ -1,12 +1,15 @@
-"""The names of the metrics, and how to display each.
+"""The metrics: their names, directions and formats; comparing, formatting and averaging scores.
 
 `tasks/labels/metrics.py` computes those of labels and numbers, `tasks/text_metrics/score.py` those of texts.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 ClassificationMetric = Literal["accuracy", "f1", "matthews_correlation"]
 RegressionMetric = Literal["pearson", "spearman"]
@@ -54,3 +57,39 @@ _SPECS = {
 def metric_spec(name: str) -> MetricSpec:
     """How to display the scores of a metric; a part of one, such as accuracy.boolq, is a fraction."""
     return _SPECS.get(name, MetricSpec())
+
+
+def is_better(metric: str, value: float, best: float | None) -> bool:
+    """Whether `value` is better than the `best` so far; None: there is no earlier evaluation."""
+    if best is None or math.isnan(best):
+        return True
+    return value < best if metric_spec(metric).lower_is_better else value > best
+
+
+def is_percentage(metric: str) -> bool:
+    """Whether a metric is a share or a coefficient, which is shown times 100."""
+    return metric_spec(metric).format is None
+
+
+def display_value(metric: str, value: float) -> float:
+    """A score in the unit of display and of publications: times 100 if it is a percentage."""
+    return value * 100 if is_percentage(metric) else value
+
+
+def format_score(metric: str, value: float) -> str:
+    """A score as text."""
+    return f"{display_value(metric, value):{metric_spec(metric).format or '.2f'}}"
+
+
+def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
+    """The metrics that summarise a split: those of generated texts, else `metric`, which chose the best checkpoint.
+
+    Args:
+        scores: metric -> value, as in metrics.json, without metrics that were not computed.
+    """
+    return [name for name in TEXT_METRICS if name in scores] or [metric]
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (n - 1); the deviation of a single value is None."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
