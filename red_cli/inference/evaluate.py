@@ -13,7 +13,7 @@ from red_cli.errors import Interrupted, RunFailed
 from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.predict import predict
 from red_cli.inference.runtime import load_runtime
-from red_cli.recipe.schema import Recipe, paper_figure, text_metrics
+from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.load import open_task
@@ -90,7 +90,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
             {"metric": task.metric, "splits": {split: {"examples": len(predictions), **result["scores"]}}}
         )
     resumable.remove()  # only now, so that a failing metric does not lose generated texts
-    if (figure := paper_figure(recipe)) is not None:
+    if (figure := recipe.paper_figure) is not None:
         result["paper"] = figure
     result["folder"] = str(folder.path)
     result["predictions"] = str(folder.predictions(split))

@@ -23,7 +23,7 @@ from red_cli.plan.prepare import Prepared, Scoring
 from red_cli.plan.schedule import Schedule, make_schedule, schedule_notes
 from red_cli.plan.strategy import StrategyChoice
 from red_cli.recipe.load import LoadedRecipe
-from red_cli.recipe.schema import Recipe, paper_mismatch
+from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Encoded
 
 _SHOWN_EXAMPLES = 3
@@ -140,7 +140,7 @@ def summarise(
         processes=processes.count,
         strategy=schedule.strategy,
         export_obstacle=_export_obstacle(trained.model) if method.edits else None,
-        paper_mismatch=paper_mismatch(recipe) if method.edits else None,
+        paper_mismatch=recipe.paper_mismatch if method.edits else None,
         notes=[*loaded.notes, *schedule_notes(loaded, total, steps_per_epoch)],
     )
 

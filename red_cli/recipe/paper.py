@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from pydantic import Field, model_validator
 
@@ -62,6 +63,22 @@ class Paper(Section):
     def method(self) -> str | None:
         """The method that the figures belong to; None if the table does not say."""
         return _METHODS.get(self.table)
+
+    def mismatch(self, task: str, base: str, red: RedConfig | None) -> str | None:
+        """Why the figures do not apply to a run: the first of task, base and edits that differs; or None.
+
+        Args:
+            base: the base's name or path; its last part is compared.
+            red: the edits; None for a method that has none.
+        """
+        name = PurePath(base).name
+        if self.task not in (None, task):
+            return f"the task is {task}, the paper's is {self.task}"
+        if name != self.model:
+            return f"the base is {name}, the paper's is {self.model}"
+        if red is None or self.method not in (None, red_method(red)):
+            return f"the edits are not those of the paper's {self.method or RED}"
+        return None
 
 
 def is_plus_plus(positions: Sequence[str] | str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -10,7 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from red_cli.recipe.methods import MethodChoice
 from red_cli.recipe.metrics import TEXT_METRICS, Metric, TextMetric
-from red_cli.recipe.paper import RED, Paper, red_method
+from red_cli.recipe.paper import Paper
 from red_cli.recipe.roles import LocalPath, Role, Text
 from red_cli.recipe.sections import Count, Data, Decoding, Dropout, Launch, Section, Train
 from red_cli.recipe.tasks.registry import Task
@@ -107,6 +106,22 @@ class Recipe(MethodChoice, Subject):  # fields of the last base class come first
             self.eval.generation = Decoding()
         return self
 
+    @property
+    def paper_mismatch(self) -> str | None:
+        """Why the paper's figures do not apply; None if they do, or there are none."""
+        if self.paper is None:
+            return None
+        return self.paper.mismatch(
+            self.task.title, self.model.name_or_path, self.red if self.method_spec.edits else None
+        )
+
+    @property
+    def paper_figure(self) -> dict[str, Any] | None:
+        """The paper's figures as plain data; None if there are none, or they do not apply."""
+        if self.paper is None or self.paper_mismatch is not None:
+            return None
+        return self.paper.model_dump(exclude_none=True)
+
 
 def _complete_or_extending(schema: dict[str, Any]) -> None:
     """Required keys may be set in the recipe that a file extends."""
@@ -159,25 +174,3 @@ class _PublishedNames(GenerateJsonSchema):
 def json_schema() -> dict[str, Any]:
     """The JSON schema of recipe files."""
     return RecipeFile.model_json_schema(schema_generator=_PublishedNames)
-
-
-def paper_figure(recipe: Recipe) -> dict[str, Any] | None:
-    """The paper's figure; None if the recipe has none, or its base, task or method differs from the paper's."""
-    if recipe.paper is None or paper_mismatch(recipe) is not None:
-        return None
-    return recipe.paper.model_dump(exclude_none=True)
-
-
-def paper_mismatch(recipe: Recipe) -> str | None:
-    """Why the paper's figures do not apply: the first of task, base and method that differs; or None."""
-    paper = recipe.paper
-    if paper is None:
-        return None
-    base = PurePath(recipe.model.name_or_path).name
-    if paper.task not in (None, recipe.task.title):
-        return f"the task is {recipe.task.title}, the paper's is {paper.task}"
-    if base != paper.model:
-        return f"the base is {base}, the paper's is {paper.model}"
-    if not recipe.method_spec.edits or paper.method not in (None, red_method(recipe.red)):
-        return f"the edits are not those of the paper's {paper.method or RED}"
-    return None

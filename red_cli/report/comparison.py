@@ -11,7 +11,6 @@ from typing import Any
 from red_cli.errors import UserError
 from red_cli.recipe.metrics import mean_and_spread
 from red_cli.recipe.paper import RED, Figure, Paper
-from red_cli.recipe.schema import paper_mismatch
 from red_cli.report.groups import Group, group_runs
 from red_cli.report.names import TaskColumn, base_name, method_name, shown_value, task_column
 from red_cli.report.runs import LeftOut, find_runs
@@ -207,7 +206,7 @@ def _caveats(row: Row) -> list[str]:
     ]
     for group in unscored:
         notes.append(f"{row.title}: the metrics of the paper's figures are not scored yet; red eval {group.first.path}")
-    reasons = {paper_mismatch(group.first.recipe) for group in row.cells.values() if group not in unscored} - {None}
+    reasons = {group.first.recipe.paper_mismatch for group in row.cells.values() if group not in unscored} - {None}
     if reasons and not papers and row.method.startswith(RED):
         notes.append(f"{row.title}: no figure of the paper is shown: {'; '.join(sorted(map(str, reasons)))}.")
     of: dict[str, list[str]] = {}

@@ -10,7 +10,6 @@ from red_cli.recipe.keys import role_of, training_keys
 from red_cli.recipe.metrics import display_value, headline_metrics, mean_and_spread
 from red_cli.recipe.paper import Paper
 from red_cli.recipe.roles import SAME_GROUP, Role
-from red_cli.recipe.schema import paper_mismatch
 from red_cli.report.runs import FinishedRun, LeftOut
 
 _TEST = "test"
@@ -70,7 +69,7 @@ class Group:
     @property
     def paper(self) -> Paper | None:
         """The paper's figures, if all recipes of the group name the same ones and match the published setting."""
-        papers = [run.recipe.paper if paper_mismatch(run.recipe) is None else None for run in self.runs]
+        papers = [run.recipe.paper if run.recipe.paper_mismatch is None else None for run in self.runs]
         return papers[0] if all(paper == papers[0] for paper in papers) else None
 
 

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from red_cli.errors import UserError
 from red_cli.escape import file_name
 from red_cli.files import require_inside, write_json, write_text
-from red_cli.recipe.keys import role_of, training_keys
-from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
 from red_cli.runs.folder_kind import METRICS_FILE, RECIPE_FILE
@@ -185,14 +183,3 @@ def environment() -> dict[str, Any]:
         "command": sys.argv,
         "libraries": versions,
     }
-
-
-def changed_keys(before: Recipe, now: Recipe) -> list[str]:
-    """The differences that make `now` another run than `before`, as `key: old -> new`."""
-    old, new = training_keys(before), training_keys(now)
-    changed = []
-    for key in sorted(old.keys() | new.keys()):
-        found_by_trying = role_of(key) is Role.MICRO_BATCH and new.get(key) is None
-        if not found_by_trying and old.get(key) != new.get(key):
-            changed.append(f"{key}: {old.get(key)} -> {new.get(key)}")
-    return changed

@@ -24,7 +24,7 @@ from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.metrics import is_better
-from red_cli.recipe.schema import paper_figure, resolved
+from red_cli.recipe.schema import resolved
 from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.runs.preflight import preflight_training
 from red_cli.tasks.base import Prediction
@@ -220,7 +220,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
         },
         "scoring": asdict(session.prepared.scoring),
         "splits": {scored: scores.pop(scored), **scores},
-        "paper": paper_figure(recipe),
+        "paper": recipe.paper_figure,
         "parameters": {**asdict(counts), "share": counts.share},
         "learning_rate": recipe.train.learning_rate,
         "learning_rate_search": None if search is None else search.summary(),

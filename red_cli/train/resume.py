@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from red_cli.errors import UserError
+from red_cli.recipe.keys import role_of, training_keys
 from red_cli.recipe.load import LoadedRecipe, load_trained_recipe
 from red_cli.recipe.merged import expand_user
+from red_cli.recipe.roles import Role
+from red_cli.recipe.schema import Recipe
 from red_cli.runs.events import Listener
-from red_cli.runs.folder import RunFolder, changed_keys
+from red_cli.runs.folder import RunFolder
 from red_cli.train.checkpoint_folder import STATE_FILE, list_checkpoints, validation_error
 from red_cli.train.learning_rate_record import with_searched_rate
 from red_cli.train.lock import LOCK_FILE, FolderLock
@@ -126,3 +129,14 @@ def is_finished(loaded: LoadedRecipe) -> bool:
     _require_run(folder)
     _require_same_recipe(folder.path, loaded, f"{folder.path} holds a run of", _OTHER_FOLDER)
     return folder.finished
+
+
+def changed_keys(before: Recipe, now: Recipe) -> list[str]:
+    """The differences that make `now` another run than `before`, as `key: old -> new`."""
+    old, new = training_keys(before), training_keys(now)
+    changed = []
+    for key in sorted(old.keys() | new.keys()):
+        found_by_trying = role_of(key) is Role.MICRO_BATCH and new.get(key) is None
+        if not found_by_trying and old.get(key) != new.get(key):
+            changed.append(f"{key}: {old.get(key)} -> {new.get(key)}")
+    return changed

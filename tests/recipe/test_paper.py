@@ -6,7 +6,6 @@ import pytest
 
 from red_cli.recipe.find import find_recipe, recipe_names
 from red_cli.recipe.load import load_recipe, variants_of
-from red_cli.recipe.schema import paper_figure, paper_mismatch
 
 SHIPPED = [(name, variant) for name in recipe_names() for variant in (None, *variants_of(find_recipe(name)))]
 
@@ -23,8 +22,8 @@ def test_the_figures_of_every_recipe_are_of_what_it_trains() -> None:
             recipe = loaded(name, variant=variant)
             assert recipe.paper is not None
             assert recipe.paper.task == recipe.task.title
-            assert paper_mismatch(recipe) is None, (name, variant)
-            assert paper_figure(recipe) is not None
+            assert recipe.paper_mismatch is None, (name, variant)
+            assert recipe.paper_figure is not None
             seen += 1
     assert seen >= 45
 
@@ -45,14 +44,14 @@ def test_the_figures_of_every_recipe_are_of_what_it_trains() -> None:
 )
 def test_a_figure_of_something_else_is_left_out(name: str, overrides: list[str], reason: str) -> None:
     recipe = loaded(name, *overrides)
-    assert reason in str(paper_mismatch(recipe))
-    assert paper_figure(recipe) is None
+    assert reason in str(recipe.paper_mismatch)
+    assert recipe.paper_figure is None
 
 
 def test_a_local_copy_of_the_papers_base_counts() -> None:
-    assert paper_figure(loaded("glue_sst2", "model.name_or_path=/models/roberta-base")) is not None
+    assert loaded("glue_sst2", "model.name_or_path=/models/roberta-base").paper_figure is not None
 
 
 def test_a_variant_of_red_plus_plus_has_its_own_figure() -> None:
-    assert paper_figure(loaded("glue_sst2", variant="roberta-base-red++")) is not None
-    assert paper_figure(loaded("glue_sst2", "red.positions=[ffn]", variant="roberta-base-red++")) is None
+    assert loaded("glue_sst2", variant="roberta-base-red++").paper_figure is not None
+    assert loaded("glue_sst2", "red.positions=[ffn]", variant="roberta-base-red++").paper_figure is None
