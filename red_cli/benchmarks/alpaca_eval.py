@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from red_cli.benchmarks.live import (
+from red_cli.benchmarks.question_suites import (
     choose_template,
     load_live,
     model_name,

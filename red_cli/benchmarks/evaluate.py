@@ -13,8 +13,8 @@ from typing import Any
 
 from red_cli.benchmarks import alpaca_eval, mt_bench
 from red_cli.benchmarks.harness import TaskResult, find_tasks, harness_model, harness_version, load_tasks, run_tasks
-from red_cli.benchmarks.live import load_live, open_language_model
 from red_cli.benchmarks.open_llm import ASKED, leaderboard
+from red_cli.benchmarks.question_suites import load_live, open_language_model
 from red_cli.benchmarks.request import SuiteRequest
 from red_cli.errors import Interrupted, UserError
 from red_cli.escape import file_name

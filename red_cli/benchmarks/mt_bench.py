@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from red_cli.benchmarks.live import (
+from red_cli.benchmarks.question_suites import (
     choose_template,
     load_live,
     model_name,

@@ -75,7 +75,7 @@ def _report_run(folder: Path, output: Path) -> _Answer:
 def _report_runs(folders: list[Path], output: Path) -> _Answer:
     from red_cli.report.cells import Cells
     from red_cli.report.comparison import compare_runs
-    from red_cli.report.comparison_page import comparison_data, comparison_document
+    from red_cli.report.comparison_report import comparison_data, comparison_document
     from red_cli.report.comparison_text import comparison_lines
     from red_cli.report.write import write_report
 

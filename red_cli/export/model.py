@@ -17,7 +17,7 @@ from red_cli.export.auxiliary_files import copy_auxiliary_files, exported_config
 from red_cli.export.bias_placement import BiasPlacement, llama_config, place_biases
 from red_cli.export.classes import configuration, model_class, require_known
 from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
-from red_cli.export.layout import Shards, add_tensors, keep_known, main_dtype, named_for_loading, plan_tensors
+from red_cli.export.folded_tensors import Shards, add_tensors, keep_known, main_dtype, named_for_loading, plan_tensors
 from red_cli.export.stream import Progress, write_shards
 from red_cli.export.vectors import AdapterArrays, Edit
 from red_cli.files import write_json, write_text

@@ -17,7 +17,7 @@ from pathlib import Path
 from red_cli.base_model.files import INDEX_FILE
 from red_cli.base_model.stored_tensor import StoredTensor, Vector, from_float32, require_finite, to_float32
 from red_cli.errors import UserError
-from red_cli.export.layout import ExportedTensor, Shards
+from red_cli.export.folded_tensors import ExportedTensor, Shards
 from red_cli.files import write_json
 
 _BLOCK = 1 << 20  # bytes of a weight that are scaled at once

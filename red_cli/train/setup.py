@@ -20,7 +20,7 @@ from red_cli.distributed.processes import Processes
 from red_cli.inference.runtime import Runtime
 from red_cli.methods.table import attach_method, load_trained_weights
 from red_cli.methods.trained import Trained
-from red_cli.plan.memory import estimated_micro_batch_size, find_micro_batch_size
+from red_cli.plan.micro_batch_size import estimated_micro_batch_size, find_micro_batch_size
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
 from red_cli.plan.strategy import StrategyChoice, device_memory

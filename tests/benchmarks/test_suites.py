@@ -12,8 +12,8 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from red_cli.benchmarks.live import choose_template, prompt_ids
 from red_cli.benchmarks.open_llm import ASKED, COLUMNS
+from red_cli.benchmarks.question_suites import choose_template, prompt_ids
 from red_cli.inference.generate import Decoder
 from red_cli.recipe.load import load_recipe
 from red_cli.tasks.presets.commonsense_protocol import ANSWER_PREFIX

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from red_cli.benchmarks.live import suite_decoding
+from red_cli.benchmarks.question_suites import suite_decoding
 from red_cli.compare.methods import plan_comparison
 from red_cli.compare.seeds import load_seeds
 from red_cli.errors import UserError

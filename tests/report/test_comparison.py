@@ -13,7 +13,7 @@ import pytest
 from red_cli.errors import UserError
 from red_cli.report.cells import Cells, headings
 from red_cli.report.comparison import Row, RunComparison, compare_runs
-from red_cli.report.comparison_page import comparison_data
+from red_cli.report.comparison_report import comparison_data
 from red_cli.report.comparison_text import comparison_lines
 from red_cli.report.draw_comparison import draw_comparison
 from red_cli.runs.folder import RunFolder
