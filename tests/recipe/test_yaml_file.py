@@ -106,7 +106,7 @@ def test_what_is_refused_quickly(tmp_path: Path, text: str, overrides: list[str]
         load_recipe(str(path), None, overrides)
     assert code in codes(caught.value)
     assert fact in str(caught.value)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
     assert len(str(caught.value).replace(str(path), "")) < 5_000
 
