@@ -21,7 +21,7 @@ from red_cli.runs.opened import Opened
 from red_cli.runs.preflight import preflight_evaluation
 from red_cli.tasks.base import Task, chose_best, scored_split
 from red_cli.tasks.build import build_task
-from red_cli.tasks.data.tables import RowsUsed, Splits
+from red_cli.tasks.data.rows import RowsUsed, Splits
 from red_cli.tasks.text_metrics.layout import write_texts
 from red_cli.tasks.text_metrics.score import not_computed
 

@@ -13,7 +13,7 @@ from red_cli.errors import UserError, shown
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Base, Encoded, Encoder, Task, scored_split
 from red_cli.tasks.build import build_task
-from red_cli.tasks.data.tables import Rows, RowsUsed
+from red_cli.tasks.data.rows import Rows, RowsUsed
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.tasks.base import Base, Encoded
 from red_cli.tasks.build import build_task
-from red_cli.tasks.data.tables import RowsUsed
+from red_cli.tasks.data.rows import RowsUsed
 from red_cli.train.checkpoint_folder import TrainingState
 from red_cli.train.events import NullTrainingListener
 from red_cli.train.loop import optimizer_step

@@ -7,7 +7,7 @@ from typing import Any
 
 from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import Columns
-from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.data.rows import Rows
 
 Message = Mapping[str, str]  # role, content; for an instruction also input, if it has one
 Conversation = Sequence[Message]

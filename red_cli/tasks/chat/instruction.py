@@ -13,7 +13,7 @@ from red_cli.tasks.base import Base, Encoded, TokenPreview
 from red_cli.tasks.chat.chat_template import ChatTemplate, TokenizedChat
 from red_cli.tasks.chat.conversations import Conversation, are_answered, conversations_of, label_column
 from red_cli.tasks.data.loading import check_truncation
-from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.special_ids import Affixes, SpecialIds, padding_id
 from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.language import EncodedTexts

@@ -10,7 +10,8 @@ import numpy as np
 
 from red_cli.errors import UserError
 from red_cli.recipe.sections import Data
-from red_cli.tasks.data.tables import Rows, find_splits
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.tables import find_splits
 
 Readers = dict[str, Callable[[], Rows]]  # split -> function that reads it
 

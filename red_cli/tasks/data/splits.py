@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError
-from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.data.rows import Rows
 
 SELECTION, SCORED = "paper_validation", "paper_test"
 LARGE_VALIDATION = 2000  # rows; of a larger validation set SELECTION_ROWS are for selection, of others half

@@ -15,7 +15,8 @@ from red_cli.error_codes import Code
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.sections import Data
 from red_cli.tasks.data.loading import Source, split_validation
-from red_cli.tasks.data.tables import Rows, split_files
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.tables import split_files
 
 _BUFFER = 10_000  # rows of the shuffle buffer
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}

@@ -13,7 +13,7 @@ from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Base, Batch, Encoded, ModelRunner, Prediction, TokenPreview
 from red_cli.tasks.data.loading import check_truncation
-from red_cli.tasks.data.tables import Rows, filled_texts
+from red_cli.tasks.data.rows import Rows, filled_texts
 from red_cli.tasks.labels.targets import Target
 
 _TEXT_COLUMNS = ("text", "sentence")

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from red_cli.errors import UserError, one_line, shown
 from red_cli.tasks.base import Prediction
-from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.labels.metrics import classification_metrics, regression_metrics
 
 _SHOWN_LABELS = 10

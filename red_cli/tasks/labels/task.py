@@ -14,8 +14,8 @@ from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.base import LabelSettings
 from red_cli.tasks.base import Base, Prediction
 from red_cli.tasks.data.loading import Source, split_validation
+from red_cli.tasks.data.rows import Rows, Splits
 from red_cli.tasks.data.splits import PaperCut
-from red_cli.tasks.data.tables import Rows, Splits
 from red_cli.tasks.labels import encoder
 from red_cli.tasks.labels.encoder import LabelEncoder
 from red_cli.tasks.labels.targets import Target

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction, TokenPreview
-from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.labels.encoder import LabelEncoder
 from red_cli.tasks.labels.targets import Target
 from red_cli.tasks.special_ids import Affixes, SpecialIds, decoded, find_affixes, find_special_ids

@@ -19,7 +19,8 @@ from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.commonsense import CommonsenseSettings, CommonsenseSubset
 from red_cli.recipe.template import fields, fill
 from red_cli.tasks.data.loading import Readers
-from red_cli.tasks.data.tables import Rows, column_texts, find_splits
+from red_cli.tasks.data.rows import Rows, column_texts
+from red_cli.tasks.data.tables import find_splits
 from red_cli.tasks.presets.commonsense_protocol import (
     ANSWER_PREFIX,
     COMMONSENSE,

@@ -16,7 +16,8 @@ from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.e2e import E2eSettings
 from red_cli.tasks.base import builds
 from red_cli.tasks.data.loading import Readers, Source
-from red_cli.tasks.data.tables import Rows, find_splits
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.tables import find_splits
 from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 
 # The authors' data set on the Hub needs a script; the Hub's own conversion to Parquet does not.

@@ -12,7 +12,7 @@ from red_cli.recipe.sections import Columns
 from red_cli.recipe.template import fields, fill
 from red_cli.tasks.base import Base
 from red_cli.tasks.data.loading import check_truncation
-from red_cli.tasks.data.tables import Rows, column_texts, filled_texts, first_blank
+from red_cli.tasks.data.rows import Rows, column_texts, filled_texts, first_blank
 from red_cli.tasks.special_ids import Affixes, SpecialIds, find_affixes, find_special_ids
 from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.language import EncodedTexts, TruncatedExample, concatenate, truncate

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from red_cli.edit.kinds import ModelKind
 from red_cli.tasks.base import Batch, Encoded
-from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.special_ids import Affixes, SpecialIds
 from red_cli.tasks.text.token_loss import IGNORED, token_losses
 

@@ -18,7 +18,8 @@ from red_cli.tasks.build import build_task
 from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import conversations_of
 from red_cli.tasks.chat.instruction import InstructionTask
-from red_cli.tasks.data.tables import Rows, _read_file
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.tables import _read_file
 from red_cli.tasks.text.language import EncodedTexts
 from red_cli.tasks.text.token_loss import IGNORED
 from tests.failures import fails

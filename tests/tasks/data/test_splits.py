@@ -122,7 +122,7 @@ def test_too_small_to_cut(tmp_path: Path, encoder_decoder: bool, rows: dict[str,
 
 
 def test_an_error_names_the_row_in_the_file() -> None:
-    from red_cli.tasks.data.tables import Rows
+    from red_cli.tasks.data.rows import Rows
     from red_cli.tasks.labels.targets import LabelTarget
 
     rows = Rows(pa.table({"label": ["no", "yes", "no", "maybe"]}), "validation.csv").take([1, 3])

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.glue import GLUE
-from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.labels.metrics import classification_metrics, regression_metrics
 from red_cli.tasks.labels.targets import LabelTarget, RegressionTarget
 from red_cli.tasks.labels.task import LabelTask

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from red_cli.edit.kinds import ENCODER_DECODER
 from red_cli.recipe.sections import Columns, Data
 from red_cli.tasks.base import Generated
-from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.labels.targets import LabelTarget, RegressionTarget
 from red_cli.tasks.labels.task import LabelTask
 from red_cli.tasks.labels.text_to_text import AnswerTexts

@@ -16,7 +16,7 @@ from red_cli.edit.kinds import DECODER, ENCODER_DECODER
 from red_cli.recipe.sections import Columns, Data
 from red_cli.tasks.base import Generated, Prediction
 from red_cli.tasks.data.loading import Source
-from red_cli.tasks.data.tables import Rows
+from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.text.generation import GenerationEncoder, GenerationTask, TemplateTexts
 from red_cli.tasks.text.language import row_losses
 from red_cli.tasks.text.token_loss import IGNORED
