@@ -126,6 +126,9 @@ class Columns(Section):
     )
 
 
+BadRows = Literal["refuse", "drop"]
+
+
 class Data(Section):
     """The data: sources, splits, columns, lengths."""
 
@@ -175,6 +178,11 @@ class Data(Section):
         default="cut",
         description="What to do with longer sequences. cut: truncate them (prompts at the start, conversations at the "
         "end); refuse: stop with an error; drop: leave them out (instruction only).",
+    )
+    bad_rows: Annotated[BadRows, Role.READING] = Field(
+        default="refuse",
+        description="What to do with rows that cannot be used, such as an empty label or a turn without content. "
+        "refuse: stop, with all of them counted by reason; drop: leave them out.",
     )
 
 
