@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 
 from red_cli.base_model.files import BIASES_KEY
 from red_cli.base_model.hub import require_model_folder
+from red_cli.base_model.positions import most_positions
 from red_cli.edit.architectures import architecture_of
 from red_cli.edit.kinds import ModelKind
 from red_cli.errors import UserError, first_line
@@ -88,8 +89,10 @@ def prepare_base(config: PretrainedConfig, recipe: Recipe, kind: ModelKind, labe
     """
     fit_config(config, recipe.model, kind, label_names)
     tokenizer = load_tokenizer(recipe.model)
+    longest = longest_sequence(config, tokenizer)
     config.pad_token_id = usable_padding_id(tokenizer, getattr(config, "vocab_size", math.inf))
-    max_length = _max_length(recipe.data.max_length, longest_sequence(config, tokenizer))
+    # Some models number positions from the padding id: a row is to fit with the base's id and with the tokenizer's
+    max_length = _max_length(recipe.data.max_length, min(longest, longest_sequence(config, tokenizer)))
     fit_attention(config, kind, recipe.train, max_length)
     return Base(config, tokenizer, max_length, kind)
 
@@ -169,11 +172,7 @@ def usable_padding_id(tokenizer: PreTrainedTokenizerBase, vocabulary: float) -> 
 
 def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """The maximum number of tokens of a sequence."""
-    limits = [tokenizer.model_max_length]
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions:
-        limits.append(positions - architecture_of(config.model_type).unused_positions)
-    return min(limit for limit in (*limits, _NO_LIMIT))
+    return min(tokenizer.model_max_length, most_positions(config) or _NO_LIMIT, _NO_LIMIT)
 
 
 def _max_length(wanted: int | None, most: int) -> int:

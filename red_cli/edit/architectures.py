@@ -21,7 +21,6 @@ class Architecture:
         conv1d: whether projections store their weight as (in, out).
         in_files: the end of a module's path -> regular expression for its path in checkpoint files, if it differs
             (LAYER stands for group 1 of the key): modules renamed while loading, or the experts of a mixture.
-        unused_positions: how many of `max_position_embeddings` are unused because positions start after the padding id.
         head_dropout: the configuration key of the classification head's dropout, if it is not the usual one.
         keeps_texts_apart: whether packed texts were found to have the same logits as each text alone. Models that
             compute positions themselves do not: ALiBi (BLOOM, MPT, some Falcons), or from the mask (OPT).
@@ -33,7 +32,6 @@ class Architecture:
     bias_switches: Mapping[str, str] = field(default_factory=dict)
     conv1d: bool = False
     in_files: Mapping[str, str] = field(default_factory=dict)
-    unused_positions: int = 0
     head_dropout: str | None = None
     keeps_texts_apart: bool = False
     one_plus_norm: bool = False
@@ -102,8 +100,8 @@ _packing = partial(Architecture, keeps_texts_apart=True)
 ARCHITECTURES: dict[str, Architecture] = {
     # encoders
     "bert": Architecture(_BERT),
-    "roberta": Architecture(_BERT, unused_positions=2),
-    "xlm-roberta": Architecture(_BERT, unused_positions=2),
+    "roberta": Architecture(_BERT),
+    "xlm-roberta": Architecture(_BERT),
     "electra": Architecture(_BERT),
     "deberta-v2": Architecture(_DEBERTA, head_dropout="cls_dropout"),
     "distilbert": Architecture(_DISTILBERT, head_dropout="seq_classif_dropout"),

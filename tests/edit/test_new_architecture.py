@@ -25,7 +25,6 @@ NAME = "made_up"
 ROW = Architecture(
     {"ffn": r"floors\.(\d+)\.down"},
     {r"down": "down_bias"},
-    unused_positions=2,
     head_dropout="top_dropout",
 )
 
@@ -63,11 +62,12 @@ class MadeUpModel(MadeUpPreTrainedModel):
     def __init__(self, config: MadeUpConfig) -> None:
         super().__init__(config)
         self.words = nn.Embedding(config.vocab_size, WIDTH)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, WIDTH, padding_idx=1)
         self.floors = nn.ModuleList(Floor(config.down_bias) for _ in range(config.num_hidden_layers))
         self.post_init()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **others: object) -> BaseModelOutput:
-        hidden = self.words(input_ids)
+        hidden = self.words(input_ids) + self.position_embeddings(torch.arange(2, 2 + input_ids.shape[1]))
         for floor in self.floors:
             hidden = floor(hidden)
         return BaseModelOutput(last_hidden_state=hidden)
