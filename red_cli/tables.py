@@ -235,6 +235,8 @@ def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("exported", f"{result['output']} ({done})")]
     if result["remarks"]:
         rows.append(("note", result["remarks"].replace("`", "")))
+    if result["ends_text"]:
+        rows.append(("ends", result["ends_text"]))
     if result["largest_difference"] is not None:
         rows.append(
             (
@@ -243,6 +245,11 @@ def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{result['largest_difference']:.1e}, {result['equal_answers']:.2%} of answers equal",
             )
         )
+    if result["answer"] is not None:
+        answer = result["answer"]
+        ended = "ends" if answer["ended"] else "does not end, nor does the adapter's,"
+        same = "as the adapter's" if answer["equal"] else "not as the adapter's: by rounding, or at the base's own end"
+        rows.append(("", f"an answer of plain transformers {ended} after {answer['tokens']} tokens, {same}"))
     if result["pushed_to"]:
         rows.append(("uploaded", result["pushed_to"]))
     return rows

@@ -15,6 +15,7 @@ from red_cli.base_model.hub import base_folder, cached_folder, commit_of, push, 
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
 from red_cli.errors import UserError, one_line
 from red_cli.export.card import adapter_card, merged_card
+from red_cli.export.ends import write_ends
 from red_cli.export.local_paths import exported_recipe, shared_name, shared_recipe
 from red_cli.export.model import Exported, merged_model, model_with_code, require_base, require_space, write_model
 from red_cli.export.vectors import AdapterArrays, read_vectors
@@ -36,7 +37,9 @@ from red_cli.subprocesses import handling, known_signals
 
 Format = Literal["merged", "adapter", "code"]
 Verify = Callable[["Source", Path, Listener], dict[str, Any]]
-_NOT_CHECKED: dict[str, Any] = {"examples": 0, "largest_difference": None, "equal_answers": None, "checked_on": None}
+_NOT_CHECKED: dict[str, Any] = {
+    "examples": 0, "largest_difference": None, "equal_answers": None, "checked_on": None, "answer": None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ def export(
         repository: USER/NAME on the Hub to upload the folder to.
 
     Returns:
-        "output", "format", "edited_modules", "remarks", the result of `verify`, and "pushed_to".
+        "output", "format", "edited_modules", "remarks", "ends" and "ends_text" (of `write_ends`), the result of
+        `verify`, and "pushed_to".
 
     Raises:
         UserError: `output` is not empty, there is too little space, or the edits do not fit the base or architecture.
@@ -166,7 +170,7 @@ def export(
         listener.note("The run is not finished: this is its best adapter so far.")
     result: dict[str, Any] = {
         "output": str(output), "format": form, "edited_modules": len(source.adapter.edits), "remarks": "",
-        **_NOT_CHECKED, "pushed_to": None,
+        "ends": None, "ends_text": "", **_NOT_CHECKED, "pushed_to": None,
     }  # fmt: skip
     origin = Provenance.of(source, uploaded=repository is not None)
     if form == "adapter":
@@ -204,9 +208,11 @@ def _write_model(
     with sigterm_as_interrupt(), replacing_folder(output) as folder:
         for file in write_model(exported, folder, listener.writing):
             listener.note(f"Left out {file}: it is a link that leads out of the base's folder.")
+        _write_chat_template(source, base.folder, folder)
+        ends = write_ends(folder, exported.config, source.recipe, source.adapter.config, base)
         checked = dict(_NOT_CHECKED) if verify is None else verify(source, folder, listener)
         _write_metadata(source, exported, folder, output, checked, origin)
-    return {**checked, "remarks": exported.remarks}
+    return {**checked, "remarks": exported.remarks, "ends": ends.ids, "ends_text": ends.text}
 
 
 @contextmanager
@@ -223,9 +229,8 @@ def sigterm_as_interrupt() -> Iterator[None]:
 def _write_metadata(
     source: Source, exported: Exported, folder: Path, output: Path, checked: dict[str, Any], origin: Provenance
 ) -> None:
-    """Write the recipe, the chat template and the card."""
+    """Write the recipe and the card."""
     origin.write_recipe(folder)
-    _write_chat_template(source, exported.base.folder, folder)
     card = merged_card(
         output.resolve().name, source.adapter.config, origin.recipe, origin.metrics, checked, exported.architecture,
         exported.remarks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,15 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.files import BaseFiles, read_base
 from red_cli.base_model.hub import base_folder
-from red_cli.base_model.prepare import prepare_base
 from red_cli.edit.adapter import load_adapter
 from red_cli.errors import RunFailed, UserError
-from red_cli.export.auxiliary_files import exported_config
+from red_cli.export.answer import Question, compare_answers
 from red_cli.export.classes import configuration, model_class
 from red_cli.export.code import auto_class, is_own_code
 from red_cli.export.export import Source
+from red_cli.export.trained_task import base_config, trained_task
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.events import Listener
-from red_cli.tasks.build import build_task
 
 # The largest accepted difference of logits, relative to the largest logit. In a half-precision base the folded weights
 # are rounded once more, so only gross errors can be detected.
@@ -48,30 +47,38 @@ def verify(source: Source, folder: Path, listener: Listener) -> dict[str, Any]:
     A model that does not fit into memory is read from disk layer by layer.
 
     Returns:
-        "examples" compared, "largest_difference" of logits, the share of "equal_answers" (argmax), and "checked_on";
-        0 and None if nothing can be compared.
+        "examples" compared, "largest_difference" of logits, the share of "equal_answers" (argmax), "checked_on", and of
+        one generated "answer" what `compare_answers` says; 0 and None if nothing can be compared.
 
     Raises:
         RunFailed: they differ by more than the rounding of the weights' dtype.
     """
     listener.status("checking the result")
     base = read_base(source.base, base_folder(source.base, source.revision))
-    batches, what = _inputs(source, base, listener)
-    obstacle = None if batches else f"a {base.model_type} model takes no text"
-    if not (_fits(base) and _fits(read_base(str(folder), folder))):
+    inputs = _inputs(source, base, listener)
+    files = read_base(str(folder), folder)
+    in_memory = _fits(base) and _fits(files)
+    obstacle = None if inputs.batches else f"a {base.model_type} model takes no text"
+    if not in_memory:
         obstacle = obstacle or _too_old_to_read_from_disk()
     if obstacle is not None:
         listener.note(f"Not checked: {obstacle}.")
-        return {"examples": 0, "largest_difference": None, "equal_answers": None, "checked_on": None}
+        return {"examples": 0, "largest_difference": None, "equal_answers": None, "checked_on": None, "answer": None}
+    question = inputs.question if in_memory else None
+    if question is None and inputs.question is not None:
+        listener.note("No answer is generated to check its end: the model does not fit into memory.")
+    tolerance = TOLERANCES[_roughest_dtype(files)]
     with tempfile.TemporaryDirectory() as spare:
         model = _with_adapter(source, base, Path(spare))
-        expected = [_logits(model, batch) for batch in batches]
+        expected = [_logits(model, batch) for batch in inputs.batches]
+        answer = [] if question is None else question.by_red(model)
         del model
         gc.collect()
         model = _exported(folder, Path(spare))
-        found = [_logits(model, batch) for batch in batches]
+        compared = _compare(expected, [_logits(model, batch) for batch in inputs.batches], tolerance)
+        compared["answer"] = None if question is None else compare_answers(question, answer, model, tolerance)
         del model
-    return {**_compare(expected, found, read_base(str(folder), folder)), "checked_on": what}
+    return {**compared, "checked_on": inputs.what}
 
 
 def _too_old_to_read_from_disk() -> str | None:
@@ -80,14 +87,18 @@ def _too_old_to_read_from_disk() -> str | None:
     return f"the model does not fit into memory, and reading it from disk needs {' and '.join(old)}" if old else None
 
 
-def _compare(expected: list[torch.Tensor], found: list[torch.Tensor], exported: BaseFiles) -> dict[str, Any]:
-    difference = max((one - other).abs().max().item() for one, other in zip(expected, found, strict=True))
-    largest = max(logits.abs().max().item() for logits in expected)
-    dtype = max(
+def _roughest_dtype(exported: BaseFiles) -> str:
+    """The dtype of the weights that rounds most."""
+    return max(
         (stored.dtype for stored in exported.tensors.values() if stored.dtype in TOLERANCES),
         key=lambda name: TOLERANCES[name],
     )
-    if not difference <= TOLERANCES[dtype] * max(1.0, largest):
+
+
+def _compare(expected: list[torch.Tensor], found: list[torch.Tensor], tolerance: float) -> dict[str, Any]:
+    difference = max((one - other).abs().max().item() for one, other in zip(expected, found, strict=True))
+    largest = max(logits.abs().max().item() for logits in expected)
+    if not difference <= tolerance * max(1.0, largest):
         raise RunFailed(
             "verification-failed",
             f"the exported model differs from the adapter: logits differ by up to {difference:.2e}, the largest is "
@@ -115,7 +126,7 @@ def _logits(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
 
 
 def _with_adapter(source: Source, base: BaseFiles, spare: Path) -> PreTrainedModel:
-    config = _config(source, base)
+    config = base_config(base, source.adapter.config)
     kind = model_class(source.adapter.config.architecture or str(base.architecture))
     placement = _placement(base, kind, config, source.adapter.config.head, spare / "base")
     model = kind.from_pretrained(base.folder, config=config, ignore_mismatched_sizes=True, **placement)
@@ -134,10 +145,6 @@ def _exported(folder: Path, spare: Path) -> PreTrainedModel:
     if not _fits(files):
         options |= {"device_map": {"": "disk"}, "offload_folder": str(spare / "exported")}
     return kind.from_pretrained(folder, dtype=torch.float32, **options).eval()
-
-
-def _config(source: Source, base: BaseFiles) -> PretrainedConfig:
-    return configuration(exported_config(base, source.adapter.config, None))
 
 
 def _fits(files: BaseFiles) -> bool:
@@ -163,36 +170,51 @@ def _count(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape, dtype=np.int64))
 
 
-def _inputs(source: Source, base: BaseFiles, listener: Listener) -> tuple[list[Inputs], str | None]:
-    """Batches for the model and a description of them."""
+@dataclass(frozen=True)
+class _CheckInputs:
+    """Batches for both models.
+
+    Attributes:
+        what: a description of the batches; None if there are none.
+        question: a prompt whose answer both generate; None if the task is not known or generates no text.
+    """
+
+    batches: list[Inputs]
+    what: str | None
+    question: Question | None = None
+
+
+def _inputs(source: Source, base: BaseFiles, listener: Listener) -> _CheckInputs:
     if source.recipe is not None:
         try:
-            return list(_of_task(source, source.recipe, base)), "examples of the task"
+            return _of_task(source, source.recipe, base)
         except UserError as error:
             listener.note(f"Examples of the task are not available, so the check uses random tokens: {error}")
     config = configuration(base.config)
     vocabulary = getattr(config.get_text_config(), "vocab_size", None)
     if vocabulary is None or hasattr(config, "vision_config") or hasattr(config, "num_mel_bins"):
-        return [], None
+        return _CheckInputs([], None)
     generator = torch.Generator().manual_seed(0)
     rows = [torch.randint(vocabulary, (1, _RANDOM_LENGTH), generator=generator) for _ in range(_RANDOM_ROWS)]
     names = ("input_ids", "decoder_input_ids") if config.is_encoder_decoder else ("input_ids",)
-    return [dict.fromkeys(names, row) for row in rows], "rows of random tokens"
+    return _CheckInputs([dict.fromkeys(names, row) for row in rows], "rows of random tokens")
 
 
-def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> Iterator[Inputs]:
+def _of_task(source: Source, recipe: Recipe, base: BaseFiles) -> _CheckInputs:
     """The first rows of the selection split, as many as the logits of fit into the limit."""
-    names = None if recipe.task.is_regression else source.adapter.config.label_names
-    config = _config(source, base)
-    task = build_task(recipe, config, names)
-    model = recipe.model.model_copy(update={"name_or_path": str(base.folder), "revision": None})
-    prepared = prepare_base(config, recipe.model_copy(update={"model": model}), task.kind, names)
+    trained = trained_task(recipe, source.adapter.config, base)
+    task = trained.task
     split = task.validation_splits[0]
     splits = task.load(recipe.train.seed, (split,))
     rows = splits.rows[split].take(list(range(min(_EXAMPLES, splits.rows[split].table.num_rows))))
-    encoder = task.bind(prepared, splits.label_names)
+    encoder = trained.encoder(splits.label_names)
     encoded = encoder.encode(rows)
+    config = trained.base.config
     wide = 1 if task.kind.trains_head else int(encoded.lengths.max()) * config.get_text_config().vocab_size
     kept = max(1, min(len(encoded), _MOST_LOGITS // wide))
-    for start in range(0, kept, _AT_ONCE):
-        yield encoder.collate(encoded, np.arange(start, min(start + _AT_ONCE, kept))).inputs
+    batches = [
+        encoder.collate(encoded, np.arange(start, min(start + _AT_ONCE, kept))).inputs
+        for start in range(0, kept, _AT_ONCE)
+    ]
+    question = Question.of(encoded, trained.base, getattr(encoder, "special_ids", None))
+    return _CheckInputs(batches, "examples of the task", question)
