@@ -49,7 +49,8 @@ def plan_rows(plan: PlanSummary, folder: str | None = None) -> list[tuple[str, s
         rows.append(("export", f"{ways}: {plan.export_obstacle}"))
     if plan.paper_mismatch is not None:
         rows.append(("paper", f"its figure is not shown: {plan.paper_mismatch}"))
-    rows += [("note", note) for note in plan.notes]
+    found = [line for split, tokens in plan.special_tokens.items() for line in tokens.lines(split)]
+    rows += [("note", note) for note in (*found, *plan.notes)]
     if folder is not None:
         rows.append(("run folder", folder))
     return rows

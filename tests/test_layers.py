@@ -45,6 +45,7 @@ TASKS = [
     ("labels",),
     ("text",),
     ("base",),
+    ("special_texts", "found_tokens"),
     ("data", "special_ids"),
     ("text_metrics",),
 ]

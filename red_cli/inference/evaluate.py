@@ -22,6 +22,7 @@ from red_cli.runs.preflight import preflight_evaluation
 from red_cli.tasks.base import Task, chose_best, scored_split
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import RowsUsed, Splits
+from red_cli.tasks.found_tokens import SpecialTokens
 from red_cli.tasks.text_metrics.layout import write_texts
 from red_cli.tasks.text_metrics.score import not_computed
 
@@ -49,6 +50,8 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     encoder = task.bind(base, label_names)
     encoded = encoder.encode(splits.rows[split])
     rows = encoded.kept_rows(split, splits.rows[split])
+    for line in SpecialTokens.of(encoder, rows).lines(split):
+        listener.note(line)
     runtime = load_runtime(target, base, listener)
     resumable = ResumableOutput(folder.partial(split), model_identity(target))
     size = recipe.train.micro_batch_size or recipe.train.batch_size

@@ -25,6 +25,7 @@ from red_cli.plan.strategy import StrategyChoice
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Encoded
+from red_cli.tasks.found_tokens import SpecialTokens
 
 _SHOWN_EXAMPLES = 3
 
@@ -95,6 +96,7 @@ class PlanSummary:
     strategy: StrategyChoice
     export_obstacle: str | None  # why the edits cannot be merged into ordinary weights
     paper_mismatch: str | None  # why the recipe's figures of the paper are not shown
+    special_tokens: dict[str, SpecialTokens]  # split -> special tokens in its texts; splits without any are left out
     notes: list[str]  # keys that have no effect
 
     @property
@@ -141,6 +143,7 @@ def summarise(
         strategy=schedule.strategy,
         export_obstacle=_export_obstacle(trained.model) if method.edits else None,
         paper_mismatch=recipe.paper_mismatch if method.edits else None,
+        special_tokens={split: found for split, found in prepared.special_tokens.items() if found.rows},
         notes=[*loaded.notes, *schedule_notes(loaded, total, steps_per_epoch)],
     )
 

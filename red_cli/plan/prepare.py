@@ -14,6 +14,7 @@ from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Base, Encoded, Encoder, Task, scored_split
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import Rows, RowsUsed
+from red_cli.tasks.found_tokens import SpecialTokens
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Prepared:
     encoder: Encoder
     label_names: list[str] | None
     encoded: dict[str, Encoded]  # the splits that training needs
+    special_tokens: dict[str, SpecialTokens]  # in the texts of each of these splits
     source_indices: dict[str, NDArray[np.int64] | None]  # by split; None: all rows of the source
     scoring: Scoring
 
@@ -63,7 +65,8 @@ def prepare(recipe: Recipe) -> Prepared:
     used = {split: RowsUsed.of(split, rows[split]) for split in needed}
     scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
     source_indices = {split: rows[split].source_indices for split in needed}
-    return Prepared(task, base, encoder, label_names, encoded, source_indices, scoring)
+    special_tokens = {split: SpecialTokens.of(encoder, rows[split]) for split in needed}
+    return Prepared(task, base, encoder, label_names, encoded, special_tokens, source_indices, scoring)
 
 
 def draw_rows(rows: Rows, most: int | None, seed: int) -> Rows:

@@ -225,6 +225,12 @@ class Encoder(Protocol):
     def encode(self, rows: Rows) -> Encoded:
         """Token ids and labels of a split."""
 
+    def text_columns(self, rows: Rows) -> list[str]:
+        """The columns of a split that texts are read from."""
+
+    def carried(self, rows: Rows) -> dict[str, int]:
+        """What the texts of rows carry though encoding adds it, such as an end token -> how many do."""
+
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
         """The rows `indices`, padded to the longest of them."""
 

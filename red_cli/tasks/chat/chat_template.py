@@ -125,6 +125,13 @@ class ChatTemplate:
         (end,) = self.ends
         return end
 
+    def begins_with(self, text: str) -> bool:
+        """Whether conversations begin with `text`."""
+        try:
+            return bool(text) and self.render(without_answer(_PROBE), ask=True).startswith(text)
+        except UserError:  # the template takes other conversations than the probe
+            return False
+
     def render(self, conversation: Conversation, ask: bool, where: str = "") -> str:
         """Render a conversation as text; `ask` adds the beginning of a turn of the assistant.
 

@@ -45,6 +45,13 @@ def label_column(columns: Columns) -> str:
     return _name(columns, named[0] if named else "messages")
 
 
+def columns_of(rows: Rows, columns: Columns) -> list[str]:
+    """The columns of a split that its conversations are read from."""
+    form = form_of(rows, columns)
+    parts = ("instruction", "input", "output") if form == "output" else _FORMS[form]
+    return [name for part in parts if (name := _name(columns, part)) in rows.table.column_names]
+
+
 def conversations_of(rows: Rows, columns: Columns) -> list[Conversation]:
     """Read and check conversations: an optional system message, then user and assistant alternate.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -11,10 +12,12 @@ from red_cli.errors import UserError
 from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.tasks.base import Base, Encoded, TokenPreview
 from red_cli.tasks.chat.chat_template import ChatTemplate, TokenizedChat
-from red_cli.tasks.chat.conversations import Conversation, are_answered, conversations_of, label_column
+from red_cli.tasks.chat.conversations import Conversation, are_answered, columns_of, conversations_of, label_column
 from red_cli.tasks.data.loading import check_truncation
 from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.found_tokens import texts_in
 from red_cli.tasks.special_ids import Affixes, SpecialIds, padding_id
+from red_cli.tasks.special_texts import Marks
 from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.language import EncodedTexts
 from red_cli.tasks.text.task import TextTask
@@ -73,7 +76,7 @@ class InstructionEncoder(TextEncoder):
 
     def chat_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """The token ids that the answer to messages is generated from."""
-        text = self.template.prompts([messages], ["what was said"])[0]
+        text = self.template.prompts([self.marks.messages(messages)], ["what was said"])[0]
         return list(self.base.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def encode(self, rows: Rows) -> EncodedTexts:
@@ -86,7 +89,7 @@ class InstructionEncoder(TextEncoder):
                 of an answer is left in a row.
         """
         max_length = self.base.max_length
-        conversations = conversations_of(rows, self.task.data.columns)
+        conversations = [self.marks.messages(each) for each in conversations_of(rows, self.task.data.columns)]
         answered = are_answered(conversations)
         sources = [f"{rows.source}, row {rows.number(row)}" for row in range(rows.table.num_rows)]
         chats: list[TokenizedChat] = []
@@ -119,6 +122,22 @@ class InstructionEncoder(TextEncoder):
             completions=[conversations[row][-1]["content"] for row in kept] if answered else None,
             loss_mask=mask,
         )
+
+    @cached_property
+    def marks(self) -> Marks:
+        """The texts of the tokens that the template adds: the BOS token if it begins with it, and a turn's end."""
+        tokenizer = self.base.tokenizer
+        marks = Marks.of(tokenizer, Affixes([], []), self.special_ids.end)
+        begins = tokenizer.bos_token or ""
+        return replace(marks, before=begins if self.template.begins_with(begins) else "")
+
+    def text_columns(self, rows: Rows) -> list[str]:
+        """The columns of conversations."""
+        return columns_of(rows, self.task.data.columns)
+
+    def carried(self, rows: Rows) -> dict[str, int]:
+        """What turns carry though the template adds it -> how many do."""
+        return self.marks.carried_by_turns(texts_in(rows, self.text_columns(rows)))
 
     def show(self, encoded: Encoded, index: int) -> TokenPreview:
         """A conversation and its loss mask."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,10 +12,13 @@ from torch import Tensor, nn
 
 from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import Data
+from red_cli.recipe.template import fields
 from red_cli.tasks.base import Base, Batch, Encoded, ModelRunner, Prediction, TokenPreview
 from red_cli.tasks.data.loading import check_truncation
 from red_cli.tasks.data.rows import Rows, filled_texts
 from red_cli.tasks.labels.targets import Target
+from red_cli.tasks.special_ids import find_affixes
+from red_cli.tasks.special_texts import Marks
 
 _TEXT_COLUMNS = ("text", "sentence")
 _ENCODE_ROWS = 1000
@@ -61,6 +65,23 @@ class LabelEncoder:
         features = {name: np.concatenate(arrays) for name, arrays in parts.items()}
         return Encoded(features, offsets, self._labels(rows), len(cut))
 
+    @cached_property
+    def marks(self) -> Marks:
+        """The texts of the tokens that encoding adds."""
+        return Marks.of(self.base.tokenizer, find_affixes(self.base.tokenizer), None)
+
+    def text_columns(self, rows: Rows) -> list[str]:
+        """The columns of the text or the pair."""
+        if self.prompt_template is not None:
+            return [name for name in fields(self.prompt_template) if name in rows.table.column_names]
+        columns = self.data.columns
+        first = columns.text or next((name for name in _TEXT_COLUMNS if name in rows.table.column_names), "text")
+        return [first] if columns.text_pair is None else [first, columns.text_pair]
+
+    def carried(self, rows: Rows) -> dict[str, int]:
+        """What texts carry though encoding adds it -> how many do."""
+        return self.marks.carried([text for column in self._given_texts(rows) for text in column], [])
+
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
         """The rows `indices`, padded to the longest of them."""
         base = self.base
@@ -98,13 +119,13 @@ class LabelEncoder:
         return self.target.predict(logits, None if batch.labels is None else batch.labels.tolist())
 
     def _texts(self, rows: Rows) -> list[list[str]]:
+        return [self.marks.prompts(column) for column in self._given_texts(rows)]
+
+    def _given_texts(self, rows: Rows) -> list[list[str]]:
         if self.prompt_template is not None:
             return [filled_texts(rows, self.prompt_template)]
-        columns = self.data.columns
-        first = columns.text or next((name for name in _TEXT_COLUMNS if name in rows.table.column_names), "text")
-        names = [first] if columns.text_pair is None else [first, columns.text_pair]
         texts = []
-        for name in names:
+        for name in self.text_columns(rows):
             values = rows.column(name)
             for index, value in enumerate(values):
                 if not isinstance(value, str):

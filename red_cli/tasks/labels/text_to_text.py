@@ -200,7 +200,10 @@ def _names_by_text(
 
 
 def _ids(text: str, tokenizer: PreTrainedTokenizerBase, affixes: Affixes, special_ids: SpecialIds) -> list[int]:
-    return [*affixes.before, *tokenizer(text, add_special_tokens=False)["input_ids"], special_ids.end]
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    while ids[-1:] == [special_ids.end]:  # a text may carry the end that every answer gets
+        ids.pop()
+    return [*affixes.before, *ids, special_ids.end]
 
 
 def _read_back(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:

@@ -170,7 +170,7 @@ class CommonsenseEncoder(GenerationEncoder):
             )
         prompts: list[list[int]] = []
         continuations: list[list[list[int]]] = []
-        questions = list(zip(rows.column("prompt"), options, strict=True))
+        questions = list(zip(self.marks.prompts(rows.column("prompt")), options, strict=True))
         for start in range(0, len(questions), _QUESTIONS_AT_ONCE):
             chunk = questions[start : start + _QUESTIONS_AT_ONCE]
             repeated = [prompt for prompt, offered in chunk for _ in offered or ()]

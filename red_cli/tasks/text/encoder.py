@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +16,7 @@ from red_cli.recipe.tasks.base import DEFAULT_NEW_TOKENS
 from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction, TokenPreview
 from red_cli.tasks.data.loading import check_truncation
 from red_cli.tasks.special_ids import Affixes, SpecialIds
+from red_cli.tasks.special_texts import Marks
 from red_cli.tasks.text.language import EncodedTexts, TextBatch, collate_texts, losses_of, row_losses, truncate
 from red_cli.tasks.text.packing import Pack, collate_packs
 from red_cli.tasks.text.task import OF_LOSSES, TextTask
@@ -34,6 +36,11 @@ class TextEncoder:
     special_ids: SpecialIds
     affixes: Affixes
     train_on_prompt: bool = False
+
+    @cached_property
+    def marks(self) -> Marks:
+        """The texts of the tokens that encoding adds."""
+        return Marks.of(self.base.tokenizer, self.affixes, self.special_ids.end)
 
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> TextBatch:
         """The rows `indices`, padded to the longest of them."""

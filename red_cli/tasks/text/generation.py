@@ -34,6 +34,11 @@ class TemplateTexts:
         """The first column of the completions."""
         return self._names("completion")[0]
 
+    @property
+    def column_names(self) -> list[str]:
+        """The columns of prompts and completions."""
+        return [name for part in ("prompt", "completion") for name in self._names(part)]
+
     def has_completions(self, rows: Rows) -> bool:
         """Whether some row has a completion that is not null or empty."""
         names = self._names("completion")
@@ -161,9 +166,9 @@ class GenerationEncoder(TextEncoder):
             raise UserError(
                 "too-long", f"data.max_length is {max_length}; no prompt and completion fit into so few tokens"
             )
-        texts = self.task.texts
-        prompts = texts.prompts(rows)
-        completions = texts.completions(rows) if texts.has_completions(rows) else None
+        texts, marks = self.task.texts, self.marks
+        prompts = marks.prompts(texts.prompts(rows))
+        completions = marks.completions(texts.completions(rows)) if texts.has_completions(rows) else None
         examples: list[TruncatedExample] = []
         for start in range(0, len(prompts), _ENCODE_ROWS):
             chunk = slice(start, start + _ENCODE_ROWS)
@@ -195,9 +200,18 @@ class GenerationEncoder(TextEncoder):
         Raises:
             UserError: prompts have several columns.
         """
-        prompt = self.task.texts.prompt_of(messages[-1]["content"])
+        prompt = self.marks.prompt(self.task.texts.prompt_of(messages[-1]["content"]))
         ids = self.base.tokenizer(prompt, add_special_tokens=False)["input_ids"]
         return [*self.affixes.before, *ids, *self.affixes.after]
+
+    def text_columns(self, rows: Rows) -> list[str]:
+        """The columns of prompts and completions."""
+        return [name for name in self.task.texts.column_names if name in rows.table.column_names]
+
+    def carried(self, rows: Rows) -> dict[str, int]:
+        """What prompts and completions carry though encoding adds it -> how many do."""
+        texts = self.task.texts
+        return self.marks.carried(texts.prompts(rows), texts.completions(rows) if texts.has_completions(rows) else [])
 
     def truncated(self, prompts: list[str], completions: list[str] | None) -> list[TruncatedExample]:
         """Token ids of prompts and completions, truncated to max_length; `completions` None: of prompts only."""
