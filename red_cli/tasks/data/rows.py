@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from string import Formatter
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -101,36 +101,6 @@ class RowsUsed:
     @classmethod
     def of(cls, split: str, rows: Rows) -> RowsUsed:
         return cls(split, rows.table.num_rows, rows.selection or f"all of {split}")
-
-
-@dataclass(frozen=True)
-class TextsOfRows(Sequence[str]):
-    """Texts that are made from rows when they are read.
-
-    Attributes:
-        rows: the rows.
-        make: rows -> their texts, one for each.
-    """
-
-    rows: Rows
-    make: Callable[[Rows], list[str]]
-
-    def __len__(self) -> int:
-        return int(self.rows.table.num_rows)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        places = range(len(self))[index]
-        if isinstance(places, range):
-            return self.make(self.rows.take(list(places)))
-        return self.make(self.rows.slice(places, places + 1))[0]
-
-    def __iter__(self) -> Iterator[str]:
-        for chunk in self.rows.chunks():
-            yield from self.make(chunk)
 
 
 def column_texts(rows: Rows, name: str) -> list[str]:

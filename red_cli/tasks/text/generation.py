@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from red_cli.recipe.sections import Columns
 from red_cli.recipe.template import fields, fill
 from red_cli.tasks.base import Base
 from red_cli.tasks.data.loading import check_truncation
-from red_cli.tasks.data.rows import Rows, TextsOfRows, column_texts, filled_texts, first_blank
+from red_cli.tasks.data.rows import Rows, column_texts, filled_texts, first_blank
+from red_cli.tasks.data.texts import TextsOfRows
 from red_cli.tasks.special_ids import Affixes, SpecialIds, find_affixes, find_special_ids
 from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.language import EncodedTexts, TextsBuilder, TruncatedExample, truncate
@@ -161,8 +162,9 @@ class GenerationEncoder(TextEncoder):
                 "too-long", f"data.max_length is {max_length}; no prompt and completion fit into so few tokens"
             )
         texts = self.task.texts
-        prompts = TextsOfRows(rows, texts.prompts)
-        completions = TextsOfRows(rows, texts.completions) if texts.has_completions(rows) else None
+        make = self.text_makers()
+        prompts = TextsOfRows(rows, make["prompts"])
+        completions = TextsOfRows(rows, make["completions"]) if texts.has_completions(rows) else None
         for part in (prompts, completions):  # a fault in the last row shows before the first is tokenised
             for _ in part or ():
                 pass
@@ -195,6 +197,10 @@ class GenerationEncoder(TextEncoder):
             prompts=prompts,
             completions=completions,
         )
+
+    def text_makers(self) -> dict[str, Callable[[Rows], list[str]]]:
+        """How prompts and completions are made from rows, by the names of their fields in EncodedTexts."""
+        return {"prompts": self.task.texts.prompts, "completions": self.task.texts.completions}
 
     def chat_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """The token ids of the prompt that answers the last message.
