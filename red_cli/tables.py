@@ -38,6 +38,7 @@ def plan_rows(plan: PlanSummary, folder: str | None = None) -> list[tuple[str, s
         *_left_out_rows(plan),
         *_scoring_rows(asdict(plan.scoring)),
         ("tokens a row", f"median {train.median}, 95% up to {train.percentile_95}, longest {train.longest}{cut}"),
+        *([("encoded rows", plan.encoded_rows)] if plan.encoded_rows else []),
         ("steps", f"{plan.total_steps:,} of {plan.batch_size} rows{micro}, {plan.warmup_steps} to warm up"),
         ("learning rate", _rate_text(plan)),
         *([("runs on", _strategy_text(plan))] if plan.processes > 1 or plan.strategy.strategy != "single" else []),

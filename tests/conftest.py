@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 # Before any library reads them, and for the processes that tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a network
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["OMP_NUM_THREADS"] = "1"  # workers share the cores
+os.environ["RED_CACHE_DIR"] = f"{tempfile.gettempdir()}/red-tests-{os.getpid()}"  # tests' data are too small for it
 
 import json
 import shutil

@@ -39,7 +39,7 @@ ROOMS = [
 ]
 # inside red_cli/tasks, from the top down; those of one level do not import one another
 TASKS = [
-    ("build",),
+    ("build", "encoded"),
     ("presets",),
     ("chat",),
     ("labels",),

@@ -22,6 +22,7 @@ from red_cli.runs.preflight import preflight_evaluation
 from red_cli.tasks.base import Task, chose_best, scored_split
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import RowsUsed, Splits
+from red_cli.tasks.encoded.cached import encode_splits, uses_text
 from red_cli.tasks.found_tokens import SpecialTokens
 from red_cli.tasks.text_metrics.layout import write_texts
 from red_cli.tasks.text_metrics.score import not_computed
@@ -48,7 +49,10 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     split, splits = _choose_split(task, split, recipe.train.seed)
     label_names = splits.label_names
     encoder = task.bind(base, label_names)
-    encoded = encoder.encode(splits.rows[split])
+    encoded_splits, cache_uses = encode_splits(encoder, {split: splits.rows[split]})
+    encoded = encoded_splits[split]
+    if cache_uses:
+        listener.note(f"Encoded rows: {uses_text(cache_uses)}.")
     rows = encoded.kept_rows(split, splits.rows[split])
     for line in SpecialTokens.of(encoder, rows).lines(split):
         listener.note(line)

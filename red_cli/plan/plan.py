@@ -25,6 +25,7 @@ from red_cli.plan.strategy import StrategyChoice
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Encoded
+from red_cli.tasks.encoded.cached import uses_text
 from red_cli.tasks.found_tokens import SpecialTokens
 
 _SHOWN_EXAMPLES = 3
@@ -88,6 +89,7 @@ class PlanSummary:
     max_length: int
     scoring: Scoring
     lengths: dict[str, Lengths]
+    encoded_rows: str | None  # where they were kept or read from; None: all splits are small
     label_names: list[str] | None
     examples: list[Example]
     memory: MemoryEstimate | None
@@ -135,6 +137,7 @@ def summarise(
         max_length=prepared.base.max_length,
         scoring=prepared.scoring,
         lengths={split: Lengths.of(encoded) for split, encoded in prepared.encoded.items()},
+        encoded_rows=uses_text(prepared.cache_uses) or None,
         label_names=prepared.label_names,
         examples=_examples(prepared),
         memory=schedule.memory,

@@ -14,6 +14,7 @@ from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Base, Encoded, Encoder, Task, scored_split
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import Rows, RowsUsed
+from red_cli.tasks.encoded.cached import CacheUse, encode_splits
 from red_cli.tasks.found_tokens import SpecialTokens
 
 
@@ -35,6 +36,7 @@ class Prepared:
     encoder: Encoder
     label_names: list[str] | None
     encoded: dict[str, Encoded]  # the splits that training needs
+    cache_uses: dict[str, CacheUse]  # of the large ones among them
     special_tokens: dict[str, SpecialTokens]  # in the texts of each of these splits
     source_indices: dict[str, NDArray[np.int64] | None]  # by split; None: all rows of the source
     scoring: Scoring
@@ -54,7 +56,7 @@ def prepare(recipe: Recipe) -> Prepared:
     rows["train"] = draw_rows(rows["train"], recipe.data.max_train_rows, recipe.train.seed)
     base = prepare_base(config, recipe, task.kind, label_names)
     encoder = task.bind(base, label_names)
-    encoded = {split: encoder.encode(rows[split]) for split in needed}
+    encoded, cache_uses = encode_splits(encoder, {split: rows[split] for split in needed})
     for split in needed:
         rows[split] = encoded[split].kept_rows(split, rows[split])
         require_labels(encoded[split], rows[split].source, task.label_column)
@@ -66,7 +68,7 @@ def prepare(recipe: Recipe) -> Prepared:
     scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
     source_indices = {split: rows[split].source_indices for split in needed}
     special_tokens = {split: SpecialTokens.of(encoder, rows[split]) for split in needed}
-    return Prepared(task, base, encoder, label_names, encoded, special_tokens, source_indices, scoring)
+    return Prepared(task, base, encoder, label_names, encoded, cache_uses, special_tokens, source_indices, scoring)
 
 
 def draw_rows(rows: Rows, most: int | None, seed: int) -> Rows:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError, shown
-from red_cli.recipe.template import fields, fill
+from red_cli.recipe.template import fields
+
+CHUNK_ROWS = 2000  # rows that are read at once: many enough for a tokenizer, and their texts take little memory
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,20 @@ class Rows:
                 hint=f"It has: {', '.join(self.table.column_names)}. Map names with data.columns.",
             )
         return self.table.column(name).to_pylist()
+
+    def chunks(self) -> Iterator[Rows]:
+        """The rows in their order, some at a time, so that few of their values are in memory as Python objects."""
+        for start in range(0, self.table.num_rows, CHUNK_ROWS):
+            yield self.slice(start, start + CHUNK_ROWS)
+
+    def slice(self, start: int, stop: int) -> Rows:
+        """The rows `start:stop`; nothing is copied."""
+        table = self.table.slice(start, max(stop - start, 0))
+        if self.source_indices is None:
+            source_indices = np.arange(start, start + table.num_rows, dtype=np.int64)
+        else:
+            source_indices = self.source_indices[start:stop]
+        return replace(self, table=table, source_indices=source_indices)
 
     def take(self, indices: list[int], selection: str | None = None) -> Rows:
         """Some of the rows; `selection` is the rule by which they were selected, in words."""
@@ -92,23 +110,25 @@ def column_texts(rows: Rows, name: str) -> list[str]:
         UserError: there is no such column, or a value is neither text nor number.
     """
     texts = []
-    for row, value in enumerate(rows.column(name), start=1):
+    for row, value in enumerate(rows.column(name)):
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             what = "is null" if value is None else f"is {shown(value)}, not text"
-            raise UserError("invalid-row", f"{rows.source}, row {row}: column {shown(name)} {what}")
+            raise UserError("invalid-row", f"{rows.source}, row {rows.number(row)}: column {shown(name)} {what}")
         texts.append(str(value))
     return texts
 
 
 def filled_texts(rows: Rows, template: str) -> list[str]:
     """The template, filled with the columns that it names; the same errors."""
-    names = fields(template)
-    columns = [column_texts(rows, name) for name in names]
-    return [fill(template, dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+    columns = {name: column_texts(rows, name) for name in fields(template)}
+    parts: list[list[str]] = []
+    for text, name, _, _ in Formatter().parse(template):
+        parts += [[text] * rows.table.num_rows, *([] if name is None else [columns[name]])]
+    return ["".join(values) for values in zip(*parts, strict=True)]
 
 
 def first_blank(rows: Rows, names: list[str]) -> int | None:
-    """The number, from 1, of the first row in which all columns `names` are blank; None if there is no such row."""
+    """The index of the first row in which all columns `names` are blank; None if there is no such row."""
     columns = [column_texts(rows, name) for name in names]
-    blank = (row for row, values in enumerate(zip(*columns, strict=True), 1) if not "".join(values).strip())
+    blank = (row for row, values in enumerate(zip(*columns, strict=True)) if not "".join(values).strip())
     return next(blank, None)

@@ -14,6 +14,7 @@ from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import Data
 from red_cli.recipe.template import fields
 from red_cli.tasks.base import Base, Batch, Encoded, ModelRunner, Prediction, TokenPreview
+from red_cli.tasks.data.growing import GrowingArray, offsets_of
 from red_cli.tasks.data.loading import check_truncation
 from red_cli.tasks.data.rows import Rows, filled_texts
 from red_cli.tasks.labels.targets import Target
@@ -21,7 +22,6 @@ from red_cli.tasks.special_ids import find_affixes
 from red_cli.tasks.special_texts import Marks
 
 _TEXT_COLUMNS = ("text", "sentence")
-_ENCODE_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -45,25 +45,32 @@ class LabelEncoder:
             UserError: a column is missing, a text is null, or a label is null or unknown.
         """
         tokenizer, max_length = self.base.tokenizer, self.base.max_length
-        texts = self._texts(rows)
-        least = tokenizer.num_special_tokens_to_add(pair=len(texts) > 1) + len(texts)
+        columns = self.text_columns(rows)
+        texts = 1 if self.prompt_template is not None else len(columns)
+        least = tokenizer.num_special_tokens_to_add(pair=texts > 1) + texts
         if max_length < least:
             raise UserError("too-long", f"data.max_length is {max_length}; no text fits into fewer than {least} tokens")
+        labels = self._labels(rows)
+        for chunk in rows.chunks():  # a fault in the last row shows before the first is tokenised
+            self._texts(chunk, columns)
         names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
-        parts: dict[str, list[NDArray[np.int32]]] = {name: [] for name in names}
-        lengths: list[int] = []
-        cut: list[int] = []
-        for start in range(0, rows.table.num_rows, _ENCODE_ROWS):
-            chunk = [column[start : start + _ENCODE_ROWS] for column in texts]
-            encoded = tokenizer(*chunk, truncation=True, max_length=max_length, return_attention_mask=False)
-            cut += [start + row for row, encoding in enumerate(encoded.encodings or [], 1) if encoding.overflowing]
-            lengths += [len(ids) for ids in encoded["input_ids"]]
+        ids = {name: GrowingArray(np.int32) for name in names}
+        lengths = GrowingArray(np.int64)
+        truncated = first_cut = 0
+        for chunk in rows.chunks():
+            encoded = tokenizer(
+                *self._texts(chunk, columns), truncation=True, max_length=max_length, return_attention_mask=False
+            )
+            cut = [row for row, encoding in enumerate(encoded.encodings or []) if encoding.overflowing]
+            if cut and not truncated:
+                first_cut = chunk.number(cut[0])
+            truncated += len(cut)
+            lengths.extend([len(row) for row in encoded["input_ids"]])
             for name in names:
-                parts[name].append(np.fromiter((token for ids in encoded[name] for token in ids), dtype=np.int32))
-        check_truncation(self.data, rows, len(cut), min(cut, default=0), max_length)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        features = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-        return Encoded(features, offsets, self._labels(rows), len(cut))
+                ids[name].extend_rows(encoded[name])
+        check_truncation(self.data, rows, truncated, first_cut, max_length)
+        features = {name: found.finish() for name, found in ids.items()}
+        return Encoded(features, offsets_of(lengths.finish()), labels, truncated)
 
     @cached_property
     def marks(self) -> Marks:
@@ -80,7 +87,9 @@ class LabelEncoder:
 
     def carried(self, rows: Rows) -> dict[str, int]:
         """What texts carry though encoding adds it -> how many do."""
-        return self.marks.carried([text for column in self._given_texts(rows) for text in column], [])
+        return self.marks.carried(
+            [text for column in self._given_texts(rows, self.text_columns(rows)) for text in column], []
+        )
 
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
         """The rows `indices`, padded to the longest of them."""
@@ -118,14 +127,14 @@ class LabelEncoder:
         logits = model(**batch.inputs).logits.float()
         return self.target.predict(logits, None if batch.labels is None else batch.labels.tolist())
 
-    def _texts(self, rows: Rows) -> list[list[str]]:
-        return [self.marks.prompts(column) for column in self._given_texts(rows)]
+    def _texts(self, rows: Rows, columns: list[str]) -> list[list[str]]:
+        return [self.marks.prompts(column) for column in self._given_texts(rows, columns)]
 
-    def _given_texts(self, rows: Rows) -> list[list[str]]:
+    def _given_texts(self, rows: Rows, columns: list[str]) -> list[list[str]]:
         if self.prompt_template is not None:
             return [filled_texts(rows, self.prompt_template)]
         texts = []
-        for name in self.text_columns(rows):
+        for name in columns:
             values = rows.column(name)
             for index, value in enumerate(values):
                 if not isinstance(value, str):
@@ -151,4 +160,4 @@ def has_labels(rows: Rows, column: str, names: list[str] | None) -> bool:
     if column not in rows.table.column_names:
         return False
     hidden = [None, ""] if "-1" in (names or ()) else [None, "", -1, "-1"]
-    return any(value not in hidden for value in rows.column(column))
+    return any(value not in hidden for part in rows.chunks() for value in part.column(column))

@@ -15,16 +15,16 @@ from transformers import PreTrainedTokenizerBase
 from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction, TokenPreview
-from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
 from red_cli.tasks.labels.encoder import LabelEncoder
 from red_cli.tasks.labels.targets import Target
 from red_cli.tasks.special_ids import Affixes, SpecialIds, decoded, find_affixes, find_special_ids
 from red_cli.tasks.text.language import (
     EncodedTexts,
     TextBatch,
+    TextsBuilder,
     TruncatedExample,
     collate_texts,
-    concatenate,
     losses_of,
 )
 
@@ -77,12 +77,16 @@ class TextToTextEncoder(LabelEncoder):
         inputs = super().encode(rows)
         labels: Sequence[Any] = [None] * len(inputs) if inputs.labels is None else inputs.labels.tolist()
         answers = {label: self._written(label) for label in set(labels) - {None}}
-        features, offsets, prompt_lengths = concatenate(
-            [
-                TruncatedExample(inputs.row(index).tolist(), answers.get(label, []), False, False)
-                for index, label in enumerate(labels)
-            ]
-        )
+        built = TextsBuilder()
+        for start in range(0, len(inputs), CHUNK_ROWS):
+            chunk = enumerate(labels[start : start + CHUNK_ROWS], start)
+            built.add(
+                [
+                    TruncatedExample(inputs.row(index).tolist(), answers.get(label, []), False, False)
+                    for index, label in chunk
+                ]
+            )
+        features, offsets, prompt_lengths = built.finish()
         return EncodedTexts(
             features=features,
             offsets=offsets,

@@ -20,6 +20,7 @@ from red_cli.tasks.special_texts import Marks
 from red_cli.tasks.text.language import EncodedTexts, TextBatch, collate_texts, losses_of, row_losses, truncate
 from red_cli.tasks.text.packing import Pack, collate_packs
 from red_cli.tasks.text.task import OF_LOSSES, TextTask
+from red_cli.tasks.text.token_ids import token_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ class TextEncoder:
                 "too-long",
                 f"eval.generation.max_new_tokens is {wanted}, but the base takes {context} tokens, prompt included",
             )
-        ids = self.base.tokenizer(list(encoded.prompts), add_special_tokens=False)["input_ids"]
+        ids = token_ids(self.base.tokenizer, encoded.prompts)
         examples = [
             truncate(prompt, None, self.affixes, self.special_ids.end, limit, encoder_decoder) for prompt in ids
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,12 @@ from red_cli.recipe.template import fields, fill
 from red_cli.tasks.base import Base
 from red_cli.tasks.data.loading import check_truncation
 from red_cli.tasks.data.rows import Rows, column_texts, filled_texts, first_blank
+from red_cli.tasks.data.texts import TextsOfRows
 from red_cli.tasks.special_ids import Affixes, SpecialIds, find_affixes, find_special_ids
 from red_cli.tasks.text.encoder import TextEncoder
-from red_cli.tasks.text.language import EncodedTexts, TruncatedExample, concatenate, truncate
+from red_cli.tasks.text.language import EncodedTexts, TextsBuilder, TruncatedExample, truncate
 from red_cli.tasks.text.task import TextTask
-
-_ENCODE_ROWS = 1000
+from red_cli.tasks.text.token_ids import running_ids, token_ids
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TemplateTexts:
         names = self._names("completion")
         if any(name not in rows.table.column_names for name in names):
             return False
-        return any(value not in (None, "") for name in names for value in rows.column(name))
+        return any(value not in (None, "") for name in names for part in rows.chunks() for value in part.column(name))
 
     def prompts(self, rows: Rows) -> list[str]:
         """The prompts.
@@ -60,10 +60,10 @@ class TemplateTexts:
         Raises:
             UserError: a column is missing, a value is not text, or a completion is empty.
         """
-        if blank := first_blank(rows, self._names("completion")):
+        if (blank := first_blank(rows, self._names("completion"))) is not None:
             raise UserError(
                 "invalid-row",
-                f"{rows.source}, row {blank}: the completion is empty",
+                f"{rows.source}, row {rows.number(blank)}: the completion is empty",
                 hint="Drop the row; in a split to be completed, all completions are empty.",
             )
         return self._texts(rows, "completion")
@@ -166,33 +166,54 @@ class GenerationEncoder(TextEncoder):
             raise UserError(
                 "too-long", f"data.max_length is {max_length}; no prompt and completion fit into so few tokens"
             )
-        texts, marks = self.task.texts, self.marks
-        prompts = marks.prompts(texts.prompts(rows))
-        completions = marks.completions(texts.completions(rows)) if texts.has_completions(rows) else None
-        examples: list[TruncatedExample] = []
-        for start in range(0, len(prompts), _ENCODE_ROWS):
-            chunk = slice(start, start + _ENCODE_ROWS)
-            examples += self.truncated(prompts[chunk], None if completions is None else completions[chunk])
-        if empty := next((row for row, example in enumerate(examples, start=1) if not example.prompt), None):
-            raise UserError(
-                "invalid-row",
-                f"{rows.source}, row {empty}: the prompt is empty, and this tokenizer adds no token to it",
+        texts = self.task.texts
+        make = self.text_makers()
+        prompts = TextsOfRows(rows, make["prompts"])
+        completions = TextsOfRows(rows, make["completions"]) if texts.has_completions(rows) else None
+        for part in (prompts, completions):  # a fault in the last row shows before the first is tokenised
+            for _ in part or ():
+                pass
+        built, truncated, ends_cut, first_cut = TextsBuilder(), 0, 0, 0
+        for chunk in rows.chunks():
+            examples = self.truncated(
+                make["prompts"](chunk), None if completions is None else make["completions"](chunk)
             )
-        cut = [row for row, example in enumerate(examples, start=1) if example.truncated]
-        check_truncation(self.task.data, rows, len(cut), min(cut, default=0), max_length)
-        features, offsets, prompt_lengths = concatenate(examples)
+            if (empty := next((row for row, example in enumerate(examples) if not example.prompt), None)) is not None:
+                raise UserError(
+                    "invalid-row",
+                    f"{rows.source}, row {chunk.number(empty)}: the prompt is empty, and this tokenizer adds no token"
+                    " to it",
+                )
+            cut = [row for row, example in enumerate(examples) if example.truncated]
+            if cut and not truncated:
+                first_cut = chunk.number(cut[0])
+            truncated += len(cut)
+            ends_cut += sum(example.end_truncated for example in examples)
+            built.add(examples)
+        check_truncation(self.task.data, rows, truncated, first_cut, max_length)
+        features, offsets, prompt_lengths = built.finish()
         masked = 1 if self.train_on_prompt else prompt_lengths  # nothing precedes the first token
         return EncodedTexts(
             features=features,
             offsets=offsets,
             labels=None if completions is None else np.diff(offsets) - masked,
-            truncated=len(cut),
-            ends_cut=sum(example.end_truncated for example in examples),
+            truncated=truncated,
+            ends_cut=ends_cut,
             prompt_lengths=prompt_lengths,
             rows=rows,
             prompts=prompts,
             completions=completions,
         )
+
+    def text_makers(self) -> dict[str, Callable[[Rows], list[str]]]:
+        """How prompts and completions are made from rows, by the names of their fields in EncodedTexts."""
+        return {"prompts": self._prompts, "completions": self._completions}
+
+    def _prompts(self, rows: Rows) -> list[str]:
+        return self.marks.prompts(self.task.texts.prompts(rows))
+
+    def _completions(self, rows: Rows) -> list[str]:
+        return self.marks.completions(self.task.texts.completions(rows))
 
     def chat_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """The token ids of the prompt that answers the last message.
@@ -216,17 +237,13 @@ class GenerationEncoder(TextEncoder):
     def truncated(self, prompts: list[str], completions: list[str] | None) -> list[TruncatedExample]:
         """Token ids of prompts and completions, truncated to max_length; `completions` None: of prompts only."""
         tokenizer, separate = self.base.tokenizer, self.base.kind.encoder_decoder
-        prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
         answers: Sequence[list[int] | None] = [None] * len(prompts)
-        if completions is not None:
-            answers = tokenizer(completions, add_special_tokens=False)["input_ids"]
-            if not separate and not self.affixes.after:
-                running = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-                together = tokenizer(running, add_special_tokens=False)["input_ids"]
-                answers = [
-                    both[len(prompt) :] if both[: len(prompt)] == prompt else alone
-                    for prompt, both, alone in zip(prompt_ids, together, answers, strict=True)
-                ]
+        if completions is None:
+            prompt_ids = token_ids(tokenizer, prompts)
+        elif separate or self.affixes.after:
+            prompt_ids, answers = token_ids(tokenizer, prompts), token_ids(tokenizer, completions)
+        else:
+            prompt_ids, answers = running_ids(tokenizer, prompts, completions)
         return [
             truncate(prompt, answer, self.affixes, self.special_ids.end, self.base.max_length, separate)
             for prompt, answer in zip(prompt_ids, answers, strict=True)

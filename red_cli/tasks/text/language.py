@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from red_cli.edit.kinds import ModelKind
 from red_cli.tasks.base import Batch, Encoded
+from red_cli.tasks.data.growing import GrowingArray, offsets_of
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.special_ids import Affixes, SpecialIds
 from red_cli.tasks.text.token_loss import IGNORED, token_losses
@@ -28,8 +29,8 @@ class EncodedTexts(Encoded):
     Attributes:
         prompt_lengths: (rows,), tokens of the prompts.
         rows: the rows that were encoded.
-        prompts: the texts to generate from.
-        completions: the texts of the completions; None if unknown.
+        prompts: the texts to generate from; made or read when they are used.
+        completions: the texts of the completions, likewise; None if unknown.
         loss_mask: (tokens,) bool, which tokens count towards the loss; None: all after the prompt.
     """
 
@@ -123,14 +124,22 @@ def truncate(
     return TruncatedExample(framed, answer[:left], len(kept) < len(prompt) or end_truncated, end_truncated)
 
 
-def concatenate(
-    rows: Sequence[TruncatedExample],
-) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows as `features`, `offsets` and `prompt_lengths` of EncodedTexts."""
-    ids = np.fromiter((token for row in rows for part in (row.prompt, row.completion) for token in part), np.int32)
-    lengths = np.array([len(row.prompt) + len(row.completion) for row in rows], dtype=np.int64)
-    prompts = np.array([len(row.prompt) for row in rows], dtype=np.int64)
-    return {"input_ids": ids}, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), prompts
+class TextsBuilder:
+    """Collects the rows of a split as `features`, `offsets` and `prompt_lengths` of EncodedTexts."""
+
+    def __init__(self) -> None:
+        self._ids = GrowingArray(np.int32)
+        self._lengths, self._prompts = GrowingArray(np.int64), GrowingArray(np.int64)
+
+    def add(self, rows: Sequence[TruncatedExample]) -> None:
+        """Add rows at the end."""
+        self._ids.extend_rows(part for row in rows for part in (row.prompt, row.completion))
+        self._lengths.extend([len(row.prompt) + len(row.completion) for row in rows])
+        self._prompts.extend([len(row.prompt) for row in rows])
+
+    def finish(self) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.int64], NDArray[np.int64]]:
+        """The arrays of all rows."""
+        return {"input_ids": self._ids.finish()}, offsets_of(self._lengths.finish()), self._prompts.finish()
 
 
 def collate_texts(

@@ -1,0 +1,180 @@
+"""A cache of Arrow files on the user's disk. It is bounded in size, and several processes may use it at once.
+
+A file is written under another name and then renamed, so it is complete or absent. One process at a time writes a file,
+and others wait for it. Nothing in a file is executed. To its callers an OSError means that there is no cache.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import mmap
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from red_cli.errors import UserError, shown
+from red_cli.files import replacing
+
+if sys.platform != "win32":
+    import fcntl
+
+FOLDER_VARIABLE, SIZE_VARIABLE = "RED_CACHE_DIR", "RED_CACHE_GIB"
+_SUFFIX = ".arrow"
+_MOST_GIB = 20.0
+_MOST_OF_THE_DISK = 0.1
+_ABANDONED = 24 * 3600.0  # seconds; a killed process left a temporary file or a lock of this age
+
+
+@dataclass(frozen=True)
+class DiskCache:
+    """A folder of files by key.
+
+    Attributes:
+        limit: bytes of all files together; the least recently used ones are removed first.
+    """
+
+    folder: Path
+    limit: int
+
+    @classmethod
+    def of_user(cls, part: str) -> DiskCache:
+        """The folder `part` of $RED_CACHE_DIR, or of ~/.cache/red; $RED_CACHE_GIB sets its limit, and 0 turns it off.
+
+        Raises:
+            UserError: $RED_CACHE_GIB is not a number.
+            OSError: the disk cannot be read.
+        """
+        folder = _cache_folder() / part
+        given = os.environ.get(SIZE_VARIABLE)
+        if given is None:
+            disk = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists()))
+            return cls(folder, int(min(_MOST_GIB * 2**30, _MOST_OF_THE_DISK * disk.total)))
+        try:
+            size = float(given)
+        except ValueError:
+            size = math.nan
+        if not 0 <= size < math.inf:
+            raise UserError(
+                "invalid-option", f"{SIZE_VARIABLE} is {shown(given)}, not a size in GiB", hint="0 turns the cache off."
+            )
+        return cls(folder, int(size * 2**30))
+
+    def path(self, key: str) -> Path:
+        """The file of a key, whether it exists or not."""
+        return self.folder / f"{key}{_SUFFIX}"
+
+    def open(self, key: str) -> mmap.mmap | None:
+        """The file of a key, mapped into memory, or None. It is in use, and so kept, as long as the map exists."""
+        path = self.path(key)
+        try:
+            with path.open("rb") as file:
+                _share(file.fileno())
+                with suppress(OSError):
+                    os.utime(path)  # used now
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError):  # ValueError: an empty file
+            return None
+
+    @contextmanager
+    def writing(self, key: str) -> Iterator[None]:
+        """Keep other processes from writing the file of a key; wait while one of them does.
+
+        Raises:
+            OSError: the folder cannot be written to, or its disk has no locks.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(self.folder / f"{key}.lock")
+        try:
+            lock.acquire()
+        except NotImplementedError as error:
+            raise OSError(errno.ENOLCK, str(error)) from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # those who wait for it find the file, or write it again
+                Path(lock.lock_file).unlink()
+            lock.release()
+
+    def write(self, key: str, write: Callable[[Path], None]) -> int:
+        """Let `write` write the file of a key, then remove files until the limit holds; returns the file's size.
+
+        Raises:
+            OSError: the disk is full, the folder cannot be written to, or the file is larger than the limit.
+        """
+        with replacing(self.path(key)) as temporary:
+            write(temporary)
+            size = temporary.stat().st_size
+            if size > self.limit:
+                raise OSError(errno.EFBIG, f"{size / 2**30:.3g} GiB are more than the limit ({SIZE_VARIABLE})")
+        with suppress(OSError):
+            self._remove_oldest(self.path(key))
+        return size
+
+    def remove(self, key: str) -> None:
+        """Remove a file that is damaged."""
+        with suppress(OSError):
+            self.path(key).unlink()
+
+    def _remove_oldest(self, kept: Path) -> None:
+        """Remove the least recently used files while all together exceed the limit, and what killed processes left."""
+        files = []
+        for path in self.folder.iterdir():
+            with suppress(OSError):
+                about = path.stat()
+                if path.suffix == _SUFFIX:
+                    files.append((about.st_mtime_ns, about.st_size, path))
+                elif about.st_mtime < time.time() - _ABANDONED:
+                    path.unlink()
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
+            if total <= self.limit:
+                return
+            if path != kept and _remove_unused(path):
+                total -= size
+
+
+def _cache_folder() -> Path:
+    if named := os.environ.get(FOLDER_VARIABLE):
+        return Path(named).expanduser().absolute()
+    try:
+        users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:  # no home
+        raise OSError(errno.ENOENT, str(error)) from None
+    return users / "red"
+
+
+def _share(descriptor: int) -> None:
+    """Mark an open file as in use; the mark ends with the last copy of its descriptor, and a map holds one.
+
+    Raises:
+        BlockingIOError: the file is about to be removed.
+    """
+    if sys.platform != "win32":  # Windows does not remove a file that is mapped
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a disk without locks; a file that is removed from it stays readable
+            return
+
+
+def _remove_unused(path: Path) -> bool:
+    """Remove a file unless a process uses it; returns whether it was removed."""
+    try:
+        with path.open("rb") as file:
+            if sys.platform != "win32":
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+        if sys.platform == "win32":
+            path.unlink()
+    except OSError:
+        return False
+    return True

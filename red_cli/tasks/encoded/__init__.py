@@ -1,0 +1,1 @@
+"""Encoded splits in a cache on the user's disk."""
