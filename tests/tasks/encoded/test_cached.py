@@ -116,7 +116,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setenv(SIZE_VARIABLE, "1")
     monkeypatch.setattr(cached, "SMALLEST", 0)
-    return tmp_path / "cache" / "encoded"
+    return tmp_path / "cache" / "rows"
 
 
 def assert_same(found: Encoded, expected: Encoded) -> None:
@@ -394,6 +394,6 @@ def test_red_says_where_encoded_rows_are(red: Callable[..., Outcome], recipe: Pa
     first, second = (red("check", recipe, "--json").json["plan"]["encoded_rows"] for _ in range(2))
     assert f"kept in {cache}" in first
     assert f"read from {cache}" in second
-    assert DiskCache.of_user("encoded").folder == cache
+    assert DiskCache.of_user().folder == cache
     shown = red("check", recipe).out
     assert "encoded rows" in shown
