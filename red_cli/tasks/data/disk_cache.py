@@ -1,7 +1,8 @@
 """A cache of Arrow files on the user's disk. It is bounded in size, and several processes may use it at once.
 
-A file is written under another name and then renamed, so it is complete or absent. One process at a time writes a file,
-and others wait for it. Nothing in a file is executed. To its callers an OSError means that there is no cache.
+A file is written under another name and then renamed, so it is complete or absent, and it ends with a checksum. One
+process at a time writes a file, and others wait for it. Nothing in a file is executed. To its callers an OSError means
+that there is no cache.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import shutil
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,11 +28,18 @@ from red_cli.files import replacing
 if sys.platform != "win32":
     import fcntl
 
+SMALLEST = 2**21  # bytes of rows; fewer are read and encoded in about a second
 FOLDER_VARIABLE, SIZE_VARIABLE = "RED_CACHE_DIR", "RED_CACHE_GIB"
 _SUFFIX = ".arrow"
 _MOST_GIB = 20.0
 _MOST_OF_THE_DISK = 0.1
+_CHECKSUM = 4  # bytes at the end of a file
+_STEP = 2**24  # bytes of which a checksum is computed at once
 _ABANDONED = 24 * 3600.0  # seconds; a killed process left a temporary file or a lock of this age
+
+
+class Damaged(Exception):
+    """A file of the cache is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +54,14 @@ class DiskCache:
     limit: int
 
     @classmethod
-    def of_user(cls, part: str) -> DiskCache:
-        """The folder `part` of $RED_CACHE_DIR, or of ~/.cache/red; $RED_CACHE_GIB sets its limit, and 0 turns it off.
+    def of_user(cls) -> DiskCache:
+        """The cache in $RED_CACHE_DIR, or in ~/.cache/red; $RED_CACHE_GIB sets its limit, and 0 turns it off.
 
         Raises:
             UserError: $RED_CACHE_GIB is not a number.
             OSError: the disk cannot be read.
         """
-        folder = _cache_folder() / part
+        folder = _cache_folder() / "rows"
         given = os.environ.get(SIZE_VARIABLE)
         if given is None:
             disk = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists()))
@@ -71,17 +80,28 @@ class DiskCache:
         """The file of a key, whether it exists or not."""
         return self.folder / f"{key}{_SUFFIX}"
 
-    def open(self, key: str) -> mmap.mmap | None:
-        """The file of a key, mapped into memory, or None. It is in use, and so kept, as long as the map exists."""
+    def open(self, key: str) -> memoryview | None:
+        """The file of a key, mapped into memory, or None. It is in use, and so kept, as long as the map exists.
+
+        Raises:
+            Damaged: the file is not what was written; it is removed.
+        """
         path = self.path(key)
         try:
             with path.open("rb") as file:
                 _share(file.fileno())
-                with suppress(OSError):
-                    os.utime(path)  # used now
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError):  # ValueError: an empty file
+                stored = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            with suppress(OSError):
+                os.utime(path)  # used now
+        except OSError:
             return None
+        except ValueError:  # an empty file
+            stored = memoryview(b"")
+        content, checksum = stored[:-_CHECKSUM], stored[-_CHECKSUM:]
+        if _checksum(content) != checksum:
+            self.remove(key)
+            raise Damaged("its checksum differs")
+        return content
 
     @contextmanager
     def writing(self, key: str) -> Iterator[None]:
@@ -111,6 +131,10 @@ class DiskCache:
         """
         with replacing(self.path(key)) as temporary:
             write(temporary)
+            with temporary.open("r+b") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stored:
+                checksum = _checksum(memoryview(stored))
+                file.seek(0, os.SEEK_END)
+                file.write(checksum)
             size = temporary.stat().st_size
             if size > self.limit:
                 raise OSError(errno.EFBIG, f"{size / 2**30:.3g} GiB are more than the limit ({SIZE_VARIABLE})")
@@ -151,6 +175,13 @@ def _cache_folder() -> Path:
     return users / "red"
 
 
+def _checksum(content: memoryview) -> bytes:
+    found = 0
+    for start in range(0, len(content), _STEP):
+        found = zlib.crc32(content[start : start + _STEP], found)
+    return found.to_bytes(_CHECKSUM, "little")
+
+
 def _share(descriptor: int) -> None:
     """Mark an open file as in use; the mark ends with the last copy of its descriptor, and a map holds one.
 
@@ -169,7 +200,7 @@ def _share(descriptor: int) -> None:
 def _remove_unused(path: Path) -> bool:
     """Remove a file unless a process uses it; returns whether it was removed."""
     try:
-        with path.open("rb") as file:
+        with path.open("r+b") as file:  # network disks lock only for writing what is open for it
             if sys.platform != "win32":
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()

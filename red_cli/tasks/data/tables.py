@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from red_cli.errors import UserError, first_line, shown
 from red_cli.recipe.sections import Data, SplitName
+from red_cli.tasks.data.kept_tables import read_once
 from red_cli.tasks.data.rows import Rows
 
 # Name of a file in a data folder -> split it holds
@@ -34,7 +35,7 @@ def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
     if files is None:
         assert data.path is not None
         return _splits_of_hub(data.path, data.name, data.revision, label_column, data.splits or {})
-    return {split: partial(_read_files, paths) for split, paths in files.items()}
+    return {split: partial(read_once, paths, None, partial(_read_files, paths)) for split, paths in files.items()}
 
 
 def split_files(data: Data) -> dict[str, list[Path]] | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -14,21 +12,17 @@ import numpy as np
 import pyarrow as pa
 
 from red_cli.tasks.base import Encoded
+from red_cli.tasks.data.disk_cache import Damaged
 from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
 from red_cli.tasks.data.texts import ArrowTexts, TextsOfRows
 from red_cli.tasks.text.language import EncodedTexts
 
 _CLASSES = {kind.__name__: kind for kind in (Encoded, EncodedTexts)}
 _ABOUT = b"red"  # the key of the file's metadata
-_CHECK = 2**24  # bytes of a checksum's step
 
 
 class NotStorable(Exception):
     """An encoded split holds something that a file has no form for."""
-
-
-class Damaged(Exception):
-    """A file is not what was written."""
 
 
 def write(encoded: Encoded, rows: Rows, path: Path) -> None:
@@ -71,7 +65,6 @@ def write(encoded: Encoded, rows: Rows, path: Path) -> None:
                 about["bool"].append(name)
                 value = value.view(np.uint8)
             columns[name] = pa.array(value)
-    about["checksums"] = {name: _checksum(array) for name, array in columns.items()}
     arrays = [pa.LargeListArray.from_arrays(pa.array([0, len(array)]), array) for array in columns.values()]
     batch = pa.record_batch(arrays, names=list(columns))
     schema = batch.schema.with_metadata({_ABOUT: json.dumps(about).encode()})
@@ -79,7 +72,7 @@ def write(encoded: Encoded, rows: Rows, path: Path) -> None:
         writer.write_batch(batch.replace_schema_metadata(schema.metadata))
 
 
-def read(stored: mmap.mmap, rows: Rows, makers: Mapping[str, Callable[[Rows], list[str]]]) -> Encoded:
+def read(stored: memoryview, rows: Rows, makers: Mapping[str, Callable[[Rows], list[str]]]) -> Encoded:
     """The encoded split of a file, whose arrays are views of its memory map.
 
     Args:
@@ -94,8 +87,6 @@ def read(stored: mmap.mmap, rows: Rows, makers: Mapping[str, Callable[[Rows], li
         batch = reader.get_batch(0)
         about = json.loads(reader.schema.metadata[_ABOUT])
         arrays = {name: batch.column(name).values for name in reader.schema.names}
-        if any(_checksum(array) != about["checksums"][name] for name, array in arrays.items()):
-            raise Damaged("a checksum differs")
         values: dict[str, Any] = {**about["values"], **{name: {} for name in about["mappings"]}}
         values |= {name: tuple(values[name]) for name in about["tuples"]}
         for name, array in arrays.items():
@@ -120,19 +111,3 @@ def _texts_array(texts: Sequence[str]) -> pa.LargeStringArray:
     starts = range(0, len(texts), CHUNK_ROWS)
     parts = [pa.array(texts[start : start + CHUNK_ROWS], pa.large_string()) for start in starts]
     return pa.concat_arrays(parts or [pa.array([], pa.large_string())])
-
-
-def _checksum(array: pa.Array) -> int:
-    """The checksum of an array's values, read in steps."""
-    if pa.types.is_large_string(array.type):
-        _, places, text = array.buffers()
-        ends = np.frombuffer(places, np.int64, len(array) + 1, array.offset * 8)
-        parts = [ends, np.frombuffer(text or b"", np.uint8)[int(ends[0]) : int(ends[-1])]]
-    else:
-        parts = [array.to_numpy(zero_copy_only=True)]
-    found = 0
-    for part in parts:
-        content = np.ascontiguousarray(part).view(np.uint8)
-        for start in range(0, len(content), _CHECK):
-            found = zlib.crc32(content[start : start + _CHECK].data, found)
-    return found

@@ -12,14 +12,11 @@ import pyarrow as pa
 from red_cli.errors import first_line
 from red_cli.formatting import byte_size
 from red_cli.tasks.base import Encoded, Encoder
-from red_cli.tasks.data.disk_cache import SIZE_VARIABLE, DiskCache
+from red_cli.tasks.data.disk_cache import SIZE_VARIABLE, SMALLEST, Damaged, DiskCache
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.encoded import arrow_file
 from red_cli.tasks.encoded.fingerprint import NoFingerprint, encoder_fingerprint, fingerprint
 from red_cli.tasks.text.generation import GenerationEncoder
-
-SMALLEST = 2**21  # bytes of a split's rows; those of fewer become tokens in about a second
-_FOLDER = "encoded"
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class _CachedEncoder:
     def encode(self, rows: Rows) -> tuple[Encoded, CacheUse]:
         """The rows from the cache, or encoded and kept there if that is possible."""
         try:
-            cache = DiskCache.of_user(_FOLDER)
+            cache = DiskCache.of_user()
             if cache.limit == 0:
                 return self._encoder.encode(rows), CacheUse("unused", problem=f"{SIZE_VARIABLE} is 0")
             key = fingerprint(self._fingerprint, rows)
@@ -94,12 +91,12 @@ class _CachedEncoder:
 
     def _read(self, cache: DiskCache, key: str, rows: Rows) -> tuple[Encoded, CacheUse] | None:
         """The rows in the cache, or None; a damaged file is removed."""
-        stored = cache.open(key)
-        if stored is None:
-            return None
         try:
+            stored = cache.open(key)
+            if stored is None:
+                return None
             encoded = arrow_file.read(stored, rows, self._makers)
-        except arrow_file.Damaged as error:
+        except Damaged as error:
             cache.remove(key)
             self._damage = f"a damaged file was replaced: {first_line(error)}"
             return None

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from red_cli.tasks.data import disk_cache
-from red_cli.tasks.data.disk_cache import FOLDER_VARIABLE, SIZE_VARIABLE, DiskCache
+from red_cli.tasks.data.disk_cache import FOLDER_VARIABLE, SIZE_VARIABLE, Damaged, DiskCache
 
 
 def put(cache: DiskCache, key: str, size: int = 100, age: float = 0) -> None:
-    cache.write(key, lambda path: path.write_bytes(bytes(size)))
+    cache.write(key, lambda path: path.write_bytes(bytes(size - 4)))  # and a checksum
     os.utime(cache.path(key), (time.time() - age,) * 2)
 
 
@@ -48,8 +48,8 @@ def test_files_in_use_are_never_removed(tmp_path: Path) -> None:
     put(cache, "new")
     assert keys(cache) == ["new", "used"]
     assert stored is not None
-    assert stored[:] == bytes(100)
-    stored.close()
+    assert stored == bytes(96)
+    del stored
     os.utime(cache.path("used"), (1, 1))
     put(cache, "newer")
     assert keys(cache) == ["new", "newer"]
@@ -75,9 +75,9 @@ def test_a_failing_writer_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variables", "folder"),
     [
-        ({FOLDER_VARIABLE: "/somewhere", "XDG_CACHE_HOME": "/xdg"}, "/somewhere/part"),
-        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/red/part"),
-        ({"HOME": "/home/someone"}, "/home/someone/.cache/red/part"),
+        ({FOLDER_VARIABLE: "/somewhere", "XDG_CACHE_HOME": "/xdg"}, "/somewhere/rows"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/red/rows"),
+        ({"HOME": "/home/someone"}, "/home/someone/.cache/red/rows"),
     ],
 )
 def test_the_place(variables: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,11 +85,11 @@ def test_the_place(variables: dict[str, str], folder: str, monkeypatch: pytest.M
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    cache = DiskCache.of_user("part")
+    cache = DiskCache.of_user()
     assert cache.folder == Path(folder)
     assert 0 < cache.limit <= 20 * 2**30
     monkeypatch.setenv(SIZE_VARIABLE, "0.5")
-    assert DiskCache.of_user("part").limit == 2**29
+    assert DiskCache.of_user().limit == 2**29
 
 
 PROGRAM = """
@@ -122,3 +122,16 @@ def test_a_disk_without_locks_is_read_from(tmp_path: Path, monkeypatch: pytest.M
     put(cache, "a")
     monkeypatch.setattr(disk_cache.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(95, "not supported")))
     assert cache.open("a") is not None
+
+
+def test_a_damaged_file_is_removed(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path, 10_000)
+    put(cache, "a", size=5000)
+    whole = cache.path("a").read_bytes()
+    for damaged in (b"", whole[:-1], whole[1:], whole + b"x", whole[:77] + b"x" + whole[78:], b"x" * 3):
+        cache.path("a").write_bytes(damaged)
+        with pytest.raises(Damaged):
+            cache.open("a")
+        assert cache.open("a") is None
+    cache.path("a").write_bytes(whole)
+    assert cache.open("a") == bytes(4996)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from red_cli.tasks.base import Encoded
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.disk_cache import FOLDER_VARIABLE, SIZE_VARIABLE, DiskCache
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.texts import ArrowTexts, TextsOfRows
+from red_cli.tasks.data.texts import ArrowTexts
 from red_cli.tasks.encoded import cached
 from red_cli.tasks.encoded.cached import CacheUse, encode_splits, uses_text
 from red_cli.tasks.encoded.fingerprint import encoder_fingerprint, fingerprint
@@ -116,7 +116,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setenv(SIZE_VARIABLE, "1")
     monkeypatch.setattr(cached, "SMALLEST", 0)
-    return tmp_path / "cache" / "encoded"
+    return tmp_path / "cache" / "rows"
 
 
 def assert_same(found: Encoded, expected: Encoded) -> None:
@@ -133,7 +133,7 @@ def assert_same(found: Encoded, expected: Encoded) -> None:
         elif isinstance(other, np.ndarray):
             assert one.dtype == other.dtype
             assert np.array_equal(one, other)
-        elif isinstance(other, list | tuple | TextsOfRows):
+        elif isinstance(other, Sequence):  # lists, and texts in Arrow or made from rows
             assert list(one) == list(other)
         else:
             assert one == other
@@ -394,6 +394,6 @@ def test_red_says_where_encoded_rows_are(red: Callable[..., Outcome], recipe: Pa
     first, second = (red("check", recipe, "--json").json["plan"]["encoded_rows"] for _ in range(2))
     assert f"kept in {cache}" in first
     assert f"read from {cache}" in second
-    assert DiskCache.of_user("encoded").folder == cache
+    assert DiskCache.of_user().folder == cache
     shown = red("check", recipe).out
     assert "encoded rows" in shown
