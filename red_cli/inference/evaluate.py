@@ -49,6 +49,8 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     encoder = task.bind(base, label_names)
     encoded = encoder.encode(splits.rows[split])
     rows = encoded.kept_rows(split, splits.rows[split])
+    for note in rows.notes:
+        listener.note(note)
     runtime = load_runtime(target, base, listener)
     resumable = ResumableOutput(folder.partial(split), model_identity(target))
     size = recipe.train.micro_batch_size or recipe.train.batch_size

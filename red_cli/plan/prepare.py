@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,9 @@ class Prepared:
     encoded: dict[str, Encoded]  # the splits that training needs
     source_indices: dict[str, NDArray[np.int64] | None]  # by split; None: all rows of the source
     scoring: Scoring
+    classes: Mapping[str, dict[str, int]] = field(default_factory=dict)  # split -> label -> number of rows
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # split -> reason -> number of bad rows
+    notes: Sequence[str] = ()  # what was guessed in reading the data
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -63,7 +67,10 @@ def prepare(recipe: Recipe) -> Prepared:
     used = {split: RowsUsed.of(split, rows[split]) for split in needed}
     scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
     source_indices = {split: rows[split].source_indices for split in needed}
-    return Prepared(task, base, encoder, label_names, encoded, source_indices, scoring)
+    classes = {split: counts for split in needed if (counts := task.classes(rows[split], label_names))}
+    left_out = {split: rows[split].left_out for split in needed}
+    notes = list(dict.fromkeys(note for split in needed for note in rows[split].notes))
+    return Prepared(task, base, encoder, label_names, encoded, source_indices, scoring, classes, left_out, notes)
 
 
 def draw_rows(rows: Rows, most: int | None, seed: int) -> Rows:

@@ -9,14 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from red_cli.errors import UserError, shown
+from red_cli.errors import UserError
 from red_cli.recipe.sections import Data
+from red_cli.recipe.tasks.base import TEXT_COLUMNS
 from red_cli.tasks.base import Base, Batch, Encoded, ModelRunner, Prediction, TokenPreview
+from red_cli.tasks.data.bad_rows import text_faults, without_bad_rows
 from red_cli.tasks.data.loading import check_truncation
 from red_cli.tasks.data.rows import Rows, filled_texts
+from red_cli.tasks.labels.classes import is_hidden
 from red_cli.tasks.labels.targets import Target
 
-_TEXT_COLUMNS = ("text", "sentence")
 _ENCODE_ROWS = 1000
 
 
@@ -100,24 +102,19 @@ class LabelEncoder:
     def _texts(self, rows: Rows) -> list[list[str]]:
         if self.prompt_template is not None:
             return [filled_texts(rows, self.prompt_template)]
-        columns = self.data.columns
-        first = columns.text or next((name for name in _TEXT_COLUMNS if name in rows.table.column_names), "text")
-        names = [first] if columns.text_pair is None else [first, columns.text_pair]
-        texts = []
-        for name in names:
-            values = rows.column(name)
-            for index, value in enumerate(values):
-                if not isinstance(value, str):
-                    what = "is null" if value is None else f"is {shown(value)}, not text"
-                    raise UserError(
-                        "invalid-row", f"{rows.source}, row {rows.number(index)}: column {shown(name)} {what}"
-                    )
-            texts.append(values)
-        return texts
+        names = text_columns(self.data, rows)
+        without_bad_rows(rows, "", text_faults(rows, names), "refuse")
+        return [rows.column(name) for name in names]
 
     def _labels(self, rows: Rows) -> NDArray[np.generic] | None:
         column = label_column(self.data)
         return self.target.encode(rows, column) if has_labels(rows, column, self.target.names) else None
+
+
+def text_columns(data: Data, rows: Rows) -> list[str]:
+    """The column of the text, and that of the second text of a pair."""
+    first = data.columns.text or next((name for name in TEXT_COLUMNS if name in rows.table.column_names), "text")
+    return [first] if data.columns.text_pair is None else [first, data.columns.text_pair]
 
 
 def label_column(data: Data) -> str:
@@ -129,5 +126,4 @@ def has_labels(rows: Rows, column: str, names: list[str] | None) -> bool:
     """Whether rows have labels that are not hidden: null, empty, or -1 as in the Hub's GLUE."""
     if column not in rows.table.column_names:
         return False
-    hidden = [None, ""] if "-1" in (names or ()) else [None, "", -1, "-1"]
-    return any(value not in hidden for value in rows.column(column))
+    return not all(is_hidden(value, names) for value in rows.column(column))
