@@ -83,7 +83,8 @@ def _local_files(recipe: Recipe) -> dict[str, list[Path]] | None:
         UserError: a path that the recipe names does not exist.
     """
     data, task = recipe.data, recipe.task
-    if (data.path is None and data.train is None) or (task.has_own_layout and _is_folder(data.path)):
+    places = [place for place in (data.path, data.train, data.validation, data.test) if place is not None]
+    if (data.path is None and data.train is None) or (task.has_own_layout and all(map(_exists, places))):
         return None
     try:
         files = split_files(data)
@@ -92,8 +93,11 @@ def _local_files(recipe: Recipe) -> dict[str, list[Path]] | None:
     return None if task.has_own_layout else files
 
 
-def _is_folder(path: str | None) -> bool:
-    return path is not None and Path(path).is_dir()
+def _exists(place: str) -> bool:
+    try:
+        return Path(place).exists()
+    except (OSError, ValueError):  # too long, or not a valid path
+        return False
 
 
 def _require_trackers(names: Sequence[str]) -> None:

@@ -153,10 +153,3 @@ def filled_texts(rows: Rows, template: str) -> list[str]:
     names = fields(template)
     columns = [column_texts(rows, name) for name in names]
     return [fill(template, dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
-
-
-def first_blank(rows: Rows, names: list[str]) -> int | None:
-    """The number, from 1, of the first row in which all columns `names` are blank; None if there is no such row."""
-    columns = [column_texts(rows, name) for name in names]
-    blank = (row for row, values in enumerate(zip(*columns, strict=True), 1) if not "".join(values).strip())
-    return next(blank, None)

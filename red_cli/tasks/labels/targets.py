@@ -98,21 +98,28 @@ class LabelTarget:
 
     def faults(self, rows: Rows, column: str) -> dict[int, Fault]:
         """The rows whose label is empty or not one of the names: index -> fault."""
+        keys = [_key(value) for value in rows.column(column)]
+        judged = {key: self._fault(key, rows.label_names) for key in set(keys)}
+        if not any(judged.values()):
+            return {}
+        return {index: fault for index, key in enumerate(keys) if (fault := judged[key]) is not None}
+
+    def _fault(self, value: Any, stored_names: list[str] | None) -> Fault | None:
         assert self.names is not None
-        ids = {name: index for index, name in enumerate(self.names)}
+        if is_blank(value):
+            return Fault(EMPTY_LABEL, f"label {shown(value)} is empty", code="invalid-label")
+        if self._label_id(value, {name: index for index, name in enumerate(self.names)}, stored_names) is not None:
+            return None
         names = [one_line(name) for name in self.names[:_SHOWN_LABELS]]
         listed = ", ".join(names) + (", …" if len(self.names) > _SHOWN_LABELS else "")
-        found = {}
-        for index, value in enumerate(rows.column(column)):
-            if is_blank(value):
-                found[index] = Fault(EMPTY_LABEL, f"label {shown(value)} is empty", code="invalid-label")
-            elif self._label_id(value, ids, rows.label_names) is None:
-                near = next((name for name in self.names if nearly(name) == nearly(str(value))), None)
-                meant = "" if near is None else f"Did you mean {shown(near)}? "
-                hint = f"{meant}The labels are those of the training split, or of task.labels. To leave out other rows:"
-                detail = f"label {shown(value)} is not one of: {listed}"
-                found[index] = Fault("a label that is not one of the classes", detail, hint, "invalid-label")
-        return found
+        near = next((name for name in self.names if nearly(name) == nearly(str(value))), None)
+        meant = "" if near is None else f"Did you mean {shown(near)}? "
+        return Fault(
+            "a label that is not one of the classes",
+            f"label {shown(value)} is not one of: {listed}",
+            f"{meant}The labels are those of the training split, or of task.labels. To leave out other rows:",
+            "invalid-label",
+        )
 
     def _label_id(self, value: Any, ids: dict[str, int], stored_names: list[str] | None) -> int | None:
         if stored_names is not None and isinstance(value, int) and 0 <= value < len(stored_names):
@@ -188,6 +195,11 @@ class RegressionTarget:
 
     def score(self, names: Sequence[str], predicted: list[float], actual: list[float]) -> dict[str, float]:
         return regression_metrics(names, predicted, actual)
+
+
+def _key(value: Any) -> Any:
+    """The value, or its text if it cannot be a key of a dictionary."""
+    return str(value) if isinstance(value, list | dict) else value
 
 
 def _number(value: Any) -> float | None:

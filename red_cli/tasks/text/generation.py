@@ -13,7 +13,7 @@ from red_cli.recipe.template import fields, fill
 from red_cli.tasks.base import Base
 from red_cli.tasks.data.bad_rows import blank_faults, text_faults, without_bad_rows
 from red_cli.tasks.data.loading import check_truncation
-from red_cli.tasks.data.rows import Rows, Splits, column_texts, filled_texts, first_blank
+from red_cli.tasks.data.rows import Rows, Splits, column_texts, filled_texts
 from red_cli.tasks.special_ids import Affixes, SpecialIds, find_affixes, find_special_ids
 from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.language import EncodedTexts, TruncatedExample, concatenate, truncate
@@ -56,12 +56,9 @@ class TemplateTexts:
         Raises:
             UserError: a column is missing, a value is not text, or a completion is empty.
         """
-        if blank := first_blank(rows, self._names("completion")):
-            raise UserError(
-                "invalid-row",
-                f"{rows.source}, row {blank}: the completion is empty",
-                hint="Drop the row; in a split to be completed, all completions are empty.",
-            )
+        names = self._names("completion")
+        faults = blank_faults(rows, names) | text_faults(rows, names, (str, int, float))
+        without_bad_rows(rows, "", faults, "refuse")
         return self._texts(rows, "completion")
 
     def usable(self, split: str, rows: Rows, bad_rows: BadRows) -> Rows:
@@ -195,7 +192,7 @@ class GenerationEncoder(TextEncoder):
         if empty := next((row for row, example in enumerate(examples, start=1) if not example.prompt), None):
             raise UserError(
                 "invalid-row",
-                f"{rows.source}, row {empty}: the prompt is empty, and this tokenizer adds no token to it",
+                f"{rows.place(empty - 1)}: the prompt is empty, and this tokenizer adds no token to it",
             )
         cut = [row for row, example in enumerate(examples, start=1) if example.truncated]
         check_truncation(self.task.data, rows, len(cut), min(cut, default=0), max_length)
