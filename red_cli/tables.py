@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from red_cli.errors import one_line, shown
 from red_cli.formatting import byte_size, duration, plus_minus
 from red_cli.recipe.metrics import format_score
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from red_cli.plan.devices import DeviceOption
     from red_cli.plan.plan import PlanSummary
 
+_SHOWN_CLASSES = 10
 # The note on scored rows that also selected the best evaluation
 _CHOSE = {"all": ", which chose the best step", "some": ", some of which chose the best step", "none": ""}
 
@@ -36,6 +38,7 @@ def plan_rows(plan: PlanSummary, folder: str | None = None) -> list[tuple[str, s
         ("parameters", _counts_text(plan.method, counts.edited, counts.share, counts.head)),
         ("rows", splits),
         *_left_out_rows(plan),
+        *([("classes", _classes_text(plan.classes["train"]))] if "train" in plan.classes else []),
         *_scoring_rows(asdict(plan.scoring)),
         ("tokens a row", f"median {train.median}, 95% up to {train.percentile_95}, longest {train.longest}{cut}"),
         *([("encoded rows", plan.encoded_rows)] if plan.encoded_rows else []),
@@ -55,6 +58,18 @@ def plan_rows(plan: PlanSummary, folder: str | None = None) -> list[tuple[str, s
     if folder is not None:
         rows.append(("run folder", folder))
     return rows
+
+
+def _classes_text(counts: Mapping[str, int]) -> str:
+    """The classes of the training split with their numbers of rows; of many the largest, and the smallest."""
+
+    def text(name: str) -> str:
+        return f"{one_line(name) if name == name.strip() else shown(name)} {counts[name]:,}"
+
+    if len(counts) <= _SHOWN_CLASSES:
+        return ", ".join(map(text, counts))
+    ordered = sorted(counts, key=lambda name: -counts[name])
+    return f"{', '.join(map(text, ordered[: _SHOWN_CLASSES - 1]))}, … {text(ordered[-1])}; {len(counts):,} in all"
 
 
 def _left_out_rows(plan: PlanSummary) -> list[tuple[str, str]]:

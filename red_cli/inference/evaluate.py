@@ -54,6 +54,8 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     if cache_uses:
         listener.note(f"Encoded rows: {uses_text(cache_uses)}.")
     rows = encoded.kept_rows(split, splits.rows[split])
+    for note in rows.notes:
+        listener.note(note)
     for line in SpecialTokens.of(encoder, rows).lines(split):
         listener.note(line)
     runtime = load_runtime(target, base, listener)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,11 +46,11 @@ class Lengths:
     left_out: dict[str, int]  # reason -> number of rows that are skipped
 
     @classmethod
-    def of(cls, encoded: Encoded) -> Lengths:
+    def of(cls, encoded: Encoded, left_out: Mapping[str, int]) -> Lengths:
         lengths = encoded.lengths
         middle, high = np.percentile(lengths, [50, 95])
         return cls(len(encoded), int(lengths.min()), int(middle), int(high), int(lengths.max()),
-                   encoded.truncated, encoded.ends_cut, dict(encoded.left_out))  # fmt: skip
+                   encoded.truncated, encoded.ends_cut, {**left_out, **encoded.left_out})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class PlanSummary:
     lengths: dict[str, Lengths]
     encoded_rows: str | None  # where they were kept or read from; None: all splits are small
     label_names: list[str] | None
+    classes: Mapping[str, dict[str, int]]  # split -> label -> number of rows
     examples: list[Example]
     memory: MemoryEstimate | None
     largest_block: int  # bytes of the largest layer, which a device gathers to compute it
@@ -136,9 +138,12 @@ def summarise(
         metric=prepared.task.metric,
         max_length=prepared.base.max_length,
         scoring=prepared.scoring,
-        lengths={split: Lengths.of(encoded) for split, encoded in prepared.encoded.items()},
+        lengths={
+            split: Lengths.of(encoded, prepared.left_out.get(split, {})) for split, encoded in prepared.encoded.items()
+        },
         encoded_rows=uses_text(prepared.cache_uses) or None,
         label_names=prepared.label_names,
+        classes=prepared.classes,
         examples=_examples(prepared),
         memory=schedule.memory,
         largest_block=_largest_block(trained.model, recipe),
@@ -147,7 +152,7 @@ def summarise(
         export_obstacle=_export_obstacle(trained.model) if method.edits else None,
         paper_mismatch=recipe.paper_mismatch if method.edits else None,
         special_tokens={split: found for split, found in prepared.special_tokens.items() if found.rows},
-        notes=[*loaded.notes, *schedule_notes(loaded, total, steps_per_epoch)],
+        notes=[*loaded.notes, *prepared.notes, *schedule_notes(loaded, total, steps_per_epoch)],
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,9 @@ class Prepared:
     special_tokens: dict[str, SpecialTokens]  # in the texts of each of these splits
     source_indices: dict[str, NDArray[np.int64] | None]  # by split; None: all rows of the source
     scoring: Scoring
+    classes: Mapping[str, dict[str, int]] = field(default_factory=dict)  # split -> label -> number of rows
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # split -> reason -> number of bad rows
+    notes: Sequence[str] = ()  # what was guessed in reading the data
 
 
 def prepare(recipe: Recipe) -> Prepared:
@@ -66,9 +70,21 @@ def prepare(recipe: Recipe) -> Prepared:
             )
     used = {split: RowsUsed.of(split, rows[split]) for split in needed}
     scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
-    source_indices = {split: rows[split].source_indices for split in needed}
     special_tokens = {split: SpecialTokens.of(encoder, rows[split]) for split in needed}
-    return Prepared(task, base, encoder, label_names, encoded, cache_uses, special_tokens, source_indices, scoring)
+    return Prepared(
+        task=task,
+        base=base,
+        encoder=encoder,
+        label_names=label_names,
+        encoded=encoded,
+        cache_uses=cache_uses,
+        special_tokens=special_tokens,
+        source_indices={split: rows[split].source_indices for split in needed},
+        scoring=scoring,
+        classes={split: counts for split in needed if (counts := task.classes(rows[split], label_names))},
+        left_out={split: rows[split].left_out for split in needed},
+        notes=list(dict.fromkeys(note for split in needed for note in rows[split].notes)),
+    )
 
 
 def draw_rows(rows: Rows, most: int | None, seed: int) -> Rows:

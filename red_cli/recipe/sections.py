@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from red_cli.recipe.roles import LocalPath, Role
 
@@ -127,6 +127,15 @@ class Columns(Section):
 
 
 BadRows = Literal["refuse", "drop"]
+DELIMITER_NAMES = {"\t": "tab"}  # how a recipe may write a delimiter that does not show
+
+
+def _delimiter(value: str) -> str:
+    """A delimiter as recipes write it."""
+    written = {"\\t": "tab", **DELIMITER_NAMES}.get(value, value)
+    if written != "tab" and (len(written) != 1 or written in '"\r\n \0'):
+        raise ValueError("one character, such as ';' or '|', or tab")
+    return written
 
 
 class Data(Section):
@@ -165,6 +174,11 @@ class Data(Section):
     validation_share: Annotated[Share | None, Role.SOURCE] = Field(
         default=None, description="Fraction of the training rows to use as validation split, drawn with train.seed."
     )
+    delimiter: Annotated[str | None, AfterValidator(_delimiter), Role.SOURCE] = Field(
+        default=None,
+        description="The character between the cells of CSV and TSV files, or tab; default: that of the ending, or "
+        "another of , ; | and tab that fits the file.",
+    )
     columns: Annotated[Columns, Role.READING] = Field(default_factory=Columns, description="The columns of the data.")
     max_train_rows: Annotated[Count | None, Role.READING] = Field(
         default=None, description="Train on at most this many rows, drawn with train.seed."
@@ -184,6 +198,11 @@ class Data(Section):
         description="What to do with rows that cannot be used, such as an empty label or a turn without content. "
         "refuse: stop, with all of them counted by reason; drop: leave them out.",
     )
+
+    @property
+    def delimiter_character(self) -> str | None:
+        """The character that data.delimiter stands for."""
+        return "\t" if self.delimiter == "tab" else self.delimiter
 
 
 SchedulerName = Literal[

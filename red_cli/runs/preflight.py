@@ -11,9 +11,10 @@ from red_cli.distributed.deepspeed_config import require_strategy
 from red_cli.errors import UserError, did_you_mean, one_line
 from red_cli.recipe.methods import require_package
 from red_cli.recipe.schema import Recipe, text_metrics
-from red_cli.recipe.sections import Data
+from red_cli.runs.data_columns import require_columns
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.opened import Opened
+from red_cli.tasks.data.split_files import require_splits, split_files
 from red_cli.tasks.text_metrics.score import require_metrics
 
 
@@ -24,7 +25,7 @@ def preflight(recipe: Recipe) -> None:
         UserError: one of them is missing.
     """
     require_model_folder(recipe.model.name_or_path)
-    _require_data(recipe.data, recipe.task.source_hint)
+    _require_data(recipe)
     require_package(recipe.method)
     require_metrics(text_metrics(recipe), recipe.eval.metric)
     _require_trackers(recipe.train.report_to)
@@ -51,31 +52,52 @@ def preflight_evaluation(opened: Opened, split: str | None, output: Path) -> Non
     folder.read_metrics()
     require_metrics(text_metrics(opened.recipe))
     require_model_folder(opened.recipe.model.name_or_path)
+    _require_evaluated(opened.recipe, split)
+
+
+def _require_data(recipe: Recipe) -> None:
+    """Check the local files of the user. Published sets have their own layouts, of which only the path is checked."""
+    files, data, task = _local_files(recipe), recipe.data, recipe.task
+    if files is not None:
+        needed = ("train", *(task.validation_splits[:1] if recipe.eval.split == "paper" else task.validation_splits))
+        require_splits(files, data, needed)
+        columns = [*task.input_columns(data.columns), *task.answer_columns(data.columns)]
+        for split in needed:
+            require_columns(files.get(split, []), data, columns)
+
+
+def _require_evaluated(recipe: Recipe, split: str | None) -> None:
+    """Check that local files of the user have the split, and the columns of texts; a split may have no labels."""
+    files = _local_files(recipe)
+    if files is None or recipe.eval.split != "standard":
+        return
     if split is not None:
-        _require_split(opened.recipe, split)
+        require_splits(files, recipe.data, (split,))
+        require_columns(files.get(split, []), recipe.data, recipe.task.input_columns(recipe.data.columns))
 
 
-def _require_data(data: Data, hint: str | None) -> None:
-    if data.path is not None and not Path(data.path).is_dir():
-        from red_cli.tasks.data.tables import split_files
+def _local_files(recipe: Recipe) -> dict[str, list[Path]] | None:
+    """The files of each split; None for data on the Hub, and for a published set with its own layout.
 
-        try:
-            split_files(data)
-        except UserError as error:
-            raise UserError(error.code, error.message, hint=error.hint or hint) from None
-    for file in (data.train, data.validation):
-        if file is not None and not Path(file).is_file():
-            raise UserError("file-not-found", f"no such file: {file}")
+    Raises:
+        UserError: a path that the recipe names does not exist.
+    """
+    data, task = recipe.data, recipe.task
+    places = [place for place in (data.path, data.train, data.validation, data.test) if place is not None]
+    if (data.path is None and data.train is None) or (task.has_own_layout and all(map(_exists, places))):
+        return None
+    try:
+        files = split_files(data)
+    except UserError as error:
+        raise UserError(error.code, error.message, hint=error.hint or task.source_hint) from None
+    return None if task.has_own_layout else files
 
 
-def _require_split(recipe: Recipe, split: str) -> None:
-    """Check that local files of the user have the split. Published sets have their own layouts and are not checked."""
-    if not recipe.task.has_own_layout and recipe.eval.split == "standard":
-        from red_cli.tasks.data.loading import require_splits
-        from red_cli.tasks.data.tables import split_files
-
-        if (files := split_files(recipe.data)) is not None:
-            require_splits(files, recipe.data, (split,))
+def _exists(place: str) -> bool:
+    try:
+        return Path(place).exists()
+    except (OSError, ValueError):  # too long, or not a valid path
+        return False
 
 
 def _require_trackers(names: Sequence[str]) -> None:

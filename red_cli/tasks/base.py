@@ -207,6 +207,9 @@ class Task(Protocol):
     def has_labels(self, rows: Rows, label_names: list[str] | None) -> bool:
         """Whether a split can be scored."""
 
+    def classes(self, rows: Rows, label_names: list[str] | None) -> dict[str, int]:
+        """Label -> number of rows, in the order of class ids; empty if answers are numbers or texts."""
+
     def bind(self, base: Base, label_names: list[str] | None) -> Encoder:
         """The task's encoder for a base, with the label names that `load` found."""
 

@@ -271,10 +271,11 @@ def test_text_to_text(red, recipe: Path, tmp_path: Path, options: list[str], met
     assert answer.code == 0, answer.err
 
 
+PAIR = "data.columns={prompt: text, completion: label}"
 FAULTS = {
     "not an encoder-decoder": ("bert", ["task.text_to_text=true"], "unsupported-model", "bert"),
     "a decoder": ("gpt2", ["task.text_to_text=true"], "unsupported-model", "gpt2"),
-    "an encoder writes no text": ("bert", [GENERATION], "unsupported-model", "bert"),
+    "an encoder writes no text": ("bert", [GENERATION, PAIR], "unsupported-model", "bert"),
     "ambiguous": ("t5", [T2T + ", label_texts: [good, good]}"], "labels-mismatch", "'good' and 'good'"),
     "texts without being asked": ("t5", ["task.label_texts=[a, b]"], "invalid-recipe", "task.label_texts"),
     "decoding of no text": ("bert", ["eval.generation={num_beams: 3}"], "invalid-recipe", "eval.generation"),
@@ -295,9 +296,9 @@ FAULTS = {
         "gpt2", ["task={name: generation, prompt_template: '{text}'}", "data.columns.prompt=text"], "invalid-recipe",
         "data.columns.prompt",
     ),
-    "nothing to train on": ("gpt2", [GENERATION, "data.columns.prompt=text"], "invalid-label", "'completion'"),
+    "nothing to train on": ("gpt2", [GENERATION, "data.columns.prompt=text"], "column-not-found", "'completion'"),
     "prompt of an encoder": (
-        "t5", ["task={name: generation, train_on_prompt: true}"], "unsupported-model", "task.train_on_prompt",
+        "t5", ["task={name: generation, train_on_prompt: true}", PAIR], "unsupported-model", "task.train_on_prompt",
     ),
     "too long": ("bert", ["data.max_length=5", "data.too_long=refuse"], "too-long", "5 tokens, the first is row"),
 }  # fmt: skip

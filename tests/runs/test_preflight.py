@@ -28,6 +28,16 @@ COMMANDS = {
     "train without a base": (("train", "{recipe}", "model.name_or_path={}/nowhere"), "no such model folder"),
     "check without data": (("check", "{recipe}", "data.path={}/nowhere"), "no such file or folder"),
     "train without a file": (("train", "{recipe}", "data.path=null", "data.train={}/nowhere.csv"), "no such file"),
+    "check with another column": (("check", "{recipe}", "data.columns.text=review"), "no column 'review'"),
+    "check with another label": (("check", "{recipe}", "data.columns.label=stars"), "no column 'stars'"),
+    "check without a split": (
+        ("check", "{recipe}", "data.path=null", "data.train={data}/train.csv"),
+        "no validation split",
+    ),
+    "check with a URL": (("check", "{recipe}", "data.path=https://example.org/data.csv"), "is a URL"),
+    "check with a folder as file": (("check", "{recipe}", "data.path=null", "data.train={data}"), "is a folder"),
+    "eval of other data": (("eval", "{}/run", "data.path={}/nowhere"), "no such file or folder"),
+    "eval without a column": (("eval", "{}/run", "--split", "test", "data.columns.text=review"), "'review'"),
     "train into another folder": (("train", "{recipe}", "output.dir={}"), "is not a run folder"),
     "train again": (("train", "{recipe}"), "already holds a finished run"),
     "eval of no folder": (("eval", "{}/nowhere"), "no such folder"),
@@ -48,11 +58,34 @@ def answer(*arguments: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(("typed", "message"), COMMANDS.values(), ids=COMMANDS.keys())
-def test_it_is_said_at_once(finished: Path, recipe: Path, typed: tuple[str, ...], message: str) -> None:
+def test_it_is_said_at_once(finished: Path, recipe: Path, data: Path, typed: tuple[str, ...], message: str) -> None:
     folder = finished.parent
-    code, imported, said = answer(*(part.replace("{recipe}", str(recipe)).format(folder) for part in typed))
+    parts = [part.replace("{recipe}", str(recipe)).replace("{data}", str(data)) for part in typed]
+    code, imported, said = answer(*(part.format(folder) for part in parts))
     assert (code, imported) == (2, "[]"), said
     assert message in said
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "row"),
+    [("train.csv", "texts,label", "a,x"), ("train.tsv", "texts\tlabel", "a\tx"), ("train.jsonl", "", '{"texts": "a"}')],
+)
+def test_a_column_is_missed_by_the_start_of_a_large_file(
+    recipe: Path, tmp_path: Path, name: str, start: str, row: str
+) -> None:
+    (tmp_path / name).write_text("\n".join([start, *[row] * 200_000]))
+    code, imported, said = answer("check", str(recipe), f"data.path={tmp_path / name}", "data.validation_share=0.5")
+    assert (code, imported) == (2, "[]"), said
+    assert "no column 'text'" in said
+
+
+def test_a_key_of_later_rows_is_a_column(recipe: Path, tmp_path: Path) -> None:
+    lines = ['{"text": "good"}'] * 200 + ['{"text": "good", "label": "x"}', '{"text": "bad", "label": "y"}'] * 5
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    keys = [f"data.path={tmp_path / 'train.jsonl'}", "data.validation_share=0.5"]
+    code, _, said = answer("check", str(recipe), *keys)
+    assert (code, "200 of 210 rows" in said) == (2, True), said
+    assert answer("check", str(recipe), *keys, "data.bad_rows=drop")[0] == 0
 
 
 def test_a_folder_in_use_is_said_at_once(recipe: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ LABEL_TEXTS = "With text_to_text: the text of each label, in the order of label 
 
 _CONVERSATIONS = ("messages", "instruction", "input", "output")  # columns that only conversations are read from
 _LABEL = "label"  # default column of the label
+TEXT_COLUMNS = ("text", "sentence")  # default columns of the text; the first that is there
 
 
 class Heading(NamedTuple):
@@ -104,6 +105,19 @@ class TaskSettings(Section):
         """Key of data.columns -> column, defaults included; may be empty if the recipe sets no column."""
         return {}
 
+    @property
+    def validation_splits(self) -> tuple[str, ...]:
+        """The splits of the data that are scored after training; the first selects."""
+        return ("validation",)
+
+    def input_columns(self, columns: Columns) -> list[tuple[str, ...]]:
+        """The columns of a row's input; of several names for one, one is enough. Empty if they depend on the rows."""
+        return []
+
+    def answer_columns(self, columns: Columns) -> list[tuple[str, ...]]:
+        """The columns of a row's answer, likewise; a split to be predicted has none."""
+        return []
+
     def conflicting_files(self, data: Data) -> list[str]:
         """The set keys of single files that contradict data.path."""
         return [name for name in ("train", "validation", "test") if getattr(data, name) is not None]
@@ -140,6 +154,15 @@ class LabelSettings(TaskSettings):
 
     def columns_read(self, columns: Columns) -> dict[str, str | None]:
         return {"text": columns.text, "text_pair": columns.text_pair, _LABEL: columns.label or _LABEL}
+
+    def input_columns(self, columns: Columns) -> list[tuple[str, ...]]:
+        if self.text_to_text and self.prompt_template is not None:
+            return [(name,) for name in fields(self.prompt_template)]
+        text = TEXT_COLUMNS if columns.text is None else (columns.text,)
+        return [text] if columns.text_pair is None else [text, (columns.text_pair,)]
+
+    def answer_columns(self, columns: Columns) -> list[tuple[str, ...]]:
+        return [(columns.label or _LABEL,)]
 
     def faults(self, data: Data, train: Train) -> list[KeyFault]:
         faults = super().faults(data, train)
@@ -184,6 +207,16 @@ class CompletionSettings(TextSettings):
     def columns_read(self, columns: Columns) -> dict[str, str | None]:
         named = {part: getattr(columns, part) for part in self.reads if self.template(part) is None}
         return {part: name or part for part, name in named.items()} if any(named.values()) else {}
+
+    def input_columns(self, columns: Columns) -> list[tuple[str, ...]]:
+        return self._columns_of("prompt", columns)
+
+    def answer_columns(self, columns: Columns) -> list[tuple[str, ...]]:
+        return self._columns_of("completion", columns)
+
+    def _columns_of(self, part: str, columns: Columns) -> list[tuple[str, ...]]:
+        template = self.template(part)
+        return [(name,) for name in ([getattr(columns, part) or part] if template is None else fields(template))]
 
     def template(self, part: str) -> str | None:
         """The template of the prompt or completion; None: it is a column."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from red_cli.recipe.metrics import Metric
-from red_cli.recipe.sections import Data, KeyFault, Train
+from red_cli.recipe.sections import Columns, Data, KeyFault, Train
 from red_cli.recipe.tasks.base import INPUT_TEMPLATE, LABEL_TEXTS, TEXT_TO_TEXT, Heading, LabelSettings
 from red_cli.recipe.template import LabelTexts, Template
 
@@ -72,7 +72,6 @@ class GlueSettings(LabelSettings):
     label_texts: LabelTexts | None = Field(default=None, description=LABEL_TEXTS)
 
     has_source: ClassVar[bool] = True
-    has_own_layout: ClassVar[bool] = True
     has_paper_split: ClassVar[bool] = True
 
     @property
@@ -83,6 +82,15 @@ class GlueSettings(LabelSettings):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         return tuple(dict.fromkeys([self.spec.metrics[0], *super().metrics]))
+
+    @property
+    def validation_splits(self) -> tuple[str, ...]:
+        return self.spec.validation_splits
+
+    def input_columns(self, columns: Columns) -> list[tuple[str, ...]]:
+        text, pair = (*self.spec.columns, None)[:2]
+        changes = {"text": columns.text or text, "text_pair": columns.text_pair or pair}
+        return super().input_columns(columns.model_copy(update=changes))
 
     @property
     def is_regression(self) -> bool:

@@ -84,6 +84,9 @@ class InstructionSettings(TextSettings):
     def columns_read(self, columns: Columns) -> dict[str, str | None]:
         return {part: getattr(columns, part) for part in Columns.model_fields}
 
+    def input_columns(self, columns: Columns) -> list[tuple[str, ...]]:
+        return [(name,) for name in self.columns_read(columns).values() if name is not None]  # others depend on rows
+
     def faults(self, data: Data, train: Train) -> list[KeyFault]:
         faults = super().faults(data, train)
         if data.streaming and train.max_steps is None:

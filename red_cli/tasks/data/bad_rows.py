@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from red_cli.errors import UserError
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from red_cli.error_codes import Code
+from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import BadRows
+from red_cli.tasks.data.json_columns import is_json
 from red_cli.tasks.data.rows import Rows
 
 _SHOWN_ROWS = 5
@@ -20,11 +25,59 @@ class Fault:
         reason: the kind of fault, the same words for every row that has it: "an empty label".
         detail: what this row holds, for the first row of a reason; None if the reason says it all.
         hint: how to mend it.
+        code: of the error, if all bad rows of a split have the same.
     """
 
     reason: str
     detail: str | None = None
     hint: str | None = None
+    code: Code = "invalid-row"
+
+
+def text_faults(rows: Rows, names: Sequence[str], kinds: type | tuple[type, ...] = str) -> dict[int, Fault]:
+    """The rows in which a column of texts is null or holds another value: index -> fault.
+
+    Args:
+        kinds: the Python types of values that serve as text.
+
+    Raises:
+        UserError: there is no such column.
+    """
+    found: dict[int, Fault] = {}
+    for name in names:
+        if _is_all_text(rows, name):
+            continue
+        for index, value in enumerate(rows.column(name)):
+            if value is None:
+                found.setdefault(index, Fault(f"a null in column {shown(name)}", f"column {shown(name)} is null"))
+            elif isinstance(value, bool) or not isinstance(value, kinds):
+                detail = f"column {shown(name)} is {shown(value)}, not text"
+                found.setdefault(index, Fault(f"no text in column {shown(name)}", detail))
+    return found
+
+
+def blank_faults(rows: Rows, names: Sequence[str]) -> dict[int, Fault]:
+    """The rows in which all columns `names` are blank together: index -> fault."""
+    if len(names) == 1 and _is_all_text(rows, names[0]):
+        blank = pc.equal(pc.utf8_trim_whitespace(rows.table.column(names[0])), "")
+        if not pc.any(blank).as_py():
+            return {}
+    columns = [rows.column(name) for name in names]
+    hint = "In a split to be completed, all completions are empty. To leave out such rows:"
+    fault = Fault("an empty completion", "the completion is empty", hint)
+    return {
+        index: fault
+        for index, values in enumerate(zip(*columns, strict=True))
+        if not any(str(value).strip() for value in values if value is not None)
+    }
+
+
+def _is_all_text(rows: Rows, name: str) -> bool:
+    """Whether Arrow alone shows that a column holds a text in every row."""
+    if name not in rows.table.column_names:
+        return False
+    column = rows.table.column(name)
+    return bool(pa.types.is_large_string(column.type) and not column.null_count and not is_json(rows.table.field(name)))
 
 
 def without_bad_rows(rows: Rows, split: str, faults: Mapping[int, Fault], bad_rows: BadRows) -> Rows:
@@ -44,23 +97,28 @@ def without_bad_rows(rows: Rows, split: str, faults: Mapping[int, Fault], bad_ro
     kept = [index for index in range(rows.table.num_rows) if index not in faults]
     if not kept:
         raise UserError("no-rows", f"{rows.source}: no row is left: {'; '.join(_by_reason(rows, faults))}")
-    return rows.take(kept, f"{rows.selection or f'all of {split}'}, but {' and '.join(_by_reason(rows, faults))}")
+    counts = dict(rows.left_out)
+    for fault in faults.values():
+        counts[fault.reason] = counts.get(fault.reason, 0) + 1
+    taken = rows.take(kept, f"{rows.selection or f'all of {split}'}, but {' and '.join(_by_reason(rows, faults))}")
+    return replace(taken, left_out=counts)
 
 
 def _refusal(rows: Rows, faults: Mapping[int, Fault]) -> UserError:
     """The error that lists every reason with its first rows; a single bad row is described in full."""
     first = min(faults)
     fault = faults[first]
-    hint = fault.hint or "Mend the rows, or leave them out: data.bad_rows=drop"
+    mend = "Mend the row" if len(faults) == 1 else "Mend the rows"
+    hint = f"{fault.hint or f'{mend}, or leave out what cannot be used:'} data.bad_rows=drop"
+    codes = {each.code for each in faults.values()}
+    code = fault.code if len(codes) == 1 else "invalid-row"
     if len(faults) == 1:
-        return UserError(
-            "invalid-row", f"{rows.source}, row {rows.number(first)}: {fault.detail or fault.reason}", hint=hint
-        )
+        return UserError(code, f"{rows.place(first)}: {fault.detail or fault.reason}", hint=hint)
     listed = "\n".join(f"  {line}" for line in _by_reason(rows, faults))
     return UserError(
-        "invalid-row",
+        code,
         f"{rows.source}: {len(faults):,} of {rows.table.num_rows:,} rows cannot be used:\n{listed}\n"
-        f"row {rows.number(first)}: {fault.detail or fault.reason}",
+        f"the first, {rows.place(first)}: {fault.detail or fault.reason}",
         hint=hint,
     )
 
@@ -69,9 +127,9 @@ def _by_reason(rows: Rows, faults: Mapping[int, Fault]) -> list[str]:
     """A line for each reason: the number of rows, the reason, and the numbers of the first rows."""
     found: dict[str, list[int]] = {}
     for index in sorted(faults):
-        found.setdefault(faults[index].reason, []).append(rows.number(index))
+        found.setdefault(faults[index].reason, []).append(index)
     return [
-        f"{len(numbers):,} with {reason} (row{'s' if len(numbers) > 1 else ''} "
-        f"{', '.join(map(str, numbers[:_SHOWN_ROWS]))}{', …' if len(numbers) > _SHOWN_ROWS else ''})"
-        for reason, numbers in found.items()
+        f"{len(indices):,} with {reason} (row{'s' if len(indices) > 1 else ''} "
+        f"{rows.numbers(indices[:_SHOWN_ROWS])}{', …' if len(indices) > _SHOWN_ROWS else ''})"
+        for reason, indices in found.items()
     ]

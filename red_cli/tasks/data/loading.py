@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from red_cli.errors import UserError
 from red_cli.recipe.sections import Data
 from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.split_files import available_splits, require_splits
 from red_cli.tasks.data.tables import find_splits
 
 Readers = dict[str, Callable[[], Rows]]  # split -> function that reads it
@@ -65,32 +67,15 @@ class Source:
         return {split: read() for split, read in readers.items() if split in wanted}
 
 
-def require_splits(found: Iterable[str], data: Data, needed: Sequence[str]) -> None:
-    """Check that the splits `needed` are among those `found`, or can be drawn from them.
-
-    Raises:
-        UserError: a split is missing.
-    """
-    names = available_splits(found, data)
-    if missing := [split for split in needed if split not in names]:
-        hint = "Add one, or set data.validation_share=0.1 to take a tenth of the training rows."
-        raise UserError(
-            "split-not-found",
-            f"no {missing[0]} split; available: {', '.join(names)} ({data.path or data.train})",
-            hint=hint if missing[0] == "validation" else None,
-        )
-
-
-def available_splits(found: Iterable[str], data: Data) -> list[str]:
-    """The splits `found`, and a validation split if one is drawn from the training rows."""
-    names = list(found)
-    return [*names, "validation"] if data.validation_share is not None and "train" in names else names
-
-
-def split_validation(splits: dict[str, Rows], data: Data, seed: int) -> dict[str, Rows]:
+def split_validation(
+    splits: dict[str, Rows], data: Data, seed: int, classes: Sequence[Hashable] | None = None
+) -> dict[str, Rows]:
     """Move data.validation_share of the training rows, drawn by `seed`, to the validation split.
 
     Both parts keep the file's order.
+
+    Args:
+        classes: (training rows,), the class of each; every class then gives the same share. None: there are none.
 
     Raises:
         UserError: there are too few rows.
@@ -100,18 +85,40 @@ def split_validation(splits: dict[str, Rows], data: Data, seed: int) -> dict[str
         return splits
     rows = splits["train"]
     total = rows.table.num_rows
-    size = round(total * share)
-    if not 0 < size < total:
+    order = np.random.default_rng(seed).permutation(total)
+    drawn = set((order[: round(total * share)] if classes is None else _by_class(order, classes, share)).tolist())
+    if not 0 < len(drawn) < total:
         raise UserError(
             "too-few-rows", f"{rows.source}: {total} rows are too few to take {share} of them for validation"
         )
-    drawn = set(np.random.default_rng(seed).permutation(total)[:size].tolist())
     kept = [index for index in range(total) if index not in drawn]
+    by = f"by seed {seed}" if classes is None else f"by class and seed {seed}"
+    validation = rows.take(sorted(drawn), f"{share} of train, drawn {by}")
     return {
         **splits,
-        "train": rows.take(kept, f"what a draw of {share} by seed {seed} left of train"),
-        "validation": rows.take(sorted(drawn), f"{share} of train, drawn by seed {seed}"),
+        "train": rows.take(
+            kept, f"what a draw of {share}{'' if classes is None else ' by class'} by seed {seed} left of train"
+        ),
+        "validation": replace(validation, left_out={}),
     }
+
+
+def _by_class(order: NDArray[np.int64], classes: Sequence[Hashable], share: float) -> NDArray[np.int64]:
+    """The first rows in `order` of each class, `share` of them; at least one row of a class is left.
+
+    The counts are rounded such that they add up to `share` of all rows (largest remainders).
+    """
+    by_class: dict[Hashable, list[int]] = {}
+    for index in order.tolist():
+        by_class.setdefault(classes[index], []).append(index)
+    names = sorted(by_class, key=str)  # not in the order of the draw, so that equal remainders are rounded alike
+    exact = np.array([len(by_class[name]) * share for name in names])
+    counts = np.floor(exact).astype(int)
+    missing = round(len(order) * share) - counts.sum()
+    for place in np.argsort(counts - exact, kind="stable")[:missing]:
+        counts[place] += 1
+    parts = [by_class[name][: min(count, len(by_class[name]) - 1)] for name, count in zip(names, counts, strict=True)]
+    return np.array([index for part in parts for index in part], dtype=np.int64)
 
 
 def check_truncation(data: Data, rows: Rows, cut: int, first: int, limit: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from string import Formatter
 from typing import Any
 
@@ -13,6 +15,8 @@ from numpy.typing import NDArray
 
 from red_cli.errors import UserError, shown
 from red_cli.recipe.template import fields
+from red_cli.tasks.data.json_columns import first_broken, first_mixed, is_doubled, is_json, values_of
+from red_cli.tasks.data.split_files import column_not_found
 
 CHUNK_ROWS = 2000  # rows that are read at once: many enough for a tokenizer, and their texts take little memory
 
@@ -27,6 +31,9 @@ class Rows:
         label_names: names of the class ids, if the label column is stored as ids with names (Hub data sets).
         source_indices: (rows,), index of each row in the source, from 0; None if the split is all of its source.
         selection: the rule by which rows were selected, in words; None if the split is all of its source.
+        files: the files of a source that has several: the index of the first row in the source, and the file's path.
+        left_out: reason -> number of rows that cannot be used and were left out.
+        notes: what was guessed in reading, for the user.
     """
 
     table: pa.Table
@@ -34,24 +41,61 @@ class Rows:
     label_names: list[str] | None = None
     source_indices: NDArray[np.int64] | None = None
     selection: str | None = None
+    files: tuple[tuple[int, str], ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def number(self, index: int) -> int:
-        """The row's number in the source, from 1, for messages."""
-        return 1 + (index if self.source_indices is None else int(self.source_indices[index]))
+        """The row's number in its file, from 1, for messages."""
+        return 1 + self._source_index(index) - self._file(index)[0]
+
+    def place(self, index: int) -> str:
+        """The row's file and its number there, for messages: "train.csv, row 7"."""
+        return f"{self._file(index)[1]}, row {self.number(index)}"
+
+    def numbers(self, indices: Iterable[int]) -> str:
+        """The rows' numbers, for messages; with the name of the file where a source has several."""
+        if not self.files:
+            return ", ".join(str(self.number(index)) for index in indices)
+        return ", ".join(f"{self.number(index)} of {Path(self._file(index)[1]).name}" for index in indices)
+
+    def _source_index(self, index: int) -> int:
+        return index if self.source_indices is None else int(self.source_indices[index])
+
+    def _file(self, index: int) -> tuple[int, str]:
+        """The row's file: the index of its first row in the source, and its path."""
+        starts = [start for start, _ in self.files]
+        return self.files[bisect_right(starts, self._source_index(index)) - 1] if self.files else (0, self.source)
 
     def column(self, name: str) -> list[Any]:
         """A column's values.
 
         Raises:
-            UserError: there is no such column.
+            UserError: there is no such column, or several; or it has texts as well as numbers.
         """
-        if name not in self.table.column_names:
+        there = self.table.column_names
+        if name not in there:
+            raise column_not_found(self.source, name, there)
+        stored = self.table.field(name)
+        if is_doubled(stored):
             raise UserError(
-                "column-not-found",
-                f"{self.source} has no column {shown(name)}",
-                hint=f"It has: {', '.join(self.table.column_names)}. Map names with data.columns.",
+                "file-damaged", f"{self.source} has two columns named {shown(name)}", hint="Rename one of them."
             )
-        return self.table.column(name).to_pylist()
+        column = self.table.column(name)
+        if (broken := first_broken(column, stored)) is not None:
+            raise UserError(
+                "invalid-row", f"{self.place(broken)}: column {shown(name)} has half of a surrogate pair (\\ud83d…)"
+            )
+        values = values_of(column, stored)
+        if is_json(stored) and (other := first_mixed(values)) is not None:
+            first = next(index for index, value in enumerate(values) if value is not None)
+            raise UserError(
+                "invalid-row",
+                f"{self.place(other)}: column {shown(name)} is {shown(values[other])}, but {shown(values[first])} in "
+                f"row {self.number(first)}",
+                hint="Give all values of the column one type: text in quotation marks, or numbers.",
+            )
+        return values
 
     def chunks(self) -> Iterator[Rows]:
         """The rows in their order, some at a time, so that few of their values are in memory as Python objects."""
@@ -72,8 +116,11 @@ class Rows:
         source_indices = np.array(indices, dtype=np.int64)
         if self.source_indices is not None:
             source_indices = self.source_indices[source_indices]
-        return Rows(
-            self.table.take(indices), self.source, self.label_names, source_indices, selection or self.selection
+        return replace(
+            self,
+            table=self.table.take(indices),
+            source_indices=source_indices,
+            selection=selection or self.selection,
         )
 
 
@@ -113,7 +160,7 @@ def column_texts(rows: Rows, name: str) -> list[str]:
     for row, value in enumerate(rows.column(name)):
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             what = "is null" if value is None else f"is {shown(value)}, not text"
-            raise UserError("invalid-row", f"{rows.source}, row {rows.number(row)}: column {shown(name)} {what}")
+            raise UserError("invalid-row", f"{rows.place(row)}: column {shown(name)} {what}")
         texts.append(str(value))
     return texts
 
@@ -125,10 +172,3 @@ def filled_texts(rows: Rows, template: str) -> list[str]:
     for text, name, _, _ in Formatter().parse(template):
         parts += [[text] * rows.table.num_rows, *([] if name is None else [columns[name]])]
     return ["".join(values) for values in zip(*parts, strict=True)]
-
-
-def first_blank(rows: Rows, names: list[str]) -> int | None:
-    """The index of the first row in which all columns `names` are blank; None if there is no such row."""
-    columns = [column_texts(rows, name) for name in names]
-    blank = (row for row, values in enumerate(zip(*columns, strict=True)) if not "".join(values).strip())
-    return next(blank, None)

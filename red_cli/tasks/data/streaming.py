@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
-from red_cli.error_codes import Code
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.sections import Data
+from red_cli.tasks.data.file_rows import read_parts
+from red_cli.tasks.data.json_columns import table_of, values_of
 from red_cli.tasks.data.loading import Source, split_validation
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.tables import split_files
+from red_cli.tasks.data.split_files import split_files
+from red_cli.tasks.data.tables import read_files
 
 _BUFFER = 10_000  # rows of the shuffle buffer
-_BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+_FILE = 2**40  # distance between the first rows of two files, whose lengths are unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,50 +47,84 @@ def read_stream(data: Data, needed: Sequence[str], train_rows: int | None, seed:
     names = [split for split in needed if share is None or split != "validation"]
     if share is not None and "validation" in needed and "train" not in names:
         names.append("train")
-    failure: Code = "unavailable" if split_files(data) is None else "file-damaged"
+    files = split_files(data)
+    if files is not None and (missing := [split for split in names if split not in files]):
+        raise UserError(
+            "split-not-found", f"no {missing[0]} split; available: {', '.join(files)} ({data.path or data.train})"
+        )
     found = {}
     for split in names:
-        stream, source = _open(data, split)
-        selection = None
-        if split == "train" and wanted is not None:
-            stream = stream.shuffle(seed=seed, buffer_size=_BUFFER)
-            selection = f"the first {wanted:,} of the stream, shuffled by seed {seed} among {_BUFFER:,}"
-        try:
-            rows = list(islice(stream, wanted if split == "train" else None))
-        except Exception as error:  # whatever the reader of that format raises, row by row
-            raise UserError(failure, f"{source}: {first_line(error)}") from None
-        if not rows:
-            raise UserError("no-rows", f"{source} has no rows")
-        found[split] = Rows(pa.Table.from_pylist(rows), source, selection=selection)
+        most = wanted if split == "train" else None
+        if files is None:
+            found[split] = _rows_of_hub(data, split, most, seed)
+        elif most is None:
+            found[split] = read_files(files[split], data.delimiter_character)
+        else:
+            found[split] = _rows_of_files(files[split], data.delimiter_character, most, seed)
     return found
 
 
-def _open(data: Data, split: str) -> tuple[Any, str]:
-    """The stream of a split, and its name for messages."""
+def _rows_of_files(paths: Sequence[Path], delimiter: str | None, most: int, seed: int) -> Rows:
+    """The first rows of a shuffled stream of files, with their numbers in the files."""
+    import datasets
+
+    notes = dict[str, None]()
+
+    def rows_of(files: Sequence[int]) -> Iterator[dict[str, Any]]:
+        for file in files:
+            for part in read_parts(paths[file], delimiter):
+                notes.update(dict.fromkeys(part.notes))
+                names = part.table.column_names
+                columns = [values_of(part.table.column(name), part.table.field(name)) for name in names]
+                for number, values in zip(part.numbers.tolist(), zip(*columns, strict=True), strict=True):
+                    yield {"place": file * _FILE + number - 1, "row": dict(zip(names, values, strict=True))}
+
+    stream = datasets.IterableDataset.from_generator(rows_of, gen_kwargs={"files": list(range(len(paths)))})
+    drawn = list(islice(stream.shuffle(seed=seed, buffer_size=_BUFFER), most))
+    if not drawn:
+        raise UserError("no-rows", f"{paths[0]} has no rows")
+    return Rows(
+        _table([each["row"] for each in drawn]),
+        str(paths[0]),
+        source_indices=np.array([each["place"] for each in drawn], dtype=np.int64),
+        selection=_selection(most, seed),
+        files=tuple((file * _FILE, str(path)) for file, path in enumerate(paths)) if len(paths) > 1 else (),
+        notes=tuple(notes),
+    )
+
+
+def _rows_of_hub(data: Data, split: str, most: int | None, seed: int) -> Rows:
+    """The first rows of a shuffled stream from the Hub, or all of them in their order."""
     import datasets
 
     datasets.disable_progress_bars()
-    files = split_files(data)
-    if files is None:
-        assert data.path is not None
-        source = f"{data.path} ({data.name})" if data.name else data.path
-        name = (data.splits or {}).get(split, split)  # type: ignore[call-overload]
-        arguments: dict[str, Any] = {"path": data.path, "name": data.name, "revision": data.revision, "split": name}
-    elif split in files:
-        paths = [str(path) for path in files[split]]
-        source = paths[0]
-        if not Path(source).is_file():
-            raise UserError("file-not-found", f"no such file: {source}")
-        arguments = {"path": _BUILDERS[Path(source).suffix.lower()], "data_files": paths, "split": "train"}
-    else:
-        raise UserError(
-            "split-not-found", f"no {split} split; available: {', '.join(files)} ({data.path or data.train})"
-        )
+    source = f"{data.path} ({data.name})" if data.name else str(data.path)
+    name = (data.splits or {}).get(split, split)  # type: ignore[call-overload]
     try:
-        return datasets.load_dataset(**arguments, streaming=True), source
+        stream: Iterable[dict[str, Any]] = datasets.load_dataset(
+            path=data.path, name=data.name, revision=data.revision, split=name, streaming=True
+        )
     except Exception as error:  # the library raises a dozen kinds; each has the reason in its first line
         raise UserError(
             "unavailable",
             f"data set {source} cannot be streamed: {first_line(error)}",
             hint="Check the name, the split and the network, or leave out data.streaming.",
         ) from None
+    if most is not None:
+        stream = stream.shuffle(seed=seed, buffer_size=_BUFFER)  # type: ignore[attr-defined]
+    try:
+        rows = list(islice(stream, most))
+    except Exception as error:  # whatever the reader of that format raises, row by row
+        raise UserError("unavailable", f"{source}: {first_line(error)}") from None
+    if not rows:
+        raise UserError("no-rows", f"{source} has no rows")
+    return Rows(_table(rows), source, selection=None if most is None else _selection(most, seed))
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Any:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return table_of({name: [row.get(name) for row in rows] for name in names})
+
+
+def _selection(most: int, seed: int) -> str:
+    return f"the first {most:,} of the stream, shuffled by seed {seed} among {_BUFFER:,}"

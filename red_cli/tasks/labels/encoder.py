@@ -10,18 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from red_cli.errors import UserError, shown
+from red_cli.errors import UserError
 from red_cli.recipe.sections import Data
+from red_cli.recipe.tasks.base import TEXT_COLUMNS
 from red_cli.recipe.template import fields
 from red_cli.tasks.base import Base, Batch, Encoded, ModelRunner, Prediction, TokenPreview
+from red_cli.tasks.data.bad_rows import text_faults, without_bad_rows
 from red_cli.tasks.data.growing import GrowingArray, offsets_of
 from red_cli.tasks.data.loading import check_truncation
 from red_cli.tasks.data.rows import Rows, filled_texts
+from red_cli.tasks.labels.classes import is_hidden
 from red_cli.tasks.labels.targets import Target
 from red_cli.tasks.special_ids import find_affixes
 from red_cli.tasks.special_texts import Marks
-
-_TEXT_COLUMNS = ("text", "sentence")
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class LabelEncoder:
         if max_length < least:
             raise UserError("too-long", f"data.max_length is {max_length}; no text fits into fewer than {least} tokens")
         labels = self._labels(rows)
-        for chunk in rows.chunks():  # a fault in the last row shows before the first is tokenised
-            self._texts(chunk, columns)
+        kinds = str if self.prompt_template is None else (str, int, float)
+        without_bad_rows(rows, "", text_faults(rows, columns, kinds), "refuse")
         names = [name for name in tokenizer.model_input_names if name != "attention_mask"]
         ids = {name: GrowingArray(np.int32) for name in names}
         lengths = GrowingArray(np.int64)
@@ -81,9 +82,7 @@ class LabelEncoder:
         """The columns of the text or the pair."""
         if self.prompt_template is not None:
             return [name for name in fields(self.prompt_template) if name in rows.table.column_names]
-        columns = self.data.columns
-        first = columns.text or next((name for name in _TEXT_COLUMNS if name in rows.table.column_names), "text")
-        return [first] if columns.text_pair is None else [first, columns.text_pair]
+        return text_columns(self.data, rows)
 
     def carried(self, rows: Rows) -> dict[str, int]:
         """What texts carry though encoding adds it -> how many do."""
@@ -133,21 +132,17 @@ class LabelEncoder:
     def _given_texts(self, rows: Rows, columns: list[str]) -> list[list[str]]:
         if self.prompt_template is not None:
             return [filled_texts(rows, self.prompt_template)]
-        texts = []
-        for name in columns:
-            values = rows.column(name)
-            for index, value in enumerate(values):
-                if not isinstance(value, str):
-                    what = "is null" if value is None else f"is {shown(value)}, not text"
-                    raise UserError(
-                        "invalid-row", f"{rows.source}, row {rows.number(index)}: column {shown(name)} {what}"
-                    )
-            texts.append(values)
-        return texts
+        return [rows.column(name) for name in columns]
 
     def _labels(self, rows: Rows) -> NDArray[np.generic] | None:
         column = label_column(self.data)
         return self.target.encode(rows, column) if has_labels(rows, column, self.target.names) else None
+
+
+def text_columns(data: Data, rows: Rows) -> list[str]:
+    """The column of the text, and that of the second text of a pair."""
+    first = data.columns.text or next((name for name in TEXT_COLUMNS if name in rows.table.column_names), "text")
+    return [first] if data.columns.text_pair is None else [first, data.columns.text_pair]
 
 
 def label_column(data: Data) -> str:
@@ -159,5 +154,4 @@ def has_labels(rows: Rows, column: str, names: list[str] | None) -> bool:
     """Whether rows have labels that are not hidden: null, empty, or -1 as in the Hub's GLUE."""
     if column not in rows.table.column_names:
         return False
-    hidden = [None, ""] if "-1" in (names or ()) else [None, "", -1, "-1"]
-    return any(value not in hidden for part in rows.chunks() for value in part.column(column))
+    return not all(is_hidden(value, names) for part in rows.chunks() for value in part.column(column))

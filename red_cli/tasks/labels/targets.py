@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -13,10 +14,13 @@ from torch.nn import functional
 
 from red_cli.errors import UserError, one_line, shown
 from red_cli.tasks.base import Prediction
+from red_cli.tasks.data.bad_rows import Fault, without_bad_rows
 from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.labels.classes import is_blank, nearly
 from red_cli.tasks.labels.metrics import classification_metrics, regression_metrics
 
 _SHOWN_LABELS = 10
+EMPTY_LABEL = "an empty label"
 
 
 class Target(Protocol):
@@ -35,6 +39,9 @@ class Target(Protocol):
 
     def named(self, names: list[str] | None) -> Target:
         """The same with these label names."""
+
+    def faults(self, rows: Rows, column: str) -> dict[int, Fault]:
+        """The rows whose label is empty or cannot be used: index -> fault."""
 
     def encode(self, rows: Rows, column: str) -> NDArray[Any]:
         """The column's values as class ids (int64) or numbers (float32), (rows,)."""
@@ -81,21 +88,38 @@ class LabelTarget:
         Raises:
             UserError: a value is not a label.
         """
+        without_bad_rows(rows, column, self.faults(rows, column), "refuse")
         assert self.names is not None
         ids = {name: index for index, name in enumerate(self.names)}
-        found = []
-        for row, value in enumerate(rows.column(column)):
-            label = self._label_id(value, ids, rows.label_names)
-            if label is None:
-                names = [one_line(name) for name in self.names[:_SHOWN_LABELS]]
-                listed = ", ".join(names) + (", …" if len(self.names) > _SHOWN_LABELS else "")
-                raise UserError(
-                    "invalid-label",
-                    f"{rows.source}, row {rows.number(row)}: label {shown(value)} is not one of: {listed}",
-                    hint="The labels are those of the training split, or of task.labels.",
-                )
-            found.append(label)
-        return np.array(found, dtype=np.int64)
+        known: dict[Any, int | None] = {}
+        for value in set(values := rows.column(column)):
+            known[value] = self._label_id(value, ids, rows.label_names)
+        return np.array([known[value] for value in values], dtype=np.int64)
+
+    def faults(self, rows: Rows, column: str) -> dict[int, Fault]:
+        """The rows whose label is empty or not one of the names: index -> fault."""
+        keys = [_key(value) for value in rows.column(column)]
+        judged = {key: self._fault(key, rows.label_names) for key in set(keys)}
+        if not any(judged.values()):
+            return {}
+        return {index: fault for index, key in enumerate(keys) if (fault := judged[key]) is not None}
+
+    def _fault(self, value: Any, stored_names: list[str] | None) -> Fault | None:
+        assert self.names is not None
+        if is_blank(value):
+            return Fault(EMPTY_LABEL, f"label {shown(value)} is empty", code="invalid-label")
+        if self._label_id(value, {name: index for index, name in enumerate(self.names)}, stored_names) is not None:
+            return None
+        names = [one_line(name) for name in self.names[:_SHOWN_LABELS]]
+        listed = ", ".join(names) + (", …" if len(self.names) > _SHOWN_LABELS else "")
+        near = next((name for name in self.names if nearly(name) == nearly(str(value))), None)
+        meant = "" if near is None else f"Did you mean {shown(near)}? "
+        return Fault(
+            "a label that is not one of the classes",
+            f"label {shown(value)} is not one of: {listed}",
+            f"{meant}The labels are those of the training split, or of task.labels. To leave out other rows:",
+            "invalid-label",
+        )
 
     def _label_id(self, value: Any, ids: dict[str, int], stored_names: list[str] | None) -> int | None:
         if stored_names is not None and isinstance(value, int) and 0 <= value < len(stored_names):
@@ -147,10 +171,20 @@ class RegressionTarget:
         return self
 
     def encode(self, rows: Rows, column: str) -> NDArray[np.float32]:
-        return np.array(
-            [_number(value, f"{rows.source}, row {rows.number(row)}") for row, value in enumerate(rows.column(column))],
-            dtype=np.float32,
-        )
+        without_bad_rows(rows, column, self.faults(rows, column), "refuse")
+        return np.array([_number(value) for value in rows.column(column)], dtype=np.float32)
+
+    def faults(self, rows: Rows, column: str) -> dict[int, Fault]:
+        """The rows whose label is empty or not a number: index -> fault."""
+        return {
+            index: Fault(
+                EMPTY_LABEL if is_blank(value) else "a label that is not a number",
+                f"label {shown(value)} is not a number",
+                code="invalid-label",
+            )
+            for index, value in enumerate(rows.column(column))
+            if _number(value) is None
+        }
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
@@ -163,25 +197,27 @@ class RegressionTarget:
         return regression_metrics(names, predicted, actual)
 
 
-def _number(value: Any, where: str) -> float:
+def _key(value: Any) -> Any:
+    """The value, or its text if it cannot be a key of a dictionary."""
+    return str(value) if isinstance(value, list | dict) else value
+
+
+def _number(value: Any) -> float | None:
+    """The finite number that a label is; None if it is none."""
     try:
         number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not np.isfinite(number):
-        raise UserError("invalid-label", f"{where}: label {shown(value)} is not a number")
-    return number
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _label_names(rows: Rows, column: str) -> list[str]:
     """The distinct values of a label column, numbers first, each kind in order."""
     listed = rows.column(column)
-    for row, value in enumerate(listed, start=1):
+    for row, value in enumerate(listed):
         if not isinstance(value, str | int | float | None):
-            raise UserError(
-                "invalid-label", f"{rows.source}, row {row}: label {shown(value)} is neither a word nor a number"
-            )
-    values = set(listed) - {None}
+            raise UserError("invalid-label", f"{rows.place(row)}: label {shown(value)} is neither a word nor a number")
+    values = {value for value in listed if not is_blank(value)}
     fractions = [value for value in values if isinstance(value, float) and not value.is_integer()]
     total = rows.table.num_rows
     if fractions or (len(values) > _SHOWN_LABELS and len(values) > total / 2):

@@ -12,11 +12,14 @@ from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.base import LabelSettings
+from red_cli.recipe.template import fields
 from red_cli.tasks.base import Base, Prediction
+from red_cli.tasks.data.bad_rows import text_faults, without_bad_rows
 from red_cli.tasks.data.loading import Source, split_validation
 from red_cli.tasks.data.rows import Rows, Splits
 from red_cli.tasks.data.splits import PaperCut
 from red_cli.tasks.labels import encoder
+from red_cli.tasks.labels.classes import counted, nearly_equal
 from red_cli.tasks.labels.encoder import LabelEncoder
 from red_cli.tasks.labels.targets import Target
 from red_cli.tasks.labels.text_to_text import AnswerTexts, bind_text_to_text, score_texts
@@ -74,7 +77,31 @@ class LabelTask:
         """The splits `needed` of the data, with validation rows drawn from the training rows if the recipe says so."""
         rows = self._source.read(needed, with_train=self.target.needs_fit)
         target = self.target.fit(rows["train"], self.label_column) if "train" in rows else self.target
-        return Splits(split_validation(rows, self.data, seed), target.names)
+        rows = {split: self._usable(split, found, target) for split, found in rows.items()}
+        classes = None
+        if "train" in rows and target.names is not None:
+            if self.target.needs_fit and (note := nearly_equal(target.names)):
+                rows["train"] = replace(rows["train"], notes=(*rows["train"].notes, note))
+            if self.data.validation_share is not None:
+                classes = target.encode(rows["train"], self.label_column).tolist()
+        return Splits(split_validation(rows, self.data, seed, classes), target.names)
+
+    def _usable(self, split: str, rows: Rows, target: Target) -> Rows:
+        """The rows of a split that can be used, or all of them refused, as data.bad_rows says."""
+        template = None if self.texts is None else self.texts.prompt_template
+        names = encoder.text_columns(self.data, rows) if template is None else fields(template)
+        there = [name for name in names if name in rows.table.column_names]  # the encoder reports others
+        faults = text_faults(rows, there, str if template is None else (str, int, float))
+        if encoder.has_labels(rows, self.label_column, target.names):
+            faults = target.faults(rows, self.label_column) | faults
+        return without_bad_rows(rows, split, faults, self.data.bad_rows)
+
+    def classes(self, rows: Rows, label_names: list[str] | None) -> dict[str, int]:
+        """Label -> number of rows; empty for numbers, and for rows without labels."""
+        target = self.target.named(label_names)
+        if target.names is None or not self.has_labels(rows, label_names):
+            return {}
+        return counted(target.names, target.encode(rows, self.label_column).tolist())
 
     def has_labels(self, rows: Rows, label_names: list[str] | None) -> bool:
         """Whether a split has labels that are not hidden: null, empty, or -1 as in the Hub's GLUE."""

@@ -130,7 +130,7 @@ class CommonsenseFiles:
             if answer is not None and options and answer not in options:
                 raise UserError(
                     "invalid-row",
-                    f"{rows.source}, row {rows.number(index)}: the answer is {shown(answer)}, but the "
+                    f"{rows.place(index)}: the answer is {shown(answer)}, but the "
                     f"instruction offers {', '.join(options)}",
                 )
             made.append(
@@ -183,7 +183,7 @@ def _texts_if_any(rows: Rows, name: str) -> list[str | None]:
         if value is not None and not isinstance(value, str):
             raise UserError(
                 "invalid-row",
-                f"{rows.source}, row {rows.number(index)}: column {shown(name)} is {shown(value)}, not text",
+                f"{rows.place(index)}: column {shown(name)} is {shown(value)}, not text",
             )
     return [value.strip() or None if value else None for value in values]
 

@@ -165,7 +165,7 @@ class CommonsenseEncoder(GenerationEncoder):
             unknown = options.index(None)
             raise UserError(
                 "invalid-row",
-                f"{rows.source}, row {rows.number(unknown)}: the instruction does not list its answers",
+                f"{rows.place(unknown)}: the instruction does not list its answers",
                 hint="It should end with  Answer format: answer1/answer2  or similar; or use task.scoring=generation",
             )
         prompts: list[list[int]] = []

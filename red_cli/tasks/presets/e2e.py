@@ -72,7 +72,7 @@ class TabularTexts(TemplateTexts):
             UserError: a value is not a meaning representation.
         """
         texts = super().prompts(rows)
-        return [_tabular(text, f"{rows.source}, row {rows.number(row)}") for row, text in enumerate(texts)]
+        return [_tabular(text, rows.place(row)) for row, text in enumerate(texts)]
 
     def completions(self, rows: Rows) -> list[str]:
         """The texts."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from red_cli.errors import UserError
-from red_cli.recipe.sections import Columns
+from red_cli.recipe.sections import BadRows, Columns
 from red_cli.recipe.template import fields, fill
 from red_cli.tasks.base import Base
+from red_cli.tasks.data.bad_rows import blank_faults, text_faults, without_bad_rows
 from red_cli.tasks.data.loading import check_truncation
-from red_cli.tasks.data.rows import Rows, column_texts, filled_texts, first_blank
+from red_cli.tasks.data.rows import Rows, Splits, column_texts, filled_texts
 from red_cli.tasks.data.texts import TextsOfRows
 from red_cli.tasks.special_ids import Affixes, SpecialIds, find_affixes, find_special_ids
 from red_cli.tasks.text.encoder import TextEncoder
@@ -58,15 +59,21 @@ class TemplateTexts:
         """The completions.
 
         Raises:
-            UserError: a column is missing, a value is not text, or a completion is empty.
+            UserError: a column is missing, or a value is not text.
         """
-        if (blank := first_blank(rows, self._names("completion"))) is not None:
-            raise UserError(
-                "invalid-row",
-                f"{rows.source}, row {rows.number(blank)}: the completion is empty",
-                hint="Drop the row; in a split to be completed, all completions are empty.",
-            )
         return self._texts(rows, "completion")
+
+    def usable(self, split: str, rows: Rows, bad_rows: BadRows) -> Rows:
+        """The rows of a split that have a prompt and, if the split has completions, a completion.
+
+        Raises:
+            UserError: a column is missing, or some rows have none and that is refused.
+        """
+        faults = text_faults(rows, self._names("prompt"), (str, int, float))
+        if self.has_completions(rows):
+            names = self._names("completion")
+            faults = blank_faults(rows, names) | text_faults(rows, names, (str, int, float)) | faults
+        return without_bad_rows(rows, split, faults, bad_rows)
 
     def prompt_of(self, text: str) -> str:
         """The prompt with `text` in its only column.
@@ -116,6 +123,17 @@ class GenerationTask(TextTask):
     def label_column(self) -> str:
         """The column of the completions."""
         return self.texts.label_column
+
+    def load(self, seed: int, needed: Sequence[str]) -> Splits:
+        """Read the splits `needed`.
+
+        Raises:
+            UserError: a file or split is missing, unreadable or empty, or rows cannot be used and that is refused.
+        """
+        splits = super().load(seed, needed)
+        bad_rows = self.data.bad_rows
+        usable = {split: self.texts.usable(split, rows, bad_rows) for split, rows in splits.rows.items()}
+        return replace(splits, rows=usable)
 
     def has_labels(self, rows: Rows, label_names: list[str] | None) -> bool:
         """Whether some row has a completion that is not null or empty."""
@@ -167,12 +185,10 @@ class GenerationEncoder(TextEncoder):
                 "too-long", f"data.max_length is {max_length}; no prompt and completion fit into so few tokens"
             )
         texts = self.task.texts
+        texts.usable("", rows, "refuse")
         make = self.text_makers()
         prompts = TextsOfRows(rows, make["prompts"])
         completions = TextsOfRows(rows, make["completions"]) if texts.has_completions(rows) else None
-        for part in (prompts, completions):  # a fault in the last row shows before the first is tokenised
-            for _ in part or ():
-                pass
         built, truncated, ends_cut, first_cut = TextsBuilder(), 0, 0, 0
         for chunk in rows.chunks():
             examples = self.truncated(
@@ -181,8 +197,7 @@ class GenerationEncoder(TextEncoder):
             if (empty := next((row for row, example in enumerate(examples) if not example.prompt), None)) is not None:
                 raise UserError(
                     "invalid-row",
-                    f"{rows.source}, row {chunk.number(empty)}: the prompt is empty, and this tokenizer adds no token"
-                    " to it",
+                    f"{chunk.place(empty)}: the prompt is empty, and this tokenizer adds no token to it",
                 )
             cut = [row for row, example in enumerate(examples) if example.truncated]
             if cut and not truncated:

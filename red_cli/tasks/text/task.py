@@ -10,7 +10,7 @@ from red_cli.edit.kinds import ModelKind
 from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.data.loading import Source
-from red_cli.tasks.data.rows import Splits
+from red_cli.tasks.data.rows import Rows, Splits
 from red_cli.tasks.data.splits import PaperCut
 from red_cli.tasks.text_metrics.score import score_texts
 
@@ -47,6 +47,10 @@ class TextTask:
             UserError: a file or split is missing, unreadable or empty.
         """
         return Splits(self.source.load(seed, needed))
+
+    def classes(self, rows: Rows, label_names: list[str] | None) -> dict[str, int]:
+        """Empty, since answers are texts."""
+        return {}
 
     def score(self, predictions: Sequence[Prediction], label_names: list[str] | None) -> dict[str, float]:
         """The mean loss of tokens, and metrics of generated texts.

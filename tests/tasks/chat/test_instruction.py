@@ -19,7 +19,7 @@ from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import conversations_of
 from red_cli.tasks.chat.instruction import InstructionTask
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.tables import _read_file
+from red_cli.tasks.data.tables import read_files
 from red_cli.tasks.text.language import EncodedTexts
 from red_cli.tasks.text.token_loss import IGNORED
 from tests.failures import fails
@@ -40,7 +40,7 @@ LINES = (
 def rows_of(tmp_path: Path, rows: list[dict]) -> Rows:
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Rows(_read_file(path), "train.jsonl")
+    return replace(read_files([path]), source="train.jsonl")
 
 
 def task_of(template: str = LINES, **data: object) -> InstructionTask:
@@ -165,7 +165,7 @@ BAD_ROWS = {
     "no assistant": ([TALK, [USER]], {}, "invalid-row", "row 2: the assistant"),
     "system alone": ([[{"role": "system", "content": "x"}]], {}, "invalid-row", "row 1: the conversation has only"),
     "another role": ([[USER, {"role": "tool", "content": "x"}]], {}, "invalid-row", "message 2: role 'tool'"),
-    "no content": ([[USER, {"role": "assistant"}]], {}, "invalid-row", "row 1, column 'messages', message 2: content"),
+    "no content": ([[USER, {"role": "assistant"}]], {}, "invalid-row", "row 1, column 'messages', message 2"),
     "content null": ([[USER, {"role": "assistant", "content": None}]], {}, "invalid-row", "message 2: content is null"),
     "blank answer": ([[USER, {"role": "assistant", "content": " "}]], {}, "invalid-row", "message 2: the assistant"),
     "no messages": ([TALK, []], {}, "invalid-row", "row 2, column 'messages'"),

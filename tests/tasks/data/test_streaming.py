@@ -82,7 +82,7 @@ def test_a_data_set_on_the_hub_is_not_read_to_its_end(monkeypatch: pytest.Monkey
         ),
         ({"path": "{folder}/nothing.jsonl"}, "file-not-found", "nothing.jsonl"),
         ({"path": "somebody/talks"}, "unavailable", "somebody/talks"),
-        ({"path": "{folder}/broken.jsonl"}, "file-damaged", "broken.jsonl"),
+        ({"path": "{folder}/broken.jsonl"}, "invalid-json", "broken.jsonl, line 1"),
     ],
 )
 def test_bad_streams(folder: Path, options: dict[str, str], code: str, fact: str) -> None:

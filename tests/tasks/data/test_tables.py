@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
@@ -25,9 +27,14 @@ ROWS = [
 ]
 
 
-def write_tsv(path: Path) -> None:
-    lines = ['"' + row["text"].replace('"', '""') + '"\t' + row["label"] for row in ROWS]
-    path.write_text("\n".join(["text\tlabel", *lines]) + "\n")
+def write_text(path: Path, text: str) -> None:
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+
+
+def write_arrow(path: Path) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
 
 
 def load_splits(data: Data, label_column: str) -> dict[str, Rows]:
@@ -37,9 +44,12 @@ def load_splits(data: Data, label_column: str) -> dict[str, Rows]:
 WRITERS: dict[str, Callable[[Path], object]] = {
     "parquet": lambda path: pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), path),
     "csv": lambda path: write_csv(path, ROWS),
-    "tsv": write_tsv,
-    "json": lambda path: path.write_text(json.dumps(ROWS, indent=2)),
-    "jsonl": lambda path: path.write_text("\n".join(json.dumps(row) for row in ROWS) + "\n"),
+    "json": lambda path: write_text(path, json.dumps(ROWS, indent=2)),
+    "jsonl": lambda path: write_text(path, "\n".join(json.dumps(row) for row in ROWS) + "\n"),
+    "json.gz": lambda path: write_text(path, json.dumps({"version": 1, "data": ROWS}, indent=2)),
+    "jsonl.gz": lambda path: write_text(path, "\r\n".join(json.dumps(row) for row in ROWS)),
+    "feather": lambda path: pyarrow.feather.write_feather(pa.Table.from_pylist(ROWS), path),
+    "arrow": write_arrow,
 }
 
 
@@ -83,14 +93,11 @@ FAULTS = {
     "no files": ({}, "split-not-found", ".parquet"),
     "empty file": ({"train.csv": ""}, "no-rows", "train.csv"),
     "only a header": ({"train.csv": "text,label\n"}, "no-rows", "train.csv"),
-    "ragged": ({"train.csv": "text,label\na,b\na,b,c\n"}, "file-damaged", "Row #3"),
+    "ragged": ({"train.csv": "text,label\na,b\na,b,c\n"}, "file-damaged", "train.csv, row 2: 3 cells"),
     "not Parquet": ({"train.parquet": "text"}, "file-damaged", "train.parquet"),
     "bad JSON line": ({"train.jsonl": '{"text": "a"}\n{"text": \n'}, "invalid-json", "train.jsonl, line 2"),
     "bad JSON": ({"train.json": '[{"text": "a"},\n'}, "invalid-json", "train.json, line 2"),
     "no object": ({"train.jsonl": '{"text": "a"}\n3\n'}, "invalid-json", "train.jsonl, line 2"),
-    "column twice": ({"train.csv": "label,label\na,b\n"}, "file-damaged", "'label'"),
-    "lone surrogate": ({"train.jsonl": '{"text": "\\ud83d"}\n'}, "file-damaged", "train.jsonl"),
-    "huge number": ({"train.jsonl": '{"n": 1000000000000000000000000000000}\n'}, "file-damaged", "train.jsonl"),
     "twice": ({"train.csv": "text\na\n", "train.tsv": "text\na\n"}, "split-not-found", "train.csv and train.tsv"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -313,3 +314,28 @@ def test_one_task_is_bound_to_several_bases(letters) -> None:
     long, short = bound(completion, letters), bound(completion, letters, 5)
     lengths = [encoder.encode(rows(**PAIR)).lengths.tolist() for encoder in (long, short, long)]
     assert lengths == [[7, 5], [5, 5], [7, 5]]
+
+
+def test_rows_without_a_text_are_refused_or_left_out(tmp_path: Path) -> None:
+    good = [{"prompt": "ab", "completion": "c"}, {"prompt": 1, "completion": 2}]
+    bad = [
+        {"prompt": None, "completion": "c"},
+        {"prompt": "ab", "completion": " "},
+        {"prompt": "ab", "completion": None},
+        {"prompt": "ab", "completion": ""},
+    ]
+    (tmp_path / "train.csv").write_text("prompt,completion\nab,c\nab,\n ,d\n")
+    for split, rows_ in {"validation": [good[0], *bad], "test": [{"prompt": "ab", "completion": None}]}.items():
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_))
+    refusing, dropping = (task(data=Data(path=str(tmp_path), bad_rows=choice)) for choice in ("refuse", "drop"))
+    with fails("invalid-row", "train.csv, row 2", "the completion is empty", "data.bad_rows=drop"):
+        refusing.load(1, ("train",))
+    with fails(
+        "invalid-row", "validation.jsonl", "4 of 5", "(row 2)", "(rows 3, 5)", "(row 4)", "row 2: column 'prompt'"
+    ):
+        refusing.load(1, ("validation",))
+    kept = dropping.load(1, ("train", "validation")).rows
+    assert kept["train"].column("completion") == ["c", "d"]
+    assert kept["validation"].column("completion") == ["c"]
+    assert sum(kept["validation"].left_out.values()) == 4
+    assert refusing.load(1, ("test",)).rows["test"].table.num_rows == 1  # to be completed

@@ -1,0 +1,143 @@
+"""Columns as Arrow arrays; values that no one Arrow type holds are kept as JSON text, and decoded when they are used.
+
+A column that no task uses may therefore hold anything. Marks in a field's metadata say how its values are stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+_MARK = b"red"
+_JSON, _DOUBLED = b"json", b"doubled"
+TEXT = pa.large_string()  # a split may have more than 2 GB of text
+_SCALARS = (({str}, TEXT), ({bool}, pa.bool_()), ({int}, pa.int64()), ({int, float}, pa.float64()))
+
+
+def table_of(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """A table of columns of Python values, as a JSON file has them."""
+    made = {name: _column(name, values) for name, values in columns.items()}
+    return pa.table([array for _, array in made.values()], schema=pa.schema([field for field, _ in made.values()]))
+
+
+def is_json(field: pa.Field) -> bool:
+    """Whether the column's values are stored as JSON text."""
+    return _marked(field) == _JSON
+
+
+def is_doubled(field: pa.Field) -> bool:
+    """Whether the file has several columns of this name; the table has the first alone."""
+    return _marked(field) == _DOUBLED
+
+
+def doubled(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The table with the columns `names` marked as the first of several with that name."""
+    return _remarked(table, dict.fromkeys(names, _DOUBLED))
+
+
+def values_of(column: pa.ChunkedArray, field: pa.Field) -> list[Any]:
+    """The Python values of a column, decoded if it is stored as JSON text."""
+    values = column.to_pylist()
+    return [None if text is None else json.loads(text) for text in values] if is_json(field) else values
+
+
+def first_mixed(values: Sequence[Any]) -> int | None:
+    """The index of the first text, number or truth value of another kind than those before; None if all agree."""
+    first = None
+    for index, value in enumerate(values):
+        kind = "text" if isinstance(value, str) else type(value)
+        kind = float if kind is int else kind
+        if kind in ("text", float, bool):
+            first = first or kind
+            if kind != first:
+                return index
+    return None
+
+
+def first_broken(column: pa.ChunkedArray, field: pa.Field) -> int | None:
+    """The index of the first value with half of a surrogate pair, which no tokenizer takes; None if there is none."""
+    if is_json(field):
+        for index, text in enumerate(column.to_pylist()):
+            if text is not None and "\\ud" in text:
+                try:
+                    json.dumps(json.loads(text), ensure_ascii=False).encode()
+                except UnicodeError:
+                    return index
+    return None
+
+
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """The tables one after another; a missing column is null, and a column of several types becomes JSON text."""
+    marks, as_json = {}, []
+    for name in dict.fromkeys(name for table in tables for name in table.column_names):
+        fields = [table.field(name) for table in tables if name in table.column_names]
+        if any(map(is_doubled, fields)):
+            marks[name] = _DOUBLED
+        if not _are_of_one_type(fields):
+            as_json.append(name)
+            marks.setdefault(name, _JSON)
+    ready = [_with_json(table, [name for name in as_json if name in table.column_names]) for table in tables]
+    return _remarked(pa.concat_tables(ready, promote_options="permissive"), marks)
+
+
+def _column(name: str, values: Sequence[Any]) -> tuple[pa.Field, pa.Array]:
+    kinds = set(map(type, values)) - {type(None)}
+    if not kinds:
+        return pa.field(name, pa.null()), pa.nulls(len(values))
+    for scalars, kind in _SCALARS:
+        if kinds <= scalars:
+            try:
+                return pa.field(name, kind), pa.array(values, kind)
+            except (pa.ArrowException, OverflowError, UnicodeError):  # a huge number, or half of a surrogate pair
+                break
+    return _marked_as(pa.field(name, TEXT), _JSON), _json_array(values)
+
+
+def _json_array(values: Sequence[Any]) -> pa.Array:
+    texts = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in values]
+    try:
+        return pa.array(texts, TEXT)
+    except UnicodeError:  # half of a surrogate pair
+        return pa.array([None if value is None else json.dumps(value, default=str) for value in values], TEXT)
+
+
+def _with_json(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The table with some of its columns as JSON text."""
+    for name in names:
+        place, field = table.column_names.index(name), table.field(name)
+        if not is_json(field):
+            array = _json_array(table.column(name).to_pylist())
+            table = table.set_column(place, _marked_as(pa.field(name, TEXT), _JSON), array)
+    return table
+
+
+def _are_of_one_type(fields: Sequence[pa.Field]) -> bool:
+    """Whether one Arrow type holds the columns of all tables as they are."""
+    if any(map(is_json, fields)):
+        return False
+    kinds = dict.fromkeys(field.type for field in fields)
+    try:
+        pa.unify_schemas([pa.schema([("", kind)]) for kind in kinds], promote_options="permissive")
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _marked(field: pa.Field) -> bytes | None:
+    return (field.metadata or {}).get(_MARK)
+
+
+def _marked_as(field: pa.Field, mark: bytes) -> pa.Field:
+    return field.with_metadata({**(field.metadata or {}), _MARK: mark})
+
+
+def _remarked(table: pa.Table, marks: Mapping[str, bytes]) -> pa.Table:
+    """The table with these marks on its columns, and no others."""
+    fields = [
+        _marked_as(field, marks[field.name]) if field.name in marks else field.remove_metadata()
+        for field in table.schema
+    ]
+    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields)) if fields else table

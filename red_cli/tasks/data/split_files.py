@@ -1,0 +1,169 @@
+"""Find the files of each split that a recipe's data section names; no file is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from red_cli.errors import UserError, one_line, shown, some_of
+from red_cli.recipe.sections import Data
+
+# Name of a file in a data folder -> split it holds
+_SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
+                "dev": "validation", "test": "test"}  # fmt: skip
+TEXT_ENDINGS = (".csv", ".tsv", ".json", ".jsonl")  # each also with .gz after it
+ENDINGS = (*TEXT_ENDINGS, ".parquet", ".arrow", ".feather", ".xlsx")
+KNOWN_ENDINGS = f"{' '.join(ENDINGS)}, and .gz after {' '.join(TEXT_ENDINGS)}"
+_FILE_NAME = re.compile(r"([A-Za-z_]+?)(?:-(\d+)-of-(\d+)(?:-[0-9a-f]+)?)?(\.\w+(?:\.gz)?)")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_HUB_PAGE = re.compile(r"(?:https?://huggingface\.co/datasets/|hf://datasets/)([\w.-]+/[\w.-]+)/?")
+
+
+def ending(path: Path) -> str:
+    """The ending that tells a file's format, in lower case: ".csv" or ".csv.gz"; empty if there is none."""
+    name = path.name.lower()
+    inner = Path(name.removesuffix(".gz")).suffix
+    return inner + ".gz" if name.endswith(".gz") and inner in TEXT_ENDINGS else Path(name).suffix
+
+
+def is_data_file(path: Path) -> bool:
+    """Whether a file's ending is one that is read."""
+    return ending(path).removesuffix(".gz") in ENDINGS
+
+
+def split_files(data: Data) -> dict[str, list[Path]] | None:
+    """The local files of every split that `data` names; None for a data set on the Hub.
+
+    Raises:
+        UserError: a file or folder is missing, or is not what its key expects.
+    """
+    if data.path is None:
+        named = {split: getattr(data, split) for split in ("train", "validation", "test")}
+        return {split: [_file(f"data.{split}", file)] for split, file in named.items() if file is not None}
+    if _is_folder(data.path):
+        return _files_of_folder(Path(data.path))
+    if _is_hub_name(data.path):
+        return None
+    return {"train": [_file("data.path", data.path)]}
+
+
+def require_splits(found: Iterable[str], data: Data, needed: Sequence[str]) -> None:
+    """Check that the splits `needed` are among those `found`, or can be drawn from them.
+
+    Raises:
+        UserError: a split is missing.
+    """
+    names = available_splits(found, data)
+    if missing := [split for split in needed if split not in names]:
+        hints = {
+            "validation": "Add one, or set data.validation_share=0.1 to take a tenth of the training rows.",
+            "train": "Files in a folder are named by their splits, such as train.csv. Name another file: data.train=…",
+        }
+        raise UserError(
+            "split-not-found",
+            f"no {missing[0]} split; available: {', '.join(names)} ({data.path or data.train})",
+            hint=hints.get(missing[0]),
+        )
+
+
+def available_splits(found: Iterable[str], data: Data) -> list[str]:
+    """The splits `found`, and a validation split if one is drawn from the training rows."""
+    names = list(found)
+    return [*names, "validation"] if data.validation_share is not None and "train" in names else names
+
+
+def column_not_found(source: str, name: str, there: Sequence[str]) -> UserError:
+    """The error for a column that a source does not have; it lists those that are there."""
+    near = [other for other in there if other.strip().casefold() == name.strip().casefold()]
+    meant = f"Did you mean {shown(near[0])}? " if near else ""
+    return UserError(
+        "column-not-found",
+        f"{source} has no column {shown(name)}",
+        hint=f"{meant}It has: {', '.join(there)}. Map names with data.columns.",
+    )
+
+
+def _file(key: str, name: str) -> Path:
+    """The file that a recipe key names.
+
+    Raises:
+        UserError: it is a URL, a folder, or does not exist.
+    """
+    if _URL.match(name):
+        page = _HUB_PAGE.fullmatch(name)
+        raise UserError(
+            "file-not-found",
+            f"{key} is a URL: {one_line(name)}",
+            hint=f"Name the data set on the Hub: data.path={page[1]}"
+            if page
+            else "Download the file and name the local copy; a data set on the Hub is named as data.path=OWNER/NAME",
+        )
+    path = Path(name)
+    if _is_folder(name):
+        raise UserError(
+            "file-not-found",
+            f"{key} is a folder: {name}",
+            hint=f"Name a file in it, or the folder with its split files: data.path={name}",
+        )
+    if not _is_file(path):
+        kind = "file or folder" if key == "data.path" else "file"
+        what = f"{key}: no such {kind}: {one_line(name, 300)}"
+        through = next((parent for parent in path.parents if _is_file(parent)), None)
+        raise UserError("file-not-found", what, hint=None if through is None else f"{through} is a file, not a folder.")
+    return path
+
+
+def _files_of_folder(folder: Path) -> dict[str, list[Path]]:
+    files: dict[str, list[Path]] = {}
+    shards: dict[str, int] = {}
+    for path in sorted(folder.iterdir()):
+        match = _FILE_NAME.fullmatch(path.name.lower())
+        if match and is_data_file(path) and path.is_file():
+            split = _SPLIT_NAMES.get(match[1], match[1])
+            if split in files and match[3] is None:
+                raise UserError(
+                    "split-not-found",
+                    f"{folder}: two files for the {split} split: {files[split][0].name} and {path.name}",
+                )
+            files.setdefault(split, []).append(path)
+            shards[split] = int(match[3] or 1)
+    for split, paths in files.items():
+        if len(paths) != shards[split]:
+            raise UserError("split-not-found", f"{folder}: the {split} split has {len(paths)} of {shards[split]} files")
+    if not files:
+        raise UserError("split-not-found", f"{folder} has no split files", hint=_instead(folder))
+    return files
+
+
+def _instead(folder: Path) -> str:
+    """What to name instead of a folder without split files: its data files, or a folder in it that has some."""
+    inside = sorted(path for path in folder.iterdir() if is_data_file(path) and path.is_file())
+    if inside:
+        return f"Name the files one by one: data.train={inside[0]}  (it has {some_of([path.name for path in inside])})"
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if any(map(is_data_file, inner.iterdir())):
+            return f"Did you mean data.path={inner}?"
+    return f"Expected train, validation and test with one of the endings {KNOWN_ENDINGS}"
+
+
+def _is_hub_name(name: str) -> bool:
+    """Whether a path that is no folder names a data set on the Hub, rather than a file or a missing path."""
+    path = Path(name)
+    local = name.startswith(".") or is_data_file(path) or _is_file(path)
+    return _HUB_NAME.fullmatch(name) is not None and not local and not Path(path.parts[0]).exists()
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # too long, or not a valid path
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
