@@ -48,6 +48,8 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     label_names = splits.label_names
     encoder = task.bind(base, label_names)
     encoded = encoder.encode(splits.rows[split])
+    for note in encoded.notes:
+        listener.note(note)
     rows = encoded.kept_rows(split, splits.rows[split])
     runtime = load_runtime(target, base, listener)
     resumable = ResumableOutput(folder.partial(split), model_identity(target))

@@ -95,7 +95,7 @@ class PlanSummary:
     strategy: StrategyChoice
     export_obstacle: str | None  # why the edits cannot be merged into ordinary weights
     paper_mismatch: str | None  # why the recipe's figures of the paper are not shown
-    notes: list[str]  # keys that have no effect
+    notes: list[str]  # keys that have no effect, and what the data have that is not read
 
     @property
     def edited_pattern(self) -> str:
@@ -141,7 +141,11 @@ def summarise(
         strategy=schedule.strategy,
         export_obstacle=_export_obstacle(trained.model) if method.edits else None,
         paper_mismatch=recipe.paper_mismatch if method.edits else None,
-        notes=[*loaded.notes, *schedule_notes(loaded, total, steps_per_epoch)],
+        notes=[
+            *loaded.notes,
+            *dict.fromkeys(note for encoded in prepared.encoded.values() for note in encoded.notes),
+            *schedule_notes(loaded, total, steps_per_epoch),
+        ],
     )
 
 

@@ -1,0 +1,177 @@
+"""The rows of a split as tokenised conversations, with the faults of those that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from red_cli.errors import UserError, one_line
+from red_cli.recipe.sections import Columns
+from red_cli.tasks.chat.adapted import adapted
+from red_cli.tasks.chat.chat_template import ChatTemplate, TemplateFault
+from red_cli.tasks.chat.conversations import Conversation, read_conversations, unread_columns
+from red_cli.tasks.chat.messages import BadRow, Observed
+from red_cli.tasks.chat.rendered_turns import RenderedTurns, rendered_turns
+from red_cli.tasks.chat.turn_tokens import TokenizedChat, TurnTokenizer
+from red_cli.tasks.data.bad_rows import Fault
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.special_ids import decoded
+
+_CHUNK = 1000  # rows
+_SHOWN_ROWS = 5
+_UNANSWERED = Fault(
+    "a conversation that does not end with the assistant",
+    "the conversation ends with the user, or with a tool",
+    "Drop the row (data.bad_rows=drop), or its last message; in a split to be answered, every row ends so.",
+)
+
+Example = tuple[int, TokenizedChat, str, str]  # row, tokens, the prompt of the last answer, the last answer
+
+
+@dataclass
+class SplitReader:
+    """Reads a split chunk by chunk.
+
+    Attributes:
+        answered: whether conversations end with the assistant; it is the same for all that can be used.
+        faults: index of a row -> why it cannot be used.
+        template_faults: those that the template is the reason of.
+        observed: what the messages have besides role and content.
+        developers: number of conversations whose developer's messages became system messages.
+        rewritten: number of conversations that became several examples, and of these.
+        thoughts: number of examples that begin inside a thought that the generation prompt opens.
+    """
+
+    template: ChatTemplate
+    rows: Rows
+    columns: Columns
+    answered: bool = False
+    faults: dict[int, Fault] = field(default_factory=dict)
+    template_faults: dict[int, TemplateFault] = field(default_factory=dict)
+    observed: Observed = field(default_factory=Observed)
+    developers: int = 0
+    rewritten: tuple[int, int] = (0, 0)
+    thoughts: int = 0
+
+    def chunks(self) -> Iterator[list[Example]]:
+        """The examples of the split.
+
+        Raises:
+            UserError: a column is missing, or the template does not end.
+        """
+        tokenizer = TurnTokenizer.of(self.template)
+        unanswered: list[int] = []
+        held: list[list[Example]] = []  # examples of prompts alone, until it is known that no row has an answer
+        for start in range(0, self.rows.table.num_rows, _CHUNK):
+            read = read_conversations(self.rows, self.columns, slice(start, start + _CHUNK), self.observed)
+            usable: list[tuple[int, Conversation]] = []
+            for row, each in enumerate(read, start):
+                if isinstance(each, Fault):
+                    self.faults[row] = each
+                elif each.answered:
+                    usable.append((row, each))
+                else:
+                    unanswered.append(row)
+            if usable and not self.answered:
+                self.answered, held = True, []
+            if self.answered:
+                yield self._examples(usable, tokenizer)
+            else:
+                asked = [(row, each) for row, each in enumerate(read, start) if isinstance(each, Conversation)]
+                held.append(self._prompts(asked, tokenizer))
+        if self.answered:
+            self.faults |= dict.fromkeys(unanswered, _UNANSWERED)
+        yield from held
+
+    def notes(self) -> list[str]:
+        """What was changed or not read, a line each."""
+        source, template, observed = self.rows.source, self.template, self.observed
+        names = template.names_read
+        unread = {
+            "columns": unread_columns(self.rows, self.columns),
+            "keys of messages": sorted(observed.keys - names),
+            "template variables": sorted(observed.variables - names),
+        }
+        listed = "; ".join(f"{what} {', '.join(map(one_line, given))}" for what, given in unread.items() if given)
+        roles = ", ".join(f"{one_line(name)} as {role}" for name, role in sorted(observed.roles.items()))
+        texts, chats = self.rewritten
+        notes = {
+            f"not read: {listed}": listed,
+            f"roles: {roles}": roles,
+            f"{source}: {observed.skipped:,} turns do not count towards the loss, by their own keys": observed.skipped,
+            f"{source}: {template.name} takes no developer's messages; {self.developers:,} conversations have them as "
+            "system messages": self.developers,
+            f"{source}: {template.name} rewrites earlier turns when others follow, so {chats:,} conversations are "
+            f"{texts:,} rows, each with the answers after what a model then sees": chats,
+            f"{source}: the generation prompt of {template.name} opens a thought that a rendered turn has not; "
+            f"{self.thoughts:,} answers follow it with the row's own thought": self.thoughts,
+        }
+        return [note for note, counts in notes.items() if counts]
+
+    def left_out(self) -> dict[str, int]:
+        """Reason, with the numbers of its first rows -> number of rows that cannot be used."""
+        found: dict[str, list[int]] = {}
+        for row in sorted(self.faults):
+            found.setdefault(self.faults[row].reason, []).append(self.rows.number(row))
+        return {
+            f"{reason} (row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:_SHOWN_ROWS]))}"
+            f"{', …' if len(numbers) > _SHOWN_ROWS else ''})": len(numbers)
+            for reason, numbers in found.items()
+        }
+
+    def _examples(self, conversations: list[tuple[int, Conversation]], tokenizer: TurnTokenizer) -> list[Example]:
+        """Examples of conversations that end with the assistant."""
+        rendered: list[tuple[int, RenderedTurns]] = []
+        for row, conversation in conversations:
+            try:
+                taken, renamed = adapted(self.template, conversation)
+                texts = rendered_turns(self.template, taken)
+            except BadRow as bad:
+                self.faults[row] = bad.fault
+                continue
+            except TemplateFault as fault:
+                self._fail(row, fault)
+                continue
+            self.developers += renamed
+            self.thoughts += sum(text.thought for text in texts)
+            if len(texts) > 1:
+                self.rewritten = (self.rewritten[0] + len(texts), self.rewritten[1] + 1)
+            rendered += [(row, text) for text in texts]
+        found: list[Example] = []
+        for (row, text), chat in zip(rendered, tokenizer.encode([text for _, text in rendered]), strict=True):
+            if isinstance(chat, TemplateFault):
+                self._fail(row, chat)
+            else:
+                found.append((row, chat, text.prompt, self._answer(text, chat)))
+        return [example for example in found if example[0] not in self.faults]
+
+    def _prompts(self, conversations: list[tuple[int, Conversation]], tokenizer: TurnTokenizer) -> list[Example]:
+        """Examples of conversations that are to be answered."""
+        prompts: list[tuple[int, str]] = []
+        for row, conversation in conversations:
+            try:
+                taken, renamed = adapted(self.template, conversation)
+                prompts.append((row, self.template.render(taken, ask=True)))
+                self.developers += renamed
+            except TemplateFault as fault:
+                self._fail(row, fault)
+        ids = tokenizer.ids([prompt for _, prompt in prompts])
+        return [(row, TokenizedChat(part, []), prompt, "") for (row, prompt), part in zip(prompts, ids, strict=True)]
+
+    def _answer(self, text: RenderedTurns, chat: TokenizedChat) -> str:
+        """The text that a model is to generate: the answer's content, or what the template makes of the message."""
+        content = str(text.last["content"])
+        if text.text[len(text.prompt) :].lstrip().startswith(content.strip()) and content.strip():
+            return content
+        if text.marked:
+            return content
+        start, stop = chat.turns[-1]
+        return decoded(self.template.tokenizer, chat.ids[start:stop])
+
+    def _fail(self, row: int, fault: TemplateFault) -> None:
+        """Record a row that the template does not fit; raises if it takes too long, as others will."""
+        if fault.final:
+            where = f"{self.rows.source}, row {self.rows.number(row)}"
+            raise UserError(fault.code, f"{where}: {fault.message}", hint=fault.hint)
+        self.template_faults[row] = fault
+        self.faults[row] = Fault(fault.reason, fault.message, fault.hint)
