@@ -18,6 +18,7 @@ from red_cli.limits import LimitReached, limited, limited_often
 from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.recipe.tasks.instruction import OWN, template_file
 from red_cli.tasks.chat.built_in_templates import TAKES_INPUT, TEMPLATES, template_text, tool_template
+from red_cli.tasks.chat.causal_template import CausalTemplate
 from red_cli.tasks.chat.conversations import Conversation
 from red_cli.tasks.chat.messages import Message
 
@@ -27,9 +28,10 @@ _MOST_COPIES = 10  # of each message
 _ASKED = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "a"})
 _PROBES = (Conversation(_ASKED), Conversation(({"role": "system", "content": "a"}, *_ASKED)))
 _LONGEST_END = 4  # tokens after a turn whose text is remembered
-_RENDERED_AT_ONCE = 8  # texts of a conversation that share the bounds
+_RENDERED_AT_ONCE = 16  # conversations that share the bounds: to set them takes as long as to render a text
 
 Span = tuple[int, int]  # characters of a text
+Turns = tuple[list[str], list[str]]  # the texts up to before each turn, and up to after it
 
 
 class TemplateFault(UserError):
@@ -113,25 +115,32 @@ class ChatTemplate:
         Raises:
             TemplateFault: the template fails, takes too long, or needs too much memory.
         """
-        return self.render_all([(conversation, ask)])[0]
+        try:
+            with limited():
+                text = self._render(conversation, ask)
+        except Exception as error:  # whatever the template's own code runs into
+            raise self._fault(error) from None
+        self._require_bounded([text], conversation)
+        return text
 
-    def render_all(self, wanted: Sequence[tuple[Conversation, bool]]) -> list[str]:
-        """Render conversations, each with `ask`; up to eight of them share the bounds of time and memory.
+    def turns(self, wanted: Sequence[tuple[Conversation, Sequence[int]]]) -> list[Turns | TemplateFault]:
+        """The texts of conversations up to before and up to after the messages at given places.
 
-        Raises:
-            TemplateFault: the template fails, takes too long, or needs too much memory.
+        Up to 16 conversations share the bounds of time and memory; if they exceed them, each has its own.
         """
-        texts: list[str] = []
-        for start in range(0, len(wanted), _RENDERED_AT_ONCE):
-            part = wanted[start : start + _RENDERED_AT_ONCE]
-            try:
-                with limited():
-                    texts += [self._render(conversation, ask) for conversation, ask in part]
-            except Exception as error:  # whatever the template's own code runs into
-                raise self._fault(error) from None
-        for text, (conversation, _) in zip(texts, wanted, strict=True):
-            self._require_bounded(text, conversation)
-        return texts
+        found: list[Turns | TemplateFault] = []
+        with limited_often():
+            for start in range(0, len(wanted), _RENDERED_AT_ONCE):
+                part = wanted[start : start + _RENDERED_AT_ONCE]
+                try:
+                    with limited():
+                        turns = [self._turns(*each) for each in part]
+                    for (prompts, texts), (conversation, _) in zip(turns, part, strict=True):
+                        self._require_bounded([*prompts, *texts], conversation)
+                    found += turns
+                except Exception:  # whatever the template's own code runs into, which the next line finds out
+                    found += [self._turns_alone(*each) for each in part]
+        return found
 
     def render_marked(self, conversation: Conversation) -> tuple[str, list[Span]]:
         """Render a conversation, and find the parts that the template marks with {% generation %}.
@@ -146,7 +155,7 @@ class ChatTemplate:
                 )
         except Exception as error:  # whatever the template's own code runs into
             raise self._fault(error) from None
-        self._require_bounded(text, conversation)
+        self._require_bounded([text], conversation)
         return text, spans
 
     def prompts(self, conversations: Sequence[Conversation]) -> list[str]:
@@ -201,12 +210,49 @@ class ChatTemplate:
             "documents": None, "add_generation_prompt": ask,
         }  # fmt: skip
 
-    def _require_bounded(self, text: str, conversation: Conversation) -> None:
-        if len(text) > _LONGEST_FRAME:
+    def _turns(self, conversation: Conversation, places: Sequence[int]) -> Turns:
+        if self._causal is not None and not conversation.variables:
+            found = self._causal.beginnings(self._arguments(conversation, False))
+            if found is not None:
+                texts, after = found
+                if not self._after_asking:
+                    _, asked = self._causal.beginnings(self._arguments(conversation, True)) or ([], "")
+                    self._after_asking.append(asked)
+                asked = self._after_asking[0]
+                return [texts[place - 1] + asked for place in places], [texts[place] + after for place in places]
+        return (
+            [self._render(conversation.until(place), True) for place in places],
+            [self._render(conversation.until(place + 1), False) for place in places],
+        )
+
+    def _turns_alone(self, conversation: Conversation, places: Sequence[int]) -> Turns | TemplateFault:
+        try:
+            return (
+                [self.render(conversation.until(place), True) for place in places],
+                [self.render(conversation.until(place + 1), False) for place in places],
+            )
+        except TemplateFault as fault:
+            return fault
+
+    @cached_property
+    def _causal(self) -> CausalTemplate | None:
+        """The template with marks after the messages, if one rendering has all beginnings; None with several texts."""
+        if self.tool_text is not None:
+            return None
+        return CausalTemplate.of(self.text, _compile_jinja_template(self.text).environment)
+
+    @cached_property
+    def _after_asking(self) -> list[str]:
+        """The fixed text after the messages that begins a turn, once it is known."""
+        return []
+
+    def _require_bounded(self, texts: Sequence[str], conversation: Conversation) -> None:
+        longest = max(map(len, texts))
+        if longest > _LONGEST_FRAME:
             given = sum(_size(part) for message in conversation.messages for part in message.values())
             given += _size(conversation.tools)
-            if len(text) > _LONGEST_FRAME + _MOST_COPIES * given:
-                raise self._fault(LimitReached(f"writes {len(text):,} characters for a conversation of {given:,}"))
+            if longest > _LONGEST_FRAME + _MOST_COPIES * given:
+                raise self._fault(LimitReached(f"writes {longest:,} characters for a conversation of {given:,}"))
 
     def _fault(self, error: Exception) -> TemplateFault:
         """The error of the failing template, with its line and the reason."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -52,7 +52,9 @@ class Conversation:
 
     def until(self, length: int) -> Conversation:
         """The first `length` messages."""
-        return self if length == len(self.messages) else replace(self, messages=self.messages[:length])
+        if length == len(self.messages):
+            return self
+        return Conversation(self.messages[:length], self.tools, self.variables, self.skipped)
 
 
 def form_of(rows: Rows, columns: Columns) -> str:
@@ -114,7 +116,7 @@ def read_conversations(rows: Rows, columns: Columns, part: slice, observed: Obse
     start = part.start or 0
     chunk = replace(rows, table=rows.table.select(names).slice(start, (part.stop or rows.table.num_rows) - start))
     nested = [name for name in names if pa.types.is_nested(chunk.table.schema.field(name).type)]
-    values = {name: chunk.column(name) for name in names}
+    values = {name: _objects(chunk.table.column(name)) or chunk.column(name) for name in names}
     found: list[Conversation | Fault] = []
     for index in range(chunk.table.num_rows):
         row = {name: column[index] for name, column in values.items()}
@@ -123,6 +125,21 @@ def read_conversations(rows: Rows, columns: Columns, part: slice, observed: Obse
         except BadRow as bad:
             found.append(bad.fault)
     return found
+
+
+def _objects(column: pa.ChunkedArray) -> list[Any] | None:
+    """The values of a column of lists of objects, several times as fast as Arrow makes them; None for other columns."""
+    array = column.combine_chunks()
+    if not pa.types.is_list(array.type) or not pa.types.is_struct(array.type.value_type) or not len(array):
+        return None
+    flat = array.flatten()
+    if array.null_count or flat.null_count:
+        return None
+    names = [flat.type.field(place).name for place in range(flat.type.num_fields)]
+    fields = [values.to_pylist() for values in flat.flatten()]
+    objects = [dict(zip(names, values, strict=True)) for values in zip(*fields, strict=True)]
+    offsets = array.offsets.to_pylist()
+    return [objects[start - offsets[0] : stop - offsets[0]] for start, stop in pairwise(offsets)]
 
 
 def _conversation(

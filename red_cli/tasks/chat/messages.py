@@ -113,7 +113,7 @@ def require_turns(messages: Sequence[Message]) -> None:
         role = message["role"]
         if role not in _FOLLOWERS[before]:
             raise BadRow(
-                f"a message of the {role} after one of the {before}" if before else f"a {role}'s message at the start",
+                f"a message of the {role} {f'after one of the {before}' if before else 'at the start'}",
                 f"message {number}: expected a message of the {_FOLLOWERS[before][0]}, got one of the {role}",
                 "After an optional system message, user and assistant alternate; a tool's messages follow the "
                 "assistant's. Mend the rows, or leave them out: data.bad_rows=drop",

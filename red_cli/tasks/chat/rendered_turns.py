@@ -8,10 +8,11 @@ becomes several texts: each ends with the turns that a model would write after e
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from red_cli.tasks.chat.chat_template import ChatTemplate, Span, TemplateFault
+from red_cli.tasks.chat.chat_template import ChatTemplate, Span, TemplateFault, Turns
 from red_cli.tasks.chat.conversations import Conversation
 from red_cli.tasks.chat.messages import BadRow, Message
 
@@ -41,34 +42,53 @@ class RenderedTurns:
     thought: bool = False
 
 
-def rendered_turns(template: ChatTemplate, conversation: Conversation) -> list[RenderedTurns]:
-    """The texts of a conversation that ends with the assistant.
+def rendered_turns(
+    template: ChatTemplate, conversations: Sequence[Conversation]
+) -> list[list[RenderedTurns] | BadRow | TemplateFault]:
+    """The texts of conversations that end with the assistant, or why a conversation has none."""
+    places = [_places(conversation) for conversation in conversations]
+    marked = bool(_MARKS_ANSWERS.search(template.text))
+    wanted = [] if marked else [each for each in zip(conversations, places, strict=True) if each[1]]
+    turns = iter(template.turns(wanted))
+    found: list[list[RenderedTurns] | BadRow | TemplateFault] = []
+    for conversation, answers in zip(conversations, places, strict=True):
+        rendered = next(turns) if answers and not marked else None
+        try:
+            found.append(_rendered(template, conversation, answers, rendered))
+        except (BadRow, TemplateFault) as fault:
+            found.append(fault)
+    return found
 
-    Raises:
-        BadRow: the template leaves out a part of the conversation, or a turn cannot be located.
-        TemplateFault: the template fails.
-    """
-    places = [
-        place
-        for place, message in enumerate(conversation.messages)
-        if message["role"] == "assistant" and place not in conversation.skipped
-    ]
+
+def _places(conversation: Conversation) -> list[int]:
+    """The places of the messages that count towards the loss."""
+    skipped = conversation.skipped
+    messages = enumerate(conversation.messages)
+    return [place for place, message in messages if message["role"] == "assistant" and place not in skipped]
+
+
+def _rendered(
+    template: ChatTemplate, conversation: Conversation, places: list[int], turns: Turns | TemplateFault | None
+) -> list[RenderedTurns]:
     if not places:
         raise BadRow("no turn that counts towards the loss", "the assistant has no turn that counts towards the loss")
-    marked = bool(_MARKS_ANSWERS.search(template.text))
-    complete = conversation if marked else conversation.until(places[-1] + 1)
-    rows = [_marked(template, conversation, places)] if marked else _located(template, complete, places)
-    _require_written(template, complete, rows[-1].text)
+    if isinstance(turns, TemplateFault):
+        raise turns
+    if turns is None:
+        rows = [_marked(template, conversation, places)]
+    else:
+        conversation = conversation.until(places[-1] + 1)
+        rows = _located(template, conversation, places, turns)
+    _require_written(template, conversation, rows[-1].text)
     return rows
 
 
-def _located(template: ChatTemplate, conversation: Conversation, places: list[int]) -> list[RenderedTurns]:
+def _located(
+    template: ChatTemplate, conversation: Conversation, places: list[int], turns: Turns
+) -> list[RenderedTurns]:
     """The texts of a conversation whose turns are found by rendering beginnings, from the last turn to the first."""
     messages = conversation.messages
-    beginnings = [(conversation.until(place), True) for place in places]
-    through = [(conversation.until(place + 1), False) for place in places]
-    texts = template.render_all([*beginnings, *through])
-    prompts, rendered = texts[: len(places)], texts[len(places) :]
+    prompts, rendered = turns
     rows: list[RenderedTurns] = []
     for index in reversed(range(len(places))):
         message, prompt, text = messages[places[index]], prompts[index], rendered[index]

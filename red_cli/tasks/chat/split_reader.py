@@ -98,13 +98,15 @@ class SplitReader:
         notes = {
             f"not read: {listed}": listed,
             f"roles: {roles}": roles,
-            f"{source}: {observed.skipped:,} turns do not count towards the loss, by their own keys": observed.skipped,
-            f"{source}: {template.name} takes no developer's messages; {self.developers:,} conversations have them as "
-            "system messages": self.developers,
-            f"{source}: {template.name} rewrites earlier turns when others follow, so {chats:,} conversations are "
-            f"{texts:,} rows, each with the answers after what a model then sees": chats,
-            f"{source}: the generation prompt of {template.name} opens a thought that a rendered turn has not; "
-            f"{self.thoughts:,} answers follow it with the row's own thought": self.thoughts,
+            f"{source}: not counted towards the loss by their own keys: {_count(observed.skipped, 'turn')}": (
+                observed.skipped
+            ),
+            f"{source}: {template.name} takes no developer's messages; they are system messages in "
+            f"{_count(self.developers, 'conversation')}": self.developers,
+            f"{source}: {template.name} rewrites earlier turns when others follow; {_count(chats, 'conversation')} "
+            f"became {texts:,} rows, so that each answer follows what a model then sees": chats,
+            f"{source}: the generation prompt of {template.name} opens a thought that a rendered turn has not; the "
+            f"row's own thought follows it in {_count(self.thoughts, 'answer')}": self.thoughts,
         }
         return [note for note, counts in notes.items() if counts]
 
@@ -121,38 +123,46 @@ class SplitReader:
 
     def _examples(self, conversations: list[tuple[int, Conversation]], tokenizer: TurnTokenizer) -> list[Example]:
         """Examples of conversations that end with the assistant."""
+        taken = self._adapted(conversations)
         rendered: list[tuple[int, RenderedTurns]] = []
-        for row, conversation in conversations:
-            try:
-                taken, renamed = adapted(self.template, conversation)
-                texts = rendered_turns(self.template, taken)
-            except BadRow as bad:
-                self.faults[row] = bad.fault
-                continue
-            except TemplateFault as fault:
-                self._fail(row, fault)
-                continue
-            self.developers += renamed
-            self.thoughts += sum(text.thought for text in texts)
-            if len(texts) > 1:
-                self.rewritten = (self.rewritten[0] + len(texts), self.rewritten[1] + 1)
-            rendered += [(row, text) for text in texts]
-        found: list[Example] = []
+        texts = rendered_turns(self.template, [each for _, each in taken])
+        for (row, _), found in zip(taken, texts, strict=True):
+            if isinstance(found, BadRow):
+                self.faults[row] = found.fault
+            elif isinstance(found, TemplateFault):
+                self._fail(row, found)
+            else:
+                self.thoughts += sum(text.thought for text in found)
+                if len(found) > 1:
+                    self.rewritten = (self.rewritten[0] + len(found), self.rewritten[1] + 1)
+                rendered += [(row, text) for text in found]
+        examples: list[Example] = []
         for (row, text), chat in zip(rendered, tokenizer.encode([text for _, text in rendered]), strict=True):
             if isinstance(chat, TemplateFault):
                 self._fail(row, chat)
             else:
-                found.append((row, chat, text.prompt, self._answer(text, chat)))
-        return [example for example in found if example[0] not in self.faults]
+                examples.append((row, chat, text.prompt, self._answer(text, chat)))
+        return [example for example in examples if example[0] not in self.faults]
+
+    def _adapted(self, conversations: list[tuple[int, Conversation]]) -> list[tuple[int, Conversation]]:
+        """The conversations as the template takes them; those that it does not take are faults."""
+        taken = []
+        for row, conversation in conversations:
+            try:
+                adapted_one, renamed = adapted(self.template, conversation)
+            except TemplateFault as fault:
+                self._fail(row, fault)
+                continue
+            self.developers += renamed
+            taken.append((row, adapted_one))
+        return taken
 
     def _prompts(self, conversations: list[tuple[int, Conversation]], tokenizer: TurnTokenizer) -> list[Example]:
         """Examples of conversations that are to be answered."""
         prompts: list[tuple[int, str]] = []
-        for row, conversation in conversations:
+        for row, conversation in self._adapted(conversations):
             try:
-                taken, renamed = adapted(self.template, conversation)
-                prompts.append((row, self.template.render(taken, ask=True)))
-                self.developers += renamed
+                prompts.append((row, self.template.render(conversation, ask=True)))
             except TemplateFault as fault:
                 self._fail(row, fault)
         ids = tokenizer.ids([prompt for _, prompt in prompts])
@@ -175,3 +185,7 @@ class SplitReader:
             raise UserError(fault.code, f"{where}: {fault.message}", hint=fault.hint)
         self.template_faults[row] = fault
         self.faults[row] = Fault(fault.reason, fault.message, fault.hint)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -59,8 +59,10 @@ def template_of(tokenizer: PreTrainedTokenizerFast, template: str = "own") -> Ch
 
 def encode(chat: ChatTemplate, conversation: list[dict]) -> TokenizedChat:
     """A conversation that is one text, as token ids."""
-    (rendered,) = rendered_turns(chat, Conversation(conversation))
-    (encoded,) = TurnTokenizer.of(chat).encode([rendered])
+    (found,) = rendered_turns(chat, [Conversation(conversation)])
+    if isinstance(found, Exception):
+        raise found
+    (encoded,) = TurnTokenizer.of(chat).encode(found)
     if isinstance(encoded, TemplateFault):
         raise encoded
     return encoded
