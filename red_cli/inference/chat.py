@@ -132,7 +132,11 @@ def open_chat(target: Opened, system: str | None, with_base: bool, listener: Lis
     if system is not None and not encoder.multi_turn:
         raise UserError("invalid-option", "--system: prompts of the task generation have no system message")
     first = [] if system is None else [{"role": "system", "content": system}]
-    encoder.chat_ids([*first, _GREETING])  # refuses what cannot be asked before the model is loaded
+    try:
+        encoder.chat_ids([*first, _GREETING])  # refuses what cannot be asked before the model is loaded
+    except UserError as error:
+        hint = "Where it needs a system message: --system TEXT" if error.code == "invalid-template" else error.hint
+        raise UserError(error.code, error.message, hint=hint) from None
     runtime = load_runtime(target, prepared, listener)
     torch.manual_seed(recipe.train.seed)
     # Beam search decides a text only at its end, so nothing could be shown before.
