@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any, overload
 
@@ -54,14 +56,14 @@ class Examples:
     max_length: int
     longest_prompt: int | None
     drop: bool
-    rows: list[int] = field(default_factory=list)
+    rows: array[int] = field(default_factory=partial(array, "q"))
     left_out: Counter[str] = field(default_factory=Counter)
     cut: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     _ids: list[NDArray[np.int32]] = field(default_factory=list)
     _masks: list[NDArray[np.bool_]] = field(default_factory=list)
-    _lengths: list[int] = field(default_factory=list)
-    _prompt_lengths: list[int] = field(default_factory=list)
+    _lengths: array[int] = field(default_factory=partial(array, "q"))
+    _prompt_lengths: array[int] = field(default_factory=partial(array, "q"))
     _prompts: list[pa.Array] = field(default_factory=list)
     _completions: list[pa.Array] = field(default_factory=list)
 
@@ -82,23 +84,23 @@ class Examples:
         ids = chain.from_iterable(chat.ids[: self.max_length] for _, chat, _, _ in kept)
         self._ids.append(np.fromiter(ids, np.int32, count=len(mask)))
         self._masks.append(mask)
-        self._lengths += lengths
-        self.rows += [row for row, _, _, _ in kept]
-        self._prompt_lengths += [chat.prompt_length for _, chat, _, _ in kept]
+        self._lengths.extend(lengths)
+        self.rows.extend(row for row, _, _, _ in kept)
+        self._prompt_lengths.extend(chat.prompt_length for _, chat, _, _ in kept)
         self._prompts.append(pa.array([prompt for _, _, prompt, _ in kept], pa.large_string()))
         self._completions.append(pa.array([completion for _, _, _, completion in kept], pa.large_string()))
 
     def arrays(self, answered: bool, whole: bool) -> Mapping[str, Any]:
         """The fields of EncodedTexts; with `whole` every token but the first counts towards the loss."""
         offsets = np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int64)
-        mask = np.concatenate(self._masks)
+        mask = _joined(self._masks)
         if whole:
             mask[:] = True
         mask[offsets[:-1]] = False  # nothing precedes the first token
         return {
-            "features": {"input_ids": np.concatenate(self._ids)},
+            "features": {"input_ids": _joined(self._ids)},
             "offsets": offsets,
-            "labels": np.add.reduceat(mask.astype(np.int64), offsets[:-1]) if answered else None,
+            "labels": np.add.reduceat(mask, offsets[:-1], dtype=np.int64) if answered else None,
             "loss_mask": mask,
             "prompt_lengths": np.array(self._prompt_lengths, dtype=np.int64),
             "prompts": ArrowTexts(self._prompts),
@@ -113,3 +115,14 @@ class Examples:
             self.left_out[f"more than {self.max_length:,} tokens"] += 1
             return False
         return True
+
+
+def _joined(chunks: list[NDArray[Any]]) -> NDArray[Any]:
+    """The chunks in one array; they are emptied on the way, so that no second copy of a split is in memory."""
+    joined = np.empty(sum(map(len, chunks)), chunks[0].dtype)
+    end = len(joined)
+    while chunks:
+        chunk = chunks.pop()
+        joined[end - len(chunk) : end] = chunk
+        end -= len(chunk)
+    return joined

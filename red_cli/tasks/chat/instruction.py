@@ -114,14 +114,15 @@ class InstructionEncoder(TextEncoder):
         check_truncation(data, rows, len(examples.cut), rows.number(min(examples.cut, default=0)), max_length)
         if reader.answered:
             self._require_answers(examples, rows)
-        every = examples.rows == list(range(rows.table.num_rows))
+        encoded_rows = np.array(examples.rows, dtype=np.int64)
+        every = np.array_equal(encoded_rows, np.arange(rows.table.num_rows))
         return EncodedTexts(
             **examples.arrays(reader.answered, whole=self.task.train_on_prompt),
             truncated=len(examples.cut),
             ends_cut=len(examples.cut),
-            kept=None if every else np.array(examples.rows, dtype=np.int64),
+            kept=None if every else encoded_rows,
             left_out={**reader.left_out(), **examples.left_out},
-            rows=rows if every else rows.take(examples.rows),
+            rows=rows if every else rows.take(encoded_rows.tolist()),
             notes=tuple(reader.notes()),
         )
 
