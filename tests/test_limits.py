@@ -12,14 +12,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from red_cli.edit.config import RedConfig, matching
 from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError
 from red_cli.limits import SECONDS, LimitReached, limited
+from red_cli.recipe.sections import Columns
 from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.tasks.chat.chat_template import ChatTemplate
+from red_cli.tasks.chat.split_reader import SplitReader
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.special_texts import Marks
 from tests.tasks.chat.test_chat_template import QWEN, TALK, bytes_tokenizer
 from tests.tiny import tiny_model
 
@@ -71,8 +76,9 @@ def test_a_row_on_which_a_template_does_not_end() -> None:
     text = "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ m.content ~ '<|im_end|>' }}{% endfor %}"
     text += "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
     text += "{% if messages[0].content == 'One?' %}" + LOOP.replace("PART", "") + "{% endif %}"
+    table = pa.table({"messages": [TALK[1:2] * 2] * 6 + [TALK]})
     with pytest.raises(UserError, match=r"talks\.jsonl, row 7: .* 0\.5 s") as caught:
-        chat_of(text).encode([TALK], ["talks.jsonl, row 7"])
+        list(SplitReader(chat_of(text), Marks("", "", ""), Rows(table, "talks.jsonl"), Columns()).chunks())
     assert caught.value.code == "invalid-template"
 
 

@@ -24,6 +24,7 @@ from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Base, Generated
 from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Conversation
+from red_cli.tasks.chat.messages import Message
 from red_cli.tasks.special_ids import find_special_ids
 
 
@@ -170,7 +171,7 @@ def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedToke
     return chosen, ChatTemplate.of(choice, tokenizer)
 
 
-def prompt_ids(template: ChatTemplate, conversation: Conversation) -> list[int]:
+def prompt_ids(template: ChatTemplate, messages: Sequence[Message]) -> list[int]:
     """Token ids of the prompt that answers a conversation ending with the user."""
-    text = template.prompts([conversation], ["a question"])[0]
+    text = template.prompts([Conversation(messages)])[0]
     return list(template.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -21,7 +21,7 @@ from red_cli.recipe.sections import Decoding
 from red_cli.runs.events import Listener
 from red_cli.runs.load import open_task
 from red_cli.runs.opened import Opened
-from red_cli.tasks.chat.conversations import Message
+from red_cli.tasks.chat.messages import Message
 from red_cli.tasks.text.encoder import ChatEncoder
 
 _MAX_NEW_TOKENS = 512
@@ -129,9 +129,14 @@ def open_chat(target: Opened, system: str | None, with_base: bool, listener: Lis
             f"--base: the untuned model is not available in {target.folder}",
             hint="--base needs a run folder or an adapter folder of method red.",
         )
-    encoder.chat_ids([_GREETING])  # refuses prompts of several columns before the model is loaded
     if system is not None and not encoder.multi_turn:
         raise UserError("invalid-option", "--system: prompts of the task generation have no system message")
+    first = [] if system is None else [{"role": "system", "content": system}]
+    try:
+        encoder.chat_ids([*first, _GREETING])  # refuses what cannot be asked before the model is loaded
+    except UserError as error:
+        hint = "Where it needs a system message: --system TEXT" if error.code == "invalid-template" else error.hint
+        raise UserError(error.code, error.message, hint=hint) from None
     runtime = load_runtime(target, prepared, listener)
     torch.manual_seed(recipe.train.seed)
     # Beam search decides a text only at its end, so nothing could be shown before.

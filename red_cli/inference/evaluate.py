@@ -53,6 +53,8 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     encoded = encoded_splits[split]
     if cache_uses:
         listener.note(f"Encoded rows: {uses_text(cache_uses)}.")
+    for note in encoded.notes:
+        listener.note(note)
     rows = encoded.kept_rows(split, splits.rows[split])
     for note in rows.notes:
         listener.note(note)

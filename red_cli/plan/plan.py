@@ -101,7 +101,7 @@ class PlanSummary:
     export_obstacle: str | None  # why the edits cannot be merged into ordinary weights
     paper_mismatch: str | None  # why the recipe's figures of the paper are not shown
     special_tokens: dict[str, SpecialTokens]  # split -> special tokens in its texts; splits without any are left out
-    notes: list[str]  # keys that have no effect
+    notes: list[str]  # keys that have no effect, and what the data have that is not read
 
     @property
     def edited_pattern(self) -> str:
@@ -152,7 +152,12 @@ def summarise(
         export_obstacle=_export_obstacle(trained.model) if method.edits else None,
         paper_mismatch=recipe.paper_mismatch if method.edits else None,
         special_tokens={split: found for split, found in prepared.special_tokens.items() if found.rows},
-        notes=[*loaded.notes, *prepared.notes, *schedule_notes(loaded, total, steps_per_epoch)],
+        notes=[
+            *loaded.notes,
+            *prepared.notes,
+            *dict.fromkeys(note for encoded in prepared.encoded.values() for note in encoded.notes),
+            *schedule_notes(loaded, total, steps_per_epoch),
+        ],
     )
 
 

@@ -51,6 +51,7 @@ class Encoded:
         ends_cut: number of truncated rows that lost their end, and so their end token.
         kept: indices of the encoded rows in the split; None if all rows are encoded.
         left_out: reason -> number of rows left out.
+        notes: what was changed, guessed or not read, for the user.
     """
 
     features: dict[str, NDArray[np.int32]]
@@ -60,6 +61,7 @@ class Encoded:
     ends_cut: int = 0
     kept: NDArray[np.int64] | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -77,11 +79,12 @@ class Encoded:
         return {"inputs_embeds": int(self.lengths.max())}, 0
 
     def kept_rows(self, split: str, rows: Rows) -> Rows:
-        """The encoded ones of a split's `rows`."""
+        """The encoded ones of a split's `rows`; a row that is encoded as several is there as often."""
         if self.kept is None:
             return rows
         reasons = " and ".join(f"{count:,} with {reason}" for reason, count in self.left_out.items())
-        return rows.take(self.kept.tolist(), f"{rows.selection or f'all of {split}'}, but {reasons}")
+        but = f", but {reasons}" if reasons else ""
+        return rows.take(self.kept.tolist(), f"{rows.selection or f'all of {split}'}{but}")
 
 
 @dataclass

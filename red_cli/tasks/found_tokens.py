@@ -112,13 +112,6 @@ def rows_with_special_tokens(
     return np.array(sorted(found), dtype=np.int64), counted
 
 
-def texts_in(rows: Rows, columns: Sequence[str]) -> Iterator[str]:
-    """All texts of columns, also those inside lists and objects."""
-    for name in columns:
-        for texts, _ in _texts(rows.table.column(name)):
-            yield from (text for text in texts.to_pylist() if text is not None)
-
-
 def _texts(column: pa.ChunkedArray) -> Iterator[tuple[pa.Array, NDArray[np.int64]]]:
     """Arrays of texts inside a column, with the index of the row that each text belongs to."""
     start = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from collections.abc import Callable
@@ -173,6 +174,55 @@ def test_every_turn_is_trained_as_transformers_would(red: Callable, recipe: Path
     assert red("train", recipe, *files).code == 0
     first = read_lines(recipe.parent / "run" / "log.jsonl")[0]["loss"]
     assert first == pytest.approx(total / count, abs=1e-5)
+
+
+# An answer to the last question begins with a thought, which later turns leave out; a system message must come first
+THINKS = (
+    "{% if messages[0].role != 'system' %}{{ raise_exception('a system message must come first') }}{% endif %}"
+    "{% for message in messages %}{% if message.role == 'assistant' %}"
+    "{{ ('bb ' if loop.last else '') + message.content + eos_token }}"
+    "{% else %}{{ message.content + ' ' }}{% endif %}{% endfor %}"
+)
+
+
+def test_answers_that_are_rewritten_later(
+    red: Callable, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer is a row: of the loss, of the predictions and of what is generated; and red chat finds the end."""
+    rows = [{"id": 1, "messages": [{"role": "system", "content": "f"}, *row["messages"]]} for row in talks(12, 3)]
+    rows[2]["messages"][1]["content"] = " "
+    answers = [sum(message["role"] == "assistant" for message in row["messages"]) for row in rows]
+    (tmp_path / "thinks.jinja").write_text(THINKS)
+    files = [f"data.{split}={write_jsonl(tmp_path / f'{split}.jsonl', rows)}" for split in ("train", "validation")]
+    options = ["data.path=null", *files, f"task.template={tmp_path / 'thinks.jinja'}"]
+    assert_failed(red("check", recipe, *options, "--json"), "invalid-row", "train.jsonl", "row 3", "data.bad_rows=drop")
+    options.append("data.bad_rows=drop")
+    plan = red("check", recipe, *options, "--json").json["plan"]
+    kept = sum(answers) - answers[2]
+    assert (plan["lengths"]["train"]["rows"], sum(plan["lengths"]["train"]["left_out"].values())) == (kept, 1)
+    assert any("columns id" in note for note in plan["notes"])
+    several = sum(count for row, count in enumerate(answers) if count > 1 and row != 2)
+    assert any("thinks.jinja" in note and f"{several} rows" in note for note in plan["notes"])
+    trained = red("train", recipe, *options, "train.max_steps=2", "--json")
+    assert trained.code == 0, trained.err
+    result = red("eval", tmp_path / "run", "--split", "validation", "--json").json
+    assert result["examples"] == kept
+    assert result["scores"]["loss"] == pytest.approx(trained.json["splits"]["validation"]["loss"], abs=1e-6)
+    predictions = read_lines(tmp_path / "run" / "predictions" / "validation.jsonl")
+    assert [line["index"] for line in predictions] == [
+        row for row, count in enumerate(answers) for _ in range(count) if row != 2
+    ]
+    said = [message["content"] for message in rows[0]["messages"] if message["role"] == "assistant"]
+    assert [line["label"] for line in predictions[: answers[0]]] == [f"bb {text}" for text in said]
+    for split in ("train", "validation"):  # an adapter is used without its data
+        (tmp_path / f"{split}.jsonl").unlink()
+    refused = red("chat", tmp_path / "run")
+    assert refused.code == 2
+    assert "must come first" in refused.err
+    assert "--system" in refused.err
+    monkeypatch.setattr("sys.stdin", io.StringIO("bc\nde\n"))
+    talked = red("chat", tmp_path / "run", "--system", "f")
+    assert talked.code == 0, talked.err
 
 
 BAD_RECIPES = {

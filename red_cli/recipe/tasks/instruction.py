@@ -14,7 +14,9 @@ from red_cli.recipe.tasks.base import TemplateChoice, TextSettings
 
 _LARGEST_TEMPLATE = 500_000  # bytes; the run folder's recipe contains the text
 OWN = "own"
+OWN_NAMED = "own:"  # before the name of one of several templates of a tokenizer
 NAMED_TEMPLATES = ("alpaca", "human-assistant")
+_files: dict[str, str] = {}  # the text of a template that was read -> the name of its file, for messages
 
 
 def read_template(template: str) -> str:
@@ -40,7 +42,13 @@ def read_template(template: str) -> str:
         raise ValueError(f"a Jinja file; {one_line(template)} has no expression in braces")
     if "\0" in text:
         raise ValueError(f"a Jinja file; {one_line(template)} contains a NUL character")
+    _files[text] = path.name
     return text
+
+
+def template_file(text: str) -> str | None:
+    """The name of the file that a template's text was read from; None if this process read none."""
+    return _files.get(text)
 
 
 def _is_file(path: Path) -> bool:
@@ -53,7 +61,8 @@ def _is_file(path: Path) -> bool:
 
 def is_template_file(template: str) -> bool:
     """Whether task.template is a file name rather than a known name or a template's text."""
-    return template not in (OWN, *NAMED_TEMPLATES) and "{{" not in template and "{%" not in template
+    known = template in (OWN, *NAMED_TEMPLATES) or template.startswith(OWN_NAMED)
+    return not known and "{{" not in template and "{%" not in template
 
 
 class InstructionSettings(TextSettings):
@@ -62,8 +71,8 @@ class InstructionSettings(TextSettings):
     name: Literal["instruction"]
     template: Annotated[str, AfterValidator(read_template), LocalPath.OR_TEMPLATE] = Field(
         default=OWN,
-        description="The chat template: own (the model's), alpaca, human-assistant, or a Jinja file (its text, in the "
-        "recipe of a run).",
+        description="The chat template: own (the model's), own:NAME (one of several that it has), alpaca, "
+        "human-assistant, or a Jinja file (its text, in the recipe of a run).",
     )
     template_variables: Annotated[dict[str, str | int | float | bool], Text.MAY_BE_EMPTY] = Field(
         default_factory=dict,

@@ -1,86 +1,53 @@
-"""Chat templates: conversations -> token ids and a loss mask of the assistant's turns.
-
-The mask is computed here because libraries compute it only for templates that mark it with {% generation %}.
-"""
+"""Chat templates: conversations -> text, within bounds of time and memory."""
 
 from __future__ import annotations
 
-import re
+import json
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+from jinja2 import TemplateSyntaxError, nodes
 from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import _compile_jinja_template, _render_with_assistant_indices
 
 from red_cli.errors import UserError, first_line
 from red_cli.limits import LimitReached, limited, limited_often
 from red_cli.recipe.tasks.base import TemplateChoice
-from red_cli.recipe.tasks.instruction import OWN
-from red_cli.tasks.chat.conversations import Conversation, without_answer
-from red_cli.tasks.special_ids import find_affixes
+from red_cli.recipe.tasks.instruction import OWN, template_file
+from red_cli.tasks.chat.built_in_templates import TAKES_INPUT, TEMPLATES, template_text, tool_template
+from red_cli.tasks.chat.causal_template import CausalTemplate
+from red_cli.tasks.chat.conversations import Conversation
+from red_cli.tasks.chat.messages import Message
 
-_MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 # Limits of a rendered text: a longer one is no conversation, and takes minutes to tokenise
 _LONGEST_FRAME = 1_000_000  # characters around the messages
 _MOST_COPIES = 10  # of each message
-_PROBE: Conversation = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "a"})
+_ASKED = ({"role": "user", "content": "a"}, {"role": "assistant", "content": "a"})
+_PROBES = (Conversation(_ASKED), Conversation(({"role": "system", "content": "a"}, *_ASKED)))
+_LONGEST_END = 4  # tokens after a turn whose text is remembered
+_RENDERED_AT_ONCE = 16  # conversations that share the bounds: to set them takes as long as to render a text
 
-# Stanford Alpaca: github.com/tatsu-lab/stanford_alpaca, train.py. A system message takes the place of its opening
-# sentences. Later turns, which the source does not have, follow without them.
-_ALPACA = (
-    "{%- set given = (messages | selectattr('role', 'equalto', 'user') | first).input -%}"
-    "{%- if messages[0].role != 'system' -%}"
-    "{{ 'Below is an instruction that describes a task'"
-    " + (', paired with an input that provides further context' if given else '')"
-    " + '. Write a response that appropriately completes the request.\\n\\n' }}"
-    "{%- endif -%}"
-    "{%- for message in messages -%}"
-    "{%- if message.role == 'system' -%}{{ message.content + '\\n\\n' }}"
-    "{%- elif message.role == 'user' -%}"
-    "{{ '\\n\\n' if loop.previtem is defined and loop.previtem.role == 'assistant' else '' }}"
-    "{{ '### Instruction:\\n' + message.content + '\\n\\n' }}"
-    "{{ '### Input:\\n' + message.input + '\\n\\n' if message.input else '' }}"
-    "{{ '### Response:' }}"
-    "{%- else -%}{{ message.content + eos_token }}{%- endif -%}"
-    "{%- endfor -%}"
-)
-
-# The RED paper's published code, llama.py: "Human: {prompt}\n\nAssistant: {answer}". The space before an answer is part
-# of the answer: at the end of the prompt it would be a token that the running text of the training does not have.
-_HUMAN_ASSISTANT = (
-    "{%- for message in messages -%}"
-    "{{ '\\n\\n' if loop.previtem is defined and message.role == 'user' else '' }}"
-    "{%- if message.role == 'user' -%}{{ 'Human: ' + message.content + '\\n\\nAssistant:' }}"
-    "{%- elif message.role == 'assistant' -%}{{ ' ' + message.content + eos_token }}"
-    "{%- else -%}{{ message.content }}{%- endif -%}"
-    "{%- endfor -%}"
-)
-
-TEMPLATES = {"alpaca": _ALPACA, "human-assistant": _HUMAN_ASSISTANT}
-TAKES_INPUT = ("alpaca",)  # templates with a separate place for an instruction's input
+Span = tuple[int, int]  # characters of a text
+Turns = tuple[list[str], list[str]]  # the texts up to before each turn, and up to after it
 
 
-@dataclass(frozen=True)
-class TokenizedChat:
-    """A conversation as token ids.
+class TemplateFault(UserError):
+    """The template does not fit a conversation.
 
-    Attributes:
-        ids: token ids of the conversation.
-        loss_mask: which of them are the assistant's, end tokens included.
-        prompt_length: number of tokens before the assistant's first.
-        prompt: the text that the assistant's last turn is generated from.
+    Args:
+        reason: the kind of fault, without places.
+        final: whether other conversations need not be tried.
     """
 
-    ids: list[int]
-    loss_mask: list[bool]
-    prompt_length: int
-    prompt: str
-
-    @classmethod
-    def of(cls, ids: list[int], loss_mask: list[bool], prompt: str) -> TokenizedChat:
-        """A conversation whose prompt length is found from the mask."""
-        return cls(ids, loss_mask, loss_mask.index(True) if True in loss_mask else len(ids), prompt)
+    def __init__(
+        self, message: str, reason: str, hint: str = "Change the row, or the template.", final: bool = False
+    ) -> None:
+        super().__init__("invalid-template", message, hint=hint)
+        self.reason = reason
+        self.final = final
 
 
 @dataclass(frozen=True)
@@ -88,36 +55,42 @@ class ChatTemplate:
     """A chat template of a tokenizer, and the token that ends a turn of the assistant.
 
     Attributes:
-        text: Jinja, or None for the tokenizer's own template.
+        text: Jinja.
+        tool_text: Jinja for conversations with tools, if it is another.
+        name: the template in messages, such as "the chat template talk.jinja".
+        variables: variables of the template, special tokens included.
         takes_input: whether an instruction's input has a separate place; otherwise it follows the instruction.
         special: ids of special tokens.
         ends: the id that ends a turn of the assistant; while it is being found, all special ids.
     """
 
     tokenizer: PreTrainedTokenizerBase
-    text: str | None
-    variables: dict[str, Any]
+    text: str
+    tool_text: str | None
+    name: str
+    variables: Mapping[str, Any]
     takes_input: bool
     special: frozenset[int]
     ends: frozenset[int]
 
     @classmethod
-    def of(cls, choice: TemplateChoice, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
+    def of(
+        cls, choice: TemplateChoice, tokenizer: PreTrainedTokenizerBase, examples: Iterable[Conversation] = ()
+    ) -> ChatTemplate:
         """The template that a recipe chooses.
 
+        Its end token is found by rendering a short conversation; where the template refuses that, one of `examples`.
+
         Raises:
-            UserError: the tokenizer has no chat template, or the template fails or does not end the assistant's turns.
+            UserError: the tokenizer has no such template, or the template fails or does not end the assistant's turns.
         """
-        text = None if choice.template == OWN else template_text(choice.template, tokenizer)
-        if text is None and not tokenizer.chat_template:
-            raise UserError(
-                "invalid-template",
-                f"{tokenizer.name_or_path} has no chat template",
-                hint=f"Choose one: task.template={' | '.join(TEMPLATES)} | a Jinja file.",
-            )
         special = frozenset({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder} - {tokenizer.unk_token_id})
-        template = cls(tokenizer, text, dict(choice.variables), choice.template in TAKES_INPUT, special, special)
-        return replace(template, ends=frozenset({template._find_end()}))
+        template = cls(
+            tokenizer, template_text(choice.template, tokenizer), tool_template(choice.template, tokenizer),
+            _name(choice.template, tokenizer), {**tokenizer.special_tokens_map, **choice.variables},
+            choice.template in TAKES_INPUT, special, special,
+        )  # fmt: skip
+        return replace(template, ends=frozenset({template._find_end(examples)}))
 
     @property
     def end(self) -> int:
@@ -127,175 +100,230 @@ class ChatTemplate:
 
     def begins_with(self, text: str) -> bool:
         """Whether conversations begin with `text`."""
-        try:
-            return bool(text) and self.render(without_answer(_PROBE), ask=True).startswith(text)
-        except UserError:  # the template takes other conversations than the probe
-            return False
+        for probe in _PROBES:
+            try:
+                return bool(text) and self.render(probe.asked, ask=True).startswith(text)
+            except TemplateFault:  # the template takes other conversations than this one
+                continue
+        return False
 
-    def render(self, conversation: Conversation, ask: bool, where: str = "") -> str:
+    @cached_property
+    def names_read(self) -> frozenset[str]:
+        """The names of variables and keys that the template has anywhere."""
+        found: set[str] = set()
+        for text in (self.text, self.tool_text or ""):
+            tree = _compile_jinja_template(text).environment.parse(text)
+            found |= {name.name for name in tree.find_all(nodes.Name)}
+            found |= {part.attr for part in tree.find_all(nodes.Getattr)}
+            found |= {part.value for part in tree.find_all(nodes.Const) if isinstance(part.value, str)}
+        return frozenset(found)
+
+    def render(self, conversation: Conversation, ask: bool) -> str:
         """Render a conversation as text; `ask` adds the beginning of a turn of the assistant.
 
         Raises:
-            UserError: the template fails, takes too long, or needs too much memory.
+            TemplateFault: the template fails, takes too long, or needs too much memory.
         """
-        messages = self._messages(conversation)
         try:
             with limited():
-                text = str(
-                    self.tokenizer.apply_chat_template(
-                        messages, chat_template=self.text, tokenize=False, add_generation_prompt=ask,
-                        **self.variables,
-                    )
-                )  # fmt: skip
+                text = self._render(conversation, ask)
         except Exception as error:  # whatever the template's own code runs into
-            raise _template_fault(error, where) from None
-        given = sum(len(part) for message in messages for part in message.values())
-        if len(text) > _LONGEST_FRAME + _MOST_COPIES * given:
-            fault = LimitReached(f"writes {len(text):,} characters for a conversation of {given:,}")
-            raise _template_fault(fault, where)
+            raise self._fault(error) from None
+        self._require_bounded([text], conversation)
         return text
 
-    def prompts(self, conversations: Sequence[Conversation], sources: Sequence[str]) -> list[str]:
-        """The texts that the assistant's next turns are generated from."""
+    def turns(self, wanted: Sequence[tuple[Conversation, Sequence[int]]]) -> list[Turns | TemplateFault]:
+        """The texts of conversations up to before and up to after the messages at given places.
+
+        Up to 16 conversations share the bounds of time and memory; if they exceed them, each has its own.
+        """
+        found: list[Turns | TemplateFault] = []
         with limited_often():
-            pairs = zip(conversations, sources, strict=True)
-            return [self.render(each, ask=True, where=where) for each, where in pairs]
+            for start in range(0, len(wanted), _RENDERED_AT_ONCE):
+                part = wanted[start : start + _RENDERED_AT_ONCE]
+                try:
+                    with limited():
+                        turns = [self._turns(*each) for each in part]
+                    for (prompts, texts), (conversation, _) in zip(turns, part, strict=True):
+                        self._require_bounded([*prompts, *texts], conversation)
+                    found += turns
+                except Exception:  # whatever the template's own code runs into, which the next line finds out
+                    found += [self._turns_alone(*each) for each in part]
+        return found
 
-    def encode(self, conversations: Sequence[Conversation], sources: Sequence[str]) -> list[TokenizedChat]:
-        """Token ids of conversations, and which of them count towards the loss.
-
-        If the template marks the assistant's turns with {% generation %}, the marks decide. Otherwise a turn reaches
-        from the end of its prompt to its end token; both are found by rendering successive prefixes of the
-        conversation. If the tokens of a prefix are not a prefix of all tokens, the parts are tokenised separately, so
-        that a prompt has the same tokens in training and generation.
-
-        Args:
-            sources: the name of each conversation, for messages.
+    def render_marked(self, conversation: Conversation) -> tuple[str, list[Span]]:
+        """Render a conversation, and find the parts that the template marks with {% generation %}.
 
         Raises:
-            UserError: the template fails, or renders earlier turns differently when others follow.
+            TemplateFault: the template fails, takes too long, or needs too much memory.
+        """
+        try:
+            with limited():
+                text, spans = _render_with_assistant_indices(
+                    _compile_jinja_template(self._text_for(conversation)), **self._arguments(conversation, False)
+                )
+        except Exception as error:  # whatever the template's own code runs into
+            raise self._fault(error) from None
+        self._require_bounded([text], conversation)
+        return text, spans
+
+    def prompts(self, conversations: Sequence[Conversation]) -> list[str]:
+        """The texts that the assistant's next turns are generated from.
+
+        Raises:
+            TemplateFault: the template fails, takes too long, or needs too much memory.
         """
         with limited_often():
-            if _MARKS_ANSWERS.search(self.tokenizer.get_chat_template(self.text)):
-                return [self._marked(each, where) for each, where in zip(conversations, sources, strict=True)]
-            cuts = [self._cuts(each, where) for each, where in zip(conversations, sources, strict=True)]
-        texts = list(dict.fromkeys(text for parts in cuts for text in parts))
-        tokens = dict(zip(texts, self.tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
-        return [self._turns(parts, tokens, where) for parts, where in zip(cuts, sources, strict=True)]
+            return [self.render(each, ask=True) for each in conversations]
 
-    def _messages(self, conversation: Conversation) -> list[dict[str, str]]:
-        messages = [dict(message) for message in conversation]
-        for message in messages:
-            if "input" in message and not self.takes_input:
-                message["content"] = f"{message['content']}\n\n{message.pop('input')}"
-        return messages
+    def length_of_answer(self, part: Sequence[int]) -> int | None:
+        """The number of tokens of an answer in the rendered `part`, its end token included; None without end token.
 
-    def _cuts(self, conversation: Conversation, where: str) -> list[str]:
-        """Prefixes of a conversation's text: up to before each answer, up to after it, and the complete text."""
-        complete = self.render(conversation, ask=False, where=where)
-        cuts: list[str] = []
-        for place, message in enumerate(conversation):
-            if message["role"] != "assistant":
-                continue
-            before = self.render(conversation[:place], ask=True, where=where)
-            rendered = self.render(conversation[: place + 1], ask=False, where=where)
-            through = _common_prefix(rendered, complete)
-            kept = through.startswith(before) and before.startswith(cuts[-1] if cuts else "")
-            if not kept or not self._is_blank(self._ids(rendered[len(through) :])):
-                raise UserError(
-                    "invalid-template",
-                    f"{where}, message {place + 1}: the chat template renders earlier messages differently when others"
-                    " follow, so the assistant's turns cannot be located",
-                    hint="Mark them with {% generation %} in your own template (task.template), or leave out system "
-                    "messages if the template moves them.",
-                )
-            cuts += [before, through]
-        return cuts if cuts and cuts[-1] == complete else [*cuts, complete]
-
-    def _turns(self, cuts: list[str], tokens: dict[str, list[int]], where: str) -> TokenizedChat:
-        ids: list[int] = []
-        mask: list[bool] = []
-        complete, done = tokens[cuts[-1]], ""
-        running = all(complete[: len(tokens[text])] == tokens[text] for text in cuts)
-        for number, text in enumerate(cuts):
-            part = complete[len(ids) : len(tokens[text])] if running else self._ids(text[len(done) :])
-            answer = number % 2 == 1
-            said = self._length_of_answer(part, where) if answer else 0
-            ids += part
-            mask += [True] * said + [False] * (len(part) - said)
-            done = text
-        return TokenizedChat.of(ids, mask, cuts[max(0, 2 * (len(cuts) // 2) - 2)])
-
-    def _length_of_answer(self, part: list[int], where: str) -> int:
-        """The number of tokens of an answer in the rendered `part`, its end token included.
-
-        The end token is the first of `ends` that only special tokens and spaces follow.
+        The end token is the first of `ends`, or else of all special tokens, that only special tokens and spaces follow.
         """
-        ends = [place for place in range(len(part)) if part[place] in self.ends]
-        while len(ends) > 1 and not self._is_blank(part[ends[0] + 1 :]):
-            ends.pop(0)
-        if not ends or not self._is_blank(part[ends[0] + 1 :]):
-            raise UserError(
-                "invalid-template",
-                f"{where or 'the chat template'}: no special token ends a turn of the assistant, so a model would not"
-                " learn to stop",
-                hint="Add {{ eos_token }} to the turn's end in your own template: task.template=<file>",
-            )
-        return ends[0] + 1
+        for known in (self.ends, self.special):
+            ends = [place for place, token in enumerate(part) if token in known]
+            while len(ends) > 1 and not self.is_blank(part[ends[0] + 1 :]):
+                ends.pop(0)
+            if ends and self.is_blank(part[ends[0] + 1 :]):
+                return ends[0] + 1
+        return None
 
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
-
-    def _is_blank(self, ids: list[int]) -> bool:
+    def is_blank(self, ids: Sequence[int]) -> bool:
         """Whether token ids are special tokens and spaces only."""
-        return not self.tokenizer.decode([token for token in ids if token not in self.special]).strip()
+        key = tuple(token for token in ids if token not in self.special)
+        if key not in self._blank:
+            if len(key) > _LONGEST_END:
+                return not self.tokenizer.decode(list(key)).strip()
+            self._blank[key] = not self.tokenizer.decode(list(key)).strip()
+        return self._blank[key]
 
-    def _marked(self, conversation: Conversation, where: str) -> TokenizedChat:
-        """Encode by the template's own {% generation %} marks."""
-        self.render(
-            conversation, ask=False, where=where
-        )  # checks the limits, which do not reach the tokenizer's threads
+    @cached_property
+    def _blank(self) -> dict[tuple[int, ...], bool]:
+        """Short sequences of ids -> whether they are blank: all rows end alike."""
+        return {(): True}
+
+    def _text_for(self, conversation: Conversation) -> str:
+        return self.tool_text if conversation.tools and self.tool_text is not None else self.text
+
+    def _render(self, conversation: Conversation, ask: bool) -> str:
+        template = _compile_jinja_template(self._text_for(conversation))
+        return str(template.render(**self._arguments(conversation, ask)))
+
+    def _arguments(self, conversation: Conversation, ask: bool) -> dict[str, Any]:
+        messages = conversation.messages
+        if not self.takes_input and any("input" in message for message in messages):
+            messages = [_with_input(message) for message in messages]
+        return {
+            **self.variables, **conversation.variables, "messages": messages, "tools": conversation.tools,
+            "documents": None, "add_generation_prompt": ask,
+        }  # fmt: skip
+
+    def _turns(self, conversation: Conversation, places: Sequence[int]) -> Turns:
+        if self._causal is not None and not conversation.variables:
+            found = self._causal.beginnings(self._arguments(conversation, False))
+            if found is not None:
+                texts, after = found
+                if not self._after_asking:
+                    _, asked = self._causal.beginnings(self._arguments(conversation, True)) or ([], "")
+                    self._after_asking.append(asked)
+                asked = self._after_asking[0]
+                return [texts[place - 1] + asked for place in places], [texts[place] + after for place in places]
+        return (
+            [self._render(conversation.until(place), True) for place in places],
+            [self._render(conversation.until(place + 1), False) for place in places],
+        )
+
+    def _turns_alone(self, conversation: Conversation, places: Sequence[int]) -> Turns | TemplateFault:
         try:
-            encoded = self.tokenizer.apply_chat_template(
-                self._messages(conversation), chat_template=self.text, return_dict=True,
-                return_assistant_tokens_mask=True, **self.variables,
-            )  # fmt: skip
-        except Exception as error:  # whatever the template's own code runs into
-            raise _template_fault(error, where) from None
-        prompt = self.render(without_answer(conversation), ask=True, where=where)
-        mask = [bool(said) for said in encoded["assistant_masks"]]
-        return TokenizedChat.of(list(encoded["input_ids"]), mask, prompt)
+            return (
+                [self.render(conversation.until(place), True) for place in places],
+                [self.render(conversation.until(place + 1), False) for place in places],
+            )
+        except TemplateFault as fault:
+            return fault
 
-    def _find_end(self) -> int:
-        chat = self.encode([_PROBE], [""])[0]
-        said = [token for token, is_said in zip(chat.ids, chat.loss_mask, strict=True) if is_said]
-        return said[self._length_of_answer(said, "") - 1]
+    @cached_property
+    def _causal(self) -> CausalTemplate | None:
+        """The template with marks after the messages, if one rendering has all beginnings; None with several texts."""
+        if self.tool_text is not None:
+            return None
+        return CausalTemplate.of(self.text, _compile_jinja_template(self.text).environment)
+
+    @cached_property
+    def _after_asking(self) -> list[str]:
+        """The fixed text after the messages that begins a turn, once it is known."""
+        return []
+
+    def _require_bounded(self, texts: Sequence[str], conversation: Conversation) -> None:
+        longest = max(map(len, texts))
+        if longest > _LONGEST_FRAME:
+            given = sum(_size(part) for message in conversation.messages for part in message.values())
+            given += _size(conversation.tools)
+            if longest > _LONGEST_FRAME + _MOST_COPIES * given:
+                raise self._fault(LimitReached(f"writes {longest:,} characters for a conversation of {given:,}"))
+
+    def _fault(self, error: Exception) -> TemplateFault:
+        """The error of the failing template, with its line and the reason."""
+        line = getattr(error, "lineno", None)
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename == "<template>" or frame.filename == "<unknown>":
+                line = frame.lineno
+        reason = first_line(error)
+        if isinstance(error, RecursionError):
+            reason = "endless recursion, or too deep nesting"
+        place = self.name + (f", line {line}" if line else "")
+        final = isinstance(error, LimitReached | RecursionError | TemplateSyntaxError)
+        return TemplateFault(f"{place}: {reason}", f"{self.name}: {reason}", final=final)
+
+    def _find_end(self, examples: Iterable[Conversation]) -> int:
+        """The token that ends the answer of a short conversation, or of the first of `examples` that is rendered."""
+        faults: list[UserError] = []
+        for probe in (*_PROBES, *map(_shortened, examples), *examples):
+            try:
+                text = self.render(probe, ask=False)
+            except TemplateFault as fault:
+                faults.append(fault)
+                if fault.final:
+                    break
+                continue
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            length = self.length_of_answer(ids)
+            if length is not None:
+                return int(ids[length - 1])
+            faults.append(self.without_end())
+            break
+        raise faults[-1]
+
+    def without_end(self) -> TemplateFault:
+        """The error of a template that ends no turn."""
+        return TemplateFault(
+            f"{self.name}: no special token ends a turn of the assistant, so a model would not train to stop",
+            "a turn that no special token ends",
+            "Add {{ eos_token }} to the turn's end in your own template: task.template=<file>",
+        )
 
 
-def template_text(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The Jinja text of a template; a named template begins with the BOS token if the tokenizer adds one."""
-    if template not in TEMPLATES:
-        return template
-    begins = find_affixes(tokenizer).before == [tokenizer.bos_token_id]
-    return ("{{ bos_token }}" if begins else "") + TEMPLATES[template]
+def _with_input(message: Message) -> Message:
+    """The message with an instruction's input after the instruction."""
+    if "input" not in message:
+        return message
+    return {"role": message["role"], "content": f"{message['content']}\n\n{message['input']}"}
 
 
-def _common_prefix(text: str, other: str) -> str:
-    """The common prefix of two texts."""
-    length = next((place for place, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), len(text))
-    return text[: min(length, len(other))]
+def _shortened(conversation: Conversation) -> Conversation:
+    """The conversation with a short text in each message: texts may hold special tokens, which end no turn."""
+    return replace(conversation, messages=[{**message, "content": "a"} for message in conversation.messages])
 
 
-def _template_fault(error: Exception, where: str) -> UserError:
-    """The error of a failing template, with its line and the reason."""
-    line = getattr(error, "lineno", None)
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename == "<template>" or frame.filename == "<unknown>":
-            line = frame.lineno
-    place = "the chat template" + (f", line {line}" if line else "")
-    reason = first_line(error)
-    if isinstance(error, RecursionError):
-        reason = "endless recursion, or too deep nesting"
-    return UserError(
-        "invalid-template", f"{where + ': ' if where else ''}{place}: {reason}", hint="Change the row, or the template."
-    )
+def _size(value: Any) -> int:
+    """The number of characters of a value."""
+    return len(value) if isinstance(value, str) else len(json.dumps(value))
+
+
+def _name(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The template in messages."""
+    if template.partition(":")[0] == OWN:
+        return f"the chat template of {tokenizer.name_or_path or 'the base'}"
+    known = template if template in TEMPLATES else template_file(template)
+    return f"the chat template {known}" if known else "the chat template"

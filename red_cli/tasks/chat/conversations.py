@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
 from typing import Any
+
+import pyarrow as pa
 
 from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import Columns
+from red_cli.tasks.chat.messages import BadRow, Message, Observed, decoded, messages_of, require_turns, text_of
+from red_cli.tasks.data.bad_rows import Fault
 from red_cli.tasks.data.rows import Rows
-
-Message = Mapping[str, str]  # role, content; for an instruction also input, if it has one
-Conversation = Sequence[Message]
 
 # The columns of each form of conversation, in the order of search; the last of each counts towards the loss.
 _FORMS = {"messages": ("messages",), "completion": ("prompt", "completion"), "output": ("instruction", "output")}
-_ROLES = ("system", "user", "assistant")
+_SHAREGPT = ("conversations", "conversation")  # other names of the column of messages
+# Columns that add to a conversation, in any form: a system message, the tools, variables of the template
+_ADDED = ("system", "tools", "chat_template_kwargs")
+_MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+_NOT_VARIABLES = ("messages", "tools", "documents", "add_generation_prompt", "chat_template", "tokenize")
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A conversation of a row.
+
+    Attributes:
+        messages: an optional system message, then user and assistant alternate, apart from tools.
+        tools: descriptions of the tools that the assistant may call.
+        variables: variables of the chat template.
+        skipped: indices of the assistant's messages that do not count towards the loss.
+    """
+
+    messages: Sequence[Message]
+    tools: Sequence[Any] | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    skipped: frozenset[int] = frozenset()
+
+    @property
+    def answered(self) -> bool:
+        """Whether it ends with the assistant."""
+        return bool(self.messages[-1]["role"] == "assistant")
+
+    @property
+    def asked(self) -> Conversation:
+        """The conversation up to the message that the last answer answers."""
+        return replace(self, messages=self.messages[:-1]) if self.answered else self
+
+    def until(self, length: int) -> Conversation:
+        """The first `length` messages."""
+        if length == len(self.messages):
+            return self
+        return Conversation(self.messages[:length], self.tools, self.variables, self.skipped)
 
 
 def form_of(rows: Rows, columns: Columns) -> str:
@@ -28,161 +68,206 @@ def form_of(rows: Rows, columns: Columns) -> str:
     """
     there = rows.table.column_names
     named = [form for form, parts in _FORMS.items() if any(getattr(columns, part) for part in parts)]
-    complete = [form for form, parts in _FORMS.items() if all(_name(columns, part) in there for part in parts)]
-    asked = [form for form, parts in _FORMS.items() if _name(columns, parts[0]) in there]
+    complete = [form for form, parts in _FORMS.items() if all(_name(columns, part, there) in there for part in parts)]
+    asked = [form for form, parts in _FORMS.items() if _name(columns, parts[0], there) in there]
     for form in (*named, *complete, *asked):
         return form
     raise UserError(
         "column-not-found",
         f"{rows.source} has no conversations; its columns are {', '.join(there)}",
-        hint="Needed: messages, or prompt and completion, or instruction and output; map names with data.columns.",
+        hint="Needed: messages or conversations, or prompt and completion, or instruction and output; map names with "
+        "data.columns.",
     )
 
 
 def label_column(columns: Columns) -> str:
     """The column that counts towards the loss, as far as it is known before rows are read."""
     named = [parts[-1] for parts in _FORMS.values() if any(getattr(columns, part) for part in parts)]
-    return _name(columns, named[0] if named else "messages")
+    return _name(columns, named[0] if named else "messages", ())
 
 
 def columns_of(rows: Rows, columns: Columns) -> list[str]:
-    """The columns of a split that its conversations are read from."""
-    form = form_of(rows, columns)
-    parts = ("instruction", "input", "output") if form == "output" else _FORMS[form]
-    return [name for part in parts if (name := _name(columns, part)) in rows.table.column_names]
-
-
-def conversations_of(rows: Rows, columns: Columns) -> list[Conversation]:
-    """Read and check conversations: an optional system message, then user and assistant alternate.
-
-    All end with the assistant, to train on, or all end with the user, to be answered.
+    """The columns of a split that its conversations are read from.
 
     Raises:
-        UserError: a column is missing; or a conversation does not alternate, has no message, a message that is blank or
-            not text, or no answer although others have one.
+        UserError: the rows have no conversations, or a column of the recipe is missing.
+    """
+    there = rows.table.column_names
+    parts = {"messages": ("messages",), "completion": ("prompt", "completion"),
+             "output": ("instruction", "input", "output", "history")}[form_of(rows, columns)]  # fmt: skip
+    named = [getattr(columns, part, None) for part in parts]
+    if missing := [name for name in named if name is not None and name not in there]:
+        rows.column(missing[0])  # raises: there is no such column
+    used = [_name(columns, part, there) for part in parts]
+    return [name for name in (*used, *_ADDED, *_MEDIA) if name in there]
+
+
+def read_conversations(rows: Rows, columns: Columns, part: slice, observed: Observed) -> list[Conversation | Fault]:
+    """The conversations of a part of the rows, or why a row has none.
+
+    Args:
+        observed: is extended by what the messages have.
+
+    Raises:
+        UserError: a column is missing.
     """
     form = form_of(rows, columns)
-    found = _READERS[form](rows, columns)
-    for row, conversation in enumerate(found):
-        _require_turns(conversation, f"{rows.source}, row {rows.number(row)}")
-    unanswered = [row for row, conversation in enumerate(found) if conversation[-1]["role"] == "user"]
-    if unanswered and len(unanswered) < len(found):
-        where = f"{rows.source}, row {rows.number(unanswered[0])}"
-        if all(message["role"] != "assistant" for message in found[unanswered[0]]):
-            raise UserError("invalid-row", f"{where}: the assistant has no turn to train on", hint=_DROP)
-        raise UserError("invalid-row", f"{where}: the conversation ends with the user", hint=_DROP)
+    names = columns_of(rows, columns)
+    start = part.start or 0
+    chunk = replace(rows, table=rows.table.select(names).slice(start, (part.stop or rows.table.num_rows) - start))
+    nested = [name for name in names if pa.types.is_nested(chunk.table.schema.field(name).type)]
+    values = {name: _objects(chunk.table.column(name)) or chunk.column(name) for name in names}
+    found: list[Conversation | Fault] = []
+    for index in range(chunk.table.num_rows):
+        row = {name: column[index] for name, column in values.items()}
+        try:
+            found.append(_conversation(row, form, columns, nested, observed))
+        except BadRow as bad:
+            found.append(bad.fault)
     return found
 
 
-_DROP = "Drop the row, or its last message; in a split to be answered, every row ends with the user."
+def _objects(column: pa.ChunkedArray) -> list[Any] | None:
+    """The values of a column of lists of objects, several times as fast as Arrow makes them; None for other columns."""
+    array = column.combine_chunks()
+    if not pa.types.is_list(array.type) or not pa.types.is_struct(array.type.value_type) or not len(array):
+        return None
+    flat = array.flatten()
+    if array.null_count or flat.null_count:
+        return None
+    names = [flat.type.field(place).name for place in range(flat.type.num_fields)]
+    fields = [values.to_pylist() for values in flat.flatten()]
+    objects = [dict(zip(names, values, strict=True)) for values in zip(*fields, strict=True)]
+    offsets = array.offsets.to_pylist()
+    return [objects[start - offsets[0] : stop - offsets[0]] for start, stop in pairwise(offsets)]
 
 
-def are_answered(conversations: Sequence[Conversation]) -> bool:
-    """Whether the conversations end with the assistant; this is the same for all."""
-    return bool(conversations) and conversations[0][-1]["role"] == "assistant"
+def _conversation(
+    row: Mapping[str, Any], form: str, columns: Columns, nested: Sequence[str], observed: Observed
+) -> Conversation:
+    messages, skipped = _READERS[form](row, columns, observed)
+    if not messages:
+        raise BadRow("no message", "the conversation has no message")
+    if nested:
+        messages = [_without_filling(message) if "tool_calls" in message else message for message in messages]
+    added = {name: row[name] for name in _ADDED if row.get(name) not in (None, "", "[]", "{}", [], {})}
+    if "system" in added:
+        text = text_of(added["system"], "column 'system'")
+        if messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": text}, *messages]
+            skipped = {index + 1 for index in skipped}
+        elif messages[0]["content"] != text:
+            raise BadRow("two system messages", "the column 'system' and the conversation have different ones")
+    for name in _MEDIA:
+        if row.get(name) not in (None, "", []):
+            raise BadRow(
+                "an image, a sound or a video",
+                f"column {shown(name)} is not empty",
+                "The model reads text alone. Leave such rows out: data.bad_rows=drop",
+            )
+    require_turns(messages)
+    skipped = {place for place in skipped if messages[place]["role"] == "assistant"}
+    observed.skipped += len(skipped)
+    if not added.keys() - {"system"}:
+        return Conversation(messages, skipped=frozenset(skipped))
+    variables = decoded(added.get("chat_template_kwargs", {}))
+    if not isinstance(variables, dict) or (taken := [name for name in _NOT_VARIABLES if name in variables]):
+        what = shown(variables) if not isinstance(variables, dict) else f"{shown(taken[0])}, which is no variable"
+        raise BadRow("chat_template_kwargs that are no variables", f"column 'chat_template_kwargs' has {what}")
+    variables = {name: value for name, value in variables.items() if value is not None}
+    observed.variables |= variables.keys()
+    tools = decoded(added.get("tools"))
+    if tools is not None:
+        tools = [decoded(tool) for tool in (tools if isinstance(tools, list) else [tools])]
+        if bad := [tool for tool in tools if not isinstance(tool, dict)]:
+            raise BadRow("tools that are no objects", f"column 'tools' has {shown(bad[0])}")
+        tools = _without_nulls(tools) if "tools" in nested else tools
+    return Conversation(messages, tools, variables, frozenset(skipped))
 
 
-def without_answer(conversation: Conversation) -> Conversation:
-    """A conversation up to the last turn of the user."""
-    return conversation[:-1] if conversation[-1]["role"] == "assistant" else conversation
+def unread_columns(rows: Rows, columns: Columns) -> list[str]:
+    """The columns that no conversation is read from."""
+    used = columns_of(rows, columns)
+    return [name for name in rows.table.column_names if name not in used]
 
 
-def _name(columns: Columns, part: str) -> str:
-    return getattr(columns, part) or part
+def are_answered(rows: Rows, columns: Columns) -> bool:
+    """Whether some conversation of a split ends with an answer; reads as far as the first usable row.
+
+    Raises:
+        UserError: the rows have no conversations.
+    """
+    first = next(first_conversations(rows, columns), None)
+    return first is not None and first.answered
 
 
-def _from_messages(rows: Rows, columns: Columns) -> list[Conversation]:
-    name = _name(columns, "messages")
-    return [
-        _messages(value, f"{rows.source}, row {rows.number(row)}, column {shown(name)}")
-        for row, value in enumerate(rows.column(name))
-    ]
+def first_conversations(rows: Rows, columns: Columns, most: int = 1) -> Iterator[Conversation]:
+    """An iterator over the first `most` usable conversations of a split."""
+    starts = range(0, rows.table.num_rows, 100)
+    chunks = (read_conversations(rows, columns, slice(start, start + 100), Observed()) for start in starts)
+    return islice((each for chunk in chunks for each in chunk if isinstance(each, Conversation)), most)
 
 
-def _messages(value: Any, where: str) -> Conversation:
-    if not isinstance(value, list) or not value:
-        raise UserError(
-            "invalid-row",
-            f"{where}: expected a list of messages, got {'an empty one' if value == [] else shown(value)}",
-            hint='A message is an object such as {"role": "user", "content": "Good morning."}',
-        )
+def _name(columns: Columns, part: str, there: Sequence[str]) -> str:
+    """The column of a part: the one that the recipe names, or the first default that is there."""
+    defaults = (part, *_SHAREGPT) if part == "messages" else (part,)
+    return getattr(columns, part, None) or next((name for name in defaults if name in there), part)
+
+
+def _place(columns: Columns, part: str, row: Mapping[str, Any]) -> tuple[Any, str]:
+    """A part's value in a row, and its column for messages."""
+    name = _name(columns, part, list(row))
+    return row.get(name), f"column {shown(name)}"
+
+
+def _from_messages(row: Mapping[str, Any], columns: Columns, observed: Observed) -> tuple[list[Message], set[int]]:
+    return messages_of(*_place(columns, "messages", row), observed)
+
+
+def _from_pair(row: Mapping[str, Any], columns: Columns, observed: Observed) -> tuple[list[Message], set[int]]:
+    """A prompt and a completion; each may be a text or a list of messages."""
     messages: list[Message] = []
-    for number, message in enumerate(value, start=1):
-        place = f"{where}, message {number}"
-        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-            raise UserError("invalid-row", f"{place}: expected role and content, got {shown(message)}")
-        if message["role"] not in _ROLES:
-            raise UserError("invalid-row", f"{place}: role {shown(message['role'])} is not one of {', '.join(_ROLES)}")
-        messages.append({"role": message["role"], "content": _text(message["content"], f"{place}: content")})
-    return messages
+    skipped: set[int] = set()
+    for role, part in (("user", "prompt"), ("assistant", "completion")):
+        value, place = _place(columns, part, row)
+        if isinstance(value, list):
+            more, idle = messages_of(value, place, observed)
+            skipped |= {len(messages) + index for index in idle}
+            messages += more
+        elif role == "user" or value not in (None, ""):
+            messages.append({"role": role, "content": text_of(value, place)})
+    return messages, skipped
 
 
-def _from_pairs(rows: Rows, columns: Columns) -> list[Conversation]:
-    """Prompts and completions; each may be a text or a list of messages."""
-    prompts = _column(rows, columns, "prompt")
-    completions = _column(rows, columns, "completion")
-    found: list[Conversation] = []
-    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
-        where = f"{rows.source}, row {rows.number(row)}"
-        parts: list[Message] = []
-        for role, name, value in (("user", "prompt", prompt), ("assistant", "completion", completion)):
-            place = f"{where}, column {shown(_name(columns, name))}"
-            if isinstance(value, list):
-                parts += _messages(value, place)
-            elif role == "user" or value not in (None, ""):
-                parts.append({"role": role, "content": _text(value, place)})
-        found.append(parts)
-    return found
+def _from_instruction(row: Mapping[str, Any], columns: Columns, observed: Observed) -> tuple[list[Message], set[int]]:
+    """An instruction, its optional input, its output, and earlier questions and answers."""
+    messages: list[Message] = []
+    history = decoded(row.get("history"))
+    for number, turn in enumerate(history or [], start=1):
+        if not isinstance(turn, list) or len(turn) != 2:
+            raise BadRow("a history that is no list of pairs", f"column 'history', turn {number}: {shown(turn)}")
+        for role, text in zip(("user", "assistant"), turn, strict=True):
+            messages.append({"role": role, "content": text_of(text, f"column 'history', turn {number}")})
+    message = {"role": "user", "content": text_of(*_place(columns, "instruction", row))}
+    given, place = _place(columns, "input", row)
+    if given not in (None, ""):
+        message["input"] = text_of(given, place)
+    messages.append(message)
+    output, place = _place(columns, "output", row)
+    if output not in (None, ""):
+        messages.append({"role": "assistant", "content": text_of(output, place)})
+    return messages, set()
 
 
-def _from_instructions(rows: Rows, columns: Columns) -> list[Conversation]:
-    """Instructions, their optional inputs, and outputs."""
-    instructions = _column(rows, columns, "instruction")
-    inputs, outputs = _column(rows, columns, "input"), _column(rows, columns, "output")
-    found: list[Conversation] = []
-    for row, (instruction, given, output) in enumerate(zip(instructions, inputs, outputs, strict=True)):
-        where = f"{rows.source}, row {rows.number(row)}, column"
-        message = {"role": "user", "content": _text(instruction, f"{where} {shown(_name(columns, 'instruction'))}")}
-        if given not in (None, ""):
-            message["input"] = _text(given, f"{where} {shown(_name(columns, 'input'))}")
-        answered = [] if output in (None, "") else [_text(output, f"{where} {shown(_name(columns, 'output'))}")]
-        found.append([message, *({"role": "assistant", "content": text} for text in answered)])
-    return found
+_READERS = {"messages": _from_messages, "completion": _from_pair, "output": _from_instruction}
 
 
-_READERS = {"messages": _from_messages, "completion": _from_pairs, "output": _from_instructions}
+def _without_filling(message: Message) -> Message:
+    return {**message, "tool_calls": _without_nulls(message["tool_calls"])}
 
 
-def _column(rows: Rows, columns: Columns, part: str) -> list[Any]:
-    """A column's values; None for each row if the column does not exist and the recipe does not name it."""
-    name = _name(columns, part)
-    if name not in rows.table.column_names and getattr(columns, part) is None:
-        return [None] * rows.table.num_rows
-    return rows.column(name)
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise UserError("invalid-row", f"{where} {'is null' if value is None else f'is {shown(value)}, not text'}")
-    return value
-
-
-def _require_turns(conversation: Conversation, where: str) -> None:
-    """Check that user and assistant alternate, and that no turn is blank."""
-    turns = conversation[1:] if conversation[0]["role"] == "system" else conversation
-    if not turns:
-        raise UserError("invalid-row", f"{where}: the conversation has only a system message")
-    skipped = len(conversation) - len(turns)
-    for place, message in enumerate(turns):
-        wanted = ("user", "assistant")[place % 2]
-        number = skipped + place + 1
-        if message["role"] != wanted:
-            raise UserError(
-                "invalid-row",
-                f"{where}, message {number}: expected a message of the {wanted}, got one of the {message['role']}",
-                hint="After an optional system message, user and assistant alternate.",
-            )
-        if not message["content"].strip() and "input" not in message:
-            raise UserError(
-                "invalid-row", f"{where}, message {number}: the {wanted}'s turn is blank", hint="Drop the row."
-            )
+def _without_nulls(value: Any) -> Any:
+    """The value without keys that are null: Arrow gives every object of a column the keys of all others."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(part) for key, part in value.items() if part is not None}
+    return [_without_nulls(part) for part in value] if isinstance(value, list) else value

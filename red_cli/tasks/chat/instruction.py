@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from red_cli.errors import UserError
+from red_cli.limits import limited_often
 from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.tasks.base import Base, Encoded, TokenPreview
-from red_cli.tasks.chat.chat_template import ChatTemplate, TokenizedChat
-from red_cli.tasks.chat.conversations import Conversation, are_answered, columns_of, conversations_of, label_column
+from red_cli.tasks.chat.chat_template import ChatTemplate
+from red_cli.tasks.chat.conversations import (
+    Conversation,
+    are_answered,
+    columns_of,
+    first_conversations,
+    label_column,
+    read_conversations,
+)
+from red_cli.tasks.chat.examples import Examples
+from red_cli.tasks.chat.messages import Observed
+from red_cli.tasks.chat.split_reader import SplitReader
+from red_cli.tasks.data.bad_rows import without_bad_rows
 from red_cli.tasks.data.loading import check_truncation
-from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.found_tokens import texts_in
+from red_cli.tasks.data.rows import Rows, Splits
 from red_cli.tasks.special_ids import Affixes, SpecialIds, padding_id
 from red_cli.tasks.special_texts import Marks
 from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.language import EncodedTexts
 from red_cli.tasks.text.task import TextTask
-
-_ENCODE_ROWS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +41,33 @@ class InstructionTask(TextTask):
     Attributes:
         template: the chat template, as the recipe chooses it.
         train_on_prompt: whether every token counts towards the loss.
+        examples: the first conversation of each split that was read, with its source: a template may refuse others.
     """
 
     template: TemplateChoice
     train_on_prompt: bool = False
+    examples: dict[str, Conversation] = field(default_factory=dict, compare=False)
 
     @property
     def label_column(self) -> str:
         """The column that counts towards the loss, as far as it is known before rows are read."""
         return label_column(self.data.columns)
 
+    def load(self, seed: int, needed: Sequence[str]) -> Splits:
+        """Read the splits `needed`.
+
+        Raises:
+            UserError: a file or split is missing, unreadable or empty, or has no conversations.
+        """
+        splits = super().load(seed, needed)
+        for rows in splits.rows.values():
+            for conversation in first_conversations(rows, self.data.columns):
+                self.examples[rows.source] = conversation
+        return splits
+
     def has_labels(self, rows: Rows, label_names: list[str] | None) -> bool:
         """Whether the conversations of a split end with answers."""
-        return are_answered(conversations_of(rows, self.data.columns))
+        return are_answered(rows, self.data.columns)
 
     def bind(self, base: Base, label_names: list[str] | None) -> InstructionEncoder:
         """The task's encoder for a base.
@@ -52,7 +75,7 @@ class InstructionTask(TextTask):
         Raises:
             UserError: the tokenizer has no chat template, or the template fails or does not end the assistant's turns.
         """
-        template = ChatTemplate.of(self.template, base.tokenizer)
+        template = ChatTemplate.of(self.template, base.tokenizer, list(self.examples.values()))
         return InstructionEncoder(
             task=self,
             base=base,
@@ -76,51 +99,41 @@ class InstructionEncoder(TextEncoder):
 
     def chat_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """The token ids that the answer to messages is generated from."""
-        text = self.template.prompts([self.marks.messages(messages)], ["what was said"])[0]
+        text = self.template.prompts([Conversation(self.marks.messages(messages))])[0]
         return list(self.base.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def encode(self, rows: Rows) -> EncodedTexts:
         """Token ids of conversations and the loss mask of the assistant's turns.
 
-        data.too_long decides whether a conversation of more than max_length tokens is cut, refused or left out.
+        A conversation is one example, or several if the template rewrites earlier turns when others follow.
+        data.too_long decides whether a conversation of more than max_length tokens is cut, refused or left out,
+        data.bad_rows whether rows that cannot be used are refused or left out.
 
         Raises:
-            UserError: a conversation is invalid, the template fails, a row is too long and that is refused, or no token
-                of an answer is left in a row.
+            UserError: rows cannot be used, or are too long, and that is refused; or no token of an answer is left in a
+                row.
         """
-        max_length = self.base.max_length
-        conversations = [self.marks.messages(each) for each in conversations_of(rows, self.task.data.columns)]
-        answered = are_answered(conversations)
-        sources = [f"{rows.source}, row {rows.number(row)}" for row in range(rows.table.num_rows)]
-        chats: list[TokenizedChat] = []
-        for start in range(0, len(conversations), _ENCODE_ROWS):
-            chunk = slice(start, start + _ENCODE_ROWS)
-            tokenize = self.template.encode if answered else self._prompts
-            chats += tokenize(conversations[chunk], sources[chunk])
-        kept, left_out = self._filter(chats, rows)
-        cut = [row for row in kept if len(chats[row].ids) > max_length]
-        check_truncation(self.task.data, rows, len(cut), rows.number(min(cut, default=0)), max_length)
-        if answered:
-            self._require_answers(chats, kept, rows)
-        ids = [chats[row].ids[:max_length] for row in kept]
-        mask = np.fromiter((said for row in kept for said in chats[row].loss_mask[:max_length]), np.bool_)
-        offsets = np.concatenate([[0], np.cumsum([len(part) for part in ids])]).astype(np.int64)
-        if self.task.train_on_prompt:
-            mask[:] = True
-        mask[offsets[:-1]] = False  # nothing precedes the first token
+        data, max_length = self.task.data, self.base.max_length
+        examples = Examples(max_length, data.max_prompt_length, drop=data.too_long == "drop")
+        reader = SplitReader(self.template, self.marks, rows, data.columns)
+        with limited_often():
+            for chats in reader.chunks():
+                examples.add(chats)
+        self._require_usable(rows, reader)
+        self._require_kept(rows, examples)
+        check_truncation(data, rows, len(examples.cut), rows.number(min(examples.cut, default=0)), max_length)
+        if reader.answered:
+            self._require_answers(examples, rows)
+        encoded_rows = np.array(examples.rows, dtype=np.int64)
+        every = np.array_equal(encoded_rows, np.arange(rows.table.num_rows))
         return EncodedTexts(
-            features={"input_ids": np.fromiter((token for part in ids for token in part), np.int32)},
-            offsets=offsets,
-            labels=np.add.reduceat(mask.astype(np.int64), offsets[:-1]) if answered else None,
-            truncated=len(cut),
-            ends_cut=len(cut),
-            kept=np.array(kept, dtype=np.int64) if left_out else None,
-            left_out=left_out,
-            prompt_lengths=np.array([chats[row].prompt_length for row in kept], dtype=np.int64),
-            rows=rows.take(kept) if left_out else rows,
-            prompts=[chats[row].prompt for row in kept],
-            completions=[conversations[row][-1]["content"] for row in kept] if answered else None,
-            loss_mask=mask,
+            **examples.arrays(reader.answered, whole=self.task.train_on_prompt),
+            truncated=len(examples.cut),
+            ends_cut=len(examples.cut),
+            kept=None if every else encoded_rows,
+            left_out={**reader.left_out(), **examples.left_out},
+            rows=rows if every else rows.take(encoded_rows.tolist()),
+            notes=tuple(reader.notes()),
         )
 
     @cached_property
@@ -137,7 +150,9 @@ class InstructionEncoder(TextEncoder):
 
     def carried(self, rows: Rows) -> dict[str, int]:
         """What turns carry though the template adds it -> how many do."""
-        return self.marks.carried_by_turns(texts_in(rows, self.text_columns(rows)))
+        read = read_conversations(rows, self.task.data.columns, slice(0, rows.table.num_rows), Observed())
+        conversations = [each for each in read if isinstance(each, Conversation)]
+        return self.marks.carried_by_turns(message["content"] for each in conversations for message in each.messages)
 
     def show(self, encoded: Encoded, index: int) -> TokenPreview:
         """A conversation and its loss mask."""
@@ -146,36 +161,26 @@ class InstructionEncoder(TextEncoder):
         mask = encoded.loss_mask[encoded.offsets[index] : encoded.offsets[index + 1]]
         return TokenPreview(encoded.row(index).tolist(), int(encoded.prompt_lengths[index]), None, mask.tolist())
 
-    def _prompts(self, conversations: Sequence[Conversation], sources: Sequence[str]) -> list[TokenizedChat]:
-        """Encode conversations that are to be answered."""
-        prompts = self.template.prompts(conversations, sources)
-        ids = self.base.tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        return [TokenizedChat.of(part, [False] * len(part), prompt) for part, prompt in zip(ids, prompts, strict=True)]
+    def _require_usable(self, rows: Rows, reader: SplitReader) -> None:
+        """Refuse rows that cannot be used, unless data.bad_rows drops them; a template that fits no row is at fault."""
+        if len(reader.template_faults) == rows.table.num_rows:
+            first = reader.template_faults[0]
+            raise UserError("invalid-template", f"{rows.place(0)}: {first.message}", hint=first.hint)
+        without_bad_rows(rows, "the split", reader.faults, self.task.data.bad_rows)
 
-    def _filter(self, chats: Sequence[TokenizedChat], rows: Rows) -> tuple[list[int], dict[str, int]]:
-        """The indices of kept rows, and reason -> number of rows left out."""
-        kept, reasons = [], []
-        data, max_length = self.task.data, self.base.max_length
-        longest_prompt = data.max_prompt_length
-        for row, chat in enumerate(chats):
-            if longest_prompt is not None and chat.prompt_length > longest_prompt:
-                reasons.append(f"a prompt of more than {longest_prompt:,} tokens")
-            elif data.too_long == "drop" and len(chat.ids) > max_length:
-                reasons.append(f"more than {max_length:,} tokens")
-            else:
-                kept.append(row)
-        if not kept:
+    def _require_kept(self, rows: Rows, examples: Examples) -> None:
+        if not examples.rows:
+            reasons = examples.left_out
             raise UserError(
                 "no-rows",
-                f"{rows.source}: no row is left: all {len(reasons):,} are too long, the first has {reasons[0]}",
+                f"{rows.source}: no row is left: all {reasons.total():,} are too long, the first has "
+                f"{next(iter(reasons))}",
                 hint="Raise data.max_length or data.max_prompt_length.",
             )
-        return kept, {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
 
-    def _require_answers(self, chats: Sequence[TokenizedChat], kept: Sequence[int], rows: Rows) -> None:
+    def _require_answers(self, examples: Examples, rows: Rows) -> None:
         """Check that some token of an answer is left in every row."""
-        lost = [row for row in kept if not any(chats[row].loss_mask[1 : self.base.max_length])]
-        if lost:
+        if lost := examples.lost:
             have = "row has" if len(lost) == 1 else "rows have"
             raise UserError(
                 "too-long",

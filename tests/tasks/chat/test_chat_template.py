@@ -11,7 +11,10 @@ from transformers import PreTrainedTokenizerFast
 
 from red_cli.errors import UserError
 from red_cli.recipe.tasks.base import TemplateChoice
-from red_cli.tasks.chat.chat_template import ChatTemplate
+from red_cli.tasks.chat.chat_template import ChatTemplate, TemplateFault
+from red_cli.tasks.chat.conversations import Conversation
+from red_cli.tasks.chat.rendered_turns import rendered_turns
+from red_cli.tasks.chat.turn_tokens import TokenizedChat, TurnTokenizer
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "data" / "chat_templates"
 LLAMA3 = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
@@ -54,11 +57,32 @@ def template_of(tokenizer: PreTrainedTokenizerFast, template: str = "own") -> Ch
     return ChatTemplate.of(TemplateChoice(template, {}), tokenizer)
 
 
+def encode(chat: ChatTemplate, conversation: list[dict]) -> TokenizedChat:
+    """A conversation that is one text, as token ids."""
+    (found,) = rendered_turns(chat, [Conversation(conversation)])
+    if isinstance(found, Exception):
+        raise found
+    (encoded,) = TurnTokenizer.of(chat).encode(found)
+    if isinstance(encoded, TemplateFault):
+        raise encoded
+    return encoded
+
+
+def loss_mask(chat: TokenizedChat) -> list[bool]:
+    """Which tokens count towards the loss."""
+    return [any(start <= place < stop for start, stop in chat.turns) for place in range(len(chat.ids))]
+
+
+def prompt_of(chat: ChatTemplate, conversation: list[dict]) -> list[int]:
+    """The token ids that the answer to a conversation is generated from."""
+    return chat.tokenizer(chat.prompts([Conversation(conversation)])[0], add_special_tokens=False)["input_ids"]
+
+
 def parts(chat: ChatTemplate, conversation: list[dict]) -> list[tuple[bool, str]]:
     """The conversation's text in parts: (counts towards the loss, text)."""
-    turns = chat.encode([conversation], ["row 1"])[0]
+    turns = encode(chat, conversation)
     runs: list[tuple[bool, list[int]]] = []
-    for token, counts in zip(turns.ids, turns.loss_mask, strict=True):
+    for token, counts in zip(turns.ids, loss_mask(turns), strict=True):
         if not runs or runs[-1][0] != counts:
             runs.append((counts, []))
         runs[-1][1].append(token)
@@ -138,15 +162,13 @@ def test_what_is_learnt(case: str) -> None:
 def test_a_prompt_has_the_tokens_that_were_given_in_training(case: str) -> None:
     tokenizer, template, conversation, _ = CASES[case]
     chat = template_of(own(tokenizer), template)
-    turns = chat.encode([conversation], ["row 1"])[0]
+    turns = encode(chat, conversation)
     for place, message in enumerate(conversation):
         if message["role"] == "assistant":
-            prompt = chat.tokenizer(chat.prompts([conversation[:place]], [""])[0], add_special_tokens=False)[
-                "input_ids"
-            ]
+            prompt = prompt_of(chat, conversation[:place])
             assert turns.ids[: len(prompt)] == prompt
-            assert turns.loss_mask[len(prompt)]
-            assert not turns.loss_mask[len(prompt) - 1]
+            assert loss_mask(turns)[len(prompt)]
+            assert not loss_mask(turns)[len(prompt) - 1]
 
 
 def test_a_token_across_the_beginning_of_an_answer_is_cut_there() -> None:
@@ -157,11 +179,10 @@ def test_a_token_across_the_beginning_of_an_answer_is_cut_there() -> None:
     assert len(tokenizer("\n\n")["input_ids"]) == 1
     chat = template_of(tokenizer)
     conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "\nb"}]
-    turns = chat.encode([conversation], ["row 1"])[0]
-    prompt = tokenizer(chat.prompts([conversation[:1]], [""])[0], add_special_tokens=False)["input_ids"]
-    assert turns.ids[: turns.prompt_length] == prompt
+    turns = encode(chat, conversation)
+    assert turns.ids[: turns.prompt_length] == prompt_of(chat, conversation[:1])
     assert tokenizer.decode(turns.ids) == "a\n\nb</s>"
-    assert sum(turns.loss_mask) == 3
+    assert sum(loss_mask(turns)) == 3
 
 
 def test_a_named_template_begins_as_the_tokenizer_does() -> None:
@@ -173,7 +194,7 @@ def test_a_named_template_begins_as_the_tokenizer_does() -> None:
     )
     chat = template_of(tokenizer, "human-assistant")
     assert parts(chat, TALK[:2])[0][1] == "<s>Human: One?\n\nAssistant:"
-    assert chat.encode([TALK[:2]], ["row 1"])[0].ids.count(tokenizer.bos_token_id) == 1
+    assert encode(chat, TALK[:2]).ids.count(tokenizer.bos_token_id) == 1
 
 
 @pytest.mark.parametrize(
@@ -186,7 +207,7 @@ def test_whatever_fails_inside_a_template_is_named(expression: str) -> None:
     text = "{% if messages|length > 2 %}{{ " + expression + " }}{% endif %}" + end
     chat = replace(template_of(tokenizer), text=text)
     with pytest.raises(UserError) as caught:
-        chat.render([*TALK], ask=False, where="row 7")
+        chat.render(Conversation(TALK), ask=False)
     assert caught.value.code == "invalid-template"
-    assert caught.value.message.startswith("row 7: the chat template")
+    assert caught.value.message.startswith("the chat template")
     assert "\n" not in caught.value.message

@@ -16,8 +16,9 @@ from red_cli.recipe.sections import Columns
 from red_cli.tasks.base import Generated, Prediction
 from red_cli.tasks.build import build_task
 from red_cli.tasks.chat.chat_template import ChatTemplate
-from red_cli.tasks.chat.conversations import conversations_of
+from red_cli.tasks.chat.conversations import Conversation, read_conversations
 from red_cli.tasks.chat.instruction import InstructionTask
+from red_cli.tasks.chat.messages import Observed
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.tables import read_files
 from red_cli.tasks.text.language import EncodedTexts
@@ -73,15 +74,22 @@ FORMS = {
 }
 
 
+def read(rows: Rows, **columns: str) -> Conversation:
+    """The conversation of the only row."""
+    (found,) = read_conversations(rows, Columns(**columns), slice(0, None), Observed())
+    assert isinstance(found, Conversation), found
+    return found
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_rows_is_the_same_conversation(form: str, tmp_path: Path) -> None:
     row, columns = FORMS[form]
-    assert conversations_of(rows_of(tmp_path, [row]), Columns(**columns)) == [TALK]
+    assert read(rows_of(tmp_path, [row]), **columns).messages == TALK
 
 
 def test_an_input_stays_apart_until_the_template_is_known(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, [{"instruction": "Add.", "input": "1 2", "output": "3"}])
-    assert conversations_of(rows, Columns())[0][0] == {"role": "user", "content": "Add.", "input": "1 2"}
+    assert read(rows).messages[0] == {"role": "user", "content": "Add.", "input": "1 2"}
     encoded = bound(task_of(), tokenizer(), 64).encode(rows)
     assert tokenizer().decode(encoded.row(0)) == "Add.\n\n1 2|3</s>"
 
@@ -157,19 +165,19 @@ def test_a_split_without_answers_is_to_be_answered(tmp_path: Path) -> None:
 # rows, data options, code, fact
 BAD_ROWS = {
     "two users": ([[USER, USER, ASSISTANT]], {}, "invalid-row", "message 2: expected a message of the assistant"),
-    "assistant first": ([[ASSISTANT, USER]], {}, "invalid-row", "row 1, message 1: expected a message of the user"),
+    "assistant first": ([[ASSISTANT, USER]], {}, "invalid-row", "row 1: message 1: expected a message of the user"),
     "late system": (
-        [[*TALK, {"role": "system", "content": "x"}, ASSISTANT]], {}, "invalid-row", "row 1, message 3",
+        [[*TALK, {"role": "system", "content": "x"}, ASSISTANT]], {}, "invalid-row", "row 1: message 3",
     ),
     "ends with the user": ([TALK, [*TALK, USER]], {}, "invalid-row", "row 2: the conversation ends with the user"),
-    "no assistant": ([TALK, [USER]], {}, "invalid-row", "row 2: the assistant"),
+    "no assistant": ([TALK, [USER]], {}, "invalid-row", "row 2: the conversation ends"),
     "system alone": ([[{"role": "system", "content": "x"}]], {}, "invalid-row", "row 1: the conversation has only"),
-    "another role": ([[USER, {"role": "tool", "content": "x"}]], {}, "invalid-row", "message 2: role 'tool'"),
-    "no content": ([[USER, {"role": "assistant"}]], {}, "invalid-row", "row 1, column 'messages', message 2"),
+    "another role": ([[USER, {"role": "critic", "content": "x"}]], {}, "invalid-row", "message 2: role 'critic'"),
+    "no content": ([[USER, {"role": "assistant"}]], {}, "invalid-row", "row 1: column 'messages', message 2: content"),
     "content null": ([[USER, {"role": "assistant", "content": None}]], {}, "invalid-row", "message 2: content is null"),
     "blank answer": ([[USER, {"role": "assistant", "content": " "}]], {}, "invalid-row", "message 2: the assistant"),
-    "no messages": ([TALK, []], {}, "invalid-row", "row 2, column 'messages'"),
-    "text": (["hello"], {}, "invalid-row", "row 1, column 'messages': expected a list of messages, got 'hello'"),
+    "no messages": ([TALK, []], {}, "invalid-row", "row 2: column 'messages'"),
+    "text": (["hello"], {}, "invalid-row", "row 1: column 'messages': expected a list of messages, got 'hello'"),
     "answer cut off": ([TALK, LONG_PROMPT["messages"]], {}, "too-long", "16 tokens, the first is row 2"),
     "too long": ([TALK, LONG["messages"]], {"too_long": "refuse"}, "too-long", "1 of 2 rows are longer than 16 tokens"),
     "none left": ([LONG["messages"]], {"too_long": "drop"}, "no-rows", "more than 16 tokens"),
@@ -186,22 +194,18 @@ def test_bad_conversations(tmp_path: Path, conversations: list, options: dict, c
 BAD_COLUMNS = {
     "none": ({"text": "x"}, {}, "column-not-found", "its columns are text"),
     "named, not there": ({"messages": TALK}, {"messages": "talks"}, "column-not-found", "'talks'"),
-    "prompt null": ({"prompt": None, "completion": "x"}, {}, "invalid-row", "row 1, column 'prompt' is null"),
-    "output a number": ({"instruction": "x", "output": 3}, {}, "invalid-row", "row 1, column 'output' is 3"),
+    "prompt null": ({"prompt": None, "completion": "x"}, {}, "invalid-row", "row 1: column 'prompt' is null"),
+    "output a number": ({"instruction": "x", "output": 3}, {}, "invalid-row", "row 1: column 'output' is 3"),
 }
 
 
 @pytest.mark.parametrize(("row", "columns", "code", "fact"), BAD_COLUMNS.values(), ids=BAD_COLUMNS.keys())
 def test_bad_columns(tmp_path: Path, row: dict, columns: dict, code: str, fact: str) -> None:
     with fails(code, "train.jsonl", fact):
-        conversations_of(rows_of(tmp_path, [row]), Columns(**columns))
+        bound(task_of(columns=columns), tokenizer(), 64).encode(rows_of(tmp_path, [row]))
 
 
 RAISES = "{%- if messages[0].role == 'system' %}\n{{ raise_exception('no system here') }}\n{%- endif %}\n" + LINES
-STRIPS = (  # renders earlier answers differently when others follow
-    "{%- for message in messages %}{{ message.content if loop.last or message.role == 'user' else '...' }}"
-    "{{ eos_token if message.role == 'assistant' else '|' }}{%- endfor %}"
-)
 SYSTEM = {"role": "system", "content": "x"}
 # template, conversation, fact
 BAD_TEMPLATES = {
@@ -209,7 +213,6 @@ BAD_TEMPLATES = {
     "raises": (RAISES, [SYSTEM, *TALK], "train.jsonl, row 1: the chat template, line 2: no system here"),
     "undefined": ("{{ messages[0].content }}\n\n{{ persona.name }}{{ eos_token }}", TALK, "the chat template, line 3:"),
     "no end": ("{% for message in messages %}{{ message.content }}{% endfor %}", TALK, "task.template=<file>"),
-    "rewrites": (STRIPS, [*TALK, *TALK], "row 1, message 2: the chat template renders earlier messages differently"),
 }  # fmt: skip
 
 

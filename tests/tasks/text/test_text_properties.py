@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from red_cli.errors import UserError
 from red_cli.recipe.template import checked, fields, fill
 from red_cli.tasks.chat.chat_template import ChatTemplate
+from red_cli.tasks.chat.conversations import Conversation
 from red_cli.tasks.special_ids import Affixes
 from red_cli.tasks.text.language import truncate
 from red_cli.tasks.text.packing import pack
-from tests.tasks.chat.test_chat_template import own, template_of
+from tests.tasks.chat.test_chat_template import encode, loss_mask, own, template_of
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 IDS = st.lists(st.integers(10, 99), max_size=30)
@@ -102,14 +103,12 @@ def test_a_conversation_is_learnt_where_the_assistant_speaks(chats: list[ChatTem
     talk = [{"role": roles[place % 2], "content": text} for place, text in enumerate(texts)]
     for chat in chats:
         try:
-            turns = chat.encode([talk], ["row 1"])[0]
+            turns = encode(chat, talk)
         except UserError:
             continue
-        assert len(turns.ids) == len(turns.loss_mask)
-        assert chat.tokenizer.decode(turns.ids) == chat.render(talk, ask=False)
-        assert all(not counts for counts in turns.loss_mask[: turns.prompt_length])
-        ends = [
-            place for place, counts in enumerate(turns.loss_mask) if counts and not [*turns.loss_mask, False][place + 1]
-        ]
+        mask = loss_mask(turns)
+        assert chat.tokenizer.decode(turns.ids) == chat.render(Conversation(talk), ask=False)
+        assert all(not counts for counts in mask[: turns.prompt_length])
+        ends = [place for place, counts in enumerate(mask) if counts and not [*mask, False][place + 1]]
         assert len(ends) == len(talk) // 2
         assert all(turns.ids[place] == chat.end for place in ends)

@@ -1,0 +1,128 @@
+"""The examples of a split of conversations, gathered chunk by chunk into arrays."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from red_cli.tasks.chat.turn_tokens import TokenizedChat
+
+
+class ArrowTexts(Sequence[str]):
+    """Texts in Arrow's memory: a list of Python texts takes several times as much."""
+
+    def __init__(self, chunks: Sequence[Sequence[str]] | Sequence[pa.Array]) -> None:
+        self.array = pa.chunked_array([pa.array(chunk, pa.large_string()) for chunk in chunks], pa.large_string())
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return str(self.array[index].as_py())
+
+    def __iter__(self) -> Iterator[str]:
+        for chunk in self.array.iterchunks():
+            yield from chunk.to_pylist()
+
+
+@dataclass
+class Examples:
+    """Examples of a split.
+
+    Attributes:
+        max_length: most tokens of an example; a longer one is cut, or left out with `drop`.
+        longest_prompt: examples with more tokens before the first answer are left out.
+        rows: the row of each example.
+        left_out: reason -> number of examples that are left out for their length.
+        cut: the rows of examples that are cut.
+        lost: the rows of examples of which no token counts towards the loss.
+    """
+
+    max_length: int
+    longest_prompt: int | None
+    drop: bool
+    rows: array[int] = field(default_factory=partial(array, "q"))
+    left_out: Counter[str] = field(default_factory=Counter)
+    cut: list[int] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    _ids: list[NDArray[np.int32]] = field(default_factory=list)
+    _masks: list[NDArray[np.bool_]] = field(default_factory=list)
+    _lengths: array[int] = field(default_factory=partial(array, "q"))
+    _prompt_lengths: array[int] = field(default_factory=partial(array, "q"))
+    _prompts: list[pa.Array] = field(default_factory=list)
+    _completions: list[pa.Array] = field(default_factory=list)
+
+    def add(self, chats: Sequence[tuple[int, TokenizedChat, str, str]]) -> None:
+        """Add examples: row, tokens, the prompt of the last answer, the last answer."""
+        kept = [each for each in chats if self._fits(each[1])]
+        lengths = [min(len(chat.ids), self.max_length) for _, chat, _, _ in kept]
+        mask = np.zeros(sum(lengths), np.bool_)
+        start = 0
+        for (row, chat, _, _), length in zip(kept, lengths, strict=True):
+            for first, after in chat.turns:
+                mask[start + first : start + min(after, length)] = True
+            if len(chat.ids) > length:
+                self.cut.append(row)
+            if not any(max(first, 1) < min(after, length) for first, after in chat.turns):
+                self.lost.append(row)
+            start += length
+        ids = chain.from_iterable(chat.ids[: self.max_length] for _, chat, _, _ in kept)
+        self._ids.append(np.fromiter(ids, np.int32, count=len(mask)))
+        self._masks.append(mask)
+        self._lengths.extend(lengths)
+        self.rows.extend(row for row, _, _, _ in kept)
+        self._prompt_lengths.extend(chat.prompt_length for _, chat, _, _ in kept)
+        self._prompts.append(pa.array([prompt for _, _, prompt, _ in kept], pa.large_string()))
+        self._completions.append(pa.array([completion for _, _, _, completion in kept], pa.large_string()))
+
+    def arrays(self, answered: bool, whole: bool) -> Mapping[str, Any]:
+        """The fields of EncodedTexts; with `whole` every token but the first counts towards the loss."""
+        offsets = np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int64)
+        mask = _joined(self._masks)
+        if whole:
+            mask[:] = True
+        mask[offsets[:-1]] = False  # nothing precedes the first token
+        return {
+            "features": {"input_ids": _joined(self._ids)},
+            "offsets": offsets,
+            "labels": np.add.reduceat(mask, offsets[:-1], dtype=np.int64) if answered else None,
+            "loss_mask": mask,
+            "prompt_lengths": np.array(self._prompt_lengths, dtype=np.int64),
+            "prompts": ArrowTexts(self._prompts),
+            "completions": ArrowTexts(self._completions) if answered else None,
+        }
+
+    def _fits(self, chat: TokenizedChat) -> bool:
+        if self.longest_prompt is not None and chat.prompt_length > self.longest_prompt:
+            self.left_out[f"a prompt of more than {self.longest_prompt:,} tokens"] += 1
+            return False
+        if self.drop and len(chat.ids) > self.max_length:
+            self.left_out[f"more than {self.max_length:,} tokens"] += 1
+            return False
+        return True
+
+
+def _joined(chunks: list[NDArray[Any]]) -> NDArray[Any]:
+    """The chunks in one array; they are emptied on the way, so that no second copy of a split is in memory."""
+    joined = np.empty(sum(map(len, chunks)), chunks[0].dtype)
+    end = len(joined)
+    while chunks:
+        chunk = chunks.pop()
+        joined[end - len(chunk) : end] = chunk
+        end -= len(chunk)
+    return joined
