@@ -63,7 +63,7 @@ def blank_faults(rows: Rows, names: Sequence[str]) -> dict[int, Fault]:
         if not pc.any(blank).as_py():
             return {}
     columns = [rows.column(name) for name in names]
-    hint = "In a split to be completed, all completions are empty. To leave out such rows:"
+    hint = "In a split to be completed, all completions are empty."
     fault = Fault("an empty completion", "the completion is empty", hint)
     return {
         index: fault
@@ -109,7 +109,7 @@ def _refusal(rows: Rows, faults: Mapping[int, Fault]) -> UserError:
     first = min(faults)
     fault = faults[first]
     mend = "Mend the row" if len(faults) == 1 else "Mend the rows"
-    hint = f"{fault.hint or f'{mend}, or leave out what cannot be used:'} data.bad_rows=drop"
+    hint = f"{fault.hint or f'{mend}.'} To leave out rows that cannot be used: data.bad_rows=drop"
     codes = {each.code for each in faults.values()}
     code = fault.code if len(codes) == 1 else "invalid-row"
     if len(faults) == 1:

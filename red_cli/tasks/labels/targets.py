@@ -117,7 +117,7 @@ class LabelTarget:
         return Fault(
             "a label that is not one of the classes",
             f"label {shown(value)} is not one of: {listed}",
-            f"{meant}The labels are those of the training split, or of task.labels. To leave out other rows:",
+            f"{meant}The labels are those of the training split, or of task.labels.",
             "invalid-label",
         )
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
@@ -31,7 +32,7 @@ COLUMNS: dict[str, tuple[pa.Array, list[Any]]] = {
     "whole decimals": (pa.array([Decimal(3), None], pa.decimal128(10, 0)), [3, None]),
     "decimals": (pa.array([Decimal("2.50"), None], pa.decimal128(10, 2)), [2.5, None]),
     "large decimals": (pa.array([Decimal("2.5")], pa.decimal256(50, 2)), [2.5]),
-    "half precision": (pa.array([1.5, None], pa.float16()), [1.5, None]),
+    "half precision": (pa.array([np.float16(1.5), None], pa.float16()), [1.5, None]),
     "small numbers": (pa.array([1, None], pa.uint8()), [1, None]),
     "truth values": (pa.array([True, None]), [True, None]),
     "nulls": (pa.nulls(2), [None, None]),
@@ -59,8 +60,11 @@ def test_values_are_the_same_in_memory(column: pa.Array, values: list) -> None:
 @pytest.mark.parametrize(("column", "values"), COLUMNS.values(), ids=COLUMNS.keys())
 def test_values_are_the_same_in_files(tmp_path: Path, column: pa.Array, values: list) -> None:
     table = pa.table({"a": column})
-    pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
     pyarrow.feather.write_feather(table, tmp_path / "train.feather", compression="uncompressed")
+    try:
+        pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
+    except pa.ArrowNotImplementedError as error:
+        pytest.skip(f"this pyarrow writes no such file: {error}")
     for name in ("train.parquet", "train.feather"):
         assert read_files([tmp_path / name]).column("a") == values, name
 
