@@ -15,6 +15,7 @@ from red_cli.tasks.text_metrics.java import INSTALL_JAVA, find_java
 _PACKAGES = {
     "baselines": ("peft",),
     "deepspeed": ("deepspeed",),
+    "gguf": ("gguf",),
     "nlg": ("sacrebleu", "pycocoevalcap", "rouge_score"),
     "plot": ("matplotlib",),
     "track": ("tensorboard",),

@@ -16,6 +16,7 @@ from tests.extras import cases
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = {
     "adapters": ["--rows", 2, "--adapters", 2, "--length", 4, "--repeats", 1],
+    "ends": ["--work", "WORK", "--steps", 1, "--rows", 1],
     "export": ["--billions", 0.085, "--pairs", 1, "--work", "WORK"],
     "fold": ["--layers", 1, "--width", 64, "--rounds", 1],
     "generate": ["--data", "TEXTS", "--rows", 2, "--threads", 1, "--vocabulary", 300, "--max-new-tokens", 2],
