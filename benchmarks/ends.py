@@ -80,7 +80,7 @@ def with_own_end(base: Path, folder: Path) -> Path:
 
 
 def red(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "red_cli", *map(str, arguments)], check=True, stdout=sys.stderr)
+    subprocess.run([sys.executable, "-m", "red_cli", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
 
 
 def answers_of_transformers(folder: Path) -> Callable[[str], tuple[str, bool]]:
