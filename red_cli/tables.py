@@ -272,6 +272,14 @@ def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def gguf_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The rows that `red convert` shows of a GGUF file."""
+    return [
+        ("base", result["output"]),
+        ("", f"{result['architecture']}, {result['parameters']:,} parameters, {result['dtype']}"),
+    ]
+
+
 def conversion_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """The rows that `red convert` shows."""
     red = result["red"]

@@ -16,6 +16,7 @@ _PACKAGES = {
     "baselines": ("peft",),
     "deepspeed": ("deepspeed",),
     "excel": ("python_calamine",),
+    "gguf": ("gguf",),
     "nlg": ("sacrebleu", "pycocoevalcap", "rouge_score"),
     "plot": ("matplotlib",),
     "track": ("tensorboard",),

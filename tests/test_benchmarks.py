@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = {
     "encode": ["--rows", 60, "--tokens", 20, "--repeats", 1],
     "adapters": ["--rows", 2, "--adapters", 2, "--length", 4, "--repeats", 1],
+    "ends": ["--work", "WORK", "--steps", 1, "--rows", 1],
     "export": ["--billions", 0.085, "--pairs", 1, "--work", "WORK"],
     "fold": ["--layers", 1, "--width", 64, "--rounds", 1],
     "generate": ["--data", "TEXTS", "--rows", 2, "--threads", 1, "--vocabulary", 300, "--max-new-tokens", 2],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from red_cli.base_model.gguf_file import require_no_gguf
 from red_cli.errors import RunFailed, UserError, first_line
 
 # Files of a base that belong to any model made from it, by name.
@@ -54,8 +55,9 @@ def require_model_folder(name: str) -> None:
     """Check that `name`, if it is an absolute path, is a folder. Names on the Hub are not looked up.
 
     Raises:
-        UserError: the folder does not exist.
+        UserError: the folder does not exist, or it is a GGUF file or has no others.
     """
+    require_no_gguf(name)
     if Path(name).is_absolute() and not Path(name).is_dir():
         raise UserError("base-not-found", f"model.name_or_path: no such model folder: {name}")
 
@@ -64,8 +66,9 @@ def require_local_base(name: str) -> None:
     """Check that `name`, if it looks like a path, is a folder. Names on the Hub are not looked up.
 
     Raises:
-        UserError: the folder does not exist.
+        UserError: the folder does not exist, or it is a GGUF file or has no others.
     """
+    require_no_gguf(name)
     local = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     if local and not Path(name).is_dir():
         raise UserError("base-not-found", f"no such model folder: {name}", hint="Name a local folder: --base FOLDER")

@@ -144,12 +144,37 @@ def export(
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="A folder with delta_vector.pth, or that file.")],
-    base: Annotated[str, typer.Option(help="The base it was trained on: a name on the Hub, or a model folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The adapter folder to write; new or empty.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A folder with delta_vector.pth, or that file; or a GGUF file, which becomes a base.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write; new or empty.")],
+    base: Annotated[
+        str | None,
+        typer.Option(help="The base a checkpoint was trained on: a name on the Hub, or a model folder."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Convert a checkpoint of the paper's published code to an adapter."""
+    """Convert a checkpoint of the paper's published code to an adapter, or a GGUF file to a base."""
+    from red_cli.base_model.gguf_file import is_gguf
+
+    if is_gguf(str(checkpoint)):
+        if base is not None:
+            raise UserError("invalid-option", "--base has no effect on a GGUF file, which is a base itself")
+        os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bar of tensors; read when tqdm is imported
+        with console.Terminal(json_output=json) as terminal:
+            terminal.status("converting")
+            console.silence_libraries()
+            from red_cli.base_model.gguf_file import convert_gguf
+
+            result = convert_gguf(checkpoint, output)
+        if json:
+            console.print_json(result)
+            return
+        console.print_lines(tables.gguf_rows(result))
+        console.next_commands(f"red train RECIPE model.name_or_path={shlex.quote(str(output))}")
+        return
+    if base is None:
+        raise UserError("invalid-option", "--base is missing: the base that the checkpoint was trained on")
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
         console.silence_libraries()

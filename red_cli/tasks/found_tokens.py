@@ -41,10 +41,11 @@ class TextReader(Protocol):
 
 @dataclass(frozen=True)
 class FoundRows:
-    """The number of some rows, and the numbers of the first of them in their source."""
+    """The number of some rows, and the numbers of the first of them; `places` has these in words, with their files."""
 
     rows: int
     first: list[int]
+    places: str
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ def rows_with_special_tokens(
     by_token: dict[str, list[int]] = {}
     for row in sorted(found):
         for token in sorted(found[row]):
-            by_token.setdefault(token, []).append(rows.number(row))
-    counted = {token: FoundRows(len(numbers), numbers[:_SHOWN_ROWS]) for token, numbers in sorted(by_token.items())}
+            by_token.setdefault(token, []).append(row)
+    counted = {token: _found(rows, indices) for token, indices in sorted(by_token.items())}
     return np.array(sorted(found), dtype=np.int64), counted
 
 
@@ -133,7 +134,11 @@ def _leaves(array: pa.Array, owners: NDArray[np.int64]) -> Iterator[tuple[pa.Arr
         yield from _leaves(array.flatten(), owners[pc.list_parent_indices(array).to_numpy()])
 
 
+def _found(rows: Rows, indices: Sequence[int]) -> FoundRows:
+    first = indices[:_SHOWN_ROWS]
+    return FoundRows(len(indices), [rows.number(index) for index in first], rows.numbers(first))
+
+
 def _rows_text(found: FoundRows) -> str:
-    numbers = ", ".join(map(str, found.first))
     more = f" and {found.rows - len(found.first):,} more" if found.rows > len(found.first) else ""
-    return f"row {numbers}" if found.rows == 1 else f"rows {numbers}{more}"
+    return f"row {found.places}" if found.rows == 1 else f"rows {found.places}{more}"

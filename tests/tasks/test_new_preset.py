@@ -32,6 +32,9 @@ class RhymeSettings(CompletionSettings):
     @property
     def heading(self) -> Heading:
         return Heading(50, "Rhymes")
+
+    def template(self, part: str) -> str | None:
+        return {"prompt": "{word}", "completion": "{rhyme}"}[part]
 '''
 BUILDER = '''
 """Recipe -> the task rhyme."""
@@ -46,7 +49,7 @@ from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 @builds(RhymeSettings)
 def rhyme_task(recipe, settings, config, label_names):
     """The task."""
-    texts = TemplateTexts(recipe.data.columns, "{word}", "{rhyme}")
+    texts = TemplateTexts(recipe.data.columns, settings.template("prompt"), settings.template("completion"))
     return GenerationTask(
         data=recipe.data,
         source=Source.of(recipe.data, texts.label_column),

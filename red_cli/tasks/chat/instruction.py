@@ -121,7 +121,7 @@ class InstructionEncoder(TextEncoder):
                 examples.add(chats)
         self._require_usable(rows, reader)
         self._require_kept(rows, examples)
-        check_truncation(data, rows, len(examples.cut), rows.number(min(examples.cut, default=0)), max_length)
+        check_truncation(data, rows, len(examples.cut), min(examples.cut, default=0), max_length)
         if reader.answered:
             self._require_answers(examples, rows)
         encoded_rows = np.array(examples.rows, dtype=np.int64)
@@ -185,6 +185,6 @@ class InstructionEncoder(TextEncoder):
             raise UserError(
                 "too-long",
                 f"{rows.source}: {len(lost):,} {have} no token of an answer within {self.base.max_length:,} tokens, the"
-                f" first is row {rows.number(lost[0])}",
+                f" first is row {rows.numbers(lost[:1])}",
                 hint="Raise data.max_length, or leave out such rows: data.too_long=drop",
             )

@@ -125,11 +125,11 @@ class SplitReader:
         """Reason, with the numbers of its first rows -> number of rows that cannot be used."""
         found: dict[str, list[int]] = {}
         for row in sorted(self.faults):
-            found.setdefault(self.faults[row].reason, []).append(self.rows.number(row))
+            found.setdefault(self.faults[row].reason, []).append(row)
         return {
-            f"{reason} (row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:_SHOWN_ROWS]))}"
-            f"{', …' if len(numbers) > _SHOWN_ROWS else ''})": len(numbers)
-            for reason, numbers in found.items()
+            f"{reason} (row{'s' if len(indices) > 1 else ''} {self.rows.numbers(indices[:_SHOWN_ROWS])}"
+            f"{', …' if len(indices) > _SHOWN_ROWS else ''})": len(indices)
+            for reason, indices in found.items()
         }
 
     def _examples(self, conversations: list[tuple[int, Conversation]], tokenizer: TurnTokenizer) -> list[Example]:
@@ -192,7 +192,7 @@ class SplitReader:
     def _fail(self, row: int, fault: TemplateFault) -> None:
         """Record a row that the template does not fit; raises if it takes too long, as others will."""
         if fault.final:
-            where = f"{self.rows.source}, row {self.rows.number(row)}"
+            where = self.rows.place(row)
             raise UserError(fault.code, f"{where}: {fault.message}", hint=fault.hint)
         self.template_faults[row] = fault
         self.faults[row] = Fault(fault.reason, fault.message, fault.hint)

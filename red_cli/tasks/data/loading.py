@@ -126,7 +126,7 @@ def check_truncation(data: Data, rows: Rows, cut: int, first: int, limit: int) -
 
     Args:
         cut: number of rows longer than `limit` tokens.
-        first: number of the first of them, from 1.
+        first: index of the first of them.
 
     Raises:
         UserError: `cut` is not 0.
@@ -135,6 +135,6 @@ def check_truncation(data: Data, rows: Rows, cut: int, first: int, limit: int) -
         raise UserError(
             "too-long",
             f"{rows.source}: {cut:,} of {rows.table.num_rows:,} rows are longer than {limit:,} tokens, the first is"
-            f" row {first}",
+            f" row {rows.numbers([first])}",
             hint="Shorten them, raise data.max_length if the base takes more, or cut them: data.too_long=cut",
         )

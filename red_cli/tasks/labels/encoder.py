@@ -18,7 +18,7 @@ from red_cli.tasks.base import Base, Batch, Encoded, ModelRunner, Prediction, To
 from red_cli.tasks.data.bad_rows import text_faults, without_bad_rows
 from red_cli.tasks.data.growing import GrowingArray, offsets_of
 from red_cli.tasks.data.loading import check_truncation
-from red_cli.tasks.data.rows import Rows, filled_texts
+from red_cli.tasks.data.rows import CHUNK_ROWS, Rows, filled_texts
 from red_cli.tasks.labels.classes import is_hidden
 from red_cli.tasks.labels.targets import Target
 from red_cli.tasks.special_ids import find_affixes
@@ -58,13 +58,13 @@ class LabelEncoder:
         ids = {name: GrowingArray(np.int32) for name in names}
         lengths = GrowingArray(np.int64)
         truncated = first_cut = 0
-        for chunk in rows.chunks():
+        for number, chunk in enumerate(rows.chunks()):
             encoded = tokenizer(
                 *self._texts(chunk, columns), truncation=True, max_length=max_length, return_attention_mask=False
             )
             cut = [row for row, encoding in enumerate(encoded.encodings or []) if encoding.overflowing]
             if cut and not truncated:
-                first_cut = chunk.number(cut[0])
+                first_cut = number * CHUNK_ROWS + cut[0]
             truncated += len(cut)
             lengths.extend([len(row) for row in encoded["input_ids"]])
             for name in names:

@@ -195,6 +195,6 @@ def _too_long(rows: Rows, cut: Sequence[int], limit: int) -> UserError:
     return UserError(
         "too-long",
         f"{rows.source}: the answers of {len(cut):,} rows do not fit into {limit} tokens; the first is row "
-        f"{rows.number(cut[0])}",
+        f"{rows.numbers(cut[:1])}",
         hint="Raise data.max_length.",
     )

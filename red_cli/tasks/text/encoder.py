@@ -96,7 +96,7 @@ class TextEncoder:
         examples = [
             truncate(prompt, None, self.affixes, self.special_ids.end, limit, encoder_decoder) for prompt in ids
         ]
-        cut = [row for row, example in enumerate(examples, start=1) if example.truncated]
+        cut = [row for row, example in enumerate(examples) if example.truncated]
         check_truncation(self.task.data, encoded.rows, len(cut), min(cut, default=0), limit)
         if cut and final:
             runner.note(f"{len(cut):,} of {len(ids):,} prompts lost their beginning: longer than {limit:,} tokens.")

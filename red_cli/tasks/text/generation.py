@@ -13,7 +13,7 @@ from red_cli.recipe.template import fields, fill
 from red_cli.tasks.base import Base
 from red_cli.tasks.data.bad_rows import blank_faults, text_faults, without_bad_rows
 from red_cli.tasks.data.loading import check_truncation
-from red_cli.tasks.data.rows import Rows, Splits, column_texts, filled_texts
+from red_cli.tasks.data.rows import CHUNK_ROWS, Rows, Splits, column_texts, filled_texts
 from red_cli.tasks.data.texts import TextsOfRows
 from red_cli.tasks.special_ids import Affixes, SpecialIds, find_affixes, find_special_ids
 from red_cli.tasks.text.encoder import TextEncoder
@@ -190,7 +190,7 @@ class GenerationEncoder(TextEncoder):
         prompts = TextsOfRows(rows, make["prompts"])
         completions = TextsOfRows(rows, make["completions"]) if texts.has_completions(rows) else None
         built, truncated, ends_cut, first_cut = TextsBuilder(), 0, 0, 0
-        for chunk in rows.chunks():
+        for number, chunk in enumerate(rows.chunks()):
             examples = self.truncated(
                 make["prompts"](chunk), None if completions is None else make["completions"](chunk)
             )
@@ -201,7 +201,7 @@ class GenerationEncoder(TextEncoder):
                 )
             cut = [row for row, example in enumerate(examples) if example.truncated]
             if cut and not truncated:
-                first_cut = chunk.number(cut[0])
+                first_cut = number * CHUNK_ROWS + cut[0]
             truncated += len(cut)
             ends_cut += sum(example.end_truncated for example in examples)
             built.add(examples)
