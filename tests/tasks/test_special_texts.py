@@ -193,7 +193,7 @@ def test_special_tokens_are_found_in_every_form_of_text(name: str, tokenizer: Pr
     table = pa.table({"x": COLUMNS[name], "number": list(range(len(TEXTS))), "unread": ["[PAD]"] * len(TEXTS)})
     indices, tokens = rows_with_special_tokens(Rows(table, "somewhere"), ["x", "number"], tokenizer)
     assert indices.tolist() == [1, 3, 4]
-    assert tokens == {"[MASK]": FoundRows(2, [2, 5]), "[SEP]": FoundRows(2, [4, 5])}
+    assert tokens == {"[MASK]": FoundRows(2, [2, 5], "2, 5"), "[SEP]": FoundRows(2, [4, 5], "4, 5")}
 
 
 def test_check_counts_them(red, tmp_path: Path, bases: dict[str, Path]) -> None:
@@ -202,7 +202,7 @@ def test_check_counts_them(red, tmp_path: Path, bases: dict[str, Path]) -> None:
         (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
     keys = (f"data.path={tmp_path}", f"model.name_or_path={bases['decoder']}", "train.num_train_epochs=1")
     plan = red("check", "generation", *keys, "--json").json["plan"]
-    tokens = {"[MASK]": {"rows": 10, "first": [2, 4, 6, 8, 10]}}
+    tokens = {"[MASK]": {"rows": 10, "first": [2, 4, 6, 8, 10], "places": "2, 4, 6, 8, 10"}}
     assert plan["special_tokens"] == {"train": {"rows": 10, "tokens": tokens, "carried": {}}}
     shown = " ".join(red("check", "generation", *keys).out.split())
     assert "[MASK] (rows 2, 4, 6, 8, 10 and 5 more)" in shown
