@@ -163,7 +163,7 @@ def _conversation(
             raise BadRow(
                 "an image, a sound or a video",
                 f"column {shown(name)} is not empty",
-                "The model reads text alone. Leave such rows out: data.bad_rows=drop",
+                "The model reads text alone.",
             )
     require_turns(messages)
     skipped = {place for place in skipped if messages[place]["role"] == "assistant"}

@@ -116,7 +116,7 @@ def require_turns(messages: Sequence[Message]) -> None:
                 f"a message of the {role} {f'after one of the {before}' if before else 'at the start'}",
                 f"message {number}: expected a message of the {_FOLLOWERS[before][0]}, got one of the {role}",
                 "After an optional system message, user and assistant alternate; a tool's messages follow the "
-                "assistant's. Mend the rows, or leave them out: data.bad_rows=drop",
+                "assistant's.",
             )
         before = role
         needs_text = role in ("user", "assistant") and "input" not in message and "tool_calls" not in message
@@ -159,7 +159,7 @@ def _part(part: Any, where: str) -> str:
     raise BadRow(
         "a part that is not text",
         f"{where} has a part of type {shown(kind)}, not text",
-        "The model reads text alone. Leave such rows out: data.bad_rows=drop",
+        "The model reads text alone.",
     )
 
 
@@ -177,7 +177,7 @@ def _message(value: Any, where: str, observed: Observed) -> tuple[Message, bool]
         raise BadRow(
             "an unknown role",
             f"{where}: role {shown(named)} is not one of {', '.join(ROLES)}",
-            "Name it as one of these, or leave such rows out: data.bad_rows=drop",
+            "Name it as one of these.",
         )
     if role != named:
         observed.roles[str(named)] = role

@@ -18,9 +18,7 @@ from red_cli.tasks.chat.messages import BadRow, Message
 
 _MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _OPENED = re.compile(r"(<(\w+)>|\[([A-Z]+)\])\s*\Z")  # the tag of a thought at the end of a generation prompt
-_OTHER_TEMPLATE = (
-    "Choose a template that writes it (task.template), remove it from the rows, or leave them out: data.bad_rows=drop"
-)
+_OTHER_TEMPLATE = "Choose a template that writes it (task.template), or remove it from the rows."
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ _SHOWN_ROWS = 5
 _UNANSWERED = Fault(
     "a conversation that does not end with the assistant",
     "the conversation ends with the user, or with a tool",
-    "Drop the row (data.bad_rows=drop), or its last message; in a split to be answered, every row ends so.",
+    "Drop its last message; in a split to be answered, every row ends so.",
 )
 
 Example = tuple[int, TokenizedChat, str, str]  # row, tokens, the prompt of the last answer, the last answer
