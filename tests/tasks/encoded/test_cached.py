@@ -280,6 +280,15 @@ def test_arrays_are_views_of_the_file() -> None:
         assert [encoded.prompts[1], encoded.prompts[-1], *encoded.prompts[:1]] == [texts[1], texts[-1], texts[0]]
 
 
+def test_opening_takes_no_memory() -> None:
+    encoder, rows = encoder_of("instruction"), rows_of("instruction", messages=TALKS * 2000)
+    encode(encoder, rows)
+    before = pa.total_allocated_bytes()
+    encoded, use = encode(encoder, rows)
+    assert use.state == "read"
+    assert pa.total_allocated_bytes() - before < encoded.features["input_ids"].nbytes / 10
+
+
 def damage_by(change: Callable[[bytearray], object]) -> Callable[[Path], None]:
     def damage(path: Path) -> None:
         content = bytearray(path.read_bytes())
