@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,7 @@ class DiskCache:
         except ValueError:  # an empty file
             stored = memoryview(b"")
         content, checksum = stored[:-_CHECKSUM], stored[-_CHECKSUM:]
-        if _checksum(content) != checksum:
+        if _checksum(content[start : start + _STEP] for start in range(0, len(content), _STEP)) != checksum:
             self.remove(key)
             raise Damaged("its checksum differs")
         return content
@@ -131,9 +131,8 @@ class DiskCache:
         """
         with replacing(self.path(key)) as temporary:
             write(temporary)
-            with temporary.open("r+b") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stored:
-                checksum = _checksum(memoryview(stored))
-                file.seek(0, os.SEEK_END)
+            with temporary.open("r+b") as file:
+                checksum = _checksum(iter(lambda: file.read(_STEP), b""))
                 file.write(checksum)
             size = temporary.stat().st_size
             if size > self.limit:
@@ -175,10 +174,10 @@ def _cache_folder() -> Path:
     return users / "red"
 
 
-def _checksum(content: memoryview) -> bytes:
+def _checksum(parts: Iterable[bytes | memoryview]) -> bytes:
     found = 0
-    for start in range(0, len(content), _STEP):
-        found = zlib.crc32(content[start : start + _STEP], found)
+    for part in parts:
+        found = zlib.crc32(part, found)
     return found.to_bytes(_CHECKSUM, "little")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_GROWTH = 1.25
+_GROWTH = 1.1
 
 
 class GrowingArray:

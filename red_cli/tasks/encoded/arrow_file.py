@@ -91,8 +91,9 @@ def read(stored: memoryview, rows: Rows, makers: Mapping[str, Callable[[Rows], l
         values |= {name: tuple(values[name]) for name in about["tuples"]}
         for name, array in arrays.items():
             field, _, key = name.partition(".")
-            found: Any = ArrowTexts([array])
-            if not pa.types.is_large_string(array.type):
+            if pa.types.is_large_string(array.type):
+                found: Any = ArrowTexts([array])
+            else:
                 found = array.to_numpy(zero_copy_only=True)
                 found = found.view(np.bool_) if name in about["bool"] else found
             if key:

@@ -20,7 +20,7 @@ from red_cli.tasks.build import build_task
 from red_cli.tasks.data.disk_cache import FOLDER_VARIABLE, SIZE_VARIABLE, DiskCache
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.texts import ArrowTexts
-from red_cli.tasks.encoded import cached
+from red_cli.tasks.encoded import arrow_file, cached
 from red_cli.tasks.encoded.cached import CacheUse, encode_splits, uses_text
 from red_cli.tasks.encoded.fingerprint import encoder_fingerprint, fingerprint
 from red_cli.tasks.text import token_ids
@@ -278,6 +278,15 @@ def test_arrays_are_views_of_the_file() -> None:
         assert isinstance(encoded.prompts, ArrowTexts)
         texts = list(encoded.prompts)
         assert [encoded.prompts[1], encoded.prompts[-1], *encoded.prompts[:1]] == [texts[1], texts[-1], texts[0]]
+
+
+def test_opening_converts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, rows = encoder_of("instruction"), rows_of("instruction")
+    encode(encoder, rows)
+    wrapped: list[pa.DataType] = []
+    monkeypatch.setattr(arrow_file, "ArrowTexts", lambda chunks: wrapped.extend(chunk.type for chunk in chunks))
+    assert encode(encoder, rows)[1].state == "read"
+    assert wrapped == [pa.large_string()] * 2  # prompts and completions; another type would be copied
 
 
 def damage_by(change: Callable[[bytearray], object]) -> Callable[[Path], None]:
