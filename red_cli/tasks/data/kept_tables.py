@@ -50,11 +50,11 @@ def read_once(paths: Sequence[Path], settings: object, read: Callable[[], Rows])
             if (found := _kept(cache, key)) is not None:
                 return found
             rows = read()
-            if rows.label_names is None:
-                cache.write(key, partial(_write, rows))
+            cache.write(key, partial(_write, rows))
     except (OSError, pa.ArrowException):
         return read() if rows is None else rows
-    return _kept(cache, key) or rows
+    rows = None  # its memory is free before the file is mapped
+    return _kept(cache, key) or read()
 
 
 def _size(path: Path) -> int:
@@ -87,7 +87,7 @@ def _kept(cache: DiskCache, key: str) -> Rows | None:
         if about.pop("numbered"):
             indices = table.column(table.num_columns - 1).to_numpy()
             table = table.remove_column(table.num_columns - 1)
-        return Rows(table=table, source_indices=indices, **{name: _tuples(value) for name, value in about.items()})
+        return Rows(table=table, source_indices=indices, **{name: _tuples(part) for name, part in about.items()})
     except Damaged:
         return None
     except (pa.ArrowException, KeyError, TypeError, ValueError):
@@ -107,4 +107,5 @@ def _write(rows: Rows, path: Path) -> None:
 
 
 def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, as the fields of Rows have them for files."""
     return tuple(_tuples(part) for part in value) if isinstance(value, list) else value

@@ -111,12 +111,13 @@ class _CachedEncoder:
                     return found
                 encoded = self._encoder.encode(rows)
                 size = cache.write(key, partial(arrow_file.write, encoded, rows))
-            opened = self._read(cache, key, rows)
-            use = CacheUse("written", str(cache.folder), size, self._damage)
-            return encoded if opened is None else opened[0], use
         except (OSError, pa.ArrowException, arrow_file.NotStorable) as error:
             problem = _reason(error)
-        return self._encoder.encode(rows) if encoded is None else encoded, CacheUse("unused", problem=problem)
+            return self._encoder.encode(rows) if encoded is None else encoded, CacheUse("unused", problem=problem)
+        damage, encoded = self._damage, None  # its memory is free before the file is mapped
+        opened = self._read(cache, key, rows)
+        use = CacheUse("written", str(cache.folder), size, damage)
+        return self._encoder.encode(rows) if opened is None else opened[0], use
 
 
 def _reason(error: Exception) -> str:
