@@ -72,8 +72,8 @@ def make_adapter(base: Path, folder: Path) -> None:
     from transformers import AutoConfig, LlamaForCausalLM
 
     from red_cli import RedConfig, attach, save_adapter
-    from red_cli.base_model.record import record_base
-    from red_cli.edit.model import edits
+    from red_cli.base_model.digest import record_base
+    from red_cli.edit.attached_adapters import edits
     from red_cli.recipe.schema import Model
 
     config = AutoConfig.from_pretrained(base)

@@ -25,7 +25,7 @@ from measuring import END, SMALL_GPT2, column, parser_for, train_tokenizer
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from red_cli.console import silence_libraries
-from red_cli.edit.kinds import DECODER
+from red_cli.edit.model_kinds import DECODER
 from red_cli.inference.generate import Decoder
 from red_cli.inference.runtime import Runtime
 from red_cli.recipe.load import load_recipe

@@ -25,7 +25,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers.utils import logging
 
 from red_cli import RedConfig, attach
-from red_cli.edit.model import head_parameter_names, train_head
+from red_cli.edit.attach import train_head
+from red_cli.edit.attached_adapters import head_parameter_names
 
 LABELS = ["negative", "positive"]
 SPLITS = ["train", "validation", "test"]

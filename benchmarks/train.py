@@ -47,8 +47,8 @@ from transformers import DataCollatorWithPadding, GPT2Config, GPT2LMHeadModel, P
 from red_cli import RedConfig, attach
 from red_cli.base_model.load import load_base
 from red_cli.console import silence_libraries
+from red_cli.edit.attach import train_head
 from red_cli.edit.layer import RedVectors
-from red_cli.edit.model import train_head
 from red_cli.methods.red import trained_red
 from red_cli.plan.prepare import Prepared, prepare
 from red_cli.recipe.load import load_recipe

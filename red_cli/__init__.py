@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from red_cli.api import load_adapter
     from red_cli.edit.adapter import save_adapter
+    from red_cli.edit.adapter_of_each_row import adapter_rows
+    from red_cli.edit.attach import activate, attach, detach
     from red_cli.edit.config import RedConfig
     from red_cli.edit.fold import fold
-    from red_cli.edit.model import activate, attach, detach
-    from red_cli.edit.rows import adapter_rows
 
 __version__ = "0.1.0"
 
 _HOME = {
     "RedConfig": "red_cli.edit.config",
-    "activate": "red_cli.edit.model",
-    "adapter_rows": "red_cli.edit.rows",
-    "attach": "red_cli.edit.model",
-    "detach": "red_cli.edit.model",
+    "activate": "red_cli.edit.attach",
+    "adapter_rows": "red_cli.edit.adapter_of_each_row",
+    "attach": "red_cli.edit.attach",
+    "detach": "red_cli.edit.attach",
     "fold": "red_cli.edit.fold",
     "load_adapter": "red_cli.api",
     "save_adapter": "red_cli.edit.adapter",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from red_cli.base_model.record import require_unchanged_base
+from red_cli.base_model.digest import require_unchanged_base
 from red_cli.edit import adapter
 from red_cli.edit.adapter_config import read_adapter_config, require_same_base
-from red_cli.edit.model import DEFAULT
+from red_cli.edit.attach import DEFAULT
 
 
 def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT) -> list[str]:

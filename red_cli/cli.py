@@ -10,7 +10,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from red_cli import console
-from red_cli.commands import chat, recipes, report, results, score, training
+from red_cli.commands import chat, recipes, report, score, training
+from red_cli.commands import trained_models as results
 from red_cli.errors import Interrupted, RedError, from_os_error, out_of_space
 from red_cli.escape import terminal_text
 
@@ -86,7 +87,7 @@ def main() -> None:
 
 
 def _check_environment() -> None:
-    from red_cli.distributed import worker
+    from red_cli.distributed import worker_process as worker
 
     try:
         dropped = worker.check_environment()
@@ -100,7 +101,7 @@ def _check_environment() -> None:
 
 
 def _is_one_of_several() -> bool:
-    from red_cli.distributed import worker
+    from red_cli.distributed import worker_process as worker
 
     return worker.is_worker()
 
@@ -115,7 +116,7 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _fail(error: RedError) -> NoReturn:
-    from red_cli.distributed import worker
+    from red_cli.distributed import worker_process as worker
 
     if worker.report_failure(error):
         _leave(error.exit_code)

@@ -128,3 +128,11 @@ def read_json(path: Path) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError("invalid-json", f"{path}{line}: not valid JSON ({error})") from None
+
+
+def expand_user(text: str) -> Path:
+    """A path with `~` expanded; unchanged if the user does not exist."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)

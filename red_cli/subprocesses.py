@@ -6,49 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
+
+from red_cli.signals import known_signals, passing_on
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[1])
-
-Handler = Callable[[int, FrameType | None], None]
-
-
-def known_signals(*names: str) -> list[signal.Signals]:
-    """The named signals that this system has; Windows has no SIGHUP and SIGUSR1."""
-    return [signal.Signals[name] for name in names if name in signal.Signals.__members__]
-
-
-@contextmanager
-def handling(numbers: Sequence[signal.Signals], handler: Handler) -> Iterator[None]:
-    """Install `handler` for these signals inside the block. In other threads than the main one, do nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
-
-
-@contextmanager
-def passing_on(numbers: Sequence[signal.Signals], pass_on: Callable[[int], None]) -> Iterator[list[int]]:
-    """Call `pass_on` for these signals inside the block; yield the list of received signals."""
-    received: list[int] = []
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        pass_on(number)
-
-    with handling(numbers, handler):
-        yield received
 
 
 def import_path() -> str:

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from red_cli.errors import first_line
-from red_cli.subprocesses import handling, known_signals
+from red_cli.signals import handling, known_signals
 
 
 @pytest.mark.parametrize(

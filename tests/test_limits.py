@@ -15,8 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from red_cli.edit.config import RedConfig, matching
-from red_cli.edit.targets import find_targets
+from red_cli.edit.config import RedConfig
+from red_cli.edit.targets import find_targets, matching
 from red_cli.errors import UserError
 from red_cli.limits import SECONDS, LimitReached, limited
 from red_cli.recipe.sections import Columns

@@ -167,7 +167,7 @@ def named(what: str) -> Iterator[None]:
 
 def random_vectors(model: PreTrainedModel, seed: int = 5) -> None:
     """Give every edit random vectors."""
-    from red_cli.edit.model import edits
+    from red_cli.edit.attached_adapters import edits
 
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -4,76 +4,21 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from red_cli.base_model.files import BIASES_KEY
-from red_cli.base_model.hub import require_model_folder
+from red_cli.base_model.load import load_tokenizer
 from red_cli.base_model.positions import most_positions
 from red_cli.edit.architectures import architecture_of
-from red_cli.edit.kinds import ModelKind
-from red_cli.errors import UserError, first_line
-from red_cli.recipe.schema import HOW_TO_ALLOW, Model, Recipe, Train
+from red_cli.edit.model_kinds import ModelKind
+from red_cli.errors import UserError
+from red_cli.recipe.schema import Model, Recipe, Train
 from red_cli.tasks.base import Base
 from red_cli.tasks.special_ids import padding_id
 
-_T = TypeVar("_T")
-
-
-def load_config(model: Model) -> PretrainedConfig:
-    """Load the base's configuration, unchanged.
-
-    Raises:
-        UserError: the configuration cannot be loaded, or it needs code that the user has not allowed.
-    """
-    config = from_pretrained(AutoConfig.from_pretrained, model)
-    for kernel in (getattr(config, f"_{kind}_implementation", None) for kind in ("attn", "experts")):
-        if isinstance(kernel, str) and "/" in kernel and not model.trust_remote_code:
-            raise UserError(
-                "code-not-allowed",
-                f"{model.name_or_path} needs code from the Hub, {kernel}, which is not allowed to run",
-                hint=HOW_TO_ALLOW,
-            )
-    return config
-
-
-def has_own_code(config: Any) -> bool:
-    """Whether a configuration belongs to a model with a modelling file written by red."""
-    return hasattr(config, BIASES_KEY)
-
-
-def from_pretrained(load: Callable[..., _T], model: Model, **options: Any) -> _T:
-    """Call a `from_pretrained` of transformers for the model of a recipe.
-
-    Raises:
-        UserError: the model does not exist, cannot be reached or is damaged, or needs code that is not allowed.
-    """
-    name = model.name_or_path
-    require_model_folder(name)
-    try:
-        return load(name, revision=model.revision, trust_remote_code=model.trust_remote_code, **options)
-    except MemoryError:
-        raise
-    except Exception as error:  # the libraries raise many kinds of errors
-        if not model.trust_remote_code and "trust_remote_code" in str(error):
-            raise UserError(
-                "code-not-allowed",
-                f"{name} needs its own Python code, which is not allowed to run",
-                hint=HOW_TO_ALLOW,
-            ) from None
-        hint = None
-        if not Path(name).is_dir():
-            hint = "Check the name and the network, or name a local folder: model.name_or_path=<folder>"
-        raise UserError("base-not-found", f"model {name}: {first_line(error)}", hint=hint) from error
-
-
 _USUAL_HEAD_DROPOUT = "classifier_dropout"
 _PLAIN_ATTENTION_UP_TO = 512  # tokens; plain attention saves the scores of all pairs
-_PROBE = "a"
 _NO_LIMIT = 10**6  # tokenizers without a limit have 10**30
 
 
@@ -128,35 +73,6 @@ def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
     config = copy.deepcopy(config)
     _set_dropout(config, 0.0)
     return config
-
-
-def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
-    """Load the base's tokenizer.
-
-    Raises:
-        UserError: there is no tokenizer, or it cannot encode a text.
-    """
-    tokenizer = from_pretrained(AutoTokenizer.from_pretrained, model)
-    longest = tokenizer.model_max_length
-    if not isinstance(longest, int | float) or not longest >= 1:
-        raise UserError(
-            "unsupported-tokenizer",
-            f"model {model.name_or_path}: model_max_length of its tokenizer is {longest!r}, not a number",
-        )
-    try:
-        written = dict(tokenizer(_PROBE))
-        usable = all(isinstance(written[name], list) for name in tokenizer.model_input_names)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic of the tokenizers library is not an Exception
-        raise UserError(
-            "unsupported-tokenizer", f"model {model.name_or_path}: its tokenizer fails: {first_line(error)}"
-        ) from error
-    if not usable or "input_ids" not in tokenizer.model_input_names:
-        raise UserError(
-            "unsupported-tokenizer", f"model {model.name_or_path}: model_input_names of its tokenizer cannot be used"
-        )
-    return tokenizer
 
 
 def usable_padding_id(tokenizer: PreTrainedTokenizerBase, vocabulary: float) -> int:

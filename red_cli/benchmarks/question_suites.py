@@ -17,9 +17,9 @@ from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Decoding
 from red_cli.recipe.tasks.base import TemplateChoice
-from red_cli.recipe.tasks.instruction import NAMED_TEMPLATES, OWN, read_template
+from red_cli.recipe.template import NAMED_TEMPLATES, OWN, read_template
 from red_cli.runs.events import Listener
-from red_cli.runs.load import open_task
+from red_cli.runs.load import load_task
 from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Base, Generated
 from red_cli.tasks.chat.chat_template import ChatTemplate
@@ -34,7 +34,7 @@ def open_language_model(target: Opened) -> Base:
     Raises:
         UserError: the model does not generate text, or its base is not available.
     """
-    _, base = open_task(target)
+    _, base = load_task(target)
     if base.kind.trains_head:
         raise UserError("unsupported-model", f"suites are for language models; {target.folder} is a {base.kind.name}")
     return base

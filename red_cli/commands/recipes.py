@@ -39,9 +39,9 @@ def list_recipes(json: Json = False) -> None:
 @recipes_app.command("show")
 def show_recipe(name: RecipeArgument, variant: Variant = None, json: Json = False) -> None:
     """Show a recipe's text with its comments; with --json or --variant, resolved."""
-    from red_cli.recipe.extends import read_sources
     from red_cli.recipe.find import find_recipe
     from red_cli.recipe.load import load_recipe
+    from red_cli.recipe.merged import read_sources
     from red_cli.recipe.schema import resolved
     from red_cli.recipe.yaml_file import dump
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from red_cli import console, tables
+from red_cli import console
+from red_cli import result_tables as tables
 from red_cli.commands.options import Json
 
 _MOST_LEFT_OUT = 5
@@ -38,9 +39,9 @@ def report(
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
         from red_cli.files import require_inside
-        from red_cli.report.runs import is_adapter, is_run
         from red_cli.report.style import NO_PICTURES, can_draw
         from red_cli.report.write import check_output
+        from red_cli.runs.folder_kind import is_adapter, is_run
 
         single = len(folders) == 1 and (is_run(folders[0]) or is_adapter(folders[0]))
         around = folders[0] if len(folders) == 1 else Path()
@@ -59,7 +60,7 @@ def report(
 
 
 def _report_run(folder: Path, output: Path) -> _Answer:
-    from red_cli.report.run_report import origin_rows, report_on, run_document
+    from red_cli.report.one_run_report import origin_rows, report_on, run_document
     from red_cli.report.terminal import change_rows
     from red_cli.report.write import write_report
 
@@ -73,10 +74,10 @@ def _report_run(folder: Path, output: Path) -> _Answer:
 
 
 def _report_runs(folders: list[Path], output: Path) -> _Answer:
-    from red_cli.report.cells import Cells
-    from red_cli.report.comparison import compare_runs
-    from red_cli.report.comparison_report import comparison_data, comparison_document
-    from red_cli.report.comparison_text import comparison_lines
+    from red_cli.report.many_runs import compare_runs
+    from red_cli.report.many_runs_cells import Cells
+    from red_cli.report.many_runs_report import comparison_data, comparison_document
+    from red_cli.report.terminal import comparison_lines
     from red_cli.report.write import write_report
 
     comparison = compare_runs(folders)

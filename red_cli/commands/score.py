@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from red_cli import console, tables
+from red_cli import console
+from red_cli import result_tables as tables
 from red_cli.commands.options import Json
 from red_cli.recipe.metrics import E2E_METRICS, TEXT_METRICS
 
@@ -26,8 +27,8 @@ def score(
     """Score generated texts against references, as the official E2E NLG scripts do."""
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
-        from red_cli.tasks.text_metrics.layout import read_texts
         from red_cli.tasks.text_metrics.score import metric_names, not_computed, score_texts
+        from red_cli.tasks.text_metrics.text_files import read_texts
 
         names = metric_names(name.strip() for name in metrics.split(","))
         texts, truths = read_texts(predictions, references)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from red_cli import console, tables
+from red_cli import console
+from red_cli import result_tables as tables
 from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Variant
 from red_cli.errors import UserError
 
@@ -29,17 +30,17 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a recipe and write a run folder, or one for each seed."""
-    from red_cli.distributed.worker import is_main, silence_worker
+    from red_cli.distributed.worker_process import is_main, silence_worker
     from red_cli.recipe.load import load_recipe
     from red_cli.runs.preflight import preflight_training
-    from red_cli.train.resume import require_usable_folder
+    from red_cli.train.resume import require_new_or_resumable_folder
 
     silence_worker()
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
     preflight_training(loaded.recipe)
     if seeds is None and is_main() and loaded.recipe.launch.machine_rank == 0:
-        require_usable_folder(loaded)
+        require_new_or_resumable_folder(loaded)
     if _started_elsewhere(loaded.recipe, json):
         return
     if seeds is not None:
@@ -82,7 +83,7 @@ def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
 
 def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: str, json: bool) -> None:
     from red_cli.compare.seeds import load_seeds, parse_seeds
-    from red_cli.distributed.worker import is_main
+    from red_cli.distributed.worker_process import is_main
 
     runs = load_seeds(recipe, variant, overrides, parse_seeds(seeds))
     with console.Terminal(json_output=True) as terminal:  # the plans of the runs are not the result
@@ -132,10 +133,10 @@ def compare(
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
         console.silence_libraries()
+        from red_cli.compare.comparison_table import score_note, tables_of
         from red_cli.compare.methods import compare as run_comparison
         from red_cli.compare.methods import parse_methods, plan_comparison
         from red_cli.compare.seeds import parse_seeds
-        from red_cli.compare.table import score_note, tables_of
 
         numbers = None if seeds is None else parse_seeds(seeds)
         comparison = plan_comparison(recipe, variant, overrides or [], parse_methods(methods), numbers)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from red_cli.compare.table import summarise, write_comparison
+from red_cli.compare.comparison_table import summarise, write_comparison
 from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
+from red_cli.files import expand_user
 from red_cli.inference.evaluate import default_split
 from red_cli.recipe.load import LoadedRecipe, load_recipe
-from red_cli.recipe.merged import expand_user
 from red_cli.recipe.methods import compared_methods
 from red_cli.recipe.metrics import format_score, headline_metrics
 from red_cli.recipe.overrides import named_with_role

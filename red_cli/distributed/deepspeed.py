@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from red_cli.distributed.deepspeed_config import STAGE
 from red_cli.distributed.engine import NotFinite
-from red_cli.distributed.processes import Processes
-from red_cli.methods.trained import Trained
+from red_cli.distributed.process_group import Processes
+from red_cli.methods.method import Trained
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -22,7 +22,7 @@ _FROM_THE_RECIPE = {
 }
 
 
-def require_strategy(launch: Launch, max_grad_norm: float | None) -> None:
+def require_deepspeed(launch: Launch, max_grad_norm: float | None) -> None:
     """Check that the strategy of the recipe is available.
 
     Raises:

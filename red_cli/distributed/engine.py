@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from red_cli.distributed.processes import Processes
-from red_cli.edit.search import blocks
-from red_cli.methods.trained import Trained
+from red_cli.distributed.process_group import Processes
+from red_cli.edit.repeated_layers import blocks
+from red_cli.methods.method import Trained
 
 
 class NotFinite(Exception):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Sequence
 from typing import Any
 
 import psutil
 
-from red_cli.distributed.worker import LAUNCHER, STARTED, Failure, is_worker, read_failure
+from red_cli.distributed.worker_process import LAUNCHER, STARTED, Failure, is_worker, read_failure
 from red_cli.errors import Interrupted, RedError, RunFailed, UserError
 from red_cli.recipe.sections import Launch
-from red_cli.subprocesses import import_path, known_signals, passing_on
+from red_cli.signals import known_signals, passing_on, send_signal
+from red_cli.subprocesses import import_path
 
 _USUAL_PORT = 29500
 _SHUTDOWN_SECONDS = 15  # until the other processes are killed, once one has failed
@@ -89,7 +91,6 @@ def start_processes(arguments: Sequence[str], launch: Launch, count: int) -> Non
 
 def launcher_arguments(arguments: Sequence[str], launch: Launch, count: int) -> list[str]:
     """The arguments of `accelerate launch` for `red` with `arguments`."""
-    from red_cli.distributed.processes import free_port
 
     here = count // launch.num_machines
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // here))
@@ -116,14 +117,6 @@ def _forward_signal(number: int) -> None:
         raise KeyboardInterrupt
     for process in started:
         send_signal(process, number)
-
-
-def send_signal(process: psutil.Process, number: int) -> None:
-    """Send a signal to a process, which may have ended."""
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return
 
 
 def _first_failure(failures: dict[int, Any], asked: bool) -> RedError:
@@ -177,3 +170,10 @@ def _unreachable(launch: Launch, error: Exception) -> RedError:
         f"launch: the main machine did not answer at {address} within {launch.timeout:g} s",
         hint="Start it there with launch.machine_rank=0, and check launch.main_process_ip, the port and the firewall.",
     )
+
+
+def free_port() -> int:
+    """A free port of this machine."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

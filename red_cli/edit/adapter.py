@@ -20,9 +20,9 @@ from red_cli.edit.adapter_config import (
     read_adapter_config,
     require_same_base,
 )
-from red_cli.edit.attachment import active_adapter
-from red_cli.edit.kinds import SEQUENCE_CLASSIFIER, kind_of, own_label_names
-from red_cli.edit.model import DEFAULT, attach, detach, edits, train_head
+from red_cli.edit.attach import DEFAULT, attach, detach, train_head
+from red_cli.edit.attached_adapters import active_adapter, edits
+from red_cli.edit.model_kinds import SEQUENCE_CLASSIFIER, kind_of, own_label_names
 from red_cli.edit.tensor_file import copy_into
 from red_cli.errors import UserError, some_of
 from red_cli.files import write_bytes, write_json

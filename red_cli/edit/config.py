@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -37,20 +36,6 @@ def pattern_that_compiles(pattern: str | None) -> str | None:
     except (re.error, OverflowError, RecursionError, LimitReached) as error:
         raise ValueError(f"a regular expression ({one_line(str(error))})") from None
     return pattern
-
-
-def matching(pattern: str, paths: Iterable[str]) -> list[str]:
-    """The `paths` that a regular expression matches in full.
-
-    Raises:
-        ValueError: matching takes too long.
-    """
-    try:
-        with limited():
-            compiled = re.compile(pattern)
-            return [path for path in paths if compiled.fullmatch(path)]
-    except LimitReached as error:
-        raise ValueError(f"{shown(pattern)} {error} to match; write it without repeats inside repeats") from None
 
 
 class RedConfig(BaseModel):

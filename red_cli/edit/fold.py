@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from red_cli.edit.attachment import attachment, require_attachment
+from red_cli.edit.attach import detach
+from red_cli.edit.attached_adapters import attachment, edits, require_attachment
 from red_cli.edit.layer import RedVectors, apply_edit
-from red_cli.edit.model import detach, edits
 from red_cli.errors import UserError
 
 # Weight shapes: Linear (out, in), Conv1D (in, out), LayerNorm (d,). The output dimension is scaled.

@@ -11,10 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from red_cli.edit.architectures import ARCHITECTURES
+from red_cli.edit.attach import attach, train_head
 from red_cli.edit.config import Position, RedConfig
-from red_cli.edit.model import attach, train_head
 from red_cli.edit.targets import find_targets
-from red_cli.edit.tensor_file import read_pickle
+from red_cli.edit.tensor_file import read_torch_file
 from red_cli.errors import UserError
 from red_cli.files import require_inside
 
@@ -58,7 +58,7 @@ def read_published(path: str | Path) -> Published:
         raise UserError(
             "file-not-found", f"no such file: {file}", hint=f"Give a folder with {VECTORS_FILE}, or that file."
         )
-    for key, tensor in read_pickle(file).items():
+    for key, tensor in read_torch_file(file).items():
         match = _KEY.fullmatch(key)
         if match is None or tensor.numel() != tensor.shape[-1]:
             raise UserError(
@@ -70,7 +70,7 @@ def read_published(path: str | Path) -> Published:
     if len({frozenset(components) for components in vectors.values()}) > 1:
         raise UserError("unsupported-file", f"{file}: some modules have a scaling and some do not")
     head_file = file.parent / HEAD_FILE
-    head = read_pickle(require_inside(file.parent, head_file)) if head_file.is_file() else {}
+    head = read_torch_file(require_inside(file.parent, head_file)) if head_file.is_file() else {}
     order: list[str] = [name for name in ("scale", "bias") if name in next(iter(vectors.values()))]
     ordered = {module: {name: found[name] for name in order} for module, found in vectors.items()}
     return Published(ordered, {f"classifier.{name}": tensor.float() for name, tensor in head.items()})

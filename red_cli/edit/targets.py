@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -11,10 +11,11 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from red_cli.edit.architectures import ARCHITECTURES
-from red_cli.edit.config import PLUS_PLUS, RedConfig, matching
+from red_cli.edit.config import PLUS_PLUS, RedConfig
 from red_cli.edit.layer import RedEdit, RedVectors
-from red_cli.edit.search import search_ffn_outputs, to_regex
+from red_cli.edit.repeated_layers import search_ffn_outputs
 from red_cli.errors import UserError, shown
+from red_cli.limits import LimitReached, limited
 
 
 def resolve_positions(config: RedConfig, model_type: str) -> RedConfig:
@@ -133,3 +134,23 @@ def _suggestion(model: PreTrainedModel) -> str:
         return "Name the modules to edit with red.target_modules=<regular expression over module paths>."
     listed = to_regex(found).replace("|", "\n  ")
     return f"These look like FFN outputs:\n  {listed}\nName them: 'red.target_modules={to_regex(found)}'"
+
+
+def to_regex(paths: list[str]) -> str:
+    """One regular expression that matches `paths` in any layer."""
+    patterns = dict.fromkeys(re.sub(r"\\\.\d+(?=\\\.)", r"\\.\\d+", re.escape(path)) for path in paths)
+    return "|".join(patterns)
+
+
+def matching(pattern: str, paths: Iterable[str]) -> list[str]:
+    """The `paths` that a regular expression matches in full.
+
+    Raises:
+        ValueError: matching takes too long.
+    """
+    try:
+        with limited():
+            compiled = re.compile(pattern)
+            return [path for path in paths if compiled.fullmatch(path)]
+    except LimitReached as error:
+        raise ValueError(f"{shown(pattern)} {error} to match; write it without repeats inside repeats") from None

@@ -79,7 +79,7 @@ def copy_into(parameters: Mapping[str, nn.Parameter], file: Path, sha256: str, r
             parameter.copy_(tensors[key])
 
 
-def read_pickle(file: Path) -> dict[str, Tensor]:
+def read_torch_file(file: Path) -> dict[str, Tensor]:
     """Read a dictionary of tensors that `torch.save` wrote; unpickling is limited to tensors.
 
     Raises:

@@ -15,7 +15,7 @@ from red_cli.inference.generate import eval_mode, generation_config
 from red_cli.recipe.sections import Decoding
 from red_cli.tasks.base import Base, Encoded
 from red_cli.tasks.special_ids import SpecialIds
-from red_cli.tasks.text.language import EncodedTexts
+from red_cli.tasks.text.encoded_texts import EncodedTexts
 
 _FEWEST_TOKENS, _MOST_TOKENS = 16, 256  # of the answer
 

@@ -8,8 +8,8 @@ from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.edit.config import RedConfig
 from red_cli.errors import UserError
 from red_cli.escape import markdown_block, markdown_code, markdown_text, python_string, terminal_line
-from red_cli.export.code import auto_class
-from red_cli.export.local_paths import is_local, shared_name, shared_recipe
+from red_cli.export.classes import auto_class
+from red_cli.export.shared_recipe import is_local, shared_name, shared_recipe
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.metrics import format_score
 from red_cli.recipe.yaml_file import dump

@@ -7,17 +7,11 @@ from typing import Any
 
 from red_cli.base_model.edited_modules import EditedModules
 from red_cli.base_model.files import BIASES_KEY, BaseFiles
+from red_cli.export.classes import auto_class
 
 MODELLING_FILE = "modeling_red.py"
 _PREFIX = "Red"  # of the class in the modelling file
 _MATRIX = 2
-# The end of a class's name -> the auto class of transformers that loads it
-_AUTO_CLASSES = {
-    "ForSequenceClassification": "AutoModelForSequenceClassification",
-    "ForCausalLM": "AutoModelForCausalLM",
-    "LMHeadModel": "AutoModelForCausalLM",
-    "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
-}
 _SOURCE = '''"""{architecture} with a bias after some modules, learnt by Representation EDiting (arXiv 2402.15179)."""
 
 import torch
@@ -40,11 +34,6 @@ class Red{architecture}({architecture}):
             if name == "red_bias":
                 module.register_forward_hook(_add_bias)
 '''
-
-
-def auto_class(architecture: str) -> str:
-    """The name of the auto class that loads models of class `architecture`."""
-    return next((auto for end, auto in _AUTO_CLASSES.items() if architecture.endswith(end)), "AutoModel")
 
 
 def modelling_file(architecture: str) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 from red_cli.base_model.files import read_base
@@ -16,8 +14,8 @@ from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
 from red_cli.errors import UserError, one_line
 from red_cli.export.card import adapter_card, merged_card
 from red_cli.export.ends import write_ends
-from red_cli.export.local_paths import exported_recipe, shared_name, shared_recipe
 from red_cli.export.model import Exported, merged_model, model_with_code, require_base, require_space, write_model
+from red_cli.export.shared_recipe import exported_recipe, shared_name, shared_recipe
 from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing_folder, write_json, write_text
 from red_cli.methods.trained_files import trained_method
@@ -26,14 +24,14 @@ from red_cli.recipe.methods import METHODS
 from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.roles import DATA
 from red_cli.recipe.schema import Recipe, resolved
-from red_cli.recipe.tasks.instruction import OWN
+from red_cli.recipe.template import OWN
 from red_cli.recipe.yaml_file import dump
 from red_cli.runs.consent import is_consent
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import RECIPE_FILE
 from red_cli.runs.opened import OpenedAdapter, open_trained, require_adapter
-from red_cli.subprocesses import handling, known_signals
+from red_cli.signals import sigterm_as_interrupt
 
 Format = Literal["merged", "adapter", "code"]
 Verify = Callable[["Source", Path, Listener], dict[str, Any]]
@@ -215,17 +213,6 @@ def _write_model(
     return {**checked, "remarks": exported.remarks, "ends": ends.ids, "ends_text": ends.text}
 
 
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, so that they clean up as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with handling(known_signals("SIGTERM", "SIGHUP"), interrupt):
-        yield
-
-
 def _write_metadata(
     source: Source, exported: Exported, folder: Path, output: Path, checked: dict[str, Any], origin: Provenance
 ) -> None:
@@ -244,7 +231,7 @@ def _write_chat_template(source: Source, base: Path, folder: Path) -> None:
     recipe = source.recipe
     choice = None if recipe is None else recipe.task.chat_template
     if recipe is not None and choice is not None and choice.template != OWN:
-        from red_cli.base_model.prepare import load_tokenizer
+        from red_cli.base_model.load import load_tokenizer
         from red_cli.tasks.chat.built_in_templates import template_text
 
         tokenizer = load_tokenizer(recipe.model.model_copy(update={"name_or_path": str(base), "revision": None}))

@@ -13,9 +13,9 @@ from red_cli.base_model.files import BIASES_KEY, BaseFiles
 from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
-from red_cli.export.auxiliary_files import copy_auxiliary_files, exported_config, name_tokenizer_class
+from red_cli.export.auxiliary_files import copy_auxiliary_files, name_tokenizer_class
 from red_cli.export.bias_placement import BiasPlacement, llama_config, place_biases
-from red_cli.export.classes import configuration, model_class, require_known
+from red_cli.export.classes import configuration, exported_config, model_class, require_known
 from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
 from red_cli.export.folded_tensors import Shards, add_tensors, keep_known, main_dtype, named_for_loading, plan_tensors
 from red_cli.export.stream import Progress, write_shards

@@ -20,8 +20,8 @@ from red_cli.base_model.hub import base_folder
 from red_cli.edit.adapter import load_adapter
 from red_cli.errors import RunFailed, UserError
 from red_cli.export.answer import Question, compare_answers
-from red_cli.export.classes import configuration, model_class
-from red_cli.export.code import auto_class, is_own_code
+from red_cli.export.classes import auto_class, configuration, model_class
+from red_cli.export.code import is_own_code
 from red_cli.export.export import Source
 from red_cli.export.trained_task import base_config, trained_task
 from red_cli.recipe.schema import Recipe

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
-from red_cli.edit.attachment import require_attachment
-from red_cli.edit.model import activate
+from red_cli.edit.attach import activate
+from red_cli.edit.attached_adapters import require_attachment
 from red_cli.errors import UserError
 from red_cli.inference.generate import eval_mode, generation_config
 from red_cli.inference.logits_processors import penalties
 from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.sections import Decoding
 from red_cli.runs.events import Listener
-from red_cli.runs.load import open_task
+from red_cli.runs.load import load_task
 from red_cli.runs.opened import Opened
 from red_cli.tasks.chat.messages import Message
 from red_cli.tasks.text.encoder import ChatEncoder
@@ -114,7 +114,7 @@ def open_chat(target: Opened, system: str | None, with_base: bool, listener: Lis
     Raises:
         UserError: it does not generate text, its prompts have several columns, or the untuned base is not available.
     """
-    task, prepared = open_task(target)
+    task, prepared = load_task(target)
     recipe = target.recipe
     encoder = task.bind(prepared, None)
     if not isinstance(encoder, ChatEncoder) or task.kind.encoder_decoder:

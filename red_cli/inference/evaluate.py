@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from red_cli.base_model.prepare import load_config
+from red_cli.base_model.load import load_config
 from red_cli.errors import Interrupted, RunFailed
 from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.predict import predict
@@ -16,7 +16,7 @@ from red_cli.inference.runtime import load_runtime
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.load import open_task
+from red_cli.runs.load import load_task
 from red_cli.runs.opened import Opened
 from red_cli.runs.preflight import preflight_evaluation
 from red_cli.tasks.base import Task, chose_best, scored_split
@@ -24,8 +24,8 @@ from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import RowsUsed, Splits
 from red_cli.tasks.encoded.cached import encode_splits, uses_text
 from red_cli.tasks.found_tokens import SpecialTokens
-from red_cli.tasks.text_metrics.layout import write_texts
 from red_cli.tasks.text_metrics.score import not_computed
+from red_cli.tasks.text_metrics.text_files import write_texts
 
 
 def evaluate(target: Opened, split: str | None, output: Path, listener: Listener) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     folder = RunFolder(output)
     preflight_evaluation(target, split, output)
     listener.status("reading the data, loading the model")
-    task, base = open_task(target)
+    task, base = load_task(target)
     split, splits = _choose_split(task, split, recipe.train.seed)
     label_names = splits.label_names
     encoder = task.bind(base, label_names)

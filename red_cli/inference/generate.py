@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
-from red_cli.base_model.memory import out_of_memory
+from red_cli.base_model.peak_memory import out_of_memory
 from red_cli.base_model.prepare import uses_bf16
 from red_cli.edit.fold import folded
 from red_cli.errors import RunFailed, UserError

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import nn
 
-from red_cli.base_model.memory import out_of_memory
+from red_cli.base_model.peak_memory import out_of_memory
 from red_cli.inference.generate import Decoder, ResumableOutput, no_check
 from red_cli.inference.runtime import Runtime
 from red_cli.tasks.base import Encoded, Encoder, Generated, Prediction

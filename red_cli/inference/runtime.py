@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from red_cli.base_model.load import to_device
 from red_cli.base_model.prepare import longest_sequence, uses_bf16
-from red_cli.distributed.processes import SINGLE_PROCESS, Processes
+from red_cli.distributed.process_group import SINGLE_PROCESS, Processes
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.events import Listener
 from red_cli.runs.load import load_model

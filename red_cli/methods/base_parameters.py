@@ -10,9 +10,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_config import BaseDigest, require_same_base
+from red_cli.edit.attached_adapters import full_size
+from red_cli.edit.layer import cast_to_float32
 from red_cli.errors import UserError
-from red_cli.methods.method import Method, Rates
-from red_cli.methods.trained import Trained, base_size, set_trainable
+from red_cli.methods.method import Method, Rates, Trained
 from red_cli.methods.trained_files import read_trained_config
 from red_cli.methods.trained_tensors import copy_trained, write_trained
 from red_cli.recipe.methods import MethodName
@@ -75,3 +76,20 @@ def _parameters(trained: Trained) -> dict[str, nn.Parameter]:
 
 def _load_weights(trained: Trained, folder: Path) -> None:
     copy_trained(folder, _parameters(trained))
+
+
+def set_trainable(model: PreTrainedModel, names: list[str], head: list[str]) -> None:
+    """Freeze all parameters except `names` and `head`, which become float32, as do the inputs of the head."""
+    model.requires_grad_(False)
+    lower = {name.rpartition(".")[0] for name in head if model.get_parameter(name).dtype != torch.float32}
+    for name in (*names, *head):
+        parameter = model.get_parameter(name)
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
+    for owner in lower:
+        model.get_submodule(owner).register_forward_pre_hook(cast_to_float32)
+
+
+def base_size(model: PreTrainedModel, head: list[str]) -> int:
+    """The number of parameters of a model without adapters and without its head."""
+    return sum(full_size(parameter) for name, parameter in model.named_parameters() if name not in set(head))

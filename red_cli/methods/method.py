@@ -5,14 +5,53 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_config import BaseDigest
-from red_cli.methods.trained import Trained
+from red_cli.edit.attached_adapters import Counts
+
+
+@dataclass
+class Trained:
+    """A model with a method attached.
+
+    Attributes:
+        modules: paths of the modules that the method adds parameters to.
+        method_parameters: names of the method's own parameters.
+        head: names of the trainable parameters of the head.
+        no_decay: those of `method_parameters` without weight decay, since they do not start at 0.
+        base_size: number of parameters of the base without its head.
+    """
+
+    model: PreTrainedModel
+    modules: list[str]
+    method_parameters: list[str]
+    head: list[str]
+    base_size: int
+    no_decay: set[str] = field(default_factory=set)
+
+    def parameters(self, names: list[str]) -> list[nn.Parameter]:
+        """The parameters of these names, in order."""
+        return [self.model.get_parameter(name) for name in names]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all trainable parameters."""
+        return [*self.method_parameters, *self.head]
+
+    @property
+    def counts(self) -> Counts:
+        """Numbers of parameters by role; `edited` counts those of the method."""
+        sizes = [
+            sum(parameter.numel() for parameter in self.parameters(names))
+            for names in (self.method_parameters, self.head)
+        ]
+        return Counts(edited=sizes[0], head=sizes[1], base=self.base_size)
 
 
 @dataclass(frozen=True)

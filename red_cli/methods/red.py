@@ -8,11 +8,10 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.adapter import load_adapter, load_adapter_weights, save_adapter
 from red_cli.edit.adapter_config import BaseDigest
-from red_cli.edit.attachment import active_adapter
+from red_cli.edit.attach import attach, require_attachment, train_head
+from red_cli.edit.attached_adapters import active_adapter, count, edits
 from red_cli.edit.config import RedConfig
-from red_cli.edit.model import attach, count, edits, require_attachment, train_head
-from red_cli.methods.method import Method, Rates
-from red_cli.methods.trained import Trained
+from red_cli.methods.method import Method, Rates, Trained
 
 
 def trained_red(model: PreTrainedModel) -> Trained:

@@ -9,7 +9,7 @@ import psutil
 import torch
 from transformers import PreTrainedModel
 
-from red_cli.edit.model import Counts
+from red_cli.edit.attached_adapters import Counts
 from red_cli.plan.meta_attention import FusedAttention
 from red_cli.recipe.schema import Model
 from red_cli.tasks.text.token_loss import CHUNK_BYTES

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psutil
 import torch
 
-from red_cli.base_model.memory import out_of_memory
+from red_cli.base_model.peak_memory import out_of_memory
 from red_cli.errors import RunFailed
 
 _SAFE_SHARE = 0.8

@@ -11,17 +11,17 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from red_cli.base_model.load import skeleton
-from red_cli.distributed.processes import SINGLE_PROCESS, Processes
-from red_cli.edit.model import Counts, edits, head_parameter_names
-from red_cli.edit.search import blocks
+from red_cli.distributed.process_group import SINGLE_PROCESS, Processes
+from red_cli.edit.attached_adapters import Counts, edits, head_parameter_names
+from red_cli.edit.repeated_layers import blocks
 from red_cli.errors import UserError
 from red_cli.export.bias_placement import place_biases
-from red_cli.methods.table import attach_method
-from red_cli.methods.trained import Trained
-from red_cli.plan.learning_rates import SearchPlan
+from red_cli.methods.attach_save_load import attach_method
+from red_cli.methods.method import Trained
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter
 from red_cli.plan.prepare import Prepared, Scoring
 from red_cli.plan.schedule import Schedule, make_schedule, schedule_notes
+from red_cli.plan.search_plan import SearchPlan
 from red_cli.plan.strategy import StrategyChoice
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe

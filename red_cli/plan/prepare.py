@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from red_cli.base_model.prepare import load_config, prepare_base
+from red_cli.base_model.load import load_config
+from red_cli.base_model.prepare import prepare_base
 from red_cli.errors import UserError, shown
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Base, Encoded, Encoder, Task, scored_split
 from red_cli.tasks.build import build_task
-from red_cli.tasks.data.rows import Rows, RowsUsed
+from red_cli.tasks.data.rows import RowsUsed
+from red_cli.tasks.data.splits import draw_rows
 from red_cli.tasks.encoded.cached import CacheUse, encode_splits
 from red_cli.tasks.found_tokens import SpecialTokens
 
@@ -85,14 +87,6 @@ def prepare(recipe: Recipe) -> Prepared:
         left_out={split: rows[split].left_out for split in needed},
         notes=list(dict.fromkeys(note for split in needed for note in rows[split].notes)),
     )
-
-
-def draw_rows(rows: Rows, most: int | None, seed: int) -> Rows:
-    """Draw at most `most` of the rows by `seed`, in the order of the file."""
-    if most is None or rows.table.num_rows <= most:
-        return rows
-    chosen = np.random.default_rng(seed).permutation(rows.table.num_rows)[:most]
-    return rows.take(sorted(chosen.tolist()))
 
 
 def require_labels(encoded: Encoded, source: str, column: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from red_cli.distributed.processes import Processes
-from red_cli.methods.trained import Trained
+from red_cli.distributed.process_group import Processes
+from red_cli.methods.method import Trained
 from red_cli.plan.batches import BatchSampler
-from red_cli.plan.learning_rates import SearchPlan, plan_search
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter, estimate_memory
 from red_cli.plan.prepare import Prepared
+from red_cli.plan.search_plan import SearchPlan, plan_search
 from red_cli.plan.strategy import StrategyChoice, choose_strategy
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe, Train

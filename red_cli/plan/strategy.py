@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from red_cli.distributed.processes import Processes
+from red_cli.distributed.process_group import Processes
 from red_cli.formatting import byte_size
 from red_cli.plan.memory import MemoryEstimate
 from red_cli.recipe.schema import Recipe

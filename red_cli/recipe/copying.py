@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.recipe.extends import Source, is_bundled_name, read_sources
-from red_cli.recipe.find import find_recipe, recipe_folder
+from red_cli.recipe.find import find_recipe, is_bundled_name, recipe_folder
+from red_cli.recipe.merged import Source, read_sources
 
 
 def copy_recipe(name: str, folder: Path) -> list[Path]:

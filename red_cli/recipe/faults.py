@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,3 +171,10 @@ def _meant_nested(key: str, value: Any, keys: Sequence[str]) -> str:
     for part in reversed(parts[:-1]):
         nested = f"{part}: {{{nested}}}"
     return f" In a file, nest keys instead of using dots: {one_line(nested)}"
+
+
+def origin_of(path: KeyPath, origins: Mapping[KeyPath, str]) -> str:
+    """Where a key was given; for an absent one, its section."""
+    while path and path not in origins:
+        path = path[:-1]
+    return origins.get(path, "the recipe")

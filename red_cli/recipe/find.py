@@ -43,3 +43,8 @@ def find_recipe(name_or_path: str) -> Path:
     hint = did_you_mean(path.stem, recipe_names(), most=3)
     kind = "recipe" if is_name else "file"
     raise UserError("recipe-not-found", f"no such {kind}: {name_or_path}", hint=f"{hint}All names: red recipes")
+
+
+def is_bundled_name(name: str) -> bool:
+    """Whether the value of `extends` names a bundled recipe rather than a file."""
+    return Path(name).name == name and Path(name).suffix == ""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from red_cli.errors import UserError, did_you_mean, shown
+from red_cli.files import expand_user
+from red_cli.recipe.faults import Fault, dotted, origin_of
+from red_cli.recipe.find import is_bundled_name, recipe_folder, recipe_names
 from red_cli.recipe.keys import recipe_keys
 from red_cli.recipe.roles import LocalPath
-from red_cli.recipe.tasks.instruction import is_template_file
-from red_cli.recipe.yaml_file import KeyPath
+from red_cli.recipe.schema import RecipeFile
+from red_cli.recipe.template import is_template_file
+from red_cli.recipe.yaml_file import Document, KeyPath, read_document
 
 
 @dataclass
@@ -50,13 +55,6 @@ class Merged:
         return origin_of(path, self.origins)
 
 
-def origin_of(path: KeyPath, origins: Mapping[KeyPath, str]) -> str:
-    """Where a key was given; for an absent one, its section."""
-    while path and path not in origins:
-        path = path[:-1]
-    return origins.get(path, "the recipe")
-
-
 def _paths_in(value: Any, path: KeyPath) -> list[KeyPath]:
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [inner for key, part in parts for inner in ((*path, key), *_paths_in(part, (*path, key)))]
@@ -86,9 +84,102 @@ def _anchored(text: str, kind: LocalPath, folder: Path) -> str:
     return text if hub_name else str(anchored)
 
 
-def expand_user(text: str) -> Path:
-    """A path with `~` expanded; unchanged if the user does not exist."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)
+_KEY = ("extends",)
+_LONGEST = 10  # files that extend one another
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recipe file and its content."""
+
+    path: Path
+    document: Document
+
+    def where(self, key: KeyPath) -> str:
+        """The file and line of a key, as messages name it."""
+        return f"{self.path}, line {self.document.lines[key]}"
+
+    @property
+    def extends(self) -> Path | None:
+        """The file that this one extends: a bundled recipe by name, or a path relative to this file's folder.
+
+        Raises:
+            UserError: the file does not exist.
+        """
+        if "extends" not in self.document.data:
+            return None
+        name = self.document.data["extends"]
+        where = f"{self.where(_KEY)}: extends"
+        if not isinstance(name, str) or not name or name.startswith("~") or Path(name).is_absolute():
+            raise UserError(
+                "invalid-value", f"{where}: expected the name of a bundled recipe, or a path relative to this file"
+            )
+        is_name = is_bundled_name(name)
+        path = recipe_folder() / f"{name}.yaml" if is_name else self.path.parent / name
+        try:
+            found = path.is_file()
+        except (OSError, ValueError):  # not a valid path
+            found = False
+        if not found:
+            hint = f"{did_you_mean(name, recipe_names())}All names: red recipes" if is_name else None
+            raise UserError(
+                "recipe-not-found", f"{where}: no such {'recipe' if is_name else 'file'}: {shown(name)}", hint=hint
+            )
+        return path
+
+
+def read_sources(path: Path) -> list[Source]:
+    """Read a recipe file and those that it extends; the file itself comes last.
+
+    Raises:
+        UserError: a file is missing or not a recipe, or the files extend each other in a circle.
+    """
+    sources = [Source(path, read_document(path))]
+    seen = {path.resolve()}
+    while (base := sources[0].extends) is not None:
+        where = f"{sources[0].where(_KEY)}: extends"
+        if base.resolve() in seen:
+            raise UserError("invalid-value", f"{where}: the recipe extends itself, directly or through others")
+        if len(sources) == _LONGEST:
+            raise UserError("invalid-value", f"{where}: the chain has more than {_LONGEST} recipes")
+        document = read_document(base)
+        if not document.data.keys() & RecipeFile.model_fields.keys():
+            raise UserError("invalid-value", f"{where}: {base} is not a recipe")
+        seen.add(base.resolve())
+        sources.insert(0, Source(base, document))
+    return sources
+
+
+def read_alone(path: Path) -> list[Source]:
+    """Read the recipe of a run or an export, which is complete and extends no other.
+
+    Raises:
+        UserError: it extends another recipe, or is not a recipe.
+    """
+    source = Source(path, read_document(path))
+    if "extends" in source.document.data:
+        raise UserError(
+            "invalid-value", f"{source.where(_KEY)}: extends: the recipe of a run or an export cannot extend another"
+        )
+    return [source]
+
+
+def merge_sources(sources: list[Source]) -> tuple[Merged, list[Fault]]:
+    """Merge files, variants included; return the result and the faults of their syntax."""
+    merged = Merged(origins={(): f"{sources[-1].path}"})
+    faults = []
+    for source in sources:
+        document = source.document
+        faults += [
+            Fault(f"{source.path}, line {line}", dotted(key), text, "invalid-yaml")
+            for line, key, text in document.faults
+        ]
+        data = {key: value for key, value in document.data.items() if key != "extends"}
+        for part in (data, *_parts(data.get("variants"))):
+            resolve_paths(part, source.path.parent)
+        merged.merge(data, source.where)
+    return merged, faults
+
+
+def _parts(variants: Any) -> list[dict[str, Any]]:
+    return [part for part in variants.values() if isinstance(part, dict)] if isinstance(variants, dict) else []

@@ -18,6 +18,8 @@ from red_cli.errors import UserError
 from red_cli.recipe.roles import Role
 from red_cli.recipe.sections import Count, Dropout, Positive, Section
 
+_PLUS_PLUS = ({"ffn", "attn", "query", "key", "value"}, {"ffn", "attn", "qkv"})
+
 MethodName = Literal["red", "full", "head", "bitfit", "lora", "ia3"]
 OptionFaults = list[tuple[str, str]]  # (key within the method's section, what is wrong)
 
@@ -184,3 +186,8 @@ def require_package(name: MethodName) -> None:
             f"method {name}: {spec.package} is not installed",
             hint=f"Install it: pip install 'red-cli[{spec.extra}]'",
         )
+
+
+def is_plus_plus(positions: Sequence[str] | str) -> bool:
+    """Whether the positions are those of RED++."""
+    return positions == "red++" or set(positions) in _PLUS_PLUS

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from pydantic import Field, model_validator
 
 from red_cli.edit.config import RedConfig
+from red_cli.recipe.methods import is_plus_plus
 from red_cli.recipe.metrics import Metric
 from red_cli.recipe.sections import Section
 
 RED, RED_PLUS_PLUS = "RED", "RED++"
 # Table of arXiv 2402.15179v3 -> the method whose figures it holds
 _METHODS = {"1": RED, "2": RED, "3": RED, "7": RED_PLUS_PLUS, "8": RED_PLUS_PLUS}
-_PLUS_PLUS = ({"ffn", "attn", "query", "key", "value"}, {"ffn", "attn", "qkv"})
 
 
 @dataclass(frozen=True)
@@ -79,11 +78,6 @@ class Paper(Section):
         if red is None or self.method not in (None, red_method(red)):
             return f"the edits are not those of the paper's {self.method or RED}"
         return None
-
-
-def is_plus_plus(positions: Sequence[str] | str) -> bool:
-    """Whether the positions are those of RED++."""
-    return positions == "red++" or set(positions) in _PLUS_PLUS
 
 
 def red_method(red: RedConfig) -> str | None:

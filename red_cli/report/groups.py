@@ -10,7 +10,7 @@ from red_cli.recipe.keys import role_of, training_keys
 from red_cli.recipe.metrics import display_value, headline_metrics, mean_and_spread
 from red_cli.recipe.paper import Paper
 from red_cli.recipe.roles import SAME_GROUP, Role
-from red_cli.report.runs import FinishedRun, LeftOut
+from red_cli.report.find_runs import FinishedRun, LeftOut
 
 _TEST = "test"
 _RATE = "train.learning_rate"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.formatting import shortened
-from red_cli.recipe.methods import METHODS
+from red_cli.recipe.methods import METHODS, is_plus_plus
 from red_cli.recipe.metrics import TEXT_METRICS, is_percentage, metric_spec
-from red_cli.recipe.paper import RED, RED_PLUS_PLUS, is_plus_plus
-from red_cli.report.runs import FinishedRun
+from red_cli.recipe.paper import RED, RED_PLUS_PLUS
+from red_cli.report.find_runs import FinishedRun
 
 _AFTER_PUBLISHED = 1000  # the place of columns that no published table has
 _LONGEST_VALUE = 40

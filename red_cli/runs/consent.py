@@ -38,7 +38,7 @@ class OpenedRecipe:
             )
 
 
-def open_recipe(named: str | None, found: Path | None, overrides: Sequence[str]) -> OpenedRecipe:
+def recipe_with_consent(named: str | None, found: Path | None, overrides: Sequence[str]) -> OpenedRecipe:
     """Load the recipe that the user `named` on the command line, or else the one `found` in the opened folder.
 
     Args:

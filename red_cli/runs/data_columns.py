@@ -10,7 +10,8 @@ from pathlib import Path
 from red_cli.recipe.sections import Data
 from red_cli.tasks.data.csv_file import form_of, records
 from red_cli.tasks.data.json_file import is_document, json_rows
-from red_cli.tasks.data.split_files import column_not_found, ending
+from red_cli.tasks.data.rows import column_not_found
+from red_cli.tasks.data.split_files import ending
 from red_cli.tasks.data.text_file import open_text
 
 _FIRST = 100  # rows of a JSONL file whose keys are taken for its columns

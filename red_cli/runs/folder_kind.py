@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from red_cli.edit.adapter_config import CONFIG_FILE
 from red_cli.errors import UserError
 from red_cli.files import ADAPTER_CONFIG_FILE, TRAINED_FILE
 
@@ -63,3 +64,13 @@ def not_trained(path: Path) -> UserError:
         f"{path} is not a run folder, an adapter folder or an exported model{missing}",
         hint="For any other model, name a recipe: red eval FOLDER --recipe RECIPE",
     )
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run, finished or not."""
+    return is_run_folder(path)
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a folder is a bare RED adapter."""
+    return (path / CONFIG_FILE).is_file()

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from red_cli.base_model.load import load_base
-from red_cli.base_model.prepare import load_config, prepare_base
-from red_cli.base_model.record import require_unchanged_base
-from red_cli.edit.kinds import KINDS
+from red_cli.base_model.digest import require_unchanged_base
+from red_cli.base_model.load import load_base, load_config
+from red_cli.base_model.prepare import prepare_base
+from red_cli.edit.model_kinds import KINDS
 from red_cli.errors import UserError
-from red_cli.methods.table import load_trained
+from red_cli.methods.attach_save_load import load_trained
 from red_cli.methods.trained_files import read_trained_files
 from red_cli.runs.opened import Opened, OpenedAdapter
 from red_cli.tasks.base import Base, Task
 from red_cli.tasks.build import build_task
 
 
-def open_task(opened: Opened) -> tuple[Task, Base]:
+def load_task(opened: Opened) -> tuple[Task, Base]:
     """Load the task and the base of a trained model. Data and weights are not read.
 
     Raises:

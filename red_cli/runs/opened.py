@@ -13,7 +13,7 @@ from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.overrides import named_keys, named_with_role
 from red_cli.recipe.roles import ROWS, TRAINED
 from red_cli.recipe.schema import Recipe
-from red_cli.runs.consent import OpenedRecipe, is_consent, open_recipe
+from red_cli.runs.consent import OpenedRecipe, is_consent, recipe_with_consent
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import RECIPE_FILE, is_trained_folder, not_trained, require_kind
 
@@ -152,7 +152,7 @@ def require_adapter(opened: Opened) -> None:
 
 def _read_recipe(own: Path | None, named: str | None, overrides: Sequence[str]) -> tuple[OpenedRecipe, bool]:
     """Read the recipe of a folder that is opened; returns it, and whether its data and splits are those of the run."""
-    opened = open_recipe(named, own, overrides)
+    opened = recipe_with_consent(named, own, overrides)
     if named is not None or own is None:
         return opened, False
     if not overrides:

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from red_cli.base_model.hub import require_model_folder
-from red_cli.distributed.deepspeed_config import require_strategy
+from red_cli.distributed.deepspeed_config import require_deepspeed
 from red_cli.errors import UserError, did_you_mean, one_line
 from red_cli.recipe.methods import require_package
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.runs.data_columns import require_columns
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.opened import Opened
-from red_cli.tasks.data.split_files import require_splits, split_files
+from red_cli.tasks.data.split_files import split_files
+from red_cli.tasks.data.splits import require_splits
 from red_cli.tasks.text_metrics.score import require_metrics
 
 
@@ -37,7 +38,7 @@ def preflight_training(recipe: Recipe) -> None:
     Raises:
         UserError: something is missing.
     """
-    require_strategy(recipe.launch, recipe.train.max_grad_norm)
+    require_deepspeed(recipe.launch, recipe.train.max_grad_norm)
     preflight(recipe)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from red_cli.edit.kinds import ModelKind
+from red_cli.edit.model_kinds import ModelKind
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.base import TaskSettings
 from red_cli.tasks.data.rows import Rows, Splits

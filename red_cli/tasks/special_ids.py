@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from red_cli.edit.kinds import ModelKind
+from red_cli.edit.model_kinds import ModelKind
 from red_cli.errors import UserError, shown
 
 _PROBE = "a"

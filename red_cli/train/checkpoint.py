@@ -14,7 +14,7 @@ import torch
 
 from red_cli.errors import UserError
 from red_cli.files import replacing_folder, write_bytes, write_json
-from red_cli.methods.table import save_trained
+from red_cli.methods.attach_save_load import save_trained
 from red_cli.train.checkpoint_folder import (
     DAMAGED,
     DIGESTS,

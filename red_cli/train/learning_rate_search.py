@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from red_cli.base_model.prepare import without_dropout
 from red_cli.distributed.engine import NotFinite, Replicated
-from red_cli.distributed.processes import Processes
-from red_cli.plan.learning_rates import SearchPlan
+from red_cli.distributed.process_group import Processes
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
+from red_cli.plan.search_plan import SearchPlan
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.train.events import TrainingListener
 from red_cli.train.learning_rate_record import LearningRateSearch, Sweep, with_rate

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from red_cli.base_model.memory import peak_bytes, reset_peak
+from red_cli.base_model.peak_memory import peak_bytes, reset_peak
 from red_cli.distributed.engine import NotFinite
-from red_cli.distributed.processes import Processes, join_processes
+from red_cli.distributed.process_group import Processes, join_processes
 from red_cli.errors import Interrupted, RunFailed
 from red_cli.export.card import run_card
 from red_cli.files import write_text
 from red_cli.inference.predict import no_check, predict
-from red_cli.methods.table import load_trained_weights, save_trained
+from red_cli.methods.attach_save_load import load_trained_weights, save_trained
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import LoadedRecipe

@@ -8,7 +8,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
-from red_cli.methods.trained import Trained
+from red_cli.methods.method import Trained
 from red_cli.recipe.schema import Train
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from red_cli.errors import UserError
+from red_cli.files import expand_user
 from red_cli.recipe.keys import role_of, training_keys
 from red_cli.recipe.load import LoadedRecipe, load_trained_recipe
-from red_cli.recipe.merged import expand_user
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.events import Listener
@@ -44,7 +44,7 @@ def find_resume_checkpoint(loaded: LoadedRecipe, lock: FolderLock, listener: Lis
     return _last_valid_checkpoint(folder, listener)
 
 
-def require_usable_folder(loaded: LoadedRecipe) -> None:
+def require_new_or_resumable_folder(loaded: LoadedRecipe) -> None:
     """Check that a run may use its folder, before anything is loaded.
 
     Raises:

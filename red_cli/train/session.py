@@ -9,12 +9,12 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
-from red_cli.base_model.record import BaseRecord
+from red_cli.base_model.digest import BaseRecord
 from red_cli.distributed.engine import Engine
-from red_cli.distributed.processes import Processes
-from red_cli.edit.model import Counts
+from red_cli.distributed.process_group import Processes
+from red_cli.edit.attached_adapters import Counts
 from red_cli.inference.runtime import Runtime
-from red_cli.methods.trained import Trained
+from red_cli.methods.method import Trained
 from red_cli.plan.batches import MicroBatch, RowIndices, bucket_by_length, shard_micro_batches, split
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule

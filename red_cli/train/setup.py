@@ -10,16 +10,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from red_cli.base_model.digest import record_base
 from red_cli.base_model.load import load_base, to_device
 from red_cli.base_model.prepare import uses_bf16
-from red_cli.base_model.record import record_base
 from red_cli.distributed.deepspeed import Zero
 from red_cli.distributed.deepspeed_config import deepspeed_config
 from red_cli.distributed.engine import Engine, Replicated, shard_base
-from red_cli.distributed.processes import Processes
+from red_cli.distributed.process_group import Processes
 from red_cli.inference.runtime import Runtime
-from red_cli.methods.table import attach_method, load_trained_weights
-from red_cli.methods.trained import Trained
+from red_cli.methods.attach_save_load import attach_method, load_trained_weights
+from red_cli.methods.method import Trained
 from red_cli.plan.micro_batch_size import estimated_micro_batch_size, find_micro_batch_size
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from red_cli.distributed.processes import Processes
-from red_cli.subprocesses import handling, known_signals
+from red_cli.distributed.process_group import Processes
+from red_cli.signals import handling, known_signals
 
 # Ctrl-C, and what schedulers send before they end a job (Slurm: SIGTERM by default, SIGUSR1 on request)
 _SIGNALS = known_signals("SIGINT", "SIGTERM", "SIGUSR1")

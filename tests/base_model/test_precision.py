@@ -9,10 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from red_cli import RedConfig, attach, fold, load_adapter, save_adapter
-from red_cli.base_model.load import load_base
-from red_cli.base_model.prepare import fit_attention, load_config
-from red_cli.edit.kinds import SEQUENCE_CLASSIFIER
-from red_cli.edit.model import count, edits
+from red_cli.base_model.load import load_base, load_config
+from red_cli.base_model.prepare import fit_attention
+from red_cli.edit.attached_adapters import count, edits
+from red_cli.edit.model_kinds import SEQUENCE_CLASSIFIER
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Model, Train
 from tests.tiny import first_output, make_base, random_vectors, tiny_inputs, tiny_model

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from red_cli.compare import methods as compare_module
+from red_cli.compare.comparison_table import tables_of
 from red_cli.compare.methods import plan_comparison
-from red_cli.compare.table import tables_of
 from red_cli.subprocesses import run_red
 from tests.extras import needs_extra
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from red_cli.distributed.worker import check_environment
+from red_cli.distributed.worker_process import check_environment
 from red_cli.errors import UserError
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

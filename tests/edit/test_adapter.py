@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from red_cli import RedConfig, attach, detach, load_adapter, save_adapter
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
-from red_cli.edit.attachment import attachment
-from red_cli.edit.model import edits, head_parameter_names, train_head
+from red_cli.edit.attach import train_head
+from red_cli.edit.attached_adapters import attachment, edits, head_parameter_names
 from red_cli.errors import UserError
 from tests.tiny import random_vectors, tiny_model
 

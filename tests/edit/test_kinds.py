@@ -9,8 +9,9 @@ import pytest
 from transformers import AutoModelForSequenceClassification
 
 from red_cli import RedConfig, attach, load_adapter, save_adapter
-from red_cli.edit.kinds import DECODER, ENCODER_DECODER, SEQUENCE_CLASSIFIER, kind_of, language_model_kind
-from red_cli.edit.model import count, head_parameter_names, train_head
+from red_cli.edit.attach import train_head
+from red_cli.edit.attached_adapters import count, head_parameter_names
+from red_cli.edit.model_kinds import DECODER, ENCODER_DECODER, SEQUENCE_CLASSIFIER, kind_of, language_model_kind
 from red_cli.errors import UserError
 from tests.tiny import DECODERS, ENCODERS, SEQ2SEQ, random_vectors, tiny_config, tiny_model
 

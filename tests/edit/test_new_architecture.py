@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 
 from red_cli import RedConfig, attach, fold, load_adapter, save_adapter
 from red_cli.base_model.prepare import fit_config
-from red_cli.edit import kinds
+from red_cli.edit import model_kinds as kinds
 from red_cli.edit.architectures import ARCHITECTURES, Architecture
 from red_cli.recipe.schema import Model
 from tests.conftest import write_recipe

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 from red_cli.base_model.load import load_base
-from red_cli.edit.kinds import SEQUENCE_CLASSIFIER
+from red_cli.edit.model_kinds import SEQUENCE_CLASSIFIER
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import load_recipe
 from tests.tiny import make_language_model, read_lines

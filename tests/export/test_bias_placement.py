@@ -14,11 +14,11 @@ import torch
 import transformers
 
 from red_cli import RedConfig, attach, detach, save_adapter
-from red_cli.base_model.load import load_base
-from red_cli.base_model.prepare import fit_config, load_config
+from red_cli.base_model.load import load_base, load_config
+from red_cli.base_model.prepare import fit_config
 from red_cli.edit.architectures import ARCHITECTURES
-from red_cli.edit.kinds import SEQUENCE_CLASSIFIER
-from red_cli.edit.model import train_head
+from red_cli.edit.attach import train_head
+from red_cli.edit.model_kinds import SEQUENCE_CLASSIFIER
 from red_cli.errors import UserError
 from red_cli.export.export import export, open_source
 from red_cli.recipe.schema import Model

@@ -16,11 +16,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from red_cli import RedConfig, attach, save_adapter
-from red_cli.base_model.record import record_base
+from red_cli.base_model.digest import record_base
 from red_cli.base_model.stored_tensor import from_float32, to_float32
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config
-from red_cli.edit.attachment import active_adapter
-from red_cli.edit.model import edits, head_parameter_names, train_head
+from red_cli.edit.attach import train_head
+from red_cli.edit.attached_adapters import active_adapter, edits, head_parameter_names
 from red_cli.recipe.schema import Model
 from tests.export.test_bias_placement import load
 from tests.tiny import first_output, make_data, random_vectors, tiny_inputs, tiny_model

@@ -12,9 +12,9 @@ import torch
 from transformers import AutoTokenizer, GenerationConfig
 
 from red_cli import RedConfig, attach
+from red_cli.edit.attached_adapters import edits
 from red_cli.edit.fold import folded
-from red_cli.edit.kinds import DECODER
-from red_cli.edit.model import edits
+from red_cli.edit.model_kinds import DECODER
 from red_cli.errors import RunFailed
 from red_cli.inference.generate import Decoder, ResumableOutput, generation_config
 from red_cli.inference.runtime import Runtime

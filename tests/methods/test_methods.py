@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from red_cli.edit.model import head_parameter_names
+from red_cli.edit.attached_adapters import head_parameter_names
 from red_cli.errors import UserError
-from red_cli.methods.table import attach_method
+from red_cli.methods.attach_save_load import attach_method
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.schema import Recipe
 from red_cli.train import loop as train_module

@@ -10,8 +10,9 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from red_cli.edit.attach import attach
+from red_cli.edit.attached_adapters import count
 from red_cli.edit.config import RedConfig
-from red_cli.edit.model import attach, count
 from red_cli.plan.memory import estimate_memory
 from red_cli.plan.meta_attention import FusedAttention
 from tests.end_to_end.test_instruction_tuning import talks, write_jsonl

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from red_cli.distributed.processes import Processes
+from red_cli.distributed.process_group import Processes
 from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.packing import collate_packs
 from red_cli.train.session import Session

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from red_cli.edit.model import attach, count
+from red_cli.edit.attach import attach
+from red_cli.edit.attached_adapters import count
 from red_cli.recipe.copying import copy_recipe
 from red_cli.recipe.find import find_recipe, recipe_names, recipe_title
 from red_cli.recipe.load import load_recipe, variants_of

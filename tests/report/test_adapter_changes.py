@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from red_cli import RedConfig, attach, save_adapter
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
-from red_cli.edit.model import edits
+from red_cli.edit.attached_adapters import edits
 from red_cli.errors import UserError
 from red_cli.report.adapter_changes import AdapterChanges, read_adapter_changes
 from red_cli.report.module_paths import kind_labels, parse_module_path

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from red_cli.errors import UserError
-from red_cli.report.cells import Cells, headings
-from red_cli.report.comparison import Row, RunComparison, compare_runs
-from red_cli.report.comparison_report import comparison_data
-from red_cli.report.comparison_text import comparison_lines
-from red_cli.report.draw_comparison import draw_comparison
+from red_cli.report.draw_many_runs import draw_comparison
+from red_cli.report.many_runs import Row, RunComparison, compare_runs
+from red_cli.report.many_runs_cells import Cells, headings
+from red_cli.report.many_runs_report import comparison_data
+from red_cli.report.terminal import comparison_lines
 from red_cli.runs.folder import RunFolder
 from tests.extras import has_extra
 from tests.report.finished import finished_run

@@ -19,11 +19,11 @@ from red_cli.errors import UserError
 from red_cli.formatting import three_digits
 from red_cli.recipe.load import load_recipe
 from red_cli.report.adapter_changes import read_adapter_changes
-from red_cli.report.curve import Curve, read_curve
 from red_cli.report.document import Picture, ReportDocument, Section, Table, render_html, render_markdown
-from red_cli.report.draw_comparison import draw_comparison
-from red_cli.report.draw_run import draw_curve, draw_heat_map
+from red_cli.report.draw_many_runs import draw_comparison
+from red_cli.report.draw_one_run import draw_curve, draw_heat_map
 from red_cli.report.style import DPI
+from red_cli.report.training_log import Curve, read_curve
 from tests.extras import needs_extra
 from tests.report.finished import finished_run
 from tests.report.test_adapter_changes import adapter
@@ -300,7 +300,7 @@ def test_the_same_data_give_the_same_picture(tmp_path: Path) -> None:
 
 @needs_extra("plot")
 def test_a_picture_takes_any_name(tmp_path: Path) -> None:
-    from red_cli.report.comparison import compare_runs
+    from red_cli.report.many_runs import compare_runs
 
     finished_run(tmp_path / "run", "classification", f"data.path={tmp_path}", f"model.name_or_path=a/{NASTY[:20]}$_^$")
     assert size_of(draw_comparison(compare_runs([tmp_path])))[0] > 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from red_cli.edit.kinds import DECODER, ENCODER_DECODER
+from red_cli.edit.model_kinds import DECODER, ENCODER_DECODER
 from red_cli.tasks.base import Base
 from red_cli.tasks.special_ids import padding_id
 from tests.tiny import tiny_config

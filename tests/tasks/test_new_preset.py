@@ -39,10 +39,10 @@ class RhymeSettings(CompletionSettings):
 BUILDER = '''
 """Recipe -> the task rhyme."""
 
-from red_cli.edit.kinds import language_model_kind
+from red_cli.edit.model_kinds import language_model_kind
 from red_cli.recipe.tasks.rhyme import RhymeSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.data.loading import Source
+from red_cli.tasks.data.splits import Source
 from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from red_cli.methods.table import method_named
-from red_cli.plan.learning_rates import plan_search
+from red_cli.methods.attach_save_load import method_named
+from red_cli.plan.search_plan import plan_search
 from red_cli.recipe.methods import METHODS
 from red_cli.train import learning_rate_search as search_module
 from red_cli.train import loop as train_module

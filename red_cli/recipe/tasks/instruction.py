@@ -2,67 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from red_cli.errors import nearest, one_line
 from red_cli.recipe.roles import LocalPath, Text
 from red_cli.recipe.sections import Columns, Data, KeyFault, Train
 from red_cli.recipe.tasks.base import TemplateChoice, TextSettings
-
-_LARGEST_TEMPLATE = 500_000  # bytes; the run folder's recipe contains the text
-OWN = "own"
-OWN_NAMED = "own:"  # before the name of one of several templates of a tokenizer
-NAMED_TEMPLATES = ("alpaca", "human-assistant")
-_files: dict[str, str] = {}  # the text of a template that was read -> the name of its file, for messages
-
-
-def read_template(template: str) -> str:
-    """The text of a template file; a known name or a template's text is returned unchanged.
-
-    Raises:
-        ValueError: the file does not exist, or is not a template.
-    """
-    if not is_template_file(template):
-        return template
-    path = Path(template)
-    if not _is_file(path):
-        near = nearest(path.name, (OWN, *NAMED_TEMPLATES))
-        meant = f" (nearest: {near[0]})" if near else ""
-        raise ValueError(f"{OWN}, {', '.join(NAMED_TEMPLATES)} or a Jinja file{meant}; there is no such file")
-    if path.stat().st_size > _LARGEST_TEMPLATE:
-        raise ValueError(f"a Jinja file; {one_line(template)} is too large")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"a Jinja file; {one_line(template)} is not a text file") from None
-    if is_template_file(text):
-        raise ValueError(f"a Jinja file; {one_line(template)} has no expression in braces")
-    if "\0" in text:
-        raise ValueError(f"a Jinja file; {one_line(template)} contains a NUL character")
-    _files[text] = path.name
-    return text
-
-
-def template_file(text: str) -> str | None:
-    """The name of the file that a template's text was read from; None if this process read none."""
-    return _files.get(text)
-
-
-def _is_file(path: Path) -> bool:
-    """Whether a template file exists; names that no file can have are not files."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long, or not a valid path
-        return False
-
-
-def is_template_file(template: str) -> bool:
-    """Whether task.template is a file name rather than a known name or a template's text."""
-    known = template in (OWN, *NAMED_TEMPLATES) or template.startswith(OWN_NAMED)
-    return not known and "{{" not in template and "{%" not in template
+from red_cli.recipe.template import OWN, read_template
 
 
 class InstructionSettings(TextSettings):

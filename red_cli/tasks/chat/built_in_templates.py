@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from red_cli.errors import UserError, shown
-from red_cli.recipe.tasks.instruction import OWN, OWN_NAMED
+from red_cli.recipe.template import OWN, OWN_NAMED
 from red_cli.tasks.special_ids import find_affixes
 
 # Stanford Alpaca: github.com/tatsu-lab/stanford_alpaca, train.py. A system message takes the place of its opening

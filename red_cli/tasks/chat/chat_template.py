@@ -16,7 +16,7 @@ from transformers.utils.chat_template_utils import _compile_jinja_template, _ren
 from red_cli.errors import UserError, first_line
 from red_cli.limits import LimitReached, limited, limited_often
 from red_cli.recipe.tasks.base import TemplateChoice
-from red_cli.recipe.tasks.instruction import OWN, template_file
+from red_cli.recipe.template import OWN, template_file
 from red_cli.tasks.chat.built_in_templates import TAKES_INPUT, TEMPLATES, template_text, tool_template
 from red_cli.tasks.chat.causal_template import CausalTemplate
 from red_cli.tasks.chat.conversations import Conversation

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError, shown
-from red_cli.recipe.template import fields
 from red_cli.tasks.data.json_columns import first_broken, first_mixed, is_doubled, is_json, values_of
-from red_cli.tasks.data.split_files import column_not_found
 
 CHUNK_ROWS = 2000  # rows that are read at once: many enough for a tokenizer, and their texts take little memory
 
@@ -150,25 +147,12 @@ class RowsUsed:
         return cls(split, rows.table.num_rows, rows.selection or f"all of {split}")
 
 
-def column_texts(rows: Rows, name: str) -> list[str]:
-    """A column's values as texts; numbers are converted.
-
-    Raises:
-        UserError: there is no such column, or a value is neither text nor number.
-    """
-    texts = []
-    for row, value in enumerate(rows.column(name)):
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            what = "is null" if value is None else f"is {shown(value)}, not text"
-            raise UserError("invalid-row", f"{rows.place(row)}: column {shown(name)} {what}")
-        texts.append(str(value))
-    return texts
-
-
-def filled_texts(rows: Rows, template: str) -> list[str]:
-    """The template, filled with the columns that it names; the same errors."""
-    columns = {name: column_texts(rows, name) for name in fields(template)}
-    parts: list[list[str]] = []
-    for text, name, _, _ in Formatter().parse(template):
-        parts += [[text] * rows.table.num_rows, *([] if name is None else [columns[name]])]
-    return ["".join(values) for values in zip(*parts, strict=True)]
+def column_not_found(source: str, name: str, there: Sequence[str]) -> UserError:
+    """The error for a column that a source does not have; it lists those that are there."""
+    near = [other for other in there if other.strip().casefold() == name.strip().casefold()]
+    meant = f"Did you mean {shown(near[0])}? " if near else ""
+    return UserError(
+        "column-not-found",
+        f"{source} has no column {shown(name)}",
+        hint=f"{meant}It has: {', '.join(there)}. Map names with data.columns.",
+    )

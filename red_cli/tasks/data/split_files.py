@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from red_cli.errors import UserError, one_line, shown, some_of
+from red_cli.errors import UserError, one_line, some_of
 from red_cli.recipe.sections import Data
 
 # Name of a file in a data folder -> split it holds
@@ -47,42 +46,6 @@ def split_files(data: Data) -> dict[str, list[Path]] | None:
     if _is_hub_name(data.path):
         return None
     return {"train": [_file("data.path", data.path)]}
-
-
-def require_splits(found: Iterable[str], data: Data, needed: Sequence[str]) -> None:
-    """Check that the splits `needed` are among those `found`, or can be drawn from them.
-
-    Raises:
-        UserError: a split is missing.
-    """
-    names = available_splits(found, data)
-    if missing := [split for split in needed if split not in names]:
-        hints = {
-            "validation": "Add one, or set data.validation_share=0.1 to take a tenth of the training rows.",
-            "train": "Files in a folder are named by their splits, such as train.csv. Name another file: data.train=…",
-        }
-        raise UserError(
-            "split-not-found",
-            f"no {missing[0]} split; available: {', '.join(names)} ({data.path or data.train})",
-            hint=hints.get(missing[0]),
-        )
-
-
-def available_splits(found: Iterable[str], data: Data) -> list[str]:
-    """The splits `found`, and a validation split if one is drawn from the training rows."""
-    names = list(found)
-    return [*names, "validation"] if data.validation_share is not None and "train" in names else names
-
-
-def column_not_found(source: str, name: str, there: Sequence[str]) -> UserError:
-    """The error for a column that a source does not have; it lists those that are there."""
-    near = [other for other in there if other.strip().casefold() == name.strip().casefold()]
-    meant = f"Did you mean {shown(near[0])}? " if near else ""
-    return UserError(
-        "column-not-found",
-        f"{source} has no column {shown(name)}",
-        hint=f"{meant}It has: {', '.join(there)}. Map names with data.columns.",
-    )
 
 
 def _file(key: str, name: str) -> Path:

@@ -15,10 +15,10 @@ from red_cli.errors import UserError, first_line
 from red_cli.recipe.sections import Data
 from red_cli.tasks.data.file_rows import read_parts
 from red_cli.tasks.data.json_columns import table_of, values_of
-from red_cli.tasks.data.loading import Source, split_validation
+from red_cli.tasks.data.read_splits import read_files
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.split_files import split_files
-from red_cli.tasks.data.tables import read_files
+from red_cli.tasks.data.splits import Source, split_validation
 
 _BUFFER = 10_000  # rows of the shuffle buffer
 _FILE = 2**40  # distance between the first rows of two files, whose lengths are unknown

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from string import Formatter
 from typing import overload
 
 import pyarrow as pa
 
+from red_cli.errors import UserError, shown
+from red_cli.recipe.template import fields
 from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
 
 
@@ -61,3 +64,27 @@ class ArrowTexts(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), CHUNK_ROWS):
             yield from self.array.slice(start, CHUNK_ROWS).to_pylist()
+
+
+def column_texts(rows: Rows, name: str) -> list[str]:
+    """A column's values as texts; numbers are converted.
+
+    Raises:
+        UserError: there is no such column, or a value is neither text nor number.
+    """
+    texts = []
+    for row, value in enumerate(rows.column(name)):
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            what = "is null" if value is None else f"is {shown(value)}, not text"
+            raise UserError("invalid-row", f"{rows.place(row)}: column {shown(name)} {what}")
+        texts.append(str(value))
+    return texts
+
+
+def filled_texts(rows: Rows, template: str) -> list[str]:
+    """The template, filled with the columns that it names; the same errors."""
+    columns = {name: column_texts(rows, name) for name in fields(template)}
+    parts: list[list[str]] = []
+    for text, name, _, _ in Formatter().parse(template):
+        parts += [[text] * rows.table.num_rows, *([] if name is None else [columns[name]])]
+    return ["".join(values) for values in zip(*parts, strict=True)]

@@ -15,7 +15,7 @@ from red_cli.tasks.base import Encoded
 from red_cli.tasks.data.disk_cache import Damaged
 from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
 from red_cli.tasks.data.texts import ArrowTexts, TextsOfRows
-from red_cli.tasks.text.language import EncodedTexts
+from red_cli.tasks.text.encoded_texts import EncodedTexts
 
 _CLASSES = {kind.__name__: kind for kind in (Encoded, EncodedTexts)}
 _ABOUT = b"red"  # the key of the file's metadata

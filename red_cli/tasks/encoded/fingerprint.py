@@ -22,8 +22,8 @@ import red_cli
 from red_cli.errors import first_line
 from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Encoder
-from red_cli.tasks.data.loading import Source
 from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
+from red_cli.tasks.data.splits import Source
 
 _LIBRARIES = ("tokenizers", "transformers", "jinja2")
 _ROOMS = ("tasks", "recipe")  # whose code makes tokens of rows

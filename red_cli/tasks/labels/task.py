@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from transformers import PretrainedConfig
 
-from red_cli.edit.kinds import ENCODER_DECODER, SEQUENCE_CLASSIFIER, ModelKind
+from red_cli.edit.model_kinds import ENCODER_DECODER, SEQUENCE_CLASSIFIER, ModelKind
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Data
@@ -15,9 +15,8 @@ from red_cli.recipe.tasks.base import LabelSettings
 from red_cli.recipe.template import fields
 from red_cli.tasks.base import Base, Prediction
 from red_cli.tasks.data.bad_rows import text_faults, without_bad_rows
-from red_cli.tasks.data.loading import Source, split_validation
 from red_cli.tasks.data.rows import Rows, Splits
-from red_cli.tasks.data.splits import PaperCut
+from red_cli.tasks.data.splits import PaperCut, Source, split_validation
 from red_cli.tasks.labels import encoder
 from red_cli.tasks.labels.classes import counted, nearly_equal
 from red_cli.tasks.labels.encoder import LabelEncoder

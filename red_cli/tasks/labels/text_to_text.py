@@ -19,7 +19,7 @@ from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
 from red_cli.tasks.labels.encoder import LabelEncoder
 from red_cli.tasks.labels.targets import Target
 from red_cli.tasks.special_ids import Affixes, SpecialIds, decoded, find_affixes, find_special_ids
-from red_cli.tasks.text.language import (
+from red_cli.tasks.text.encoded_texts import (
     EncodedTexts,
     TextBatch,
     TextsBuilder,

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from transformers import PretrainedConfig
 
-from red_cli.edit.kinds import language_model_kind
+from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError
 from red_cli.recipe.metrics import format_score
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Columns
 from red_cli.recipe.tasks.commonsense import CommonsenseSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.data.loading import Source
+from red_cli.tasks.data.splits import Source
 from red_cli.tasks.presets.commonsense_files import CommonsenseFiles
 from red_cli.tasks.presets.commonsense_protocol import ANSWER_PREFIX, COMMONSENSE, MAX_NEW_TOKENS, read_answer
 from red_cli.tasks.presets.commonsense_task import GENERATED, LIKELIEST, CommonsenseTask

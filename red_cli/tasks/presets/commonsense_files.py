@@ -18,9 +18,10 @@ from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.commonsense import CommonsenseSettings, CommonsenseSubset
 from red_cli.recipe.template import fields, fill
-from red_cli.tasks.data.loading import Readers
-from red_cli.tasks.data.rows import Rows, column_texts
-from red_cli.tasks.data.tables import find_splits
+from red_cli.tasks.data.read_splits import find_splits
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.splits import Readers
+from red_cli.tasks.data.texts import column_texts
 from red_cli.tasks.presets.commonsense_protocol import (
     ANSWER_PREFIX,
     COMMONSENSE,

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from red_cli.errors import UserError
 from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction, TokenPreview
 from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.text.encoded_texts import EncodedTexts
 from red_cli.tasks.text.generation import GenerationEncoder, GenerationTask
-from red_cli.tasks.text.language import EncodedTexts
 from red_cli.tasks.text.likelihood import EncodedContinuations, collate_continuations, log_likelihoods
 from red_cli.tasks.text.task import mean_loss
 

@@ -9,15 +9,15 @@ from functools import partial
 
 from transformers import PretrainedConfig
 
-from red_cli.edit.kinds import language_model_kind
+from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError, shown
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.e2e import E2eSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.data.loading import Readers, Source
+from red_cli.tasks.data.read_splits import find_splits
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.tables import find_splits
+from red_cli.tasks.data.splits import Readers, Source
 from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 
 # The authors' data set on the Hub needs a script; the Hub's own conversion to Parquet does not.

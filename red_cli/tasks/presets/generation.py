@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig
 
-from red_cli.edit.kinds import language_model_kind
+from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.recipe.tasks.generation import GenerationSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.data.loading import Source
+from red_cli.tasks.data.splits import Source
 from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 
 

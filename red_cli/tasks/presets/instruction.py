@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig
 
-from red_cli.edit.kinds import language_model_kind
+from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.recipe.tasks.instruction import InstructionSettings
 from red_cli.tasks.base import builds
 from red_cli.tasks.chat.conversations import label_column
 from red_cli.tasks.chat.instruction import InstructionTask
-from red_cli.tasks.data.loading import Source
+from red_cli.tasks.data.splits import Source
 from red_cli.tasks.data.streaming import StreamSource
 
 

@@ -12,12 +12,12 @@ from red_cli.recipe.sections import BadRows, Columns
 from red_cli.recipe.template import fields, fill
 from red_cli.tasks.base import Base
 from red_cli.tasks.data.bad_rows import blank_faults, text_faults, without_bad_rows
-from red_cli.tasks.data.loading import check_truncation
-from red_cli.tasks.data.rows import CHUNK_ROWS, Rows, Splits, column_texts, filled_texts
-from red_cli.tasks.data.texts import TextsOfRows
+from red_cli.tasks.data.rows import CHUNK_ROWS, Rows, Splits
+from red_cli.tasks.data.splits import check_truncation
+from red_cli.tasks.data.texts import TextsOfRows, column_texts, filled_texts
 from red_cli.tasks.special_ids import Affixes, SpecialIds, find_affixes, find_special_ids
+from red_cli.tasks.text.encoded_texts import EncodedTexts, TextsBuilder, TruncatedExample, truncate
 from red_cli.tasks.text.encoder import TextEncoder
-from red_cli.tasks.text.language import EncodedTexts, TextsBuilder, TruncatedExample, truncate
 from red_cli.tasks.text.task import TextTask
 from red_cli.tasks.text.token_ids import running_ids, token_ids
 

@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from red_cli.edit.kinds import ModelKind
+from red_cli.edit.model_kinds import ModelKind
 from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Prediction
-from red_cli.tasks.data.loading import Source
 from red_cli.tasks.data.rows import Rows, Splits
-from red_cli.tasks.data.splits import PaperCut
+from red_cli.tasks.data.splits import PaperCut, Source
 from red_cli.tasks.text_metrics.score import score_texts
 
 OF_LOSSES = ("loss", "perplexity")  # metrics that need no generated text

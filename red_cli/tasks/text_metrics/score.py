@@ -10,9 +10,9 @@ from red_cli.errors import UserError, did_you_mean
 from red_cli.recipe.metrics import E2E_METRICS
 from red_cli.tasks.text_metrics.coco import coco_scores
 from red_cli.tasks.text_metrics.java import INSTALL_JAVA, find_java
-from red_cli.tasks.text_metrics.layout import on_one_line
 from red_cli.tasks.text_metrics.mteval import mteval_scores
 from red_cli.tasks.text_metrics.overlap import chrf_scores, rouge_scores
+from red_cli.tasks.text_metrics.text_files import on_one_line
 
 Compute = Callable[
     [Sequence[str], Sequence[str], Sequence[Sequence[str]], Callable[[str], None]],

@@ -18,7 +18,7 @@ from red_cli.tasks.build import build_task
 from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Conversation
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.text.language import EncodedTexts
+from red_cli.tasks.text.encoded_texts import EncodedTexts
 from tests.failures import fails
 from tests.tasks.bound import bound
 from tests.tasks.chat.test_chat_template import QWEN, bytes_tokenizer

@@ -13,8 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from red_cli.tasks.data.arrow_types import plain
-from red_cli.tasks.data.rows import Rows, column_texts
-from red_cli.tasks.data.tables import read_files
+from red_cli.tasks.data.read_splits import read_files
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.texts import column_texts
 from tests.failures import fails
 
 WORDS = ["good", "bad", None]

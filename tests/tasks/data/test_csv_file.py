@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from red_cli.tasks.data.read_splits import read_files
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.tables import read_files
 from tests.failures import fails
 
 

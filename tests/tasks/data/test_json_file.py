@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from red_cli.tasks.data.rows import Rows, column_texts
-from red_cli.tasks.data.tables import read_files
+from red_cli.tasks.data.read_splits import read_files
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.texts import column_texts
 from tests.failures import fails
 
 ROWS = [{"text": "a", "label": 1}, {"text": "b\u2028c", "label": None}]

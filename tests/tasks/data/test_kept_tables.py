@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from red_cli.recipe.sections import Data
-from red_cli.tasks.data import kept_tables, tables
+from red_cli.tasks.data import kept_tables
+from red_cli.tasks.data import read_splits as tables
 from red_cli.tasks.data.disk_cache import FOLDER_VARIABLE, SIZE_VARIABLE
 from red_cli.tasks.data.kept_tables import read_once
-from red_cli.tasks.data.loading import Source
 from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.splits import Source
 from tests.failures import fails
 
 FILES = {

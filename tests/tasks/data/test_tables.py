@@ -13,8 +13,8 @@ import pyarrow.parquet
 import pytest
 
 from red_cli.recipe.schema import Data
+from red_cli.tasks.data.read_splits import find_splits
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.tables import find_splits
 from tests.failures import fails
 from tests.tiny import write_csv
 

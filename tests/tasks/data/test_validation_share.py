@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from red_cli.recipe.sections import Data
-from red_cli.tasks.data.loading import split_validation
 from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.splits import split_validation
 from tests.failures import fails
 
 

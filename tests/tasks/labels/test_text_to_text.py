@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import AutoTokenizer
 
-from red_cli.edit.kinds import ENCODER_DECODER
+from red_cli.edit.model_kinds import ENCODER_DECODER
 from red_cli.recipe.sections import Columns, Data
 from red_cli.tasks.base import Generated
 from red_cli.tasks.data.rows import Rows

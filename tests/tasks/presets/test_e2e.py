@@ -18,8 +18,8 @@ from red_cli.tasks.base import Prediction
 from red_cli.tasks.presets.e2e import e2e_task, tabular
 from red_cli.tasks.text.generation import GenerationTask
 from red_cli.tasks.text_metrics import score as score_module
-from red_cli.tasks.text_metrics.layout import read_texts, write_texts
 from red_cli.tasks.text_metrics.score import METRICS, score_texts
+from red_cli.tasks.text_metrics.text_files import read_texts, write_texts
 from tests.extras import needs_extra
 from tests.failures import fails
 from tests.tasks.bound import bound

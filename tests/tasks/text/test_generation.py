@@ -13,13 +13,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from red_cli.edit.kinds import DECODER, ENCODER_DECODER
+from red_cli.edit.model_kinds import DECODER, ENCODER_DECODER
 from red_cli.recipe.sections import Columns, Data
 from red_cli.tasks.base import Generated, Prediction
-from red_cli.tasks.data.loading import Source
 from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.splits import Source
+from red_cli.tasks.text.encoded_texts import row_losses
 from red_cli.tasks.text.generation import GenerationEncoder, GenerationTask, TemplateTexts
-from red_cli.tasks.text.language import row_losses
 from red_cli.tasks.text.token_loss import IGNORED
 from tests.failures import fails
 from tests.tasks.bound import bound

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.text.language import EncodedTexts, losses_of, text_batch
+from red_cli.tasks.text.encoded_texts import EncodedTexts, losses_of, text_batch
 from red_cli.tasks.text.packing import collate_packs, pack, require_packing
 from red_cli.tasks.text.token_loss import IGNORED
 from tests.failures import fails

@@ -12,8 +12,8 @@ import pytest
 
 from red_cli.errors import RunFailed
 from red_cli.tasks.text_metrics import java
-from red_cli.tasks.text_metrics.layout import read_texts
 from red_cli.tasks.text_metrics.score import score_texts
+from red_cli.tasks.text_metrics.text_files import read_texts
 from tests.extras import needs_extra, needs_java
 from tests.failures import assert_failed, fails
 

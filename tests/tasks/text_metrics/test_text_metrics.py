@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from red_cli.tasks.text_metrics.layout import read_texts
 from red_cli.tasks.text_metrics.mteval import bleu, mteval_words
 from red_cli.tasks.text_metrics.score import METRICS, metric_names, require_packages, score_texts
+from red_cli.tasks.text_metrics.text_files import read_texts
 from tests.extras import needs_extra
 from tests.failures import assert_failed, fails
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from red_cli.formatting import plus_minus, two_digits
 from red_cli.recipe.metrics import is_percentage
-from red_cli.report.comparison import Average, Row, RunComparison
 from red_cli.report.document import Table
 from red_cli.report.groups import Group
+from red_cli.report.many_runs import Average, Row, RunComparison
 from red_cli.report.names import TaskColumn
 
 _UNIT = "percent, or 100 times a coefficient"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from torch import nn
@@ -25,12 +24,6 @@ def search_ffn_outputs(model: PreTrainedModel) -> list[str]:
         found = [f"{path}.{inner}" for inner in _ffn_outputs(block)]
         paths += found or [f"{path}.{name}" for name, child in block.named_children() if _holds_experts(child)]
     return paths
-
-
-def to_regex(paths: list[str]) -> str:
-    """One regular expression that matches `paths` in any layer."""
-    patterns = dict.fromkeys(re.sub(r"\\\.\d+(?=\\\.)", r"\\.\\d+", re.escape(path)) for path in paths)
-    return "|".join(patterns)
 
 
 def _repeated_blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

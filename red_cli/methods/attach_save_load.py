@@ -8,8 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_config import BaseDigest
-from red_cli.methods.method import Method
-from red_cli.methods.trained import Trained
+from red_cli.methods.method import Method, Trained
 from red_cli.methods.trained_files import read_trained_files
 from red_cli.recipe.methods import MethodName
 from red_cli.recipe.schema import Recipe

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from red_cli.edit.adapter_config import CONFIG_FILE
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_run_folder, not_trained
+from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_adapter, is_run, not_trained
 
 _LINES = 2  # of an error message, which may list several faults
 _DEPTH = 5  # levels of subfolders that are searched
@@ -64,16 +63,6 @@ class LeftOut:
 
     path: Path
     reason: str
-
-
-def is_run(path: Path) -> bool:
-    """Whether a folder is a run, finished or not."""
-    return is_run_folder(path)
-
-
-def is_adapter(path: Path) -> bool:
-    """Whether a folder is a bare RED adapter."""
-    return (path / CONFIG_FILE).is_file()
 
 
 def read_run(path: Path) -> FinishedRun:

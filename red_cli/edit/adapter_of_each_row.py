@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from red_cli.edit.attachment import Attachment, require_attachment
+from red_cli.edit.attached_adapters import Attachment, require_attachment
 from red_cli.errors import UserError
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from red_cli.formatting import shortened, three_digits
 from red_cli.recipe.metrics import display_value, format_score, is_percentage
 from red_cli.report.adapter_changes import AdapterChanges
-from red_cli.report.curve import Curve
 from red_cli.report.style import HUES, INK, MUTED, NOTHING, SERIES, new_figure, png, tidy
+from red_cli.report.training_log import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

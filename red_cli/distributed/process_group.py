@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +12,8 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, distributed
 
-from red_cli.distributed.worker import expected_processes, is_worker
+from red_cli.distributed.launch import free_port
+from red_cli.distributed.worker_process import expected_processes, is_worker
 from red_cli.errors import UserError
 from red_cli.recipe.sections import DEEPSPEED, Launch
 
@@ -141,10 +141,3 @@ def _set_single_process_environment() -> None:
     """Set a launcher's variables for one process, since DeepSpeed's offload is useful on a single device too."""
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}  # fmt: skip
-
-
-def free_port() -> int:
-    """A free port of this machine."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

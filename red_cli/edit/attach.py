@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from red_cli.edit.attachment import Adapter, Attachment, active_adapter, attachment, require_attachment
+from red_cli.edit.adapter_of_each_row import pop_adapter_names, push_adapter_names
+from red_cli.edit.attached_adapters import (
+    Adapter,
+    Attachment,
+    active_adapter,
+    attachment,
+    require_attachment,
+)
 from red_cli.edit.config import RedConfig
-from red_cli.edit.kinds import kind_of
 from red_cli.edit.layer import RedEdit, RedVectors, Selection, apply_edit, cast_to_float32
-from red_cli.edit.rows import pop_adapter_names, push_adapter_names
 from red_cli.edit.targets import find_targets, resolve_positions
 from red_cli.errors import UserError
 
@@ -137,69 +138,11 @@ def train_head(model: PreTrainedModel, names: list[str]) -> None:
             attached.casts[owner] = model.get_submodule(owner).register_forward_pre_hook(cast_to_float32)
 
 
-def head_parameter_names(model: PreTrainedModel) -> list[str]:
-    """The names of the head's parameters: those outside `model.base_model`.
-
-    A language model has no head: its output layer is pretrained, and often shares the embedding table.
-    """
-    base, kind = model.base_model, kind_of(model)
-    if base is model or (kind is not None and not kind.trains_head):
-        return []
-    inside = {id(parameter) for parameter in base.parameters()} | _vector_ids(model)
-    return [name for name, parameter in model.named_parameters() if id(parameter) not in inside]
-
-
-def edits(model: nn.Module) -> Iterator[tuple[str, RedVectors]]:
-    """Yield (path of the edited module, its vectors) of the active adapter, in the model's order."""
-    name = require_attachment(model).selection.active
-    for path in active_adapter(model).paths:
-        vectors = model.get_submodule(f"{path}.red.{name}")
-        assert isinstance(vectors, RedVectors)
-        yield path, vectors
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Numbers of parameters by role. The paper's "#Params" is `edited` alone."""
-
-    edited: int
-    head: int
-    base: int
-
-    @property
-    def share(self) -> float:
-        """Edited parameters as a share of the base's parameters."""
-        return self.edited / self.base
-
-
-def count(model: PreTrainedModel) -> Counts:
-    """Count the active adapter's edited and head parameters, and the base's. Closed form: edited = 2 d per module."""
-    edited = sum(vector.numel() for _, vectors in edits(model) for vector in vectors.parameters())
-    head = sum(model.get_parameter(name).numel() for name in active_adapter(model).head)
-    vectors = _vector_ids(model)
-    plain = sum(full_size(parameter) for parameter in model.parameters() if id(parameter) not in vectors)
-    return Counts(edited=edited, head=head, base=plain - head)
-
-
 def _device(module: nn.Module) -> torch.device:
     """The device a module computes on. An offloaded module has its weights on the meta device between calls."""
     hook = getattr(module, "_hf_hook", None)
     executes_on = getattr(hook, "execution_device", None)
     return next(module.parameters()).device if executes_on is None else torch.device(executes_on)
-
-
-def full_size(parameter: nn.Parameter) -> int:
-    """The number of values of a parameter, also if it is packed (4-bit) or sharded (ZeRO-3)."""
-    packed = getattr(parameter, "quant_state", None)
-    if packed is not None:
-        return math.prod(packed.shape)
-    return getattr(parameter, "ds_numel", parameter.numel())
-
-
-def _vector_ids(model: nn.Module) -> set[int]:
-    """The ids of the parameters that are vectors of any adapter."""
-    every = [module for module in model.modules() if isinstance(module, RedVectors)]
-    return {id(parameter) for vectors in every for parameter in vectors.parameters()}
 
 
 @torch.no_grad()

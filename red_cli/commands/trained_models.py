@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from red_cli import console, tables
+from red_cli import console
+from red_cli import result_tables as tables
 from red_cli.commands.options import Json, Overrides, RecipeOption, TargetArgument, open_target
 from red_cli.errors import UserError
 

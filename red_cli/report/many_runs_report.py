@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from red_cli.report.cells import Cells, unit
-from red_cli.report.comparison import RunComparison
 from red_cli.report.document import Picture, ReportDocument, Section, Table
-from red_cli.report.draw_comparison import draw_comparison
+from red_cli.report.draw_many_runs import draw_comparison
+from red_cli.report.many_runs import RunComparison
+from red_cli.report.many_runs_cells import Cells, unit
 from red_cli.report.style import NO_PICTURES, can_draw
 from red_cli.report.write import COMPARISON
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from red_cli.formatting import plus_minus, two_digits
 from red_cli.recipe.metrics import is_percentage
-from red_cli.report.cells import AVERAGE, unit
-from red_cli.report.comparison import Row, RunComparison
+from red_cli.report.many_runs import Row, RunComparison
+from red_cli.report.many_runs_cells import AVERAGE, unit
 from red_cli.report.names import TaskColumn
 from red_cli.report.style import GRID, INK, MUTED, SERIES, new_figure, png
 

@@ -11,13 +11,14 @@ from red_cli.formatting import three_digits
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.metrics import format_score, is_percentage
 from red_cli.report.adapter_changes import NORM, AdapterChanges, ModuleChange, read_adapter_changes
-from red_cli.report.curve import Curve, read_curve
 from red_cli.report.document import Picture, ReportDocument, Section, Table
-from red_cli.report.draw_run import draw_curve, draw_heat_map
-from red_cli.report.runs import FinishedRun, is_adapter, read_run
+from red_cli.report.draw_one_run import draw_curve, draw_heat_map
+from red_cli.report.find_runs import FinishedRun, read_run
 from red_cli.report.style import NO_PICTURES, can_draw
+from red_cli.report.training_log import Curve, read_curve
 from red_cli.report.write import HEAT_MAP, LEARNING_CURVE
 from red_cli.runs.folder import RunFolder
+from red_cli.runs.folder_kind import is_adapter
 
 COMPONENT_TITLES = {"scale": "scale − 1", "bias": "bias"}
 _EXPLANATION = (

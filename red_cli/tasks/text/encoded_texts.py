@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from red_cli.edit.kinds import ModelKind
+from red_cli.edit.model_kinds import ModelKind
 from red_cli.tasks.base import Batch, Encoded
 from red_cli.tasks.data.growing import GrowingArray, offsets_of
 from red_cli.tasks.data.rows import Rows
