@@ -40,7 +40,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import public functions on first use, so that the command line does not wait for torch."""
+    """Import the package's public functions on first use, so that the command line does not wait for torch."""
     if name not in _HOME:
         raise AttributeError(f"module 'red_cli' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

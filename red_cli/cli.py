@@ -39,6 +39,7 @@ app.command()(recipes.schema)
 
 
 def _show_version(wanted: bool) -> None:
+    """Print the version and exit, for the command line's option --version."""
     if wanted:
         from red_cli import __version__
 
@@ -87,6 +88,7 @@ def main() -> None:
 
 
 def _check_environment() -> None:
+    """Check the environment variables of a worker before any command; note those that are ignored."""
     from red_cli.distributed import worker_process as worker
 
     try:
@@ -101,6 +103,7 @@ def _check_environment() -> None:
 
 
 def _is_one_of_several() -> bool:
+    """Whether this command line runs as one of several worker processes."""
     from red_cli.distributed import worker_process as worker
 
     return worker.is_worker()
@@ -116,6 +119,7 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _fail(error: RedError) -> NoReturn:
+    """Report the error that ended a command, also as JSON if asked for, and exit with its code."""
     from red_cli.distributed import worker_process as worker
 
     if worker.report_failure(error):
@@ -132,7 +136,7 @@ def _fail(error: RedError) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """Exit this worker immediately: normal clean-up would block on ranks that hang or have exited."""
+    """Exit the command line of this worker immediately: normal clean-up would block on ranks that hang."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

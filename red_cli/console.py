@@ -142,7 +142,7 @@ def silence_libraries() -> None:
 
 
 def print_examples(plan: PlanSummary) -> None:
-    """Print the first rows as the model sees them, token by token; tokens without loss are dimmed."""
+    """Print to the console the first rows as the model sees them, token by token; tokens without loss are dimmed."""
     console = _console(stderr=False)
     for example in plan.examples:
         tokens = [terminal_line(token) for token in example.tokens]
@@ -156,6 +156,7 @@ def print_examples(plan: PlanSummary) -> None:
 
 
 def _console(stderr: bool) -> Console:
+    """A rich console on standard output or standard error."""
     from rich.console import Console
 
     return Console(stderr=stderr)

@@ -66,7 +66,7 @@ _LONGEST_PATH = 300  # characters of a path
 
 
 def shown(value: object) -> str:
-    """The repr of a value for a message, on one line, cut to 80 characters."""
+    """The repr of a value for an error message, on one line, cut to 80 characters."""
     try:
         text = repr(value[: _MOST_SHOWN + 1] if isinstance(value, str) else value)
     except (ValueError, RecursionError):  # a number with too many digits; a list that contains itself
@@ -75,7 +75,7 @@ def shown(value: object) -> str:
 
 
 def one_line(text: str, most: int = _MOST_SHOWN) -> str:
-    """Text for a message without quotation marks, such as a key: on one line, cut to `most` characters."""
+    """Text for an error message without quotation marks, such as a key: on one line, cut to `most` characters."""
     return _cut("".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: most + 1]), most)
 
 
@@ -92,7 +92,7 @@ def some_of(names: Sequence[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
-    """The names in `known` that are most similar to a misspelt one, nearest first, ignoring case."""
+    """The names in `known` that are most similar to a misspelt one in an error, nearest first, ignoring case."""
     if len(name) > _LONGEST_NAME:
         return []
     spelt = {each.lower(): each for each in known}
@@ -100,12 +100,13 @@ def nearest(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0
 
 
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:
-    """ "Did you mean …? " with the nearest of `known`; empty if none is similar."""
+    """The hint of an error, "Did you mean …? ", with the nearest of `known`; empty if none is similar."""
     near = nearest(name, known, most=most)
     return f"Did you mean {' or '.join(near)}? " if near else ""
 
 
 def _cut(text: str, most: int) -> str:
+    """Shorten a text for an error message to at most this many characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -114,7 +115,7 @@ _FULL_DISK = ("No space left on device", "Disk quota exceeded")
 
 
 def out_of_space(error: BaseException) -> UserError | None:
-    """The error for a full disk, or None if `error` reports something else."""
+    """The UserError for a full disk, or None if `error` reports something else."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if not full and not any(text in str(error) for text in _FULL_DISK):
         return None

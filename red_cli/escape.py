@@ -54,15 +54,17 @@ def python_string(text: str) -> str:
 
 
 def file_name(text: str) -> str:
-    """`text` as the name of one file or folder, without separators and control characters."""
+    """Escape `text` for the name of one file or folder: no separators and control characters."""
     name = _NOT_IN_NAMES.sub("_", _CONTROL.sub("_", text))
     return "_" if name in ("", ".", "..") else name
 
 
 def _escape_sequence(match: re.Match[str]) -> str:
+    """The escape sequence that shows a matched control character by its hexadecimal code."""
     code = ord(match[0])
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
 
 
 def _longest_backticks(text: str) -> int:
+    """The length of the longest run of backticks in a text, which a Markdown fence must exceed."""
     return max((len(run) for run in _BACKTICKS.findall(text)), default=0)

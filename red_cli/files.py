@@ -63,7 +63,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary folders of `path` that killed processes left."""
+    """Remove temporary files and folders of `path` that killed processes left."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         owner = leftover.name.removesuffix(".tmp").rpartition(".")[2]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):

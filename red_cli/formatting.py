@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def two_digits(value: float | None) -> str:
-    """`value` with two decimals; empty for None."""
+    """Format `value` with two decimals; empty for None."""
     return "" if value is None else f"{value:.2f}"
 
 

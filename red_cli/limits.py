@@ -72,21 +72,25 @@ _ends: list[float] | None = None
 
 
 def _set_ends(ends: list[float] | None) -> None:
+    """Set the end times of the active limited blocks; None when the timer's handler is removed."""
     global _ends
     _ends = ends
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
+    """Handle the timer's signal: interrupt the block if its processor time is used up."""
     if _ends and time.thread_time() > _ends[-1]:
         raise _TimeIsUp
 
 
 def _has_timer() -> bool:
+    """Whether a limit can use a timer: in the main thread, where the system has interval timers."""
     return threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
 
 
 @contextmanager
 def _timer() -> Iterator[None]:
+    """Limit the processor time of the block by an interval timer."""
     with limited_often():
         ends = _ends
         assert ends is not None
@@ -103,6 +107,7 @@ def _timer() -> Iterator[None]:
 
 @contextmanager
 def _tracing() -> Iterator[None]:
+    """Limit the processor time of the block by checking it at each line of Python, where there is no timer."""
     end = time.thread_time() + SECONDS
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:

@@ -61,7 +61,7 @@ def plan_rows(plan: PlanSummary, folder: str | None = None) -> list[tuple[str, s
 
 
 def _classes_text(counts: Mapping[str, int]) -> str:
-    """The classes of the training split with their numbers of rows; of many the largest, and the smallest."""
+    """The row of a result table with the classes of the training split and their numbers of rows."""
 
     def text(name: str) -> str:
         return f"{one_line(name) if name == name.strip() else shown(name)} {counts[name]:,}"
@@ -73,7 +73,7 @@ def _classes_text(counts: Mapping[str, int]) -> str:
 
 
 def _left_out_rows(plan: PlanSummary) -> list[tuple[str, str]]:
-    """The number of rows left out of each split, by reason."""
+    """The rows of a result table with the number of rows left out of each split, by reason."""
     splits = []
     for split, lengths in plan.lengths.items():
         reasons = ", ".join(f"{count:,} with {reason}" for reason, count in lengths.left_out.items())
@@ -89,19 +89,21 @@ def _cut_text(truncated: int, ends_cut: int, longest: int) -> str:
 
 
 def _counts_text(method: str, part: int, share: float, head: int) -> str:
+    """The trained parameters in a result table: those of the method, their share of the base, and the head."""
     if part == 0:
         return f"{head:,} head"
     return f"{part:,} {_word_of(method)} ({share:.3%} of the base) + {head:,} head"
 
 
 def _word_of(method: str) -> str:
-    """The word for a method's parameters; the method is given by its name or its title."""
+    """The word in a result table for a method's parameters; the method is given by its name or its title."""
     from red_cli.recipe.methods import METHODS
 
     return next(spec.word for name, spec in METHODS.items() if method in (name, spec.title))
 
 
 def _strategy_text(plan: PlanSummary) -> str:
+    """The number of processes of a plan as text, with the strategy and its reason."""
     count = "1 process" if plan.processes == 1 else f"{plan.processes} processes"
     reason = f": {plan.strategy.reason}" if plan.strategy.reason else ""
     return f"{count}, {plan.strategy.strategy}{reason}"
@@ -117,6 +119,7 @@ def devices_columns(devices: Sequence[DeviceOption]) -> list[list[str]]:
 
 
 def _rate_text(plan: PlanSummary) -> str:
+    """The learning rate of a plan as text, or the search that will find it."""
     search = plan.search
     if search is None:
         return f"{plan.learning_rate:g}"
@@ -155,6 +158,7 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _found_text(search: dict[str, Any] | None) -> str:
+    """The text after the learning rate in a result table if a search found it."""
     return "" if search is None else f", found in {search['steps']} steps before the run"
 
 
@@ -294,7 +298,7 @@ def conversion_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def score_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The rows that `red score` shows: fractions with four decimals, like those of the official scripts."""
+    """The table that `red score` shows: fractions with four decimals, like those of the official scripts."""
     inputs = result["inputs"]
     rows = [
         ("predictions", f"{inputs:,}  {result['predictions']}"),
@@ -306,14 +310,14 @@ def score_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _paper_suffix(paper: dict[str, Any] | None, metric: str) -> str:
-    """The paper's figure for one of several metrics, shown after ours; empty if there is none."""
+    """The paper's figure for one of several metrics in a result table, shown after ours; empty if there is none."""
     if paper is None or not isinstance(paper["score"], dict) or metric not in paper["score"]:
         return ""
     return f" (paper: {_figure_text(paper, metric)})"
 
 
 def _paper_text(paper: dict[str, Any], shown: Container[str]) -> str:
-    """The paper's figures, except for the metrics in `shown`, and their source."""
+    """The paper's figures in a result table, except for the metrics in `shown`, and their source."""
     score = paper["score"]
     figures = (
         ", ".join(f"{name} {_figure_text(paper, name)}" for name in score if name not in shown)
@@ -325,6 +329,7 @@ def _paper_text(paper: dict[str, Any], shown: Container[str]) -> str:
 
 
 def _figure_text(paper: dict[str, Any], metric: str) -> str:
+    """The paper's figure for a metric in a table of results, with its deviation."""
     from red_cli.recipe.paper import Paper
 
     figure = Paper.model_validate(paper).figure(metric)

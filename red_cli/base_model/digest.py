@@ -97,7 +97,7 @@ def changed_parts(name: str, folder: Path, then: BaseDigest, edited: Iterable[st
 
 
 def _differs(now: Any, then: Any) -> bool:
-    """Whether two digests differ; a missing one (None) differs from nothing."""
+    """Whether two digests of a base differ; a missing one (None) differs from nothing."""
     if isinstance(then, tuple):
         return any(_differs(*pair) for pair in zip(now, then, strict=True))
     return now is not None and then is not None and now != then
@@ -130,6 +130,7 @@ def tokenizer_digest(folder: Path) -> str | None:
 
 
 def _chat_template(folder: Path) -> Any:
+    """The chat template in a base's folder, which counts towards its digest; None if there is none."""
     for name in _TEMPLATE_FILES:
         file = folder / name
         if file.is_file():
@@ -140,7 +141,7 @@ def _chat_template(folder: Path) -> Any:
 
 
 def _json_or_none(file: Path) -> Any:
-    """The content of a JSON file; None for any other file."""
+    """The content of a JSON file for the digest; None for any other file."""
     if file.suffix != ".json":
         return None
     try:
@@ -150,15 +151,18 @@ def _json_or_none(file: Path) -> Any:
 
 
 def _config(folder: Path) -> dict[str, Any]:
+    """The content of config.json for the digest of a base; empty if it is not an object."""
     content = read_json(folder / "config.json")
     return content if isinstance(content, dict) else {}
 
 
 def _json_digest(content: Any) -> str:
+    """The SHA-256 digest of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _joined(base: BaseFiles, digests: Mapping[str, str]) -> str:
+    """One digest of all edited tensors of a base: their names, dtypes, shapes and own digests."""
     lines = [
         f"{name} {base.tensors[name].dtype} {base.tensors[name].shape} {digests[name]}" for name in sorted(digests)
     ]
@@ -166,6 +170,7 @@ def _joined(base: BaseFiles, digests: Mapping[str, str]) -> str:
 
 
 def _tensor_digest(stored: StoredTensor) -> str:
+    """The digest of every byte of a stored tensor of the base."""
     return _digest_of(stored, [(0, stored.size)])
 
 
@@ -201,7 +206,7 @@ class BaseRecord:
 
 
 def base_files(name: str, revision: str | None) -> Path | None:
-    """The folder of a base: the local folder, or the snapshot in the Hub's cache; None if there is neither."""
+    """The folder of a base for its digest: local, or the snapshot in the Hub's cache; None without either."""
     return Path(name) if Path(name).is_dir() else cached_folder(name, revision)
 
 

@@ -15,7 +15,7 @@ _WEIGHT_NAMES = {"weight": "bias", "gamma": "beta"}
 
 
 def as_loaded(name: str) -> str:
-    """A tensor's name after loading has renamed it."""
+    """The name of an edited module's tensor after loading has renamed it."""
     module, _, kind = name.rpartition(".")
     renamed = {"gamma": "weight", "beta": "bias"}.get(kind)
     return name if renamed is None else f"{module}.{renamed}"
@@ -105,11 +105,13 @@ def _pattern(model_type: str, path: str) -> str:
 
 
 def _matching(pattern: str, modules: Iterable[str]) -> list[str]:
+    """The stored modules of the base whose whole path matches the pattern of an edited module."""
     compiled = re.compile(pattern)
     return [module for module in modules if compiled.fullmatch(module)]
 
 
 def _edited_module(base: BaseFiles, path: str, weight: str) -> EditedModule:
+    """An edited module with the names of its weight and bias tensors in the base's files."""
     module, _, kind = weight.rpartition(".")
     bias = f"{module}.{_WEIGHT_NAMES[kind]}"
     return EditedModule(path, module, weight, bias if bias in base.tensors else None)

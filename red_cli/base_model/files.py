@@ -89,7 +89,7 @@ def read_base(name: str, folder: Path) -> BaseFiles:
 
 
 def _read_config(file: Path) -> dict[str, Any]:
-    """The content of config.json; model type and class names are checked to be plain names."""
+    """Read the config.json among a base's files; model type and class names are checked to be plain names."""
     config = read_json(require_inside(file.parent, file))
     if not isinstance(config, dict) or "model_type" not in config:
         raise UserError("file-damaged", f"{file} is not a model's configuration: it has no model_type")
@@ -102,6 +102,7 @@ def _read_config(file: Path) -> dict[str, Any]:
 
 
 def _read_shard(file: Path) -> Iterator[tuple[str, StoredTensor]]:
+    """Read the header of one of a base's weight files, safetensors or .bin: names and byte ranges of tensors."""
     if file.suffix != ".bin":
         return read_header(file)
     return read_bin(file)
@@ -124,7 +125,7 @@ def read_index(file: Path) -> dict[str, str]:
 
 
 def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
-    """Yield (name, byte range) of each tensor of a safetensors file, in byte order.
+    """Yield (name, byte range) of each tensor in a safetensors file of a base, in byte order.
 
     Raises:
         UserError: the file is missing, or its header does not match its size.

@@ -47,7 +47,7 @@ def require_no_gguf(name: str) -> None:
 
 
 def convert_gguf(file: Path, output: Path) -> dict[str, Any]:
-    """Write the model folder `output` from a GGUF file: its weights unpacked, its configuration and its tokenizer.
+    """Write the model folder `output` from a GGUF file: unpacked weights, configuration and tokenizer.
 
     Returns:
         "output", "architecture", "parameters" and "dtype".
@@ -121,14 +121,17 @@ def _require_all_read(file: Path, model: Any) -> None:
 
 
 def _require_file(file: Path) -> None:
+    """Check that a GGUF file exists; the error lists the other GGUF files of its folder."""
     if not file.is_file():
         others = ", ".join(str(other) for other in _files_in(file.parent))
         raise UserError("base-not-found", f"no such GGUF file: {file}", hint=others and f"There is: {others}")
 
 
 def _files_in(folder: Path) -> list[Path]:
+    """The GGUF files of a folder, sorted; none if the folder does not exist."""
     return sorted(file for file in folder.glob("*") if is_gguf(file.name)) if folder.is_dir() else []
 
 
 def _how_to_convert(file: Path) -> str:
+    """The hint that gives the command to convert a GGUF file to an ordinary model folder."""
     return f"Convert it once, then name that folder: red convert {file} --output {file.with_suffix('')}"

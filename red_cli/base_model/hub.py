@@ -52,7 +52,7 @@ def base_folder(name: str, revision: str | None) -> Path:
 
 
 def require_model_folder(name: str) -> None:
-    """Check that `name`, if it is an absolute path, is a folder. Names on the Hub are not looked up.
+    """Check that `name` is a folder if it is an absolute path rather than a name on the Hub. The Hub is not asked.
 
     Raises:
         UserError: the folder does not exist, or it is a GGUF file or has no others.
@@ -63,7 +63,7 @@ def require_model_folder(name: str) -> None:
 
 
 def require_local_base(name: str) -> None:
-    """Check that `name`, if it looks like a path, is a folder. Names on the Hub are not looked up.
+    """Check that `name` is a folder if it looks like a path and not like a name on the Hub.
 
     Raises:
         UserError: the folder does not exist, or it is a GGUF file or has no others.
@@ -115,7 +115,7 @@ def require_push_access(repository: str) -> None:
 
 
 def push(folder: Path, repository: str) -> str:
-    """Upload `folder` to `repository`, which is created as a private one if it does not exist.
+    """Upload `folder` to the Hub's `repository`, which is created as a private one if it does not exist.
 
     Returns:
         The address of the repository.

@@ -37,5 +37,5 @@ def reset_peak() -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means out of memory, on CUDA or on a CPU, whose allocator has no error class of its own."""
+    """Whether an error means that memory ran out, on CUDA or on a CPU, which has no error class for it."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -74,12 +74,14 @@ def _without_weights(config: PretrainedConfig) -> PreTrainedModel | None:
 
 
 def _of_one_layer(config: PretrainedConfig) -> PretrainedConfig:
+    """A copy of the configuration with one layer, enough to find the table of positions."""
     short = copy.deepcopy(config)
     short.num_hidden_layers = 1
     return short
 
 
 def _is_table(name: str, module: nn.Module) -> bool:
+    """Whether a module is a table of positions for tokens, judged by its name and its weight."""
     own = name.rpartition(".")[2]
     weight = getattr(module, "weight", None)
     return (
@@ -92,6 +94,7 @@ def _is_table(name: str, module: nn.Module) -> bool:
 
 
 def _rows(module: nn.Module) -> int:
+    """The number of positions in a table of them."""
     weight = module.weight
     assert isinstance(weight, torch.Tensor)
     return weight.shape[0]

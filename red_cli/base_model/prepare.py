@@ -63,6 +63,7 @@ def fit_config(config: PretrainedConfig, model: Model, kind: ModelKind, label_na
 
 
 def _set_dropout(config: PretrainedConfig, share: float) -> None:
+    """Set every dropout probability in the base's configuration, except layer dropout."""
     for key, value in config.to_dict().items():
         if "drop" in key and "layerdrop" not in key and (value is None or isinstance(value, float | int)):
             setattr(config, key, share)
@@ -76,7 +77,7 @@ def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def usable_padding_id(tokenizer: PreTrainedTokenizerBase, vocabulary: float) -> int:
-    """The id that pads batches. A padding token that the model has no embedding for is removed from the tokenizer.
+    """Prepare the padding of the base: the id for batches; a token without an embedding is removed from the tokenizer.
 
     Args:
         vocabulary: the number of embeddings of the model.
@@ -87,25 +88,26 @@ def usable_padding_id(tokenizer: PreTrainedTokenizerBase, vocabulary: float) -> 
 
 
 def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The maximum number of tokens of a sequence."""
+    """The maximum number of tokens of a sequence that the base to prepare takes, by its positions and tokenizer."""
     return min(tokenizer.model_max_length, most_positions(config) or _NO_LIMIT, _NO_LIMIT)
 
 
 def _max_length(wanted: int | None, most: int) -> int:
+    """The maximum length of the prepared base in tokens: the recipe's, or else the longest sequence."""
     if wanted is not None and wanted > most:
         raise UserError("too-long", f"data.max_length is {wanted}, but this base supports at most {most} tokens")
     return wanted or most
 
 
 def uses_bf16(settings: Train) -> bool:
-    """Whether forward passes use bfloat16 autocast, in training and in inference."""
+    """Whether the prepared base computes in bfloat16 autocast, in training and in inference."""
     if settings.bf16 == "auto":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return settings.bf16
 
 
 def fit_attention(config: PretrainedConfig, kind: ModelKind, settings: Train, max_length: int) -> None:
-    """Choose plain attention for a head over short texts in bfloat16 on a CPU.
+    """Prepare the attention: plain for a head over short texts in bfloat16 on a CPU.
 
     The backward pass of torch's fused kernel is up to seven times slower there (32 rows of 24 tokens: 23 ms against 3),
     which is a third of a training step.

@@ -26,7 +26,7 @@ _BF16_EXPONENT = 0x7F80  # all ones: infinite or NaN
 
 
 def is_float(dtype: str) -> bool:
-    """Whether edits fold into tensors of this dtype: floating point of 16 bits or more."""
+    """Whether a stored tensor of this dtype can be edited: floating point of 16 bits or more."""
     return dtype in _STORED
 
 
@@ -55,7 +55,7 @@ def from_float32(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
 
 
 def require_finite(name: str, stored: NDArray[Any], dtype: str) -> None:
-    """Check that no number overflowed.
+    """Check that no number of a stored tensor overflowed.
 
     Raises:
         UserError: the stored array holds an infinite value or NaN.
@@ -82,7 +82,7 @@ class Vector:
 
 
 def vector(name: str, values: NDArray[np.float32], dtype: str) -> Vector:
-    """The tensor `name` with `values` stored as `dtype`.
+    """The stored tensor `name` with `values` as `dtype`.
 
     Raises:
         UserError: `dtype` cannot represent a value.

@@ -87,6 +87,7 @@ def _judging(path: Path) -> list[str]:
 
 
 def _from_hub() -> Path:
+    """Download AlpacaEval's file of instructions from the Hub."""
     from huggingface_hub import hf_hub_download
 
     try:

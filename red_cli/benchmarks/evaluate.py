@@ -62,6 +62,7 @@ def evaluate_suite(target: Opened, request: SuiteRequest, output: Path, listener
 
 
 def _open_llm(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+    """Run the Open LLM Leaderboard benchmark, once for each number of shots; return its figures."""
     request.only("limit", "tasks")
     manager = find_tasks([column.task for column in ASKED], request.tasks)
     base = open_language_model(target)
@@ -72,6 +73,7 @@ def _open_llm(target: Opened, request: SuiteRequest, output: Path, listener: Lis
 
 
 def _tasks(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+    """Run the named tasks of lm-evaluation-harness as a benchmark; return their figures."""
     request.only("shots", "tasks", "limit")
     names = [name.strip() for name in request.suite.split(",") if name.strip()]
     if not names:
@@ -86,7 +88,7 @@ def _tasks(target: Opened, request: SuiteRequest, output: Path, listener: Listen
 
 
 def _run(runtime: Runtime, parts: Sequence[Any], limit: int | None, output: Path) -> dict[str, TaskResult]:
-    """Run the harness on all parts; write the answers to <output>/suites/<task>.jsonl."""
+    """Evaluate with the harness on all parts; write the answers to <output>/suites/<task>.jsonl."""
     lm = harness_model(runtime, runtime.recipe.eval.batch_size or _BATCH_SIZE)
     results = {}
     for loaded in parts:
@@ -99,12 +101,15 @@ def _run(runtime: Runtime, parts: Sequence[Any], limit: int | None, output: Path
 
 
 def _about(request: SuiteRequest) -> dict[str, Any]:
+    """The tool and the limit of examples that a benchmark's record in metrics.json starts with."""
     return {"tool": f"lm-evaluation-harness {harness_version()}", "limit": request.limit}
 
 
 def _plain(found: dict[str, TaskResult]) -> dict[str, Any]:
+    """The results of harness tasks as plain data for metrics.json."""
     return {name: asdict(result) for name, result in found.items()}
 
 
 def _without_next(result: dict[str, Any]) -> dict[str, Any]:
+    """A benchmark's result for metrics.json, without the commands to run next."""
     return {name: value for name, value in result.items() if name != "next"}

@@ -176,6 +176,7 @@ def run_tasks(lm: Any, loaded: Any, limit: int | None) -> HarnessResult:
 
 
 def _result(name: str, found: dict[str, Any]) -> TaskResult:
+    """The scores, standard errors, shots and examples of one task in the output of lm-evaluation-harness."""
     scores: dict[str, float] = {}
     errors: dict[str, float] = {}
     for key, value in {**found["results"][name], **found.get("groups", {}).get(name, {})}.items():
@@ -198,7 +199,7 @@ def _members(name: str, groups: dict[str, list[str]]) -> list[str]:
 
 
 def _answer(sample: dict[str, Any]) -> dict[str, Any]:
-    """A question's line in the file of answers."""
+    """A harness question's line in the file of answers."""
     metrics = {name: sample[name] for name in sample.get("metrics", ()) if name in sample}
     return {
         "index": sample["doc_id"],

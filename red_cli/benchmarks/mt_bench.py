@@ -94,6 +94,7 @@ def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listene
 
 
 def _read(path: Path) -> list[Question]:
+    """Read the questions of MT-Bench; check that each has two turns and its own id."""
     questions: list[Question] = read_questions(path, ("question_id", "category", "turns"))
     for number, question in enumerate(questions, start=1):
         turns = question["turns"]
@@ -112,17 +113,19 @@ def _order(question: Question) -> tuple[bool, Any]:
 
 
 def _temperature(question: Question) -> float:
+    """The sampling temperature of an MT-Bench question: its own, or that of its category."""
     return float(question.get("required_temperature", TEMPERATURES.get(question["category"], _OTHER_TEMPERATURE)))
 
 
 def _decoding(temperature: float) -> Decoding:
+    """The decoding settings of MT-Bench at a temperature; greedy at 0."""
     if temperature == 0:
         return Decoding(max_new_tokens=_MAX_NEW_TOKENS)
     return Decoding(max_new_tokens=_MAX_NEW_TOKENS, do_sample=True, temperature=temperature)
 
 
 def _conversation(question: Question, answers: Sequence[Generated]) -> list[dict[str, str]]:
-    """The messages up to the user's next turn."""
+    """The messages of an MT-Bench question up to the user's next turn."""
     conversation = []
     for turn, asked in enumerate(question["turns"][: len(answers) + 1]):
         conversation.append({"role": "user", "content": asked})
@@ -132,6 +135,7 @@ def _conversation(question: Question, answers: Sequence[Generated]) -> list[dict
 
 
 def _line(question: Question, answers: Sequence[Generated], model_id: str) -> dict[str, Any]:
+    """One line of MT-Bench's file of answers: both turns to a question, in the layout of FastChat's judge."""
     turns = [answer.text for answer in answers]
     about = json.dumps([model_id, question["question_id"], turns])
     return {
@@ -144,6 +148,7 @@ def _line(question: Question, answers: Sequence[Generated], model_id: str) -> di
 
 
 def _judging(path: Path, model_id: str) -> list[str]:
+    """The shell commands that judge MT-Bench answers by FastChat."""
     place, name = "FastChat/fastchat/llm_judge", shlex.quote(model_id)
     install = [
         "git clone https://github.com/lm-sys/FastChat && pip install -e 'FastChat[llm_judge]'  # is not installed here"

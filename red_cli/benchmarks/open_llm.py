@@ -60,6 +60,7 @@ def leaderboard(results: dict[str, TaskResult]) -> dict[str, Any]:
 
 
 def _cell(column: Column, result: TaskResult) -> dict[str, Any]:
+    """One column of the Open LLM Leaderboard: the value of its metric, with task, shots and examples."""
     return {
         "value": result.scores[column.metric],
         "task": column.task,

@@ -29,7 +29,7 @@ from red_cli.tasks.special_ids import find_special_ids
 
 
 def open_language_model(target: Opened) -> Base:
-    """The base of a language model, without weights.
+    """The base of a language model that answers a question suite, without weights.
 
     Raises:
         UserError: the model does not generate text, or its base is not available.
@@ -41,7 +41,7 @@ def open_language_model(target: Opened) -> Base:
 
 
 def load_live(opened: Opened, base: Base, listener: Listener) -> Runtime:
-    """Load the model."""
+    """Load the model that answers a question suite."""
     listener.status("loading the model")
     return load_runtime(opened, base, listener)
 
@@ -144,7 +144,7 @@ _PAPER_TEMPLATE = "human-assistant"
 
 
 def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ChatTemplate]:
-    """The name and the template of prompts: `named`, else the training's, else the model's own, else human-assistant.
+    """The name and the template of a question suite's prompts: `named`, else the training's, else the model's own.
 
     Raises:
         UserError: there is no such template, it fails, or the model has no chat template.
@@ -172,6 +172,6 @@ def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedToke
 
 
 def prompt_ids(template: ChatTemplate, messages: Sequence[Message]) -> list[int]:
-    """Token ids of the prompt that answers a conversation ending with the user."""
+    """Token ids of the prompt of a suite's question: a conversation that ends with the user."""
     text = template.prompts([Conversation(messages)])[0]
     return list(template.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -28,7 +28,7 @@ RecipeOption = Annotated[str | None, typer.Option("--recipe", help="The recipe, 
 
 
 def open_target(target: Path, recipe: str | None, overrides: list[str]) -> Opened:
-    """Open the trained model in `target`.
+    """Open the trained model that the target argument and the options name.
 
     Raises:
         UserError: `target` is not a trained model. Nothing slow is imported before this check.

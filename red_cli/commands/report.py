@@ -60,6 +60,7 @@ def report(
 
 
 def _report_run(folder: Path, output: Path) -> _Answer:
+    """Write the report of one run or adapter; return its data, and the rows to print."""
     from red_cli.report.one_run_report import origin_rows, report_on, run_document
     from red_cli.report.terminal import change_rows
     from red_cli.report.write import write_report
@@ -74,6 +75,7 @@ def _report_run(folder: Path, output: Path) -> _Answer:
 
 
 def _report_runs(folders: list[Path], output: Path) -> _Answer:
+    """Write the report that compares many runs; return its data, and the rows and table to print."""
     from red_cli.report.many_runs import compare_runs
     from red_cli.report.many_runs_cells import Cells
     from red_cli.report.many_runs_report import comparison_data, comparison_document
@@ -97,5 +99,5 @@ def _report_runs(folders: list[Path], output: Path) -> _Answer:
 
 
 def _listed(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Rows of which only the first has the label."""
+    """Rows of the report command's output of which only the first has the label."""
     return [(label if number == 0 else "", text) for number, text in enumerate(texts)]

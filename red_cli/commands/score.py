@@ -24,7 +24,7 @@ def score(
     ),
     json: Json = False,
 ) -> None:
-    """Score generated texts against references, as the official E2E NLG scripts do."""
+    """The command `red score`: score generated texts against references, as the official E2E NLG scripts do."""
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
         from red_cli.tasks.text_metrics.score import metric_names, not_computed, score_texts

@@ -82,6 +82,7 @@ def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
 
 
 def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: str, json: bool) -> None:
+    """Train one run for each seed of the option --seeds; print the scores over the seeds."""
     from red_cli.compare.seeds import load_seeds, parse_seeds
     from red_cli.distributed.worker_process import is_main
 

@@ -59,7 +59,7 @@ def summarise(
 
 
 def _common_metrics(runs: Sequence[dict[str, Any]], split: str) -> list[str]:
-    """The headline metrics that all runs have."""
+    """The headline metrics that all compared methods have."""
     headlines = [headline_metrics(metrics["metric"], metrics["splits"][split]) for metrics in runs]
     return [name for name in headlines[0] if all(name in names for names in headlines)] if headlines else []
 
@@ -67,6 +67,7 @@ def _common_metrics(runs: Sequence[dict[str, Any]], split: str) -> list[str]:
 def _row(
     method: str, seeds: dict[int, dict[str, Any]], split: str, names: Sequence[str], file_bytes: int
 ) -> dict[str, Any]:
+    """One method's row of the comparison table: scores over seeds, parameters, time and memory."""
     first = next(iter(seeds.values()))
     scores = {}
     for name in names:
@@ -112,12 +113,13 @@ def tables_of(result: dict[str, Any]) -> list[list[list[str]]]:
 
 
 def _score_text(metric: str, score: dict[str, Any], counted: bool) -> str:
+    """A mean score in the comparison table, with its deviation and, if asked for, its number of seeds."""
     spread = "" if score["std"] is None else f" ± {format_score(metric, score['std'])}"
     return f"{format_score(metric, score['mean'])}{spread}" + (f" ({len(score['seeds'])})" if counted else "")
 
 
 def _rates(rates: list[float]) -> str:
-    """The only rate, or the lowest and the highest with one digit."""
+    """The learning rates in the comparison table: the only one, or the lowest and the highest with one digit."""
     if len(rates) == 1:
         return f"{rates[0]:g}"
     lowest, highest = (f"{rate:.0e}".replace("e-0", "e-") for rate in (rates[0], rates[-1]))
@@ -131,7 +133,7 @@ def _size(count: int) -> str:
 
 
 def score_note(result: dict[str, Any]) -> str:
-    """A line that names the task, metrics, split and rows of the scores."""
+    """A line for the comparison's table that names the task, metrics, split and rows of the scores."""
     share = {"all": "which", "some": "some of which", "none": ""}[result["chose_best"]]
     chosen = f", {share} also chose the best evaluation" if share else ""
     names = ", ".join(f"{name} x 100" if is_percentage(name) else name for name in result["metrics"])

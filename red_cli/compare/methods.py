@@ -98,6 +98,7 @@ def plan_comparison(
 
 
 def _by_method(overrides: Sequence[str], methods: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Split overrides into those that all compared methods share and those of one method (METHOD:KEY=VALUE)."""
     shared: list[str] = []
     own: dict[str, list[str]] = {method: [] for method in methods}
     for override in overrides:
@@ -173,7 +174,7 @@ def _train(run: Run, what: str, listener: Listener) -> bool:
 
 
 def _score(run: Run, split: str, listener: Listener) -> str:
-    """The run's score on a split in words; computed now unless the run has done so."""
+    """The run's score of a method on a split in words; computed now unless the run has done so."""
     from red_cli.inference.evaluate import evaluate
     from red_cli.runs.opened import open_for_inference
 

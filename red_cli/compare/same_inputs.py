@@ -40,6 +40,7 @@ def require_same_inputs(runs: Sequence[LoadedRecipe]) -> None:
 
 
 def _differences(recipe: Recipe, theirs: RunInputs, other: Recipe, own: RunInputs) -> list[str]:
+    """Describe how the base or the rows of two compared runs differ, where their recipes name the same."""
     lines = []
     if (recipe.model.name_or_path, recipe.model.revision) == (other.model.name_or_path, other.model.revision):
         lines += changed_base(_without_edited_modules(theirs.base), _without_edited_modules(own.base))

@@ -22,7 +22,7 @@ _LARGEST = 2**32
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Parse `42,43,44` to a list of seeds.
+    """Parse the seeds to compare, `42,43,44`, to a list.
 
     Raises:
         UserError: a seed is invalid, or is given twice.
@@ -89,7 +89,7 @@ def train_seeds(runs: Sequence[LoadedRecipe], listener: TrainingListener) -> dic
 
 
 def resuming(loaded: LoadedRecipe) -> LoadedRecipe:
-    """The recipe with train.resume_from_checkpoint=true."""
+    """The recipe of one seed, which resumes if its run was interrupted: train.resume_from_checkpoint=true."""
     settings = loaded.recipe.train.model_copy(update={"resume_from_checkpoint": True})
     return replace(loaded, recipe=loaded.recipe.model_copy(update={"train": settings}))
 

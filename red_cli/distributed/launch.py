@@ -23,7 +23,7 @@ _LAUNCHER_SIGNALS = "SIGQUIT"  # the only one that the launcher handles itself
 
 
 def visible_devices() -> tuple[int, str]:
-    """The number of devices of this machine, and their kind in words: GPUs, or else cores."""
+    """The number of devices of this machine to launch processes on, and their kind in words: GPUs, or else cores."""
     import torch
 
     if torch.cuda.is_available():
@@ -111,7 +111,7 @@ def launcher_arguments(arguments: Sequence[str], launch: Launch, count: int) -> 
 
 
 def _forward_signal(number: int) -> None:
-    """Forward a signal to the processes that this one started."""
+    """Forward a signal of the launching process to the processes that it started."""
     started = psutil.Process().children()
     if not started:
         raise KeyboardInterrupt
@@ -146,6 +146,7 @@ def as_error(failure: Failure) -> RedError:
 
 
 def _ending(code: int) -> str:
+    """Describe how a launched process ended: its exit code or the signal that ended it."""
     if code >= 0:
         return f"ended with exit code {code}"
     try:
@@ -157,6 +158,7 @@ def _ending(code: int) -> str:
 
 
 def _unreachable(launch: Launch, error: Exception) -> RedError:
+    """The error of a launch on several machines that could not connect to each other."""
     address = f"{launch.main_process_ip}:{launch.main_process_port or _USUAL_PORT}"
     if launch.machine_rank == 0:
         return UserError(

@@ -29,7 +29,7 @@ _shown: TextIO | None = None  # the terminal's standard error, if this process i
 
 
 def check_environment() -> list[str]:
-    """Remove leftover variables of a launcher if no launcher started this process; accelerate would use them.
+    """Check this worker's variables: those of a launcher that did not start it are removed.
 
     Returns:
         The names of the removed variables that had a value.
@@ -70,12 +70,12 @@ def is_worker() -> bool:
 
 
 def is_main() -> bool:
-    """Whether this is rank 0 or the only process, which prints and writes."""
+    """Whether this worker process is rank 0 or the only process, which prints and writes."""
     return not is_worker() or os.environ["RANK"].strip() in ("0", "")
 
 
 def expected_processes() -> int:
-    """The number of processes on all machines."""
+    """The number of processes on all machines by the launcher's variables of this worker."""
     return int(os.environ.get(STARTED) or os.environ.get("WORLD_SIZE") or 1) if is_worker() else 1
 
 
@@ -99,6 +99,7 @@ def silence_worker() -> None:
 
 
 def _end_with(launcher: int) -> None:
+    """End this worker when its launcher ends; runs in a thread."""
     while os.getppid() == launcher:
         time.sleep(_LOOK_EVERY)
     os._exit(1)

@@ -107,12 +107,14 @@ def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
 
 
 def _trained_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """The parameters that an adapter's file holds, by key: the trained vectors and the trained head."""
     vectors = {f"{path}.red.{name}": vector for path, edit in edits(model) for name, vector in edit.named_parameters()}
     head = {name: model.get_parameter(name) for name in active_adapter(model).head}
     return {KEY_PREFIX + name: parameter for name, parameter in (vectors | head).items()}
 
 
 def _task_type(model: PreTrainedModel, trained_head: bool) -> str:
+    """The PEFT task type that a saved adapter records for this model."""
     kind = kind_of(model)
     if kind is not None and not kind.trains_head:
         return kind.task_type

@@ -84,5 +84,6 @@ def _head_hook(attached: Attachment, owner: str, names: list[str | None]) -> Any
 
 
 def _head_values(attached: Attachment, owner: str, name: str | None) -> dict[str, Tensor]:
+    """The tensors of one head module for the rows of an adapter; those of the base where it has none."""
     stored = attached.base_head if name is None else {**attached.base_head, **attached.adapters[name].head}
     return {key.rpartition(".")[2]: value for key, value in stored.items() if key.rpartition(".")[0] == owner}

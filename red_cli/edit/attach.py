@@ -101,7 +101,7 @@ def detach(model: PreTrainedModel, name: str | None = None) -> None:
 
 
 def activate(model: PreTrainedModel, name: str | None) -> None:
-    """Make `name` the active, trainable adapter, with its head; None deactivates all adapters.
+    """Attach `name` as the active, trainable adapter, with its head; None deactivates all adapters.
 
     Raises:
         UserError: the model has no edits, or no adapter `name`.
@@ -147,10 +147,12 @@ def _device(module: nn.Module) -> torch.device:
 
 @torch.no_grad()
 def _load_head(model: PreTrainedModel, values: dict[str, Tensor], trained: bool) -> None:
+    """Copy head tensors into the model when an attached adapter becomes active, and make them trainable or frozen."""
     for key, value in values.items():
         model.get_parameter(key).requires_grad_(trained).copy_(value)
 
 
 def _set_requires_grad(model: PreTrainedModel, adapter: Adapter, name: str | None, trained: bool) -> None:
+    """Make the vectors that `attach` added under a name trainable, or freeze them."""
     for path in adapter.paths:
         model.get_submodule(f"{path}.red.{name}").requires_grad_(trained)

@@ -51,12 +51,12 @@ class Attachment:
 
 
 def attachment(model: nn.Module) -> Attachment | None:
-    """The model's attachment, or None if it has no edits."""
+    """The attached adapters of a model, or None if it has no edits."""
     return getattr(model, "red_attachment", None)
 
 
 def require_attachment(model: nn.Module) -> Attachment:
-    """The model's attachment.
+    """The attached adapters of a model.
 
     Raises:
         UserError: the model has no edits.
@@ -128,7 +128,7 @@ def _vector_ids(model: nn.Module) -> set[int]:
 
 
 def head_parameter_names(model: PreTrainedModel) -> list[str]:
-    """The names of the head's parameters: those outside `model.base_model`.
+    """The names of the head's parameters, which an attached adapter may train: those outside `model.base_model`.
 
     A language model has no head: its output layer is pretrained, and often shares the embedding table.
     """

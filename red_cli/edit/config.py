@@ -21,7 +21,7 @@ _LONGEST_PATTERN = 50_000  # characters; longer than a list of every module of a
 
 
 def pattern_that_compiles(pattern: str | None) -> str | None:
-    """Check a regular expression and return it.
+    """Check a regular expression of the edit's configuration and return it.
 
     Raises:
         ValueError: it is invalid, or takes too long to compile.

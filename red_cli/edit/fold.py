@@ -93,6 +93,7 @@ def folded(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _can_hold(module: nn.Module, edit: RedVectors) -> bool:
+    """Whether an edit can be folded into the weights of this module."""
     if isinstance(module, nn.LayerNorm):
         return type(module).forward is nn.LayerNorm.forward  # some subclasses scale by (1 + weight)
     if isinstance(module, _FOLDABLE):

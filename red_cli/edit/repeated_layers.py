@@ -38,6 +38,7 @@ def _repeated_blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _ffn_outputs(block: nn.Module) -> list[str]:
+    """The projections in a layer that look like FFN outputs by their shapes."""
     projections = _projections(block)
     by_parent: dict[str, list[tuple[int, int]]] = {}
     for name, shape in projections.items():
@@ -56,7 +57,7 @@ def _ffn_outputs(block: nn.Module) -> list[str]:
 
 
 def _projections(block: nn.Module) -> dict[str, tuple[int, int]]:
-    """The projections of a layer: path -> (input width, output width)."""
+    """The projections of a repeated layer: path -> (input width, output width)."""
     found = {}
     for name, module in block.named_modules():
         if isinstance(module, nn.Linear):
@@ -67,6 +68,7 @@ def _projections(block: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def _holds_experts(module: nn.Module) -> bool:
+    """Whether a module of a repeated layer has three-dimensional parameters, as stacked experts have."""
     return any(parameter.dim() == 3 for parameter in module.parameters())
 
 
@@ -86,4 +88,5 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def _has_parameters(module: nn.Module) -> bool:
+    """Whether a repeated layer has any parameters."""
     return next(module.parameters(), None) is not None

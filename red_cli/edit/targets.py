@@ -92,6 +92,7 @@ def output_width(module: nn.Module) -> int | None:
 
 
 def _paths_of_positions(model: PreTrainedModel, config: RedConfig, modules: Mapping[str, nn.Module]) -> list[str]:
+    """The paths of the modules at the positions and layers that a configuration edits."""
     model_type = model.config.model_type
     architecture = ARCHITECTURES.get(model_type)
     if architecture is None:
@@ -121,6 +122,7 @@ def _in_layers(paths: list[str], config: RedConfig) -> list[str]:
 
 
 def _of_layers(layer_of: dict[str, int], config: RedConfig) -> list[str]:
+    """The paths of target modules in the layers that a configuration edits."""
     try:
         layers = config.wanted_layers(set(layer_of.values()))
     except ValueError as error:
@@ -129,6 +131,7 @@ def _of_layers(layer_of: dict[str, int], config: RedConfig) -> list[str]:
 
 
 def _suggestion(model: PreTrainedModel) -> str:
+    """The hint for a model whose modules to edit are not known: those that look like FFN outputs."""
     found = search_ffn_outputs(model)
     if not found:
         return "Name the modules to edit with red.target_modules=<regular expression over module paths>."

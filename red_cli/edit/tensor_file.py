@@ -100,10 +100,12 @@ def read_torch_file(file: Path) -> dict[str, Tensor]:
 
 
 def _name(dtype: object) -> str:
+    """The name of a tensor's dtype without the prefix torch."""
     return str(dtype).removeprefix("torch.")
 
 
 def _sha256(file: Path) -> str:
+    """The SHA-256 digest of a tensor file that is read piece by piece."""
     digest = hashlib.sha256()
     with file.open("rb") as content:
         while piece := content.read(_PIECE):

@@ -34,6 +34,7 @@ def copy_auxiliary_files(base: Path, folder: Path) -> list[Path]:
 
 
 def _drop_local_paths(file: Path) -> None:
+    """Rewrite an auxiliary JSON file, such as the tokenizer's configuration, without local paths."""
     content = read_json(file)
     if isinstance(content, dict) and (kept := without_local_paths(content)) != content:
         write_json(file, kept)

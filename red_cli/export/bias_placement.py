@@ -76,11 +76,13 @@ def place_biases(model_type: str, config: Mapping[str, Any], without_bias: Itera
 
 
 def _path_in_llama(path: str, split: Mapping[str, tuple[str, ...]]) -> str:
+    """The place in the equivalent LLaMA of a bias; the first part of a fused projection."""
     parent, dot, last = path.rpartition(".")
     return f"{parent}{dot}{split[last][0] if last in split else last}"
 
 
 def _no_place(message: str) -> UserError:
+    """The error for an edit whose bias has no place in the exported model."""
     return UserError(
         "unsupported-model",
         message,
@@ -90,12 +92,12 @@ def _no_place(message: str) -> UserError:
 
 
 def _switch_of(path: str, switches: Mapping[str, str]) -> str | None:
-    """The pattern in `switches` that matches the end of a module's path, or None."""
+    """The switch of biases in `switches` that matches the end of a module's path, or None."""
     return next((pattern for pattern in switches if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", path)), None)
 
 
 def llama_config(config: Mapping[str, Any], placement: BiasPlacement) -> dict[str, Any]:
-    """The configuration, with every key explicit, of the LLaMA that computes what the model with `config` does."""
+    """Place biases: the explicit configuration of the LLaMA that computes what the model with `config` does."""
     from transformers import LlamaConfig
 
     source = configuration(dict(config))

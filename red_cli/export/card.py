@@ -88,6 +88,7 @@ def _card(
     metrics: dict[str, Any] | None,
     ending: str,
 ) -> str:
+    """The text of a model card: front matter, title, base, figures, usage and recipe."""
     on_hub = {} if is_local(base) else {"base_model": terminal_line(base)}
     front = dump({"library_name": "transformers", **on_hub, "tags": ["red"]})
     task = ""
@@ -105,6 +106,7 @@ def _card(
 
 
 def _edits(red: RedConfig) -> str:
+    """The edits in words for the model card."""
     positions = red.positions if isinstance(red.positions, str) else ", ".join(red.positions)
     edited = positions if red.target_modules is None else markdown_code(red.target_modules)
     formulas = {("scale", "bias"): "scale * h + bias", ("scale",): "scale * h", ("bias",): "h + bias"}
@@ -117,6 +119,7 @@ def _edits(red: RedConfig) -> str:
 
 
 def _checked_figures(metrics: dict[str, Any]) -> str:
+    """The checked figures of a run for the model card."""
     try:
         return _figures(metrics)
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -126,6 +129,7 @@ def _checked_figures(metrics: dict[str, Any]) -> str:
 
 
 def _figures(metrics: dict[str, Any]) -> str:
+    """The tables of a model card: parameter counts, the scores by split, and the training's seed and steps."""
     parameters, training = metrics["parameters"], metrics["training"]
     word = METHODS[metrics.get("method", "red")].word  # runs of version 0.1 do not record it
     scores = "\n".join(
@@ -145,7 +149,7 @@ def _figures(metrics: dict[str, Any]) -> str:
 
 
 def _rows_used(scoring: dict[str, Any] | None) -> str:
-    """The rows that selected the best evaluation and the rows scored; runs of version 0.1 do not record them."""
+    """The rows on the card: those that selected the best evaluation, and those scored."""
     if scoring is None:
         return ""
     selection, scored = scoring["selection"], scoring["scored"]

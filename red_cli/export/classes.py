@@ -39,7 +39,7 @@ def require_known(name: str) -> None:
 
 
 def model_class(name: str) -> type[PreTrainedModel]:
-    """The model class called `name`.
+    """The class of the exported model, by its name.
 
     Raises:
         UserError: transformers has no such model class.
@@ -58,7 +58,7 @@ def model_class(name: str) -> type[PreTrainedModel]:
 
 
 def configuration(content: dict[str, Any]) -> PretrainedConfig:
-    """Build the configuration from the content of a config.json. Code that it refers to does not run.
+    """Build the exported model's configuration class from the content of a config.json. Its code does not run.
 
     Raises:
         UserError: transformers does not know the model type, or a value is invalid.

@@ -54,12 +54,13 @@ def convert(checkpoint: Path, base: str, output: Path) -> dict[str, Any]:
 
 
 def _label_names(published: Published) -> list[str]:
+    """Names for the labels of a published checkpoint, LABEL_0, LABEL_1, …, by the outputs of its head."""
     outputs = max((len(tensor) for name, tensor in published.head.items() if "out_proj" in name), default=2)
     return [f"LABEL_{index}" for index in range(outputs)]
 
 
 def _skeleton(config: PretrainedConfig, published: Published) -> PreTrainedModel:
-    """The model that the published code edits, without weights."""
+    """The model, without weights, that the published adapter to convert edits."""
     if published.head:
         auto_class = SEQUENCE_CLASSIFIER.auto_class
     elif next(iter(published.vectors)).startswith("encoder.") and not config.is_encoder_decoder:

@@ -119,6 +119,7 @@ def _generation_of(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ids(value: Any) -> list[int]:
+    """The end tokens of a configuration's eos_token_id, which is a number, a list or None."""
     values = value if isinstance(value, list) else [value]
     return [token for token in values if isinstance(token, int)]
 

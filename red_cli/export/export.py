@@ -123,12 +123,13 @@ def open_source(folder: Path, recipe_name: str | None, base: str | None, overrid
 
 
 def _sets_data_alone(override: str) -> bool:
+    """Whether an override of an export sets only keys about the data."""
     keys = named_keys([override])
     return bool(keys) and all(role_of(named.key) in DATA for named in keys)
 
 
 def _require_red(folder: Path, adapter: Path) -> None:
-    """Refuse adapters of other methods."""
+    """Check that an adapter to export is RED's; those of other methods are refused."""
     if not METHODS[method := trained_method(adapter)].edits:
         peft = "PEFT merges it: PeftModel.from_pretrained(model, folder).merge_and_unload()"
         raise UserError(
@@ -192,6 +193,7 @@ def _write_model(
     origin: Provenance,
     listener: Listener,
 ) -> dict[str, Any]:
+    """Write a trained adapter as merged weights or as a model with its own code, and verify it if asked for."""
     listener.status("finding the base")
     base = read_base(source.base, base_folder(source.base, source.revision))
     quantization = source.recipe.model.quantization if source.recipe is not None else None
@@ -227,7 +229,7 @@ def _write_metadata(
 
 
 def _write_chat_template(source: Source, base: Path, folder: Path) -> None:
-    """Write the chat template of the training where transformers finds it, unless it is the base's own."""
+    """Write the training's chat template to the export, where transformers finds it, unless it is the base's."""
     recipe = source.recipe
     choice = None if recipe is None else recipe.task.chat_template
     if recipe is not None and choice is not None and choice.template != OWN:
@@ -239,7 +241,7 @@ def _write_chat_template(source: Source, base: Path, folder: Path) -> None:
 
 
 def _write_adapter(source: Source, output: Path, origin: Provenance) -> None:
-    """Write the adapter. A base from the Hub is pinned to the cached commit."""
+    """Export the adapter alone. A base from the Hub is pinned to the cached commit."""
     config = source.adapter.config
     cached = None if Path(source.base).is_dir() else cached_folder(source.base, source.revision)
     commit = None if cached is None else commit_of(cached)

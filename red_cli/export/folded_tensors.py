@@ -109,35 +109,37 @@ def plan_tensors(
 
 
 def add_tensors(shards: Shards, arrays: Mapping[str, NDArray[np.float32]], dtype: str) -> Shards:
-    """Add tensors (a trained head, biases) to the last shard. They replace tensors of the same names."""
+    """Add tensors (a trained head, biases) to the last shard of folded tensors, or replace those of the same names."""
     added = {file: [output for output in outputs if output.name not in arrays] for file, outputs in shards.items()}
     added[max(added)] += [ExportedTensor(name, dtype, vector(name, array, dtype)) for name, array in arrays.items()]
     return added
 
 
 def keep_known(shards: Shards, known: set[str]) -> Shards:
-    """Remove tensors that the exported model's class does not have, such as the head of another task."""
+    """Remove from the folded tensors those that the exported model's class does not have."""
     kept = {file: [output for output in outputs if as_loaded(output.name) in known] for file, outputs in shards.items()}
     return {file: outputs for file, outputs in kept.items() if outputs}
 
 
 def main_dtype(base: BaseFiles, edited: EditedModules) -> str:
-    """safetensors' name of the dtype of the edited weights."""
+    """safetensors' name of the dtype of the folded weights."""
     return base.tensors[edited.modules[0].weight].dtype
 
 
 def named_for_loading(shards: Shards) -> Shards:
-    """Name a single file as transformers expects; several files keep their names."""
+    """Name a single file of folded tensors as transformers expects; several files keep their names."""
     return shards if len(shards) > 1 else {SINGLE_FILE: next(iter(shards.values()))}
 
 
 def _roles(module: EditedModule) -> Iterator[tuple[str, str]]:
+    """Yield the folded tensor names of an edited module, each with its role: weight or bias."""
     yield module.weight, "weight"
     if module.bias is not None:
         yield module.bias, "bias"
 
 
 def _require_fit(base: BaseFiles, name: str, stored: StoredTensor, edit: Edit, columns: bool) -> None:
+    """Check that an edit can be folded into a stored tensor: its dtype, its width and its kind of norm."""
     if not is_float(stored.dtype):
         raise UserError(
             "unsupported-file",
@@ -160,13 +162,14 @@ def _require_fit(base: BaseFiles, name: str, stored: StoredTensor, edit: Edit, c
 
 
 def _width(edit: Edit) -> int:
+    """The width of an edit: the length of its scale or bias."""
     either = edit.scale if edit.scale is not None else edit.bias
     assert either is not None
     return len(either)
 
 
 def _folded_weight(output: ExportedTensor, edit: Edit, columns: bool) -> ExportedTensor:
-    """W' = diag(scale) W, by equation (3) of the paper and y = W x + b; a norm's weight (d,) is scaled elementwise."""
+    """The folded weight W' = diag(scale) W, by equation (3) of the paper and y = W x + b."""
     if edit.scale is None:
         return output
     if len(output.shape) == _MATRIX:
@@ -176,7 +179,7 @@ def _folded_weight(output: ExportedTensor, edit: Edit, columns: bool) -> Exporte
 
 
 def _folded_bias(output: ExportedTensor, edit: Edit) -> ExportedTensor:
-    """b' = scale * b + bias."""
+    """The folded bias b' = scale * b + bias."""
     values = _read(output)
     if edit.scale is not None:
         values = values * edit.scale
@@ -186,12 +189,13 @@ def _folded_bias(output: ExportedTensor, edit: Edit) -> ExportedTensor:
 
 
 def _read(output: ExportedTensor) -> NDArray[np.float32]:
+    """Read the stored values of an exported tensor as float32."""
     assert isinstance(output.content, StoredTensor)
     return to_float32(output.content.read(), output.content.dtype)
 
 
 def _add_zero_biases(shards: Shards, placement: BiasPlacement) -> None:
-    """Add zero biases to the modules that get a bias because an edited module does."""
+    """Add zero biases among the folded tensors of modules that get a bias because an edited module does."""
     pattern = re.compile("|".join(rf"(?:.*\.)?(?:{ending})" for ending in placement.also_biased) or r"(?!)")
     present = {output.name for outputs in shards.values() for output in outputs}
     for file, outputs in shards.items():
@@ -203,7 +207,7 @@ def _add_zero_biases(shards: Shards, placement: BiasPlacement) -> None:
 
 
 def _split(outputs: list[ExportedTensor], base: BaseFiles) -> Iterator[ExportedTensor]:
-    """Split fused projections into those of LLaMA."""
+    """Split folded tensors of fused projections into those of LLaMA."""
     llama = architecture_of(base.model_type).as_llama
     fused = {} if llama is None else llama.split
     for output in outputs:
@@ -219,7 +223,7 @@ def _split(outputs: list[ExportedTensor], base: BaseFiles) -> Iterator[ExportedT
 
 
 def _extents(base: BaseFiles, names: tuple[str, ...], rows: int) -> list[int]:
-    """The number of rows of each part of a fused projection."""
+    """The number of rows of each part of a fused projection's folded tensor."""
     heads = base.config["num_attention_heads"]
     head = base.config.get("head_dim") or base.config["hidden_size"] // heads
     keys = (base.config.get("num_key_value_heads") or heads) * head
@@ -227,6 +231,7 @@ def _extents(base: BaseFiles, names: tuple[str, ...], rows: int) -> list[int]:
 
 
 def _rows(output: ExportedTensor, name: str, first: int, last: int) -> ExportedTensor:
+    """The exported tensor that holds these rows of a fused one, with their part of the scale."""
     scale = None if output.scale is None else output.scale[first:last]
     if isinstance(output.content, StoredTensor):
         return ExportedTensor(name, output.dtype, output.content.rows(first, last), scale)

@@ -74,7 +74,7 @@ def merged_model(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> 
 
 
 def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
-    """Fold the scales, and add the biases that the architecture has no place for by a modelling file.
+    """Write the exported model with folded scales, and its biases by a modelling file.
 
     Raises:
         UserError: the adapter does not fit the base, or the base's class is not one of transformers.
@@ -101,7 +101,7 @@ def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) 
 
 
 def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
-    """Check that the adapter was trained on this base, and that the base has not changed since.
+    """Check, before a model is exported, that the adapter was trained on this base and the base has not changed.
 
     Raises:
         UserError: it is another base, its configuration or edited weights have changed, or it has biases that its own
@@ -169,7 +169,7 @@ def write_model(exported: Exported, folder: Path, progress: Progress) -> list[Pa
 
 
 def _architecture(base: BaseFiles, adapter: AdapterArrays) -> str:
-    """The class of the model. Old adapters do not record it.
+    """The class of the exported model. Old adapters do not record it.
 
     Raises:
         UserError: neither adapter nor base names a class, or transformers does not have it.
@@ -187,6 +187,7 @@ def _architecture(base: BaseFiles, adapter: AdapterArrays) -> str:
 def _shards(
     base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, placement: BiasPlacement, dtype: str | None
 ) -> Shards:
+    """Plan the weight files of an exported model: the tensors of the base with folded edits, and the head."""
     conv1d = architecture_of(base.model_type).conv1d
     stored = SAFETENSORS_NAMES[dtype] if dtype else None
     shards = plan_tensors(base, adapter, edited, placement, conv1d, stored)
@@ -196,7 +197,7 @@ def _shards(
 
 
 def _of_its_class(shards: Shards, adapter: AdapterArrays, config: dict[str, Any], architecture: str) -> Shards:
-    """Remove tensors that the class of the trained head does not have, such as a language-model head."""
+    """Remove tensors that the exported model's class does not have, such as a language-model head."""
     if not adapter.head or architecture_of(config["model_type"]).in_files:  # the names in the files differ
         return shards
     import torch

@@ -18,7 +18,7 @@ _JSON_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "token
 
 
 def is_local(name_or_path: str) -> bool:
-    """Whether a name is a local path rather than a name on the Hub."""
+    """Whether a name in the recipe to share is a local path rather than a name on the Hub."""
     return _is_absolute(name_or_path) or name_or_path.startswith((".", "~")) or Path(name_or_path).is_dir()
 
 
@@ -31,7 +31,7 @@ def shared_name(name_or_path: str) -> str:
 
 
 def exported_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved recipe without `output`, `launch` and local paths other than those of the data."""
+    """A resolved recipe to share in an export: without `output`, `launch` and local paths other than the data's."""
     exported = {key: copy.deepcopy(value) for key, value in recipe.items() if key not in _PLACE}
     _shorten(exported, [key for key in _PATHS if key.role not in DATA])
     train = exported.get("train", {})
@@ -41,13 +41,14 @@ def exported_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shared_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved recipe without `output`, `launch` and any local path."""
+    """A resolved recipe to share: without `output`, `launch` and any local path."""
     shared = exported_recipe(recipe)
     _shorten(shared, _PATHS)
     return shared
 
 
 def _shorten(recipe: dict[str, Any], keys: Iterable[Key]) -> None:
+    """Replace absolute paths at these keys of a recipe to share by their last part."""
     for section, key in (key.path.split(".") for key in keys):
         values = recipe.get(section, {})
         if isinstance(values.get(key), str) and _is_absolute(values[key]):
@@ -64,4 +65,5 @@ def without_local_paths(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_absolute(text: str) -> bool:
+    """Whether a text is an absolute local path of any operating system, or starts with a tilde."""
     return PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute() or text.startswith("~")

@@ -100,6 +100,7 @@ def _place(outputs: list[ExportedTensor]) -> tuple[list[tuple[ExportedTensor, in
 
 
 def _count(output: ExportedTensor) -> int:
+    """The number of values of a tensor to be written to a shard."""
     count = 1
     for extent in output.shape:
         count *= extent
@@ -126,12 +127,14 @@ def _copies(placed: list[tuple[ExportedTensor, int]]) -> Iterator[_Copy]:
 
 
 def _cut(stretch: _Copy) -> Iterator[_Copy]:
+    """Cut a range of unchanged bytes into copies that workers can share."""
     for first in range(0, stretch.size, _LARGEST_COPY):
         size = min(_LARGEST_COPY, stretch.size - first)
         yield _Copy(stretch.source, stretch.start + first, size, stretch.target + first)
 
 
 def _copy(piece: _Copy, target: int, begins: int) -> int:
+    """Copy one range of unchanged bytes from a base's file into a shard; return its size."""
     done = 0
     with piece.source.open("rb", buffering=0) as source:
         while done < piece.size:

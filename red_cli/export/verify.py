@@ -96,6 +96,7 @@ def _roughest_dtype(exported: BaseFiles) -> str:
 
 
 def _compare(expected: list[torch.Tensor], found: list[torch.Tensor], tolerance: float) -> dict[str, Any]:
+    """Compare the logits of the exported model with the adapter's; an error if they differ too much."""
     difference = max((one - other).abs().max().item() for one, other in zip(expected, found, strict=True))
     largest = max(logits.abs().max().item() for logits in expected)
     if not difference <= tolerance * max(1.0, largest):
@@ -116,6 +117,7 @@ def _compare(expected: list[torch.Tensor], found: list[torch.Tensor], tolerance:
 
 @torch.inference_mode()
 def _logits(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
+    """The logits of a batch as float32 for the comparison, or the last hidden state; 0 at padding positions."""
     output = model(**inputs)
     logits = getattr(output, "logits", None)
     logits = output.last_hidden_state if logits is None else logits
@@ -126,6 +128,7 @@ def _logits(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
 
 
 def _with_adapter(source: Source, base: BaseFiles, spare: Path) -> PreTrainedModel:
+    """Load the base with the adapter attached, as the reference of the verification."""
     config = base_config(base, source.adapter.config)
     kind = model_class(source.adapter.config.architecture or str(base.architecture))
     placement = _placement(base, kind, config, source.adapter.config.head, spare / "base")
@@ -135,6 +138,7 @@ def _with_adapter(source: Source, base: BaseFiles, spare: Path) -> PreTrainedMod
 
 
 def _exported(folder: Path, spare: Path) -> PreTrainedModel:
+    """Load the exported model in float32 for the verification; from disk if it does not fit into memory."""
     files = read_base(str(folder), folder)
     architecture = str(files.architecture)
     options: dict[str, Any] = {}
@@ -167,6 +171,7 @@ def _placement(
 
 
 def _count(shape: tuple[int, ...]) -> int:
+    """The number of values in a tensor of this shape, to estimate the memory of the verification."""
     return int(np.prod(shape, dtype=np.int64))
 
 
@@ -185,6 +190,7 @@ class _CheckInputs:
 
 
 def _inputs(source: Source, base: BaseFiles, listener: Listener) -> _CheckInputs:
+    """Examples of the run's task to verify an export on, or else random tokens; none if neither fits."""
     if source.recipe is not None:
         try:
             return _of_task(source, source.recipe, base)

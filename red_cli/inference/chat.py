@@ -147,7 +147,7 @@ def open_chat(target: Opened, system: str | None, with_base: bool, listener: Lis
 
 @contextmanager
 def _without_edits(model: PreTrainedModel) -> Iterator[None]:
-    """Disable the adapter inside the block."""
+    """Chat with the base: disable the adapter inside the block."""
     active = require_attachment(model).selection.active
     activate(model, None)
     try:

@@ -110,7 +110,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
 
 
 def model_identity(target: Opened) -> str:
-    """An identity of a model's weights: names, sizes and times of the files, and the recipe's model section."""
+    """An identity of the evaluated model's weights: names, sizes and times of files, and the recipe's model section."""
     place = target.adapter or target.folder
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir())]
     weights = [file for file in files if "safetensors" in file[0]]
@@ -125,6 +125,7 @@ def default_split(recipe: Recipe) -> tuple[str, str]:
 
 
 def _choose_split(task: Task, split: str | None, seed: int) -> tuple[str, Splits]:
+    """Choose the split to score, if none is named: the paper's, a labelled test split, or validation; load it."""
     names = task.split_names()
     if split is None and task.paper_cut is not None and scored_split(task) in names:
         split = scored_split(task)

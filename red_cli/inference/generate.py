@@ -222,7 +222,7 @@ def generation_config(options: Decoding, ends: SpecialIds, max_new_tokens: int) 
 
 @contextmanager
 def eval_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Inside the block dropout and the generation options of the model's own files are off."""
+    """Inside the block the model generates as asked: dropout and the generation options of its own files are off."""
     training, own = model.training, model.generation_config
     model.eval()
     model.generation_config = GenerationConfig()
@@ -260,4 +260,5 @@ def _prefill(model: PreTrainedModel, inputs: dict[str, Tensor], beams: int) -> d
 
 
 def _until_end(ids: list[int], end: int) -> list[int]:
+    """The generated token ids up to and including the first end token."""
     return ids[: ids.index(end) + 1] if end in ids else ids

@@ -15,7 +15,7 @@ from red_cli.recipe.schema import Recipe
 
 
 def method_named(name: MethodName) -> Method:
-    """The `METHOD` of the module of this name."""
+    """The `METHOD` of the module of this name, to attach, save or load."""
     method: Method = importlib.import_module(f"{__package__}.{name}").METHOD
     return method
 

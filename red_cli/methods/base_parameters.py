@@ -61,6 +61,7 @@ def method_of_base_parameters(name: MethodName, choose: Callable[[PreTrainedMode
 
 
 def _require_float32(method: MethodName, model: PreTrainedModel, names: list[str]) -> None:
+    """Check that the base's parameters to be trained are float32."""
     dtypes = {model.get_parameter(name).dtype: None for name in names}
     if lower := [dtype for dtype in dtypes if dtype != torch.float32]:
         raise UserError(
@@ -71,10 +72,12 @@ def _require_float32(method: MethodName, model: PreTrainedModel, names: list[str
 
 
 def _parameters(trained: Trained) -> dict[str, nn.Parameter]:
+    """The trained parameters of the base, by name."""
     return dict(zip(trained.names, trained.parameters(trained.names), strict=True))
 
 
 def _load_weights(trained: Trained, folder: Path) -> None:
+    """Load the saved values of the trained base parameters into the model."""
     copy_trained(folder, _parameters(trained))
 
 
@@ -91,5 +94,5 @@ def set_trainable(model: PreTrainedModel, names: list[str], head: list[str]) -> 
 
 
 def base_size(model: PreTrainedModel, head: list[str]) -> int:
-    """The number of parameters of a model without adapters and without its head."""
+    """The number of parameters of a base without adapters and without its head."""
     return sum(full_size(parameter) for name, parameter in model.named_parameters() if name not in set(head))

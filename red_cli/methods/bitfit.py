@@ -10,6 +10,7 @@ from red_cli.methods.method import Rates
 
 
 def _biases(model: PreTrainedModel) -> list[str]:
+    """The names of all biases of the base, which BitFit trains."""
     names = [name for name in names_of_parameters(model) if name.endswith("bias")]
     if not names:
         raise UserError("unsupported-model", f"method bitfit: a {model.config.model_type} model has no biases")

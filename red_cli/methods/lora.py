@@ -13,6 +13,7 @@ from red_cli.recipe.methods import Lora
 
 
 def _config(model: PreTrainedModel, options: Lora) -> Any:
+    """The PEFT configuration of LoRA for a model: rank, alpha, dropout and the modules it adapts."""
     from peft import LoraConfig
 
     if options.target_modules is not None:

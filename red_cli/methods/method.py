@@ -71,7 +71,7 @@ class Rates:
 
 
 def most_in_a_layer(modules: Sequence[str]) -> int:
-    """The largest number of modules in one layer. A path up to its first number names the layer."""
+    """The largest number of modules that a method changes in one layer, named by a path up to its first number."""
     layers = [match[0] if (match := re.match(r".*?\.\d+(?=\.)", path)) else path for path in modules]
     return max(Counter(layers).values(), default=0)
 

@@ -92,7 +92,7 @@ def peft_method(
 def paths_at(
     model: PreTrainedModel, positions: list[Position] | None, usual: tuple[Position, ...], method: MethodName
 ) -> list[str]:
-    """Paths of the projections at `positions`; by default at the usual ones, or at the fused one that contains them."""
+    """Paths of the projections that PEFT adapts at `positions`; by default the usual ones, or the fused one."""
     if positions is None:
         architecture = ARCHITECTURES.get(model.config.model_type)
         known = get_args(Position) if architecture is None else tuple(architecture.positions)
@@ -101,7 +101,7 @@ def paths_at(
 
 
 def paths_of(model: PreTrainedModel, config: RedConfig, method: MethodName) -> list[str]:
-    """Paths of the modules that `config` selects, the method's section of a recipe.
+    """Paths of the modules that PEFT adapts by `config`, the method's section of a recipe.
 
     Raises:
         UserError: it selects none.
@@ -114,7 +114,7 @@ def paths_of(model: PreTrainedModel, config: RedConfig, method: MethodName) -> l
 
 
 def stored_by_columns(model: PreTrainedModel, paths: list[str]) -> bool:
-    """Whether the projections store their weights as (in, out), as in GPT-2."""
+    """Whether the projections that PEFT adapts store their weights as (in, out), as in GPT-2."""
     return isinstance(model.get_submodule(paths[0]), Conv1D)
 
 
@@ -138,6 +138,7 @@ def _modules_of(model: PreTrainedModel, head: list[str]) -> list[str]:
 
 
 def _save_config(trained: Trained, folder: Path, revision: str | None) -> None:
+    """Save the configuration of a PEFT adapter, with the base, the task type and the head's modules."""
     model = trained.model
     config = model.peft_config[_NAME]
     config.base_model_name_or_path, config.revision = model.config._name_or_path, revision
@@ -148,4 +149,5 @@ def _save_config(trained: Trained, folder: Path, revision: str | None) -> None:
 
 
 def _load_weights(trained: Trained, folder: Path) -> None:
+    """Load the saved tensors of a PEFT adapter into the model."""
     copy_trained(folder, _parameters(trained))

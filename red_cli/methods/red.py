@@ -31,16 +31,19 @@ def trained_red(model: PreTrainedModel) -> Trained:
 
 
 def _attach(model: PreTrainedModel, config: RedConfig, head: list[str]) -> Trained:
+    """Attach RED's vectors to the model and make the head trainable."""
     attach(model, config)
     train_head(model, head)
     return trained_red(model)
 
 
 def _save(trained: Trained, folder: Path, config: RedConfig, revision: str | None, digest: BaseDigest | None) -> None:
+    """Save RED's vectors and the head as an adapter folder."""
     save_adapter(trained.model, folder, base_revision=revision, base_digest=digest)
 
 
 def _load(model: PreTrainedModel, folder: Path) -> Trained:
+    """Load a saved RED adapter into the model."""
     load_adapter(model, folder)
     return trained_red(model)
 

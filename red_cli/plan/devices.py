@@ -46,6 +46,7 @@ def device_options(plan: PlanSummary, recipe: Recipe, device_bytes: int) -> list
 def _device_option(
     plan: PlanSummary, memory: MemoryEstimate, recipe: Recipe, device_bytes: int, devices: int
 ) -> DeviceOption:
+    """The first strategy by which a recipe fits on this many devices, or None, with its memory and traffic."""
     rows = recipe.train.micro_batch_size or 1
     unsharded = memory.of_rows(rows) - memory.libraries
     around = unsharded - memory.base  # activations and trainable parameters; no strategy shards them

@@ -90,7 +90,7 @@ def prepare(recipe: Recipe) -> Prepared:
 
 
 def require_labels(encoded: Encoded, source: str, column: str) -> None:
-    """Check that a split has labels.
+    """Check, in preparing a run, that a split has labels.
 
     Raises:
         UserError: the column of labels is missing or empty.

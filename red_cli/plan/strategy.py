@@ -35,7 +35,7 @@ class StrategyChoice:
 
 
 def device_memory(processes_here: int) -> int:
-    """The memory of one process in bytes: that of its GPU, or its share of the machine's memory."""
+    """The memory in bytes that the strategy may use in one process: that of its GPU, or its share of the machine's."""
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
     return psutil.virtual_memory().total // processes_here

@@ -58,6 +58,7 @@ def inconsistencies(recipe: Recipe) -> list[KeyFault]:
 
 
 def _faults_of_options(recipe: Recipe) -> list[KeyFault]:
+    """The contradictions within the options of each method that the recipe gives."""
     given = {name: options for name in METHODS if (options := recipe.options_of(name)) is not None}
     return [
         ((name, key), what) for name, options in given.items() for key, what in METHODS[name].contradictions(options)
@@ -116,6 +117,7 @@ def idle_keys(recipe: Recipe) -> list[KeyFault]:
 
 
 def _empty_texts(recipe: Recipe) -> Iterator[KeyFault]:
+    """Yield recipe keys whose text is empty but must not be."""
     for key, value in values_of(recipe, frozenset(Role)).items():
         known = key_at(key)
         if isinstance(value, str) and not value.strip() and not (known and known.may_be_empty):
@@ -123,6 +125,7 @@ def _empty_texts(recipe: Recipe) -> Iterator[KeyFault]:
 
 
 def _warmup(recipe: Recipe) -> Iterator[KeyFault]:
+    """Yield mistaken warm-up keys: more steps than the run has, or any with a constant learning rate."""
     train = recipe.train
     if train.warmup_steps is not None and train.max_steps is not None and train.warmup_steps > train.max_steps:
         what = (
@@ -137,6 +140,7 @@ def _warmup(recipe: Recipe) -> Iterator[KeyFault]:
 
 
 def _lengths_of_answers(recipe: Recipe) -> Iterator[KeyFault]:
+    """Yield the mistake of a minimum answer length above the maximum."""
     decoding = recipe.eval.generation
     if decoding is None:
         return
@@ -158,6 +162,7 @@ def _columns(recipe: Recipe) -> Iterator[KeyFault]:
 
 
 def _options_of_other_methods(recipe: Recipe) -> Iterator[KeyFault]:
+    """Yield the keys of methods that the recipe does not use, which have no effect."""
     for method in METHODS:
         options = recipe.options_of(method)
         if options is None or method == recipe.method:
@@ -173,6 +178,7 @@ def _options_of_other_methods(recipe: Recipe) -> Iterator[KeyFault]:
 
 
 def _names_on_the_hub(recipe: Recipe) -> Iterator[KeyFault]:
+    """Yield the keys that have an effect only on the Hub, where the recipe's data or base are local."""
     data, model = recipe.data, recipe.model
     if data.train is not None or (data.path is not None and _is_local(data.path)):
         for key in ("name", "revision", "splits"):
@@ -183,6 +189,7 @@ def _names_on_the_hub(recipe: Recipe) -> Iterator[KeyFault]:
 
 
 def _others(recipe: Recipe) -> Iterator[KeyFault]:
+    """Yield other recipe keys without effect: of the method, the launch, the lengths and the generation."""
     launch, data, task = recipe.launch, recipe.data, recipe.task
     for key, what in recipe.method_spec.unused(recipe.options):
         yield (recipe.method, key), what
@@ -196,6 +203,7 @@ def _others(recipe: Recipe) -> Iterator[KeyFault]:
 
 
 def _is_local(path: str) -> bool:
+    """Whether a data path or base of the recipe exists on this machine."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):

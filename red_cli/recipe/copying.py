@@ -54,9 +54,11 @@ def _places(sources: list[Source]) -> list[tuple[Path, Path]]:
 
 
 def _companions(path: Path) -> list[Path]:
+    """The companion folder of a packaged recipe, which is copied with it; empty if there is none."""
     companion = path.with_suffix("")
     return [companion] if path.resolve().parent == recipe_folder() and companion.is_dir() else []
 
 
 def _same(path: Path, copy: Path) -> bool:
+    """Whether a file of a recipe and its copy have the same content."""
     return path.is_file() and copy.is_file() and filecmp.cmp(path, copy, shallow=False)

@@ -102,6 +102,7 @@ def _path_in_data(location: tuple[str | int, ...], data: Any, missing: bool) -> 
 
 
 def _message(detail: dict[str, Any], path: KeyPath) -> str:
+    """Describe one validation error of a recipe: what was expected at the key, and the nearest valid name."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         return f"unknown key.{_meant(path, detail['input'])}"
@@ -127,10 +128,12 @@ def _message(detail: dict[str, Any], path: KeyPath) -> str:
 
 
 def _plain(bound: float) -> str:
+    """A numeric bound as text for the message of a fault, without decimals if it is whole."""
     return str(int(bound)) if bound == int(bound) else str(bound)
 
 
 def _joined(texts: list[str], value: Any) -> str:
+    """Join the messages of several faults of one key into one, with the value found at the end."""
     got = f", got {shown(value)}"
     texts = list(dict.fromkeys(text.removesuffix(got) for text in texts))
     first, rest = texts[0], [text.removeprefix("expected ") for text in texts[1:]]
@@ -140,6 +143,7 @@ def _joined(texts: list[str], value: Any) -> str:
 
 
 def _value_at(path: KeyPath, data: Any) -> Any:
+    """The value at the key path of a fault in the recipe's data."""
     for part in path:
         data = data.get(part) if isinstance(data, dict) else data[part]
     return data

@@ -51,10 +51,12 @@ def walk(model: type[BaseModel], parent: Key | None = None) -> Iterator[Key]:
 
 
 def _marker(field: FieldInfo, kind: type[_Marker]) -> _Marker | None:
+    """The marker of this kind in a schema field's metadata, such as its key's role; None if there is none."""
     return next((marker for marker in field.metadata if isinstance(marker, kind)), None)
 
 
 def _sections(field: FieldInfo) -> list[type[BaseModel]]:
+    """The sections that a field of the schema can hold: the models in its annotation."""
     candidates = (field.annotation, *get_args(field.annotation))
     return [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
@@ -84,17 +86,18 @@ def role_of(path: str) -> Role | None:
 
 
 def training_keys(recipe: Recipe) -> dict[str, Any]:
-    """Dotted path -> value, for the keys that determine the result of training."""
+    """Dotted path of a key -> value, for the keys that determine the result of training."""
     return values_of(recipe, frozenset(Role) - SAME_RUN)
 
 
 def values_of(recipe: Recipe, roles: Collection[Role]) -> dict[str, Any]:
-    """Dotted path -> value as plain data, for the keys of these roles."""
+    """Dotted path of a key -> value as plain data, for the keys of these roles."""
     flat = _flat(recipe.model_dump(mode="json"))
     return {path: value for path, value in flat.items() if role_of(path) in roles}
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested recipe data as one dictionary from dotted keys to values."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
         if isinstance(value, dict):

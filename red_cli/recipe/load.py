@@ -81,6 +81,7 @@ def load_trained_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedReci
 
 
 def _load(sources: list[Source], variant: str | None, overrides: Sequence[str], check: Check) -> LoadedRecipe:
+    """Load a recipe from merged files, variant and overrides; report all faults of all variants at once."""
     path = sources[-1].path
     file, faults = merge_sources(sources)
     variants = file.data.pop("variants", {})
@@ -124,6 +125,7 @@ def _load(sources: list[Source], variant: str | None, overrides: Sequence[str], 
 
 
 def _with_variant(file: Merged, variants: dict[str, Any], variant: str | None) -> Merged:
+    """Load a variant: a copy of the merged recipe file with it applied, if one is named."""
     merged = file.copy()
     if variant is not None and variants[variant]:
         merged.merge(variants[variant], lambda key: file.origin(("variants", variant, *key)))
@@ -131,16 +133,18 @@ def _with_variant(file: Merged, variants: dict[str, Any], variant: str | None) -
 
 
 def variants_of(path: Path) -> list[str]:
-    """The names of a recipe file's variants, including those of the files that it extends."""
+    """The names of the variants that a recipe file can be loaded with, including those of files it extends."""
     variants = merge_sources(read_sources(path))[0].data.get("variants", {})
     return list(variants) if _well_formed(variants) else []
 
 
 def _well_formed(variants: Any) -> bool:
+    """Whether the variants of a recipe are a mapping of names to mappings or nothing."""
     return isinstance(variants, dict) and all(part is None or isinstance(part, dict) for part in variants.values())
 
 
 def _apply_override(merged: Merged, text: str) -> list[Fault]:
+    """Load with an override: merge a KEY=VALUE into the recipe; return its faults."""
     where = f"command line, {one_line(text)}"
     try:
         override = parse_override(text)
@@ -153,6 +157,7 @@ def _apply_override(merged: Merged, text: str) -> list[Fault]:
 
 
 def _validate(merged: Merged, check: Check) -> tuple[Recipe | None, list[Fault]]:
+    """Validate a merged recipe by the schema and the checks; return it, or None, and its faults."""
     try:
         recipe = Recipe.model_validate(merged.data)
     except ValidationError as error:

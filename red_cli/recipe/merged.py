@@ -56,12 +56,13 @@ class Merged:
 
 
 def _paths_in(value: Any, path: KeyPath) -> list[KeyPath]:
+    """The key paths of everything nested in a merged part of a recipe."""
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [inner for key, part in parts for inner in ((*path, key), *_paths_in(part, (*path, key)))]
 
 
 def resolve_paths(data: dict[str, Any], folder: Path) -> None:
-    """Make local paths in a part of a recipe absolute; other names stay unchanged.
+    """Make local paths in a part of a recipe absolute, before it is merged; other names stay unchanged.
 
     Relative paths start at `folder`: that of the recipe file, or the working directory for the command line.
     """
@@ -74,6 +75,7 @@ def resolve_paths(data: dict[str, Any], folder: Path) -> None:
 
 
 def _anchored(text: str, kind: LocalPath, folder: Path) -> str:
+    """A local path of a recipe that is merged, made absolute from the folder of its file."""
     if not text.strip() or (kind is LocalPath.OR_TEMPLATE and not is_template_file(text)):
         return text
     try:
@@ -151,7 +153,7 @@ def read_sources(path: Path) -> list[Source]:
 
 
 def read_alone(path: Path) -> list[Source]:
-    """Read the recipe of a run or an export, which is complete and extends no other.
+    """Read the recipe of a run or an export, which is complete: nothing is merged into it.
 
     Raises:
         UserError: it extends another recipe, or is not a recipe.
@@ -182,4 +184,5 @@ def merge_sources(sources: list[Source]) -> tuple[Merged, list[Fault]]:
 
 
 def _parts(variants: Any) -> list[dict[str, Any]]:
+    """The well-formed variants of a recipe file, whose local paths are resolved before files are merged."""
     return [part for part in variants.values() if isinstance(part, dict)] if isinstance(variants, dict) else []

@@ -54,12 +54,14 @@ class Ia3(Section):
 
 
 def _both_places(options: Lora) -> OptionFaults:
+    """The fault of a method's options that give both positions and target_modules."""
     if options.positions is None or options.target_modules is None:
         return []
     return [("target_modules", "give lora.positions or lora.target_modules, not both")]
 
 
 def _unused_positions(options: RedConfig) -> OptionFaults:
+    """The fault of RED's options that set positions to no effect, since target_modules is given."""
     if options.target_modules is None or options.positions == RedConfig().positions:
         return []
     return [("positions", "has no effect: red.target_modules names the modules")]
@@ -165,7 +167,7 @@ class MethodChoice(Section):
 
 
 def compared_methods() -> dict[str, list[str]]:
-    """Names in comparisons -> the overrides that they set; other options are those of the recipe."""
+    """The methods that comparisons name -> the overrides that they set; other options are those of the recipe."""
     compared: dict[str, list[str]] = {}
     for name, spec in METHODS.items():
         variants = {variant: [f"method={name}", *keys] for variant, keys in spec.variants.items()}
@@ -174,7 +176,7 @@ def compared_methods() -> dict[str, list[str]]:
 
 
 def require_package(name: MethodName) -> None:
-    """Check that the package that a method needs is installed.
+    """Check that the package that a method of the table needs is installed.
 
     Raises:
         UserError: it is not installed.

@@ -60,7 +60,7 @@ def metric_spec(name: str) -> MetricSpec:
 
 
 def is_better(metric: str, value: float, best: float | None) -> bool:
-    """Whether `value` is better than the `best` so far; None: there is no earlier evaluation."""
+    """Whether `value` is better by this metric than the `best` so far; None: there is no earlier score."""
     if best is None or math.isnan(best):
         return True
     return value < best if metric_spec(metric).lower_is_better else value > best
@@ -77,12 +77,12 @@ def display_value(metric: str, value: float) -> float:
 
 
 def format_score(metric: str, value: float) -> str:
-    """A score as text."""
+    """A metric's score as text, by the format of that metric."""
     return f"{display_value(metric, value):{metric_spec(metric).format or '.2f'}}"
 
 
 def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
-    """The metrics that summarise a split: those of generated texts, else `metric`, which chose the best checkpoint.
+    """The metrics that summarise a split: those of generated texts, else the metric that selects the best evaluation.
 
     Args:
         scores: metric -> value, as in metrics.json, without metrics that were not computed.
@@ -91,5 +91,5 @@ def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation (n - 1); the deviation of a single value is None."""
+    """Mean and sample standard deviation (n - 1) of scores in a metric; the deviation of a single score is None."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

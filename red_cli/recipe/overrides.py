@@ -43,6 +43,7 @@ class Override:
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the key path of every value that an override sets."""
     if not isinstance(value, dict):
         yield path
         return
@@ -100,5 +101,5 @@ def named_keys(overrides: Sequence[str]) -> list[NamedKey]:
 
 
 def named_with_role(overrides: Sequence[str], roles: Container[Role]) -> list[NamedKey]:
-    """The keys of the given roles that overrides set."""
+    """The keys of the given roles that overrides (KEY=VALUE) set."""
     return [named for named in named_keys(overrides) if role_of(named.key) in roles]

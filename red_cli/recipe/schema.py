@@ -142,11 +142,12 @@ class RecipeFile(Recipe):
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain data; nulls are included where the default is not null."""
+    """The recipe as plain data by its schema; nulls are included where the default is not null."""
     return _without_absent(recipe)
 
 
 def _without_absent(section: BaseModel) -> dict[str, Any]:
+    """The section as plain data for a recipe, without keys that are None by default and not set."""
     data: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
@@ -158,7 +159,7 @@ def _without_absent(section: BaseModel) -> dict[str, Any]:
 
 
 def text_metrics(recipe: Recipe) -> tuple[str, ...]:
-    """The metrics of generated texts: eval.metrics or the task's default, and the selecting metric."""
+    """The metrics of generated texts in a recipe: eval.metrics or the task's default, and the selecting metric."""
     named = recipe.task.default_text_metrics if recipe.eval.metrics is None else recipe.eval.metrics
     chosen = [recipe.eval.metric] if recipe.eval.metric in TEXT_METRICS else []
     return tuple(dict.fromkeys([*named, *chosen]))

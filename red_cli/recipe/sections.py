@@ -54,7 +54,7 @@ class Decoding(Section):
 
 
 def faults_of_decoding(decoding: Decoding | None, generates: bool) -> list[KeyFault]:
-    """Options that have no effect because of the others or of the task: (key path, what is wrong)."""
+    """Options of the recipe's decoding section that have no effect: (key path, what is wrong)."""
     path = ("eval", "generation")
     if decoding is None:
         return []
@@ -70,6 +70,7 @@ def faults_of_decoding(decoding: Decoding | None, generates: bool) -> list[KeyFa
 
 
 def _default(name: str) -> Any:
+    """The default value of a key of the decoding section."""
     return Decoding.model_fields[name].default
 
 

@@ -71,7 +71,7 @@ LabelTexts = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_leng
 
 
 def read_template(template: str) -> str:
-    """The text of a template file; a known name or a template's text is returned unchanged.
+    """The text of the template file that task.template of the settings names; a known name stays unchanged.
 
     Raises:
         ValueError: the file does not exist, or is not a template.
@@ -109,7 +109,7 @@ def is_template_file(template: str) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether a template file exists; names that no file can have are not files."""
+    """Whether the template of the instruction settings is a file; names that no file can have are not files."""
     try:
         return path.is_file()
     except (OSError, ValueError):  # too long, or not a valid path

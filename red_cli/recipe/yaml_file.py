@@ -72,6 +72,7 @@ _TOO_MANY = f"more than {_MOST_NODES:,} keys and values"
 
 
 def _refused(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    """The YAML error for a construct that recipes do not allow, at its place in the file."""
     return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
@@ -148,7 +149,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_value(text: str) -> Any:
-    """Parse the value of a `KEY=VALUE` by the rules of a file.
+    """Parse the YAML value of a `KEY=VALUE` by the rules of a recipe file.
 
     Raises:
         ValueError: the text is not YAML, or is too large.
@@ -194,6 +195,7 @@ def _read(text: str) -> tuple[yaml.Node | None, Document]:
 
 
 def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, document: Document) -> Any:
+    """Build the value of a YAML node, and record the line number of every key in the document."""
     document.lines[path] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
@@ -235,6 +237,7 @@ def _entries(node: yaml.MappingNode, path: KeyPath, document: Document) -> dict[
 
 
 def _scalar(loader: _Loader, node: yaml.Node, path: KeyPath, document: Document) -> Any:
+    """Build the value of a YAML scalar; record a fault, if it cannot be read as its type."""
     try:
         value = loader.construct_object(node)
     except (ValueError, LookupError, AttributeError, TypeError, OverflowError):  # each YAML type raises its own

@@ -136,6 +136,7 @@ def read_adapter_changes(folder: Path) -> AdapterChanges:
 
 
 def _arranged(config: AdapterConfig, paths: list[ModulePath], modules: list[ModuleChange]) -> AdapterChanges:
+    """Arrange the changes of an adapter's modules in a grid: a row for each kind, a column for each layer."""
     stacks = {module.label: path.stack for module, path in zip(modules, paths, strict=True)}
     order = list(dict.fromkeys(stacks.values()))
     rows = sorted(stacks, key=lambda label: order.index(stacks[label]))

@@ -91,6 +91,7 @@ def _series(comparison: RunComparison, names: dict[TaskColumn, str]) -> list[_Se
 
 
 def _paper_marks(row: Row, names: dict[TaskColumn, str], averaged: int) -> dict[str, _Mark]:
+    """The paper's figures in a row as marks, one for each panel of the picture, also the average."""
     marks = {names[column]: _Mark(figure.score, figure.std) for column, figure in row.figures.items()}
     if row.paper_average is not None and row.paper_average.tasks == averaged:
         marks[AVERAGE] = _Mark(row.paper_average.value, None)
@@ -106,6 +107,7 @@ def _limits(marks: Sequence[_Mark], least: float) -> tuple[float, float]:
 
 
 def _draw_panel(axes: Axes, panel: str, series: Sequence[_Series], least: float) -> None:
+    """Draw one panel of the comparison: a mark with an error bar for each series."""
     from matplotlib.ticker import MaxNLocator
 
     marks = [line.marks[panel] for line in series if panel in line.marks]
@@ -137,4 +139,5 @@ def _draw_panel(axes: Axes, panel: str, series: Sequence[_Series], least: float)
 
 
 def _panel_title(column: TaskColumn) -> str:
+    """The title of a panel of the comparison's picture: task and metric."""
     return f"{column.title}, {column.metric_title}"

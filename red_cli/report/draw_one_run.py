@@ -52,6 +52,7 @@ def draw_heat_map(changes: AdapterChanges) -> bytes:
 
 
 def _heat_panel(figure: Figure, axes: Axes, changes: AdapterChanges, component: str) -> None:
+    """Draw the heat map of one component's vectors: kinds of module by layers."""
     values = np.array([[np.nan if rms is None else rms for rms in row] for row in changes.grid(component)])
     most = float(np.nanmax(values)) or 1.0
     axes.set_facecolor(NOTHING)
@@ -99,7 +100,7 @@ def _white_lines(axes: Axes, changes: AdapterChanges) -> None:
 
 
 def draw_curve(curve: Curve, best_step: int | None) -> bytes:
-    """A PNG with the training loss by optimiser step and, below it, the score with the best evaluation marked."""
+    """Draw a PNG of one run: the training loss by step and, below it, the score with the best evaluation."""
     figure = new_figure(7.5, 5.4 if curve.scores else 3.0, gap=0.06)
     panels = figure.subplots(2 if curve.scores else 1, 1, sharex=True, squeeze=False)[:, 0]
     _loss_panel(panels[0], curve)
@@ -111,6 +112,7 @@ def draw_curve(curve: Curve, best_step: int | None) -> bytes:
 
 
 def _loss_panel(axes: Axes, curve: Curve) -> None:
+    """Draw the training loss of the learning curve, smoothed if it has many points."""
     tidy(axes)
     axes.set_ylabel("training loss")
     if not curve.losses:
@@ -134,6 +136,7 @@ def _loss_panel(axes: Axes, curve: Curve) -> None:
 
 
 def _score_panel(axes: Axes, curve: Curve, best_step: int | None) -> None:
+    """Draw the scores of the learning curve by step, and circle the best evaluation."""
     tidy(axes)
     steps, scores = np.array(curve.scores).T
     colour, mark = SERIES[1]

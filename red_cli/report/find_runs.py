@@ -66,7 +66,7 @@ class LeftOut:
 
 
 def read_run(path: Path) -> FinishedRun:
-    """Read a finished run.
+    """Read a finished run that was found.
 
     Raises:
         UserError: the folder is not a run, the run is not finished, or its recipe or metrics are damaged.

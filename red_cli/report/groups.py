@@ -112,7 +112,7 @@ def _keys(run: FinishedRun) -> dict[str, Any]:
 
 
 def _common_split(runs: list[FinishedRun]) -> tuple[str, list[str]]:
-    """The split to report, and a note if only some of the runs are scored on "test"."""
+    """The split to report for a group of runs, and a note if only some of them are scored on "test"."""
     result = runs[0].result_split
     if not runs[0].chose_best(result):  # the paper's protocol scores rows that did not select
         return result, []

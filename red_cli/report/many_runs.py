@@ -147,7 +147,7 @@ def compare_runs(paths: Sequence[Path]) -> RunComparison:
 
 
 def _families(groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups that share base, method and protocol, ordered by their first runs."""
+    """Groups of many runs that share base, method and protocol, ordered by their first runs."""
     families: dict[tuple[str, str, str], list[Group]] = {}
     for group in groups:
         recipe = group.first.recipe
@@ -157,7 +157,7 @@ def _families(groups: Sequence[Group]) -> list[list[Group]]:
 
 
 def _base_names(bases: Sequence[str]) -> dict[str, str]:
-    """Base -> its short name, or its full name if the short one is ambiguous."""
+    """Base of many compared runs -> its short name, or its full name if the short one is ambiguous."""
     short = {base: base_name(base) for base in bases}
     return {base: name if list(short.values()).count(name) == 1 else base for base, name in short.items()}
 
@@ -190,6 +190,7 @@ def _order(value: Any) -> tuple[int, float, str]:
 
 
 def _differing_keys(groups: Sequence[Group]) -> set[str]:
+    """The recipe keys whose values differ between many compared runs."""
     keys = {key for group in groups for key in group.keys}
     return {key for key in keys if any(group.keys.get(key) != groups[0].keys.get(key) for group in groups)}
 
@@ -218,5 +219,5 @@ def _caveats(row: Row) -> list[str]:
 
 
 def _protocol(group: Group) -> str:
-    """The recipe's eval.split."""
+    """The recipe's eval.split, by which many runs are compared."""
     return str(group.keys.get("eval.split", _STANDARD))

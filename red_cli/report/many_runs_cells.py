@@ -108,14 +108,14 @@ class Cells:
 
 
 def unit(comparison: RunComparison) -> str:
-    """The unit of the scores."""
+    """The unit of the scores in the cells of a report on many runs."""
     others = [column.metric_title for column in comparison.columns if not is_percentage(column.metric)]
     listed = " and ".join(dict.fromkeys(others))
     return f"{_UNIT} ({listed}: as it is)" if others else _UNIT
 
 
 def _by_value(values: Mapping[TaskColumn, str]) -> str:
-    """The most common value, then each other value with the names of its columns."""
+    """The most common value of cells, then each other value with the names of its columns."""
     by_value: dict[str, list[str]] = {}
     for column, value in values.items():
         by_value.setdefault(value, []).append(column.title)
@@ -130,7 +130,7 @@ def parameters_text(row: Row) -> str:
 
 
 def headings(comparison: RunComparison) -> list[str]:
-    """Task names, followed by the metric unless it is the usual and only one of the task."""
+    """The headings of cells: task names, with the metric unless it is the usual and only one of the task."""
     return [
         column.title if column.usual_metric and column.alone else f"{column.title} {column.metric}"
         for column in comparison.columns
@@ -138,8 +138,10 @@ def headings(comparison: RunComparison) -> list[str]:
 
 
 def _mean_text(mean: float, std: float | None) -> str:
+    """A mean and its deviation, to two digits, in a cell of the comparison's table."""
     return plus_minus(two_digits(mean), two_digits(std))
 
 
 def _split_text(group: Group) -> str:
+    """The split of a cell's scores, for the table's legend, and whether it also chose the best evaluation."""
     return f"{group.split}, which also chose the best evaluation" if group.chose_best else group.split

@@ -67,6 +67,7 @@ def comparison_data(comparison: RunComparison) -> dict[str, Any]:
 
 
 def _every_run(comparison: RunComparison) -> Section:
+    """The section of a comparison's report that lists every run with its seed and score."""
     rows = [
         [column.title, column.metric, row.base, row.title, str(run.path), str(run.seed),
          f"{group.scores[run.seed]:.2f}", group.split, f"{group.examples:,}"]
@@ -79,6 +80,7 @@ def _every_run(comparison: RunComparison) -> Section:
 
 
 def _caption(comparison: RunComparison) -> str:
+    """The caption of the comparison's picture in the report."""
     paper = any(row.paper for row in comparison.rows)
     return (
         "Mean and standard deviation over seeds (filled; the dots below: each seed)"

@@ -70,6 +70,7 @@ def kind_labels(paths: Sequence[ModulePath]) -> dict[str, str]:
 
 
 def _module_path(path: str, span: tuple[int, int], position: str | None) -> ModulePath:
+    """A module path, parsed into its pattern, position and layer; the span is that of the layer's number."""
     return ModulePath(path[: span[0]] + _ANY_LAYER + path[span[1] :], position, int(path[slice(*span)]))
 
 

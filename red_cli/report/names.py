@@ -41,7 +41,7 @@ class TaskColumn:
 
 
 def task_column(run: FinishedRun, metric: str, alone: bool) -> TaskColumn:
-    """The column of a run's scores in `metric`. Tasks on the user's own data differ by their data.
+    """The name of the column of a run's scores in `metric`. Tasks on the user's own data differ by their data.
 
     Args:
         alone: whether no other metric of the run has a column.
@@ -89,6 +89,6 @@ def method_name(keys: Mapping[str, Any]) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """A recipe's value as text of at most 40 characters; long values are cut at the start."""
+    """A recipe's value as a name of at most 40 characters; long values are cut at the start."""
     text = "unset" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     return shortened(text, _LONGEST_VALUE)

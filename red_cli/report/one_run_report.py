@@ -100,6 +100,7 @@ def run_document(report: RunReport, figures: list[tuple[str, str]]) -> ReportDoc
 
 
 def _change_sections(changes: AdapterChanges) -> list[Section]:
+    """The sections of a run's report on what training changed: heat map, grids and largest changes."""
     picture = None
     if can_draw():
         vectors = " and of ".join(COMPONENT_TITLES[component] for component in changes.components)
@@ -132,12 +133,14 @@ def _grid_table(changes: AdapterChanges, component: str) -> Table:
 
 
 def _module_row(component: str, module: ModuleChange) -> list[str]:
+    """A row in the run report's table of the vectors that changed most."""
     change = module.changes[component]
     figures = [three_digits(value) for value in (change.rms, change.norm, change.largest)]
     return [COMPONENT_TITLES[component], module.name, module.path, *figures, f"{module.width:,}"]
 
 
 def _curve_section(report: RunReport, curve: Curve) -> Section:
+    """The section of a run's report on its learning curve: the picture and a table of the evaluations."""
     assert report.run is not None
     best_step = report.run.metrics["best"]["step"]
     picture = table = None

@@ -52,6 +52,7 @@ def bars(values: Sequence[float | None], most: float, room: int) -> str:
 
 
 def _most_changed(changes: AdapterChanges, component: str) -> str:
+    """The modules that changed most in one component, as a line of the terminal's summary."""
     modules = changes.most_changed(component, _MOST_NAMED)
     if not modules[0].changes[component].rms:
         return "nothing, every value is where it started"
@@ -62,6 +63,7 @@ def _most_changed(changes: AdapterChanges, component: str) -> str:
 
 
 def _range(values: Sequence[float]) -> str:
+    """The smallest and the largest value as text for the terminal's summary of a report."""
     low, high = three_digits(min(values)), three_digits(max(values))
     return low if low == high else f"{low} to {high}"
 
@@ -80,6 +82,7 @@ def comparison_lines(comparison: RunComparison, width: int) -> list[str]:
 
 
 def _wide_rows(comparison: RunComparison) -> list[list[str]]:
+    """The rows of a comparison's table for a wide terminal: methods indented under their base."""
     table = Cells(comparison).table
     rows, shown = [["", *table.header[2:]]], ""
     for base, title, *figures in table.rows:

@@ -61,6 +61,7 @@ def read_curve(log: Path, metric: str, split: str) -> Curve:
 
 
 def _lines(log: Path) -> list[str]:
+    """The lines of a run's training log that are not blank; empty if there is no log."""
     if not log.is_file():
         return []
     text = log.read_text(encoding="utf-8", errors="replace")

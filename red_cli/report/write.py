@@ -72,4 +72,5 @@ def write_report(folder: Path, document: ReportDocument, data: dict[str, Any]) -
 
 
 def _is_ours(path: Path) -> bool:
+    """Whether a file in the report's folder was written by an earlier report, and may be replaced."""
     return path.name == _TMP_DIR or (path.is_file() and path.name in (*_TEXTS, *_PICTURES))

@@ -39,7 +39,7 @@ class OpenedRecipe:
 
 
 def recipe_with_consent(named: str | None, found: Path | None, overrides: Sequence[str]) -> OpenedRecipe:
-    """Load the recipe that the user `named` on the command line, or else the one `found` in the opened folder.
+    """Load the recipe that the user `named`, or else the one `found`, with the user's consent to run code.
 
     Args:
         found: may be None if `named` is given.
@@ -67,7 +67,7 @@ def consent_of(recipe: Recipe) -> list[str]:
 
 
 def has_code(model: Model) -> bool:
-    """Whether a model's configuration or tokenizer refers to Python code of its own. The code is not run."""
+    """Whether a model refers to Python code of its own, which needs the user's consent. The code is not run."""
     from transformers import PretrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 

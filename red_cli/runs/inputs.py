@@ -90,7 +90,7 @@ def changed_rows(then: RunInputs, now: RunInputs) -> list[str]:
 
 
 def changed_base(then: BaseDigest | None, now: BaseDigest | None) -> list[str]:
-    """The parts of a base that differ, one per line; a part that only one of them has is not compared."""
+    """The parts of a run's recorded base that differ from the inputs now, one per line."""
     if then is None or now is None:
         return []
     pairs = {part: (getattr(then, part), getattr(now, part)) for part in _PARTS}
@@ -99,6 +99,7 @@ def changed_base(then: BaseDigest | None, now: BaseDigest | None) -> list[str]:
 
 
 def _names(names: list[str] | None) -> str:
+    """Label names as text for a message about a run's changed inputs."""
     return "none" if names is None else ", ".join(names)
 
 

@@ -52,7 +52,7 @@ def _label_names(opened: Opened, config: PretrainedConfig) -> list[str] | None:
 
 
 def load_model(opened: Opened, base: Base) -> PreTrainedModel:
-    """Load the model, with its adapter if it has one, in evaluation mode.
+    """Load the opened model, with its adapter if it has one, in evaluation mode.
 
     Raises:
         UserError: base or adapter cannot be loaded or do not match, or the base changed since the training.

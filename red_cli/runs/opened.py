@@ -112,7 +112,7 @@ def open_trained(path: Path, recipe: str | None = None, overrides: Sequence[str]
 
 
 def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str]) -> Opened:
-    """Open a folder for inference. The arguments are those of `open_trained`.
+    """Open a run, an adapter or an exported model for inference. The arguments are those of `open_trained`.
 
     Raises:
         UserError: the folder cannot be opened, has no adapter or recipe, or an override names a key of the training.
@@ -126,7 +126,7 @@ def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str])
 
 
 def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
-    """The output folder of an evaluation: `folder`, or a new folder inside it if overrides change the recipe."""
+    """The folder for the evaluation of an opened model: `folder`, or a new one in it if overrides change the recipe."""
     if all(is_consent(override) for override in overrides):
         return folder
     RunFolder(folder).require_own_folders()
@@ -137,7 +137,7 @@ def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
 
 
 def require_adapter(opened: Opened) -> None:
-    """Check that a run has saved an adapter.
+    """Check that an opened run has saved an adapter.
 
     Raises:
         UserError: it has not reached its first evaluation.
@@ -165,5 +165,6 @@ def _read_recipe(own: Path | None, named: str | None, overrides: Sequence[str]) 
 
 
 def _with_base(recipe: Recipe, name: str, revision: str | None) -> Recipe:
+    """A copy of an opened recipe with another base and revision."""
     model = recipe.model.model_copy(update={"name_or_path": name, "revision": revision})
     return recipe.model_copy(update={"model": model})

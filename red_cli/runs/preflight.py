@@ -95,6 +95,7 @@ def _local_files(recipe: Recipe) -> dict[str, list[Path]] | None:
 
 
 def _exists(place: str) -> bool:
+    """Whether a place that the recipe names exists, for checks before any work; an invalid path does not."""
     try:
         return Path(place).exists()
     except (OSError, ValueError):  # too long, or not a valid path

@@ -256,12 +256,12 @@ class Encoder(Protocol):
 
 
 def scored_split(task: Task) -> str:
-    """The split whose score is the run's result."""
+    """The split of a task whose score is the run's result."""
     return task.validation_splits[0] if task.paper_cut is None else SCORED
 
 
 def chose_best(task: Task, split: str) -> Literal["all", "some", "none"]:
-    """How many of a split's rows were used to choose the run's best evaluation."""
+    """How many of a split's rows the task used to select the run's best evaluation."""
     if split == task.validation_splits[0]:
         return "all"
     cut = task.paper_cut
@@ -273,7 +273,7 @@ BUILDERS: dict[type[TaskSettings], Builder] = {}
 
 
 def builds(settings: type[TaskSettings]) -> Callable[[Builder], Builder]:
-    """Register the builder of these settings' task: a function of recipe, settings, configuration and label names.
+    """Register the builder of these settings' task: a function of recipe, settings, configuration, label names.
 
     The label names are those of a trained model, or None before training. A builder reads no data.
     """

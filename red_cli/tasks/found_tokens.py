@@ -122,6 +122,7 @@ def _texts(column: pa.ChunkedArray) -> Iterator[tuple[pa.Array, NDArray[np.int64
 
 
 def _leaves(array: pa.Array, owners: NDArray[np.int64]) -> Iterator[tuple[pa.Array, NDArray[np.int64]]]:
+    """Arrays of texts inside an array, in which special tokens are found, with the rows that they belong to."""
     kind = array.type
     if pa.types.is_dictionary(kind):
         yield from _leaves(array.dictionary_decode(), owners)
@@ -135,10 +136,12 @@ def _leaves(array: pa.Array, owners: NDArray[np.int64]) -> Iterator[tuple[pa.Arr
 
 
 def _found(rows: Rows, indices: Sequence[int]) -> FoundRows:
+    """How many rows contain a special token, with the numbers of the first few."""
     first = indices[:_SHOWN_ROWS]
     return FoundRows(len(indices), [rows.number(index) for index in first], rows.numbers(first))
 
 
 def _rows_text(found: FoundRows) -> str:
+    """The rows in which a special token was found, in words: the first few, and how many more."""
     more = f" and {found.rows - len(found.first):,} more" if found.rows > len(found.first) else ""
     return f"row {found.places}" if found.rows == 1 else f"rows {found.places}{more}"

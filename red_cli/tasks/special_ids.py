@@ -66,6 +66,7 @@ def find_special_ids(
 
 
 def _end_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, end_token: str | None) -> int:
+    """The id of the end token: the recipe's, or else the tokenizer's or the configuration's."""
     if end_token is not None:
         if end_token not in tokenizer.get_vocab():
             raise UserError("unsupported-tokenizer", f"task.end_token: the tokenizer has no token {shown(end_token)}")

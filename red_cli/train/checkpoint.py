@@ -53,6 +53,7 @@ def save_checkpoint(session: Session) -> Path:
 
 
 def _write(session: Session, path: Path, training: dict[str, Any]) -> None:
+    """Write a checkpoint folder: trained parameters, optimizer, digests and the state of the run."""
     if path.exists():  # damaged or partly deleted
         shutil.rmtree(path)
     recipe = session.recipe
@@ -88,6 +89,7 @@ def load_checkpoint(session: Session, path: Path) -> None:
 
 
 def _generators() -> dict[str, Any]:
+    """The states of all random generators of this rank, for a checkpoint."""
     algorithm, keys, position, *gauss = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -98,6 +100,7 @@ def _generators() -> dict[str, Any]:
 
 
 def _restore_generators(stored: dict[str, Any]) -> None:
+    """Restore the states of the random generators from a checkpoint."""
     torch.set_rng_state(stored["torch"])
     if stored["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(stored["cuda"])

@@ -101,7 +101,7 @@ def read_state(path: Path) -> TrainingState:
 
 
 def read_inputs(path: Path) -> RunInputs | None:
-    """Read the inputs that a checkpoint was trained on; None for checkpoints of version 0.1.
+    """Read from a checkpoint folder the inputs that it was trained on; None for checkpoints of version 0.1.
 
     Raises:
         UserError: the state file is missing or damaged.

@@ -61,7 +61,7 @@ class LearningRateSearch:
 
 
 def with_rate(loaded: LoadedRecipe, rate: float) -> LoadedRecipe:
-    """The recipe with the learning rate `rate`."""
+    """The recipe with the learning rate of the record."""
     settings = loaded.recipe.train.model_copy(update={"learning_rate": rate})
     return replace(loaded, recipe=loaded.recipe.model_copy(update={"train": settings}))
 

@@ -65,6 +65,7 @@ def search_learning_rate(
 
 
 def _put_back(session: Session, start: dict[str, torch.Tensor]) -> None:
+    """Reset the trained parameters to their values before the search, and drop their gradients."""
     with torch.no_grad():
         for name, value in start.items():
             parameter = session.model.get_parameter(name)
@@ -73,6 +74,7 @@ def _put_back(session: Session, start: dict[str, torch.Tensor]) -> None:
 
 
 def _sweep(session: Session, searching: SearchPlan, number: int, listener: TrainingListener) -> Sweep:
+    """Train with rising learning rates until the loss diverges; return the rates, losses and edge."""
     settings, engine = session.settings, session.engine
     assert isinstance(engine, Replicated)  # recipes with another engine and a search are refused
     optimizer = build_optimizer(session.trained, settings)
@@ -103,7 +105,7 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Train
 
 
 def find_divergence_rate(rates: Sequence[float], losses: Sequence[float], window: int) -> float | None:
-    """The rate at which the loss, averaged over `window` steps, diverges from its minimum, or None."""
+    """Search the rate at which the loss, averaged over `window` steps, diverges from its minimum."""
     if len(losses) < window:
         return None
     averages = _averages(losses, window)
@@ -130,6 +132,7 @@ def choose_rate(sweeps: Sequence[Sweep], searching: SearchPlan) -> float:
 
 
 def _middle(values: Sequence[float]) -> float:
+    """The median of learning rates on a logarithmic scale."""
     return math.exp(statistics.median(math.log(value) for value in values))
 
 
@@ -141,4 +144,5 @@ def _end_of_fall(sweep: Sweep, window: int) -> float | None:
 
 
 def _averages(losses: Sequence[float], window: int) -> NDArray[np.float64]:
+    """The moving averages of a sweep's losses."""
     return np.convolve(losses, np.ones(window) / window, "valid")

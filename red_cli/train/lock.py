@@ -82,6 +82,7 @@ class FolderLock:
 
 
 def _inode(path: Path) -> int | None:
+    """The inode of the lock's file; None if it cannot be read."""
     try:
         return path.stat().st_ino
     except OSError:

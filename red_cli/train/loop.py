@@ -66,6 +66,7 @@ def train(loaded: LoadedRecipe, listener: TrainingListener | None = None) -> dic
 
 
 def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
+    """Run a training while its folder is locked: read, plan, search the learning rate, step, finish."""
     checkpoint = processes.broadcast(find_resume_checkpoint(loaded, lock, listener) if processes.main else None)
     reset_peak()
     listener.status("reading the data")
@@ -151,12 +152,13 @@ def _save(session: Session) -> Path:
 
 
 def _require_folder(session: Session) -> None:
-    """End the run if its folder was deleted; writing would create a folder with only a part of the run."""
+    """End the training loop if the run's folder was deleted; writing would create only a part of it."""
     if session.processes.main and session.lock is not None:
         session.lock.require_held()
 
 
 def _not_finite(session: Session, what: str, rows: NDArray[np.int64]) -> RunFailed:
+    """The error that ends the loop for a loss or gradient that is not finite; its rows are written to the log."""
     shown = ", ".join(str(row) for row in rows[:_SHOWN_ROWS]) + (", …" if len(rows) > _SHOWN_ROWS else "")
     step = session.state.step + 1
     session.folder.append_log({"step": step, "not_finite": what, "rows": [int(row) for row in rows]})
@@ -170,7 +172,7 @@ def _not_finite(session: Session, what: str, rows: NDArray[np.int64]) -> RunFail
 
 
 def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
-    """Score the first validation split; save the adapter and the predictions if the score is the best so far."""
+    """Evaluate in the loop: score the selection split, and save adapter and predictions if they are the best."""
     task, state, recipe = session.prepared.task, session.state, session.recipe
     split = task.validation_splits[0]
     predictions = _predict(session, split, stop.check)
@@ -193,7 +195,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
 
 
 def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any]:
-    """Load the best adapter, score the other validation splits, and write metrics.json and the model card."""
+    """End the loop: load the best adapter, score the other validation splits, and write metrics and model card."""
     task, state, folder, recipe = session.prepared.task, session.state, session.folder, session.recipe
     first, *others = task.validation_splits
     encoded = session.prepared.encoded
@@ -246,6 +248,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
 
 
 def _predict(session: Session, split: str, check: Callable[[], None] = no_check) -> list[Prediction]:
+    """The predictions for every row of a split during training."""
     prepared, size = session.prepared, session.state.micro_batch_size
     runtime, encoded = session.runtime, prepared.encoded[split]
     return predict(prepared.encoder, encoded, runtime, micro_batch_size=size, final=False, check=check)
@@ -276,6 +279,7 @@ class _Interval:
 
 
 def _log(session: Session, values: dict[str, float]) -> None:
+    """Write values of the current training step to the run's log and to the trackers."""
     step, epoch = session.state.step, session.state.step / session.schedule.sampler.steps_per_epoch
     _require_folder(session)
     session.folder.append_log({"step": step, "epoch": round(epoch, 4), **values})
@@ -283,11 +287,13 @@ def _log(session: Session, values: dict[str, float]) -> None:
 
 
 def _evaluation_due(session: Session) -> bool:
+    """Whether the training loop evaluates after this step."""
     every = session.settings.eval_steps or session.schedule.sampler.steps_per_epoch
     step = session.state.step
     return step > 0 and (step % every == 0 or step == session.schedule.total_steps)
 
 
 def _out_of_patience(session: Session) -> bool:
+    """Whether the training loop stops early: too many evaluations without gain."""
     patience = session.settings.early_stopping_patience
     return patience is not None and session.state.evaluations_without_gain >= patience

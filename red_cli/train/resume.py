@@ -45,7 +45,7 @@ def find_resume_checkpoint(loaded: LoadedRecipe, lock: FolderLock, listener: Lis
 
 
 def require_new_or_resumable_folder(loaded: LoadedRecipe) -> None:
-    """Check that a run may use its folder, before anything is loaded.
+    """Check that a run may start in its folder or resume there, before anything is loaded.
 
     Raises:
         UserError: the folder cannot be used, as in `find_resume_checkpoint`.
@@ -58,7 +58,7 @@ def require_new_or_resumable_folder(loaded: LoadedRecipe) -> None:
 
 
 def _require_same_recipe(folder: Path, loaded: LoadedRecipe, what: str, hint: str) -> None:
-    """Check that `loaded` is the recipe of the run in `folder`, if there is one; `what` starts the message."""
+    """Check that a run to resume in `folder` has the recipe `loaded`; `what` starts the message."""
     file = RunFolder(folder).recipe
     if file.is_file():
         started = load_trained_recipe(file)
@@ -69,7 +69,7 @@ def _require_same_recipe(folder: Path, loaded: LoadedRecipe, what: str, hint: st
 
 
 def _require_unfinished(loaded: LoadedRecipe) -> RunFolder:
-    """Check that the run folder does not exist, is empty, or holds an unfinished run; returns it."""
+    """Check that a run folder is new, empty, or an unfinished run to resume; returns it."""
     folder = RunFolder(loaded.run_folder)
     if folder.path.exists():
         _require_run(folder)
@@ -79,7 +79,7 @@ def _require_unfinished(loaded: LoadedRecipe) -> RunFolder:
 
 
 def _require_run(folder: RunFolder) -> None:
-    """Check that a run was started in a folder; an empty or merely locked folder counts."""
+    """Check that there is a run to resume in a folder; an empty or merely locked folder counts."""
     if folder.path.is_dir() and (
         folder.recipe.is_file()
         or all(path.name == LOCK_FILE or path.name.endswith(".tmp") for path in folder.path.iterdir())
@@ -132,7 +132,7 @@ def is_finished(loaded: LoadedRecipe) -> bool:
 
 
 def changed_keys(before: Recipe, now: Recipe) -> list[str]:
-    """The differences that make `now` another run than `before`, as `key: old -> new`."""
+    """The keys that forbid to resume the run `before` as `now`, as `key: old -> new`."""
     old, new = training_keys(before), training_keys(now)
     changed = []
     for key in sorted(old.keys() | new.keys()):

@@ -107,7 +107,7 @@ def build_session(
 def build_engine(
     recipe: Recipe, trained: Trained, accelerator: Accelerator, processes: Processes, choice: StrategyChoice
 ) -> tuple[torch.optim.Optimizer, Engine]:
-    """Build the optimiser and the engine of the strategy `choice`; FSDP shards the base."""
+    """Set up the optimiser and the engine of the strategy `choice`; FSDP shards the base."""
     model = trained.model
     if choice.strategy == "fsdp":
         shard_base(model, trained, processes)
@@ -128,7 +128,7 @@ def seed_generators(seed: int, processes: Processes) -> None:
 
 
 def init_run_folder(session: Session, search: LearningRateSearch | None) -> None:
-    """Write the files that a run folder holds from the start.
+    """Set up the run folder: write the files that it holds from the start.
 
     Args:
         search: the search that found the learning rate, or None if the recipe gives the rate.
@@ -150,7 +150,7 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
 
 
 def _find_micro_batch_size(session: Session) -> int:
-    """Halve the micro-batch until a training step fits into memory. Parameters and generators do not change."""
+    """Set up the micro-batch: halve it until a training step fits into memory."""
     encoded, processes, schedule = session.prepared.encoded["train"], session.processes, session.schedule
     engine, encoder = session.engine, session.prepared.encoder
 
@@ -171,4 +171,5 @@ def _find_micro_batch_size(session: Session) -> int:
 
 
 def _flat_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that the trackers of a run show, set up from the train section: numbers, switches and texts."""
     return {key: value for key, value in recipe.train.model_dump().items() if isinstance(value, int | float | str)}

@@ -33,7 +33,7 @@ class Stop:
 
 @contextmanager
 def stop_when_asked(processes: Processes) -> Iterator[Stop]:
-    """Inside the block, the first signal makes `Stop.check` raise; a second Ctrl-C raises KeyboardInterrupt."""
+    """Stop the training at the first signal, when `Stop.check` raises; a second Ctrl-C raises KeyboardInterrupt."""
     stop = Stop(processes)
     at_once = signal.getsignal(signal.SIGINT)
 

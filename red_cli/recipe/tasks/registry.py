@@ -23,6 +23,7 @@ def _settings(module: str) -> list[type[TaskSettings]]:
 
 
 def _place(module: str) -> tuple[int, str]:
+    """Sort key of a task's module: its place in the registry's order; unlisted modules last, by name."""
     return (_ORDER.index(module) if module in _ORDER else len(_ORDER), module)
 
 

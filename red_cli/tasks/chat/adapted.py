@@ -42,6 +42,7 @@ def _writes_developer(template: ChatTemplate, conversation: Conversation) -> boo
 
 
 def _as_system(message: Message) -> Message:
+    """The message, with the role system in place of developer, for a template that refuses developers."""
     return {**message, "role": "system"} if message["role"] == "developer" else message
 
 
@@ -80,4 +81,5 @@ def _with_json(message: Message) -> Message:
 
 
 def _json(value: Any) -> str:
+    """The arguments of a tool call as JSON text, with characters outside ASCII unescaped."""
     return json.dumps(value, ensure_ascii=False)

@@ -44,7 +44,7 @@ TAKES_INPUT = ("alpaca",)  # templates with a separate place for an instruction'
 
 
 def template_text(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The Jinja text of a template; a built-in one begins with the BOS token if the tokenizer adds one.
+    """The Jinja text of a built-in or own template; a built-in one begins with the BOS token if the tokenizer adds it.
 
     Args:
         template: own, own:NAME, the name of a built-in template, or a template's text.
@@ -61,12 +61,13 @@ def template_text(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def tool_template(template: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The template that transformers uses for conversations with tools, if the tokenizer has another one for them."""
+    """The built-in or own template for conversations with tools, if the tokenizer has another for them."""
     templates = tokenizer.chat_template
     return templates.get("tool_use") if template == OWN and isinstance(templates, dict) else None
 
 
 def _own(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
+    """The text of the tokenizer's own chat template of a name, or of its default if the name is empty."""
     templates = tokenizer.chat_template
     if not templates:
         raise UserError(

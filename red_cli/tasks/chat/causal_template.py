@@ -122,4 +122,5 @@ def _from_first(node: nodes.Node) -> bool:
 
 
 def _is_name(node: nodes.Node, names: set[str]) -> bool:
+    """Whether a node of a template's syntax tree is a variable with one of the names."""
     return isinstance(node, nodes.Name) and node.name in names

@@ -305,7 +305,7 @@ class ChatTemplate:
 
 
 def _with_input(message: Message) -> Message:
-    """The message with an instruction's input after the instruction."""
+    """The message as the chat template takes it, with an instruction's input after the instruction."""
     if "input" not in message:
         return message
     return {"role": message["role"], "content": f"{message['content']}\n\n{message['input']}"}

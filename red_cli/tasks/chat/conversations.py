@@ -87,7 +87,7 @@ def label_column(columns: Columns) -> str:
 
 
 def columns_of(rows: Rows, columns: Columns) -> list[str]:
-    """The columns of a split that its conversations are read from.
+    """The columns of rows that conversations are read from.
 
     Raises:
         UserError: the rows have no conversations, or a column of the recipe is missing.
@@ -128,7 +128,7 @@ def read_conversations(rows: Rows, columns: Columns, part: slice, observed: Obse
 
 
 def _objects(column: pa.ChunkedArray) -> list[Any] | None:
-    """The values of a column of lists of objects, several times as fast as Arrow makes them; None for other columns."""
+    """The messages of a column of conversations, several times as fast as Arrow makes them; None for other columns."""
     array = column.combine_chunks()
     if not pa.types.is_list(array.type) or not pa.types.is_struct(array.type.value_type) or not len(array):
         return None
@@ -145,6 +145,7 @@ def _objects(column: pa.ChunkedArray) -> list[Any] | None:
 def _conversation(
     row: Mapping[str, Any], form: str, columns: Columns, nested: Sequence[str], observed: Observed
 ) -> Conversation:
+    """The conversation of a row: its messages, tools, template variables and skipped turns."""
     messages, skipped = _READERS[form](row, columns, observed)
     if not messages:
         raise BadRow("no message", "the conversation has no message")
@@ -192,7 +193,7 @@ def unread_columns(rows: Rows, columns: Columns) -> list[str]:
 
 
 def are_answered(rows: Rows, columns: Columns) -> bool:
-    """Whether some conversation of a split ends with an answer; reads as far as the first usable row.
+    """Whether some conversation of rows ends with an answer; reads as far as the first usable row.
 
     Raises:
         UserError: the rows have no conversations.
@@ -202,7 +203,7 @@ def are_answered(rows: Rows, columns: Columns) -> bool:
 
 
 def first_conversations(rows: Rows, columns: Columns, most: int = 1) -> Iterator[Conversation]:
-    """An iterator over the first `most` usable conversations of a split."""
+    """An iterator over the first `most` usable conversations of rows."""
     starts = range(0, rows.table.num_rows, 100)
     chunks = (read_conversations(rows, columns, slice(start, start + 100), Observed()) for start in starts)
     return islice((each for chunk in chunks for each in chunk if isinstance(each, Conversation)), most)
@@ -221,6 +222,7 @@ def _place(columns: Columns, part: str, row: Mapping[str, Any]) -> tuple[Any, st
 
 
 def _from_messages(row: Mapping[str, Any], columns: Columns, observed: Observed) -> tuple[list[Message], set[int]]:
+    """Read conversations from a column of message lists."""
     return messages_of(*_place(columns, "messages", row), observed)
 
 
@@ -263,11 +265,12 @@ _READERS = {"messages": _from_messages, "completion": _from_pair, "output": _fro
 
 
 def _without_filling(message: Message) -> Message:
+    """The message with its tool calls freed of the null keys that Arrow fills in."""
     return {**message, "tool_calls": _without_nulls(message["tool_calls"])}
 
 
 def _without_nulls(value: Any) -> Any:
-    """The value without keys that are null: Arrow gives every object of a column the keys of all others."""
+    """The part of a conversation without null keys: Arrow gives every object of a column the keys of all others."""
     if isinstance(value, dict):
         return {key: _without_nulls(part) for key, part in value.items() if part is not None}
     return [_without_nulls(part) for part in value] if isinstance(value, list) else value

@@ -151,6 +151,7 @@ def text_of(value: Any, where: str) -> str:
 
 
 def _part(part: Any, where: str) -> str:
+    """The text of one part of a message's content; a part of another type makes a bad row."""
     if isinstance(part, str):
         return part
     if isinstance(part, dict) and isinstance(part.get("text"), str) and part.get("type", "text") in _TEXT_PARTS:
@@ -236,6 +237,7 @@ def _reasoning(given: Mapping[str, Any], where: str) -> dict[str, str]:
 
 
 def _tool_calls(calls: Any, where: str) -> list[dict[str, Any]]:
+    """The tool calls of a message in the one form that chat templates read."""
     made = []
     for call in calls if isinstance(calls, list) else [calls]:
         call = decoded(call)

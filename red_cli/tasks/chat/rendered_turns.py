@@ -68,6 +68,7 @@ def _places(conversation: Conversation) -> list[int]:
 def _rendered(
     template: ChatTemplate, conversation: Conversation, places: list[int], turns: Turns | TemplateFault | None
 ) -> list[RenderedTurns]:
+    """The texts of one conversation with its turns, found by the template's marks or by rendered beginnings."""
     if not places:
         raise BadRow("no turn that counts towards the loss", "the assistant has no turn that counts towards the loss")
     if isinstance(turns, TemplateFault):
@@ -170,7 +171,7 @@ def _require_content(template: ChatTemplate, conversation: Conversation, place: 
 
 
 def _require_keys(template: ChatTemplate, conversation: Conversation, place: int, text: str, thought: bool) -> None:
-    """Check that the template writes an answer's tool calls and reasoning."""
+    """Check that rendered turns have an answer's tool calls and reasoning."""
     message = conversation.messages[place]
     if "tool_calls" in message:
         _require_effect(template, conversation, place, {"tool_calls": None}, text, "tool calls")
@@ -182,7 +183,7 @@ def _require_keys(template: ChatTemplate, conversation: Conversation, place: int
 def _require_effect(
     template: ChatTemplate, conversation: Conversation, place: int, changes: dict[str, Any], text: str, what: str
 ) -> None:
-    """Check that a message of other keys gives another text."""
+    """Check that a rendered message of other keys gives another text."""
     messages = list(conversation.messages[: place + 1])
     changed = {**messages[place], **changes}
     messages[place] = {key: value for key, value in changed.items() if value is not None}
@@ -195,7 +196,7 @@ def _require_effect(
 
 
 def _require_written(template: ChatTemplate, conversation: Conversation, text: str) -> None:
-    """Check that the template writes tools, and the messages of the system and of tools."""
+    """Check that rendered turns have the tools, and the messages of the system and of tools."""
     if conversation.tools and _same(template, replace(conversation, tools=None), text):
         raise BadRow(
             "tools that the chat template does not write",
@@ -235,4 +236,5 @@ def _common_length(text: str, other: str) -> int:
 
 
 def _ids(template: ChatTemplate, text: str) -> list[int]:
+    """The token ids of a rendered text."""
     return list(template.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -199,4 +199,5 @@ class SplitReader:
 
 
 def _count(number: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is 1, as the notes on a split write it."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -61,6 +61,7 @@ def arrow_columns(path: Path) -> list[str]:
 
 
 def _batches(source: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of an Arrow file, in the file format or the stream format."""
     reader = _reader(source)
     if isinstance(reader, pa.RecordBatchFileReader):
         for index in range(reader.num_record_batches):
@@ -70,6 +71,7 @@ def _batches(source: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
 
 
 def _reader(source: pa.MemoryMappedFile) -> pa.RecordBatchFileReader | pa.RecordBatchStreamReader:
+    """Open an Arrow source in the file format, or in the stream format if it is not in that one."""
     try:
         return pa.ipc.open_file(source)
     except pa.ArrowInvalid:
@@ -78,4 +80,5 @@ def _reader(source: pa.MemoryMappedFile) -> pa.RecordBatchFileReader | pa.Record
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
+    """The error for a damaged Parquet or Arrow file, with the first line of the cause."""
     return UserError("file-damaged", f"{path} cannot be read: {first_line(error)}")

@@ -33,6 +33,7 @@ def plain(table: pa.Table) -> pa.Table:
 
 
 def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column cast to an Arrow type that tasks read; bytes that are not text stay as they are."""
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
@@ -54,6 +55,7 @@ def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """The Arrow type that tasks read in place of a given one, such as large lists for all lists."""
     if pa.types.is_dictionary(kind):
         return _plain_type(kind.value_type)
     if pa.types.is_string(kind) or pa.types.is_string_view(kind) or any(is_kind(kind) for is_kind in _BYTES):

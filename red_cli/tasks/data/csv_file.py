@@ -88,6 +88,7 @@ def records(path: Path, form: CsvForm) -> Iterator[Record]:
 
 
 def _quoted(path: Path, file: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    """Yield the cells of each row of a CSV file whose cells may be quoted."""
     reader = csv.reader(file, delimiter=delimiter, strict=True)
     row = line = 0
     while True:
@@ -104,12 +105,14 @@ def _quoted(path: Path, file: Iterable[str], delimiter: str) -> Iterator[list[st
 
 
 def _reason(error: csv.Error, delimiter: str) -> str:
+    """The reason for the CSV reader's error, in the words of a user."""
     if "expected after" in str(error):
         return f"text follows a closing quotation mark, where a {shown(delimiter)} is expected"
     return str(error)
 
 
 def _plain(file: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    """Yield the cells of each line of a TSV file, where quotation marks are text."""
     for line in file:
         text = line.removesuffix("\n").removesuffix("\r")
         yield text.split(delimiter) if text else []

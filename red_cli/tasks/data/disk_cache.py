@@ -165,6 +165,7 @@ class DiskCache:
 
 
 def _cache_folder() -> Path:
+    """The folder of the cache: from the environment's variable, or red in the user's cache folder."""
     if named := os.environ.get(FOLDER_VARIABLE):
         return Path(named).expanduser().absolute()
     try:
@@ -175,6 +176,7 @@ def _cache_folder() -> Path:
 
 
 def _checksum(parts: Iterable[bytes | memoryview]) -> bytes:
+    """The CRC-32 checksum that ends a cached file, computed in steps."""
     found = 0
     for part in parts:
         found = zlib.crc32(part, found)

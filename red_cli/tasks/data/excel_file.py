@@ -42,6 +42,7 @@ def _texts(rows: list[list[Any]]) -> Iterator[list[str]]:
 
 
 def _text(cell: Any) -> str:
+    """The text of a worksheet's cell."""
     if isinstance(cell, bool):
         return str(cell).lower()
     if isinstance(cell, float) and cell.is_integer():

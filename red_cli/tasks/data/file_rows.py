@@ -73,6 +73,7 @@ def read_parts(path: Path, delimiter: str | None = None) -> Iterator[Part]:
 
 
 def _parts_of_records(found: Iterable[Record], notes: tuple[str, ...], quoted: bool) -> Iterator[Part]:
+    """Yield parts of the records of a CSV or TSV file, as tables of text named by its header."""
     rows = iter(found)
     header = next(rows, None)
     if header is None:
@@ -90,6 +91,7 @@ def _parts_of_records(found: Iterable[Record], notes: tuple[str, ...], quoted: b
 
 
 def _parts_of_objects(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[Part]:
+    """Yield parts of the numbered objects of a JSON file, as tables with the keys as columns."""
     while part := list(islice(rows, _PART)):
         names = dict.fromkeys(key for _, row in part for key in row)
         table = table_of({name: [row.get(name) for _, row in part] for name in names})
@@ -97,6 +99,7 @@ def _parts_of_objects(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[Pa
 
 
 def _numbered(tables: Iterable[pa.Table]) -> Iterator[Part]:
+    """Yield each table of a file as a part, with its rows numbered from 1 across all tables."""
     first = 1
     for table in tables:
         yield Part(table, np.arange(first, first + table.num_rows))

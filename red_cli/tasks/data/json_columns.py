@@ -18,7 +18,7 @@ _SCALARS = (({str}, TEXT), ({bool}, pa.bool_()), ({int}, pa.int64()), ({int, flo
 
 
 def table_of(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """A table of columns of Python values, as a JSON file has them."""
+    """A table of columns of Python values, as a JSON file has them; mixed columns become JSON text."""
     made = {name: _column(name, values) for name, values in columns.items()}
     return pa.table([array for _, array in made.values()], schema=pa.schema([field for field, _ in made.values()]))
 
@@ -58,7 +58,7 @@ def first_mixed(values: Sequence[Any]) -> int | None:
 
 
 def first_broken(column: pa.ChunkedArray, field: pa.Field) -> int | None:
-    """The index of the first value with half of a surrogate pair, which no tokenizer takes; None if there is none."""
+    """The index of the first JSON value with half of a surrogate pair, which no tokenizer takes, or None."""
     if is_json(field):
         for index, text in enumerate(column.to_pylist()):
             if text is not None and "\\ud" in text:
@@ -84,6 +84,7 @@ def joined(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _column(name: str, values: Sequence[Any]) -> tuple[pa.Field, pa.Array]:
+    """The field and Arrow array of a column; values that fit no one scalar type become JSON text."""
     kinds = set(map(type, values)) - {type(None)}
     if not kinds:
         return pa.field(name, pa.null()), pa.nulls(len(values))
@@ -97,6 +98,7 @@ def _column(name: str, values: Sequence[Any]) -> tuple[pa.Field, pa.Array]:
 
 
 def _json_array(values: Sequence[Any]) -> pa.Array:
+    """The values as an Arrow array of JSON texts; nulls stay null."""
     texts = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in values]
     try:
         return pa.array(texts, TEXT)
@@ -115,7 +117,7 @@ def _with_json(table: pa.Table, names: Sequence[str]) -> pa.Table:
 
 
 def _are_of_one_type(fields: Sequence[pa.Field]) -> bool:
-    """Whether one Arrow type holds the columns of all tables as they are."""
+    """Whether one Arrow type holds the columns of all tables, so that none becomes JSON text."""
     if any(map(is_json, fields)):
         return False
     kinds = dict.fromkeys(field.type for field in fields)
@@ -127,10 +129,12 @@ def _are_of_one_type(fields: Sequence[pa.Field]) -> bool:
 
 
 def _marked(field: pa.Field) -> bytes | None:
+    """The mark in a field's metadata that says how its values are stored; None if there is none."""
     return (field.metadata or {}).get(_MARK)
 
 
 def _marked_as(field: pa.Field, mark: bytes) -> pa.Field:
+    """The field with a mark in its metadata that says how its values are stored."""
     return field.with_metadata({**(field.metadata or {}), _MARK: mark})
 
 

@@ -33,6 +33,7 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _rows_of_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objects of a JSONL file with their line numbers; blank lines are skipped."""
     with open_text(path, newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if line.isspace():
@@ -66,6 +67,7 @@ def is_document(path: Path) -> bool:
 
 
 def _is_object(line: str) -> bool:
+    """Whether a line of text is a complete JSON object, as a row of JSONL is."""
     try:
         return isinstance(json.loads(line), dict)
     except _BAD_VALUES:
@@ -73,6 +75,7 @@ def _is_object(line: str) -> bool:
 
 
 def _parsed(path: Path, text: str) -> Any:
+    """The value of the text of a whole JSON file; invalid JSON is an error that names the file."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -114,6 +117,7 @@ def _rows_in(content: Any) -> list[Any] | None:
 
 
 def _no_object(path: Path, where: str, found: object) -> UserError:
+    """The error for a row of a JSON file that is not an object."""
     return UserError(
         "invalid-json",
         f'{path}, {where}: expected an object such as {{"text": …, "label": …}}, got {shown(found)}',

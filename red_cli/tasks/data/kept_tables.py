@@ -58,6 +58,7 @@ def read_once(paths: Sequence[Path], settings: object, read: Callable[[], Rows])
 
 
 def _size(path: Path) -> int:
+    """The size in bytes of a file whose table may be kept in the cache."""
     return path.stat().st_size
 
 
@@ -96,6 +97,7 @@ def _kept(cache: DiskCache, key: str) -> Rows | None:
 
 
 def _write(rows: Rows, path: Path) -> None:
+    """Write rows and what is known of them to a file of the cache."""
     about = {field.name: getattr(rows, field.name) for field in fields(rows) if field.name not in _ARRAYS}
     table = rows.table
     if rows.source_indices is not None:

@@ -19,7 +19,7 @@ from red_cli.tasks.data.split_files import split_files
 
 
 def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
-    """Find every split that `data` names, with a reader for each; no file is read.
+    """Find every split that `data` names, with a function that reads it; no file is read.
 
     Raises:
         UserError: a file or folder is missing, or the Hub cannot be reached.
@@ -36,7 +36,7 @@ def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
 
 
 def read_files(paths: Sequence[Path], delimiter: str | None = None) -> Rows:
-    """The rows of the files of one split.
+    """Read the rows of the files of one split.
 
     Raises:
         UserError: a file cannot be read, or they have no rows.
@@ -68,6 +68,7 @@ def read_files(paths: Sequence[Path], delimiter: str | None = None) -> Rows:
 def _splits_of_hub(
     path: str, name: str | None, revision: str | None, label_column: str, renamed: Mapping[SplitName, str]
 ) -> dict[str, Callable[[], Rows]]:
+    """Load a data set from the Hub; return a reader of rows for each split."""
     import datasets
 
     datasets.disable_progress_bars()

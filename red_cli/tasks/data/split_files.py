@@ -21,7 +21,7 @@ _HUB_PAGE = re.compile(r"(?:https?://huggingface\.co/datasets/|hf://datasets/)([
 
 
 def ending(path: Path) -> str:
-    """The ending that tells a file's format, in lower case: ".csv" or ".csv.gz"; empty if there is none."""
+    """The ending that gives the format of a split's file, in lower case: ".csv", ".csv.gz", or empty."""
     name = path.name.lower()
     inner = Path(name.removesuffix(".gz")).suffix
     return inner + ".gz" if name.endswith(".gz") and inner in TEXT_ENDINGS else Path(name).suffix
@@ -79,6 +79,7 @@ def _file(key: str, name: str) -> Path:
 
 
 def _files_of_folder(folder: Path) -> dict[str, list[Path]]:
+    """The files of each split in a folder, by their names; shards must be complete."""
     files: dict[str, list[Path]] = {}
     shards: dict[str, int] = {}
     for path in sorted(folder.iterdir()):
@@ -112,13 +113,14 @@ def _instead(folder: Path) -> str:
 
 
 def _is_hub_name(name: str) -> bool:
-    """Whether a path that is no folder names a data set on the Hub, rather than a file or a missing path."""
+    """Whether a path that is no folder or file of a split names a data set on the Hub."""
     path = Path(name)
     local = name.startswith(".") or is_data_file(path) or _is_file(path)
     return _HUB_NAME.fullmatch(name) is not None and not local and not Path(path.parts[0]).exists()
 
 
 def _is_folder(name: str) -> bool:
+    """Whether the name of a data set is a folder; one that is not a valid path is none."""
     try:
         return Path(name).is_dir()
     except (OSError, ValueError):  # too long, or not a valid path
@@ -126,6 +128,7 @@ def _is_folder(name: str) -> bool:
 
 
 def _is_file(path: Path) -> bool:
+    """Whether the path of a split is a file; one that is not valid is none."""
     try:
         return path.is_file()
     except (OSError, ValueError):

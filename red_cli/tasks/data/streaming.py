@@ -122,9 +122,11 @@ def _rows_of_hub(data: Data, split: str, most: int | None, seed: int) -> Rows:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Any:
+    """The rows of a stream as one table, with a column for each key of any row."""
     names = dict.fromkeys(name for row in rows for name in row)
     return table_of({name: [row.get(name) for row in rows] for name in names})
 
 
 def _selection(most: int, seed: int) -> str:
+    """The words for which rows of the stream were taken: how many, by which seed and buffer."""
     return f"the first {most:,} of the stream, shuffled by seed {seed} among {_BUFFER:,}"

@@ -121,6 +121,7 @@ class _CachedEncoder:
 
 
 def _reason(error: Exception) -> str:
+    """Why the cache could not be used for a split: the system's message with the file, or the error's line."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return first_line(error)

@@ -125,6 +125,7 @@ def _add(found: _Hash, value: Any) -> None:
 
 
 def _add_parts(found: _Hash, kind: str, parts: list[Any]) -> None:
+    """Add a compound value to the hash: its kind, the number of its parts, and each part."""
     found.add(kind, str(len(parts)).encode())
     for part in parts:
         _add(found, part)

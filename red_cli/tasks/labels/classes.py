@@ -14,7 +14,7 @@ _HIDDEN = (-1, "-1")  # as in the Hub's GLUE
 
 
 def is_blank(value: Any) -> bool:
-    """Whether a label is null, not a number, or text without a character that shows."""
+    """Whether a class label is null, not a number, or text without a character that shows."""
     if isinstance(value, str):
         return not value.strip()
     return value is None or (isinstance(value, float) and math.isnan(value))
@@ -26,7 +26,7 @@ def is_hidden(value: Any, names: Sequence[str] | None) -> bool:
 
 
 def nearly(name: str) -> str:
-    """What a name has in common with those that differ from it in spaces, case or the form of letters."""
+    """What a class name has in common with those that differ from it in spaces, case or the form of letters."""
     return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 
 def _accuracy(truths: list[int], guesses: list[int], labels: int) -> float:
+    """The accuracy metric of classification, by scikit-learn."""
     from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(truths, guesses))
@@ -21,18 +22,21 @@ def _f1(truths: list[int], guesses: list[int], labels: int) -> float:
 
 
 def _matthews_correlation(truths: list[int], guesses: list[int], labels: int) -> float:
+    """The Matthews correlation metric of classification, by scikit-learn."""
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(truths, guesses))
 
 
 def _pearson(predicted: Sequence[float], actual: Sequence[float]) -> float:
+    """The Pearson correlation metric of regression, by SciPy."""
     from scipy.stats import pearsonr
 
     return float(pearsonr(predicted, actual).statistic)
 
 
 def _spearman(predicted: Sequence[float], actual: Sequence[float]) -> float:
+    """The Spearman rank correlation metric of regression, by SciPy."""
     from scipy.stats import spearmanr
 
     return float(spearmanr(predicted, actual).statistic)

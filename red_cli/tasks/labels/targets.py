@@ -236,13 +236,14 @@ def _label_names(rows: Rows, column: str) -> list[str]:
 
 
 def _numbers_first(value: Any) -> tuple[bool, float, str]:
-    """Sort key: numbers by size, also if written as text; then words."""
+    """Sort key of label targets: numbers by size, also if written as text; then words."""
     text = str(value)
     is_number = not isinstance(value, str) or text.lstrip("+-").isdecimal()
     return (not is_number, float(value) if is_number else 0.0, text)
 
 
 def _label_name(value: Any) -> str:
+    """The name of a label value for a target: whole floats without decimals, booleans in lower case."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():

@@ -204,6 +204,7 @@ def _names_by_text(
 
 
 def _ids(text: str, tokenizer: PreTrainedTokenizerBase, affixes: Affixes, special_ids: SpecialIds) -> list[int]:
+    """The token ids of a label's text as the decoder writes it, with the affix and the end token."""
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     while ids[-1:] == [special_ids.end]:  # a text may carry the end that every answer gets
         ids.pop()
@@ -211,6 +212,7 @@ def _ids(text: str, tokenizer: PreTrainedTokenizerBase, affixes: Affixes, specia
 
 
 def _read_back(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The label text that token ids decode to, with single spaces."""
     return _plain(decoded(tokenizer, ids))
 
 
@@ -222,6 +224,7 @@ def _wrong(names: list[str] | None, label: Any, actual: Sequence[Any]) -> Any:
 
 
 def _plain(text: str) -> str:
+    """A label's written text with single spaces and none around it."""
     return " ".join(text.split())
 
 

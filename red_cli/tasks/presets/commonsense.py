@@ -54,7 +54,7 @@ def commonsense_task(
 
 
 def commonsense_table(scores: Mapping[str, float]) -> list[list[str]]:
-    """The usual table of publications, heading first: a row for each scoring, a column for each task, and the average.
+    """The usual commonsense table of publications, heading first: a row for each scoring, a column for each task.
 
     It is empty if `scores` are not of several tasks. The average is over the tasks with a score.
     """

@@ -178,7 +178,7 @@ def _task_folders(path: Path) -> dict[CommonsenseSubset, Path]:
 
 
 def _texts_if_any(rows: Rows, name: str) -> list[str | None]:
-    """A column of texts, with None for blank and null values."""
+    """A column of a commonsense file as texts, with None for blank and null values."""
     values = rows.column(name)
     for index, value in enumerate(values):
         if value is not None and not isinstance(value, str):
@@ -190,5 +190,6 @@ def _texts_if_any(rows: Rows, name: str) -> list[str | None]:
 
 
 def _joint_file(path: Path) -> Path | None:
+    """The file of joined commonsense training rows in or near a folder; None if there is none."""
     places = (path, path / "ft-training_set", path / "dataset", path.parent / "ft-training_set")
     return next((place / JOINT_FILE for place in places if (place / JOINT_FILE).is_file()), None)

@@ -81,10 +81,11 @@ def read_answer(text: str, options: list[str]) -> str | None:
 
 
 def subset_named(name: str) -> CommonsenseSubset | None:
-    """The task that a folder's name means, such as ARC-Easy, arc_easy or social_i_qa; None for other names."""
+    """The task of the commonsense protocol that a folder's name means, such as ARC-Easy, arc_easy or social_i_qa."""
     plain = _plain(name)
     return next((subset for subset in COMMONSENSE if _plain(subset) == _ALIASES.get(plain, plain)), None)
 
 
 def _plain(name: str) -> str:
+    """The name of a commonsense task in lower case, without hyphens, underscores and spaces."""
     return re.sub(r"[-_ ]", "", name.lower())

@@ -192,6 +192,7 @@ class CommonsenseEncoder(GenerationEncoder):
 
 
 def _too_long(rows: Rows, cut: Sequence[int], limit: int) -> UserError:
+    """The error for commonsense questions whose answers do not fit into the maximum length."""
     return UserError(
         "too-long",
         f"{rows.source}: the answers of {len(cut):,} rows do not fit into {limit} tokens; the first is row "

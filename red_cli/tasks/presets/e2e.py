@@ -100,6 +100,7 @@ def tabular(meaning: str) -> str:
 
 
 def _tabular(meaning: str, where: str) -> str:
+    """An E2E meaning representation in tabular form; an error that names the row if it is not one."""
     try:
         return tabular(meaning)
     except ValueError:
@@ -118,6 +119,7 @@ def _official_files(data: Data) -> Readers:
 
 
 def _renamed(read: Callable[[], Rows], wanted: Sequence[str | None]) -> Rows:
+    """Read rows with the columns of the official E2E files renamed as the task expects them."""
     rows = read()
     names = rows.table.column_names
     new = [_OFFICIAL_FILES.get(name.lower(), name) for name in names]

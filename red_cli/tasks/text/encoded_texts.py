@@ -105,7 +105,7 @@ class TruncatedExample:
 def truncate(
     prompt: list[int], completion: list[int] | None, affixes: Affixes, end: int, limit: int, separate: bool
 ) -> TruncatedExample:
-    """Add affixes to a prompt and an end token to a completion, and truncate both to `limit` tokens.
+    """Add affixes to an encoded prompt and an end token to its completion, and truncate both to `limit` tokens.
 
     The prompt loses tokens at its beginning, but keeps its last token. A completion that still does not fit loses its
     end and the end token, so that the model does not train to stop at the cut.
@@ -145,7 +145,7 @@ class TextsBuilder:
 def collate_texts(
     encoded: EncodedTexts, indices: NDArray[np.int64], kind: ModelKind, special_ids: SpecialIds, train_on_prompt: bool
 ) -> TextBatch:
-    """The rows `indices`, padded on the right; `train_on_prompt` makes a decoder's prompts count towards the loss."""
+    """A batch of encoded texts, padded on the right; `train_on_prompt` makes prompts count towards the loss."""
     if kind.encoder_decoder:
         parts = [encoded.parts(index) for index in indices.tolist()]
         inputs = _padded([prompt for prompt, _ in parts], special_ids.padding)
@@ -161,14 +161,14 @@ def collate_texts(
 
 
 def text_batch(inputs: dict[str, Tensor], labels: Tensor) -> TextBatch:
-    """A batch of these inputs and labels, with the positions of its labelled tokens."""
+    """A batch of encoded texts from these inputs and labels, with the positions of its labelled tokens."""
     owners, _ = (labels != IGNORED).nonzero(as_tuple=True)
     positions = (labels.flatten() != IGNORED).nonzero().flatten()
     return TextBatch(inputs, labels, weight=len(positions), positions=positions, owners=owners)
 
 
 def row_losses(model: nn.Module, batch: TextBatch) -> tuple[Tensor, Tensor]:
-    """The sum of losses (rows,) float32 and the number of labelled tokens (rows,) of a batch."""
+    """The sum of losses (rows,) float32 and the number of labelled tokens (rows,) of a batch of encoded texts."""
     rows = batch.inputs["input_ids"].shape[0]
     losses = losses_of(model, batch)
     sums = torch.zeros(rows, device=losses.device).index_add(0, batch.owners, losses)
@@ -176,7 +176,7 @@ def row_losses(model: nn.Module, batch: TextBatch) -> tuple[Tensor, Tensor]:
 
 
 def losses_of(model: nn.Module, batch: TextBatch) -> Tensor:
-    """The loss of each labelled token, (labelled tokens,) float32."""
+    """The loss of each labelled token of a batch of encoded texts, (labelled tokens,) float32."""
     assert batch.labels is not None
     return token_losses(model, batch.inputs, batch.positions, batch.labels.flatten()[batch.positions])
 

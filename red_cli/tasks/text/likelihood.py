@@ -140,4 +140,5 @@ def log_likelihoods(
 
 
 def _offsets(lengths: Sequence[int]) -> NDArray[np.int64]:
+    """Where each row of these lengths starts in their concatenation, and the total, for log-likelihoods."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

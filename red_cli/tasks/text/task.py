@@ -76,13 +76,13 @@ class TextTask:
 
 
 def mean_loss(predictions: Sequence[Prediction]) -> float:
-    """The mean loss of a token over all predictions that have a loss."""
+    """The mean loss of a token over all predictions of the task that have a loss."""
     losses = [(answer.loss, answer.tokens) for answer in predictions if answer.loss is not None]
     return math.fsum(loss for loss, _ in losses) / sum(tokens or 0 for _, tokens in losses)
 
 
 def text_scores(texts: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, float]:
-    """Metrics of one text for each prompt against the prompt's completions.
+    """The task's metrics of one text for each prompt against the prompt's completions.
 
     Metrics that need Java are left out if Java is missing.
     """

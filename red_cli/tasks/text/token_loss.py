@@ -24,7 +24,7 @@ _CHUNKS: ContextVar[Callable[[int], int]] = ContextVar("chunks", default=lambda 
 
 @contextmanager
 def synchronised_chunks(agree: Callable[[int], int]) -> Iterator[None]:
-    """Inside the block a batch takes `agree(chunks)` chunks, so that all ranks of a sharded model take as many."""
+    """Inside the block token losses take `agree(chunks)` chunks of a batch, so that all ranks take as many."""
     token = _CHUNKS.set(agree)
     try:
         yield
@@ -86,4 +86,5 @@ def _logits(model: nn.Module, inner: Any, inputs: dict[str, Tensor], swap: Any) 
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The cross-entropy of each labelled token, in float32."""
     return functional.cross_entropy(logits.float(), targets, reduction="none")

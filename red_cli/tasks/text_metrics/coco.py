@@ -72,6 +72,7 @@ def _tokenize(texts: Sequence[str]) -> list[str]:
 
 
 def _start_meteor() -> AbstractContextManager[JavaProcess]:
+    """Start the Java process of METEOR 1.5 in pycocoevalcap, as the COCO evaluation does."""
     from pycocoevalcap.meteor import meteor
 
     jar = Path(meteor.__file__).with_name(meteor.METEOR_JAR)
@@ -94,6 +95,7 @@ def _meteor(
 
 
 def _figures(meteor: JavaProcess, answer: str) -> str:
+    """The answer of the METEOR process, checked to start with a figure."""
     try:
         next(float(figure) for figure in answer.split())
     except (ValueError, StopIteration):

@@ -150,5 +150,6 @@ class JavaProcess:
 
 
 def _failure(name: str, reason: str) -> RunFailed:
+    """The error of a metric whose Java process failed."""
     hint = f"Does `java -version` work, and is there enough memory? {WITHOUT_JAVA}"
     return RunFailed("metric-failed", f"{name}: {reason}", hint=hint)

@@ -57,7 +57,7 @@ def mteval_words(text: str) -> Words:
 
 
 def bleu(predictions: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
-    """Corpus BLEU of n-grams up to 4 words; sacrebleu counts matches and lengths.
+    """Corpus BLEU of mteval: n-grams up to 4 words; sacrebleu counts matches and lengths.
 
     The reference length of an input is the one closest to the prediction's length, of two equally close ones the
     shorter. The score differs from sacrebleu's in tiny corpora only: if no prediction has n words, that order counts as
@@ -109,6 +109,7 @@ def nist(predictions: Sequence[Words], references: Sequence[Sequence[Words]]) ->
 
 
 def _information(references: Sequence[Sequence[Counter[Ngram]]]) -> dict[Ngram, float]:
+    """The information weight of each n-gram of the references in NIST, as mteval-v13a computes it."""
     counts: Counter[Ngram] = Counter()
     for rows in references:
         for row in rows:
@@ -122,6 +123,7 @@ def _information(references: Sequence[Sequence[Counter[Ngram]]]) -> dict[Ngram, 
 
 
 def _ngrams(words: Words) -> Counter[Ngram]:
+    """Count the n-grams of a text, of every order that NIST uses."""
     orders = range(1, _NIST_ORDERS + 1)
     return Counter(tuple(words[i : i + n]) for n in orders for i in range(len(words) - n + 1))
 
@@ -134,6 +136,6 @@ def _nist_length_penalty(ratio: float) -> float:
 
 
 def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
-    """References by input -> sacrebleu's layout: all first ones, all second ones, …; None if an input has fewer."""
+    """mteval's references by input in sacrebleu's layout: all first ones, all second ones, …"""
     most = max(len(texts) for texts in references)
     return [[texts[k] if k < len(texts) else None for texts in references] for k in range(most)]

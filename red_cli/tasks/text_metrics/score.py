@@ -43,7 +43,7 @@ METRICS: dict[str, MetricFacts] = {
 
 
 def metric_names(wanted: Iterable[str]) -> list[str]:
-    """The distinct names in the spelling of METRICS; case does not count.
+    """The distinct names of the metrics to score, in the spelling of METRICS; case does not count.
 
     Raises:
         UserError: there is no such metric, or `wanted` is empty.
@@ -138,6 +138,7 @@ def score_texts(
 
 
 def _check(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """Check before scoring that there are predictions, and references for each of them."""
     if not predictions:
         raise UserError("no-rows", "there are no predictions to score")
     if len(predictions) != len(references):

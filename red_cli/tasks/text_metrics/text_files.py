@@ -45,7 +45,7 @@ def write_texts(
 
 
 def on_one_line(text: str) -> str:
-    """The text on one line, since METEOR's tokenizer takes a line break for the start of a new text."""
+    """The text on one line of a text file, since METEOR's tokenizer takes a line break for the start of a new text."""
     return " ".join(text.splitlines()).strip()
 
 
@@ -74,6 +74,7 @@ def _read_groups(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _read_lines(path: Path) -> list[str]:
+    """Read a file of predictions or references as stripped lines; it must be UTF-8 and not empty."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -99,6 +100,7 @@ def _hidden_break(path: Path) -> str | None:
 
 
 def _mismatch(predictions: Path, texts: int, references: Path, groups: list[tuple[int, list[str]]]) -> str:
+    """Describe how the files of predictions and references do not match, and from which line on."""
     counts = f"{predictions} and {references} do not match: {texts:,} predicted, {len(groups):,} with references"
     if texts < len(groups):
         return f"{counts}; references from line {groups[texts][0]:,} on have no prediction"
