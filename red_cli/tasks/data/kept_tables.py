@@ -53,7 +53,8 @@ def read_once(paths: Sequence[Path], settings: object, read: Callable[[], Rows])
             cache.write(key, partial(_write, rows))
     except (OSError, pa.ArrowException):
         return read() if rows is None else rows
-    rows = None  # its memory is free before the file is mapped
+    rows = None
+    pa.default_memory_pool().release_unused()  # the file takes the place of what was parsed
     return _kept(cache, key) or read()
 
 

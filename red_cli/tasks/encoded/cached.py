@@ -114,7 +114,7 @@ class _CachedEncoder:
         except (OSError, pa.ArrowException, arrow_file.NotStorable) as error:
             problem = _reason(error)
             return self._encoder.encode(rows) if encoded is None else encoded, CacheUse("unused", problem=problem)
-        damage, encoded = self._damage, None  # its memory is free before the file is mapped
+        damage, encoded = self._damage, None  # the file takes its place
         opened = self._read(cache, key, rows)
         use = CacheUse("written", str(cache.folder), size, damage)
         return self._encoder.encode(rows) if opened is None else opened[0], use
