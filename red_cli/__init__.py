@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from red_cli.api import load_adapter
     from red_cli.edit.adapter import save_adapter
     from red_cli.edit.adapter_of_each_row import adapter_rows
-    from red_cli.edit.attach import activate, attach, detach
+    from red_cli.edit.attach import attach, detach
+    from red_cli.edit.attached_adapters import activate
     from red_cli.edit.config import RedConfig
     from red_cli.edit.fold import fold
 

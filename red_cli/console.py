@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from red_cli.errors import Interrupted, RedError
 from red_cli.escape import json_text, terminal_line, terminal_text
 from red_cli.formatting import aligned, duration
+from red_cli.plan_and_result_tables import plan_rows
 from red_cli.recipe.metrics import format_score
-from red_cli.result_tables import plan_rows
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,7 +14,7 @@ ROOMS = [
     "api",
     "commands",
     "console",
-    "result_tables",
+    "plan_and_result_tables",
     "report",
     "compare",
     "benchmarks",
@@ -46,7 +46,7 @@ TASKS = [
     ("labels",),
     ("text",),
     ("base",),
-    ("special_texts", "found_tokens"),
+    ("special_texts", "special_tokens"),
     ("data", "special_ids"),
     ("text_metrics",),
 ]

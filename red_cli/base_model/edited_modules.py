@@ -97,7 +97,7 @@ def find_edited_modules(base: BaseFiles, paths: Iterable[str]) -> EditedModules:
 
 
 def _pattern(model_type: str, path: str) -> str:
-    """A regular expression that matches the paths in the files of the model's module `path`."""
+    """The pattern of the edited modules' paths in the tensors of a base."""
     for end, in_files in architecture_of(model_type).in_files.items():
         if match := re.fullmatch(rf"((?:.*\.)?){end}", path):
             return re.escape(match[1]) + in_files.replace("LAYER", match[2])

@@ -73,7 +73,7 @@ def _open_llm(target: Opened, request: SuiteRequest, output: Path, listener: Lis
 
 
 def _tasks(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
-    """Run the named tasks of lm-evaluation-harness as a benchmark; return their figures."""
+    """Evaluate the named tasks of a benchmark; return their figures."""
     request.only("shots", "tasks", "limit")
     names = [name.strip() for name in request.suite.split(",") if name.strip()]
     if not names:
@@ -88,7 +88,7 @@ def _tasks(target: Opened, request: SuiteRequest, output: Path, listener: Listen
 
 
 def _run(runtime: Runtime, parts: Sequence[Any], limit: int | None, output: Path) -> dict[str, TaskResult]:
-    """Evaluate with the harness on all parts; write the answers to <output>/suites/<task>.jsonl."""
+    """Evaluate all parts of a benchmark; write the answers to <output>/suites/<task>.jsonl."""
     lm = harness_model(runtime, runtime.recipe.eval.batch_size or _BATCH_SIZE)
     results = {}
     for loaded in parts:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from red_cli import console
-from red_cli import result_tables as tables
+from red_cli import plan_and_result_tables as tables
 from red_cli.commands.options import Json
 
 _MOST_LEFT_OUT = 5
@@ -99,5 +99,5 @@ def _report_runs(folders: list[Path], output: Path) -> _Answer:
 
 
 def _listed(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Rows of the report command's output of which only the first has the label."""
+    """Rows that the command `red report` prints, of which only the first has the label."""
     return [(label if number == 0 else "", text) for number, text in enumerate(texts)]

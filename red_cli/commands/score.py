@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from red_cli import console
-from red_cli import result_tables as tables
+from red_cli import plan_and_result_tables as tables
 from red_cli.commands.options import Json
 from red_cli.recipe.metrics import E2E_METRICS, TEXT_METRICS
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from red_cli import console
-from red_cli import result_tables as tables
+from red_cli import plan_and_result_tables as tables
 from red_cli.commands.options import Json, Overrides, RecipeOption, TargetArgument, open_target
 from red_cli.errors import UserError
 

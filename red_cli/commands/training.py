@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from red_cli import console
-from red_cli import result_tables as tables
+from red_cli import plan_and_result_tables as tables
 from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Variant
 from red_cli.errors import UserError
 
@@ -165,7 +165,7 @@ def check(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show what a recipe will do without training. The base's weights are not needed."""
+    """Check a recipe and show the plan of its training: the command `red check`."""
     from red_cli.recipe.load import load_recipe
     from red_cli.recipe.schema import resolved
     from red_cli.recipe.yaml_file import dump

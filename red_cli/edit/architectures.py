@@ -26,7 +26,7 @@ class AsLlama:
 
 
 def _window(config: Mapping[str, Any], default: int | None) -> str | None:
-    """Why a sliding attention window keeps a model from being equivalent to a LLaMA; None if it does not."""
+    """Why an architecture's sliding window keeps it from being equivalent to a LLaMA; None if it does not."""
     window = config.get("sliding_window", default)
     most = config.get("max_position_embeddings")
     if window is None or (most is not None and window >= most):
@@ -35,14 +35,14 @@ def _window(config: Mapping[str, Any], default: int | None) -> str | None:
 
 
 def _qwen2_window(config: Mapping[str, Any]) -> str | None:
-    """Why the sliding window of a Qwen2 keeps it from being equivalent to a LLaMA; None if it does not."""
+    """Why the sliding window of the architecture Qwen2 keeps it from being equivalent to a LLaMA, or None."""
     if "sliding_attention" in (config.get("layer_types") or ()) or config.get("use_sliding_window", False):
         return _window(config, 4096)
     return None
 
 
 def _phi3(config: Mapping[str, Any]) -> str | None:
-    """Why a Phi-3 is not equivalent to a LLaMA: its sliding window or partial rotation; None if it is."""
+    """Why the architecture Phi-3 is not equivalent to a LLaMA: its window or partial rotation; None if it is."""
     parameters = config.get("rope_parameters") or {}
     share = config.get("partial_rotary_factor") or parameters.get("partial_rotary_factor") or 1.0
     return _window(config, None) or (None if share == 1.0 else f"only {share:.0%} of a head is rotated")

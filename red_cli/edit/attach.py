@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_of_each_row import pop_adapter_names, push_adapter_names
 from red_cli.edit.attached_adapters import (
     Adapter,
     Attachment,
+    activate,
     active_adapter,
     attachment,
     require_attachment,
@@ -100,28 +101,6 @@ def detach(model: PreTrainedModel, name: str | None = None) -> None:
         del model.red_attachment
 
 
-def activate(model: PreTrainedModel, name: str | None) -> None:
-    """Attach `name` as the active, trainable adapter, with its head; None deactivates all adapters.
-
-    Raises:
-        UserError: the model has no edits, or no adapter `name`.
-    """
-    attached = require_attachment(model)
-    if name is not None and name not in attached.adapters:
-        raise UserError(
-            "invalid-adapter-name", f"no adapter {name!r}", hint=f"There is: {', '.join(attached.adapters)}"
-        )
-    if attached.active is not None:
-        before = attached.active
-        before.head = {key: model.get_parameter(key).detach().clone() for key in before.head}
-        _load_head(model, {key: attached.base_head[key] for key in before.head}, trained=False)
-        _set_requires_grad(model, before, attached.selection.active, trained=False)
-    attached.selection.active = name
-    if attached.active is not None:
-        _load_head(model, attached.active.head, trained=True)
-        _set_requires_grad(model, attached.active, name, trained=True)
-
-
 def train_head(model: PreTrainedModel, names: list[str]) -> None:
     """Make parameters of the base trainable as part of the active adapter, which is saved with them.
 
@@ -143,16 +122,3 @@ def _device(module: nn.Module) -> torch.device:
     hook = getattr(module, "_hf_hook", None)
     executes_on = getattr(hook, "execution_device", None)
     return next(module.parameters()).device if executes_on is None else torch.device(executes_on)
-
-
-@torch.no_grad()
-def _load_head(model: PreTrainedModel, values: dict[str, Tensor], trained: bool) -> None:
-    """Copy head tensors into the model when an attached adapter becomes active, and make them trainable or frozen."""
-    for key, value in values.items():
-        model.get_parameter(key).requires_grad_(trained).copy_(value)
-
-
-def _set_requires_grad(model: PreTrainedModel, adapter: Adapter, name: str | None, trained: bool) -> None:
-    """Make the vectors that `attach` added under a name trainable, or freeze them."""
-    for path in adapter.paths:
-        model.get_submodule(f"{path}.red.{name}").requires_grad_(trained)

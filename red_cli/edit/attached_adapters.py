@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
@@ -114,7 +115,7 @@ def count(model: PreTrainedModel) -> Counts:
 
 
 def full_size(parameter: nn.Parameter) -> int:
-    """The number of values of a parameter, also if it is packed (4-bit) or sharded (ZeRO-3)."""
+    """The number of values of a parameter that an attached adapter counts, also if it is packed or sharded."""
     packed = getattr(parameter, "quant_state", None)
     if packed is not None:
         return math.prod(packed.shape)
@@ -128,7 +129,7 @@ def _vector_ids(model: nn.Module) -> set[int]:
 
 
 def head_parameter_names(model: PreTrainedModel) -> list[str]:
-    """The names of the head's parameters, which an attached adapter may train: those outside `model.base_model`.
+    """The names of the head's parameters, those outside `model.base_model`, which attached adapters may train.
 
     A language model has no head: its output layer is pretrained, and often shares the embedding table.
     """
@@ -137,3 +138,38 @@ def head_parameter_names(model: PreTrainedModel) -> list[str]:
         return []
     inside = {id(parameter) for parameter in base.parameters()} | _vector_ids(model)
     return [name for name, parameter in model.named_parameters() if id(parameter) not in inside]
+
+
+def activate(model: PreTrainedModel, name: str | None) -> None:
+    """Attach `name` as the active, trainable adapter, with its head; None deactivates all adapters.
+
+    Raises:
+        UserError: the model has no edits, or no adapter `name`.
+    """
+    attached = require_attachment(model)
+    if name is not None and name not in attached.adapters:
+        raise UserError(
+            "invalid-adapter-name", f"no adapter {name!r}", hint=f"There is: {', '.join(attached.adapters)}"
+        )
+    if attached.active is not None:
+        before = attached.active
+        before.head = {key: model.get_parameter(key).detach().clone() for key in before.head}
+        _load_head(model, {key: attached.base_head[key] for key in before.head}, trained=False)
+        _set_requires_grad(model, before, attached.selection.active, trained=False)
+    attached.selection.active = name
+    if attached.active is not None:
+        _load_head(model, attached.active.head, trained=True)
+        _set_requires_grad(model, attached.active, name, trained=True)
+
+
+@torch.no_grad()
+def _load_head(model: PreTrainedModel, values: dict[str, Tensor], trained: bool) -> None:
+    """Copy head tensors into the model when an attached adapter becomes active, and make them trainable or frozen."""
+    for key, value in values.items():
+        model.get_parameter(key).requires_grad_(trained).copy_(value)
+
+
+def _set_requires_grad(model: PreTrainedModel, adapter: Adapter, name: str | None, trained: bool) -> None:
+    """Make the vectors that `attach` added under a name trainable, or freeze them."""
+    for path in adapter.paths:
+        model.get_submodule(f"{path}.red.{name}").requires_grad_(trained)

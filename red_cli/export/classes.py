@@ -75,12 +75,12 @@ def configuration(content: dict[str, Any]) -> PretrainedConfig:
 
 
 def auto_class(architecture: str) -> str:
-    """The name of the auto class that loads models of class `architecture`."""
+    """The name of the auto class that loads an exported model's class."""
     return next((auto for end, auto in _AUTO_CLASSES.items() if architecture.endswith(end)), "AutoModel")
 
 
 def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) -> dict[str, Any]:
-    """The base's configuration with the class, the labels and the dtype of the exported model.
+    """The base's configuration with the exported class, its labels and the dtype.
 
     Args:
         dtype: torch's name of the dtype, if it was changed.

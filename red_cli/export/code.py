@@ -42,7 +42,7 @@ def modelling_file(architecture: str) -> str:
 
 
 def bias_names(base: BaseFiles, edited: EditedModules) -> dict[str, str]:
-    """Path of each module without a bias -> the name of its new one in the code of the modelling file."""
+    """Path of each module without a bias -> the name of its new one in the written modelling code."""
     names = {}
     for module in edited.modules:
         if module.bias is None:

@@ -234,7 +234,7 @@ def _write_chat_template(source: Source, base: Path, folder: Path) -> None:
     choice = None if recipe is None else recipe.task.chat_template
     if recipe is not None and choice is not None and choice.template != OWN:
         from red_cli.base_model.load import load_tokenizer
-        from red_cli.tasks.chat.built_in_templates import template_text
+        from red_cli.tasks.chat.choose_template import template_text
 
         tokenizer = load_tokenizer(recipe.model.model_copy(update={"name_or_path": str(base), "revision": None}))
         write_text(folder / "chat_template.jinja", template_text(choice.template, tokenizer))

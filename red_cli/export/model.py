@@ -50,7 +50,7 @@ class Exported:
 
 
 def merged_model(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
-    """Fold the edits into the weights.
+    """Write the exported model with edits folded into its weights.
 
     Args:
         dtype: torch's name of the dtype to write; None keeps the base's.
@@ -136,7 +136,7 @@ def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
 
 
 def require_space(folder: Path, size: int) -> None:
-    """Check that the disk has enough free space before writing.
+    """Check that the disk has enough free space before an exported model is written.
 
     Raises:
         UserError: the disk of `folder` has less than `size` bytes and a reserve free.
@@ -169,7 +169,7 @@ def write_model(exported: Exported, folder: Path, progress: Progress) -> list[Pa
 
 
 def _architecture(base: BaseFiles, adapter: AdapterArrays) -> str:
-    """The class of the exported model. Old adapters do not record it.
+    """The class that the exported model records. Old adapters do not record it.
 
     Raises:
         UserError: neither adapter nor base names a class, or transformers does not have it.

@@ -57,5 +57,5 @@ def trained_task(recipe: Recipe, adapter: AdapterConfig, base: BaseFiles) -> Tra
 
 
 def base_config(base: BaseFiles, adapter: AdapterConfig) -> PretrainedConfig:
-    """The configuration of the base with the adapter's class and labels."""
+    """The configuration of the trained task's base, with the adapter's class and labels."""
     return configuration(exported_config(base, adapter, None))

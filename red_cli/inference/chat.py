@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
-from red_cli.edit.attach import activate
-from red_cli.edit.attached_adapters import require_attachment
+from red_cli.edit.attached_adapters import activate, require_attachment
 from red_cli.errors import UserError
 from red_cli.inference.generate import eval_mode, generation_config
 from red_cli.inference.logits_processors import penalties

@@ -23,7 +23,7 @@ from red_cli.tasks.base import Task, chose_best, scored_split
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import RowsUsed, Splits
 from red_cli.tasks.encoded.cached import encode_splits, uses_text
-from red_cli.tasks.found_tokens import SpecialTokens
+from red_cli.tasks.special_tokens import SpecialTokens
 from red_cli.tasks.text_metrics.score import not_computed
 from red_cli.tasks.text_metrics.text_files import write_texts
 

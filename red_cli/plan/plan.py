@@ -27,7 +27,7 @@ from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Encoded
 from red_cli.tasks.encoded.cached import uses_text
-from red_cli.tasks.found_tokens import SpecialTokens
+from red_cli.tasks.special_tokens import SpecialTokens
 
 _SHOWN_EXAMPLES = 3
 

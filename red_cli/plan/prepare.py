@@ -18,7 +18,7 @@ from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import RowsUsed
 from red_cli.tasks.data.splits import draw_rows
 from red_cli.tasks.encoded.cached import CacheUse, encode_splits
-from red_cli.tasks.found_tokens import SpecialTokens
+from red_cli.tasks.special_tokens import SpecialTokens
 
 
 @dataclass(frozen=True)

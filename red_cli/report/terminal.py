@@ -115,7 +115,7 @@ def _stacked_lines(comparison: RunComparison, width: int) -> list[str]:
 
 
 def _stacked(row: Row, comparison: RunComparison) -> dict[str, list[str]]:
-    """The lines of a row: name -> a figure for each column, then for the average."""
+    """The lines of a row for a narrow terminal: name -> a figure for each column, then for the average."""
     cells = Cells(comparison)
     groups = [row.cells.get(column) for column in comparison.columns]
     papers = [row.figures.get(column) for column in comparison.columns]
@@ -137,14 +137,14 @@ def _stacked(row: Row, comparison: RunComparison) -> dict[str, list[str]]:
 
 
 def _seeds_text(row: Row) -> str:
-    """The number of seeds if it is the same for all tasks of the row, else empty."""
+    """The number of seeds in a line for the terminal, if it is the same for all tasks of the row, else empty."""
     counts = {len(group.runs) for group in row.cells.values()}
     count = counts.pop()
     return "" if counts else f", {count} seed{'' if count == 1 else 's'}"
 
 
 def _tasks_text(row: Row, comparison: RunComparison) -> str:
-    """The number of tasks in the average if it does not cover all columns, else empty."""
+    """The number of tasks in a line for the terminal, if the average does not cover all columns, else empty."""
     tasks = 0 if row.average is None else row.average.tasks
     return f", {AVERAGE} of {tasks} tasks" if 1 < tasks < len(comparison.averaged) else ""
 

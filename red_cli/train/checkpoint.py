@@ -100,7 +100,7 @@ def _generators() -> dict[str, Any]:
 
 
 def _restore_generators(stored: dict[str, Any]) -> None:
-    """Restore the states of the random generators from a checkpoint."""
+    """Restore the random generators from a checkpoint."""
     torch.set_rng_state(stored["torch"])
     if stored["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(stored["cuda"])

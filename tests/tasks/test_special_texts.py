@@ -16,9 +16,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import load_recipe
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.found_tokens import FoundRows, rows_with_special_tokens
 from red_cli.tasks.special_ids import find_affixes
 from red_cli.tasks.special_texts import Marks, without_end, without_start
+from red_cli.tasks.special_tokens import FoundRows, rows_with_special_tokens
 from tests.tiny import make_base, make_language_model
 
 CHAT = (

@@ -17,8 +17,8 @@ from red_cli.errors import UserError, first_line
 from red_cli.limits import LimitReached, limited, limited_often
 from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.recipe.template import OWN, template_file
-from red_cli.tasks.chat.built_in_templates import TAKES_INPUT, TEMPLATES, template_text, tool_template
 from red_cli.tasks.chat.causal_template import CausalTemplate
+from red_cli.tasks.chat.choose_template import TAKES_INPUT, TEMPLATES, template_text, tool_template
 from red_cli.tasks.chat.conversations import Conversation
 from red_cli.tasks.chat.messages import Message
 

@@ -183,7 +183,7 @@ def _require_keys(template: ChatTemplate, conversation: Conversation, place: int
 def _require_effect(
     template: ChatTemplate, conversation: Conversation, place: int, changes: dict[str, Any], text: str, what: str
 ) -> None:
-    """Check that a rendered message of other keys gives another text."""
+    """Check that a rendered turn with a message of other keys has another text."""
     messages = list(conversation.messages[: place + 1])
     changed = {**messages[place], **changes}
     messages[place] = {key: value for key, value in changed.items() if value is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,8 +16,9 @@ from red_cli.errors import UserError
 from red_cli.tasks.data.arrow_file import arrow_tables, parquet_tables
 from red_cli.tasks.data.csv_file import Record, form_of, records
 from red_cli.tasks.data.excel_file import sheet_rows
-from red_cli.tasks.data.json_columns import TEXT, doubled, table_of
+from red_cli.tasks.data.json_columns import TEXT, doubled, joined, table_of
 from red_cli.tasks.data.json_file import json_rows
+from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.split_files import KNOWN_ENDINGS, ending
 
 _PART = 10_000  # rows that are turned into columns at once
@@ -104,3 +105,33 @@ def _numbered(tables: Iterable[pa.Table]) -> Iterator[Part]:
     for table in tables:
         yield Part(table, np.arange(first, first + table.num_rows))
         first += table.num_rows
+
+
+def read_files(paths: Sequence[Path], delimiter: str | None = None) -> Rows:
+    """Read the rows of the files of one split.
+
+    Raises:
+        UserError: a file cannot be read, or they have no rows.
+    """
+    tables, indices, notes, files = [], [], dict[str, None](), []
+    first = 0
+    for path in paths:
+        files.append((first, str(path)))
+        last = 0
+        for part in read_parts(path, delimiter):
+            if part.table.num_rows:
+                tables.append(part.table)
+                indices.append(first + part.numbers - 1)
+                notes |= dict.fromkeys(part.notes)
+                last = int(part.numbers[-1])
+        first += last
+    if not tables:
+        raise UserError("no-rows", f"{paths[0]} has no rows")
+    table, source_indices = joined(tables), np.concatenate(indices)
+    return Rows(
+        table,
+        str(paths[0]),
+        source_indices=None if first == table.num_rows else source_indices,
+        files=tuple(files) if len(files) > 1 else (),
+        notes=tuple(notes),
+    )

@@ -77,7 +77,7 @@ def _fingerprint(paths: Sequence[Path], settings: object) -> str:
 
 
 def _kept(cache: DiskCache, key: str) -> Rows | None:
-    """The rows in the cache, as views of its file, or None."""
+    """The parsed tables of rows kept in the cache, as views of its file, or None."""
     try:
         stored = cache.open(key)
         if stored is None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
-
-import numpy as np
 
 from red_cli.errors import UserError, first_line, shown
 from red_cli.recipe.sections import Data, SplitName
 from red_cli.tasks.data.arrow_types import plain
-from red_cli.tasks.data.file_rows import read_parts
-from red_cli.tasks.data.json_columns import joined
+from red_cli.tasks.data.file_rows import read_files
 from red_cli.tasks.data.kept_tables import read_once
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.split_files import split_files
@@ -33,36 +29,6 @@ def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
         split: partial(read_once, paths, delimiter, partial(read_files, paths, delimiter))
         for split, paths in files.items()
     }
-
-
-def read_files(paths: Sequence[Path], delimiter: str | None = None) -> Rows:
-    """Read the rows of the files of one split.
-
-    Raises:
-        UserError: a file cannot be read, or they have no rows.
-    """
-    tables, indices, notes, files = [], [], dict[str, None](), []
-    first = 0
-    for path in paths:
-        files.append((first, str(path)))
-        last = 0
-        for part in read_parts(path, delimiter):
-            if part.table.num_rows:
-                tables.append(part.table)
-                indices.append(first + part.numbers - 1)
-                notes |= dict.fromkeys(part.notes)
-                last = int(part.numbers[-1])
-        first += last
-    if not tables:
-        raise UserError("no-rows", f"{paths[0]} has no rows")
-    table, source_indices = joined(tables), np.concatenate(indices)
-    return Rows(
-        table,
-        str(paths[0]),
-        source_indices=None if first == table.num_rows else source_indices,
-        files=tuple(files) if len(files) > 1 else (),
-        notes=tuple(notes),
-    )
 
 
 def _splits_of_hub(

@@ -20,8 +20,7 @@ from red_cli.tasks.data.growing import GrowingArray, offsets_of
 from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
 from red_cli.tasks.data.splits import check_truncation
 from red_cli.tasks.data.texts import filled_texts
-from red_cli.tasks.labels.classes import is_hidden
-from red_cli.tasks.labels.targets import Target
+from red_cli.tasks.labels.targets import Target, has_labels
 from red_cli.tasks.special_ids import find_affixes
 from red_cli.tasks.special_texts import Marks
 
@@ -149,10 +148,3 @@ def text_columns(data: Data, rows: Rows) -> list[str]:
 def label_column(data: Data) -> str:
     """The column of the labels."""
     return data.columns.label or "label"
-
-
-def has_labels(rows: Rows, column: str, names: list[str] | None) -> bool:
-    """Whether rows to encode have labels that are not hidden: null, empty, or -1 as in the Hub's GLUE."""
-    if column not in rows.table.column_names:
-        return False
-    return not all(is_hidden(value, names) for part in rows.chunks() for value in part.column(column))

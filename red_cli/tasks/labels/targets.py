@@ -16,7 +16,7 @@ from red_cli.errors import UserError, one_line, shown
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.data.bad_rows import Fault, without_bad_rows
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.labels.classes import is_blank, nearly
+from red_cli.tasks.labels.classes import is_blank, is_hidden, nearly
 from red_cli.tasks.labels.metrics import classification_metrics, regression_metrics
 
 _SHOWN_LABELS = 10
@@ -249,3 +249,10 @@ def _label_name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def has_labels(rows: Rows, column: str, names: list[str] | None) -> bool:
+    """Whether rows to encode have labels that are not hidden: null, empty, or -1 as in the Hub's GLUE."""
+    if column not in rows.table.column_names:
+        return False
+    return not all(is_hidden(value, names) for part in rows.chunks() for value in part.column(column))

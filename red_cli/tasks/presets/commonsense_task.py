@@ -17,7 +17,7 @@ from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.text.encoded_texts import EncodedTexts
 from red_cli.tasks.text.generation import GenerationEncoder, GenerationTask
 from red_cli.tasks.text.likelihood import EncodedContinuations, collate_continuations, log_likelihoods
-from red_cli.tasks.text.task import mean_loss
+from red_cli.tasks.text.token_loss import mean_loss
 
 GENERATED, LIKELIEST = "accuracy", "likelihood_accuracy"
 _SCORINGS = {"both": (GENERATED, LIKELIEST), "generation": (GENERATED,), "likelihood": (LIKELIEST,)}

@@ -11,6 +11,7 @@ from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.data.rows import Rows, Splits
 from red_cli.tasks.data.splits import PaperCut, Source
+from red_cli.tasks.text.token_loss import mean_loss
 from red_cli.tasks.text_metrics.score import score_texts
 
 OF_LOSSES = ("loss", "perplexity")  # metrics that need no generated text
@@ -73,12 +74,6 @@ class TextTask:
         texts = [str(group[0].prediction) for group in groups.values()]
         known = [[answer.label for answer in group if answer.label is not None] for group in groups.values()]
         return texts, [[str(label).strip() for label in labels] for labels in known]
-
-
-def mean_loss(predictions: Sequence[Prediction]) -> float:
-    """The mean loss of a token over all predictions of the task that have a loss."""
-    losses = [(answer.loss, answer.tokens) for answer in predictions if answer.loss is not None]
-    return math.fsum(loss for loss, _ in losses) / sum(tokens or 0 for _, tokens in losses)
 
 
 def text_scores(texts: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, float]:

@@ -7,7 +7,8 @@ a chunk at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+
+from red_cli.tasks.base import Prediction
 
 IGNORED = -100  # the label of a position that does not count towards the loss
 CHUNK_BYTES = 2**27  # of float32 logits at once
@@ -88,3 +91,9 @@ def _logits(model: nn.Module, inner: Any, inputs: dict[str, Tensor], swap: Any) 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """The cross-entropy of each labelled token, in float32."""
     return functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def mean_loss(predictions: Sequence[Prediction]) -> float:
+    """The mean loss of a token over all predictions of the task that have a loss."""
+    losses = [(answer.loss, answer.tokens) for answer in predictions if answer.loss is not None]
+    return math.fsum(loss for loss, _ in losses) / sum(tokens or 0 for _, tokens in losses)

@@ -81,7 +81,7 @@ def require_metrics(names: Iterable[str], choosing: str | None = None) -> None:
 
 
 def require_packages(names: Iterable[str]) -> None:
-    """Check that the packages of metrics are installed.
+    """Check that the packages to score texts by metrics are installed.
 
     Raises:
         UserError: a package is missing.

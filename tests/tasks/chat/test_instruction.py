@@ -19,7 +19,7 @@ from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Conversation, read_conversations
 from red_cli.tasks.chat.instruction import InstructionTask
 from red_cli.tasks.chat.messages import Observed
-from red_cli.tasks.data.read_splits import read_files
+from red_cli.tasks.data.file_rows import read_files
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.text.encoded_texts import EncodedTexts
 from red_cli.tasks.text.token_loss import IGNORED

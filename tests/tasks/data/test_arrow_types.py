@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from red_cli.tasks.data.arrow_types import plain
-from red_cli.tasks.data.read_splits import read_files
+from red_cli.tasks.data.file_rows import read_files
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.texts import column_texts
 from tests.failures import fails

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from red_cli.tasks.data.read_splits import read_files
+from red_cli.tasks.data.file_rows import read_files
 from red_cli.tasks.data.rows import Rows
 from tests.failures import fails
 

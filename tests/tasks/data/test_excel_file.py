@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from red_cli.tasks.data.read_splits import read_files
+from red_cli.tasks.data.file_rows import read_files
 from tests.extras import needs_extra
 from tests.failures import fails
 

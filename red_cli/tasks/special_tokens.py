@@ -85,7 +85,7 @@ class SpecialTokens:
 def rows_with_special_tokens(
     rows: Rows, columns: Sequence[str], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[NDArray[np.int64], dict[str, FoundRows]]:
-    """Indices of rows whose texts contain special tokens; and the rows of each token.
+    """Indices of rows whose texts contain special tokens; and the rows of each special token.
 
     Args:
         columns: columns of texts, also of texts inside lists and objects.
