@@ -59,8 +59,8 @@ def text_faults(rows: Rows, names: Sequence[str], kinds: type | tuple[type, ...]
 def blank_faults(rows: Rows, names: Sequence[str]) -> dict[int, Fault]:
     """The rows in which all columns `names` are blank together: index -> fault."""
     if len(names) == 1 and _is_all_text(rows, names[0]):
-        blank = pc.equal(pc.utf8_trim_whitespace(rows.table.column(names[0])), "")
-        if not pc.any(blank).as_py():
+        parts = (part.table.column(names[0]) for part in rows.chunks())  # a trimmed copy of the whole takes its size
+        if not any(pc.any(pc.equal(pc.utf8_trim_whitespace(part), "")).as_py() for part in parts):
             return {}
     columns = [rows.column(name) for name in names]
     hint = "In a split to be completed, all completions are empty."
