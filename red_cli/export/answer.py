@@ -76,7 +76,7 @@ def compare_answers(
         at an end of the base's own.
 
     Raises:
-        RunFailed: the exported model goes on after the end, or says something else.
+        RunFailed: the exported model generates more after the end, or another text.
     """
     found = question.by_transformers(model)
     end = question.special_ids.end
@@ -87,7 +87,7 @@ def compare_answers(
     if end not in stops or (same is None and len(found) > len(expected)):
         raise RunFailed(
             "verification-failed",
-            f"the exported model goes on after its answer: it does not stop at token {end}; nothing was written",
+            f"the exported model generates more after its answer: it does not stop at token {end}; nothing was written",
         )
     if same is not None:
         _require_tie(question, expected, found[:same], model, tolerance)

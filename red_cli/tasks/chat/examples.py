@@ -4,40 +4,18 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from red_cli.tasks.chat.turn_tokens import TokenizedChat
-
-
-class ArrowTexts(Sequence[str]):
-    """Texts in Arrow's memory: a list of Python texts takes several times as much."""
-
-    def __init__(self, chunks: Sequence[Sequence[str]] | Sequence[pa.Array]) -> None:
-        self.array = pa.chunked_array([pa.array(chunk, pa.large_string()) for chunk in chunks], pa.large_string())
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        return str(self.array[index].as_py())
-
-    def __iter__(self) -> Iterator[str]:
-        for chunk in self.array.iterchunks():
-            yield from chunk.to_pylist()
+from red_cli.tasks.data.texts import ArrowTexts
 
 
 @dataclass
