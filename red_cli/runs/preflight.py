@@ -14,7 +14,7 @@ from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.runs.data_columns import require_columns
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.opened import Opened
-from red_cli.tasks.data.split_files import split_files
+from red_cli.tasks.data.split_files import require_file, split_files
 from red_cli.tasks.data.splits import require_splits
 from red_cli.tasks.text_metrics.score import require_metrics
 
@@ -58,7 +58,10 @@ def preflight_evaluation(opened: Opened, split: str | None, output: Path) -> Non
 
 def _require_data(recipe: Recipe) -> None:
     """Check the local files of the user. Published sets have their own layouts, of which only the path is checked."""
-    files, data, task = _local_files(recipe), recipe.data, recipe.task
+    data, task = recipe.data, recipe.task
+    for split in ("train", "validation", "test"):
+        require_file(data, split)
+    files = _local_files(recipe)
     if files is not None:
         needed = ("train", *(task.validation_splits[:1] if recipe.eval.split == "paper" else task.validation_splits))
         require_splits(files, data, needed)
@@ -74,6 +77,7 @@ def _require_evaluated(recipe: Recipe, split: str | None) -> None:
         return
     if split is not None:
         require_splits(files, recipe.data, (split,))
+        require_file(recipe.data, split)
         require_columns(files.get(split, []), recipe.data, recipe.task.input_columns(recipe.data.columns))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from red_cli.errors import UserError, first_line, shown
 from red_cli.recipe.sections import Data, SplitName
@@ -11,7 +12,7 @@ from red_cli.tasks.data.arrow_types import plain
 from red_cli.tasks.data.file_rows import read_files
 from red_cli.tasks.data.kept_tables import read_once
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.split_files import split_files
+from red_cli.tasks.data.split_files import require_file, split_files
 
 
 def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
@@ -24,11 +25,14 @@ def find_splits(data: Data, label_column: str) -> dict[str, Callable[[], Rows]]:
     if files is None:
         assert data.path is not None
         return _splits_of_hub(data.path, data.name, data.revision, label_column, data.splits or {})
+    return {split: partial(_read_split, data, split, paths) for split, paths in files.items()}
+
+
+def _read_split(data: Data, split: str, paths: Sequence[Path]) -> Rows:
+    """Read a split, whose file is looked for only now, since it may not be needed."""
+    require_file(data, split)
     delimiter = data.delimiter_character
-    return {
-        split: partial(read_once, paths, delimiter, partial(read_files, paths, delimiter))
-        for split, paths in files.items()
-    }
+    return read_once(paths, delimiter, partial(read_files, paths, delimiter))
 
 
 def _splits_of_hub(

@@ -18,6 +18,7 @@ _FILE_NAME = re.compile(r"([A-Za-z_]+?)(?:-(\d+)-of-(\d+)(?:-[0-9a-f]+)?)?(\.\w+
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HUB_PAGE = re.compile(r"(?:https?://huggingface\.co/datasets/|hf://datasets/)([\w.-]+/[\w.-]+)/?")
+_NAMED = ("train", "validation", "test")  # splits with a key of their own
 
 
 def ending(path: Path) -> str:
@@ -35,17 +36,29 @@ def is_data_file(path: Path) -> bool:
 def split_files(data: Data) -> dict[str, list[Path]] | None:
     """The local files of every split that `data` names; None for a data set on the Hub.
 
+    A file of a single split need not exist, since it may not be needed: `require_file` checks that.
+
     Raises:
-        UserError: a file or folder is missing, or is not what its key expects.
+        UserError: data.path is missing, or is not what its key expects.
     """
     if data.path is None:
-        named = {split: getattr(data, split) for split in ("train", "validation", "test")}
-        return {split: [_file(f"data.{split}", file)] for split, file in named.items() if file is not None}
+        named = {split: getattr(data, split) for split in _NAMED}
+        return {split: [Path(file)] for split, file in named.items() if file is not None}
     if _is_folder(data.path):
         return _files_of_folder(Path(data.path))
     if _is_hub_name(data.path):
         return None
     return {"train": [_file("data.path", data.path)]}
+
+
+def require_file(data: Data, split: str) -> None:
+    """Check that the file that `data` names for a split, if it does, is one.
+
+    Raises:
+        UserError: it is a URL, a folder, or does not exist.
+    """
+    if data.path is None and split in _NAMED and (name := getattr(data, split)) is not None:
+        _file(f"data.{split}", name)
 
 
 def _file(key: str, name: str) -> Path:

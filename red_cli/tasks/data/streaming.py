@@ -16,7 +16,7 @@ from red_cli.recipe.sections import Data
 from red_cli.tasks.data.file_rows import read_files, read_parts
 from red_cli.tasks.data.json_columns import table_of, values_of
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.split_files import split_files
+from red_cli.tasks.data.split_files import require_file, split_files
 from red_cli.tasks.data.splits import Source, split_validation
 
 _BUFFER = 10_000  # rows of the shuffle buffer
@@ -53,6 +53,7 @@ def read_stream(data: Data, needed: Sequence[str], train_rows: int | None, seed:
         )
     found = {}
     for split in names:
+        require_file(data, split)
         most = wanted if split == "train" else None
         if files is None:
             found[split] = _rows_of_hub(data, split, most, seed)

@@ -61,9 +61,9 @@ def test_a_file_is_read_once(name: str, tmp_path: Path, cache: Path, monkeypatch
     assert_same(load(path), expected)
     assert entries(cache) == 1
     found = tables.find_splits(Data(train=str(path), validation=str(path)), "label")["train"]
-    kept = found.args[-1]
     calls: list[int] = []
-    assert_same(read_once(found.args[0], found.args[1], lambda: (calls.append(1), kept())[1]), expected)
+    data, _, paths = found.args
+    assert_same(read_once(paths, data.delimiter_character, lambda: (calls.append(1), found())[1]), expected)
     assert not calls
     path.write_text(FILES[name].replace("a", "c"), encoding="utf-8")
     assert not load(path).table.equals(expected.table)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from red_cli.recipe.sections import Data
-from red_cli.tasks.data.split_files import split_files
+from red_cli.tasks.data.split_files import require_file, split_files
 from tests.failures import fails
 
 
@@ -64,4 +64,6 @@ def test_what_is_not_there_is_named(
 ) -> None:
     monkeypatch.chdir(folder)
     with fails(code, *(fact.replace("{}", str(folder)) for fact in facts)):
-        split_files(Data(**{key: value.replace("{}", str(folder)) for key, value in named.items()}))
+        data = Data(**{key: value.replace("{}", str(folder)) for key, value in named.items()})
+        for split in split_files(data) or ():
+            require_file(data, split)
