@@ -110,6 +110,8 @@ def read(stored: memoryview, rows: Rows, makers: Mapping[str, Callable[[Rows], l
 
 def _texts_array(texts: Sequence[str]) -> pa.LargeStringArray:
     """The texts of an encoded split as one Arrow array, built in chunks."""
+    if isinstance(texts, ArrowTexts):
+        return pa.concat_arrays(texts.array.chunks or [pa.array([], pa.large_string())])
     starts = range(0, len(texts), CHUNK_ROWS)
     parts = [pa.array(texts[start : start + CHUNK_ROWS], pa.large_string()) for start in starts]
     return pa.concat_arrays(parts or [pa.array([], pa.large_string())])
