@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from red_cli.tasks.chat.turn_tokens import TokenizedChat
+from red_cli.tasks.data.growing import GrowingArray
 from red_cli.tasks.data.texts import ArrowTexts
 
 
@@ -38,8 +37,8 @@ class Examples:
     left_out: Counter[str] = field(default_factory=Counter)
     cut: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
-    _ids: list[NDArray[np.int32]] = field(default_factory=list)
-    _masks: list[NDArray[np.bool_]] = field(default_factory=list)
+    _ids: GrowingArray = field(default_factory=partial(GrowingArray, np.int32))
+    _mask: GrowingArray = field(default_factory=partial(GrowingArray, np.bool_))
     _lengths: array[int] = field(default_factory=partial(array, "q"))
     _prompt_lengths: array[int] = field(default_factory=partial(array, "q"))
     _prompts: list[pa.Array] = field(default_factory=list)
@@ -59,9 +58,8 @@ class Examples:
             if not any(max(first, 1) < min(after, length) for first, after in chat.turns):
                 self.lost.append(row)
             start += length
-        ids = chain.from_iterable(chat.ids[: self.max_length] for _, chat, _, _ in kept)
-        self._ids.append(np.fromiter(ids, np.int32, count=len(mask)))
-        self._masks.append(mask)
+        self._ids.extend_rows(chat.ids[: self.max_length] for _, chat, _, _ in kept)
+        self._mask.extend(mask)
         self._lengths.extend(lengths)
         self.rows.extend(row for row, _, _, _ in kept)
         self._prompt_lengths.extend(chat.prompt_length for _, chat, _, _ in kept)
@@ -71,12 +69,12 @@ class Examples:
     def arrays(self, answered: bool, whole: bool) -> Mapping[str, Any]:
         """The fields of EncodedTexts; with `whole` every token but the first counts towards the loss."""
         offsets = np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int64)
-        mask = _joined(self._masks)
+        mask = self._mask.finish()
         if whole:
             mask[:] = True
         mask[offsets[:-1]] = False  # nothing precedes the first token
         return {
-            "features": {"input_ids": _joined(self._ids)},
+            "features": {"input_ids": self._ids.finish()},
             "offsets": offsets,
             "labels": np.add.reduceat(mask, offsets[:-1], dtype=np.int64) if answered else None,
             "loss_mask": mask,
@@ -93,14 +91,3 @@ class Examples:
             self.left_out[f"more than {self.max_length:,} tokens"] += 1
             return False
         return True
-
-
-def _joined(chunks: list[NDArray[Any]]) -> NDArray[Any]:
-    """The chunks in one array; they are emptied on the way, so that no second copy of a split is in memory."""
-    joined = np.empty(sum(map(len, chunks)), chunks[0].dtype)
-    end = len(joined)
-    while chunks:
-        chunk = chunks.pop()
-        joined[end - len(chunk) : end] = chunk
-        end -= len(chunk)
-    return joined

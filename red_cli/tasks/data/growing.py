@@ -13,9 +13,9 @@ _GROWTH = 1.1
 
 
 class GrowingArray:
-    """A flat array of integers; the system moves its pages when it grows, where it can."""
+    """A flat array; the system moves its pages when it grows, where it can."""
 
-    def __init__(self, dtype: type[np.integer[Any]]) -> None:
+    def __init__(self, dtype: type[np.generic]) -> None:
         self._array: NDArray[Any] = np.empty(0, dtype)
         self._length = 0
 

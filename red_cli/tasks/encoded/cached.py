@@ -114,7 +114,8 @@ class _CachedEncoder:
         except (OSError, pa.ArrowException, arrow_file.NotStorable) as error:
             problem = _reason(error)
             return self._encoder.encode(rows) if encoded is None else encoded, CacheUse("unused", problem=problem)
-        damage, encoded = self._damage, None  # the file takes its place
+        damage, encoded = self._damage, None
+        pa.default_memory_pool().release_unused()  # the file takes the place of what was encoded
         opened = self._read(cache, key, rows)
         use = CacheUse("written", str(cache.folder), size, damage)
         return self._encoder.encode(rows) if opened is None else opened[0], use
