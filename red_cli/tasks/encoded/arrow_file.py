@@ -109,8 +109,6 @@ def read(stored: memoryview, rows: Rows, makers: Mapping[str, Callable[[Rows], l
 
 
 def _texts_array(texts: Sequence[str]) -> pa.LargeStringArray:
-    if isinstance(texts, ArrowTexts):
-        return texts.array.combine_chunks() if texts.array.num_chunks else pa.array([], pa.large_string())
     """The texts of an encoded split as one Arrow array, built in chunks."""
     if isinstance(texts, ArrowTexts):
         return pa.concat_arrays(texts.array.chunks or [pa.array([], pa.large_string())])
