@@ -179,9 +179,9 @@ def check(
         terminal.status("reading the data")
         console.silence_libraries()
         from red_cli.plan.devices import device_options
+        from red_cli.plan.memory import device_memory as this_device
         from red_cli.plan.plan import make_plan
         from red_cli.plan.prepare import prepare
-        from red_cli.plan.strategy import device_memory as this_device
 
         plan = make_plan(loaded, prepare(loaded.recipe)).summary
         device_bytes = this_device(1) if device_memory is None else int(device_memory * 2**30)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from red_cli.base_model.hub import AUXILIARY_FILES
-from red_cli.export.shared_recipe import without_local_paths
+from red_cli.export.shared_recipe import is_absolute
 from red_cli.files import leads_outside, read_json, write_json
 
+# Keys of a base's JSON files in which libraries wrote its path
+_JSON_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file")
 _CONFIG_END = "_config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 # The class that reads tokenizer.json as it is, for models whose type no longer implies the class of the tokenizer.
@@ -38,6 +42,15 @@ def _drop_local_paths(file: Path) -> None:
     content = read_json(file)
     if isinstance(content, dict) and (kept := without_local_paths(content)) != content:
         write_json(file, kept)
+
+
+def without_local_paths(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a base's JSON file without keys that hold local paths."""
+    return {
+        key: value
+        for key, value in content.items()
+        if not (key in _JSON_KEYS and isinstance(value, str) and is_absolute(value))
+    }
 
 
 def name_tokenizer_class(folder: Path) -> None:

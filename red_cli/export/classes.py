@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from red_cli.base_model.files import BaseFiles
-from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.errors import UserError, first_line
-from red_cli.export.shared_recipe import without_local_paths
+from red_cli.export.vectors import AdapterArrays
 
 # The end of a class's name -> the auto class of transformers that loads it
 _AUTO_CLASSES = {
@@ -79,38 +77,17 @@ def auto_class(architecture: str) -> str:
     return next((auto for end, auto in _AUTO_CLASSES.items() if architecture.endswith(end)), "AutoModel")
 
 
-def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) -> dict[str, Any]:
-    """The base's configuration with the exported class, its labels and the dtype.
+def exported_class(base: BaseFiles, adapter: AdapterArrays) -> str:
+    """The name of the class that the exported model records. Old adapters do not record it.
 
-    Args:
-        dtype: torch's name of the dtype, if it was changed.
+    Raises:
+        UserError: neither adapter nor base names a class, or transformers does not have it.
     """
-    config = {key: value for key, value in without_local_paths(base.config).items() if key != "auto_map"}
-    names = adapter.label_names
-    if names is not None:
-        config["id2label"] = {str(index): name for index, name in enumerate(names)}
-        config["label2id"] = {name: index for index, name in enumerate(names)}
-    if adapter.head:
-        one = names is not None and len(names) == 1
-        config["problem_type"] = "regression" if one else "single_label_classification"
-        config["pad_token_id"] = _padding(base)  # a decoder's head reads the last token before padding
-    if adapter.architecture is not None:
-        config["architectures"] = [adapter.architecture]
-    if dtype is not None:
-        config.pop("torch_dtype", None)  # the key's name before transformers 5
-        config["dtype"] = dtype
-    return config
-
-
-def _padding(base: BaseFiles) -> int | None:
-    """The padding id used in training; the configuration's if the tokenizer cannot be loaded."""
-    from transformers import AutoTokenizer
-
-    from red_cli.base_model.prepare import usable_padding_id
-
-    own: int | None = base.config.get("pad_token_id")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
-    except Exception:  # missing or damaged; the libraries raise many kinds of error
-        return own
-    return usable_padding_id(tokenizer, base.config.get("vocab_size", math.inf))
+    architecture = adapter.config.architecture or base.architecture
+    if architecture is None:
+        raise UserError(
+            "unsupported-model",
+            f"neither {adapter.folder} nor {base.folder}/config.json names the class of the model",
+        )
+    require_known(architecture)
+    return architecture

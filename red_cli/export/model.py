@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ from red_cli.base_model.digest import changed_parts
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
 from red_cli.base_model.files import BIASES_KEY, BaseFiles
 from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES
+from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
-from red_cli.export.auxiliary_files import copy_auxiliary_files, name_tokenizer_class
+from red_cli.export.auxiliary_files import copy_auxiliary_files, name_tokenizer_class, without_local_paths
 from red_cli.export.bias_placement import BiasPlacement, llama_config, place_biases
-from red_cli.export.classes import configuration, exported_config, model_class, require_known
+from red_cli.export.classes import configuration, exported_class, model_class
 from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
 from red_cli.export.folded_tensors import Shards, add_tensors, keep_known, main_dtype, named_for_loading, plan_tensors
 from red_cli.export.stream import Progress, write_shards
@@ -62,7 +64,7 @@ def merged_model(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> 
     new_biases = [path for path in edited.without_bias if adapter.edits[path].bias is not None]
     placement = place_biases(base.model_type, base.config, new_biases)
     config = exported_config(base, adapter.config, dtype)
-    architecture = _architecture(base, adapter)
+    architecture = exported_class(base, adapter)
     shards = _shards(base, adapter, edited, placement, dtype)
     if placement.as_llama:
         config = llama_config(config, placement)
@@ -80,7 +82,7 @@ def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) 
         UserError: the adapter does not fit the base, or the base's class is not one of transformers.
     """
     edited = find_edited_modules(base, adapter.edits)
-    architecture = _architecture(base, adapter)
+    architecture = exported_class(base, adapter)
     model_class(architecture)
     names = {path: name for path, name in bias_names(base, edited).items() if adapter.edits[path].bias is not None}
     added = {f"{path}.{name}": adapter.edits[path].bias for path, name in names.items()}
@@ -168,22 +170,6 @@ def write_model(exported: Exported, folder: Path, progress: Progress) -> list[Pa
     return left_out
 
 
-def _architecture(base: BaseFiles, adapter: AdapterArrays) -> str:
-    """The class that the exported model records. Old adapters do not record it.
-
-    Raises:
-        UserError: neither adapter nor base names a class, or transformers does not have it.
-    """
-    architecture = adapter.config.architecture or base.architecture
-    if architecture is None:
-        raise UserError(
-            "unsupported-model",
-            f"neither {adapter.folder} nor {base.folder}/config.json names the class of the model",
-        )
-    require_known(architecture)
-    return architecture
-
-
 def _shards(
     base: BaseFiles, adapter: AdapterArrays, edited: EditedModules, placement: BiasPlacement, dtype: str | None
 ) -> Shards:
@@ -206,3 +192,40 @@ def _of_its_class(shards: Shards, adapter: AdapterArrays, config: dict[str, Any]
     with torch.device("meta"):
         model = kind(configuration(config))
     return named_for_loading(keep_known(shards, set(model.state_dict())))
+
+
+def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) -> dict[str, Any]:
+    """The base's configuration with the exported class, its labels and the dtype.
+
+    Args:
+        dtype: torch's name of the dtype, if it was changed.
+    """
+    config = {key: value for key, value in without_local_paths(base.config).items() if key != "auto_map"}
+    names = adapter.label_names
+    if names is not None:
+        config["id2label"] = {str(index): name for index, name in enumerate(names)}
+        config["label2id"] = {name: index for index, name in enumerate(names)}
+    if adapter.head:
+        one = names is not None and len(names) == 1
+        config["problem_type"] = "regression" if one else "single_label_classification"
+        config["pad_token_id"] = _padding(base)  # a decoder's head reads the last token before padding
+    if adapter.architecture is not None:
+        config["architectures"] = [adapter.architecture]
+    if dtype is not None:
+        config.pop("torch_dtype", None)  # the key's name before transformers 5
+        config["dtype"] = dtype
+    return config
+
+
+def _padding(base: BaseFiles) -> int | None:
+    """The padding id used in training; the configuration's if the tokenizer cannot be loaded."""
+    from transformers import AutoTokenizer
+
+    from red_cli.base_model.prepare import usable_padding_id
+
+    own: int | None = base.config.get("pad_token_id")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
+    except Exception:  # missing or damaged; the libraries raise many kinds of error
+        return own
+    return usable_padding_id(tokenizer, base.config.get("vocab_size", math.inf))

@@ -13,13 +13,11 @@ from red_cli.recipe.roles import DATA, PLACE, LocalPath
 _PLACE = [key.path for key in recipe_keys().values() if key.is_section and key.role in PLACE]
 # Keys of a recipe that may hold a local path; a resolved recipe holds the text of a template instead
 _PATHS = [key for key in recipe_keys().values() if key.local_path not in (None, LocalPath.OR_TEMPLATE)]
-# Keys of a base's JSON files in which libraries wrote its path
-_JSON_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file")
 
 
 def is_local(name_or_path: str) -> bool:
     """Whether a name in the recipe to share is a local path rather than a name on the Hub."""
-    return _is_absolute(name_or_path) or name_or_path.startswith((".", "~")) or Path(name_or_path).is_dir()
+    return is_absolute(name_or_path) or name_or_path.startswith((".", "~")) or Path(name_or_path).is_dir()
 
 
 def shared_name(name_or_path: str) -> str:
@@ -51,19 +49,10 @@ def _shorten(recipe: dict[str, Any], keys: Iterable[Key]) -> None:
     """Replace absolute paths at these keys of a recipe to share by their last part."""
     for section, key in (key.path.split(".") for key in keys):
         values = recipe.get(section, {})
-        if isinstance(values.get(key), str) and _is_absolute(values[key]):
+        if isinstance(values.get(key), str) and is_absolute(values[key]):
             values[key] = shared_name(values[key])
 
 
-def without_local_paths(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a base's JSON file without keys that hold local paths."""
-    return {
-        key: value
-        for key, value in content.items()
-        if not (key in _JSON_KEYS and isinstance(value, str) and _is_absolute(value))
-    }
-
-
-def _is_absolute(text: str) -> bool:
+def is_absolute(text: str) -> bool:
     """Whether a text is an absolute local path of any operating system, or starts with a tilde."""
     return PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute() or text.startswith("~")

@@ -97,3 +97,10 @@ def _saved_bytes(model: PreTrainedModel, lengths: Mapping[str, int]) -> int:
     model.train(was_training)
     del output
     return sum(size for size, _ in kept.values())
+
+
+def device_memory(processes_here: int) -> int:
+    """The memory in bytes that may be used in one process: that of its GPU, or its share of the machine's."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+    return psutil.virtual_memory().total // processes_here

@@ -5,12 +5,9 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-import psutil
-import torch
-
 from red_cli.distributed.process_group import Processes
 from red_cli.formatting import byte_size
-from red_cli.plan.memory import MemoryEstimate
+from red_cli.plan.memory import MemoryEstimate, device_memory
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import DEEPSPEED, SHARDED
 
@@ -32,13 +29,6 @@ class StrategyChoice:
     def sharded(self) -> bool:
         """Whether each rank holds only a part of the base."""
         return self.strategy in SHARDED
-
-
-def device_memory(processes_here: int) -> int:
-    """The memory in bytes that the strategy may use in one process: that of its GPU, or its share of the machine's."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
-    return psutil.virtual_memory().total // processes_here
 
 
 def choose_strategy(recipe: Recipe, memory: MemoryEstimate | None, processes: Processes) -> StrategyChoice:

@@ -45,7 +45,7 @@ class RunInputs:
         cls, encoded: Mapping[str, Encoded], label_names: list[str] | None, base: BaseDigest | None = None
     ) -> RunInputs:
         """The digests of the encoded splits of a run."""
-        return cls({split: _digest(rows) for split, rows in encoded.items()}, label_names, base)
+        return cls({split: _input_digest(rows) for split, rows in encoded.items()}, label_names, base)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "base": None if self.base is None else self.base.model_dump()}
@@ -103,7 +103,7 @@ def _names(names: list[str] | None) -> str:
     return "none" if names is None else ", ".join(names)
 
 
-def _digest(encoded: Encoded) -> SplitDigest:
+def _input_digest(encoded: Encoded) -> SplitDigest:
     """The digest of every array of an encoded split, by the names of its fields."""
     import numpy as np  # keeps commands that only read folders fast
 

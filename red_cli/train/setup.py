@@ -20,10 +20,11 @@ from red_cli.distributed.process_group import Processes
 from red_cli.inference.runtime import Runtime
 from red_cli.methods.attach_save_load import attach_method, load_trained_weights
 from red_cli.methods.method import Trained
+from red_cli.plan.memory import device_memory
 from red_cli.plan.micro_batch_size import estimated_micro_batch_size, find_micro_batch_size
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
-from red_cli.plan.strategy import StrategyChoice, device_memory
+from red_cli.plan.strategy import StrategyChoice
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from red_cli.edit.adapter_config import CONFIG_FILE
-from red_cli.export.shared_recipe import exported_recipe, shared_name, shared_recipe, without_local_paths
+from red_cli.export.auxiliary_files import without_local_paths
+from red_cli.export.shared_recipe import exported_recipe, shared_name, shared_recipe
 from tests.export.test_export import FakeHub, edit_json
 from tests.tiny import make_base, make_data
 

@@ -25,8 +25,8 @@ from red_cli.tasks.text.encoded_texts import (
     TextsBuilder,
     TruncatedExample,
     collate_texts,
-    losses_of,
 )
+from red_cli.tasks.text.token_loss import losses_of
 
 _NUMBER_TOKENS = 16  # most tokens of a generated number
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from red_cli.edit.model_kinds import ModelKind
 from red_cli.tasks.base import Batch, Encoded
 from red_cli.tasks.data.growing import GrowingArray, offsets_of
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.special_ids import Affixes, SpecialIds
-from red_cli.tasks.text.token_loss import IGNORED, token_losses
+
+IGNORED = -100  # the label of a position that does not count towards the loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,20 +166,6 @@ def text_batch(inputs: dict[str, Tensor], labels: Tensor) -> TextBatch:
     owners, _ = (labels != IGNORED).nonzero(as_tuple=True)
     positions = (labels.flatten() != IGNORED).nonzero().flatten()
     return TextBatch(inputs, labels, weight=len(positions), positions=positions, owners=owners)
-
-
-def row_losses(model: nn.Module, batch: TextBatch) -> tuple[Tensor, Tensor]:
-    """The sum of losses (rows,) float32 and the number of labelled tokens (rows,) of a batch of encoded texts."""
-    rows = batch.inputs["input_ids"].shape[0]
-    losses = losses_of(model, batch)
-    sums = torch.zeros(rows, device=losses.device).index_add(0, batch.owners, losses)
-    return sums, torch.bincount(batch.owners, minlength=rows)
-
-
-def losses_of(model: nn.Module, batch: TextBatch) -> Tensor:
-    """The loss of each labelled token of a batch of encoded texts, (labelled tokens,) float32."""
-    assert batch.labels is not None
-    return token_losses(model, batch.inputs, batch.positions, batch.labels.flatten()[batch.positions])
 
 
 def _padded(rows: Sequence[NDArray[np.generic]], filling: int) -> dict[str, Tensor]:

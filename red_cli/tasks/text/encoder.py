@@ -17,10 +17,11 @@ from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction
 from red_cli.tasks.data.splits import check_truncation
 from red_cli.tasks.special_ids import Affixes, SpecialIds
 from red_cli.tasks.special_texts import Marks
-from red_cli.tasks.text.encoded_texts import EncodedTexts, TextBatch, collate_texts, losses_of, row_losses, truncate
+from red_cli.tasks.text.encoded_texts import EncodedTexts, TextBatch, collate_texts, truncate
 from red_cli.tasks.text.packing import Pack, collate_packs
 from red_cli.tasks.text.task import OF_LOSSES, TextTask
 from red_cli.tasks.text.token_ids import token_ids
+from red_cli.tasks.text.token_loss import losses_of, row_losses
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,7 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
-from red_cli.tasks.text.encoded_texts import EncodedTexts, TextBatch, text_batch
-from red_cli.tasks.text.token_loss import IGNORED
+from red_cli.tasks.text.encoded_texts import IGNORED, EncodedTexts, TextBatch, text_batch
 
 Pack = NDArray[np.int64]  # rows that share a sequence
 

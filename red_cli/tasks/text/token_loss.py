@@ -19,8 +19,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from red_cli.tasks.base import Prediction
+from red_cli.tasks.text.encoded_texts import TextBatch
 
-IGNORED = -100  # the label of a position that does not count towards the loss
 CHUNK_BYTES = 2**27  # of float32 logits at once
 _CHUNKS: ContextVar[Callable[[int], int]] = ContextVar("chunks", default=lambda chunks: chunks)
 
@@ -33,6 +33,20 @@ def synchronised_chunks(agree: Callable[[int], int]) -> Iterator[None]:
         yield
     finally:
         _CHUNKS.reset(token)
+
+
+def row_losses(model: nn.Module, batch: TextBatch) -> tuple[Tensor, Tensor]:
+    """The sum of losses (rows,) float32 and the number of labelled tokens (rows,) of a batch of encoded texts."""
+    rows = batch.inputs["input_ids"].shape[0]
+    losses = losses_of(model, batch)
+    sums = torch.zeros(rows, device=losses.device).index_add(0, batch.owners, losses)
+    return sums, torch.bincount(batch.owners, minlength=rows)
+
+
+def losses_of(model: nn.Module, batch: TextBatch) -> Tensor:
+    """The loss of each labelled token of a batch of encoded texts, (labelled tokens,) float32."""
+    assert batch.labels is not None
+    return token_losses(model, batch.inputs, batch.positions, batch.labels.flatten()[batch.positions])
 
 
 def token_losses(model: nn.Module, inputs: dict[str, Tensor], positions: Tensor, targets: Tensor) -> Tensor:

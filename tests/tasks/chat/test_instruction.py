@@ -21,8 +21,7 @@ from red_cli.tasks.chat.instruction import InstructionTask
 from red_cli.tasks.chat.messages import Observed
 from red_cli.tasks.data.file_rows import read_files
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.text.encoded_texts import EncodedTexts
-from red_cli.tasks.text.token_loss import IGNORED
+from red_cli.tasks.text.encoded_texts import IGNORED, EncodedTexts
 from tests.failures import fails
 from tests.tasks.bound import bound
 from tests.tasks.chat.test_chat_template import bytes_tokenizer

@@ -18,9 +18,9 @@ from red_cli.recipe.sections import Columns, Data
 from red_cli.tasks.base import Generated, Prediction
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.splits import Source
-from red_cli.tasks.text.encoded_texts import row_losses
+from red_cli.tasks.text.encoded_texts import IGNORED
 from red_cli.tasks.text.generation import GenerationEncoder, GenerationTask, TemplateTexts
-from red_cli.tasks.text.token_loss import IGNORED
+from red_cli.tasks.text.token_loss import row_losses
 from tests.failures import fails
 from tests.tasks.bound import bound
 from tests.tiny import make_language_model, tiny_model

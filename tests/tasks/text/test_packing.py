@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.text.encoded_texts import EncodedTexts, losses_of, text_batch
+from red_cli.tasks.text.encoded_texts import IGNORED, EncodedTexts, text_batch
 from red_cli.tasks.text.packing import collate_packs, pack, require_packing
-from red_cli.tasks.text.token_loss import IGNORED
+from red_cli.tasks.text.token_loss import losses_of
 from tests.failures import fails
 from tests.tiny import DECODERS, tiny_config, tiny_model
 

@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from red_cli import RedConfig, attach
 from red_cli.tasks.text import token_loss
-from red_cli.tasks.text.token_loss import IGNORED, token_losses
+from red_cli.tasks.text.encoded_texts import IGNORED
+from red_cli.tasks.text.token_loss import token_losses
 from tests.tiny import DECODERS, SEQ2SEQ, VOCABULARY, random_vectors, tiny_inputs, tiny_model
 
 # what these do to their logits after the output layer
