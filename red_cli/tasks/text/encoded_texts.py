@@ -30,8 +30,9 @@ class EncodedTexts(Encoded):
     Attributes:
         prompt_lengths: (rows,), tokens of the prompts.
         rows: the rows that were encoded.
-        prompts: the texts to generate from; made or read when they are used.
+        prompts: the texts to generate from; made when they are used.
         completions: the texts of the completions, likewise; None if unknown.
+        numbers: (rows,), which example of its row in the source each is, from 0; None: each row has one.
         loss_mask: (tokens,) bool, which tokens count towards the loss; None: all after the prompt.
     """
 
@@ -39,6 +40,7 @@ class EncodedTexts(Encoded):
     rows: Rows
     prompts: Sequence[str] = ()
     completions: Sequence[str] | None = None
+    numbers: NDArray[np.int32] | None = None
     loss_mask: NDArray[np.bool_] | None = None
 
     def longest_inputs(self, encoder_decoder: bool) -> tuple[dict[str, int], int]:
