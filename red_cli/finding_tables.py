@@ -63,7 +63,7 @@ def class_table(
 def finding_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The rows with the most confident errors of each split, and the notes."""
     rows = []
-    for errors in (result.get("errors") or {}).values():
+    for errors in ({**(result.get("errors") or {}), **(result.get("mistakes") or {})}).values():
         rows += [("errors" if number == 0 else "", _error(each)) for number, each in enumerate(errors[:_MOST_ERRORS])]
     if rows:
         rows.append(("", f"all of them: {result['folder']}/predictions/errors.csv"))
@@ -72,7 +72,7 @@ def finding_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _error(error: Mapping[str, Any]) -> str:
     """A wrong row on one line."""
-    sure = "" if error["probability"] is None else f"{100 * error['probability']:.1f}% sure: "
+    sure = f"{100 * error['probability']:.1f}% sure: " if "probability" in error else ""
     answers = f"{one_line(error['prediction'], _LONGEST_LABEL)!r}, not {one_line(error['label'], _LONGEST_LABEL)!r}"
     return f"{sure}{answers}, row {error['row']:,}: {one_line(error['text'])}"
 

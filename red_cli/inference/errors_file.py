@@ -84,14 +84,14 @@ def wrong_rows(
 
 
 def shown_errors(errors: Sequence[WrongRow]) -> list[dict[str, Any]]:
-    """The first errors as metrics.json has them, with long texts cut."""
+    """The first errors as metrics.json has them, with long texts cut; without probabilities where there are none."""
     return [
         {
             "row": error.row,
             "text": _shortened(" | ".join(error.texts.values())),
             "label": _shortened(error.label),
             "prediction": _shortened(error.prediction),
-            "probability": error.probability,
+            **({} if error.probability is None else {"probability": error.probability}),
         }
         for error in errors[:MOST_SHOWN]
     ]

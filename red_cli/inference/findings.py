@@ -23,8 +23,8 @@ class Findings:
     """What a split shows.
 
     Attributes:
-        content: the parts of metrics.json for the split: "classes", "confusion", "errors"; absent where the task has
-            none.
+        content: the parts of metrics.json for the split: "classes", "confusion", "majority", and "errors", or
+            "mistakes" where there are no probabilities; absent where the task has none.
         errors: all wrong rows, or those with the largest residuals, for errors.csv; None if the task has no such thing.
         facts: for notes.
     """
@@ -71,7 +71,8 @@ def find(
             if len(label_names) <= MOST_IN_MATRIX:
                 content["confusion"] = confusion_matrix(predictions, label_names).tolist()
         if errors is not None:
-            content["errors"] = shown_errors(errors)
+            sure = all(error.probability is not None for error in errors)
+            content["errors" if sure else "mistakes"] = shown_errors(errors)
     facts = SplitFacts(
         split=split,
         rows=len(predictions),

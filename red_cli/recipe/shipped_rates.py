@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from red_cli.errors import UserError
-from red_cli.formatting import shortened
+from red_cli.errors import UserError, some_of
 from red_cli.recipe.find import recipe_folder, recipe_names
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.merged import merge_sources, read_sources
 
 _RATE = ("train", "learning_rate")
 _FROM_COMMAND = "command line"
-_LONGEST = 40  # characters of a base's name
+_ADVICE = "Try train.learning_rate=auto, which searches one."
 
 
 def unsearched_rate(loaded: LoadedRecipe) -> str | None:
@@ -26,16 +25,15 @@ def unsearched_rate(loaded: LoadedRecipe) -> str | None:
     origin = loaded.origins.get(_RATE)
     if rate == "auto" or (origin is not None and origin.startswith(_FROM_COMMAND)):
         return None
-    base = shortened(recipe.model.name_or_path, _LONGEST)
     if origin is None:
-        return f"The learning rate {rate:g} is the default, not one found for {base}"
+        return f"The learning rate {rate:g} is the default, not one for this base. {_ADVICE}"
     for name in dict.fromkeys((loaded.name, recipe.task.name, *_named_in(origin))):
         if name not in recipe_names():
             continue
         bases = {PurePath(shipped).name for found, shipped in shipped_rates(name) if found == rate}
         if bases and PurePath(recipe.model.name_or_path).name not in bases:
-            few = ", ".join(sorted(bases)[:2]) + (", …" if len(bases) > 2 else "")
-            return f"The learning rate {rate:g} is the recipe {name}'s for {few}, not one found for {base}"
+            theirs = f"the recipe {name}'s for {some_of(sorted(bases))}"
+            return f"The learning rate {rate:g} is {theirs}, not for this base. {_ADVICE}"
     return None
 
 

@@ -15,7 +15,7 @@ from red_cli.runs.inputs import parse_inputs
 
 _Count = Annotated[int, Field(ge=0)]
 _FINISHED = "training"  # the key that only a finished run has
-_BY_SPLIT = {"splits", "classes", "confusion", "majority", "errors"}
+_BY_SPLIT = {"splits", "classes", "confusion", "majority", "errors", "mistakes"}
 
 
 class _Part(BaseModel):
@@ -92,12 +92,15 @@ class _Class(_Part):
     f1: float
 
 
-class _Error(_Part):
+class _Mistake(_Part):
     row: _Count
     text: str
     label: str
     prediction: str
-    probability: float | None = None
+
+
+class _Error(_Mistake):
+    probability: float
 
 
 class _Note(_Part):
@@ -115,6 +118,7 @@ class _Evaluated(_Part):
     confusion: dict[str, list[list[_Count]]] = Field(default_factory=dict)
     majority: dict[str, dict[str, Any]] = Field(default_factory=dict)
     errors: dict[str, list[_Error]] = Field(default_factory=dict)
+    mistakes: dict[str, list[_Mistake]] = Field(default_factory=dict)
     notes: list[_Note] = Field(default_factory=list)
     suites: dict[str, dict[str, Any]] = Field(default_factory=dict)
 

@@ -51,7 +51,7 @@ class Facts:
         train: the training split's rows, and how many of them were cut; None of an evaluation.
         evaluations: the scores of the selection split during training, in order.
         untuned: its score before training; None if it is not known.
-        unsearched: why the learning rate may not fit the base; None if it does, or in an evaluation.
+        unsearched: why the learning rate may not fit the base, and what to do; None if it does, or in an evaluation.
     """
 
     metric: str
@@ -179,7 +179,7 @@ def _still_improving(facts: Facts) -> Iterator[Note]:
 def _rate_not_searched(facts: Facts) -> Iterator[Note]:
     """The note on a learning rate that was neither searched nor chosen for this base."""
     if facts.unsearched is not None:
-        yield Note("rate-not-searched", f"{facts.unsearched}. Try train.learning_rate=auto, which searches one.")
+        yield Note("rate-not-searched", facts.unsearched)
 
 
 _OF_SPLITS: tuple[Callable[[Facts, SplitFacts], Iterator[Note]], ...] = (

@@ -130,7 +130,8 @@ def _cache() -> DiskCache:
 def _read(key: str) -> UntunedScores | None:
     """The scores in the cache; None if there are none, or there is no cache."""
     with suppress(OSError, Damaged, ValidationError):
-        stored = _cache().open(key)
+        cache = _cache()
+        stored = cache.open(key) if cache.limit else None
         return None if stored is None else TypeAdapter(UntunedScores).validate_json(bytes(stored))
     return None
 
