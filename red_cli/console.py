@@ -67,6 +67,16 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
         _print(console, line, style="bold" if number == 0 else None)
 
 
+def print_parts(tables: Iterable[Sequence[Sequence[str]]], rows: Sequence[tuple[str, str]]) -> None:
+    """Print tables, then rows of label and value, each after an empty line."""
+    for table in tables:
+        print_text()
+        print_columns(table)
+    if rows:
+        print_text()
+        print_lines(rows)
+
+
 def print_text(text: str = "", stderr: bool = False) -> None:
     """Print a text without wrapping it."""
     _print(_console(stderr), terminal_text(text))

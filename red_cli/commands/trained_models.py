@@ -14,6 +14,7 @@ from red_cli import console
 from red_cli import plan_and_result_tables as tables
 from red_cli.commands.options import Json, Overrides, RecipeOption, TargetArgument, open_target
 from red_cli.errors import UserError
+from red_cli.finding_tables import class_tables, finding_rows
 
 
 class FormatOption(str, Enum):
@@ -86,6 +87,7 @@ def evaluate(
         from red_cli.tasks.presets.commonsense import commonsense_table
 
         console.print_lines(tables.evaluation_rows(result))
+        console.print_parts(class_tables(result, console.width()), finding_rows(result))
         if parts := commonsense_table(result["scores"] or {}):
             console.print_text()
             console.print_columns(parts)

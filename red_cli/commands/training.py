@@ -14,6 +14,7 @@ from red_cli import console
 from red_cli import plan_and_result_tables as tables
 from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Variant
 from red_cli.errors import UserError
+from red_cli.finding_tables import class_tables, finding_rows
 
 if TYPE_CHECKING:
     from red_cli.recipe.schema import Recipe
@@ -59,6 +60,7 @@ def train(
         return
     console.print_text()
     console.print_lines(tables.result_rows(result))
+    console.print_parts(class_tables(result, console.width()), finding_rows(result))
     folder = shlex.quote(result["folder"])
     exports = [f"red export {folder} --output {folder}/merged"] if loaded.recipe.method_spec.edits else []
     talks = [f"red chat {folder}"] if loaded.recipe.task.can_chat else []

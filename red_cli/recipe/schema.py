@@ -64,6 +64,10 @@ class Eval(Section):
     metrics: Annotated[list[TextMetric] | None, Role.FIGURES] = Field(
         default=None, description="Metrics of generated texts (extra: nlg); default: for e2e its five, else none."
     )
+    untuned: Annotated[bool, Role.RECORDING] = Field(
+        default=True,
+        description="Score the selection split before training too; of generated texts at most 200 rows.",
+    )
     batch_size: Annotated[Count | None, Role.INFERENCE_BATCH] = Field(
         default=None, description="Sequences per batch; default: twice the training's."
     )

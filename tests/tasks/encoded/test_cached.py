@@ -274,7 +274,7 @@ def test_the_code_and_the_date_take_part(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(module, "date", Tomorrow)
     after = {name: encoder_fingerprint(encoder) for name, encoder in encoders.items()}
     assert [name for name in before if before[name] != after[name]] == ["dated"]
-    monkeypatch.setattr(module, "_own_code", lambda: "other code")
+    monkeypatch.setattr(module, "code_digest", lambda rooms: "other code")
     assert encoder_fingerprint(encoders["other"]) != after["other"]
 
 
