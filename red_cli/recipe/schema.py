@@ -84,14 +84,16 @@ class Eval(Section):
 class Output(Section):
     """Where the run is written."""
 
-    dir: str | None = Field(default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>.")
+    dir: Annotated[str | None, LocalPath.FROM_HERE] = Field(
+        default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>."
+    )
 
 
 class Subject(Section):
     """The keys of the task and the base."""
 
-    task: Annotated[Task, Role.TASK]
-    model: Model
+    task: Annotated[Task, Role.TASK] = Field(description="The task by its name, with the keys of its own.")
+    model: Model = Field(description="The base model.")
 
 
 class Recipe(MethodChoice, Subject):  # fields of the last base class come first

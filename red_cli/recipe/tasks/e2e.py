@@ -7,13 +7,13 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from red_cli.recipe.metrics import E2E_METRICS, TEXT_METRICS, Metric, TextMetric
-from red_cli.recipe.tasks.base import CompletionSettings
+from red_cli.recipe.tasks.base import NAME, CompletionSettings
 
 
 class E2eSettings(CompletionSettings):
     """E2E NLG: a meaning representation, such as name[Blue Spice], food[French] -> a text that expresses it."""
 
-    name: Literal["e2e"]
+    name: Literal["e2e"] = Field(description=NAME)
     linearization: Literal["table", "published"] = Field(
         default="table",
         description="The form of the meaning in prompts. table: 'name : Blue Spice | food : French', as in LoRA and "
