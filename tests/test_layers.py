@@ -15,6 +15,7 @@ ROOMS = [
     "commands",
     "console",
     "plan_and_result_tables",
+    "progress_lines",
     "report",
     "compare",
     "benchmarks",
