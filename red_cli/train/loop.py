@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.base_model.peak_memory import peak_bytes, reset_peak
+from red_cli.base_model.prepare import longest_sequence
 from red_cli.distributed.engine import NotFinite
 from red_cli.distributed.process_group import Processes, join_processes
 from red_cli.errors import Interrupted, RunFailed
@@ -32,12 +33,13 @@ from red_cli.tasks.base import Prediction
 from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
 from red_cli.train.checkpoint_folder import list_checkpoints, read_inputs
-from red_cli.train.events import Evaluation, NullTrainingListener, Step, TrainingListener
+from red_cli.train.events import Evaluation, NullTrainingListener, Sample, Step, TrainingListener
 from red_cli.train.interval import Interval
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, find_earlier_search, with_rate
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
 from red_cli.train.resume import find_resume_checkpoint
+from red_cli.train.samples import choose_samples
 from red_cli.train.session import Session
 from red_cli.train.setup import build_session, init_run_folder
 from red_cli.train.step import optimizer_step
@@ -73,6 +75,11 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
     reset_peak()
     listener.status("reading the data")
     prepared = prepare(loaded.recipe)
+    context = longest_sequence(prepared.base.config, prepared.base.tokenizer)
+    wanted = loaded.recipe.eval.samples
+    samples = choose_samples(prepared, wanted, context)
+    if samples is not None and len(samples.rows) < wanted:
+        listener.note(f"eval.samples is {wanted}, but only {len(samples.rows)} rows can be answered.")
     rows = RunInputs.of(prepared.encoded, prepared.label_names)
     if checkpoint is not None:  # `build_session` compares the base
         if (recorded := read_inputs(checkpoint)) is None:
@@ -89,7 +96,7 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
         search = search or search_learning_rate(loaded, prepared, plan.schedule, listener, processes)
         loaded = with_rate(loaded, search.rate)
     session = build_session(loaded, prepared, plan.schedule, checkpoint, listener, processes)
-    session.lock = lock
+    session.lock, session.samples = lock, samples
     if search is not None and search.inputs is not None:
         require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, session.inputs)
     init_run_folder(session, search)
@@ -197,7 +204,8 @@ def evaluate_and_keep_best(session: Session, stop: Stop, training_loss: float | 
         session.folder.write_predictions(split, predictions, session.prepared.source_indices[split])
     state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
     state.evaluated_step = state.step
-    _log(session, {f"{split}_{name}": number for name, number in scores.items()})
+    samples = [] if session.samples is None else session.samples.answers(predictions, session.runtime, stop.check)
+    _log(session, {f"{split}_{name}": number for name, number in scores.items()}, samples)
     session.listener.evaluated(
         Evaluation(
             step=state.step,
@@ -208,6 +216,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop, training_loss: float | 
             best=better,
             training_loss=training_loss,
             scores=scores,
+            samples=samples,
         )
     )
 
@@ -272,11 +281,12 @@ def _predict(session: Session, split: str, check: Callable[[], None] = no_check)
     return predict(prepared.encoder, encoded, runtime, micro_batch_size=size, final=False, check=check)
 
 
-def _log(session: Session, values: dict[str, float]) -> None:
-    """Write values of the current training step to the run's log and to the trackers."""
+def _log(session: Session, values: dict[str, float], samples: Sequence[Sample] = ()) -> None:
+    """Write values of the current training step to the run's log and to the trackers; samples to the log alone."""
     step, epoch = session.state.step, session.state.step / session.schedule.sampler.steps_per_epoch
     _require_folder(session)
-    session.folder.append_log({"step": step, "epoch": round(epoch, 4), **values})
+    answered = {"samples": [asdict(sample) for sample in samples]} if samples else {}
+    session.folder.append_log({"step": step, "epoch": round(epoch, 4), **values, **answered})
     session.trackers.log({**values, "epoch": epoch}, step)
 
 
