@@ -192,6 +192,8 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._slow_step = None  # the error is what matters
         self._stop_status()
         self._stop_progress()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from red_cli.recipe.roles import LocalPath, Role
 
@@ -217,6 +217,12 @@ SchedulerName = Literal[
 ]
 
 
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("word")] | Annotated[dict[str, Positive], Field(min_length=1), Tag("mapping")],
+    Discriminator(lambda value: "mapping" if isinstance(value, dict) else "word"),  # one message for a wrong value
+]
+
+
 class Train(Section):
     """How the parameters are trained."""
 
@@ -256,6 +262,11 @@ class Train(Section):
     adam_beta1: Annotated[float, Field(ge=0, lt=1), Role.TRAINING] = 0.9
     adam_beta2: Annotated[float, Field(ge=0, lt=1), Role.TRAINING] = 0.999
     adam_epsilon: Annotated[Positive, Role.TRAINING] = 1e-8
+    class_weights: Annotated[ClassWeights | None, Role.TRAINING] = Field(
+        default=None,
+        description="Classification: how much the rows of a class count in the training loss, {label: weight}, others "
+        "1; balanced: the rarer the more. The loss of a step is the weighted mean; metrics are not weighted.",
+    )
     max_grad_norm: Annotated[Positive | None, Role.TRAINING] = Field(
         default=1.0, description="Clip the gradient's norm to this value; null: no clipping."
     )
