@@ -17,21 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from red_cli.errors import Interrupted, RedError
 from red_cli.escape import json_text, terminal_line, terminal_text
-from red_cli.formatting import aligned, duration, wrapped
+from red_cli.formatting import aligned, duration, speed_text, stamped, wrapped
 from red_cli.plan_and_result_tables import plan_rows
-from red_cli.recipe.metrics import format_score
+from red_cli.progress_lines import Pace, evaluation_fields, sample_lines, step_fields, wrapped_fields
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
-    from rich.status import Status
 
     from red_cli.plan.plan import PlanSummary
     from red_cli.train.events import Evaluation, Step
 
-_PLAIN_LINES = 20  # the maximum number of progress lines if there is no terminal
-_SHORT = 10.0  # seconds of decoding before its progress is printed
-_NARROW = 100  # columns below which a live line omits the speed
+_SLOW = 10.0  # seconds; a step that took longer gets a line if there is no terminal
+_NARROW = 100  # columns below which a live line omits the learning rate
+_PLAIN_WIDTH = 200  # characters of a line with a text of the data if there is no terminal
 _LABEL_WIDTH = 14
 _NARROWEST = 24  # columns of values below which they continue under the label
 _ERROR = "error:"
@@ -191,22 +190,23 @@ def _print(console: Console, text: str, style: str | None = None, end: str = "\n
 
 
 class Terminal:
-    """Shows progress: a single live line on a terminal, else at most 20 plain lines."""
+    """Shows progress: a single live line on a terminal, plain lines after the time of day elsewhere.
+
+    Evaluations and notes are lines that stay, above the live one.
+    """
 
     def __init__(self, json_output: bool = False) -> None:
         self.answers_on_stderr = json_output
         self.console = _console(stderr=True)
         self.live = self.console.is_terminal
-        self._status: Status | None = None
+        self._status: Progress | None = None
+        self._slow_step: tuple[str, float] | None = None  # and the time when it started
         self._progress: Progress | None = None
         self._bar: TaskID | None = None
-        self._score = ""
-        self._text = ""
+        self._text = ""  # of the last step
         self._phase = ""
-        self._decoding_from: tuple[int, float] | None = None  # prompts done and the time, when decoding started
-        self._printed_at = 0
-        self._started = time.monotonic()
-        self._first_step = 0
+        self._phase_done = 0
+        self._pace, self._phase_pace = Pace(), Pace()
         self._planned = False
 
     def __enter__(self) -> Terminal:
@@ -215,104 +215,130 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._slow_step = None  # the error is what matters
         self._stop_status()
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        self._stop_progress()
 
     def status(self, what: str) -> None:
-        """Show the current activity on a terminal until there is other output."""
-        if self.live and self._progress is None:
-            from rich.text import Text
-
+        """Show the current activity and its time on a terminal until there is other output."""
+        if self._text:  # between the steps of a run
+            return
+        self._stop_progress()
+        step = what.partition(": ")[0]
+        if self._slow_step is None or self._slow_step[0] != step:
             self._stop_status()
-            self._status = self.console.status(Text(f"{terminal_line(what)} …"))
+            self._slow_step = (step, time.monotonic())
+        if self.live:
+            self._spin(f"{terminal_line(what)} …")
+
+    def _spin(self, text: str) -> None:
+        """Show a spinner with a text and the time since it started."""
+        if self._status is None:
+            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+            self._status = Progress(*columns, console=self.console, transient=True)
             self._status.start()
+            self._status.add_task(text, total=None)
+        else:
+            self._status.update(self._status.task_ids[0], description=text)
 
     def _stop_status(self) -> None:
         if self._status is not None:
             self._status.stop()
             self._status = None
+        if self._slow_step is not None:
+            what, started = self._slow_step
+            self._slow_step = None
+            taken = time.monotonic() - started
+            if taken > _SLOW and not self.live:
+                self._say(f"{what}: {duration(taken)}")
+
+    def _stop_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
 
     def note(self, text: str) -> None:
         self._stop_status()
-        print_text(text, stderr=True)
+        self._say(text)
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        """Print a line that stays on standard error."""
+        text = terminal_text(text)
+        _print(_console(stderr=True), text if self.live else stamped(text), style=style)
+        self._pace.printed()
+        self._phase_pace.printed()
 
     def planned(self, plan: PlanSummary, folder: str) -> None:
         self._stop_status()
         rows = plan_rows(plan, folder)
         print_lines(rows[-1:] if self._planned else rows, stderr=self.answers_on_stderr)
         # There may be another run of the same plan
-        self._planned, self._score, self._printed_at, self._first_step = True, "", 0, 0
+        self._planned, self._text = True, ""
+        self._pace.printed()
 
     def searching(self, done: int, total: int, rate: float) -> None:
         self._show(done, total, f"searching a learning rate: {rate:.1e}")
 
     def searched(self, rate: float, edges: Sequence[float | None]) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        self._stop_progress()
         diverged = ", ".join("nowhere" if edge is None else f"at {edge:.2g}" for edge in edges)
-        print_text(f"learning rate {rate:g}: the loss diverged {diverged}", stderr=True)
+        self._say(f"learning rate {rate:g}: the loss diverged {diverged}")
 
     def stepped(self, step: Step) -> None:
-        if self._first_step == 0:
+        fields = step_fields(step)
+        if not self._text:
             # A resumed run prints its first line after as many steps as a new one
-            self._first_step, self._started, self._printed_at = step.step, time.monotonic(), step.step - 1
-        fields = [f"epoch {step.epoch:.2f}", f"loss {step.loss:.4f}", f"lr {step.learning_rate:.1e}"]
-        if self.console.width >= _NARROW or not self.live:
-            fields.append(f"{step.examples_per_second:,.0f} rows/s")
-        if self._score:
-            fields.append(self._score)
-        self._text = "  ".join(fields)
+            self._pace.restart(step.step - 1, step.step)
+        self._phase = ""
+        self._text = "  ".join(fields if self.console.width >= _NARROW else fields[:-1])
         self._show(step.step, step.total_steps, self._text)
-        every = -(-step.total_steps // _PLAIN_LINES)
-        if not self.live and (step.step - self._printed_at >= every or step.step == step.total_steps):
-            self._printed_at = step.step
-            done = step.step - self._first_step  # since the clock started, after the first step
-            taken = time.monotonic() - self._started
-            left = f"{duration(taken / done * (step.total_steps - step.step))} left" if done else "time left: not known"
-            print_text(f"step {step.step}/{step.total_steps}  {self._text}  {left}", stderr=True)
+        if not self.live and self._pace.is_due(step.step, step.total_steps):
+            left = self._pace.left(step.step, step.total_steps)
+            self._say("  ".join([f"step {step.step}/{step.total_steps}", *fields, left]))
 
     def evaluating(self, done: int, total: int) -> None:
-        self._show_evaluation(done, total, "evaluating")
+        self._show_evaluation("evaluating", done, total, "evaluated", [])
 
-    def decoding(self, done: int, total: int) -> None:
-        self._show_evaluation(done, total, "decoding")
-        if self.live or self._text:
-            return
-        if self._decoding_from is None or done < self._printed_at:
-            self._decoding_from, self._printed_at = (done, time.monotonic()), done
-        elif done - self._printed_at >= -(-total // _PLAIN_LINES):
-            first, started = self._decoding_from
-            taken = time.monotonic() - started
-            self._printed_at = done
-            if taken > _SHORT:
-                left = taken / max(1, done - first) * (total - done)
-                print_text(f"decoded {done:,}/{total:,}  {duration(left)} left", stderr=True)
+    def decoding(self, done: int, total: int, tokens: int) -> None:
+        self._show_evaluation("decoding", done, total, "decoded", [tokens])
 
-    def _show_evaluation(self, done: int, total: int, what: str) -> None:
+    def _show_evaluation(self, what: str, done: int, total: int, finished: str, tokens: list[int]) -> None:
         """Show the progress of an evaluation: after the step in a training run, else as the bar itself."""
-        if not self._text:
-            if self._progress is not None and self._bar is not None and what != self._phase:
+        if what != self._phase or done < self._phase_done:
+            if not self._text and self._progress is not None and self._bar is not None:
                 self._progress.reset(self._bar, total=total)
             self._phase = what
-            self._show(done, total, what)
+            self._phase_pace.restart(done, done)
+        self._phase_done = done
+        seconds = self._phase_pace.seconds
+        speed = [speed_text(count / seconds, "tokens") for count in tokens if count and seconds]
+        if not self._text:
+            self._show(done, total, "  ".join([what, *speed]))
         elif self._progress is not None and self._bar is not None:
-            self._progress.update(self._bar, text=f"{self._text}  {what} {done / max(total, 1):.0%}")
+            text = "  ".join([self._text, f"{what} {done / max(total, 1):.0%}", *speed])
+            self._progress.update(self._bar, text=text)
+        if not self.live and self._phase_pace.is_due(done, total):
+            self._say("  ".join([f"{finished} {done:,}/{total:,}", *speed, self._phase_pace.left(done, total)]))
 
     def writing(self, done: int, total: int) -> None:
         self._show(done >> 20, total >> 20, "MiB written")
 
     def evaluated(self, evaluation: Evaluation) -> None:
-        name = evaluation.metric.removesuffix("_correlation")
-        name = f"validation {name}" if name == "loss" else name  # unlike the training loss
-        self._score = f"{name} {format_score(evaluation.metric, evaluation.value)}{'*' if evaluation.best else ''}"
+        width = self.console.width if self.live else _PLAIN_WIDTH
+        fields = evaluation_fields(evaluation)
+        lines = wrapped_fields(fields, width) if self.live else ["  ".join(fields)]
+        for line in lines:
+            self._say(line, style="bold" if evaluation.best else None)
+        for line in sample_lines(evaluation.samples, width):
+            self._say(line)
 
     def _show(self, done: int, total: int, text: str) -> None:
+        self._stop_status()
         if not self.live:
             return
-        self._stop_status()
         if self._progress is None:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
 from collections.abc import Sequence
+
+_TIME_OF_DAY = re.compile(r"\d\d:\d\d:\d\d  ")
+_SLOW = 0.01  # a second; below, the time that one takes says more
 
 
 def two_digits(value: float | None) -> str:
@@ -35,6 +39,33 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def speed_text(per_second: float, unit: str) -> str:
+    """A speed: `1,234 rows/s`, `0.04 rows/s`, or the time of one, `2 min 05 s/row`, below 0.01 a second.
+
+    Args:
+        unit: what is counted, in the plural.
+    """
+    if 0 < per_second < _SLOW:
+        return f"{duration(1 / per_second)}/{unit.removesuffix('s')}"
+    decimals = 0 if per_second >= 10 or per_second == 0 else 1 if per_second >= 1 else 2
+    return f"{per_second:,.{decimals}f} {unit}/s"
+
+
+def rounded_rate(per_second: float) -> float:
+    """A speed for a file: one decimal, or four digits if these are more."""
+    return round(per_second, 1) if per_second >= 1000 else float(f"{per_second:.4g}")
+
+
+def stamped(line: str) -> str:
+    """A line after the time of day."""
+    return f"{time.strftime('%H:%M:%S')}  {line}"
+
+
+def unstamped(line: str) -> str:
+    """A line without the time of day at its beginning, if it has one."""
+    return _TIME_OF_DAY.sub("", line, count=1) if _TIME_OF_DAY.match(line) else line
 
 
 def shortened(text: str, most: int) -> str:

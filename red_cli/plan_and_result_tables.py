@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from red_cli.errors import one_line, shown
 from red_cli.finding_tables import floor_rows
-from red_cli.formatting import byte_size, duration, plus_minus
+from red_cli.formatting import byte_size, duration, plus_minus, speed_text
 from red_cli.recipe.metrics import format_score
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("best at", f"step {best['step']:,} of {training['steps']:,} (epoch {best['epoch']:.3g})"),
         ("parameters", _counts_text(result["method"], parameters["edited"], parameters["share"], parameters["head"])),
         ("learning rate", f"{result['learning_rate']:g}{_found_text(result['learning_rate_search'])}"),
-        ("time", f"{duration(training['seconds'])} of training, {speed:,.0f} rows/s on {training['device']}"),
+        ("time", f"{duration(training['seconds'])} of training, {speed_text(speed, 'rows')} on {training['device']}"),
         ("peak memory", byte_size(training["peak_memory_bytes"])),
         ("run folder", result["folder"]),
     ]

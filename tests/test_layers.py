@@ -16,6 +16,7 @@ ROOMS = [
     "console",
     "plan_and_result_tables",
     "finding_tables",
+    "progress_lines",
     "report",
     "compare",
     "benchmarks",

@@ -25,12 +25,15 @@ COLUMNS = "100"
 FIGURE = r"[\d,]+(?:\.\d+)?(?:e[+-]\d+)?"
 MASKS = [
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
+    # lines that appear only where steps are slow
+    (re.compile(r"^\d\d:\d\d:\d\d  (?:(?:step|evaluated|decoded) \d.*|[a-z ,]+: \d[\w ]*)\n", re.MULTILINE), ""),
+    (re.compile(r"^\d\d:\d\d:\d\d  ", re.MULTILINE), "##:##:##  "),
     # how much memory the libraries take decides even the unit
     (re.compile(rf"\b{FIGURE} ?(KB|MB|GB|KiB|MiB|GiB)\b"), "# bytes"),
     (re.compile(rf"\b{FIGURE}( ?)(ms|s|min)\b"), r"#\1\2"),
     (re.compile(r"\b\d+(\.\d+)?e[+-]\d+\b"), "#"),
     (re.compile(r"\b\d+\.\d+(?=%| |$|\)|,|;|/)", re.MULTILINE), "#"),
-    (re.compile(r"\b[\d,]+ rows/s"), "# rows/s"),
+    (re.compile(r"\b[\d,]+ (rows|tokens)/s"), r"# \1/s"),
     (re.compile(r" +\d+ +\d+M\b"), " #  #M"),  # milliseconds a step and memory of a comparison
     (re.compile(r"[▁▂▃▄▅▆▇█]+"), "▁▂▃"),
     (re.compile(r" +#"), " #"),  # the width of a masked figure is masked as well

@@ -12,6 +12,7 @@ from red_cli.compare.comparison_table import summarise, write_comparison
 from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
 from red_cli.files import expand_user
+from red_cli.formatting import unstamped
 from red_cli.recipe.load import LoadedRecipe, load_recipe
 from red_cli.recipe.methods import compared_methods
 from red_cli.recipe.metrics import format_score, headline_metrics
@@ -156,6 +157,7 @@ def _train(run: Run, what: str, listener: Listener) -> bool:
     said: list[str] = []
 
     def on_line(line: str) -> None:
+        line = unstamped(line)
         if line.startswith("step "):
             step, *_, left = line.split("  ")
             listener.status(f"{what}: {step}, {left}")

@@ -127,7 +127,8 @@ class Decoder:
         mine = processes.shard(order)
         size = recipe.eval.batch_size or min(processes.gather(self._most_at_once(prompts, max_new_tokens)))
         with eval_mode(model), folded(model) if self.fold else contextlib.nullcontext():
-            self._report(len(found), len(prompts))
+            tokens = 0
+            self._report(len(found), len(prompts), tokens)
             while mine:
                 places, answers, failed = mine[:size], list[list[int]](), None
                 try:
@@ -149,9 +150,10 @@ class Decoder:
                     for place, ids in part.items():
                         if place not in found and self.resumable is not None:
                             self.resumable.add(place, ids, self._text(ids, ends))
+                        tokens += len(ids) if place not in found else 0
                         found[place] = ids
                 mine = mine[size:]
-                self._report(len(found), len(prompts))
+                self._report(len(found), len(prompts), tokens)
         return [found[place] for place in range(len(prompts))]
 
     def _decode(self, prompts: list[Ids], config: GenerationConfig, ends: SpecialIds, first: int) -> list[list[int]]:
@@ -174,9 +176,9 @@ class Decoder:
         start = 1 if encoder_decoder else inputs["input_ids"].shape[1]
         return [_until_end(row, ends.end) for row in written[:, start:].tolist()]
 
-    def _report(self, done: int, total: int) -> None:
+    def _report(self, done: int, total: int, tokens: int) -> None:
         self.check()
-        self.runtime.listener.decoding(done, total)
+        self.runtime.listener.decoding(done, total, tokens)
 
     def _text(self, ids: list[int], ends: SpecialIds) -> str:
         kept = ids[:-1] if ids and ids[-1] == ends.end else ids

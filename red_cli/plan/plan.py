@@ -93,6 +93,7 @@ class PlanSummary:
     encoded_rows: str | None  # where they were kept or read from; None: all splits are small
     label_names: list[str] | None
     classes: Mapping[str, dict[str, int]]  # split -> label -> number of rows
+    class_weights: Mapping[str, float] | None  # label -> weight in the training loss
     examples: list[Example]
     memory: MemoryEstimate | None
     largest_block: int  # bytes of the largest layer, which a device gathers to compute it
@@ -144,6 +145,7 @@ def summarise(
         encoded_rows=uses_text(prepared.cache_uses) or None,
         label_names=prepared.label_names,
         classes=prepared.classes,
+        class_weights=prepared.class_weights,
         examples=_examples(prepared),
         memory=schedule.memory,
         largest_block=_largest_block(trained.model, recipe),

@@ -18,6 +18,7 @@ from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import Rows, RowsUsed
 from red_cli.tasks.data.splits import draw_rows
 from red_cli.tasks.encoded.cached import CacheUse, encode_splits
+from red_cli.tasks.labels.class_weights import class_weights, weights_note, with_class_weights
 from red_cli.tasks.special_tokens import SpecialTokens
 
 
@@ -45,6 +46,7 @@ class Prepared:
     scored_rows: Mapping[str, Rows]  # of the validation splits, whose texts are shown with errors
     scoring: Scoring
     classes: Mapping[str, dict[str, int]] = field(default_factory=dict)  # split -> label -> number of rows
+    class_weights: Mapping[str, float] | None = None  # label -> weight in the training loss
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # split -> reason -> number of bad rows
     notes: Sequence[str] = ()  # what was guessed in reading the data
 
@@ -61,6 +63,10 @@ def prepare(recipe: Recipe) -> Prepared:
     splits = task.load(recipe.train.seed, needed)
     rows, label_names = splits.rows, splits.label_names
     rows["train"] = draw_rows(rows["train"], recipe.data.max_train_rows, recipe.train.seed)
+    train_classes = task.classes(rows["train"], label_names)
+    weights = None
+    if recipe.train.class_weights is not None and train_classes:
+        weights = class_weights(recipe.train.class_weights, train_classes)
     base = prepare_base(config, recipe, task.kind, label_names)
     encoder = task.bind(base, label_names)
     encoded, cache_uses = encode_splits(encoder, {split: rows[split] for split in needed})
@@ -71,9 +77,13 @@ def prepare(recipe: Recipe) -> Prepared:
             raise UserError(
                 "unsupported-tokenizer", f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model"
             )
+    if weights is not None:
+        encoder = with_class_weights(encoder, weights)
     used = {split: RowsUsed.of(split, rows[split]) for split in needed}
     scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
     special_tokens = {split: SpecialTokens.of(encoder, rows[split]) for split in needed}
+    others = {split: task.classes(rows[split], label_names) for split in needed if split != "train"}
+    classes = {"train": train_classes, **others}
     return Prepared(
         task=task,
         base=base,
@@ -85,9 +95,13 @@ def prepare(recipe: Recipe) -> Prepared:
         source_indices={split: rows[split].source_indices for split in needed},
         scored_rows={split: rows[split] for split in task.validation_splits},
         scoring=scoring,
-        classes={split: counts for split in needed if (counts := task.classes(rows[split], label_names))},
+        classes={split: counts for split, counts in classes.items() if counts},
+        class_weights=weights,
         left_out={split: rows[split].left_out for split in needed},
-        notes=list(dict.fromkeys(note for split in needed for note in rows[split].notes)),
+        notes=[
+            *dict.fromkeys(note for split in needed for note in rows[split].notes),
+            *([] if weights is None else [weights_note(weights)]),
+        ],
     )
 
 

@@ -42,6 +42,11 @@ def inconsistencies(recipe: Recipe) -> list[KeyFault]:
         faults.append((("train", "packing"), f"packing is for tasks that train on texts, and {task.name} does not"))
     if recipe.eval.metrics and not task.learns_texts:
         faults.append((("eval", "metrics"), f"these metrics score generated texts; {task.name} has its own metrics"))
+    if train.class_weights is not None and not task.has_classes:
+        faults.append((("train", "class_weights"), f"only classification has classes to weigh; {task.title} has none"))
+    if recipe.eval.samples and not task.learns_texts:
+        what = f"samples are generated texts; the answers of {task.name} are in predictions/ after each best evaluation"
+        faults.append((("eval", "samples"), what))
     if method.base_parameters != "none" and recipe.model.quantization is not None:
         faults.append((("method",), f"{recipe.method} trains the base's own parameters; drop model.quantization"))
     if method.base_parameters != "none" and recipe.model.dtype in ("bfloat16", "float16"):

@@ -11,7 +11,7 @@ from red_cli.recipe.methods import MethodChoice
 from red_cli.recipe.metrics import TEXT_METRICS, Metric, TextMetric
 from red_cli.recipe.paper import Paper
 from red_cli.recipe.roles import LocalPath, Role, Text
-from red_cli.recipe.sections import Count, Data, Decoding, Dropout, Launch, Section, Train
+from red_cli.recipe.sections import Count, CountFromZero, Data, Decoding, Dropout, Launch, Section, Train
 from red_cli.recipe.tasks.registry import Task
 
 ALLOW_CODE_KEY = "model.trust_remote_code"
@@ -70,6 +70,11 @@ class Eval(Section):
     )
     batch_size: Annotated[Count | None, Role.INFERENCE_BATCH] = Field(
         default=None, description="Sequences per batch; default: twice the training's."
+    )
+    samples: Annotated[CountFromZero, Role.RECORDING] = Field(
+        default=0,
+        description="Generation and instruction: show and log the answers to this many prompts of the selection split, "
+        "the same ones at each evaluation.",
     )
     generation: Annotated[Decoding | None, Role.DECODING] = Field(
         default=None, description="How texts are generated, in tasks that generate."

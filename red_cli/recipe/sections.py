@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from red_cli.recipe.roles import LocalPath, Role
 
@@ -231,6 +231,12 @@ def _names(value: Any) -> Any:
     return value
 
 
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("word")] | Annotated[dict[str, Positive], Field(min_length=1), Tag("mapping")],
+    Discriminator(lambda value: "mapping" if isinstance(value, dict) else "word"),  # one message for a wrong value
+]
+
+
 class Train(Section):
     """How the parameters are trained."""
 
@@ -275,6 +281,11 @@ class Train(Section):
     )
     adam_epsilon: Annotated[Positive, Role.TRAINING] = Field(
         default=1e-8, description="AdamW's epsilon, added to the denominator of a step."
+    )
+    class_weights: Annotated[ClassWeights | None, Role.TRAINING] = Field(
+        default=None,
+        description="Classification: how much the rows of a class count in the training loss, {label: weight}, others "
+        "1; balanced: the rarer the more. The loss of a step is the weighted mean; metrics are not weighted.",
     )
     max_grad_norm: Annotated[Positive | None, Role.TRAINING] = Field(
         default=1.0, description="Clip the gradient's norm to this value; null: no clipping."

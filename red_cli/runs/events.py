@@ -12,13 +12,13 @@ class Listener(Protocol):
         """Show the user one line."""
 
     def status(self, what: str) -> None:
-        """A step that may take a while starts."""
+        """A step that may take a while starts; in `step: detail` another detail belongs to the same step."""
 
     def evaluating(self, done: int, total: int) -> None:
         """`done` of `total` rows are predicted."""
 
-    def decoding(self, done: int, total: int) -> None:
-        """`done` of `total` prompts are decoded."""
+    def decoding(self, done: int, total: int, tokens: int) -> None:
+        """`done` of `total` prompts are decoded, with `tokens` generated since this decoding started."""
 
     def writing(self, done: int, total: int) -> None:
         """`done` of `total` bytes of a large file are written."""
@@ -33,6 +33,6 @@ class NullListener:
 
     def evaluating(self, done: int, total: int) -> None: ...
 
-    def decoding(self, done: int, total: int) -> None: ...
+    def decoding(self, done: int, total: int, tokens: int) -> None: ...
 
     def writing(self, done: int, total: int) -> None: ...

@@ -9,6 +9,7 @@ import platform
 import shlex
 import sys
 from dataclasses import dataclass, fields
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,10 +180,12 @@ class RunFolder:
             write_text(self.log, "".join(kept))
 
     def append_log(self, values: dict[str, Any]) -> None:
+        """Append a line to the log, with the time in UTC."""
         if not self.writes:
             return
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(json.dumps({**values, "time": now}) + "\n")
 
 
 def environment() -> dict[str, Any]:

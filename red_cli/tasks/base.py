@@ -89,11 +89,14 @@ class Encoded:
 
 @dataclass
 class Batch:
-    """Tensors of some rows: `inputs` (rows, longest), `labels` or None; `weight` counts the labelled items."""
+    """Tensors of some rows: `inputs` (rows, longest), `labels` or None; `weight` counts the labelled items.
+
+    With class weights, `weight` is the sum of the items' weights.
+    """
 
     inputs: dict[str, Tensor]
     labels: Tensor | None
-    weight: int
+    weight: float
 
     def to(self, device: torch.device) -> Batch:
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}

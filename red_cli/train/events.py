@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from red_cli.runs.events import Listener, NullListener
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """A finished optimiser step."""
+    """A finished optimiser step; speeds are means since the last line of the log.
+
+    Attributes:
+        tokens_per_second: None if the task does not train on texts.
+    """
 
     step: int
     total_steps: int
@@ -22,17 +26,40 @@ class Step:
     loss: float
     learning_rate: float
     examples_per_second: float
+    tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt of the selection split with the model's answer, and the right answer if it is known."""
+
+    prompt: str
+    answer: str
+    label: str | None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The score of a split during training."""
+    """The score of a split during training.
+
+    Attributes:
+        training_loss: the mean loss of the steps since the last evaluation, or since the run was resumed; None if there
+            are none.
+        scores: metric -> value, for all metrics that were computed.
+        names: metric -> the name to show, where it differs.
+        samples: the answers to the sample prompts.
+    """
 
     step: int
+    total_steps: int
     epoch: float
     metric: str
     value: float
     best: bool
+    training_loss: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    samples: Sequence[Sample] = ()
 
 
 class TrainingListener(Listener, Protocol):

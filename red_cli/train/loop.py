@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.base_model.peak_memory import peak_bytes, reset_peak
+from red_cli.base_model.prepare import longest_sequence
 from red_cli.distributed.engine import NotFinite
 from red_cli.distributed.process_group import Processes, join_processes
 from red_cli.errors import Interrupted, RunFailed
 from red_cli.export.card import run_card
 from red_cli.files import write_text
+from red_cli.formatting import rounded_rate
 from red_cli.inference.predict import no_check, predict
 from red_cli.methods.attach_save_load import load_trained_weights, save_trained
 from red_cli.plan.plan import make_plan
@@ -32,12 +34,14 @@ from red_cli.tasks.base import Prediction
 from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
 from red_cli.train.checkpoint_folder import list_checkpoints, read_inputs
-from red_cli.train.events import Evaluation, NullTrainingListener, Step, TrainingListener
+from red_cli.train.events import Evaluation, NullTrainingListener, Sample, Step, TrainingListener
 from red_cli.train.findings import run_findings
+from red_cli.train.interval import Interval
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, find_earlier_search, with_rate
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
 from red_cli.train.resume import find_resume_checkpoint
+from red_cli.train.samples import choose_samples
 from red_cli.train.session import Session
 from red_cli.train.setup import build_session, init_run_folder
 from red_cli.train.step import optimizer_step
@@ -74,6 +78,11 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
     reset_peak()
     listener.status("reading the data")
     prepared = prepare(loaded.recipe)
+    context = longest_sequence(prepared.base.config, prepared.base.tokenizer)
+    wanted = loaded.recipe.eval.samples
+    samples = choose_samples(prepared, wanted, context)
+    if samples is not None and len(samples.rows) < wanted:
+        listener.note(f"eval.samples is {wanted}, but only {len(samples.rows)} rows can be answered.")
     rows = RunInputs.of(prepared.encoded, prepared.label_names)
     if checkpoint is not None:  # `build_session` compares the base
         if (recorded := read_inputs(checkpoint)) is None:
@@ -92,7 +101,7 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
         unsearched = search.unsearched
         loaded = with_rate(loaded, search.rate)
     session = build_session(loaded, prepared, plan.schedule, checkpoint, listener, processes)
-    session.lock = lock
+    session.lock, session.samples = lock, samples
     if search is not None and search.inputs is not None:
         require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, session.inputs)
     init_run_folder(session, search)
@@ -115,9 +124,10 @@ def run_steps(session: Session, stop: Stop) -> None:
     """Take the remaining optimiser steps, with evaluations and checkpoints."""
     settings, state = session.settings, session.state
     session.engine.model.train()
-    interval = _Interval()
+    learns_texts, lengths = session.recipe.task.learns_texts, session.prepared.encoded["train"].lengths
+    interval, since_evaluation = Interval(), Interval()
     if _evaluation_due(session) and state.evaluated_step < state.step:
-        evaluate_and_keep_best(session, stop)
+        evaluate_and_keep_best(session, stop, None)
     for rows in session.schedule.sampler.from_step(state.step):
         if state.step >= session.schedule.total_steps or _out_of_patience(session):
             break
@@ -131,20 +141,21 @@ def run_steps(session: Session, stop: Stop) -> None:
         seconds = time.perf_counter() - started
         state.seconds += seconds
         state.rows += len(rows)
-        interval.add(loss, len(rows), seconds)
+        for each in (interval, since_evaluation):
+            each.add(loss, len(rows), int(lengths[rows].sum()), seconds)
         if state.step % settings.logging_steps == 0 or state.step == session.schedule.total_steps:
-            speed = round(interval.examples_per_second, 1)
+            speed = rounded_rate(interval.examples_per_second)
             values = {"loss": interval.loss, "learning_rate": learning_rate, "gradient_norm": gradient_norm}
             _log(session, {**values, "examples_per_second": speed})
         epoch = state.step / session.schedule.sampler.steps_per_epoch
-        session.listener.stepped(
-            Step(state.step, session.schedule.total_steps, epoch, loss, learning_rate, interval.examples_per_second)
-        )
+        speeds = (interval.examples_per_second, interval.tokens_per_second if learns_texts else None)
+        session.listener.stepped(Step(state.step, session.schedule.total_steps, epoch, loss, learning_rate, *speeds))
         if state.step % settings.logging_steps == 0:
-            interval = _Interval()
+            interval = Interval()
         stop.check()
         if _evaluation_due(session):
-            evaluate_and_keep_best(session, stop)
+            evaluate_and_keep_best(session, stop, since_evaluation.loss)
+            since_evaluation = Interval()
             if settings.save_steps is None:
                 _save(session)
         if settings.save_steps is not None and state.step % settings.save_steps == 0:
@@ -177,8 +188,12 @@ def _not_finite(session: Session, what: str, rows: NDArray[np.int64]) -> RunFail
     )
 
 
-def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
-    """Evaluate in the loop: score the selection split, and save adapter and predictions if they are the best."""
+def evaluate_and_keep_best(session: Session, stop: Stop, training_loss: float | None) -> None:
+    """Evaluate in the loop: score the selection split, and save adapter and predictions if they are the best.
+
+    Args:
+        training_loss: the mean since the last evaluation, for the listener.
+    """
     task, state, recipe = session.prepared.task, session.state, session.recipe
     split = task.validation_splits[0]
     predictions = _predict(session, split, stop.check)
@@ -195,9 +210,21 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
         session.folder.write_predictions(split, predictions, session.prepared.source_indices[split])
     state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
     state.evaluated_step = state.step
-    _log(session, {f"{split}_{name}": number for name, number in scores.items()})
-    epoch = state.step / session.schedule.sampler.steps_per_epoch
-    session.listener.evaluated(Evaluation(state.step, epoch, task.metric, value, better))
+    samples = [] if session.samples is None else session.samples.answers(predictions, session.runtime, stop.check)
+    _log(session, {f"{split}_{name}": number for name, number in scores.items()}, samples)
+    session.listener.evaluated(
+        Evaluation(
+            step=state.step,
+            total_steps=session.schedule.total_steps,
+            epoch=state.step / session.schedule.sampler.steps_per_epoch,
+            metric=task.metric,
+            value=value,
+            best=better,
+            training_loss=training_loss,
+            scores=scores,
+            samples=samples,
+        )
+    )
 
 
 def finish(session: Session, search: LearningRateSearch | None, unsearched: str | None) -> dict[str, Any]:
@@ -239,7 +266,7 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
         "training": {
             "steps": state.step,
             "seconds": round(state.seconds, 2),
-            "examples_per_second": round(state.rows / max(state.seconds, 1e-9), 1),
+            "examples_per_second": rounded_rate(state.rows / max(state.seconds, 1e-9)),
             "peak_memory_bytes": max(session.processes.gather(peak_bytes(session.processes.device))),
             "device": session.processes.device.type,
             "processes": session.processes.count,
@@ -265,35 +292,12 @@ def _predict(session: Session, split: str, check: Callable[[], None] = no_check)
     return predict(prepared.encoder, encoded, runtime, micro_batch_size=size, final=False, check=check)
 
 
-@dataclass
-class _Interval:
-    """Mean loss and speed since the last log line."""
-
-    losses: float = 0.0
-    steps: int = 0
-    rows: int = 0
-    seconds: float = 0.0
-
-    def add(self, loss: float, rows: int, seconds: float) -> None:
-        self.losses += loss
-        self.steps += 1
-        self.rows += rows
-        self.seconds += seconds
-
-    @property
-    def loss(self) -> float:
-        return self.losses / self.steps
-
-    @property
-    def examples_per_second(self) -> float:
-        return self.rows / self.seconds
-
-
-def _log(session: Session, values: dict[str, float]) -> None:
-    """Write values of the current training step to the run's log and to the trackers."""
+def _log(session: Session, values: dict[str, float], samples: Sequence[Sample] = ()) -> None:
+    """Write values of the current training step to the run's log and to the trackers; samples to the log alone."""
     step, epoch = session.state.step, session.state.step / session.schedule.sampler.steps_per_epoch
     _require_folder(session)
-    session.folder.append_log({"step": step, "epoch": round(epoch, 4), **values})
+    answered = {"samples": [asdict(sample) for sample in samples]} if samples else {}
+    session.folder.append_log({"step": step, "epoch": round(epoch, 4), **values, **answered})
     session.trackers.log({**values, "epoch": epoch}, step)
 
 

@@ -29,6 +29,14 @@ from tests.tiny import make_base, sentences, write_csv
 TRAIN_FAULTS = {
     "misspelt key": (["train.lerning_rate=1"], "unknown-key", "train.learning_rate?"),
     "metrics of labels": (["eval.metrics=[BLEU]"], "conflicting-keys", "eval.metrics"),
+    "samples of labels": (["eval.samples=3"], "conflicting-keys", "eval.samples"),
+    "weights of no classes": (
+        ["task={name: glue, subset: stsb}", "train.class_weights=balanced"],
+        "conflicting-keys",
+        "train.class_weights",
+    ),
+    "such weights": (["train.class_weights=balance"], "invalid-value", "balanced"),
+    "a weight of nothing": (["train.class_weights={positive: 0}"], "invalid-value", "greater than 0"),
     "wrong type": (["train.seed=x"], "invalid-value", "train.seed"),
     "no such variant": (["--variant", "large"], "unknown-variant", "'large'"),
     "no such model folder": (["model.name_or_path=/no/model"], "base-not-found", "/no/model"),

@@ -24,9 +24,9 @@ def adapter_bytes(run: Path) -> bytes:
 
 
 def training_log(run: Path) -> list[dict]:
-    """The log without the speed, which differs between runs."""
+    """The log without times and speeds, which differ between runs."""
     return [
-        {key: value for key, value in line.items() if key != "examples_per_second"}
+        {key: value for key, value in line.items() if key not in ("examples_per_second", "time")}
         for line in read_lines(run / "log.jsonl")
     ]
 

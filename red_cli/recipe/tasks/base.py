@@ -89,6 +89,11 @@ class TaskSettings(Section):
         return False
 
     @property
+    def has_classes(self) -> bool:
+        """Whether answers are labels, whose rows can have weights."""
+        return False
+
+    @property
     def heading(self) -> Heading | None:
         """The task's column in published tables, or None."""
         return None
@@ -152,6 +157,10 @@ class LabelSettings(TaskSettings):
     @property
     def writes_text(self) -> bool:
         return self.text_to_text
+
+    @property
+    def has_classes(self) -> bool:
+        return not self.is_regression
 
     def columns_read(self, columns: Columns) -> dict[str, str | None]:
         return {"text": columns.text, "text_pair": columns.text_pair, _LABEL: columns.label or _LABEL}

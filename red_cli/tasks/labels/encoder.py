@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from red_cli.errors import UserError
 from red_cli.recipe.sections import Data
@@ -32,12 +33,14 @@ class LabelEncoder:
     Attributes:
         target: has its label names, unless labels are numbers.
         prompt_template: the text with columns in braces; None: the text columns.
+        class_weights: how much the rows of each class count in the loss, by class id; None: all alike.
     """
 
     base: Base
     data: Data
     target: Target
     prompt_template: str | None = None
+    class_weights: tuple[float, ...] | None = None
 
     def encode(self, rows: Rows) -> Encoded:
         """Tokenise one text or a pair; too long rows are truncated to max_length, the longer text first.
@@ -102,12 +105,18 @@ class LabelEncoder:
             values[mask] = np.concatenate([encoded.row(index, name) for index in indices])
             inputs[name] = torch.from_numpy(values)
         labels = None if encoded.labels is None else torch.from_numpy(encoded.labels[indices])
-        return Batch(inputs, labels, weight=len(indices))
+        if self.class_weights is None or labels is None:
+            return Batch(inputs, labels, weight=len(indices))
+        return Batch(inputs, labels, weight=sum(self.class_weights[label] for label in labels.tolist()))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The sum of the rows' losses, float32."""
+        """The sum of the rows' losses, each times the weight of its class, float32."""
         assert batch.labels is not None
-        return self.target.loss(model(**batch.inputs).logits.float(), batch.labels)
+        logits = model(**batch.inputs).logits.float()
+        if self.class_weights is None:
+            return self.target.loss(logits, batch.labels)
+        weights = logits.new_tensor(self.class_weights)
+        return functional.cross_entropy(logits, batch.labels, weight=weights, reduction="sum")
 
     def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:
         """The head's prediction for every row, by forward passes."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -99,11 +101,22 @@ class TextToTextEncoder(LabelEncoder):
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> TextBatch:
         """The rows `indices`, padded to the longest of them."""
         assert isinstance(encoded, EncodedTexts)
-        return collate_texts(encoded, indices, self.base.kind, self.special_ids, train_on_prompt=False)
+        batch = collate_texts(encoded, indices, self.base.kind, self.special_ids, train_on_prompt=False)
+        if self.class_weights is None or encoded.labels is None:
+            return batch
+        of_rows = [self._weight_of_answer[tuple(encoded.parts(index)[1].tolist())] for index in indices.tolist()]
+        weights = torch.tensor(of_rows)[batch.owners]
+        return replace(batch, token_weights=weights, weight=float(weights.double().sum()))
+
+    @cached_property
+    def _weight_of_answer(self) -> dict[tuple[int, ...], float]:
+        assert self.class_weights is not None
+        return {tuple(ids): weight for ids, weight in zip(self.written.values(), self.class_weights, strict=True)}
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """The sum of the losses of the answers' tokens, float32."""
-        return losses_of(model, batch).sum()
+        """The sum of the losses of the answers' tokens, each times the weight of its row's class, float32."""
+        losses = losses_of(model, batch)
+        return losses.sum() if batch.token_weights is None else (losses * batch.token_weights).sum()
 
     def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:
         """Generate a text for each row and read it as a label or a number; `prediction` is None if it is neither."""

@@ -100,16 +100,19 @@ class TextBatch(Batch):
     Attributes:
         positions: (labelled tokens,), indices into the flattened labels.
         owners: (labelled tokens,), the row of each in the batch.
+        token_weights: (labelled tokens,) float32, how much each counts in the loss; None: all alike.
     """
 
     positions: Tensor
     owners: Tensor
+    token_weights: Tensor | None = None
 
     def to(self, device: torch.device) -> TextBatch:
         moved = super().to(device)
         assert isinstance(moved, TextBatch)
         positions, owners = (tensor.to(device, non_blocking=True) for tensor in (self.positions, self.owners))
-        return replace(moved, positions=positions, owners=owners)
+        weights = None if self.token_weights is None else self.token_weights.to(device, non_blocking=True)
+        return replace(moved, positions=positions, owners=owners, token_weights=weights)
 
 
 @dataclass(frozen=True)

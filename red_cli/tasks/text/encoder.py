@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from red_cli.errors import UserError
 from red_cli.recipe.tasks.base import DEFAULT_NEW_TOKENS
 from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction, TokenPreview
+from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.splits import check_truncation
 from red_cli.tasks.data.texts import TextMaker
 from red_cli.tasks.special_ids import Affixes, SpecialIds
@@ -24,6 +25,16 @@ from red_cli.tasks.text.packing import Pack, collate_packs
 from red_cli.tasks.text.task import OF_LOSSES, TextTask
 from red_cli.tasks.text.token_ids import token_ids
 from red_cli.tasks.text.token_loss import losses_of, row_losses
+
+
+@dataclass(frozen=True)
+class PromptsToAnswer:
+    """Token ids of prompts, the most tokens of an answer, the number of prompts cut to `limit` tokens."""
+
+    ids: list[list[int]]
+    max_new_tokens: int
+    cut: int
+    limit: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +83,7 @@ class TextEncoder(ABC):
         prompts = list(encoded.prompts)
         texts: Sequence[Generated | None] = [None] * len(encoded)
         if final or self.task.metric not in OF_LOSSES:
-            texts = self._generate(encoded, prompts, runner, final)
+            texts = self._generate(prompts, encoded.rows, runner, final)
         return [
             replace(answer, label=label, prompt=prompt)
             if text is None
@@ -91,10 +102,17 @@ class TextEncoder(ABC):
         pairs = zip(sums.tolist(), tokens.tolist(), strict=True)
         return [Prediction(None, None, loss=loss, tokens=count) for loss, count in pairs]
 
-    def _generate(
-        self, encoded: EncodedTexts, prompts: Sequence[str], runner: ModelRunner, final: bool
-    ) -> list[Generated]:
-        context, encoder_decoder = runner.context, self.base.kind.encoder_decoder
+    def prompts_to_answer(self, prompts: Sequence[str], rows: Rows, context: int) -> PromptsToAnswer:
+        """The token ids to generate answers from; a prompt that is too long loses its beginning.
+
+        Args:
+            rows: the rows of the prompts, for messages.
+            context: the most tokens that the base takes at once.
+
+        Raises:
+            UserError: not even one token of a prompt fits, or prompts are too long and that is refused.
+        """
+        encoder_decoder = self.base.kind.encoder_decoder
         wanted = self.task.max_new_tokens or min(DEFAULT_NEW_TOKENS, max(1, context // 2))
         limit = min(self.base.max_length, context if encoder_decoder else context - wanted)
         if limit < len(self.affixes) + 1:
@@ -107,10 +125,15 @@ class TextEncoder(ABC):
             truncate(prompt, None, self.affixes, self.special_ids.end, limit, encoder_decoder) for prompt in ids
         ]
         cut = [row for row, example in enumerate(examples) if example.truncated]
-        check_truncation(self.task.data, encoded.rows, len(cut), min(cut, default=0), limit)
-        if cut and final:
-            runner.note(f"{len(cut):,} of {len(ids):,} prompts lost their beginning: longer than {limit:,} tokens.")
-        return runner.generate([example.prompt for example in examples], self.special_ids, wanted)
+        check_truncation(self.task.data, rows, len(cut), min(cut, default=0), limit)
+        return PromptsToAnswer([example.prompt for example in examples], wanted, len(cut), limit)
+
+    def _generate(self, prompts: Sequence[str], rows: Rows, runner: ModelRunner, final: bool) -> list[Generated]:
+        fitted = self.prompts_to_answer(prompts, rows, runner.context)
+        if fitted.cut and final:
+            cut, total = f"{fitted.cut:,} of {len(fitted.ids):,}", f"{fitted.limit:,}"
+            runner.note(f"{cut} prompts lost their beginning: longer than {total} tokens.")
+        return runner.generate(fitted.ids, self.special_ids, fitted.max_new_tokens)
 
 
 @runtime_checkable
