@@ -86,6 +86,7 @@ def predict(
         rows, columns = open_rows(file, text or [], column or [], used, delimiter, Path(folder))
         for note in rows.notes:
             terminal.note(note)
+        terminal.status("loading the model")
         console.silence_libraries()
         from red_cli.inference.predict_file import PredictionRequest, predict_file
 

@@ -32,13 +32,13 @@ def prediction_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     for there, label in ((False, "not predicted"), (True, "note")):
         rows += [(label, _reason_text(each)) for each in result["problems"] if each["predicted"] == there]
     if result["asked_again"]:
-        rows.append(("note", f"{result['asked_again']:,} conversations ended with an answer, which is not read"))
+        rows.append(("note", f"{result['asked_again']:,} ended with an answer of the assistant, which is not read"))
     rows += [("note", f"the file has a column {name}; the new one is {new}") for name, new in result["renamed"].items()]
     rows += [("note", line) for line in result["not_in_format"]]
     done = total - result["resumed_rows"]
     if done and result["seconds"]:
         speed = three_digits(done / result["seconds"])
-        rows.append(("speed", f"{done:,} rows in {duration(result['seconds'])}, {speed} rows/s"))
+        rows.append(("speed", f"{speed} rows/s"))
     return rows
 
 

@@ -163,6 +163,8 @@ def _typed(file: InputFile, part: InputPart) -> pa.Table:
         if kind is None:
             kind = TEXT
             values = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+        if kind == TEXT:  # half of a surrogate pair is written as JSON does
+            values = [value and value.encode("utf-8", "backslashreplace").decode() for value in values]
         columns[name] = pa.array(values, kind)
     return pa.table(columns)
 

@@ -76,14 +76,13 @@ def predict_file(opened: Opened, request: PredictionRequest, listener: Listener,
     form = AnswerForm.of(opened.recipe, label_names)
     kept = PartialAnswers(request.partial, _subject(opened, request), file.sizes)
     done = kept.open()
-    started, rows_before = time.monotonic(), sum(kept.sizes[:done])
-    asked_again = 0
+    rows_before = sum(kept.sizes[:done])
+    asked_again, seconds = 0, 0.0
     try:
         if done:
             listener.note(f"Resuming: {rows_before:,} of {file.rows:,} rows are already predicted.")
         if done < len(kept.sizes):
-            asked_again = _predict_parts(opened, request, encoder, kept, done, listener)
-        seconds = time.monotonic() - started
+            asked_again, seconds = _predict_parts(opened, request, encoder, kept, done, listener)
         listener.status("writing")
         summary = _Summary()
         lost = _write(request, form, kept, summary, stream)
@@ -145,13 +144,17 @@ def _subject(opened: Opened, request: PredictionRequest) -> str:
 
 def _predict_parts(
     opened: Opened, request: PredictionRequest, encoder: Encoder, kept: PartialAnswers, done: int, listener: Listener
-) -> int:
-    """Predict the parts of the file after the first `done`; returns how many conversations ended with an answer."""
+) -> tuple[int, float]:
+    """Predict the parts of the file after the first `done`.
+
+    Returns:
+        The number of conversations that ended with an answer, and the seconds that the predictions took.
+    """
     file, first = request.file, sum(kept.sizes[:done])
     progress = _Progress(listener, first, file.rows)
     runtime = load_runtime(opened, encoder.base, progress)
     predictor = RowPredictor(encoder, runtime, request.columns, str(file.path))
-    identity = model_identity(opened)
+    identity, started = model_identity(opened), time.monotonic()
     with runtime.autocast():
         for part in islice(file.parts(), done, None):
             progress.begin(first, len(part))
@@ -160,7 +163,7 @@ def _predict_parts(
             kept.texts.unlink(missing_ok=True)
             first += len(part)
             progress.evaluating(len(part), len(part))
-    return predictor.asked_again
+    return predictor.asked_again, time.monotonic() - started
 
 
 def _write(

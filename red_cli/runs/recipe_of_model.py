@@ -36,6 +36,7 @@ def open_with_any_recipe(path: Path, recipe: str | None, overrides: Sequence[str
     if late := named_with_role(overrides, TRAINED):
         raise UserError("invalid-option", f"{late[0]} has no effect: {path} is already trained")
     content = _of_adapter(path) if kind == "adapter" else _of_model(path)
+    content["data"] = {"path": str(path.resolve())}  # a recipe names its data, but none are read
     with TemporaryDirectory() as folder:
         file = Path(folder) / RECIPE_FILE
         file.write_text(dump(content), encoding="utf-8")
