@@ -10,33 +10,42 @@ from typing import Annotated, NoReturn
 import typer
 
 from red_cli import console
-from red_cli.commands import chat, predict, recipes, report, score, training
+from red_cli.commands import chat, keys, predict, recipes, report, score, training
 from red_cli.commands import trained_models as results
-from red_cli.errors import Interrupted, RedError, from_os_error, out_of_space
+from red_cli.commands.examples import examples_of
+from red_cli.commands.options import with_expanded_paths
+from red_cli.commands.usage_errors import Group, UsageError, usage_error
+from red_cli.errors import Interrupted, RedError, UserError, from_os_error, out_of_space
 from red_cli.escape import terminal_text
 
 _INTERRUPTED = 130
 
 app = typer.Typer(
     name="red",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Fine-tune transformers by Representation EDiting: two learned vectors after each edited module.",
     epilog="A first run, with nothing to download: red train quickstart",
 )
 app.command()(training.train)
 app.command(cls=training.NamesMethods)(training.compare)
-app.command()(training.check)
+app.command(help="Check a recipe, and show the plan of its training and its first rows.")(training.check)
 app.command(name="eval")(results.evaluate)
 app.command()(predict.predict)
 app.command()(results.export)
 app.command()(results.convert)
 app.command()(report.report)
-app.command()(score.score)
+app.command(help="Score generated texts against references, as the official E2E NLG scripts do.")(score.score)
 app.command()(chat.chat)
-app.add_typer(recipes.recipes_app, name="recipes")
+app.add_typer(recipes.recipes_app, name="recipes", epilog=examples_of("recipes"))
+app.command()(keys.keys)
 app.command()(recipes.schema)
+for _command in app.registered_commands:
+    assert _command.callback is not None
+    _command.callback = with_expanded_paths(_command.callback)
+    _command.epilog = examples_of(_command.name or _command.callback.__name__)
 
 
 def _show_version(wanted: bool) -> None:
@@ -64,14 +73,22 @@ def main() -> None:
     console.tolerate_any_encoding()
     _check_environment()
     try:
-        app()
+        code = app(standalone_mode=False)
+        if code == _INTERRUPTED:
+            _fail(Interrupted("interrupted", "interrupted"))
+        if not code and _is_one_of_several():
+            _leave(0)
+        sys.exit(code)
     except RedError as error:
         _fail(error)
-    except SystemExit as exit_:
-        if exit_.code == _INTERRUPTED:
-            _fail(Interrupted("interrupted", "interrupted"))
-        if not exit_.code and _is_one_of_several():
-            _leave(0)
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # showing the help is all that it asks for
+            console.print_text(str(error))
+            sys.exit(UserError.exit_code)
+        _fail(usage_error(error, sys.argv[1:]))
+    except typer.Abort:
+        _fail(Interrupted("interrupted", "interrupted"))
+    except SystemExit:
         raise
     except BrokenPipeError:
         console.stdout_is_closed()
@@ -95,6 +112,8 @@ def _check_environment() -> None:
     try:
         dropped = worker.check_environment()
     except RedError as error:  # this process is not yet known to be a worker
+        if "--json" in sys.argv:
+            console.print_json(error.to_json())
         console.print_error(error)
         sys.exit(error.exit_code)
     if dropped:

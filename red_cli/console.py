@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from red_cli.errors import Interrupted, RedError
 from red_cli.escape import json_text, terminal_line, terminal_text
-from red_cli.formatting import aligned, duration
+from red_cli.formatting import aligned, duration, wrapped
 from red_cli.plan_and_result_tables import plan_rows
 from red_cli.recipe.metrics import format_score
 
@@ -34,6 +34,8 @@ _PLAIN_LINES = 20  # the maximum number of progress lines if there is no termina
 _SHORT = 10.0  # seconds of decoding before its progress is printed
 _NARROW = 100  # columns below which a live line omits the speed
 _LABEL_WIDTH = 14
+_NARROWEST = 24  # columns of values below which they continue under the label
+_ERROR = "error:"
 
 
 def print_json(value: Any) -> None:
@@ -44,21 +46,26 @@ def print_json(value: Any) -> None:
 def print_error(error: RedError) -> None:
     """Print an error and its hint on standard error."""
     console = _console(stderr=True)
-    if not isinstance(error, Interrupted):
-        console.print("[bold red]error:[/]", end=" ")
-    _print(console, terminal_text(error.message))
+    if isinstance(error, Interrupted):
+        _print(console, error.message)
+        return
+    message = _fitted(console, f"{_ERROR} {terminal_text(error.message)}")
+    console.print(_ERROR, style="bold red", end="")
+    _print(console, message.removeprefix(_ERROR))
     if error.hint:
-        _print(console, terminal_text(error.hint))
+        _print(console, _fitted(console, terminal_text(error.hint)))
 
 
 def print_lines(rows: Iterable[tuple[str, str]], stderr: bool = False) -> None:
-    """Print rows of label and value. Long values are neither cut nor wrapped."""
+    """Print rows of label and value. Long values are not cut; on a terminal they are wrapped at spaces."""
     console = _console(stderr)
     rows = [(terminal_line(label), terminal_line(value)) for label, value in rows]
     width = max([_LABEL_WIDTH, *(len(label) + 2 for label, _ in rows)])
     for label, value in rows:
-        _print(console, f"{label:<{width}}", style="bold", end="")
-        _print(console, value)
+        row = f"{label:<{width}}"
+        fitted = _fitted(console, row + value, width if console.width - width >= _NARROWEST else 0)
+        _print(console, row, style="bold", end="")
+        _print(console, fitted.removeprefix(row))
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
@@ -68,9 +75,20 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
         _print(console, line, style="bold" if number == 0 else None)
 
 
+def print_parts(tables: Iterable[Sequence[Sequence[str]]], rows: Sequence[tuple[str, str]]) -> None:
+    """Print tables, then rows of label and value, each after an empty line."""
+    for table in tables:
+        print_text()
+        print_columns(table)
+    if rows:
+        print_text()
+        print_lines(rows)
+
+
 def print_text(text: str = "", stderr: bool = False) -> None:
-    """Print a text without wrapping it."""
-    _print(_console(stderr), terminal_text(text))
+    """Print a text as it is; a note, on standard error, is wrapped at spaces on a terminal."""
+    console = _console(stderr)
+    _print(console, _fitted(console, terminal_text(text)) if stderr else terminal_text(text))
 
 
 def print_heading(text: str) -> None:
@@ -168,6 +186,11 @@ def _console(stderr: bool) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def _fitted(console: Console, text: str, indent: int = 0) -> str:
+    """Text broken at spaces to fit a terminal; unchanged elsewhere, so that programs read whole lines."""
+    return wrapped(text, console.width, indent) if console.is_terminal else text
 
 
 def _print(console: Console, text: str, style: str | None = None, end: str = "\n") -> None:

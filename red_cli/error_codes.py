@@ -69,7 +69,7 @@ MEANINGS: dict[Code, str] = {
     "unavailable": "Something on the Hub or of another service cannot be reached.",
     "unexpected": "An error that red does not expect; RED_DEBUG=1 shows the traceback.",
     "unknown-key": "A recipe has no key of this name.",
-    "unknown-name": "A method, metric, benchmark, template or tracker of this name does not exist.",
+    "unknown-name": "A command, method, metric, benchmark, template or tracker of this name does not exist.",
     "unknown-variant": "The recipe has no variant of this name.",
     "unsupported-file": "A file has a format that red does not read.",
     "unsupported-method": "The command does not work with the run's method.",

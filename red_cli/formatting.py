@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 
 
@@ -51,3 +53,29 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=False)]
         lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip() if others else first)
     return lines
+
+
+def wrapped(text: str, width: int, indent: int = 0) -> str:
+    """Text as lines of at most `width` columns, broken at spaces; a longer word, such as a path, stays whole.
+
+    Args:
+        indent: the columns before each continued line, besides the spaces at the start of its line.
+    """
+    return "\n".join(part for line in text.split("\n") for part in _wrapped_line(line, width, indent))
+
+
+def _wrapped_line(line: str, width: int, indent: int) -> list[str]:
+    """The parts of one line of text that fit into a width."""
+    start = " " * (indent + len(line) - len(line.lstrip(" ")))
+    parts = [""]
+    for word in re.findall(r" *[^ ]+", line):
+        if parts[-1].strip() and _columns(parts[-1] + word) > width:
+            parts.append(start + word.lstrip(" "))
+        else:
+            parts[-1] += word
+    return parts
+
+
+def _columns(text: str) -> int:
+    """The columns that a text takes in a terminal, where Chinese, Japanese and Korean characters take two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

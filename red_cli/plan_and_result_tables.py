@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from red_cli.errors import one_line, shown
+from red_cli.finding_tables import floor_rows
 from red_cli.formatting import byte_size, duration, plus_minus
 from red_cli.recipe.metrics import format_score
 
@@ -140,6 +141,7 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             if name != "examples":
                 count = f"{split}, {scores['examples']:,} rows{chose}"
                 rows.append((name, f"{format_score(name, value)}{_paper_suffix(paper, name)}  {count}"))
+    rows += floor_rows(result)
     if paper:
         shown = {name for scores in result["splits"].values() for name in scores}
         rows.append(("paper", _paper_text(paper, shown)))
@@ -194,6 +196,7 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             for name, value in _without_subtasks(result["scores"]).items()
         ]
         rows += [(name, f"not computed: {reason}") for name, reason in result["not_computed"].items()]
+        rows += floor_rows(result)
     if result["truncated"]:
         rows.append(("rows cut", _cut_text(result["truncated"], result["ends_cut"], result["max_length"])))
     if result["rows"] != f"all of {result['split']}":

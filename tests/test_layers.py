@@ -15,6 +15,7 @@ ROOMS = [
     "commands",
     "console",
     "plan_and_result_tables",
+    "finding_tables",
     "report",
     "compare",
     "benchmarks",

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from red_cli import console
-from red_cli.commands.options import Overrides, RecipeOption, TargetArgument, open_target
+from red_cli.commands.options import Overrides, RecipeOption, TargetArgument, open_target, trained_folder
 from red_cli.errors import UserError
 
 _NEW, _QUIT = "/new", "/quit"
@@ -24,6 +24,7 @@ def chat(
     """Talk with a run of a text task. Each line of standard input is a message."""
     with console.Terminal() as terminal:
         terminal.status("loading the model")
+        target, overrides = trained_folder(target, overrides)
         opened = open_target(target, recipe, overrides or [])
         console.silence_libraries()
         from red_cli.inference.chat import open_chat

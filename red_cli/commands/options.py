@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from red_cli import console
+from red_cli.commands.completion import complete_override, complete_recipe, complete_run
+from red_cli.errors import UserError, one_line
+from red_cli.recipe.variables import VariableError, expanded_path
 
 if TYPE_CHECKING:
     from red_cli.runs.opened import Opened
 
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, or the path of a YAML file.")]
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A recipe's name, or the path of a YAML file.", autocompletion=complete_recipe
+    ),
+]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to set, e.g. train.seed=43")
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Recipe keys to set, e.g. train.seed=43", autocompletion=complete_override
+    ),
 ]
 Variant = Annotated[str | None, typer.Option("--variant", "-v", help="A variant of the recipe.")]
 Json = Annotated[
@@ -22,9 +37,85 @@ Seeds = Annotated[
     str | None, typer.Option("--seeds", metavar="N,N,...", help="Train under each of these seeds, one after another.")
 ]
 TargetArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run folder, an adapter folder, or an exported model.")
+    Path,
+    typer.Argument(
+        metavar="RUN", help="A run folder, an adapter folder, or an exported model.", autocompletion=complete_run
+    ),
 ]
 RecipeOption = Annotated[str | None, typer.Option("--recipe", help="The recipe, for an adapter without one.")]
+
+
+_MOST_MEANT = 3  # runs in a hint
+_NAMES_OR_PATHS = ("recipe", "base", "template")  # parameters whose text may be a path
+
+
+def with_expanded_paths(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose paths have `~` and environment variables replaced, also where no shell did so (`--output=~/x`).
+
+    Raises:
+        UserError: a variable is not set.
+    """
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **values: Any) -> None:
+        command(*arguments, **{name: _expanded(name, value) for name, value in values.items()})
+
+    return run
+
+
+def _expanded(name: str, value: Any) -> Any:
+    """The value of a command's parameter with its paths expanded.
+
+    Raises:
+        UserError: a variable is not set.
+    """
+    if isinstance(value, list):
+        return [_expanded(name, part) for part in value]
+    if not isinstance(value, Path) and not (name in _NAMES_OR_PATHS and isinstance(value, str)):
+        return value
+    try:
+        return type(value)(expanded_path(str(value)))
+    except VariableError as error:
+        raise UserError("invalid-option", f"{one_line(str(value))}: {error}") from None
+
+
+def trained_folder(target: Path, overrides: list[str] | None) -> tuple[Path, list[str]]:
+    """The folder that the target argument means, and the remaining overrides; a note says what a recipe stands for.
+
+    Raises:
+        UserError: the target is a recipe that has not been trained.
+    """
+    if target.is_dir():
+        return target, overrides or []
+    from red_cli.runs.run_of_recipe import run_of
+
+    folder, remaining = run_of(target, overrides or [])
+    if folder != target:
+        console.print_text(f"{target} is no run; the run {folder} is used", stderr=True)
+    return folder, remaining
+
+
+def with_similar_runs(error: UserError, path: Path) -> UserError:
+    """The error for a path that is not a trained model, with the runs that may be meant in its hint."""
+    from red_cli.runs.run_of_recipe import similar_runs
+
+    runs = similar_runs(path)
+    meant = f"Did you mean {' or '.join(runs[:_MOST_MEANT])}? " if runs else ""
+    return UserError(error.code, error.message, hint=f"{meant}{error.hint or ''}")
+
+
+def require_trained(target: Path, recipe: str | None) -> None:
+    """Check that the target argument is a trained model. Nothing slow is imported.
+
+    Raises:
+        UserError: it is something else; the hint names runs with similar names.
+    """
+    from red_cli.runs.folder_kind import require_kind
+
+    try:
+        require_kind(target, recipe)
+    except UserError as error:
+        raise with_similar_runs(error, target) from None
 
 
 def open_target(target: Path, recipe: str | None, overrides: list[str]) -> Opened:
@@ -33,9 +124,7 @@ def open_target(target: Path, recipe: str | None, overrides: list[str]) -> Opene
     Raises:
         UserError: `target` is not a trained model. Nothing slow is imported before this check.
     """
-    from red_cli.runs.folder_kind import require_kind
-
-    require_kind(target, recipe)
+    require_trained(target, recipe)
     from red_cli.runs.opened import open_for_inference
 
     return open_for_inference(target, recipe, overrides)

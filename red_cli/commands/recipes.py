@@ -9,8 +9,9 @@ import typer
 
 from red_cli import console
 from red_cli.commands.options import Json, RecipeArgument, Variant
+from red_cli.commands.usage_errors import Group
 
-recipes_app = typer.Typer(help="The bundled recipes.", invoke_without_command=True)
+recipes_app = typer.Typer(cls=Group, help="The bundled recipes.", invoke_without_command=True)
 
 
 @recipes_app.callback()

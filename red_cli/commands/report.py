@@ -11,7 +11,9 @@ import typer
 
 from red_cli import console
 from red_cli import plan_and_result_tables as tables
-from red_cli.commands.options import Json
+from red_cli.commands.completion import complete_run
+from red_cli.commands.options import Json, trained_folder, with_similar_runs
+from red_cli.errors import UserError
 
 _MOST_LEFT_OUT = 5
 
@@ -27,7 +29,12 @@ class _Answer:
 
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="A run or adapter folder; or several, or folders of runs.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN",
+            help="A run or adapter folder; or several, or folders of runs.",
+            autocompletion=complete_run,
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -36,6 +43,10 @@ def report(
     json: Json = False,
 ) -> None:
     """Report on one run layer by layer, or compare many runs in one table with the paper's figures."""
+    folders = [trained_folder(folder, None)[0] for folder in folders]
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        hint = "Give a run folder, or a folder with runs in it."
+        raise with_similar_runs(UserError("folder-not-found", f"no such folder: {missing[0]}", hint=hint), missing[0])
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
         from red_cli.files import require_inside

@@ -12,8 +12,18 @@ import typer
 
 from red_cli import console
 from red_cli import plan_and_result_tables as tables
-from red_cli.commands.options import Json, Overrides, RecipeOption, TargetArgument, open_target
+from red_cli.commands.completion import complete_run
+from red_cli.commands.options import (
+    Json,
+    Overrides,
+    RecipeOption,
+    TargetArgument,
+    open_target,
+    require_trained,
+    trained_folder,
+)
 from red_cli.errors import UserError
+from red_cli.finding_tables import class_tables, finding_rows
 
 
 class FormatOption(str, Enum):
@@ -60,6 +70,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score a run, an adapter or an exported model; writes metrics.json and predictions/."""
+    target, overrides = trained_folder(target, overrides)
     asked = {"questions": questions, "template": template, "shots": shots, "tasks": tasks, "limit": limit}
     if suite is not None:
         if split is not None:
@@ -86,13 +97,16 @@ def evaluate(
         from red_cli.tasks.presets.commonsense import commonsense_table
 
         console.print_lines(tables.evaluation_rows(result))
+        console.print_parts(class_tables(result, console.width()), finding_rows(result))
         if parts := commonsense_table(result["scores"] or {}):
             console.print_text()
             console.print_columns(parts)
 
 
 def export(
-    target: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or an adapter folder.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder or an adapter folder.", autocompletion=complete_run)
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write; new or empty.")],
     overrides: Annotated[
         list[str] | None,
@@ -117,11 +131,10 @@ def export(
     json: Json = False,
 ) -> None:
     """Fold the edits into the weights to get a model that plain transformers loads."""
-    from red_cli.runs.folder_kind import require_kind
-
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
-        require_kind(target, recipe)
+        target, overrides = trained_folder(target, overrides)
+        require_trained(target, recipe)
         from red_cli.base_model.hub import require_local_base
         from red_cli.export.export import export as run_export
         from red_cli.export.export import open_source
@@ -174,6 +187,9 @@ def convert(
         console.print_lines(tables.gguf_rows(result))
         console.next_commands(f"red train RECIPE model.name_or_path={shlex.quote(str(output))}")
         return
+    if not checkpoint.exists():
+        hint = "Give a folder with delta_vector.pth, that file, or a GGUF file."
+        raise UserError("file-not-found", f"no such file: {checkpoint}", hint=hint)
     if base is None:
         raise UserError("invalid-option", "--base is missing: the base that the checkpoint was trained on")
     with console.Terminal(json_output=json) as terminal:

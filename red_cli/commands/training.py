@@ -14,6 +14,7 @@ from red_cli import console
 from red_cli import plan_and_result_tables as tables
 from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Variant
 from red_cli.errors import UserError
+from red_cli.finding_tables import class_tables, finding_rows
 
 if TYPE_CHECKING:
     from red_cli.recipe.schema import Recipe
@@ -32,12 +33,13 @@ def train(
     """Train a recipe and write a run folder, or one for each seed."""
     from red_cli.distributed.worker_process import is_main, silence_worker
     from red_cli.recipe.load import load_recipe
-    from red_cli.runs.preflight import preflight_training
-    from red_cli.train.resume import require_new_or_resumable_folder
 
     silence_worker()
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
+    from red_cli.runs.preflight import preflight_training
+    from red_cli.train.resume import require_new_or_resumable_folder
+
     preflight_training(loaded.recipe)
     if seeds is None and is_main() and loaded.recipe.launch.machine_rank == 0:
         require_new_or_resumable_folder(loaded)
@@ -59,6 +61,7 @@ def train(
         return
     console.print_text()
     console.print_lines(tables.result_rows(result))
+    console.print_parts(class_tables(result, console.width()), finding_rows(result))
     folder = shlex.quote(result["folder"])
     exports = [f"red export {folder} --output {folder}/merged"] if loaded.recipe.method_spec.edits else []
     talks = [f"red chat {folder}"] if loaded.recipe.task.can_chat else []
@@ -130,10 +133,11 @@ def compare(
 ) -> None:
     """Train a recipe by several methods and compare them; given again, the command resumes."""
     from red_cli.errors import RunFailed
+    from red_cli.recipe.find import find_recipe
 
+    find_recipe(recipe)
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
-        console.silence_libraries()
         from red_cli.compare.comparison_table import score_note, tables_of
         from red_cli.compare.methods import compare as run_comparison
         from red_cli.compare.methods import parse_methods, plan_comparison
@@ -141,6 +145,7 @@ def compare(
 
         numbers = None if seeds is None else parse_seeds(seeds)
         comparison = plan_comparison(recipe, variant, overrides or [], parse_methods(methods), numbers)
+        console.silence_libraries()
         result = run_comparison(comparison, terminal)
     if json:
         console.print_json(result)
@@ -169,11 +174,12 @@ def check(
     from red_cli.recipe.load import load_recipe
     from red_cli.recipe.schema import resolved
     from red_cli.recipe.yaml_file import dump
-    from red_cli.runs.preflight import preflight
 
     if device_memory is not None and not math.isfinite(device_memory):
         raise UserError("invalid-option", f"--device-memory {device_memory} is not a finite number of GiB")
     loaded = load_recipe(recipe, variant, overrides or [])
+    from red_cli.runs.preflight import preflight
+
     preflight(loaded.recipe)
     with console.Terminal(json_output=json) as terminal:
         terminal.status("reading the data")

@@ -12,7 +12,6 @@ from red_cli.compare.comparison_table import summarise, write_comparison
 from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
 from red_cli.files import expand_user
-from red_cli.inference.evaluate import default_split
 from red_cli.recipe.load import LoadedRecipe, load_recipe
 from red_cli.recipe.methods import compared_methods
 from red_cli.recipe.metrics import format_score, headline_metrics
@@ -133,6 +132,8 @@ def compare(comparison: Comparison, listener: Listener) -> dict[str, Any]:
     """
     for run in comparison.runs:
         preflight(run.loaded.recipe)
+    from red_cli.inference.evaluate import default_split  # torch, which planning does not need
+
     finished = [is_finished(run.loaded) for run in comparison.runs]
     split, chose_best = default_split(comparison.runs[0].loaded.recipe)
     failed = []

@@ -10,6 +10,8 @@ import numpy as np
 
 from red_cli.base_model.load import load_config
 from red_cli.errors import Interrupted, RunFailed
+from red_cli.inference.errors_file import write_errors
+from red_cli.inference.findings import find, notes_json
 from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.predict import predict
 from red_cli.inference.runtime import load_runtime
@@ -17,6 +19,7 @@ from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.load import load_task
+from red_cli.runs.notes import Facts, notes_on
 from red_cli.runs.opened import Opened
 from red_cli.runs.preflight import preflight_evaluation
 from red_cli.tasks.base import Task, chose_best, scored_split
@@ -90,6 +93,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
         "max_length": base.max_length,
         "scores": None,
         "not_computed": {},
+        "notes": [],
     }
     if encoded.labels is not None:
         listener.status("scoring")
@@ -97,8 +101,19 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
         result["not_computed"] = not_computed(metric for metric in text_metrics(recipe) if texts)
         if any(not np.isfinite(value) for value in result["scores"].values()):
             raise RunFailed("run-not-finite", f"a metric of {split} is not finite: {result['scores']}")
+        found = find(task, encoder, label_names, rows, predictions, result["scores"], split, encoded.truncated)
+        if found.errors is not None:
+            write_errors(folder.errors, split, found.errors)
+        result |= found.to_json()
+        result["notes"] = notes_json(notes_on(Facts(task.metric, base.max_length, [found.facts])))
+        result["untuned"] = _untuned(target, folder, split)
         folder.write_metrics(
-            {"metric": task.metric, "splits": {split: {"examples": len(predictions), **result["scores"]}}}
+            {
+                "metric": task.metric,
+                "splits": {split: {"examples": len(predictions), **result["scores"]}},
+                **found.to_json(),
+                "notes": result["notes"],
+            }
         )
     resumable.remove()  # only now, so that a failing metric does not lose generated texts
     if (figure := recipe.paper_figure) is not None:
@@ -107,6 +122,12 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     result["predictions"] = str(folder.predictions(split))
     result["texts"] = str(folder.texts(split)[0]) if texts else None
     return result
+
+
+def _untuned(target: Opened, folder: RunFolder, split: str) -> dict[str, Any] | None:
+    """The untuned score of a run's own split; None if it is not known."""
+    known = folder.read_metrics().get("untuned") if target.same_rows and folder.path == target.folder else None
+    return known if known is not None and known["split"] == split else None
 
 
 def model_identity(target: Opened) -> str:

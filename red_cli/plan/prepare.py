@@ -15,7 +15,7 @@ from red_cli.errors import UserError, shown
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Base, Encoded, Encoder, Task, scored_split
 from red_cli.tasks.build import build_task
-from red_cli.tasks.data.rows import RowsUsed
+from red_cli.tasks.data.rows import Rows, RowsUsed
 from red_cli.tasks.data.splits import draw_rows
 from red_cli.tasks.encoded.cached import CacheUse, encode_splits
 from red_cli.tasks.special_tokens import SpecialTokens
@@ -42,6 +42,7 @@ class Prepared:
     cache_uses: dict[str, CacheUse]  # of the large ones among them
     special_tokens: dict[str, SpecialTokens]  # in the texts of each of these splits
     source_indices: dict[str, NDArray[np.int64] | None]  # by split; None: all rows of the source
+    scored_rows: Mapping[str, Rows]  # of the validation splits, whose texts are shown with errors
     scoring: Scoring
     classes: Mapping[str, dict[str, int]] = field(default_factory=dict)  # split -> label -> number of rows
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # split -> reason -> number of bad rows
@@ -82,6 +83,7 @@ def prepare(recipe: Recipe) -> Prepared:
         cache_uses=cache_uses,
         special_tokens=special_tokens,
         source_indices={split: rows[split].source_indices for split in needed},
+        scored_rows={split: rows[split] for split in task.validation_splits},
         scoring=scoring,
         classes={split: counts for split in needed if (counts := task.classes(rows[split], label_names))},
         left_out={split: rows[split].left_out for split in needed},

@@ -10,11 +10,14 @@ from pydantic import ValidationError
 
 from red_cli.error_codes import Code
 from red_cli.errors import UserError, nearest, one_line, shown
+from red_cli.recipe.aliases import alias_of, in_words
 from red_cli.recipe.keys import key_paths
 from red_cli.recipe.yaml_file import KeyPath, dump_flow
 
 _MOST_LISTED = 10  # keys of a section
 _MOST_FAULTS = 20
+_MOST_MEANT = 3  # keys of one name in different sections
+_ALMOST = 0.8  # similarity of names that differ in a letter or two
 
 # pydantic's type of error -> what was expected
 _EXPECTED = {
@@ -58,7 +61,7 @@ def as_error(faults: Iterable[Fault]) -> UserError:
     return UserError(
         "invalid-recipe",
         f"the recipe cannot be used:\n{listed}",
-        hint="All keys and their meaning: red schema",
+        hint="All keys and their meaning: red keys",
         faults=[vars(fault) for fault in distinct[:_MOST_FAULTS]],
     )
 
@@ -150,28 +153,36 @@ def _value_at(path: KeyPath, data: Any) -> Any:
 
 
 def _meant(path: KeyPath, value: Any) -> str:
-    """Suggest a known key for an unknown one: the nearest in its section, else the nearest in another."""
+    """Suggest a known key for an unknown one: by its alias, by its name in other sections, or the most similar."""
     keys = key_paths()
     parent, name = dotted(path[:-1]), str(path[-1])
     if "." in name:
         return _meant_nested(dotted(path), value, keys)
     if dotted(path) in keys:
         return f" Another {parent} has it."
+    if alias := alias_of(dotted(path)):
+        return f" {in_words(alias)}"
     siblings = {key.rpartition(".")[2]: key for key in keys if key.rpartition(".")[0] == parent}
-    if near := [key for key in siblings if key.startswith(name)] or nearest(name, siblings):
+    if near := [key for key in siblings if key.startswith(name)] or nearest(name, siblings, cutoff=_ALMOST):
         return f" Did you mean {siblings[near[0]]}?"
+    if same := [key for key in keys if key.rpartition(".")[2] == name]:
+        return f" Did you mean {' or '.join(same[:_MOST_MEANT])}?"
     elsewhere = {key.rpartition(".")[2]: key for key in keys}
-    if near := nearest(name, elsewhere, cutoff=0.8):
+    if near := nearest(name, elsewhere, cutoff=_ALMOST):
         return f" Did you mean {elsewhere[near[0]]}?"
+    if near := nearest(name, siblings):
+        return f" Did you mean {siblings[near[0]]}?"
     listed = 0 < len(siblings) <= _MOST_LISTED
     return f" Keys here: {', '.join(siblings)}" if listed else ""
 
 
 def _meant_nested(key: str, value: Any, keys: Sequence[str]) -> str:
     """Show a dotted key of a file in nested form."""
-    known = [key] if key in keys else nearest(key, keys, cutoff=0.8)
-    parts = (known or [key])[0].split(".")
-    nested = f"{parts[-1]}: {dump_flow(value)}"
+    alias = alias_of(key)
+    known = [key] if key in keys else list(alias.keys) if alias else nearest(key, keys, cutoff=_ALMOST)
+    right, _, fixed = (known or [key])[0].partition("=")
+    parts = right.split(".")
+    nested = f"{parts[-1]}: {fixed or dump_flow(value)}"
     for part in reversed(parts[:-1]):
         nested = f"{part}: {{{nested}}}"
     return f" In a file, nest keys instead of using dots: {one_line(nested)}"

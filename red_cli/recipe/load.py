@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,9 +152,9 @@ def _apply_override(merged: Merged, text: str) -> list[Fault]:
     except InvalidOverride as error:
         return [Fault(where, error.key, str(error), "invalid-yaml" if error.key else "invalid-option")]
     nested = override.nested
-    resolve_paths(nested, Path.cwd())
+    faults = resolve_paths(nested, Path.cwd(), os.environ)
     merged.merge(nested, lambda key: where)
-    return []
+    return [Fault(where, dotted(key), text) for key, text in faults]
 
 
 def _validate(merged: Merged, check: Check) -> tuple[Recipe | None, list[Fault]]:

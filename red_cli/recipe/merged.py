@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from red_cli.recipe.keys import recipe_keys
 from red_cli.recipe.roles import LocalPath
 from red_cli.recipe.schema import RecipeFile
 from red_cli.recipe.template import is_template_file
+from red_cli.recipe.variables import VariableError, expand_name, expand_variables
 from red_cli.recipe.yaml_file import Document, KeyPath, read_document
 
 
@@ -61,22 +63,43 @@ def _paths_in(value: Any, path: KeyPath) -> list[KeyPath]:
     return [inner for key, part in parts for inner in ((*path, key), *_paths_in(part, (*path, key)))]
 
 
-def resolve_paths(data: dict[str, Any], folder: Path) -> None:
+def resolve_paths(
+    data: dict[str, Any], folder: Path, environment: Mapping[str, str] | None = None
+) -> list[tuple[KeyPath, str]]:
     """Make local paths in a part of a recipe absolute, before it is merged; other names stay unchanged.
 
     Relative paths start at `folder`: that of the recipe file, or the working directory for the command line.
+
+    Args:
+        environment: the variables that paths may have; None: dollar signs stand for themselves.
+
+    Returns:
+        The faults: (key path, what is wrong).
     """
+    faults: list[tuple[KeyPath, str]] = []
     for key in recipe_keys().values():
         if key.local_path is not None:
             section, _, name = key.path.partition(".")
             values = data.get(section)
             if isinstance(values, dict) and isinstance(values.get(name), str):
-                values[name] = _anchored(values[name], key.local_path, folder)
+                try:
+                    values[name] = _anchored(values[name], key.local_path, folder, environment)
+                except VariableError as error:
+                    faults.append(((section, name), str(error)))
+    return faults
 
 
-def _anchored(text: str, kind: LocalPath, folder: Path) -> str:
-    """A local path of a recipe that is merged, made absolute from the folder of its file."""
+def _anchored(text: str, kind: LocalPath, folder: Path, environment: Mapping[str, str] | None) -> str:
+    """A local path of a recipe that is merged, made absolute from the folder of its file.
+
+    Raises:
+        VariableError: a variable in it is not set, or stands in a name.
+    """
     if not text.strip() or (kind is LocalPath.OR_TEMPLATE and not is_template_file(text)):
+        return text
+    if environment is not None and not _is_file_of(folder, text):
+        text = (expand_name if kind is LocalPath.OR_HUB_NAME else expand_variables)(text, environment)
+    if kind is LocalPath.FROM_HERE:
         return text
     try:
         anchored = (folder / expand_user(text)).resolve()
@@ -86,16 +109,29 @@ def _anchored(text: str, kind: LocalPath, folder: Path) -> str:
     return text if hub_name else str(anchored)
 
 
+def _is_file_of(folder: Path, text: str) -> bool:
+    """Whether a path of a recipe exists as it is written, dollar signs included, from the folder of its file."""
+    try:
+        return (folder / text).exists()
+    except (OSError, ValueError):  # not a valid path
+        return False
+
+
 _KEY = ("extends",)
 _LONGEST = 10  # files that extend one another
 
 
 @dataclass(frozen=True)
 class Source:
-    """A recipe file and its content."""
+    """A recipe file and its content.
+
+    Attributes:
+        environment: the variables that its paths may have; None: dollar signs stand for themselves.
+    """
 
     path: Path
     document: Document
+    environment: Mapping[str, str] | None = None
 
     def where(self, key: KeyPath) -> str:
         """The file and line of a key, as messages name it."""
@@ -136,7 +172,7 @@ def read_sources(path: Path) -> list[Source]:
     Raises:
         UserError: a file is missing or not a recipe, or the files extend each other in a circle.
     """
-    sources = [Source(path, read_document(path))]
+    sources = [Source(path, read_document(path), os.environ)]
     seen = {path.resolve()}
     while (base := sources[0].extends) is not None:
         where = f"{sources[0].where(_KEY)}: extends"
@@ -148,7 +184,7 @@ def read_sources(path: Path) -> list[Source]:
         if not document.data.keys() & RecipeFile.model_fields.keys():
             raise UserError("invalid-value", f"{where}: {base} is not a recipe")
         seen.add(base.resolve())
-        sources.insert(0, Source(base, document))
+        sources.insert(0, Source(base, document, os.environ))
     return sources
 
 
@@ -177,12 +213,18 @@ def merge_sources(sources: list[Source]) -> tuple[Merged, list[Fault]]:
             for line, key, text in document.faults
         ]
         data = {key: value for key, value in document.data.items() if key != "extends"}
-        for part in (data, *_parts(data.get("variants"))):
-            resolve_paths(part, source.path.parent)
+        variants = _parts(data.get("variants"))
+        for prefix, part in (((), data), *((("variants", name), part) for name, part in variants.items())):
+            faults += [
+                Fault(source.where((*prefix, *key)), dotted((*prefix, *key)), text)
+                for key, text in resolve_paths(part, source.path.parent, source.environment)
+            ]
         merged.merge(data, source.where)
     return merged, faults
 
 
-def _parts(variants: Any) -> list[dict[str, Any]]:
+def _parts(variants: Any) -> dict[str, dict[str, Any]]:
     """The well-formed variants of a recipe file, whose local paths are resolved before files are merged."""
-    return [part for part in variants.values() if isinstance(part, dict)] if isinstance(variants, dict) else []
+    return (
+        {name: part for name, part in variants.items() if isinstance(part, dict)} if isinstance(variants, dict) else {}
+    )

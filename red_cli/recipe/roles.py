@@ -33,9 +33,10 @@ class Role(Enum):
 
 
 class LocalPath(Enum):
-    """Marks a key that may be a local path, relative to the recipe's folder."""
+    """Marks a key that may be a local path, relative to the recipe's folder unless noted otherwise."""
 
     ALWAYS = auto()
+    FROM_HERE = auto()  # relative to the working directory
     OR_HUB_NAME = auto()
     OR_TEMPLATE = auto()  # the name of a chat template, or its text
 

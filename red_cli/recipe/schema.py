@@ -64,6 +64,10 @@ class Eval(Section):
     metrics: Annotated[list[TextMetric] | None, Role.FIGURES] = Field(
         default=None, description="Metrics of generated texts (extra: nlg); default: for e2e its five, else none."
     )
+    untuned: Annotated[bool, Role.RECORDING] = Field(
+        default=True,
+        description="Score the selection split before training too; of generated texts at most 200 rows.",
+    )
     batch_size: Annotated[Count | None, Role.INFERENCE_BATCH] = Field(
         default=None, description="Sequences per batch; default: twice the training's."
     )
@@ -80,14 +84,16 @@ class Eval(Section):
 class Output(Section):
     """Where the run is written."""
 
-    dir: str | None = Field(default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>.")
+    dir: Annotated[str | None, LocalPath.FROM_HERE] = Field(
+        default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>."
+    )
 
 
 class Subject(Section):
     """The keys of the task and the base."""
 
-    task: Annotated[Task, Role.TASK]
-    model: Model
+    task: Annotated[Task, Role.TASK] = Field(description="The task by its name, with the keys of its own.")
+    model: Model = Field(description="The base model.")
 
 
 class Recipe(MethodChoice, Subject):  # fields of the last base class come first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from red_cli.recipe.roles import LocalPath, Role
 
@@ -217,6 +217,20 @@ SchedulerName = Literal[
 ]
 
 
+_NONE = ("none", "null", "no", "false", "")
+
+
+def _names(value: Any) -> Any:
+    """A list of names as recipes may write it: one name, several with commas, or none."""
+    if value is None or value is False or (isinstance(value, str) and value.strip().lower() in _NONE):
+        return []
+    if isinstance(value, str):
+        return [name.strip() for name in value.split(",")]
+    if isinstance(value, list) and len(value) == 1:
+        return _names(value[0]) if isinstance(value[0], str | None) else value
+    return value
+
+
 class Train(Section):
     """How the parameters are trained."""
 
@@ -253,9 +267,15 @@ class Train(Section):
     weight_decay: Annotated[NotNegative, Role.TRAINING] = Field(
         default=0.0, description="AdamW's, on biases and head. Not applied to scales, whose neutral value is 1."
     )
-    adam_beta1: Annotated[float, Field(ge=0, lt=1), Role.TRAINING] = 0.9
-    adam_beta2: Annotated[float, Field(ge=0, lt=1), Role.TRAINING] = 0.999
-    adam_epsilon: Annotated[Positive, Role.TRAINING] = 1e-8
+    adam_beta1: Annotated[float, Field(ge=0, lt=1), Role.TRAINING] = Field(
+        default=0.9, description="AdamW's decay rate of the mean of gradients."
+    )
+    adam_beta2: Annotated[float, Field(ge=0, lt=1), Role.TRAINING] = Field(
+        default=0.999, description="AdamW's decay rate of the mean of squared gradients."
+    )
+    adam_epsilon: Annotated[Positive, Role.TRAINING] = Field(
+        default=1e-8, description="AdamW's epsilon, added to the denominator of a step."
+    )
     max_grad_norm: Annotated[Positive | None, Role.TRAINING] = Field(
         default=1.0, description="Clip the gradient's norm to this value; null: no clipping."
     )
@@ -283,9 +303,9 @@ class Train(Section):
     early_stopping_patience: Annotated[Count | None, Role.TRAINING] = Field(
         default=None, description="Stop after this many evaluations without improvement."
     )
-    report_to: Annotated[list[str], Role.RECORDING] = Field(
-        default_factory=list, description="Trackers, e.g. [tensorboard] (extra: track)."
+    report_to: Annotated[list[str], BeforeValidator(_names), Role.RECORDING] = Field(
+        default_factory=list, description="Trackers, e.g. [tensorboard] (extra: track); [] or none: no tracker."
     )
-    resume_from_checkpoint: Annotated[bool | str, Role.RECORDING] = Field(
+    resume_from_checkpoint: Annotated[bool | str, Role.RECORDING, LocalPath.FROM_HERE] = Field(
         default=False, description="Resume from the last checkpoint of the run folder (true), or from the one given."
     )

@@ -8,7 +8,7 @@ import json
 import platform
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from red_cli.files import require_inside, write_json, write_text
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
 from red_cli.runs.folder_kind import METRICS_FILE, RECIPE_FILE
-from red_cli.runs.metrics_file import is_finished, read_metrics_file
+from red_cli.runs.metrics_file import is_finished, merged_metrics, read_metrics_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +64,11 @@ class RunFolder:
     def predictions(self, split: str) -> Path:
         return self.path / "predictions" / file_name(f"{split}.jsonl")
 
+    @property
+    def errors(self) -> Path:
+        """The file of wrong rows of all scored splits."""
+        return self.path / "predictions" / "errors.csv"
+
     def texts(self, split: str) -> tuple[Path, Path]:
         """The files of generated texts and of references, in the format of E2E NLG's official scripts."""
         place = self.path / "predictions"
@@ -101,6 +106,18 @@ class RunFolder:
         lines = [json.dumps(answer.to_json(index), ensure_ascii=False) for index, answer in answers]
         write_text(self.predictions(split), "\n".join(lines) + "\n")
 
+    def read_predictions(self, split: str) -> list[Prediction]:
+        """Read the predictions of a split; empty if the file does not exist or is damaged."""
+        from red_cli.tasks.base import Prediction
+
+        known = {field.name for field in fields(Prediction)}
+        try:
+            lines = self.predictions(split).read_text(encoding="utf-8").split("\n")[:-1]
+            answers = [json.loads(line) for line in lines]
+            return [Prediction(**{name: answer.get(name) for name in known}) for answer in answers]
+        except (OSError, ValueError, AttributeError):
+            return []
+
     def read_metrics(self) -> dict[str, Any]:
         """Read metrics.json; empty if the file does not exist.
 
@@ -131,12 +148,9 @@ class RunFolder:
         return metrics
 
     def write_metrics(self, changes: dict[str, Any]) -> None:
-        """Merge `changes` into metrics.json; "splits" is merged split by split."""
-        if not self.writes:
-            return
-        metrics = self.read_metrics()
-        splits = {**metrics.get("splits", {}), **changes.get("splits", {})}
-        write_json(self.metrics, {**metrics, **changes, "splits": splits})
+        """Merge `changes` into metrics.json, split by split."""
+        if self.writes:
+            write_json(self.metrics, merged_metrics(self.read_metrics(), changes))
 
     def require_own_folders(self) -> None:
         """Check that an evaluation writes only inside this folder, which another person may have made.

@@ -15,6 +15,7 @@ from red_cli.runs.inputs import parse_inputs
 
 _Count = Annotated[int, Field(ge=0)]
 _FINISHED = "training"  # the key that only a finished run has
+_BY_SPLIT = {"splits", "classes", "confusion", "majority", "errors", "mistakes"}
 
 
 class _Part(BaseModel):
@@ -71,11 +72,54 @@ class _Training(_Part):
     seed: _Count
 
 
+class _Untuned(_Part):
+    """The score before training: `split`, `examples`, and a number for each metric."""
+
+    __pydantic_extra__: dict[str, float] = Field(init=False)
+
+    split: str
+    examples: _Count
+
+
+class _Class(_Part):
+    """The scores of a class, as fractions."""
+
+    label: str
+    rows: _Count
+    predicted: _Count
+    precision: float
+    recall: float
+    f1: float
+
+
+class _Mistake(_Part):
+    row: _Count
+    text: str
+    label: str
+    prediction: str
+
+
+class _Error(_Mistake):
+    probability: float
+
+
+class _Note(_Part):
+    code: str
+    text: str
+    split: str | None = None
+
+
 class _Evaluated(_Part):
     """The metrics.json of an evaluation without a finished run."""
 
     metric: str | None = None
     splits: dict[str, _Split] = Field(default_factory=dict)
+    classes: dict[str, list[_Class]] = Field(default_factory=dict)
+    confusion: dict[str, list[list[_Count]]] = Field(default_factory=dict)
+    majority: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    errors: dict[str, list[_Error]] = Field(default_factory=dict)
+    mistakes: dict[str, list[_Mistake]] = Field(default_factory=dict)
+    notes: list[_Note] = Field(default_factory=list)
     suites: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
@@ -88,6 +132,7 @@ class _Finished(_Evaluated):
     metric: str
     best: _Best
     scoring: _Scoring | None = None
+    untuned: _Untuned | None = None
     splits: dict[str, _Split]
     paper: Paper | None = None
     parameters: _Parameters
@@ -130,6 +175,18 @@ def read_metrics_file(path: Path) -> dict[str, Any]:
         ) from None
     assert isinstance(content, dict)
     return content
+
+
+def merged_metrics(metrics: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The content of a metrics.json with `changes`: parts by split are merged, and notes on these splits replaced."""
+    merged = {**metrics, "splits": {}, **changes}
+    for name in _BY_SPLIT & merged.keys():
+        merged[name] = {**metrics.get(name, {}), **changes.get(name, {})}
+    if "notes" in changes:
+        replaced = {*changes.get("splits", {}), *([None] if is_finished(changes) else [])}
+        kept = [note for note in metrics.get("notes", []) if note.get("split") not in replaced]
+        merged["notes"] = [*changes["notes"], *kept]
+    return merged
 
 
 def is_finished(metrics: dict[str, Any]) -> bool:

@@ -34,6 +34,8 @@ class TrainingState:
     best_step: _Count = 0
     best_scores: dict[str, FiniteFloat] = field(default_factory=dict)
     evaluations_without_gain: _Count = 0
+    untuned_scores: dict[str, FiniteFloat] = field(default_factory=dict)
+    untuned_rows: _Count = 0
     seconds: FiniteFloat = 0.0
     rows: _Count = 0
     micro_batch_size: _Count = 0

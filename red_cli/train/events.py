@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from red_cli.plan.plan import PlanSummary
 from red_cli.runs.events import Listener, NullListener
+
+if TYPE_CHECKING:
+    from red_cli.plan.plan import PlanSummary
 
 
 @dataclass(frozen=True)

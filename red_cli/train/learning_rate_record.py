@@ -48,6 +48,13 @@ class LearningRateSearch:
     sweeps: list[Sweep]
     inputs: RunInputs | None = None
 
+    @property
+    def unsearched(self) -> str | None:
+        """Why the rate may not fit the base: the run was too short for a search. None if it was searched."""
+        return (
+            None if self.sweeps else f"The learning rate {self.rate:g} is a guess: the run was too short for a search"
+        )
+
     def summary(self) -> dict[str, Any]:
         """The search without the individual steps, for metrics.json and the log."""
         return {"rate": self.rate, "steps": self.steps, "edges": [sweep.edge for sweep in self.sweeps]}

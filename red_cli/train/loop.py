@@ -25,6 +25,7 @@ from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.metrics import is_better
 from red_cli.recipe.schema import resolved
+from red_cli.recipe.shipped_rates import unsearched_rate
 from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.runs.preflight import preflight_training
 from red_cli.tasks.base import Prediction
@@ -32,6 +33,7 @@ from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
 from red_cli.train.checkpoint_folder import list_checkpoints, read_inputs
 from red_cli.train.events import Evaluation, NullTrainingListener, Step, TrainingListener
+from red_cli.train.findings import run_findings
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, find_earlier_search, with_rate
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
@@ -40,6 +42,7 @@ from red_cli.train.session import Session
 from red_cli.train.setup import build_session, init_run_folder
 from red_cli.train.step import optimizer_step
 from red_cli.train.stopping import Stop, StopRequested, stop_when_asked
+from red_cli.train.untuned import score_untuned
 
 _SHOWN_ROWS = 8
 
@@ -78,6 +81,7 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
         else:
             require_same_inputs(checkpoint, recorded, rows)
     plan = make_plan(loaded, prepared, processes)
+    unsearched = unsearched_rate(loaded)
     listener.planned(plan.summary, str(loaded.run_folder))
     search = None
     if loaded.recipe.train.learning_rate == "auto":
@@ -85,6 +89,7 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
         if search is not None and search.inputs is not None:
             require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, rows)
         search = search or search_learning_rate(loaded, prepared, plan.schedule, listener, processes)
+        unsearched = search.unsearched
         loaded = with_rate(loaded, search.rate)
     session = build_session(loaded, prepared, plan.schedule, checkpoint, listener, processes)
     session.lock = lock
@@ -94,6 +99,7 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
     with synchronised_chunks(processes.max_over_ranks) if session.engine.sharded else nullcontext():
         with stop_when_asked(processes) as stop:
             try:
+                score_untuned(session, stop.check)
                 run_steps(session, stop)
             except StopRequested:
                 path = _save(session)
@@ -102,7 +108,7 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
                     f"stopped after step {session.state.step} of {session.schedule.total_steps}; checkpoint {path}",
                     hint="Rerun the same command to resume.",
                 ) from None
-        return finish(session, search)
+        return finish(session, search, unsearched)
 
 
 def run_steps(session: Session, stop: Stop) -> None:
@@ -194,8 +200,12 @@ def evaluate_and_keep_best(session: Session, stop: Stop) -> None:
     session.listener.evaluated(Evaluation(state.step, epoch, task.metric, value, better))
 
 
-def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any]:
-    """End the loop: load the best adapter, score the other validation splits, and write metrics and model card."""
+def finish(session: Session, search: LearningRateSearch | None, unsearched: str | None) -> dict[str, Any]:
+    """End the loop: load the best adapter, score the other validation splits, and write metrics and model card.
+
+    Args:
+        unsearched: why the learning rate may not fit the base; None if it does.
+    """
     task, state, folder, recipe = session.prepared.task, session.state, session.folder, session.recipe
     first, *others = task.validation_splits
     encoded = session.prepared.encoded
@@ -221,7 +231,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
             "epoch": state.best_step / session.schedule.sampler.steps_per_epoch,
         },
         "scoring": asdict(session.prepared.scoring),
-        "splits": {scored: scores.pop(scored), **scores},
+        "splits": {scored: scores[scored], **scores},
         "paper": recipe.paper_figure,
         "parameters": {**asdict(counts), "share": counts.share},
         "learning_rate": recipe.train.learning_rate,
@@ -237,6 +247,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
             "seed": recipe.train.seed,
         },
         "inputs": session.inputs.to_json(),
+        **run_findings(session, scores, unsearched),
     }
     session.trackers.end()
     _require_folder(session)

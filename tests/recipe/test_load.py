@@ -103,7 +103,7 @@ FAULTS = {
     "missing": (("  name_or_path: org/model", "  revision: main"), 3, "model.name_or_path", "missing-key", ""),
     "twice": (("  learning_rate: 1e-3", "  seed: 1\n  seed: 2"), 8, "train.seed", "invalid-yaml", "twice"),
     "in a variant": (
-        ("num_train_epochs", "num_epochs"), 13, "train.num_epochs", "unknown-key", "train.num_train_epochs?"
+        ("num_train_epochs", "num_epochs"), 13, "train.num_epochs", "unknown-key", "train.num_train_epochs"
     ),
     "section is no mapping": (("data: {path: org/data}", "data: org/data"), 5, "data", "invalid-value", ""),
     "contradiction": (

@@ -11,6 +11,7 @@ from red_cli.recipe.sections import Columns, Data, KeyFault, Section, Train
 from red_cli.recipe.template import fields
 
 DEFAULT_NEW_TOKENS = 128  # of a generated text, if the recipe does not set it
+NAME = "The task."
 TEXT_TO_TEXT = "Generate the answer as text with an encoder-decoder, instead of training a head."
 INPUT_TEMPLATE = "With text_to_text: the encoder's input, with columns in braces; default: the text or the pair."
 LABEL_TEXTS = "With text_to_text: the text of each label, in the order of label ids; default: the label names."

@@ -6,14 +6,14 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from red_cli.recipe.tasks.base import INPUT_TEMPLATE, LABEL_TEXTS, TEXT_TO_TEXT, LabelSettings
+from red_cli.recipe.tasks.base import INPUT_TEMPLATE, LABEL_TEXTS, NAME, TEXT_TO_TEXT, LabelSettings
 from red_cli.recipe.template import LabelTexts, Template
 
 
 class ClassificationSettings(LabelSettings):
     """A text or a pair of texts -> one of several labels."""
 
-    name: Literal["classification"]
+    name: Literal["classification"] = Field(description=NAME)
     labels: list[str] | None = Field(
         default=None, min_length=2, description="Label names in the order of ids; default: those of the training split."
     )

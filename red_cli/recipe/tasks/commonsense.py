@@ -8,7 +8,7 @@ from pydantic import Field
 
 from red_cli.recipe.metrics import Metric
 from red_cli.recipe.sections import Columns, Data
-from red_cli.recipe.tasks.base import TaskSettings
+from red_cli.recipe.tasks.base import NAME, TaskSettings
 from red_cli.recipe.template import Template, fields
 
 INSTRUCTION, INPUT = "instruction", "input"  # columns of the question; the second need not be there
@@ -20,7 +20,7 @@ CommonsenseSubset = Literal[
 class CommonsenseSettings(TaskSettings):
     """Commonsense questions with a choice of answers, in the LLM-Adapters protocol (arXiv 2304.01933)."""
 
-    name: Literal["commonsense"]
+    name: Literal["commonsense"] = Field(description=NAME)
     subset: CommonsenseSubset | None = Field(default=None, description="One of the eight tasks; default: all.")
     scoring: Literal["both", "generation", "likelihood"] = Field(
         default="both",

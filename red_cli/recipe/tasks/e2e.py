@@ -8,7 +8,7 @@ from pydantic import Field
 
 from red_cli.recipe.metrics import E2E_METRICS, TEXT_METRICS, Metric, TextMetric
 from red_cli.recipe.sections import Columns
-from red_cli.recipe.tasks.base import CompletionSettings
+from red_cli.recipe.tasks.base import NAME, CompletionSettings
 
 MEANING, TEXT = "meaning_representation", "human_reference"  # columns, by the names that they have on the Hub
 OFFICIAL_NAMES = {"mr": MEANING, "ref": TEXT}  # columns of E2E's own CSV files -> those of the Hub
@@ -17,7 +17,7 @@ OFFICIAL_NAMES = {"mr": MEANING, "ref": TEXT}  # columns of E2E's own CSV files 
 class E2eSettings(CompletionSettings):
     """E2E NLG: a meaning representation, such as name[Blue Spice], food[French] -> a text that expresses it."""
 
-    name: Literal["e2e"]
+    name: Literal["e2e"] = Field(description=NAME)
     linearization: Literal["table", "published"] = Field(
         default="table",
         description="The form of the meaning in prompts. table: 'name : Blue Spice | food : French', as in LoRA and "

@@ -7,14 +7,14 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from red_cli.recipe.sections import Data, KeyFault, Train
-from red_cli.recipe.tasks.base import CompletionSettings
+from red_cli.recipe.tasks.base import NAME, CompletionSettings
 from red_cli.recipe.template import Template
 
 
 class GenerationSettings(CompletionSettings):
     """A prompt -> its completion, by a decoder or an encoder-decoder."""
 
-    name: Literal["generation"]
+    name: Literal["generation"] = Field(description=NAME)
     prompt_template: Template | None = Field(
         default=None, description="The prompt, with columns in braces: 'Q: {question}'; instead of data.columns.prompt."
     )

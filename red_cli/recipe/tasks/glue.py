@@ -9,7 +9,7 @@ from pydantic import Field
 
 from red_cli.recipe.metrics import Metric
 from red_cli.recipe.sections import Columns, Data, KeyFault, Train
-from red_cli.recipe.tasks.base import INPUT_TEMPLATE, LABEL_TEXTS, TEXT_TO_TEXT, Heading, LabelSettings
+from red_cli.recipe.tasks.base import INPUT_TEMPLATE, LABEL_TEXTS, NAME, TEXT_TO_TEXT, Heading, LabelSettings
 from red_cli.recipe.template import LabelTexts, Template
 
 GlueSubset = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
@@ -65,7 +65,7 @@ GLUE: dict[GlueSubset, GlueSpec] = {
 class GlueSettings(LabelSettings):
     """A task of the GLUE benchmark: its columns, label names and metrics are known."""
 
-    name: Literal["glue"]
+    name: Literal["glue"] = Field(description=NAME)
     subset: GlueSubset = Field(description="The GLUE task.")
     text_to_text: bool = Field(default=False, description=TEXT_TO_TEXT)
     prompt_template: Template | None = Field(default=None, description=INPUT_TEMPLATE)

@@ -8,14 +8,14 @@ from pydantic import AfterValidator, Field
 
 from red_cli.recipe.roles import LocalPath, Text
 from red_cli.recipe.sections import Columns, Data, KeyFault, Train
-from red_cli.recipe.tasks.base import TemplateChoice, TextSettings
+from red_cli.recipe.tasks.base import NAME, TemplateChoice, TextSettings
 from red_cli.recipe.template import OWN, read_template
 
 
 class InstructionSettings(TextSettings):
     """Conversations, prompts with completions, or instructions with outputs -> the assistant's messages."""
 
-    name: Literal["instruction"]
+    name: Literal["instruction"] = Field(description=NAME)
     template: Annotated[str, AfterValidator(read_template), LocalPath.OR_TEMPLATE] = Field(
         default=OWN,
         description="The chat template: own (the model's), own:NAME (one of several that it has), alpaca, "

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from red_cli.recipe.tasks.base import INPUT_TEMPLATE, TEXT_TO_TEXT, LabelSettings
+from red_cli.recipe.tasks.base import INPUT_TEMPLATE, NAME, TEXT_TO_TEXT, LabelSettings
 from red_cli.recipe.template import Template
 
 
 class RegressionSettings(LabelSettings):
     """A text or a pair of texts -> a number."""
 
-    name: Literal["regression"]
+    name: Literal["regression"] = Field(description=NAME)
     text_to_text: bool = Field(default=False, description=TEXT_TO_TEXT)
     prompt_template: Template | None = Field(default=None, description=INPUT_TEMPLATE)
     decimals: Annotated[int, Field(ge=0, le=9)] = Field(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from red_cli.errors import UserError
 from red_cli.limits import limited_often
@@ -27,6 +29,7 @@ from red_cli.tasks.chat.split_reader import SplitReader
 from red_cli.tasks.data.bad_rows import without_bad_rows
 from red_cli.tasks.data.rows import Rows, Splits
 from red_cli.tasks.data.splits import check_truncation
+from red_cli.tasks.data.texts import TextMaker, TextsOfRows
 from red_cli.tasks.special_ids import Affixes, SpecialIds, padding_id
 from red_cli.tasks.special_texts import Marks
 from red_cli.tasks.text.encoded_texts import EncodedTexts
@@ -118,7 +121,7 @@ class InstructionEncoder(TextEncoder):
         reader = SplitReader(self.template, self.marks, rows, data.columns)
         with limited_often():
             for chats in reader.chunks():
-                examples.add(chats)
+                examples.add([(row, chat) for row, chat, _, _ in chats])
         self._require_usable(rows, reader)
         self._require_kept(rows, examples)
         check_truncation(data, rows, len(examples.cut), min(examples.cut, default=0), max_length)
@@ -126,15 +129,39 @@ class InstructionEncoder(TextEncoder):
             self._require_answers(examples, rows)
         encoded_rows = np.array(examples.rows, dtype=np.int64)
         every = np.array_equal(encoded_rows, np.arange(rows.table.num_rows))
+        kept = rows if every else rows.take(encoded_rows.tolist())
+        arrays = examples.arrays(reader.answered, whole=self.task.train_on_prompt)
+        texts = {name: TextsOfRows(kept, make, arrays["numbers"]) for name, make in self.text_makers().items()}
         return EncodedTexts(
-            **examples.arrays(reader.answered, whole=self.task.train_on_prompt),
+            **arrays,
+            prompts=texts["prompts"],
+            completions=texts["completions"] if reader.answered else None,
             truncated=len(examples.cut),
             ends_cut=len(examples.cut),
             kept=None if every else encoded_rows,
             left_out={**reader.left_out(), **examples.left_out},
-            rows=rows if every else rows.take(encoded_rows.tolist()),
+            rows=kept,
             notes=tuple(reader.notes()),
         )
+
+    def text_makers(self) -> dict[str, TextMaker]:
+        """How the prompts of last answers, and these, are made from rows, by their fields in EncodedTexts."""
+        return {
+            "prompts": lambda rows, numbers: [prompt for prompt, _ in self._texts(rows, numbers)],
+            "completions": lambda rows, numbers: [answer for _, answer in self._texts(rows, numbers)],
+        }
+
+    def _texts(self, rows: Rows, numbers: NDArray[np.int32]) -> list[tuple[str, str]]:
+        """The prompt of the last answer, and this, of examples of encoded rows; a row of several is repeated."""
+        indices = np.arange(rows.table.num_rows) if rows.source_indices is None else rows.source_indices
+        _, first, where = np.unique(indices, return_index=True, return_inverse=True)
+        texts: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        reader = SplitReader(self.template, self.marks, rows.take(first.tolist()), self.task.data.columns)
+        with limited_often():
+            for chats in reader.chunks():
+                for row, _, prompt, answer in chats:
+                    texts[row].append((prompt, answer))
+        return [texts[row][number] for row, number in zip(where.tolist(), numbers.tolist(), strict=True)]
 
     @cached_property
     def marks(self) -> Marks:

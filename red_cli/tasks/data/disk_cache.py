@@ -1,4 +1,4 @@
-"""A cache of Arrow files on the user's disk. It is bounded in size, and several processes may use it at once.
+"""A cache of files on the user's disk. It is bounded in size, and several processes may use it at once.
 
 A file is written under another name and then renamed, so it is complete or absent, and it ends with a checksum. One
 process at a time writes a file, and others wait for it. Nothing in a file is executed. To its callers an OSError means
@@ -30,7 +30,6 @@ if sys.platform != "win32":
 
 SMALLEST = 2**21  # bytes of rows; fewer are read and encoded in about a second
 FOLDER_VARIABLE, SIZE_VARIABLE = "RED_CACHE_DIR", "RED_CACHE_GIB"
-_SUFFIX = ".arrow"
 _MOST_GIB = 20.0
 _MOST_OF_THE_DISK = 0.1
 _CHECKSUM = 4  # bytes at the end of a file
@@ -48,24 +47,26 @@ class DiskCache:
 
     Attributes:
         limit: bytes of all files together; the least recently used ones are removed first.
+        suffix: the ending of the files.
     """
 
     folder: Path
     limit: int
+    suffix: str = ".arrow"
 
     @classmethod
-    def of_user(cls) -> DiskCache:
-        """The cache in $RED_CACHE_DIR, or in ~/.cache/red; $RED_CACHE_GIB sets its limit, and 0 turns it off.
+    def of_user(cls, kind: str = "rows", suffix: str = ".arrow") -> DiskCache:
+        """The cache `kind` in $RED_CACHE_DIR, or in ~/.cache/red; $RED_CACHE_GIB sets its limit, 0 turns it off.
 
         Raises:
             UserError: $RED_CACHE_GIB is not a number.
             OSError: the disk cannot be read.
         """
-        folder = _cache_folder() / "rows"
+        folder = _cache_folder() / kind
         given = os.environ.get(SIZE_VARIABLE)
         if given is None:
             disk = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists()))
-            return cls(folder, int(min(_MOST_GIB * 2**30, _MOST_OF_THE_DISK * disk.total)))
+            return cls(folder, int(min(_MOST_GIB * 2**30, _MOST_OF_THE_DISK * disk.total)), suffix)
         try:
             size = float(given)
         except ValueError:
@@ -74,11 +75,11 @@ class DiskCache:
             raise UserError(
                 "invalid-option", f"{SIZE_VARIABLE} is {shown(given)}, not a size in GiB", hint="0 turns the cache off."
             )
-        return cls(folder, int(size * 2**30))
+        return cls(folder, int(size * 2**30), suffix)
 
     def path(self, key: str) -> Path:
         """The file of a key, whether it exists or not."""
-        return self.folder / f"{key}{_SUFFIX}"
+        return self.folder / f"{key}{self.suffix}"
 
     def open(self, key: str) -> memoryview | None:
         """The file of a key, mapped into memory, or None. It is in use, and so kept, as long as the map exists.
@@ -152,7 +153,7 @@ class DiskCache:
         for path in self.folder.iterdir():
             with suppress(OSError):
                 about = path.stat()
-                if path.suffix == _SUFFIX:
+                if path.suffix == self.suffix:
                     files.append((about.st_mtime_ns, about.st_size, path))
                 elif about.st_mtime < time.time() - _ABANDONED:
                     path.unlink()

@@ -21,7 +21,7 @@ from red_cli.tasks.data.json_file import json_rows
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.split_files import KNOWN_ENDINGS, ending
 
-_PART = 10_000  # rows that are turned into columns at once
+_PART = 2_000  # rows that are turned into columns at once
 _QUOTES_ARE_TEXT = (
     "quotation marks around cells of a .tsv are kept as text; if they quote the cells, name the file .csv"
 )

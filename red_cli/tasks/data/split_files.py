@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from red_cli.errors import UserError, one_line, some_of
+from red_cli.files import read_json
 from red_cli.recipe.sections import Data
 
 # Name of a file in a data folder -> split it holds
@@ -18,6 +20,7 @@ _FILE_NAME = re.compile(r"([A-Za-z_]+?)(?:-(\d+)-of-(\d+)(?:-[0-9a-f]+)?)?(\.\w+
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HUB_PAGE = re.compile(r"(?:https?://huggingface\.co/datasets/|hf://datasets/)([\w.-]+/[\w.-]+)/?")
+_SAVED_SPLITS, _SAVED_FILES = "dataset_dict.json", "state.json"  # of folders written by datasets.save_to_disk
 _NAMED = ("train", "validation", "test")  # splits with a key of their own
 
 
@@ -92,7 +95,15 @@ def _file(key: str, name: str) -> Path:
 
 
 def _files_of_folder(folder: Path) -> dict[str, list[Path]]:
-    """The files of each split in a folder, by their names; shards must be complete."""
+    """The files of each split in a folder, by their names, or as `datasets.save_to_disk` lists them.
+
+    Shards must be complete.
+    """
+    if (folder / _SAVED_SPLITS).is_file():
+        splits = _listed(folder / _SAVED_SPLITS, "splits")
+        return {_SPLIT_NAMES.get(split, split): _saved_files(folder / split) for split in splits}
+    if (folder / _SAVED_FILES).is_file() and any(folder.glob("data-*.arrow")):
+        return {"train": _saved_files(folder)}
     files: dict[str, list[Path]] = {}
     shards: dict[str, int] = {}
     for path in sorted(folder.iterdir()):
@@ -112,6 +123,25 @@ def _files_of_folder(folder: Path) -> dict[str, list[Path]]:
     if not files:
         raise UserError("split-not-found", f"{folder} has no split files", hint=_instead(folder))
     return files
+
+
+def _saved_files(folder: Path) -> list[Path]:
+    """The files of a split that `datasets.save_to_disk` wrote, in their order."""
+    return [folder / name for name in _listed(folder / _SAVED_FILES, "_data_files")]
+
+
+def _listed(file: Path, key: str) -> list[str]:
+    """The names that a JSON file of `datasets.save_to_disk` lists.
+
+    Raises:
+        UserError: the file is damaged, or a name leads out of its folder.
+    """
+    content = read_json(file)
+    listed = content.get(key) if isinstance(content, dict) else None
+    names: list[Any] = [each.get("filename") if isinstance(each, dict) else each for each in listed or []]
+    if not names or not all(isinstance(name, str) and Path(name).name == name != ".." for name in names):
+        raise UserError("file-damaged", f"{file} is damaged: {key} does not list names in its folder")
+    return names
 
 
 def _instead(folder: Path) -> str:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import overload
 
-import pyarrow as pa
+import numpy as np
+from numpy.typing import NDArray
 
 from red_cli.errors import UserError, shown
 from red_cli.recipe.template import fields
-from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
+from red_cli.tasks.data.rows import Rows
+
+TextMaker = Callable[[Rows, NDArray[np.int32]], list[str]]  # rows, which example of its row each text is -> texts
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,14 @@ class TextsOfRows(Sequence[str]):
     """Texts that are made from rows when they are read.
 
     Attributes:
-        rows: the rows.
-        make: rows -> their texts, one for each.
+        rows: the rows, one for each text; a row of several examples is repeated.
+        make: makes the texts.
+        numbers: (rows,), which example of its row each text is, from 0; None: each row has one.
     """
 
     rows: Rows
-    make: Callable[[Rows], list[str]]
+    make: TextMaker
+    numbers: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return int(self.rows.table.num_rows)
@@ -36,34 +41,19 @@ class TextsOfRows(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | list[str]:
         places = range(len(self))[index]
         if isinstance(places, range):
-            return self.make(self.rows.take(list(places)))
-        return self.make(self.rows.slice(places, places + 1))[0]
+            return self.make(self.rows.take(list(places)), self._numbers[places])
+        return self.make(self.rows.slice(places, places + 1), self._numbers[places : places + 1])[0]
 
     def __iter__(self) -> Iterator[str]:
+        start = 0
         for chunk in self.rows.chunks():
-            yield from self.make(chunk)
+            end = start + chunk.table.num_rows
+            yield from self.make(chunk, self._numbers[start:end])
+            start = end
 
-
-class ArrowTexts(Sequence[str]):
-    """Texts in Arrow's memory, which may be a file's."""
-
-    def __init__(self, chunks: Sequence[Sequence[str]] | Sequence[pa.Array]) -> None:
-        self.array = pa.chunked_array([pa.array(chunk, pa.large_string()) for chunk in chunks], pa.large_string())
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        places = range(len(self))[index]
-        return [self[place] for place in places] if isinstance(places, range) else str(self.array[places].as_py())
-
-    def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), CHUNK_ROWS):
-            yield from self.array.slice(start, CHUNK_ROWS).to_pylist()
+    @property
+    def _numbers(self) -> NDArray[np.int32]:
+        return np.zeros(len(self), np.int32) if self.numbers is None else self.numbers
 
 
 def column_texts(rows: Rows, name: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from red_cli.tasks.base import Encoded
 from red_cli.tasks.data.disk_cache import Damaged
-from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
-from red_cli.tasks.data.texts import ArrowTexts, TextsOfRows
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.texts import TextMaker, TextsOfRows
 from red_cli.tasks.text.encoded_texts import EncodedTexts
 
 _CLASSES = {kind.__name__: kind for kind in (Encoded, EncodedTexts)}
@@ -50,8 +50,6 @@ def write(encoded: Encoded, rows: Rows, path: Path) -> None:
             about["rows"] = "all" if value is rows else "kept"
         elif isinstance(value, TextsOfRows):
             about["of_rows"].append(name)
-        elif isinstance(value, Sequence) and not isinstance(value, str | tuple):
-            columns[name] = _texts_array(value)
         elif isinstance(value, tuple):
             about["tuples"].append(name)
             about["values"][name] = list(value)
@@ -72,7 +70,7 @@ def write(encoded: Encoded, rows: Rows, path: Path) -> None:
         writer.write_batch(batch.replace_schema_metadata(schema.metadata))
 
 
-def read(stored: memoryview, rows: Rows, makers: Mapping[str, Callable[[Rows], list[str]]]) -> Encoded:
+def read(stored: memoryview, rows: Rows, makers: Mapping[str, TextMaker]) -> Encoded:
     """The encoded split of a file, whose arrays are views of its memory map.
 
     Args:
@@ -91,27 +89,15 @@ def read(stored: memoryview, rows: Rows, makers: Mapping[str, Callable[[Rows], l
         values |= {name: tuple(values[name]) for name in about["tuples"]}
         for name, array in arrays.items():
             field, _, key = name.partition(".")
-            if pa.types.is_large_string(array.type):
-                found: Any = ArrowTexts([array])
-            else:
-                found = array.to_numpy(zero_copy_only=True)
-                found = found.view(np.bool_) if name in about["bool"] else found
+            found = array.to_numpy(zero_copy_only=True)
+            found = found.view(np.bool_) if name in about["bool"] else found
             if key:
                 values[field][key] = found
             else:
                 values[field] = found
         if "rows" in about:
             values["rows"] = rows if about["rows"] == "all" else rows.take(values["kept"].tolist())
-        values |= {name: TextsOfRows(values["rows"], makers[name]) for name in about["of_rows"]}
+        values |= {name: TextsOfRows(values["rows"], makers[name], values.get("numbers")) for name in about["of_rows"]}
         return _CLASSES[about["class"]](**values)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise Damaged(f"{type(error).__name__}: {error}") from None
-
-
-def _texts_array(texts: Sequence[str]) -> pa.LargeStringArray:
-    """The texts of an encoded split as one Arrow array, built in chunks."""
-    if isinstance(texts, ArrowTexts):
-        return pa.concat_arrays(texts.array.chunks or [pa.array([], pa.large_string())])
-    starts = range(0, len(texts), CHUNK_ROWS)
-    parts = [pa.array(texts[start : start + CHUNK_ROWS], pa.large_string()) for start in starts]
-    return pa.concat_arrays(parts or [pa.array([], pa.large_string())])

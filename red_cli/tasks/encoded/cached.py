@@ -16,7 +16,7 @@ from red_cli.tasks.data.disk_cache import SIZE_VARIABLE, SMALLEST, Damaged, Disk
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.encoded import arrow_file
 from red_cli.tasks.encoded.fingerprint import NoFingerprint, encoder_fingerprint, fingerprint
-from red_cli.tasks.text.generation import GenerationEncoder
+from red_cli.tasks.text.encoder import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class _CachedEncoder:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._damage = ""
-        self._makers = encoder.text_makers() if isinstance(encoder, GenerationEncoder) else {}
+        self._makers = encoder.text_makers() if isinstance(encoder, TextEncoder) else {}
 
     @cached_property
     def _fingerprint(self) -> str:

@@ -66,7 +66,7 @@ def encoder_fingerprint(encoder: Encoder) -> str:
         NoFingerprint: the encoder holds something whose content is not known.
     """
     found = _Hash()
-    _add(found, [red_cli.__version__, [version(name) for name in _LIBRARIES], _own_code(), encoder])
+    _add(found, [red_cli.__version__, [version(name) for name in _LIBRARIES], code_digest(_ROOMS), encoder])
     return found.hexdigest()
 
 
@@ -159,11 +159,11 @@ def _source(kind: Callable[..., Any]) -> str | None:
 
 
 @cache
-def _own_code() -> str:
-    """The digest of the code that encodes, so that a changed one reads nothing that another has written."""
+def code_digest(rooms: tuple[str, ...]) -> str:
+    """The digest of the code of these rooms, so that a changed one reads nothing that another has written."""
     found = _Hash()
     root = Path(red_cli.__file__).parent
-    for room in _ROOMS:
+    for room in rooms:
         for path in sorted((root / room).rglob("*.py")):
             found.add(str(path.relative_to(root)), path.read_bytes())
     return found.hexdigest()

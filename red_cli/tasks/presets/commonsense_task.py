@@ -136,7 +136,7 @@ class CommonsenseEncoder(GenerationEncoder):
             likelihoods = self._likelihoods(rows, options, runner)
         texts: Sequence[Generated | None] = [None] * count
         if GENERATED in wanted:
-            texts = self._generate(encoded, runner, final)
+            texts = self._generate(encoded, list(encoded.prompts), runner, final)
         about = (rows.column(name) for name in ("answer", "prompt", "task"))
         columns = zip(losses, likelihoods, texts, options, *about, strict=True)
         return [

@@ -30,8 +30,9 @@ class EncodedTexts(Encoded):
     Attributes:
         prompt_lengths: (rows,), tokens of the prompts.
         rows: the rows that were encoded.
-        prompts: the texts to generate from; made or read when they are used.
+        prompts: the texts to generate from; made when they are used.
         completions: the texts of the completions, likewise; None if unknown.
+        numbers: (rows,), which example of its row in the source each is, from 0; None: each row has one.
         loss_mask: (tokens,) bool, which tokens count towards the loss; None: all after the prompt.
     """
 
@@ -39,6 +40,7 @@ class EncodedTexts(Encoded):
     rows: Rows
     prompts: Sequence[str] = ()
     completions: Sequence[str] | None = None
+    numbers: NDArray[np.int32] | None = None
     loss_mask: NDArray[np.bool_] | None = None
 
     def longest_inputs(self, encoder_decoder: bool) -> tuple[dict[str, int], int]:
@@ -47,6 +49,23 @@ class EncodedTexts(Encoded):
         if encoder_decoder and labelled:
             return {"inputs_embeds": int(self.prompt_lengths.max()), "decoder_inputs_embeds": labelled}, labelled
         return {"inputs_embeds": int(self.lengths.max())}, labelled
+
+    def take(self, indices: Sequence[int]) -> EncodedTexts:
+        """Some of the rows, in the order of `indices`."""
+        spans = [slice(*self.offsets[index : index + 2]) for index in indices]
+        lengths = [0, *(span.stop - span.start for span in spans)]
+        return replace(
+            self,
+            features={name: np.concatenate([ids[span] for span in spans]) for name, ids in self.features.items()},
+            offsets=np.cumsum(lengths, dtype=np.int64),
+            labels=None if self.labels is None else self.labels[list(indices)],
+            kept=None,
+            prompt_lengths=self.prompt_lengths[list(indices)],
+            rows=self.rows.take(list(indices)),
+            prompts=[self.prompts[index] for index in indices] if self.prompts else (),
+            completions=None if self.completions is None else [self.completions[index] for index in indices],
+            loss_mask=None if self.loss_mask is None else np.concatenate([self.loss_mask[span] for span in spans]),
+        )
 
     def parts(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """A row's prompt and completion."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from red_cli.errors import UserError
 from red_cli.recipe.tasks.base import DEFAULT_NEW_TOKENS
 from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction, TokenPreview
 from red_cli.tasks.data.splits import check_truncation
+from red_cli.tasks.data.texts import TextMaker
 from red_cli.tasks.special_ids import Affixes, SpecialIds
 from red_cli.tasks.special_texts import Marks
 from red_cli.tasks.text.encoded_texts import EncodedTexts, TextBatch, collate_texts, truncate
@@ -25,7 +27,7 @@ from red_cli.tasks.text.token_loss import losses_of, row_losses
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextEncoder:
+class TextEncoder(ABC):
     """The common part of encoders of prompts and completions.
 
     Attributes:
@@ -43,6 +45,10 @@ class TextEncoder:
     def marks(self) -> Marks:
         """The texts of the tokens that encoding adds."""
         return Marks.of(self.base.tokenizer, self.affixes, self.special_ids.end)
+
+    @abstractmethod
+    def text_makers(self) -> dict[str, TextMaker]:
+        """How prompts and completions are made from encoded rows, by the names of their fields in EncodedTexts."""
 
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> TextBatch:
         """The rows `indices`, padded to the longest of them."""
@@ -63,14 +69,15 @@ class TextEncoder:
         assert isinstance(encoded, EncodedTexts)
         answers = [Prediction(None, None)] * len(encoded) if encoded.labels is None else runner.forward(self._losses)
         labels = [None] * len(encoded) if encoded.completions is None else encoded.completions
+        prompts = list(encoded.prompts)
         texts: Sequence[Generated | None] = [None] * len(encoded)
         if final or self.task.metric not in OF_LOSSES:
-            texts = self._generate(encoded, runner, final)
+            texts = self._generate(encoded, prompts, runner, final)
         return [
             replace(answer, label=label, prompt=prompt)
             if text is None
             else replace(answer, label=label, prompt=prompt, prediction=text.text, finished=text.finished)
-            for answer, label, prompt, text in zip(answers, labels, encoded.prompts, texts, strict=True)
+            for answer, label, prompt, text in zip(answers, labels, prompts, texts, strict=True)
         ]
 
     def show(self, encoded: Encoded, index: int) -> TokenPreview:
@@ -88,7 +95,9 @@ class TextEncoder:
         pairs = zip(sums.tolist(), tokens.tolist(), strict=True)
         return [Prediction(None, None, loss=loss, tokens=count) for loss, count in pairs]
 
-    def _generate(self, encoded: EncodedTexts, runner: ModelRunner, final: bool) -> list[Generated]:
+    def _generate(
+        self, encoded: EncodedTexts, prompts: Sequence[str], runner: ModelRunner, final: bool
+    ) -> list[Generated]:
         context, encoder_decoder = runner.context, self.base.kind.encoder_decoder
         wanted = self.new_tokens(context)
         limit = min(self.base.max_length, context if encoder_decoder else context - wanted)
@@ -97,7 +106,7 @@ class TextEncoder:
                 "too-long",
                 f"eval.generation.max_new_tokens is {wanted}, but the base takes {context} tokens, prompt included",
             )
-        ids = token_ids(self.base.tokenizer, encoded.prompts)
+        ids = token_ids(self.base.tokenizer, prompts)
         examples = [
             truncate(prompt, None, self.affixes, self.special_ids.end, limit, encoder_decoder) for prompt in ids
         ]

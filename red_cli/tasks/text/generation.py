@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from red_cli.tasks.base import Base
 from red_cli.tasks.data.bad_rows import blank_faults, text_faults, without_bad_rows
 from red_cli.tasks.data.rows import CHUNK_ROWS, Rows, Splits
 from red_cli.tasks.data.splits import check_truncation
-from red_cli.tasks.data.texts import TextsOfRows, column_texts, filled_texts
+from red_cli.tasks.data.texts import TextMaker, TextsOfRows, column_texts, filled_texts
 from red_cli.tasks.special_ids import Affixes, SpecialIds, find_affixes, find_special_ids
 from red_cli.tasks.text.encoded_texts import EncodedTexts, TextsBuilder, TruncatedExample, truncate
 from red_cli.tasks.text.encoder import TextEncoder
@@ -191,9 +191,7 @@ class GenerationEncoder(TextEncoder):
         completions = TextsOfRows(rows, make["completions"]) if texts.has_completions(rows) else None
         built, truncated, ends_cut, first_cut = TextsBuilder(), 0, 0, 0
         for number, chunk in enumerate(rows.chunks()):
-            examples = self.truncated(
-                make["prompts"](chunk), None if completions is None else make["completions"](chunk)
-            )
+            examples = self.truncated(self._prompts(chunk), None if completions is None else self._completions(chunk))
             if (empty := next((row for row, example in enumerate(examples) if not example.prompt), None)) is not None:
                 raise UserError(
                     "invalid-row",
@@ -220,9 +218,12 @@ class GenerationEncoder(TextEncoder):
             completions=completions,
         )
 
-    def text_makers(self) -> dict[str, Callable[[Rows], list[str]]]:
+    def text_makers(self) -> dict[str, TextMaker]:
         """How prompts and completions are made from rows, by the names of their fields in EncodedTexts."""
-        return {"prompts": self._prompts, "completions": self._completions}
+        return {
+            "prompts": lambda rows, _: self._prompts(rows),
+            "completions": lambda rows, _: self._completions(rows),
+        }
 
     def _prompts(self, rows: Rows) -> list[str]:
         return self.marks.prompts(self.task.texts.prompts(rows))

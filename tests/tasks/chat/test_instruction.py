@@ -15,7 +15,6 @@ from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Columns
 from red_cli.tasks.base import Generated, Prediction
 from red_cli.tasks.build import build_task
-from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Conversation, read_conversations
 from red_cli.tasks.chat.instruction import InstructionTask
 from red_cli.tasks.chat.messages import Observed
@@ -266,17 +265,15 @@ def test_a_template_file_is_written_into_the_recipe(tmp_path: Path) -> None:
         load_recipe(str(recipe))
 
 
-def test_conversations_are_parsed_and_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An encoded split holds the prompts of its answers, with and without {% generation %} marks."""
+def test_prompts_and_answers_are_made_from_rows(tmp_path: Path) -> None:
+    """As the template writes them, with and without {% generation %} marks."""
     turn = "{{ message.content + eos_token }}"
     marked = LINES.replace(turn, f"{{% generation %}}{turn}{{% endgeneration %}}")
     for template in (LINES, marked):
         task = replace(task_of(template), metric="exact_match")
         encoder = bound(task, tokenizer())
         encoded = encoder.encode(rows_of(tmp_path, [{"messages": [*TALK, USER, ASSISTANT]}]))
-        with monkeypatch.context() as patch:
-            patch.setattr(ChatTemplate, "render", None)
-            (answer,) = encoder.answer(encoded, Runner(), final=True)
+        (answer,) = encoder.answer(encoded, Runner(), final=True)
         assert (answer.prompt, answer.label, answer.prediction) == ("Say ab.|ab</s>Say ab.|", "ab", "ab")
         assert encoder.chat_ids([*TALK, USER]) == tokenizer()(answer.prompt, add_special_tokens=False)["input_ids"]
 

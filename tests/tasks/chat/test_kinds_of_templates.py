@@ -324,6 +324,11 @@ def test_dropped_and_rewritten_rows_keep_their_numbers() -> None:
     assert [encoded.rows.number(row) for row in range(3)] == [2, 2, 3]
     assert encoded.kept is not None
     assert encoded.kept.tolist() == [1, 1, 2]
+    assert encoded.numbers is not None
+    assert encoded.numbers.tolist() == [0, 1, 0]
+    assert encoded.prompts[:] == list(encoded.prompts) == [encoded.prompts[row] for row in range(3)]
+    for row, prompt in enumerate(encoded.prompts):
+        assert prompt == tokenizer().decode(encoded.parts(row)[0])
 
 
 NAMED = {"tool_use": OBJECTS, "rag": CHATML}

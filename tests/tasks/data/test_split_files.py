@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import datasets
 import pytest
 
 from red_cli.recipe.sections import Data
+from red_cli.tasks.data.file_rows import read_files
 from red_cli.tasks.data.split_files import require_file, split_files
 from tests.failures import fails
 
@@ -33,6 +36,23 @@ def test_split_files_of_a_folder(folder: Path) -> None:
     assert [path.name for path in shards["train"]] == [
         "train-00000-of-00002.jsonl.gz", "train-00001-of-00002.jsonl.gz",
     ]  # fmt: skip
+
+
+def test_folders_that_datasets_saved(tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, 0]})
+    rows.save_to_disk(tmp_path / "one", num_shards=2)
+    datasets.DatasetDict({"train": rows, "dev": rows}).save_to_disk(tmp_path / "several")
+    for name, splits in {"one": ["train"], "several": ["train", "validation"]}.items():
+        files = split_files(Data(path=str(tmp_path / name)))
+        assert files is not None
+        assert list(files) == splits
+        for paths in files.values():
+            assert read_files(paths).column("text") == ["a", "b", "c"]
+    for file, listed in {"one/state.json": {"_data_files": [{"filename": "../x.arrow"}]},
+                         "several/dataset_dict.json": {"splits": [".."]}}.items():  # fmt: skip
+        (tmp_path / file).write_text(json.dumps(listed))
+        with fails("file-damaged", file):
+            split_files(Data(path=str(tmp_path / file.split("/")[0])))
 
 
 def test_a_name_on_the_hub_is_no_local_path() -> None:

@@ -19,8 +19,8 @@ from red_cli.tasks.base import Encoded
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.disk_cache import FOLDER_VARIABLE, SIZE_VARIABLE, DiskCache
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.texts import ArrowTexts
-from red_cli.tasks.encoded import arrow_file, cached
+from red_cli.tasks.data.texts import TextsOfRows
+from red_cli.tasks.encoded import cached
 from red_cli.tasks.encoded.cached import CacheUse, encode_splits, uses_text
 from red_cli.tasks.encoded.fingerprint import encoder_fingerprint, fingerprint
 from red_cli.tasks.text import token_ids
@@ -32,6 +32,10 @@ from tests.tiny import tiny_config
 
 TEMPLATE = (
     "{% for message in messages %}{{ message.content + ('</s>' if message.role == 'assistant' else '|') }}{% endfor %}"
+)
+REWRITES = (  # earlier answers
+    "{% for message in messages %}{{ 'a' if message.role == 'assistant' and not loop.last else message.content }}"
+    "{{ '</s>' if message.role == 'assistant' else '|' }}{% endfor %}"
 )
 PAIRS = {"prompt": ["ab c", "the film", "x" * 70], "completion": [" de", "fgh", " y"]}
 TALKS = [
@@ -69,6 +73,12 @@ TASKS: dict[str, tuple[dict, dict, dict, str]] = {
     "instruction, some left out": (
         {"name": "instruction", "template": TEMPLATE},
         {"messages": TALKS},
+        {"too_long": "drop"},
+        "gpt2",
+    ),
+    "instruction, several examples of a row": (
+        {"name": "instruction", "template": REWRITES},
+        {"messages": [TALKS[2], [*TALKS[0], *TALKS[1]], [*TALKS[1], *TALKS[0], *TALKS[1]]]},
         {"too_long": "drop"},
         "gpt2",
     ),
@@ -264,7 +274,7 @@ def test_the_code_and_the_date_take_part(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(module, "date", Tomorrow)
     after = {name: encoder_fingerprint(encoder) for name, encoder in encoders.items()}
     assert [name for name in before if before[name] != after[name]] == ["dated"]
-    monkeypatch.setattr(module, "_own_code", lambda: "other code")
+    monkeypatch.setattr(module, "code_digest", lambda rooms: "other code")
     assert encoder_fingerprint(encoders["other"]) != after["other"]
 
 
@@ -275,18 +285,9 @@ def test_arrays_are_views_of_the_file() -> None:
         for array in (encoded.features["input_ids"], encoded.offsets, encoded.labels, encoded.loss_mask):
             assert not array.flags.owndata
             assert not array.flags.writeable
-        assert isinstance(encoded.prompts, ArrowTexts)
+        assert isinstance(encoded.prompts, TextsOfRows)
         texts = list(encoded.prompts)
         assert [encoded.prompts[1], encoded.prompts[-1], *encoded.prompts[:1]] == [texts[1], texts[-1], texts[0]]
-
-
-def test_opening_converts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder, rows = encoder_of("instruction"), rows_of("instruction")
-    encode(encoder, rows)
-    wrapped: list[pa.DataType] = []
-    monkeypatch.setattr(arrow_file, "ArrowTexts", lambda chunks: wrapped.extend(chunk.type for chunk in chunks))
-    assert encode(encoder, rows)[1].state == "read"
-    assert wrapped == [pa.large_string()] * 2  # prompts and completions; another type would be copied
 
 
 def damage_by(change: Callable[[bytearray], object]) -> Callable[[Path], None]:
@@ -319,13 +320,13 @@ def test_a_damaged_file_is_written_again(what: str, cache: Path) -> None:
         assert_same(found, expected)
 
 
-@pytest.mark.parametrize("array", ["ids", "prompts"])
+@pytest.mark.parametrize("array", ["input_ids", "loss_mask"])
 def test_a_changed_byte_is_noticed(array: str, cache: Path) -> None:
     encoder, rows = encoder_of("instruction"), rows_of("instruction")
     encoded, _ = encode(encoder, rows)
     (path,) = cache.glob("*.arrow")
     content = bytearray(path.read_bytes())
-    part = encoded.features["input_ids"].tobytes() if array == "ids" else "".join(encoded.prompts).encode()
+    part = {"loss_mask": encoded.loss_mask, **encoded.features}[array].tobytes()
     content[bytes(content).index(part) + 5] ^= 1
     path.unlink()  # the map of the first is left as it is
     path.write_bytes(content)

@@ -1,0 +1,64 @@
+"""The learning rates of bundled recipes and their bases: whether a recipe's rate was chosen for its base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from red_cli.errors import UserError, some_of
+from red_cli.recipe.find import recipe_folder, recipe_names
+from red_cli.recipe.load import LoadedRecipe
+from red_cli.recipe.merged import merge_sources, read_sources
+
+_RATE = ("train", "learning_rate")
+_FROM_COMMAND = "command line"
+_ADVICE = "Try train.learning_rate=auto, which searches one."
+
+
+def unsearched_rate(loaded: LoadedRecipe) -> str | None:
+    """Why the learning rate of a recipe may not fit its base: the default, or a bundled recipe's for other bases.
+
+    None if the user chose it: on the command line, or in a file of their own with a value of their own.
+    """
+    recipe, rate = loaded.recipe, loaded.recipe.train.learning_rate
+    origin = loaded.origins.get(_RATE)
+    if rate == "auto" or (origin is not None and origin.startswith(_FROM_COMMAND)):
+        return None
+    if origin is None:
+        return f"The learning rate {rate:g} is the default, not one for this base. {_ADVICE}"
+    for name in dict.fromkeys((loaded.name, recipe.task.name, *_named_in(origin))):
+        if name not in recipe_names():
+            continue
+        bases = {PurePath(shipped).name for found, shipped in shipped_rates(name) if found == rate}
+        if bases and PurePath(recipe.model.name_or_path).name not in bases:
+            theirs = f"the recipe {name}'s for {some_of(sorted(bases))}"
+            return f"The learning rate {rate:g} is {theirs}, not for this base. {_ADVICE}"
+    return None
+
+
+def shipped_rates(name: str) -> Iterator[tuple[float, str]]:
+    """The learning rate and the base of a bundled recipe, and of each of its variants."""
+    try:
+        data = merge_sources(read_sources(recipe_folder() / f"{name}.yaml"))[0].data
+    except UserError:
+        return
+    for part in ({}, *(data.get("variants") or {}).values()):
+        rate, base = _value(part, data, *_RATE), _value(part, data, "model", "name_or_path")
+        if isinstance(rate, int | float) and isinstance(base, str):
+            yield float(rate), base
+
+
+def _named_in(origin: str) -> list[str]:
+    """The bundled recipe whose file an origin names, if it does."""
+    path = PurePath(origin.rpartition(", line")[0])
+    return [path.stem] if path.parent == recipe_folder() else []
+
+
+def _value(part: Any, whole: Mapping[str, Any], section: str, key: str) -> Any:
+    """The value of a key in a variant, or else in the recipe."""
+    for source in (part, whole):
+        found = source.get(section) if isinstance(source, Mapping) else None
+        if isinstance(found, Mapping) and key in found:
+            return found[key]
+    return None
