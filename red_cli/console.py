@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 import time
 import warnings
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from red_cli.errors import Interrupted, RedError
 from red_cli.escape import json_text, terminal_line, terminal_text
@@ -97,6 +98,13 @@ def print_heading(text: str) -> None:
 def print_piece(text: str) -> None:
     """Print a piece of a streamed text without a newline."""
     print(terminal_text(text), end="", flush=True)
+
+
+def copy_to_stdout(file: IO[bytes]) -> None:
+    """Copy the bytes of a file to standard output."""
+    sys.stdout.flush()
+    shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
 
 
 def is_typed() -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 from red_cli.base_model.peak_memory import out_of_memory
 from red_cli.inference.generate import Decoder, ResumableOutput, no_check
 from red_cli.inference.runtime import Runtime
-from red_cli.tasks.base import Encoded, Encoder, Generated, Prediction
+from red_cli.tasks.base import Encoded, Encoder, Generated, ModelRunner, Prediction
 from red_cli.tasks.special_ids import SpecialIds
 
 T = TypeVar("T")
@@ -37,8 +37,24 @@ def predict(
         resumable: stores texts while they are generated.
         check: called between batches in all ranks; an exception ends the prediction.
     """
+    runner = model_runner(
+        encoder, encoded, runtime, micro_batch_size=micro_batch_size, resumable=resumable, check=check
+    )
+    return encoder.answer(encoded, runner, final)
+
+
+def model_runner(
+    encoder: Encoder,
+    encoded: Encoded,
+    runtime: Runtime,
+    *,
+    micro_batch_size: int,
+    resumable: ResumableOutput | None = None,
+    check: Callable[[], None] = no_check,
+) -> ModelRunner:
+    """What runs the model over a split to predict it. The arguments are those of `predict`."""
     size = runtime.recipe.eval.batch_size or _TRAINING_TO_EVALUATION * micro_batch_size
-    return encoder.answer(encoded, _Predictor(runtime, encoder, encoded, size, resumable, check), final)
+    return _Predictor(runtime, encoder, encoded, size, resumable, check)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from red_cli.recipe.metrics import Metric
-from red_cli.recipe.sections import Data
+from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.base import NAME, TaskSettings
-from red_cli.recipe.template import Template
+from red_cli.recipe.template import Template, fields
 
+INSTRUCTION, INPUT = "instruction", "input"  # columns of the question; the second need not be there
 CommonsenseSubset = Literal[
     "boolq", "piqa", "social_i_qa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa"
 ]
@@ -39,6 +40,11 @@ class CommonsenseSettings(TaskSettings):
     def metrics(self) -> tuple[Metric, ...]:
         first: tuple[Metric, ...] = ("accuracy", "likelihood_accuracy")
         return (*(reversed(first) if self.scoring == "likelihood" else first), "loss")
+
+    def input_columns(self, columns: Columns) -> list[tuple[str, ...]]:
+        instruction = columns.prompt or INSTRUCTION
+        others = [] if self.prompt_template is None else fields(self.prompt_template)
+        return [(instruction,), *((name,) for name in others if name != INSTRUCTION)]
 
     def why_no_text(self, metric: str | None) -> str | None:
         return "task.scoring is likelihood" if self.scoring == "likelihood" and metric != "accuracy" else None

@@ -7,7 +7,11 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from red_cli.recipe.metrics import E2E_METRICS, TEXT_METRICS, Metric, TextMetric
+from red_cli.recipe.sections import Columns
 from red_cli.recipe.tasks.base import NAME, CompletionSettings
+
+MEANING, TEXT = "meaning_representation", "human_reference"  # columns, by the names that they have on the Hub
+OFFICIAL_NAMES = {"mr": MEANING, "ref": TEXT}  # columns of E2E's own CSV files -> those of the Hub
 
 
 class E2eSettings(CompletionSettings):
@@ -23,6 +27,10 @@ class E2eSettings(CompletionSettings):
     has_source: ClassVar[bool] = True
     has_own_layout: ClassVar[bool] = True
     default_text_metrics: ClassVar[tuple[TextMetric, ...]] = E2E_METRICS
+
+    def input_columns(self, columns: Columns) -> list[tuple[str, ...]]:
+        official = [name for name, meaning in OFFICIAL_NAMES.items() if meaning == MEANING]
+        return [(columns.prompt,) if columns.prompt else (MEANING, *official)]
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -43,6 +43,28 @@ def arrow_tables(path: Path) -> Iterator[pa.Table]:
         raise _unreadable(path, error) from None
 
 
+def stored_tables(path: Path, most: int) -> Iterator[pa.Table]:
+    """The rows of a Parquet or Arrow file in their own types, at most `most` at a time.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    import pyarrow.parquet
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            with pyarrow.parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(most):
+                    yield pa.Table.from_batches([batch], file.schema_arrow)
+            return
+        with pa.memory_map(str(path)) as source:
+            for batch in _batches(source):
+                for start in range(0, batch.num_rows, most):
+                    yield pa.Table.from_batches([batch.slice(start, most)])
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
 def arrow_columns(path: Path) -> list[str]:
     """The names of a file's columns; no row is read.
 

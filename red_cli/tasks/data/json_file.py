@@ -22,7 +22,7 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         UserError: the file is no UTF-8 text, or a line or an element is not a JSON object.
     """
     if not is_document(path):
-        yield from _rows_of_lines(path)
+        yield from ((number, row) for number, _, row in written_lines(path))
         return
     with open_text(path) as file:
         content = _parsed(path, file.read())
@@ -32,8 +32,12 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def _rows_of_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the objects of a JSONL file with their line numbers; blank lines are skipped."""
+def written_lines(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """The objects of a JSONL file, each with its line's number and text; blank lines are skipped.
+
+    Raises:
+        UserError: the file is no UTF-8 text, or a line is not a JSON object.
+    """
     with open_text(path, newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if line.isspace():
@@ -46,7 +50,7 @@ def _rows_of_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise UserError("invalid-json", f"{path}, line {number}: {first_line(error)}") from None
             if not isinstance(row, dict):
                 raise _no_object(path, f"line {number}", row)
-            yield number, row
+            yield number, line, row
 
 
 def is_document(path: Path) -> bool:

@@ -87,6 +87,10 @@ class LabelEncoder:
             return [name for name in fields(self.prompt_template) if name in rows.table.column_names]
         return text_columns(self.data, rows)
 
+    def input_texts(self, rows: Rows) -> list[list[str]]:
+        """The texts of rows as they are tokenised, column by column."""
+        return self._texts(rows, self.text_columns(rows))
+
     def carried(self, rows: Rows) -> dict[str, int]:
         """What texts carry though encoding adds it -> how many do."""
         return self.marks.carried(

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import Data
-from red_cli.recipe.tasks.commonsense import CommonsenseSettings, CommonsenseSubset
+from red_cli.recipe.tasks.commonsense import INPUT, INSTRUCTION, CommonsenseSettings, CommonsenseSubset
 from red_cli.recipe.template import fields, fill
 from red_cli.tasks.data.read_splits import find_splits
 from red_cli.tasks.data.rows import Rows
@@ -108,8 +108,15 @@ class CommonsenseFiles:
         return {split: partial(self._read, sources) for split, sources in by_split.items()}
 
     def _read(self, sources: Sequence[tuple[CommonsenseSubset | None, Callable[[], Rows]]]) -> Rows:
-        """Read one or several sources into the columns prompt, completion, answer, options and task."""
-        parts = [(task, read()) for task, read in sources]
+        """Read one or several sources as questions."""
+        return self.questions([(task, read()) for task, read in sources])
+
+    def questions(self, parts: Sequence[tuple[CommonsenseSubset | None, Rows]]) -> Rows:
+        """Rows of tasks as the questions of one table, with the columns prompt, completion, answer, options and task.
+
+        Raises:
+            UserError: a column is missing, a value is not text, or an answer is not one of its options.
+        """
         tables = [pa.Table.from_pylist(self._rows(rows, task), _SCHEMA) for task, rows in parts]
         tasks = ", ".join(str(task) for task, _ in parts)
         source = parts[0][1].source if len(parts) == 1 else f"{Path(parts[0][1].source).parent.parent} ({tasks})"
@@ -118,7 +125,7 @@ class CommonsenseFiles:
     def _rows(self, rows: Rows, task: CommonsenseSubset | None) -> list[dict[str, Any]]:
         columns = self.data.columns
         names = rows.table.column_names
-        instructions = column_texts(rows, columns.prompt or "instruction")
+        instructions = column_texts(rows, columns.prompt or INSTRUCTION)
         outputs, answers = (
             _texts_if_any(rows, name) if name in names else [None] * len(instructions)
             for name in (columns.completion or "output", columns.label or "answer")
@@ -147,13 +154,13 @@ class CommonsenseFiles:
 
     def _prompts(self, rows: Rows, instructions: list[str]) -> list[str]:
         if self.prompt_template is not None:
-            named = {name: column_texts(rows, name) for name in fields(self.prompt_template) if name != "instruction"}
-            named["instruction"] = instructions
+            named = {name: column_texts(rows, name) for name in fields(self.prompt_template) if name != INSTRUCTION}
+            named[INSTRUCTION] = instructions
             return [
                 fill(self.prompt_template, {name: texts[index] for name, texts in named.items()})
                 for index in range(len(instructions))
             ]
-        inputs = column_texts(rows, "input") if "input" in rows.table.column_names else [""] * len(instructions)
+        inputs = column_texts(rows, INPUT) if INPUT in rows.table.column_names else [""] * len(instructions)
         return [
             fill(PROMPT_WITH_INPUT if given else PROMPT, {"instruction": instruction, "input": given})
             for instruction, given in zip(instructions, inputs, strict=True)

@@ -13,7 +13,7 @@ from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError, shown
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.recipe.sections import Columns, Data
-from red_cli.recipe.tasks.e2e import E2eSettings
+from red_cli.recipe.tasks.e2e import MEANING, OFFICIAL_NAMES, TEXT, E2eSettings
 from red_cli.tasks.base import builds
 from red_cli.tasks.data.read_splits import find_splits
 from red_cli.tasks.data.rows import Rows
@@ -22,8 +22,6 @@ from red_cli.tasks.text.generation import GenerationTask, TemplateTexts
 
 # The authors' data set on the Hub needs a script; the Hub's own conversion to Parquet does not.
 HUB_NAME, HUB_REVISION = "tuetschek/e2e_nlg", "refs/convert/parquet"
-MEANING, TEXT = "meaning_representation", "human_reference"
-_OFFICIAL_FILES = {"mr": MEANING, "ref": TEXT}  # columns of E2E's own CSV files -> those of the Hub
 # Attributes with other names in the tabular form (from the files that LoRA and prefix-tuning train on)
 _IN_TABLES = {"eatType": "Type", "priceRange": "price", "familyFriendly": "family friendly"}
 _ATTRIBUTE = re.compile(r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*(?:,|$)")
@@ -122,6 +120,6 @@ def _renamed(read: Callable[[], Rows], wanted: Sequence[str | None]) -> Rows:
     """Read rows with the columns of the official E2E files renamed as the task expects them."""
     rows = read()
     names = rows.table.column_names
-    new = [_OFFICIAL_FILES.get(name.lower(), name) for name in names]
+    new = [OFFICIAL_NAMES.get(name.lower(), name) for name in names]
     new = [name if other in names or other not in wanted else other for name, other in zip(names, new, strict=True)]
     return replace(rows, table=rows.table.rename_columns(new))

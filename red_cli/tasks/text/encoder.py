@@ -97,6 +97,10 @@ class TextEncoder(ABC):
         masked = 0 if self.train_on_prompt else int(encoded.prompt_lengths[index])
         return TokenPreview(encoded.row(index).tolist(), masked, None)
 
+    def new_tokens(self, context: int) -> int:
+        """The most tokens of a generated text, for a base of this context."""
+        return self.task.max_new_tokens or min(DEFAULT_NEW_TOKENS, max(1, context // 2))
+
     def _losses(self, model: nn.Module, batch: TextBatch) -> list[Prediction]:
         sums, tokens = row_losses(model, batch)
         pairs = zip(sums.tolist(), tokens.tolist(), strict=True)
@@ -113,7 +117,7 @@ class TextEncoder(ABC):
             UserError: not even one token of a prompt fits, or prompts are too long and that is refused.
         """
         encoder_decoder = self.base.kind.encoder_decoder
-        wanted = self.task.max_new_tokens or min(DEFAULT_NEW_TOKENS, max(1, context // 2))
+        wanted = self.new_tokens(context)
         limit = min(self.base.max_length, context if encoder_decoder else context - wanted)
         if limit < len(self.affixes) + 1:
             raise UserError(

@@ -1,0 +1,103 @@
+"""What `red predict` shows: its progress, the answers to texts, and a summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from red_cli import console
+from red_cli.formatting import duration, three_digits
+
+_SECONDS = 10.0  # between lines of progress where there is no terminal
+_SHORTEST_TEXT = 20  # columns of a text in the table
+_WHOLE = 10  # rows in a second that need no digits after the point
+_MOST_LABELS = 8  # that the summary names
+
+
+def prediction_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The summary of a prediction, as rows of label and value."""
+    total, predicted = result["rows"], result["predicted"]
+    rows = [] if result["output"] is None else [("written", result["output"])]
+    rows.append(("rows", f"{total:,}, all predicted" if predicted == total else f"{total:,}, {predicted:,} predicted"))
+    if labels := result["labels"]:
+        named = [f"{name} {count:,}" for name, count in list(labels.items())[:_MOST_LABELS]]
+        more = f", and {len(labels) - len(named)} more" if len(labels) > len(named) else ""
+        rows.append(("labels", f"{', '.join(named)}{more}"))
+    if numbers := result["numbers"]:
+        least, mean, most = (f"{numbers[name]:.4g}" for name in ("min", "mean", "max"))
+        rows.append(("numbers", f"{least} to {most}, mean {mean}"))
+    if result["below_threshold"]:
+        rows.append(("less probable", f"{result['below_threshold']:,} became {result['threshold']['unknown']}"))
+    for there, label in ((False, "not predicted"), (True, "note")):
+        rows += [(label, _reason_text(each)) for each in result["problems"] if each["predicted"] == there]
+    if result["asked_again"]:
+        rows.append(("note", f"{result['asked_again']:,} ended with an answer of the assistant, which is not read"))
+    rows += [("note", f"the file has a column {name}; the new one is {new}") for name, new in result["renamed"].items()]
+    rows += [("note", line) for line in result["not_in_format"]]
+    done = total - result["resumed_rows"]
+    if done and result["seconds"]:
+        speed = three_digits(done / result["seconds"])
+        rows.append(("speed", f"{speed} rows/s"))
+    return rows
+
+
+def _reason_text(problem: Mapping[str, Any]) -> str:
+    """The rows that have a problem, with the numbers of the first ones."""
+    first, count = problem["first_rows"], problem["rows"]
+    numbers = ", ".join(map(str, first)) + (", …" if count > len(first) else "")
+    return f"{problem['reason']}: {count:,} row{'' if count == 1 else 's'} ({numbers})"
+
+
+def print_answers(rows: Sequence[dict[str, Any]], read: Mapping[str, str], result: dict[str, Any]) -> None:
+    """Print the answers to texts: labels and numbers as a table, generated texts one after another."""
+    new = result["columns"]
+    prediction, problem = new[0], new[-1]
+    text = next(iter(read.values()))
+    if not result["short_answers"]:
+        for row in rows:
+            console.print_heading(str(row[text]))
+            console.print_text(f"({row[problem]})" if row[prediction] is None else str(row[prediction]))
+            console.print_text()
+        return
+    probabilities = [name for name in new[1:-1] if isinstance(rows[0][name], float | None)]
+    room = console.width()
+    cells = [["text", prediction, *probabilities]]
+    for row in rows:
+        numbers = ["" if row[name] is None else f"{row[name]:.3f}" for name in probabilities]
+        given = f"({row[problem]})" if row[prediction] is None else str(row[prediction])
+        cells.append([" ".join(str(row[text]).split()), given, *numbers])
+    while len(cells[0]) > 3 and sum(max(map(len, each)) + 2 for each in list(zip(*cells, strict=True))[1:]) > room / 2:
+        cells = [row[:-1] for row in cells]
+    taken = sum(max(map(len, each)) + 2 for each in list(zip(*cells, strict=True))[1:])
+    longest = max(_SHORTEST_TEXT, room - taken)
+    console.print_columns([[_beginning(row[0], longest), *row[1:]] for row in cells])
+
+
+def _beginning(text: str, most: int) -> str:
+    """The beginning of a text, with an ellipsis if it is longer."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+class PredictionTerminal(console.Terminal):
+    """Shows how many rows are predicted, and how many in a second: a live line, or a line every ten seconds."""
+
+    def __init__(self, json_output: bool = False) -> None:
+        super().__init__(json_output)
+        self._from: tuple[int, float] | None = None
+        self._last = 0.0
+
+    def evaluating(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._from is None:
+            self._from, self._last = (done, now), now
+        first, started = self._from
+        taken = max(now - started, 1e-9)
+        speed = (done - first) / taken
+        fields = f"{speed:,.0f} rows/s" if speed >= _WHOLE else f"{speed:.2g} rows/s"
+        if self.live:
+            self._show(done, total, f"predicting  {fields}" if done > first else "predicting")
+        elif now - self._last >= _SECONDS and done > first:
+            self._last = now
+            left = duration(taken / (done - first) * (total - done))
+            console.print_text(f"predicted {done:,}/{total:,}  {fields}  {left} left", stderr=True)
