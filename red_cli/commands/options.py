@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from red_cli.runs.opened import Opened
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, or the path of a YAML file.")]
+RecipeOrFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE|FILE",
+        help="A recipe's name, the path of a YAML file, or a data file (.csv .tsv .jsonl .json .parquet .xlsx, also "
+        ".gz), whose recipe is guessed, shown and written next to it.",
+    ),
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to set, e.g. train.seed=43")
 ]
