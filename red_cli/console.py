@@ -11,15 +11,13 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from itertools import groupby
-from operator import itemgetter
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from red_cli.errors import Interrupted, RedError
 from red_cli.escape import json_text, terminal_line, terminal_text
 from red_cli.formatting import aligned, duration, speed_text, stamped, wrapped
-from red_cli.plan_and_result_tables import plan_rows
+from red_cli.plan_tables import plan_rows
 from red_cli.progress_lines import Pace, evaluation_fields, sample_lines, step_fields, wrapped_fields
 
 if TYPE_CHECKING:
@@ -126,6 +124,15 @@ def ask() -> str | None:
         return None
 
 
+def confirm(question: str) -> bool:
+    """Ask a question on a terminal; Enter means yes, and the end of the input no."""
+    try:
+        return input(f"{question} [Y/n] ").strip().lower() in ("", "y", "yes")
+    except EOFError:
+        print()
+        return False
+
+
 def width() -> int:
     """The width of standard output in columns."""
     return _console(stderr=False).width
@@ -166,18 +173,11 @@ def silence_libraries() -> None:
     datasets.disable_progress_bars()
 
 
-def print_examples(plan: PlanSummary) -> None:
-    """Print to the console the first rows as the model sees them, token by token; tokens without loss are dimmed."""
+def print_dimmed(lines: Iterable[tuple[str, bool]]) -> None:
+    """Print lines, each dimmed or not."""
     console = _console(stderr=False)
-    for example in plan.examples:
-        tokens = [terminal_line(token) for token in example.tokens]
-        label = "" if example.label is None else f"  ({terminal_line(str(example.label))})"
-        for counts, part in groupby(zip(example.learnt, tokens, strict=True), key=itemgetter(0)):
-            text = "·".join(token for _, token in part)
-            text, style = (f"  → {text}{label}", None) if counts else (text, "dim")
-            _print(console, text, style=style)
-        if not any(example.learnt):
-            _print(console, f"  → {terminal_line(str(example.label))}")
+    for text, dimmed in lines:
+        _print(console, terminal_line(text), style="dim" if dimmed else None)
 
 
 def _console(stderr: bool) -> Console:

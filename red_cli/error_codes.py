@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 Code = Literal[
-    "base-changed", "base-mismatch", "base-not-found", "benchmark-failed", "checkpoint-not-found", "code-not-allowed",
-    "column-not-found", "conflicting-keys", "different-recipe", "disk-full", "file-damaged", "file-not-found",
+    "base-changed", "base-mismatch", "base-not-found", "benchmark-failed", "cannot-guess", "checkpoint-not-found",
+    "code-not-allowed", "column-not-found", "conflicting-keys", "different-recipe", "disk-full", "file-damaged",
+    "file-not-found",
     "folder-in-use", "folder-not-found", "folder-vanished", "inputs-changed", "interrupted", "invalid-adapter-name",
     "invalid-json", "invalid-label", "invalid-launch", "invalid-option", "invalid-recipe", "invalid-row",
     "invalid-template", "invalid-value", "invalid-yaml", "labels-mismatch", "metric-failed", "missing-dependency",
-    "missing-key", "no-permission", "no-rows", "not-a-run", "not-an-adapter", "os-error", "out-of-memory",
+    "missing-key", "no-permission", "no-rows", "not-a-run", "not-an-adapter", "not-confirmed", "os-error",
+    "out-of-memory",
     "output-exists", "path-outside-folder", "process-failed", "recipe-not-found", "rows-mismatch", "run-failed",
     "run-not-finite", "run-unfinished", "split-not-found", "too-few-rows", "too-long", "unavailable", "unexpected",
     "unknown-key", "unknown-name", "unknown-variant", "unsupported-file", "unsupported-method", "unsupported-model",
@@ -22,6 +24,7 @@ MEANINGS: dict[Code, str] = {
     "base-mismatch": "An adapter, a checkpoint or a head belongs to another base.",
     "base-not-found": "No model folder or model on the Hub has this name, or its files cannot be loaded.",
     "benchmark-failed": "A benchmark cannot be run on this model.",
+    "cannot-guess": "A data file does not show one recipe clearly; the message says what to name.",
     "checkpoint-not-found": "The checkpoint to resume from does not exist.",
     "code-not-allowed": "A model needs Python code of its own, which runs only with model.trust_remote_code=true.",
     "column-not-found": "The data has no column of this name.",
@@ -53,6 +56,7 @@ MEANINGS: dict[Code, str] = {
     "no-rows": "A file or a split has no rows that can be used.",
     "not-a-run": "The folder is not a run, or not of the kind that the command needs.",
     "not-an-adapter": "The folder is not an adapter of RED.",
+    "not-confirmed": "A question needs an answer, on a terminal or by --yes.",
     "os-error": "The operating system reported an error.",
     "out-of-memory": "Not even one row fits into memory.",
     "output-exists": "The output exists already, and is not overwritten.",

@@ -2,132 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Container
+from typing import Any
 
-from red_cli.errors import one_line, shown
 from red_cli.finding_tables import floor_rows
 from red_cli.formatting import byte_size, duration, plus_minus, speed_text
+from red_cli.plan_tables import counts_text, cut_text, scoring_rows
 from red_cli.recipe.metrics import format_score
 
-if TYPE_CHECKING:
-    from red_cli.plan.devices import DeviceOption
-    from red_cli.plan.plan import PlanSummary
-
-_SHOWN_CLASSES = 10
 # The note on scored rows that also selected the best evaluation
 _CHOSE = {"all": ", which chose the best step", "some": ", some of which chose the best step", "none": ""}
-
-
-def plan_rows(plan: PlanSummary, folder: str | None = None) -> list[tuple[str, str]]:
-    """The rows of a plan, for `red check` and the start of a run."""
-    counts, train = plan.counts, plan.lengths["train"]
-    splits = ", ".join(f"{split} {lengths.rows:,}" for split, lengths in plan.lengths.items())
-    cut = "".join(
-        f"; {'' if split == 'train' else f'{split} '}{_cut_text(lengths.truncated, lengths.ends_cut, plan.max_length)}"
-        for split, lengths in plan.lengths.items()
-        if lengths.truncated
-    )
-    micro = f" ({plan.micro_batch_size} at once)" if plan.micro_batch_size else ""
-    rows = [
-        ("task", f"{plan.task}, scored by {plan.metric}"),
-        ("base", plan.base),
-        ("", f"{plan.architecture}, {counts.base:,} parameters"),
-        ("method", f"{plan.method}: {plan.trains}"),
-        *([("changed", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}")] if plan.edited_modules else []),
-        ("parameters", _counts_text(plan.method, counts.edited, counts.share, counts.head)),
-        ("rows", splits),
-        *_left_out_rows(plan),
-        *([("classes", _classes_text(plan.classes["train"]))] if "train" in plan.classes else []),
-        *_scoring_rows(asdict(plan.scoring)),
-        ("tokens a row", f"median {train.median}, 95% up to {train.percentile_95}, longest {train.longest}{cut}"),
-        *([("encoded rows", plan.encoded_rows)] if plan.encoded_rows else []),
-        ("steps", f"{plan.total_steps:,} of {plan.batch_size} rows{micro}, {plan.warmup_steps} to warm up"),
-        ("learning rate", _rate_text(plan)),
-        *([("runs on", _strategy_text(plan))] if plan.processes > 1 or plan.strategy.strategy != "single" else []),
-    ]
-    if plan.memory is not None:
-        rows.append(("memory", f"about {byte_size(plan.memory.total)} with {plan.memory.rows} longest rows at once"))
-    if plan.export_obstacle is not None:
-        ways = "as adapter, with --format code, or with red.components=[scale]"
-        rows.append(("export", f"{ways}: {plan.export_obstacle}"))
-    if plan.paper_mismatch is not None:
-        rows.append(("paper", f"its figure is not shown: {plan.paper_mismatch}"))
-    found = [line for split, tokens in plan.special_tokens.items() for line in tokens.lines(split)]
-    rows += [("note", note) for note in (*found, *plan.notes)]
-    if folder is not None:
-        rows.append(("run folder", folder))
-    return rows
-
-
-def _classes_text(counts: Mapping[str, int]) -> str:
-    """The row of a result table with the classes of the training split and their numbers of rows."""
-
-    def text(name: str) -> str:
-        return f"{one_line(name) if name == name.strip() else shown(name)} {counts[name]:,}"
-
-    if len(counts) <= _SHOWN_CLASSES:
-        return ", ".join(map(text, counts))
-    ordered = sorted(counts, key=lambda name: -counts[name])
-    return f"{', '.join(map(text, ordered[: _SHOWN_CLASSES - 1]))}, … {text(ordered[-1])}; {len(counts):,} in all"
-
-
-def _left_out_rows(plan: PlanSummary) -> list[tuple[str, str]]:
-    """The rows of a result table with the number of rows left out of each split, by reason."""
-    splits = []
-    for split, lengths in plan.lengths.items():
-        reasons = ", ".join(f"{count:,} with {reason}" for reason, count in lengths.left_out.items())
-        if reasons:
-            total = lengths.rows + sum(lengths.left_out.values())
-            splits.append(("", f"of {total:,} {split} rows left out: {reasons}"))
-    return splits
-
-
-def _cut_text(truncated: int, ends_cut: int, longest: int) -> str:
-    """The number of truncated rows, and of those among them that lost their end token."""
-    return f"{truncated:,} cut at {longest:,}" + (f", {ends_cut:,} without their end" if ends_cut else "")
-
-
-def _counts_text(method: str, part: int, share: float, head: int) -> str:
-    """The trained parameters in a result table: those of the method, their share of the base, and the head."""
-    if part == 0:
-        return f"{head:,} head"
-    return f"{part:,} {_word_of(method)} ({share:.3%} of the base) + {head:,} head"
-
-
-def _word_of(method: str) -> str:
-    """The word in a result table for a method's parameters; the method is given by its name or its title."""
-    from red_cli.recipe.methods import METHODS
-
-    return next(spec.word for name, spec in METHODS.items() if method in (name, spec.title))
-
-
-def _strategy_text(plan: PlanSummary) -> str:
-    """The number of processes of a plan as text, with the strategy and its reason."""
-    count = "1 process" if plan.processes == 1 else f"{plan.processes} processes"
-    reason = f": {plan.strategy.reason}" if plan.strategy.reason else ""
-    return f"{count}, {plan.strategy.strategy}{reason}"
-
-
-def devices_columns(devices: Sequence[DeviceOption]) -> list[list[str]]:
-    """A table of the strategy, memory and traffic that a recipe needs on different numbers of devices."""
-    rows = [["devices", "strategy", "memory on each", "sent by each in a step"]]
-    for fit in devices:
-        strategy = fit.strategy or "does not fit"
-        rows.append([f"{fit.devices}", strategy, byte_size(fit.memory), byte_size(fit.sent)])
-    return rows
-
-
-def _rate_text(plan: PlanSummary) -> str:
-    """The learning rate of a plan as text, or the search that will find it."""
-    search = plan.search
-    if search is None:
-        return f"{plan.learning_rate:g}"
-    if not search.sweeps:
-        return f"auto: {search.usual:g}, because the run is too short for a search"
-    sweeps = "a sweep" if search.sweeps == 1 else f"{search.sweeps} sweeps"
-    return f"auto: {sweeps} from {search.lowest:g} to {search.highest:g}, {search.total} steps before the run"
 
 
 def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -145,12 +29,12 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     if paper:
         shown = {name for scores in result["splits"].values() for name in scores}
         rows.append(("paper", _paper_text(paper, shown)))
-    rows += _scoring_rows(result["scoring"])
+    rows += scoring_rows(result["scoring"])
     best, parameters, training = result["best"], result["parameters"], result["training"]
     speed = training["examples_per_second"]
     rows += [
         ("best at", f"step {best['step']:,} of {training['steps']:,} (epoch {best['epoch']:.3g})"),
-        ("parameters", _counts_text(result["method"], parameters["edited"], parameters["share"], parameters["head"])),
+        ("parameters", counts_text(result["method"], parameters["edited"], parameters["share"], parameters["head"])),
         ("learning rate", f"{result['learning_rate']:g}{_found_text(result['learning_rate_search'])}"),
         ("time", f"{duration(training['seconds'])} of training, {speed_text(speed, 'rows')} on {training['device']}"),
         ("peak memory", byte_size(training["peak_memory_bytes"])),
@@ -198,7 +82,7 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         rows += [(name, f"not computed: {reason}") for name, reason in result["not_computed"].items()]
         rows += floor_rows(result)
     if result["truncated"]:
-        rows.append(("rows cut", _cut_text(result["truncated"], result["ends_cut"], result["max_length"])))
+        rows.append(("rows cut", cut_text(result["truncated"], result["ends_cut"], result["max_length"])))
     if result["rows"] != f"all of {result['split']}":
         rows.append(("rows", result["rows"]))
     if result.get("paper"):
@@ -244,13 +128,6 @@ def suite_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("answers", result["answers"]),
         metrics,
     ]
-
-
-def _scoring_rows(scoring: dict[str, Any]) -> list[tuple[str, str]]:
-    """The rows that select the best evaluation and the rows that are scored, if they differ."""
-    if scoring["selection"] == scoring["scored"]:
-        return []
-    return [("chosen by", scoring["selection"]["rows"]), ("scored", scoring["scored"]["rows"])]
 
 
 def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -23,6 +23,15 @@ RecipeArgument = Annotated[
         metavar="RECIPE", help="A recipe's name, or the path of a YAML file.", autocompletion=complete_recipe
     ),
 ]
+RecipeOrFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE|FILE",
+        help="A recipe's name, the path of a YAML file, or a data file (.csv .tsv .jsonl .json .parquet .xlsx, also "
+        ".gz), whose recipe is guessed, shown and written next to it.",
+        autocompletion=complete_recipe,
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(

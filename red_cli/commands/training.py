@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from red_cli import console
+from red_cli import check_screen, console
 from red_cli import plan_and_result_tables as tables
-from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Variant
+from red_cli.commands.data_file import confirm_training, data_file_of, recipe_of_data_file
+from red_cli.commands.options import Json, Overrides, RecipeArgument, RecipeOrFile, Seeds, Variant
 from red_cli.errors import UserError
 from red_cli.finding_tables import class_tables, finding_rows
+from red_cli.plan_tables import devices_columns
 
 if TYPE_CHECKING:
     from red_cli.recipe.schema import Recipe
@@ -23,18 +25,22 @@ _METHODS = "{methods}"  # replaced by their names when help is shown
 
 
 def train(
-    recipe: RecipeArgument,
+    recipe: RecipeOrFile,
     overrides: Overrides = None,
     variant: Variant = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the run folder's last checkpoint.")] = False,
     seeds: Seeds = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With a data file: train without a question.")] = False,
     json: Json = False,
 ) -> None:
-    """Train a recipe and write a run folder, or one for each seed."""
+    """Train a recipe or a data file and write a run folder, or one for each seed."""
     from red_cli.distributed.worker_process import is_main, silence_worker
     from red_cli.recipe.load import load_recipe
 
     silence_worker()
+    data_file = data_file_of(recipe)
+    if data_file is not None:
+        recipe = recipe_of_data_file(data_file, overrides or [], variant, json)
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
     from red_cli.runs.preflight import preflight_training
@@ -43,6 +49,8 @@ def train(
     preflight_training(loaded.recipe)
     if seeds is None and is_main() and loaded.recipe.launch.machine_rank == 0:
         require_new_or_resumable_folder(loaded)
+    if data_file is not None and not confirm_training(data_file, recipe, overrides or [], yes, json):
+        return
     if _started_elsewhere(loaded.recipe, json):
         return
     if seeds is not None:
@@ -161,22 +169,25 @@ def compare(
 
 
 def check(
-    recipe: RecipeArgument,
+    recipe: RecipeOrFile,
     overrides: Overrides = None,
     variant: Variant = None,
     device_memory: Annotated[
         float | None,
         typer.Option(min=0.1, metavar="GIB", help="Memory of each device to plan for; default: that of this machine."),
     ] = None,
+    yaml: Annotated[bool, typer.Option("--yaml", help="Print the whole recipe first, with every default.")] = False,
     json: Json = False,
 ) -> None:
-    """Check a recipe and show the plan of its training: the command `red check`."""
+    """Check a recipe or a data file: the plan of its training, its classes and some rows, on one screen."""
     from red_cli.recipe.load import load_recipe
     from red_cli.recipe.schema import resolved
     from red_cli.recipe.yaml_file import dump
 
     if device_memory is not None and not math.isfinite(device_memory):
         raise UserError("invalid-option", f"--device-memory {device_memory} is not a finite number of GiB")
+    if (data_file := data_file_of(recipe)) is not None:
+        recipe = recipe_of_data_file(data_file, overrides or [], variant, json)
     loaded = load_recipe(recipe, variant, overrides or [])
     from red_cli.runs.preflight import preflight
 
@@ -184,12 +195,16 @@ def check(
     with console.Terminal(json_output=json) as terminal:
         terminal.status("reading the data")
         console.silence_libraries()
+        from torch import cuda
+
+        from red_cli.plan.data_summary import summarise_data
         from red_cli.plan.devices import device_options
         from red_cli.plan.memory import device_memory as this_device
         from red_cli.plan.plan import make_plan
         from red_cli.plan.prepare import prepare
 
-        plan = make_plan(loaded, prepare(loaded.recipe)).summary
+        prepared = prepare(loaded.recipe)
+        plan, data = make_plan(loaded, prepared).summary, summarise_data(prepared)
         device_bytes = this_device(1) if device_memory is None else int(device_memory * 2**30)
         devices = device_options(plan, loaded.recipe, device_bytes)
     if json:
@@ -197,16 +212,21 @@ def check(
             {
                 "recipe": resolved(loaded.recipe),
                 "plan": plan.to_json(),
+                "data": data.to_json(),
                 "run_folder": str(loaded.run_folder),
                 "device_memory_bytes": device_bytes,
                 "devices": [fit.to_json() for fit in devices],
             }
         )
         return
-    console.print_text(dump(resolved(loaded.recipe)))
-    console.print_lines(tables.plan_rows(plan, str(loaded.run_folder)))
-    if devices:
-        console.print_text(f"\nOn devices of {device_bytes / 2**30:.1f} GiB, {devices[0].rows} rows at once on each:")
-        console.print_columns(tables.devices_columns(devices))
+    if yaml:
+        console.print_text(dump(resolved(loaded.recipe)))
+    width = console.width()
+    console.print_lines(check_screen.check_rows(plan, str(loaded.run_folder), width))
     console.print_text()
-    console.print_examples(plan)
+    console.print_lines(check_screen.check_data_rows(plan, data, width))
+    console.print_text()
+    console.print_dimmed(check_screen.example_lines(plan, data, width))
+    if devices and (device_memory is not None or cuda.is_available()):
+        console.print_text(f"\nOn devices of {device_bytes / 2**30:.1f} GiB, {devices[0].rows} rows at once on each:")
+        console.print_columns(devices_columns(devices))

@@ -252,5 +252,5 @@ class _Progress(NullListener):
     def evaluating(self, done: int, total: int) -> None:
         self._listener.evaluating(self._first + round(done / max(total, 1) * self._rows), self._total)
 
-    def decoding(self, done: int, total: int) -> None:
+    def decoding(self, done: int, total: int, tokens: int) -> None:
         self.evaluating(done, total)

@@ -11,7 +11,7 @@ from red_cli.files import read_json
 from red_cli.recipe.sections import Data
 
 # Name of a file in a data folder -> split it holds
-_SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
+SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
                 "dev": "validation", "test": "test"}  # fmt: skip
 TEXT_ENDINGS = (".csv", ".tsv", ".json", ".jsonl")  # each also with .gz after it
 ENDINGS = (*TEXT_ENDINGS, ".parquet", ".arrow", ".feather", ".xlsx")
@@ -101,7 +101,7 @@ def _files_of_folder(folder: Path) -> dict[str, list[Path]]:
     """
     if (folder / _SAVED_SPLITS).is_file():
         splits = _listed(folder / _SAVED_SPLITS, "splits")
-        return {_SPLIT_NAMES.get(split, split): _saved_files(folder / split) for split in splits}
+        return {SPLIT_NAMES.get(split, split): _saved_files(folder / split) for split in splits}
     if (folder / _SAVED_FILES).is_file() and any(folder.glob("data-*.arrow")):
         return {"train": _saved_files(folder)}
     files: dict[str, list[Path]] = {}
@@ -109,7 +109,7 @@ def _files_of_folder(folder: Path) -> dict[str, list[Path]]:
     for path in sorted(folder.iterdir()):
         match = _FILE_NAME.fullmatch(path.name.lower())
         if match and is_data_file(path) and path.is_file():
-            split = _SPLIT_NAMES.get(match[1], match[1])
+            split = SPLIT_NAMES.get(match[1], match[1])
             if split in files and match[3] is None:
                 raise UserError(
                     "split-not-found",

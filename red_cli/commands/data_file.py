@@ -1,0 +1,71 @@
+"""Data files as the argument of train and check: their recipe is guessed, shown and written."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from red_cli import console
+from red_cli.errors import UserError
+
+
+def data_file_of(argument: str) -> Path | None:
+    """The data file that an argument names, or the training file of the folder that it names; None for a recipe."""
+    from red_cli.guess.siblings import training_file_of
+    from red_cli.tasks.data.split_files import is_data_file
+
+    path = Path(argument).expanduser()
+    try:
+        if path.is_dir():
+            return None if (path / "recipe.yaml").is_file() else training_file_of(path)
+        return path if is_data_file(path) else None
+    except (OSError, ValueError):  # too long, or not a valid path; as a recipe it is not found
+        return None
+
+
+def recipe_of_data_file(path: Path, overrides: Sequence[str], variant: str | None, json: bool) -> str:
+    """The recipe of a data file, which is written next to it if there is none; what was guessed is shown.
+
+    Raises:
+        UserError: the file does not exist or cannot be read, or its recipe cannot be guessed.
+    """
+    from red_cli.distributed.worker_process import is_main
+
+    if not path.is_file():
+        raise UserError(
+            "file-not-found", f"no such file: {path}", hint="A bundled recipe is named without an ending: red recipes"
+        )
+    if variant is not None:
+        raise UserError("invalid-option", "--variant is for recipes; a data file has none", hint="Leave it out.")
+    with console.Terminal(json_output=json) as terminal:
+        terminal.status(f"reading {path.name}")
+        from red_cli.guess.recipe_file import recipe_of_file
+
+        found = recipe_of_file(path, overrides)
+    if is_main():
+        console.print_lines(found.lines, stderr=json)
+        console.print_text(stderr=json)
+    return str(found.path)
+
+
+def confirm_training(path: Path, recipe: str, overrides: Sequence[str], yes: bool, json: bool) -> bool:
+    """Whether to train with the recipe of a data file now: by --yes, or by the answer on a terminal.
+
+    Raises:
+        UserError: there is neither --yes nor a terminal.
+    """
+    from red_cli.distributed.worker_process import is_worker
+
+    if yes or is_worker():
+        return True
+    if json or not (console.is_typed() and sys.stdout.isatty()):
+        again = shlex.join(["red", "train", str(path), *overrides, "--yes"])
+        raise UserError(
+            "not-confirmed", f"nothing is trained yet; the recipe is {recipe}", hint=f"Train with it: {again}"
+        )
+    if console.confirm("Train with this recipe now?"):
+        return True
+    console.next_commands(f"red check {shlex.quote(recipe)}", f"red train {shlex.quote(recipe)}")
+    return False

@@ -1,0 +1,1 @@
+"""Guesses a recipe from a data file: its task, columns, splits and settings."""

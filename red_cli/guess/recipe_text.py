@@ -1,0 +1,115 @@
+"""The text of a guessed recipe, with a comment on every guess."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from red_cli.errors import one_line
+from red_cli.guess.settings import Settings
+from red_cli.guess.task import LABEL_TASKS, TaskGuess
+from red_cli.recipe.yaml_file import dump_flow
+
+_WIDTH = 32  # of a key with its value, before its comment
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a recipe is written from.
+
+    Attributes:
+        file, recipe: the names of the data file and of the recipe.
+        data: the keys of the data section except the columns, in order, each with its comment.
+        base_given: whether the user named the base.
+        given: further keys of the sections task, model and data that the user has set.
+    """
+
+    file: str
+    recipe: str
+    guess: TaskGuess
+    settings: Settings
+    base: str
+    base_given: bool
+    template: str
+    data: Mapping[str, tuple[Any, str]]
+    metric: str | None
+    given: Mapping[str, Mapping[str, Any]]
+
+
+def recipe_text(draft: Draft) -> str:
+    """The recipe as YAML with comments."""
+    settings, guess = draft.settings, draft.guess
+    task = guess.task
+    labels = task in LABEL_TASKS
+    of_task = {"name": (task, guess.reasons["task"])}
+    if task == "instruction":
+        of_task["template"] = (
+            draft.template,
+            "own: the base's chat template; or alpaca, human-assistant, a Jinja file",
+        )
+    base = "a name on the Hub, or a model folder"
+    model = {"name_or_path": (draft.base, base if draft.base_given else f"the default for this task; {base}")}
+    train: dict[str, tuple[Any, str]] = {
+        "learning_rate": (settings.rate, "a short search before the run finds it; or a number, such as 1.0e-2")
+        if settings.rate == "auto"
+        else (settings.rate, "auto: a short search before the run finds one"),
+        "num_train_epochs": (settings.epochs, "the best evaluation is kept, one after each epoch"),
+        "batch_size": (settings.batch_size, "rows per step, however many fit at once"),
+        "warmup_ratio": (0.06, ""),
+        **({"early_stopping_patience": (settings.patience, "evaluations without improvement")} if labels else {}),
+        "seed": (42, ""),
+    }
+    data = dict(draft.data)
+    if task == "instruction":
+        data["max_length"] = (1024, "tokens")
+        data["too_long"] = ("drop", "leave longer conversations out, and count them; cut: they lose their end")
+    sections: dict[str, Mapping[str, tuple[Any, str]]] = {
+        "task": of_task,
+        "model": model,
+        "red": {"positions": (["ffn"], "the output of each FFN")},
+        "data": data,
+        "train": train,
+    }
+    parts = [_head(draft)]
+    for name, keys in sections.items():
+        written = {key: value for key, value in keys.items() if key not in draft.given.get(name, {})}
+        written |= {key: (value, "as given") for key, value in draft.given.get(name, {}).items()}
+        lines = [_line(key, value, comment, indent=2) for key, (value, comment) in written.items()]
+        if name == "data":
+            lines.append("  columns:")
+            lines += [_line(key, column, guess.reasons.get(key, ""), indent=4) for key, column in guess.columns.items()]
+        parts.append("\n".join([f"{name}:", *lines]))
+    if draft.metric is not None:
+        parts.append(
+            "eval:\n" + _line("metric", draft.metric, "counts every class alike; accuracy hides the rare ones", 2)
+        )
+    elif not labels:
+        parts.append("eval:\n  generation:\n" + _line("max_new_tokens", 128, "of an answer", 4))
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(draft: Draft) -> str:
+    """The comment at the top: where the recipe comes from, and how it is used."""
+    name = one_line(draft.recipe)
+    return (
+        f"# {one_line(draft.file)}, as red read it. Change what is wrong: this file is used from now on.\n#\n"
+        f"#   red check {name}   shows the plan and some rows\n#   red train {name}   trains\n"
+        "#   red recipes show "
+        + ("classification" if draft.guess.task in LABEL_TASKS else draft.guess.task)
+        + "   has more keys, with comments"
+    )
+
+
+def _line(key: str, value: Any, comment: str, indent: int) -> str:
+    """A key with its value and its comment."""
+    text = f"{' ' * indent}{key}: {_written(value)}"
+    return f"{text:<{_WIDTH}}  # {one_line(comment, 120)}" if comment else text
+
+
+def _written(value: Any) -> str:
+    """A value as YAML on one line."""
+    if isinstance(value, float) and 0 < value < 0.01:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    return dump_flow(value)

@@ -1,0 +1,77 @@
+"""Settings of a guessed recipe that depend on the number of rows and on the base."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from red_cli.recipe.load import load_recipe
+
+_INSTRUCT = re.compile(r"(?:^|[-_/])(?:instruct|chat|it)(?:[-_.]|$)", re.IGNORECASE)
+_SHIPPED = {"classification": "classification", "regression": "classification", "generation": "generation",
+            "instruction": "instruction"}  # fmt: skip
+# Rows below which the share of validation rows is this
+_SHARES = ((1_000, 0.2), (20_000, 0.1), (100_000, 0.05))
+_SMALLEST_SHARE = 0.02
+_FEW_ROWS = 2_000  # fewer rows are trained in smaller batches, since the steps are few
+_BATCHES = (16, 32)
+_PATIENCE = (5, 3)  # evaluations; the scores of few rows jump
+# Rows below which a task trains this many epochs
+_EPOCHS = {
+    "classification": ((10_000, 10), (50_000, 5)),
+    "regression": ((10_000, 10), (50_000, 5)),
+    "generation": ((10_000, 5),),
+    "instruction": ((2_000, 5),),
+}
+_LEAST_EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings for a number of rows.
+
+    Attributes:
+        share: the fraction of the rows that is taken for validation, if there is no file of it.
+        patience: evaluations without improvement until a label task stops.
+        rate: the learning rate, or auto.
+    """
+
+    share: float
+    batch_size: int
+    epochs: int
+    patience: int
+    rate: float | str
+
+
+def settings_for(task: str, rows: int) -> Settings:
+    """The settings of a task on this many training rows.
+
+    A head is trained from nothing, and the rate that it needs differs tenfold between bases, so it is searched. Texts
+    have the rate of the bundled recipe.
+    """
+    share = next((share for below, share in _SHARES if rows < below), _SMALLEST_SHARE)
+    epochs = next((epochs for below, epochs in _EPOCHS[task] if rows < below), _LEAST_EPOCHS)
+    rate = load_recipe(_SHIPPED[task]).recipe.train.learning_rate
+    many = rows >= _FEW_ROWS
+    return Settings(share, _BATCHES[many], epochs, _PATIENCE[many], rate)
+
+
+def default_base(task: str) -> str:
+    """The base of the bundled recipe for a task."""
+    return load_recipe(_SHIPPED[task]).recipe.model.name_or_path
+
+
+def template_for(base: str) -> str:
+    """The chat template for a base: its own if it has one as far as its files or its name say, else a plain one."""
+    folder = Path(base).expanduser()
+    if not folder.is_dir():
+        return "own" if _INSTRUCT.search(base) else "human-assistant"
+    if any(folder.glob("chat_template*.jinja")) or (folder / "chat_template.json").is_file():
+        return "own"
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "human-assistant"
+    return "own" if isinstance(config, dict) and config.get("chat_template") else "human-assistant"

@@ -1,0 +1,156 @@
+"""Plans as rows of label and value: the method, the rows, the steps, and what a user should know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from red_cli.errors import one_line, shown
+from red_cli.formatting import byte_size
+
+if TYPE_CHECKING:
+    from red_cli.plan.devices import DeviceOption
+    from red_cli.plan.plan import PlanSummary
+
+_SHOWN_CLASSES = 10
+
+
+def plan_rows(plan: PlanSummary, folder: str) -> list[tuple[str, str]]:
+    """The rows of a plan, for the start of a run."""
+    base, architecture, task, *others = subject_rows(plan)
+    classes = [("classes", _classes_text(plan.classes["train"]))] if "train" in plan.classes else []
+    rows, *more = data_rows(plan)
+    return [task, base, architecture, *others, rows, *classes, *more, *schedule_rows(plan), *note_rows(plan),
+            ("run folder", folder)]  # fmt: skip
+
+
+def subject_rows(plan: PlanSummary) -> list[tuple[str, str]]:
+    """The base, its architecture, the task, the method and what it trains."""
+    counts = plan.counts
+    return [
+        ("base", plan.base),
+        ("", f"{plan.architecture}, {counts.base:,} parameters"),
+        ("task", f"{plan.task}, scored by {plan.metric}"),
+        ("method", f"{plan.method}: {plan.trains}"),
+        *([("changed", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}")] if plan.edited_modules else []),
+        ("parameters", counts_text(plan.method, counts.edited, counts.share, counts.head)),
+    ]
+
+
+def data_rows(plan: PlanSummary) -> list[tuple[str, str]]:
+    """The splits with their rows, the rows left out, and the lengths; the first row is that of the splits."""
+    train = plan.lengths["train"]
+    cut = "".join(
+        f"; {'' if split == 'train' else f'{split} '}{cut_text(lengths.truncated, lengths.ends_cut, plan.max_length)}"
+        for split, lengths in plan.lengths.items()
+        if lengths.truncated
+    )
+    return [
+        ("rows", ", ".join(f"{split} {lengths.rows:,}" for split, lengths in plan.lengths.items())),
+        *_left_out_rows(plan),
+        *scoring_rows(asdict(plan.scoring)),
+        ("tokens a row", f"median {train.median}, 95% up to {train.percentile_95}, longest {train.longest}{cut}"),
+        *([("encoded rows", plan.encoded_rows)] if plan.encoded_rows else []),
+    ]
+
+
+def schedule_rows(plan: PlanSummary) -> list[tuple[str, str]]:
+    """The steps, the learning rate, the processes and the memory."""
+    micro = f" ({plan.micro_batch_size} at once)" if plan.micro_batch_size else ""
+    rows = [
+        ("steps", f"{plan.total_steps:,} of {plan.batch_size} rows{micro}, {plan.warmup_steps} to warm up"),
+        ("learning rate", _rate_text(plan)),
+        *([("runs on", _strategy_text(plan))] if plan.processes > 1 or plan.strategy.strategy != "single" else []),
+    ]
+    if plan.memory is not None:
+        rows.append(("memory", f"about {byte_size(plan.memory.total)} with {plan.memory.rows} longest rows at once"))
+    return rows
+
+
+def note_rows(plan: PlanSummary) -> list[tuple[str, str]]:
+    """What a user should know before the run: of the export, the paper's figures, the texts and idle keys."""
+    rows = []
+    if plan.export_obstacle is not None:
+        ways = "as adapter, with --format code, or with red.components=[scale]"
+        rows.append(("export", f"{ways}: {plan.export_obstacle}"))
+    if plan.paper_mismatch is not None:
+        rows.append(("paper", f"its figure is not shown: {plan.paper_mismatch}"))
+    found = [line for split, tokens in plan.special_tokens.items() for line in tokens.lines(split)]
+    return [*rows, *(("note", note) for note in (*found, *plan.notes))]
+
+
+def _classes_text(counts: Mapping[str, int]) -> str:
+    """The row of a result table with the classes of the training split and their numbers of rows."""
+
+    def text(name: str) -> str:
+        return f"{one_line(name) if name == name.strip() else shown(name)} {counts[name]:,}"
+
+    if len(counts) <= _SHOWN_CLASSES:
+        return ", ".join(map(text, counts))
+    ordered = sorted(counts, key=lambda name: -counts[name])
+    return f"{', '.join(map(text, ordered[: _SHOWN_CLASSES - 1]))}, … {text(ordered[-1])}; {len(counts):,} in all"
+
+
+def _left_out_rows(plan: PlanSummary) -> list[tuple[str, str]]:
+    """The rows of a result table with the number of rows left out of each split, by reason."""
+    splits = []
+    for split, lengths in plan.lengths.items():
+        reasons = ", ".join(f"{count:,} with {reason}" for reason, count in lengths.left_out.items())
+        if reasons:
+            total = lengths.rows + sum(lengths.left_out.values())
+            splits.append(("", f"of {total:,} {split} rows left out: {reasons}"))
+    return splits
+
+
+def cut_text(truncated: int, ends_cut: int, longest: int) -> str:
+    """The number of truncated rows, and of those among them that lost their end token."""
+    return f"{truncated:,} cut at {longest:,}" + (f", {ends_cut:,} without their end" if ends_cut else "")
+
+
+def counts_text(method: str, part: int, share: float, head: int) -> str:
+    """The trained parameters in a result table: those of the method, their share of the base, and the head."""
+    if part == 0:
+        return f"{head:,} head"
+    return f"{part:,} {_word_of(method)} ({share:.3%} of the base) + {head:,} head"
+
+
+def _word_of(method: str) -> str:
+    """The word in a result table for a method's parameters; the method is given by its name or its title."""
+    from red_cli.recipe.methods import METHODS
+
+    return next(spec.word for name, spec in METHODS.items() if method in (name, spec.title))
+
+
+def _strategy_text(plan: PlanSummary) -> str:
+    """The number of processes of a plan as text, with the strategy and its reason."""
+    count = "1 process" if plan.processes == 1 else f"{plan.processes} processes"
+    reason = f": {plan.strategy.reason}" if plan.strategy.reason else ""
+    return f"{count}, {plan.strategy.strategy}{reason}"
+
+
+def devices_columns(devices: Sequence[DeviceOption]) -> list[list[str]]:
+    """A table of the strategy, memory and traffic that a recipe needs on different numbers of devices."""
+    rows = [["devices", "strategy", "memory on each", "sent by each in a step"]]
+    for fit in devices:
+        strategy = fit.strategy or "does not fit"
+        rows.append([f"{fit.devices}", strategy, byte_size(fit.memory), byte_size(fit.sent)])
+    return rows
+
+
+def _rate_text(plan: PlanSummary) -> str:
+    """The learning rate of a plan as text, or the search that will find it."""
+    search = plan.search
+    if search is None:
+        return f"{plan.learning_rate:g}"
+    if not search.sweeps:
+        return f"auto: {search.usual:g}, because the run is too short for a search"
+    sweeps = "a sweep" if search.sweeps == 1 else f"{search.sweeps} sweeps"
+    return f"auto: {sweeps} from {search.lowest:g} to {search.highest:g}, {search.total} steps before the run"
+
+
+def scoring_rows(scoring: dict[str, Any]) -> list[tuple[str, str]]:
+    """The rows that select the best evaluation and the rows that are scored, if they differ."""
+    if scoring["selection"] == scoring["scored"]:
+        return []
+    return [("chosen by", scoring["selection"]["rows"]), ("scored", scoring["scored"]["rows"])]
