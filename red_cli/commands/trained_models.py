@@ -22,6 +22,7 @@ class FormatOption(str, Enum):
     merged = "merged"
     adapter = "adapter"
     code = "code"
+    gguf = "gguf"
 
 
 class DtypeOption(str, Enum):
@@ -93,7 +94,7 @@ def evaluate(
 
 def export(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or an adapter folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write; new or empty.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write, new or empty; or OUT.gguf.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -109,7 +110,10 @@ def export(
     ] = None,
     form: Annotated[
         FormatOption,
-        typer.Option("--format", help="merged: ordinary weights; adapter: to share; code: with a modelling file."),
+        typer.Option(
+            "--format",
+            help="merged: ordinary weights; adapter: to share; code: own modelling file; gguf: for llama.cpp.",
+        ),
     ] = FormatOption.merged,
     dtype: Annotated[DtypeOption | None, typer.Option(help="The dtype of the weights; default: the base's.")] = None,
     verify: Annotated[bool, typer.Option(help="Load the result and compare its logits with the adapter's.")] = True,
