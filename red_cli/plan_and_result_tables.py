@@ -266,6 +266,8 @@ def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{result['largest_difference']:.1e}, {result['equal_answers']:.2%} of answers equal",
             )
         )
+        if result["dtype"] in ("float16", "bfloat16"):
+            rows.append(("", f"folded weights are rounded to {result['dtype']}, which moves logits: --dtype float32"))
     if result["answer"] is not None:
         answer = result["answer"]
         ended = "ends" if answer["ended"] else "does not end, nor does the adapter's,"

@@ -90,6 +90,9 @@ def evaluate(
         if parts := commonsense_table(result["scores"] or {}):
             console.print_text()
             console.print_columns(parts)
+        from red_cli.export.next_steps import facts_about, next_steps
+
+        console.next_commands(*next_steps(facts_about(target, opened.recipe, scored=True)))
 
 
 def export(
@@ -144,8 +147,9 @@ def export(
         console.print_json(result)
         return
     console.print_lines(tables.export_rows(result))
-    if form is not FormatOption.adapter and source.recipe is not None:
-        console.next_commands(f"red eval {shlex.quote(str(output))}")
+    from red_cli.export.next_steps import facts_about, next_steps
+
+    console.next_commands(*next_steps(facts_about(output, source.recipe)))
 
 
 def convert(
@@ -190,6 +194,9 @@ def convert(
         console.print_json(result)
     else:
         console.print_lines(tables.conversion_rows(result))
+        from red_cli.export.next_steps import facts_about, next_steps
+
+        console.next_commands(*next_steps(facts_about(output, None)))
 
 
 def evaluate_suite(

@@ -15,7 +15,8 @@ from red_cli.base_model.gguf_file import is_gguf
 from red_cli.base_model.hub import base_folder, cached_folder, commit_of, push, require_push_access
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
 from red_cli.errors import UserError, one_line
-from red_cli.export.card import adapter_card, merged_card
+from red_cli.export.card import Use, adapter_card, merged_card
+from red_cli.export.classes import auto_class
 from red_cli.export.ends import write_ends
 from red_cli.export.gguf_model import GGUF_NAME, WrittenGguf, require_gguf, write_gguf
 from red_cli.export.model import (
@@ -27,6 +28,7 @@ from red_cli.export.model import (
     require_space,
     write_model,
 )
+from red_cli.export.python_use import Input, gguf_use, model_use
 from red_cli.export.shared_recipe import exported_recipe, shared_name, shared_recipe
 from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing, replacing_folder, write_json, write_text
@@ -169,7 +171,7 @@ def export(
 
     Returns:
         "output", "format", "edited_modules", "remarks", "ends" and "ends_text" (of `write_ends`), the result of
-        `verify`, "pushed_to", "gguf" (of `WrittenGguf`), and the written "architecture" and "model_type".
+        `verify`, "pushed_to", "gguf" (of `WrittenGguf`), and "dtype", that of the folded weights.
 
     Raises:
         UserError: `output` is not empty or not of this form, there is too little space, or the edits do not fit the
@@ -184,8 +186,7 @@ def export(
         listener.note("The run is not finished: this is its best adapter so far.")
     result: dict[str, Any] = {
         "output": str(output), "format": form, "edited_modules": len(source.adapter.edits), "remarks": "",
-        "ends": None, "ends_text": "", **_NOT_CHECKED, "pushed_to": None, "gguf": None, "architecture": None,
-        "model_type": None,
+        "ends": None, "ends_text": "", **_NOT_CHECKED, "pushed_to": None, "gguf": None, "dtype": None,
     }  # fmt: skip
     origin = Provenance.of(source, uploaded=repository is not None)
     if form == "adapter":
@@ -251,8 +252,7 @@ def _write_model(
         "ends": ends.ids,
         "ends_text": ends.text,
         "gguf": None if written is None else asdict(written),
-        "architecture": exported.architecture,
-        "model_type": exported.config["model_type"],
+        "dtype": exported.dtype,
     }
 
 
@@ -280,11 +280,19 @@ def _write_metadata(
     """Write the recipe and the card."""
     origin.write_recipe(folder)
     card = merged_card(
-        output.resolve().name, source.adapter.config, origin.recipe, origin.metrics, checked, exported.architecture,
-        exported.remarks,
+        output.resolve().name, source.adapter.config, origin.recipe, origin.metrics, checked, exported.remarks,
         with_code=exported.modelling is not None,
+        use=_use(source, exported, folder, output.resolve().name),
     )  # fmt: skip
     write_text(folder / "README.md", card)
+
+
+def _use(source: Source, exported: Exported, folder: Path, name: str) -> Use:
+    """How the model in `folder` is used by its later name."""
+    if (folder / GGUF_NAME).is_file():
+        return Use(commands=gguf_use(f"{name}/{GGUF_NAME}"))
+    loader = auto_class(exported.architecture)
+    return Use(python=model_use(name, loader, Input.of(source.recipe), exported.modelling is not None))
 
 
 def _write_chat_template(source: Source, base: Path, folder: Path) -> None:
@@ -309,4 +317,5 @@ def _write_adapter(source: Source, output: Path, origin: Provenance) -> None:
         shutil.copyfile(source.adapter.folder / WEIGHTS_FILE, folder / WEIGHTS_FILE)
         write_json(folder / CONFIG_FILE, config.model_dump())
         origin.write_recipe(folder)
-        write_text(folder / "README.md", adapter_card(output.resolve().name, config, origin.recipe, origin.metrics))
+        card = adapter_card(output.resolve().name, config, origin.recipe, origin.metrics, Input.of(source.recipe))
+        write_text(folder / "README.md", card)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from red_cli.base_model.digest import changed_parts
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
 from red_cli.base_model.files import BIASES_KEY, BaseFiles
-from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES
+from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES, TORCH_NAMES
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
@@ -46,6 +47,16 @@ class Exported:
     architecture: str
     remarks: str = ""
     modelling: str | None = None
+
+    @property
+    def dtype(self) -> str:
+        """torch's name of the dtype that most of its weights have."""
+        sizes: Counter[str] = Counter()
+        for outputs in self.shards.values():
+            for output in outputs:
+                sizes[output.dtype] += output.size
+        found = sizes.most_common(1)[0][0]
+        return TORCH_NAMES.get(found, found)
 
     @property
     def size(self) -> int:
