@@ -17,12 +17,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from measuring import parser_for, train_tokenizer
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 OWN_END = "<|endoftext|>"
@@ -31,12 +28,6 @@ TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|turn|>assistant\\n' }}{% endif %}"
 )
 _MOST_TOKENS = 40
-# Ends of the parts of GGUF's tensor names -> those of transformers' LLaMA
-_OF_LAYERS = {
-    "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
-}  # fmt: skip
 
 
 def questions(count: int) -> list[list[dict[str, str]]]:
@@ -114,88 +105,10 @@ def answers_of_llama_cpp(file: Path) -> Callable[[str], tuple[str, bool]]:
     return answer
 
 
-def write_gguf(folder: Path, file: Path, pre_tokenizer: str) -> Path:
-    """Write a LLaMA with a byte-level BPE tokenizer as a float32 GGUF file.
-
-    The end token is what gguf finds in tokenizer_config.json, as in llama.cpp's converter.
-
-    Args:
-        pre_tokenizer: llama.cpp's name of the pattern by which the tokenizer splits words.
-    """
-    import gguf
-
-    config = json.loads((folder / "config.json").read_text())
-    writer = gguf.GGUFWriter(file, "llama")
-    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
-    writer.add_rope_dimension_count(config["hidden_size"] // heads)
-    writer.add_vocab_size(config["vocab_size"])
-    _add_tokenizer(writer, folder, config["vocab_size"], pre_tokenizer)
-    for name, tensor in _named_for_gguf(load_file(folder / "model.safetensors"), heads, kv_heads).items():
-        writer.add_tensor(name, tensor)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return file
-
-
-def _add_tokenizer(writer: Any, folder: Path, vocabulary: int, pre_tokenizer: str) -> None:
-    import gguf
-
-    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    added = {token["id"]: token for token in content["added_tokens"]}
-    tokens = {index: token for token, index in content["model"]["vocab"].items()}
-    tokens |= {index: token["content"] for index, token in added.items()}
-    kinds = [
-        gguf.TokenType.UNUSED if index not in tokens
-        else gguf.TokenType.NORMAL if index not in added
-        else gguf.TokenType.CONTROL if added[index]["special"]
-        else gguf.TokenType.USER_DEFINED
-        for index in range(vocabulary)
-    ]  # fmt: skip
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre_tokenizer)
-    writer.add_token_list([tokens.get(index, f"[PAD{index}]") for index in range(vocabulary)])
-    writer.add_token_types(kinds)
-    gguf.SpecialVocab(folder, load_merges=True, n_vocab=vocabulary).add_to_gguf(writer, quiet=True)
-    writer.add_add_bos_token(False)
-
-
-def _named_for_gguf(tensors: dict[str, torch.Tensor], heads: int, kv_heads: int) -> dict[str, np.ndarray]:
-    """Tensors by GGUF's names; queries and keys in llama.cpp's order of the rotated pairs."""
-    names = {
-        "model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
-        "lm_head.weight": "output.weight",
-    }  # fmt: skip
-    of_layers = {own: theirs for theirs, own in _OF_LAYERS.items()}
-    found = {}
-    for name, tensor in tensors.items():
-        array = tensor.float().numpy()
-        if name not in names:
-            _, _, layer, part = name.split(".", 3)
-            module, _, kind = part.rpartition(".")
-            names[name] = f"blk.{layer}.{of_layers[module]}.{kind}"
-            if module.endswith(("q_proj", "k_proj")):
-                count = heads if module.endswith("q_proj") else kv_heads
-                halves = array.reshape(count, 2, array.shape[0] // count // 2, *array.shape[1:])
-                array = halves.swapaxes(1, 2).reshape(array.shape)
-        found[names[name]] = array
-    return found
-
-
 def main() -> None:
     parser = parser_for(__doc__)
     parser.add_argument("--base", type=Path, help="a LLaMA folder; default: a tiny random one")
     parser.add_argument("--work", type=Path, default=Path("/tmp/bench_ends"), help="a folder for models; emptied")
-    parser.add_argument("--pre-tokenizer", help="llama.cpp's name of it; default: smollm, or gpt-2 for the tiny base")
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--steps", type=int, help="default: 16 with --base, 150 without")
     options = parser.parse_args()
@@ -216,8 +129,10 @@ def main() -> None:
     red("export", run, "--output", export)
     ways = {"transformers": answers_of_transformers(export)}
     try:
-        pre_tokenizer = options.pre_tokenizer or ("smollm" if options.base else "gpt-2")
-        ways["llama.cpp"] = answers_of_llama_cpp(write_gguf(export, options.work / "export.gguf", pre_tokenizer))
+        import xllamacpp  # noqa: F401 - is it installed?
+
+        red("export", run, "--output", options.work / "export.gguf", "--format", "gguf")
+        ways["llama.cpp"] = answers_of_llama_cpp(options.work / "export.gguf")
     except ImportError as missing:
         print(f"llama.cpp       not tried: {missing.name} is not installed (pip install gguf xllamacpp)")
     shutil.copyfile(base / "generation_config.json", export / "generation_config.json")

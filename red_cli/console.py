@@ -139,7 +139,9 @@ def width() -> int:
 
 
 def next_commands(*commands: str) -> None:
-    """Print commands that a user may want to run next."""
+    """Print commands that a user may want to run next, if there are any."""
+    if not commands:
+        return
     console = _console(stderr=False)
     console.print("\n[bold]Next[/]")
     for command in commands:

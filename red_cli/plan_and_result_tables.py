@@ -146,11 +146,16 @@ def export_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{result['largest_difference']:.1e}, {result['equal_answers']:.2%} of answers equal",
             )
         )
+        if result["dtype"] in ("float16", "bfloat16"):
+            rows.append(("", f"folded weights are rounded to {result['dtype']}, which moves logits: --dtype float32"))
     if result["answer"] is not None:
         answer = result["answer"]
         ended = "ends" if answer["ended"] else "does not end, nor does the adapter's,"
         same = "as the adapter's" if answer["equal"] else "not as the adapter's: by rounding, or at the base's own end"
         rows.append(("", f"an answer of plain transformers {ended} after {answer['tokens']} tokens, {same}"))
+    if (gguf := result["gguf"]) is not None:
+        rows.append(("gguf", f"{gguf['tensors']} tensors, read back equal; tokenizer {gguf['tokenizer']}"))
+        rows += [("note", gguf["remark"])] * bool(gguf["remark"])
     if result["pushed_to"]:
         rows.append(("uploaded", result["pushed_to"]))
     return rows

@@ -14,7 +14,7 @@ from red_cli.errors import UserError, first_line
 from red_cli.files import replacing_folder
 
 SUFFIX = ".gguf"
-_INSTALL = "Install it: pip install 'red-cli[gguf]'"
+INSTALL_GGUF = "Install it: pip install 'red-cli[gguf]'"
 _ORIGINAL = "Take the original model, as a folder or by its name on the Hub."
 
 
@@ -58,7 +58,7 @@ def convert_gguf(file: Path, output: Path) -> dict[str, Any]:
     """
     _require_file(file)
     if importlib.util.find_spec("gguf") is None:
-        raise UserError("missing-dependency", f"{file}: the package gguf is not installed", hint=_INSTALL)
+        raise UserError("missing-dependency", f"{file}: the package gguf is not installed", hint=INSTALL_GGUF)
     from transformers import AutoTokenizer
 
     with replacing_folder(output) as folder:

@@ -32,6 +32,7 @@ class FormatOption(str, Enum):
     merged = "merged"
     adapter = "adapter"
     code = "code"
+    gguf = "gguf"
 
 
 class DtypeOption(str, Enum):
@@ -101,13 +102,16 @@ def evaluate(
         if parts := commonsense_table(result["scores"] or {}):
             console.print_text()
             console.print_columns(parts)
+        from red_cli.export.next_steps import facts_about, next_steps
+
+        console.next_commands(*next_steps(facts_about(target, opened.recipe, scored=True)))
 
 
 def export(
     target: Annotated[
         Path, typer.Argument(metavar="RUN", help="A run folder or an adapter folder.", autocompletion=complete_run)
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write; new or empty.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write, new or empty; or OUT.gguf.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -123,7 +127,10 @@ def export(
     ] = None,
     form: Annotated[
         FormatOption,
-        typer.Option("--format", help="merged: ordinary weights; adapter: to share; code: with a modelling file."),
+        typer.Option(
+            "--format",
+            help="merged: ordinary weights; adapter: to share; code: own modelling file; gguf: for llama.cpp.",
+        ),
     ] = FormatOption.merged,
     dtype: Annotated[DtypeOption | None, typer.Option(help="The dtype of the weights; default: the base's.")] = None,
     verify: Annotated[bool, typer.Option(help="Load the result and compare its logits with the adapter's.")] = True,
@@ -153,8 +160,9 @@ def export(
         console.print_json(result)
         return
     console.print_lines(tables.export_rows(result))
-    if form is not FormatOption.adapter and source.recipe is not None:
-        console.next_commands(f"red eval {shlex.quote(str(output))}")
+    from red_cli.export.next_steps import facts_about, next_steps
+
+    console.next_commands(*next_steps(facts_about(output, source.recipe)))
 
 
 def convert(
@@ -202,6 +210,9 @@ def convert(
         console.print_json(result)
     else:
         console.print_lines(tables.conversion_rows(result))
+        from red_cli.export.next_steps import facts_about, next_steps
+
+        console.next_commands(*next_steps(facts_about(output, None)))
 
 
 def evaluate_suite(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,10 +70,9 @@ def train(
     console.print_text()
     console.print_lines(tables.result_rows(result))
     console.print_parts(class_tables(result, console.width()), finding_rows(result))
-    folder = shlex.quote(result["folder"])
-    exports = [f"red export {folder} --output {folder}/merged"] if loaded.recipe.method_spec.edits else []
-    talks = [f"red chat {folder}"] if loaded.recipe.task.can_chat else []
-    console.next_commands(f"red eval {folder}", *talks, *exports)
+    from red_cli.export.next_steps import facts_about, next_steps
+
+    console.next_commands(*next_steps(facts_about(Path(result["folder"]), loaded.recipe)))
 
 
 def _started_elsewhere(recipe: Recipe, json: bool) -> bool:

@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal, NamedTuple
 
 from red_cli.edit.as_llama import MISTRAL, PHI3, QWEN2, AsLlama
 from red_cli.edit.config import Position
+
+# Whether a server also reads biases that a configuration turns on, or those alone that each model of the class has
+Biases = Literal["all", "own"]
+
+
+class Servers(NamedTuple):
+    """Which servers of texts run an architecture; None: not on their list. docs/serving.md says what was tried.
+
+    Attributes:
+        vllm: by the list in its `model_executor/models/registry.py`.
+        llama_cpp: by the list in its `convert_hf_to_gguf.py`, or by `red export --format gguf`.
+    """
+
+    vllm: Biases | None = None
+    llama_cpp: Biases | None = None
 
 
 @dataclass(frozen=True)
@@ -26,6 +42,7 @@ class Architecture:
             compute positions themselves do not: ALiBi (BLOOM, MPT, some Falcons), or from the mask (OPT).
         one_plus_norm: whether norms scale by 1 + weight.
         as_llama: how to convert it to an equivalent LLaMA, whose projections can have biases.
+        servers: which servers run it.
     """
 
     positions: Mapping[Position, str]
@@ -36,6 +53,7 @@ class Architecture:
     keeps_texts_apart: bool = False
     one_plus_norm: bool = False
     as_llama: AsLlama | None = None
+    servers: Servers = field(default_factory=Servers)
 
 
 def _names(layer: str, **ends: str) -> dict[Position, str]:
@@ -95,6 +113,7 @@ _ENCODER_DECODER = _separate("layers", "fc2", r"(?:self|encoder)_attn", output="
 _BART = _ENCODER_DECODER | _names("layers", ffn_norm="final_layer_norm", attn_norm=r"(?:self|encoder)_attn_layer_norm")
 _FUSED_BLOCK = {"attn": r"self_attention\.dense", "qkv": r"self_attention\.query_key_value"}
 _packing = partial(Architecture, keeps_texts_apart=True)
+_ALL, _OWN, _VLLM = Servers("all", "all"), Servers("own", "own"), Servers(vllm="all")
 
 # model_type of the configuration -> architecture
 ARCHITECTURES: dict[str, Architecture] = {
@@ -110,49 +129,61 @@ ARCHITECTURES: dict[str, Architecture] = {
         {r"mlp\.W[io]": "mlp_bias", r"attn\.(?:Wqkv|Wo)": "attention_bias"},
     ),
     # decoders
-    "gpt2": _packing(_names("h", ffn=r"mlp\.c_proj", attn=r"attn\.c_proj", qkv=r"attn\.c_attn"), conv1d=True),
+    "gpt2": _packing(
+        _names("h", ffn=r"mlp\.c_proj", attn=r"attn\.c_proj", qkv=r"attn\.c_attn"), conv1d=True, servers=_ALL
+    ),
     "gpt_neo": _packing(_separate("h", r"mlp\.c_proj", r"attn\.attention", output="out_proj")),
-    "gptj": _packing(_separate("h", r"mlp\.fc_out", "attn", output="out_proj")),
+    "gptj": _packing(_separate("h", r"mlp\.fc_out", "attn", output="out_proj"), servers=_VLLM),
     "gpt_neox": _packing(
         _names("layers", ffn=r"mlp\.dense_4h_to_h", attn=r"attention\.dense", qkv=r"attention\.query_key_value"),
         {r"attention\.(?:dense|query_key_value)": "attention_bias"},
+        servers=_OWN,
     ),
     "opt": Architecture(
         _separate("layers", "fc2", "self_attn", output="out_proj"),
         {r"fc[12]|self_attn\.(?:[qkv]|out)_proj": "enable_bias"},
+        servers=_VLLM,
     ),
-    "bloom": Architecture(_names("h", ffn=r"mlp\.dense_4h_to_h", **_FUSED_BLOCK)),
+    "bloom": Architecture(_names("h", ffn=r"mlp\.dense_4h_to_h", **_FUSED_BLOCK), servers=_ALL),
     "falcon": Architecture(
         _names("h", ffn=r"mlp\.dense_4h_to_h", **_FUSED_BLOCK),
         {r"mlp\.dense_(?:h_to_4h|4h_to_h)|self_attention\.(?:dense|query_key_value)": "bias"},
+        servers=_OWN,
     ),
-    "mpt": Architecture(_names("blocks", ffn=r"ffn\.down_proj", attn=r"attn\.out_proj", qkv=r"attn\.Wqkv")),
-    "phi": _packing(_separate("layers", r"mlp\.fc2", "self_attn", output="dense")),
+    "mpt": Architecture(
+        _names("blocks", ffn=r"ffn\.down_proj", attn=r"attn\.out_proj", qkv=r"attn\.Wqkv"), servers=_OWN
+    ),
+    "phi": _packing(_separate("layers", r"mlp\.fc2", "self_attn", output="dense"), servers=_ALL),
     "phi3": _packing(
-        _names("layers", ffn=r"mlp\.down_proj", attn=r"self_attn\.o_proj", qkv=r"self_attn\.qkv_proj"), as_llama=PHI3
+        _names("layers", ffn=r"mlp\.down_proj", attn=r"self_attn\.o_proj", qkv=r"self_attn\.qkv_proj"),
+        as_llama=PHI3,
+        servers=_OWN,
     ),
     "starcoder2": _packing(
         _separate("layers", r"mlp\.c_proj", "self_attn"),
         {r"mlp\.c_(?:fc|proj)|self_attn\.[qkvo]_proj": "use_bias"},
+        servers=_ALL,
     ),
-    "stablelm": _packing(_LLAMA, {r"self_attn\.[qkv]_proj": "use_qkv_bias"}),
-    "llama": _packing(_LLAMA, _EVERY_BIAS),
-    "mistral": _packing(_LLAMA, as_llama=MISTRAL),
-    "qwen2": _packing(_LLAMA, as_llama=QWEN2),
-    "qwen3": _packing(_LLAMA, _ATTENTION_BIAS),
-    "gemma": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True),
-    "gemma2": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True),
-    "gemma3_text": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True),
-    "olmo": _packing(_LLAMA, _ATTENTION_BIAS),
-    "olmo2": _packing(_LLAMA, _ATTENTION_BIAS),
-    "granite": _packing(_LLAMA, _EVERY_BIAS),
-    "smollm3": _packing(_LLAMA, _EVERY_BIAS),
-    "cohere": _packing(_LLAMA, _ATTENTION_BIAS),
+    "stablelm": _packing(_LLAMA, {r"self_attn\.[qkv]_proj": "use_qkv_bias"}, servers=_OWN),
+    "llama": _packing(_LLAMA, _EVERY_BIAS, servers=_ALL),
+    "mistral": _packing(_LLAMA, as_llama=MISTRAL, servers=_OWN),
+    "qwen2": _packing(_LLAMA, as_llama=QWEN2, servers=_OWN),
+    "qwen3": _packing(_LLAMA, _ATTENTION_BIAS, servers=_OWN),
+    "gemma": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=_OWN),
+    "gemma2": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=_OWN),
+    "gemma3_text": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=_OWN),
+    "olmo": _packing(_LLAMA, _ATTENTION_BIAS, servers=_OWN),
+    "olmo2": _packing(_LLAMA, _ATTENTION_BIAS, servers=_OWN),
+    "granite": _packing(_LLAMA, _EVERY_BIAS, servers=Servers("all", "own")),
+    "smollm3": _packing(_LLAMA, _EVERY_BIAS, servers=Servers(llama_cpp="own")),
+    "cohere": _packing(_LLAMA, _ATTENTION_BIAS, servers=_OWN),
     "mixtral": _packing(
-        _MIXTURE, in_files={r"layers\.(\d+)\.mlp": r"layers\.LAYER\.block_sparse_moe\.experts\.\d+\.w2"}
+        _MIXTURE,
+        in_files={r"layers\.(\d+)\.mlp": r"layers\.LAYER\.block_sparse_moe\.experts\.\d+\.w2"},
+        servers=_OWN,
     ),
-    "qwen3_moe": _packing(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS),
-    "olmoe": _packing(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS),
+    "qwen3_moe": _packing(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS, servers=_OWN),
+    "olmoe": _packing(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS, servers=_OWN),
     # encoder-decoders: layers count within each stack, attention means self- and cross-attention
     "t5": Architecture(_T5),
     "mt5": Architecture(_T5),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from red_cli.edit.architectures import ARCHITECTURES, architecture_of
+from red_cli.edit.as_llama import AsLlama
 from red_cli.errors import UserError
 from red_cli.export.classes import configuration
 
@@ -33,7 +34,8 @@ class BiasPlacement:
         """The changes in words, for the model card; empty if only numbers change."""
         turned_on = " and ".join(f"`{key}`" for key in self.switches)
         if self.as_llama:
-            return f"The model is written as a LLaMA with {turned_on}, which computes the same function."
+            biases = f" with {turned_on}" if turned_on else ""
+            return f"The model is written as a LLaMA{biases}, which computes the same function."
         return f"The configuration has {turned_on} turned on; biases that nothing was folded into are 0." * bool(
             turned_on
         )
@@ -65,6 +67,31 @@ def place_biases(model_type: str, config: Mapping[str, Any], without_bias: Itera
         raise _no_place(
             f"a {model_type} model has no place for a bias at {unplaced[0]}, nor can it be a LLaMA: {obstacle}"
         )
+    return _place_in_llama(llama, without_bias)
+
+
+def place_in_llama(model_type: str, config: Mapping[str, Any], without_bias: Iterable[str]) -> BiasPlacement:
+    """Where biases are stored in a model that is to be written as a LLaMA, whatever edits it has.
+
+    Raises:
+        UserError: no LLaMA computes the same; the hint names the alternatives.
+    """
+    if model_type == LLAMA:
+        return place_biases(model_type, config, without_bias)
+    llama = architecture_of(model_type).as_llama
+    obstacle = "its layers differ" if llama is None else llama.obstacle(config)
+    if llama is None or obstacle is not None:
+        known = ", ".join([LLAMA, *(name for name, row in ARCHITECTURES.items() if row.as_llama)])
+        raise UserError(
+            "unsupported-model",
+            f"a {model_type} model cannot be written as a LLaMA: {obstacle}; those that can: {known}",
+            hint="Export ordinary weights (--format merged), and try llama.cpp's own convert_hf_to_gguf.py on them.",
+        )
+    return _place_in_llama(llama, list(without_bias))
+
+
+def _place_in_llama(llama: AsLlama, without_bias: list[str]) -> BiasPlacement:
+    """Where the biases of modules are stored in the equivalent LLaMA of an architecture."""
     patterns = ARCHITECTURES[LLAMA].bias_switches
     llama_paths = [_path_in_llama(path, llama.split) for path in without_bias]
     wanted = {patterns[pattern] for path in llama_paths if (pattern := _switch_of(path, patterns))} | set(llama.always)

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.edit.config import RedConfig
 from red_cli.errors import UserError
-from red_cli.escape import markdown_block, markdown_code, markdown_text, python_string, terminal_line
-from red_cli.export.classes import auto_class
+from red_cli.escape import markdown_block, markdown_code, markdown_text, terminal_line
+from red_cli.export.python_use import Input, adapter_use
 from red_cli.export.shared_recipe import is_local, shared_name, shared_recipe
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.metrics import format_score
 from red_cli.recipe.yaml_file import dump
 
 
-def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any]) -> str:
+@dataclass(frozen=True)
+class Use:
+    """How a model is used: commands for a terminal, and lines of Python; either may be empty."""
+
+    commands: Sequence[str] = ()
+    python: Sequence[str] = ()
+
+
+def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any], use: Use) -> str:
     """The card of a run folder, made from its resolved recipe and metrics."""
-    use = "red eval .                      # score it again\n"
     method, base = METHODS[recipe["method"]], recipe["model"]["name_or_path"]
     if method.edits:
-        use += "red export . --output merged    # an ordinary model for plain transformers\n"
         how = _edits(RedConfig.model_validate(recipe["red"]))
     else:
         how = f"{method.title}: what trains is {method.what_trains}."
-    return _card(name, base, how, recipe, metrics, f"## Use\n\n{markdown_block(use, 'bash')}")
+    text = "In this folder; FILE is a table of new rows"
+    ending = f"## Use\n\n{text}:\n\n{_block(use.commands, 'bash')}"
+    if use.python:
+        ending += f"\nThe exported model, in plain transformers:\n\n{_block(use.python, 'python')}"
+    return _card(name, base, how, recipe, metrics, ending)
 
 
 def merged_card(
@@ -33,9 +45,9 @@ def merged_card(
     recipe: dict[str, Any] | None,
     metrics: dict[str, Any] | None,
     checked: dict[str, Any],
-    architecture: str,
     remarks: str,
     with_code: bool,
+    use: Use,
 ) -> str:
     """The card of an exported model.
 
@@ -44,6 +56,7 @@ def merged_card(
         checked: the result of the comparison with the adapter ("largest_difference", "examples", "checked_on").
         remarks: changes other than folding.
         with_code: whether the model has its own modelling file.
+        use: how it is used, in the folder that holds its own.
     """
     check = "The fold was not checked against the adapter."
     if checked["largest_difference"] is not None:
@@ -51,33 +64,26 @@ def merged_card(
             f"Checked on {checked['examples']} {checked['checked_on']}: logits differ from the adapter's by at most "
             f"{checked['largest_difference']:.1e}, {checked['equal_answers']:.2%} of the answers are equal."
         )
-    loader = auto_class(architecture)
-    option = ", trust_remote_code=True" if with_code else ""
-    use = (
-        f"from transformers import {loader}, AutoTokenizer\n\n"
-        f"model = {loader}.from_pretrained({python_string(name)}{option})\n"
-        f"tokenizer = AutoTokenizer.from_pretrained({python_string(name)})\n"
-    )
     kind = "; without its modelling file the biases would be lost" if with_code else ": an ordinary model"
     text = f"The edits are folded into the base's weights{kind}. {check}\n{remarks}".strip()
     base = adapter.base_model_name_or_path
-    ending = f"{text}\n\n## Use\n\n{markdown_block(use, 'python')}"
+    blocks = [_block(use.python, "python")] * bool(use.python) + [_block(use.commands, "bash")] * bool(use.commands)
+    ending = f"{text}\n\n## Use\n\n" + "\n".join(blocks)
     return _card(name, base, _edits(adapter.red), recipe, metrics, ending)
 
 
 def adapter_card(
-    name: str, adapter: AdapterConfig, recipe: dict[str, Any] | None, metrics: dict[str, Any] | None
+    name: str, adapter: AdapterConfig, recipe: dict[str, Any] | None, metrics: dict[str, Any] | None, given: Input
 ) -> str:
-    """The card of an adapter that is shared without its base."""
-    kind = adapter.architecture or "AutoModel"
+    """The card of an adapter that is shared without its base; `given` is an input of its task."""
     base = adapter.base_model_name_or_path
-    revision = f", revision={python_string(adapter.revision)}" if adapter.revision else ""
-    use = (
-        f"import red_cli\nfrom transformers import {kind}\n\n"
-        f"model = {kind}.from_pretrained({python_string(shared_name(base))}{revision})\n"
-        f"red_cli.load_adapter(model, {python_string(name)})\n"
-    )
-    return _card(name, base, _edits(adapter.red), recipe, metrics, f"## Use\n\n{markdown_block(use, 'python')}")
+    use = adapter_use(name, shared_name(base), adapter, given)
+    return _card(name, base, _edits(adapter.red), recipe, metrics, f"## Use\n\n{_block(use, 'python')}")
+
+
+def _block(lines: Sequence[str], language: str) -> str:
+    """A code block of a card."""
+    return markdown_block("".join(f"{line}\n" for line in lines), language)
 
 
 def _card(

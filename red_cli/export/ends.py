@@ -98,6 +98,15 @@ def _write_end(folder: Path, config: dict[str, Any], special_ids: SpecialIds, en
     return Ends(ids, f"answers end at {end}, as the run trained them; {others}: eos_token_id {changes['eos_token_id']}")
 
 
+def end_ids(folder: Path) -> list[int]:
+    """The tokens at which the model in `folder` stops, the trained one last; empty if its files name none."""
+    found: list[int] = []
+    for name in (GENERATION_CONFIG, "config.json"):
+        file = folder / name
+        found = found or (_ids(read_json(file).get("eos_token_id")) if file.is_file() else [])
+    return found
+
+
 def _write_padding(folder: Path, padding: int) -> str:
     """Give the tokenizer the padding token of the training; returns why that is impossible, or an empty text."""
     tokenizer = _tokenizer(folder)

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from red_cli.base_model.files import read_base
+from red_cli.base_model.gguf_file import is_gguf
 from red_cli.base_model.hub import base_folder, cached_folder, commit_of, push, require_push_access
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
 from red_cli.errors import UserError, one_line
-from red_cli.export.card import adapter_card, merged_card
+from red_cli.export.card import Use, adapter_card, merged_card
+from red_cli.export.classes import auto_class
 from red_cli.export.ends import write_ends
-from red_cli.export.model import Exported, merged_model, model_with_code, require_base, require_space, write_model
+from red_cli.export.gguf_model import GGUF_NAME, WrittenGguf, require_gguf, write_gguf
+from red_cli.export.model import (
+    Exported,
+    merged_llama,
+    merged_model,
+    model_with_code,
+    require_base,
+    require_space,
+    write_model,
+)
+from red_cli.export.python_use import Input, gguf_use, model_use
 from red_cli.export.shared_recipe import exported_recipe, shared_name, shared_recipe
 from red_cli.export.vectors import AdapterArrays, read_vectors
-from red_cli.files import replacing_folder, write_json, write_text
+from red_cli.files import replacing, replacing_folder, write_json, write_text
 from red_cli.methods.trained_files import trained_method
 from red_cli.recipe.keys import role_of
 from red_cli.recipe.methods import METHODS
@@ -33,7 +47,7 @@ from red_cli.runs.folder_kind import RECIPE_FILE
 from red_cli.runs.opened import OpenedAdapter, open_trained, require_adapter
 from red_cli.signals import sigterm_as_interrupt
 
-Format = Literal["merged", "adapter", "code"]
+Format = Literal["merged", "adapter", "code", "gguf"]
 Verify = Callable[["Source", Path, Listener], dict[str, Any]]
 _NOT_CHECKED: dict[str, Any] = {
     "examples": 0, "largest_difference": None, "equal_answers": None, "checked_on": None, "answer": None,
@@ -148,7 +162,7 @@ def export(
     repository: str | None,
     listener: Listener,
 ) -> dict[str, Any]:
-    """Write the folder `output` atomically.
+    """Write the folder `output`, or the file OUT.gguf, atomically.
 
     Args:
         dtype: torch's name of the weights' dtype; None keeps the base's.
@@ -157,19 +171,22 @@ def export(
 
     Returns:
         "output", "format", "edited_modules", "remarks", "ends" and "ends_text" (of `write_ends`), the result of
-        `verify`, and "pushed_to".
+        `verify`, "pushed_to", "gguf" (of `WrittenGguf`), and "dtype", that of the folded weights.
 
     Raises:
-        UserError: `output` is not empty, there is too little space, or the edits do not fit the base or architecture.
+        UserError: `output` is not empty or not of this form, there is too little space, or the edits do not fit the
+            base or architecture.
         RunFailed: the written model differs from the adapter, and is deleted; or the upload failed.
     """
+    if is_gguf(output.name):
+        _require_file_alone(output, form, repository)
     if repository is not None:
         require_push_access(repository)
     if source.unfinished:
         listener.note("The run is not finished: this is its best adapter so far.")
     result: dict[str, Any] = {
         "output": str(output), "format": form, "edited_modules": len(source.adapter.edits), "remarks": "",
-        "ends": None, "ends_text": "", **_NOT_CHECKED, "pushed_to": None,
+        "ends": None, "ends_text": "", **_NOT_CHECKED, "pushed_to": None, "gguf": None, "dtype": None,
     }  # fmt: skip
     origin = Provenance.of(source, uploaded=repository is not None)
     if form == "adapter":
@@ -182,6 +199,14 @@ def export(
         listener.status("uploading")
         result["pushed_to"] = push(output, repository)
     return result
+
+
+def _require_file_alone(output: Path, form: Format, repository: str | None) -> None:
+    """Check that the export to OUT.gguf is that one file."""
+    if form != "gguf":
+        raise UserError("invalid-option", f"{output} is the name of a GGUF file", hint="Add --format gguf.")
+    if repository is not None:
+        raise UserError("invalid-option", "--push-to-hub uploads a folder", hint=f"--output {output.with_suffix('')}")
 
 
 def _write_model(
@@ -202,17 +227,51 @@ def _write_model(
     if base.folder.resolve() in (output.resolve(), *output.resolve().parents):
         raise UserError("output-exists", f"{output} is inside the base's folder, {base.folder}", hint="Choose another.")
     require_base(base, source.adapter)
-    make = {"merged": merged_model, "code": model_with_code}[form]
+    make = {"merged": merged_model, "code": model_with_code, "gguf": merged_llama}[form]
     exported = make(base, source.adapter, dtype)
-    require_space(output, exported.size)
-    with sigterm_as_interrupt(), replacing_folder(output) as folder:
-        for file in write_model(exported, folder, listener.writing):
+    if form == "gguf":
+        require_gguf(exported.architecture, exported.config, base.folder)
+    require_space(output, exported.size * (2 if form == "gguf" else 1))  # a GGUF file is made from merged weights
+    with sigterm_as_interrupt(), _writing(output) as folder:
+        merged = folder / "merged" if form == "gguf" else folder
+        merged.mkdir(exist_ok=True)
+        for file in write_model(exported, merged, listener.writing):
             listener.note(f"Left out {file}: it is a link that leads out of the base's folder.")
-        _write_chat_template(source, base.folder, folder)
-        ends = write_ends(folder, exported.config, source.recipe, source.adapter.config, base)
-        checked = dict(_NOT_CHECKED) if verify is None else verify(source, folder, listener)
+        _write_chat_template(source, base.folder, merged)
+        ends = write_ends(merged, exported.config, source.recipe, source.adapter.config, base)
+        checked = dict(_NOT_CHECKED) if verify is None else verify(source, merged, listener)
+        written: WrittenGguf | None = None
+        if form == "gguf":
+            listener.status("writing the GGUF file")
+            written = write_gguf(merged, folder / GGUF_NAME, f"{Path(base.name).name} {output.resolve().stem}")
+            shutil.rmtree(merged)
         _write_metadata(source, exported, folder, output, checked, origin)
-    return {**checked, "remarks": exported.remarks, "ends": ends.ids, "ends_text": ends.text}
+    return {
+        **checked,
+        "remarks": exported.remarks,
+        "ends": ends.ids,
+        "ends_text": ends.text,
+        "gguf": None if written is None else asdict(written),
+        "dtype": exported.dtype,
+    }
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[Path]:
+    """Yield the folder to write an export to; of a temporary one for OUT.gguf, only the GGUF file is kept.
+
+    Raises:
+        UserError: `output` exists.
+    """
+    if not is_gguf(output.name):
+        with replacing_folder(output) as folder:
+            yield folder
+        return
+    if output.exists():
+        raise UserError("output-exists", f"{output} exists", hint="Choose another name, or delete this file first.")
+    with replacing(output) as file, tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+        yield Path(folder)
+        (Path(folder) / GGUF_NAME).replace(file)
 
 
 def _write_metadata(
@@ -221,11 +280,19 @@ def _write_metadata(
     """Write the recipe and the card."""
     origin.write_recipe(folder)
     card = merged_card(
-        output.resolve().name, source.adapter.config, origin.recipe, origin.metrics, checked, exported.architecture,
-        exported.remarks,
+        output.resolve().name, source.adapter.config, origin.recipe, origin.metrics, checked, exported.remarks,
         with_code=exported.modelling is not None,
+        use=_use(source, exported, folder, output.resolve().name),
     )  # fmt: skip
     write_text(folder / "README.md", card)
+
+
+def _use(source: Source, exported: Exported, folder: Path, name: str) -> Use:
+    """How the model in `folder` is used by its later name."""
+    if (folder / GGUF_NAME).is_file():
+        return Use(commands=gguf_use(f"{name}/{GGUF_NAME}"))
+    loader = auto_class(exported.architecture)
+    return Use(python=model_use(name, loader, Input.of(source.recipe), exported.modelling is not None))
 
 
 def _write_chat_template(source: Source, base: Path, folder: Path) -> None:
@@ -250,4 +317,5 @@ def _write_adapter(source: Source, output: Path, origin: Provenance) -> None:
         shutil.copyfile(source.adapter.folder / WEIGHTS_FILE, folder / WEIGHTS_FILE)
         write_json(folder / CONFIG_FILE, config.model_dump())
         origin.write_recipe(folder)
-        write_text(folder / "README.md", adapter_card(output.resolve().name, config, origin.recipe, origin.metrics))
+        card = adapter_card(output.resolve().name, config, origin.recipe, origin.metrics, Input.of(source.recipe))
+        write_text(folder / "README.md", card)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from red_cli.base_model.digest import changed_parts
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
 from red_cli.base_model.files import BIASES_KEY, BaseFiles
-from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES
+from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES, TORCH_NAMES
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
 from red_cli.export.auxiliary_files import copy_auxiliary_files, name_tokenizer_class, without_local_paths
-from red_cli.export.bias_placement import BiasPlacement, llama_config, place_biases
+from red_cli.export.bias_placement import BiasPlacement, llama_config, place_biases, place_in_llama
 from red_cli.export.classes import configuration, exported_class, model_class
 from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
 from red_cli.export.folded_tensors import Shards, add_tensors, keep_known, main_dtype, named_for_loading, plan_tensors
@@ -25,6 +27,7 @@ from red_cli.export.vectors import AdapterArrays, Edit
 from red_cli.files import write_json, write_text
 from red_cli.formatting import byte_size
 
+Place = Callable[[str, dict[str, Any], list[str]], BiasPlacement]
 _SPARE_BYTES = 64 << 20  # for configuration, tokenizer and card
 
 
@@ -46,6 +49,16 @@ class Exported:
     modelling: str | None = None
 
     @property
+    def dtype(self) -> str:
+        """torch's name of the dtype that most of its weights have."""
+        sizes: Counter[str] = Counter()
+        for outputs in self.shards.values():
+            for output in outputs:
+                sizes[output.dtype] += output.size
+        found = sizes.most_common(1)[0][0]
+        return TORCH_NAMES.get(found, found)
+
+    @property
     def size(self) -> int:
         """The size of its weights in bytes."""
         return sum(output.size for outputs in self.shards.values() for output in outputs)
@@ -60,9 +73,40 @@ def merged_model(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> 
     Raises:
         UserError: the adapter does not fit the base, or a bias has no place in this architecture.
     """
+    return _merged(base, adapter, dtype, place_biases)
+
+
+def merged_llama(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
+    """Write the exported model as a LLaMA with edits folded into its weights, whatever edits there are.
+
+    A context longer than a sliding window is cut to the window: up to there, both compute the same.
+
+    Raises:
+        UserError: the adapter does not fit the base, or no LLaMA computes the same.
+    """
+    exported = _merged(as_long_as_window(base), adapter, dtype, place_in_llama)
+    window, longest = (files.config.get("max_position_embeddings") for files in (exported.base, base))
+    if window == longest:
+        return exported
+    remarks = f"{exported.remarks} Its context ends at {window} tokens, where the sliding window would begin to act."
+    return replace(exported, remarks=remarks.strip())
+
+
+def as_long_as_window(base: BaseFiles) -> BaseFiles:
+    """The base with its context of an exported model cut to its sliding window, if it has one."""
+    window, longest = base.config.get("sliding_window"), base.config.get("max_position_embeddings")
+    if not isinstance(window, int) or not isinstance(longest, int) or window >= longest:
+        return base
+    if base.config.get("use_sliding_window") is False or architecture_of(base.model_type).as_llama is None:
+        return base
+    return replace(base, config={**base.config, "max_position_embeddings": window})
+
+
+def _merged(base: BaseFiles, adapter: AdapterArrays, dtype: str | None, place: Place) -> Exported:
+    """Plan an exported model with folded edits; `place` finds where biases are stored that the base has not."""
     edited = find_edited_modules(base, adapter.edits)
     new_biases = [path for path in edited.without_bias if adapter.edits[path].bias is not None]
-    placement = place_biases(base.model_type, base.config, new_biases)
+    placement = place(base.model_type, base.config, new_biases)
     config = exported_config(base, adapter.config, dtype)
     architecture = exported_class(base, adapter)
     shards = _shards(base, adapter, edited, placement, dtype)

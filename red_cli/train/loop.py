@@ -18,6 +18,7 @@ from red_cli.distributed.engine import NotFinite
 from red_cli.distributed.process_group import Processes, join_processes
 from red_cli.errors import Interrupted, RunFailed
 from red_cli.export.card import run_card
+from red_cli.export.next_steps import run_use
 from red_cli.files import write_text
 from red_cli.formatting import rounded_rate
 from red_cli.inference.predict import no_check, predict
@@ -279,7 +280,8 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
     session.trackers.end()
     _require_folder(session)
     if session.processes.main:
-        write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics))
+        use = run_use(folder.path, recipe, session.prepared.task.kind.auto_class.__name__)
+        write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics, use))
     folder.write_metrics(metrics)
     session.processes.barrier()  # the caller may read the folder
     return {**metrics, "folder": str(folder.path)}

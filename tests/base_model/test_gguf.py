@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from red_cli.export.gguf_model import write_gguf
 from tests.extras import needs_extra
 
 ROOT = Path(__file__).parents[2]
@@ -54,9 +55,10 @@ def test_a_checkpoint_needs_its_base_and_a_gguf_file_takes_none(red, tmp_path: P
 def tiny_gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A GGUF file of a tiny LLaMA in the folder `original`."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from ends import make_tiny_base, write_gguf
+    from ends import make_tiny_base
 
-    return write_gguf(make_tiny_base(tmp_path / "original"), tmp_path / "tiny.gguf", "gpt-2")
+    write_gguf(make_tiny_base(tmp_path / "original"), tmp_path / "tiny.gguf", "tiny")
+    return tmp_path / "tiny.gguf"
 
 
 @needs_extra("gguf")
@@ -89,8 +91,6 @@ def test_a_converted_file_is_the_model_that_was_written(red, tmp_path: Path, tin
 @needs_extra("gguf")
 @pytest.mark.parametrize("fault", ["biases without a place", "damaged", "an unknown architecture"])
 def test_what_cannot_be_read_is_refused(red, tmp_path: Path, tiny_gguf: Path, fault: str) -> None:
-    from ends import write_gguf
-
     original = tmp_path / "original"
     if fault == "damaged":
         tiny_gguf.write_bytes(tiny_gguf.read_bytes()[:1000])
@@ -100,7 +100,7 @@ def test_what_cannot_be_read_is_refused(red, tmp_path: Path, tiny_gguf: Path, fa
         tensors = load_file(original / "model.safetensors")
         tensors["model.layers.0.mlp.down_proj.bias"] = torch.ones(64)
         save_file(tensors, original / "model.safetensors", metadata={"format": "pt"})
-        write_gguf(original, tiny_gguf, "gpt-2")
+        write_gguf(original, tiny_gguf, "tiny")
     outcome = red("convert", tiny_gguf, "--output", tmp_path / "base", "--json")
     assert (outcome.code, outcome.json["error"]["code"]) == (2, "unsupported-model"), outcome.err
     assert not (tmp_path / "base").exists()

@@ -136,8 +136,9 @@ def test_strange_names_do_not_change_a_card(red: Callable, recipe: Path, tmp_pat
         assert yaml.safe_load(blocks(card, "yaml")[0])["task"]["labels"] == list(labels.values())
     code = blocks((output / "README.md").read_text(), "python")[0]
     statements = [type(node).__name__ for node in ast.parse(code).body]
-    loading = ["Import", "ImportFrom", "Assign", "Expr"] if form == "adapter" else ["ImportFrom", "Assign", "Assign"]
-    assert statements == loading
+    pipeline = ["Assign", "Expr"]
+    loading = ["Import", "ImportFrom", "Assign", "Assign", "Expr"] if form == "adapter" else ["ImportFrom"]
+    assert statements == [*loading, *pipeline]
     if form != "adapter":
         assert red("eval", output, *(["model.trust_remote_code=true"] if form == "code" else [])).code == 0
 

@@ -1,0 +1,153 @@
+"""The commands that a user may want to run next, from the facts about a run or an export."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from red_cli.base_model.files import BaseFiles, read_base
+from red_cli.base_model.hub import cached_folder
+from red_cli.edit.architectures import Biases, architecture_of
+from red_cli.errors import UserError
+from red_cli.export.card import Use
+from red_cli.export.classes import auto_class
+from red_cli.export.code import is_own_code
+from red_cli.export.gguf_model import GGUF_NAME, require_gguf
+from red_cli.export.model import merged_llama, merged_model
+from red_cli.export.python_use import DECODER, Input, gguf_use, model_use, one_line
+from red_cli.export.vectors import AdapterArrays, read_vectors
+from red_cli.methods.trained_files import trained_method
+from red_cli.recipe.methods import METHODS
+from red_cli.recipe.schema import Recipe
+from red_cli.runs.folder import RunFolder
+from red_cli.runs.folder_kind import is_trained_folder
+
+MERGED = "merged"  # the folder in a run folder that is suggested for its export
+CONSENT = "model.trust_remote_code=true"  # lets the modelling file of an export run
+Form = Literal["run", "adapter", "model", "gguf"]
+Export = Literal["merged", "code", "gguf"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the next commands depend on.
+
+    Attributes:
+        place: the run, adapter or model folder, or the GGUF file, as the user names it.
+        scored: whether it was scored just now.
+        recipe: None if it is not known.
+        exports: the forms of export that are possible; of runs and adapters.
+        loader: the auto class of transformers that loads the model; of models.
+        with_code: whether the model has its own modelling file.
+        config: the content of its config.json; of models.
+    """
+
+    place: Path
+    form: Form
+    recipe: Recipe | None
+    scored: bool = False
+    exports: tuple[Export, ...] = ()
+    loader: str = ""
+    with_code: bool = False
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def facts_about(place: Path, recipe: Recipe | None, scored: bool = False) -> Facts:
+    """The facts about a run folder, an adapter folder, a model folder, or a GGUF file and its folder."""
+    run = RunFolder(place)
+    adapter = next((folder for folder in (run.adapter, place) if is_trained_folder(folder)), None)
+    if adapter is not None:
+        form: Form = "adapter" if adapter == place else "run"
+        taken = {"gguf"} if (place / GGUF_NAME).exists() else set()
+        taken |= {"merged", "code"} if (place / MERGED).exists() else set()
+        return Facts(place, form, recipe, scored, tuple(form for form in _exports(adapter) if form not in taken))
+    if not (place / "config.json").is_file():
+        return Facts(place / GGUF_NAME if place.is_dir() else place, "gguf", recipe)
+    files = read_base(str(place), place)
+    architecture = str(files.architecture)
+    own = is_own_code(place, architecture)
+    return Facts(place, "model", recipe, scored, (), auto_class(architecture), own, files.config)
+
+
+def next_steps(facts: Facts) -> list[str]:
+    """The commands to run next, the most useful first."""
+    named = shlex.quote(str(facts.place))
+    if facts.form == "gguf":
+        return gguf_use(str(facts.place))
+    task = None if facts.recipe is None else facts.recipe.task
+    consent = f" {CONSENT}" if facts.with_code else ""
+    lines = [] if task is None else [f"red predict {named} FILE{consent}"]
+    if task is not None and task.can_chat:
+        lines.append(f"red chat {named}{consent}")
+    if facts.form == "model":
+        use = model_use(str(facts.place), facts.loader, Input.of(facts.recipe), facts.with_code)
+        lines += [one_line(use), *_servers(facts, named)]
+    if not facts.scored and facts.recipe is not None:
+        lines.append(f"red eval {named}{consent}")
+    form = next((form for form in facts.exports if form != "gguf"), None)
+    if form is not None:
+        option = "" if form == "merged" else f" --format {form}"
+        lines.append(f"red export {named} --output {shlex.quote(str(facts.place / MERGED))}{option}")
+    if "gguf" in facts.exports:
+        lines.append(f"red export {named} --output {shlex.quote(str(facts.place / GGUF_NAME))} --format gguf")
+    return lines
+
+
+def run_use(folder: Path, recipe: Recipe, loader: str) -> Use:
+    """How a finished run is used, for its card: commands in its folder, and Python with the suggested export."""
+    facts = facts_about(folder, recipe)
+    form = next((form for form in facts.exports if form != "gguf"), None)
+    python = [] if form is None else model_use(MERGED, loader, Input.of(recipe), form == "code")
+    return Use(next_steps(replace(facts, place=Path())), python)
+
+
+def _servers(facts: Facts, named: str) -> list[str]:
+    """The servers that run a model of texts with all of its biases, and what makes a file for llama.cpp."""
+    if facts.loader != DECODER or facts.with_code:
+        return []
+    row = architecture_of(str(facts.config.get("model_type")))
+    turned_on = any(facts.config.get(key) for key in row.bias_switches.values())
+
+    def reads_all(biases: Biases | None) -> bool:
+        return biases == "all" or (biases == "own" and not turned_on)
+
+    lines = [f"transformers serve {named}"]
+    if reads_all(row.servers.vllm):
+        lines.append(f"vllm serve {named}")
+    return lines
+
+
+def _exports(adapter: Path) -> tuple[Export, ...]:
+    """The forms of model in which an adapter can be exported."""
+    if not METHODS[trained_method(adapter)].edits:
+        return ()
+    try:
+        arrays = read_vectors(adapter)
+        name = arrays.config.base_model_name_or_path
+        folder = Path(name) if Path(name).is_dir() else cached_folder(name, arrays.config.revision)
+        base = None if folder is None else read_base(name, folder)
+    except UserError:  # red export says what is wrong
+        base = None
+    if base is None:
+        return ("merged",)
+
+    merged: Export = "merged" if _works(lambda: merged_model(base, arrays, None)) else "code"
+    return (merged, "gguf") if _works(lambda: _require_gguf(base, arrays)) else (merged,)
+
+
+def _works(attempt: Callable[[], object]) -> bool:
+    """Whether the plan of an export succeeds."""
+    try:
+        attempt()
+    except UserError:
+        return False
+    return True
+
+
+def _require_gguf(base: BaseFiles, arrays: AdapterArrays) -> None:
+    """Check that the export of an adapter to a GGUF file succeeds."""
+    llama = merged_llama(base, arrays, None)
+    require_gguf(llama.architecture, llama.config, base.folder)
