@@ -35,6 +35,7 @@ from red_cli.train.events import Evaluation, NullTrainingListener, Step, Trainin
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, find_earlier_search, with_rate
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
+from red_cli.train.output_spread import write_output_spread
 from red_cli.train.resume import find_resume_checkpoint
 from red_cli.train.session import Session
 from red_cli.train.setup import build_session, init_run_folder
@@ -243,6 +244,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
     if session.processes.main:
         write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics))
     folder.write_metrics(metrics)
+    write_output_spread(session)
     session.processes.barrier()  # the caller may read the folder
     return {**metrics, "folder": str(folder.path)}
 
