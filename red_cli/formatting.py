@@ -26,6 +26,14 @@ def plus_minus(mean: str, std: str) -> str:
     return f"{mean} ± {std}" if std else mean
 
 
+def short_count(count: float) -> str:
+    """A count in few characters, such as `18`, `1K` or `2.5M`."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.3g}"
+
+
 def byte_size(count: int) -> str:
     """A number of bytes with its unit, up to GiB."""
     for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,14 @@ from red_cli.commands.options import Json, trained_folder, with_similar_runs
 from red_cli.errors import UserError
 
 _MOST_LEFT_OUT = 5
+
+
+class TableFormat(str, Enum):
+    """The formats of the table of many runs."""
+
+    latex = "latex"
+    csv = "csv"
+    md = "md"
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,10 @@ def report(
         Path | None,
         typer.Option("--output", "-o", help="Where to write; default: report/ in the folder named, or here."),
     ] = None,
+    form: Annotated[
+        TableFormat | None,
+        typer.Option("--format", help="Print the table of the runs as LaTeX, CSV or Markdown, and write no report."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Report on one run layer by layer, or compare many runs in one table with the paper's figures."""
@@ -47,6 +60,9 @@ def report(
     if missing := [folder for folder in folders if not folder.is_dir()]:
         hint = "Give a run folder, or a folder with runs in it."
         raise with_similar_runs(UserError("folder-not-found", f"no such folder: {missing[0]}", hint=hint), missing[0])
+    if form is not None:
+        _print_table(folders, form, given="--output" if output is not None else "--json" if json else None)
+        return
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
         from red_cli.files import require_inside
@@ -70,6 +86,22 @@ def report(
     console.print_lines(answer.rows)
 
 
+def _print_table(folders: list[Path], form: TableFormat, given: str | None) -> None:
+    """Print the table of many runs in a format to paste; `given` is an option that does not go with it."""
+    from red_cli.errors import UserError
+    from red_cli.report.many_runs import compare_runs
+    from red_cli.report.many_runs_formats import table_text
+
+    with console.Terminal() as terminal:
+        if given is not None:
+            hint = f"Drop {given}. To keep the table: red report RUN… --format {form.value} > table.{form.value}"
+            raise UserError("invalid-option", f"--format and {given} do not go together", hint=hint)
+        comparison = compare_runs(folders)
+        for note in [*comparison.notes, *(f"left out: {left.path}: {left.reason}" for left in comparison.left_out)]:
+            terminal.note(note)
+    console.print_piece(table_text(comparison, form.value))
+
+
 def _report_run(folder: Path, output: Path) -> _Answer:
     """Write the report of one run or adapter; return its data, and the rows to print."""
     from red_cli.report.one_run_report import origin_rows, report_on, run_document
@@ -79,7 +111,7 @@ def _report_run(folder: Path, output: Path) -> _Answer:
     found = report_on(folder)
     figures = [] if found.run is None else tables.result_rows({**found.run.metrics, "folder": str(folder)})
     data = found.to_json()
-    files = write_report(output, run_document(found, figures), data)
+    files = write_report(output, run_document(found), data)
     changes = [] if found.changes is None else change_rows(found.changes)
     rows = [*origin_rows(found), *figures, *changes, *_listed("note", found.notes), ("report", str(files[0]))]
     return _Answer({**data, "files": [str(file) for file in files]}, rows)

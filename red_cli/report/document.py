@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,19 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from red_cli.escape import markdown_text, terminal_text
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG picture. `name` is its file name, and `caption` describes it in words."""
-
-    name: str
-    png: bytes
-    caption: str
-
-    @property
-    def base64(self) -> str:
-        return base64.b64encode(self.png).decode()
+from red_cli.report.picture import Picture
 
 
 @dataclass(frozen=True)
@@ -31,26 +18,54 @@ class Table:
     """A table of texts. The first `left` columns are words, the others are numbers.
 
     Attributes:
+        name: the index of the column whose cells name their rows.
         reference: indices of the rows that hold published figures for comparison.
-        shades: for each cell a value from 0 (white) to 1 (darkest) or None, if the table is also a heat map.
+        shades: for each cell a value from 0 (none) to 1 (strongest) or None, if the table is also a heat map.
+        hue: the colour of the heat map, a name of the style sheet's.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     left: int = 1
+    name: int = 0
     reference: frozenset[int] = frozenset()
     shades: Sequence[Sequence[float | None]] | None = None
+    hue: str = "scale"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure that stands out: what it is, its value, and a remark in small print."""
+
+    label: str
+    value: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Quote:
+    """Texts of the user's data or of a model, each after a word that says what it is."""
+
+    title: str
+    parts: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report. Its fields are shown in this order; empty ones are omitted."""
+    """A part of a report. Its fields are shown in this order; empty ones are omitted.
+
+    Attributes:
+        folded: whether a page shows the table and the quotes only when they are opened; `heading` then opens them.
+    """
 
     heading: str = ""
     text: str = ""
+    facts: Sequence[Fact] = ()
     picture: Picture | None = None
     table: Table | None = None
+    quotes: Sequence[Quote] = ()
     items: Sequence[str] = ()
+    folded: bool = False
 
 
 @dataclass
@@ -73,6 +88,12 @@ def render_html(document: ReportDocument) -> str:
 def render_markdown(document: ReportDocument) -> str:
     """The report as Markdown that refers to its pictures by file name."""
     return _render("report.md.jinja", markdown_text, document)
+
+
+def markdown_table(table: Table) -> str:
+    """One table as Markdown."""
+    lines = render_markdown(ReportDocument("", [Section(table=table)])).splitlines()
+    return "\n".join(line for line in lines if line.startswith("|")) + "\n"
 
 
 def _render(template: str, escape: Callable[[str], str], document: ReportDocument) -> str:

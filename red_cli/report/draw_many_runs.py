@@ -8,21 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from red_cli.formatting import plus_minus, two_digits
 from red_cli.recipe.metrics import is_percentage
 from red_cli.report.many_runs import Row, RunComparison
-from red_cli.report.many_runs_cells import AVERAGE, unit
+from red_cli.report.many_runs_cells import AVERAGE, BOTH, spread_text, unit
 from red_cli.report.names import TaskColumn
-from red_cli.report.style import GRID, INK, MUTED, SERIES, new_figure, png
+from red_cli.report.picture import Picture, picture_of
+from red_cli.report.style import GRID, INK, MUTED, PAGE, SERIES, SMALL, new_figure
+from red_cli.report.write import COMPARISON
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ACROSS = 3  # panels in a row
-_PANEL, _LABELS = 2.5, 2.0  # inches: width of a panel, and of the series' names
-_LINE, _AROUND = 0.4, 0.62  # inches: height of a series, and of a panel's title and axis
-_LABEL_WIDTH = 30  # characters
-_ROOM = 0.3  # fraction of the span left free on each side for digits
+_ACROSS = 2  # panels in a row
+_LINE, _TEXT_LINE, _AROUND = (
+    0.26,
+    0.14,
+    0.62,
+)  # inches: height of a series, of a line of its name, and of a panel's rest
+_LABEL_WIDTH = 17  # characters
+_TITLE_WIDTH = 24  # characters
+_ROOM = 0.55  # fraction of the span left free on each side for digits
 _LEAST_SPAN, _LEAST_OTHER_SPAN = 4.0, 0.5  # of percentages, and of other scores
 _GAP = 0.06  # between panels, as a fraction of their width
 _MOST = 100.0  # the highest possible score
@@ -47,8 +52,8 @@ class _Series:
     marks: dict[str, _Mark]
 
 
-def draw_comparison(comparison: RunComparison) -> bytes:
-    """A PNG with a panel for each task, which has a line for each row of the table and for the paper's figures.
+def draw_comparison(comparison: RunComparison) -> Picture:
+    """A panel for each task, which has a line for each row of the table and for the paper's figures.
 
     Each panel has its own range of scores, at least a few points wide.
     """
@@ -59,15 +64,30 @@ def draw_comparison(comparison: RunComparison) -> bytes:
     others = {title for column, title in names.items() if not is_percentage(column.metric)}
     across = min(_ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
-    height = down * (_AROUND + _LINE * len(series))
-    figure = new_figure(_LABELS + _PANEL * across, height, _GAP)
+    lines = max(len(_label(line.name).splitlines()) for line in series)
+    figure = new_figure(down * (_AROUND + (_LINE + _TEXT_LINE * lines) * len(series)) + 0.2, _GAP)
     grid = figure.subplots(down, across, sharey=True, squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
         _draw_panel(axes, panel, series, _LEAST_OTHER_SPAN if panel in others else _LEAST_SPAN)
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
-    figure.supxlabel(unit(comparison), fontsize=9)
-    return png(figure)
+    figure.supxlabel(unit(comparison), fontsize=SMALL)
+    return picture_of(figure, COMPARISON, _caption(comparison))
+
+
+def _caption(comparison: RunComparison) -> str:
+    """The caption of the comparison's picture in the report."""
+    paper = any(row.paper for row in comparison.rows)
+    return (
+        "Mean and standard deviation over seeds (filled; the dots below: each seed)"
+        + (", and the paper's figure with its deviation (hollow diamond)" if paper else "")
+        + "; no bar where there are fewer than three seeds, or the paper has none. Each panel has its own range."
+    )
+
+
+def _label(name: str) -> str:
+    """The name of a series on as many lines as it needs next to a panel."""
+    return textwrap.fill(name, _LABEL_WIDTH)
 
 
 def _series(comparison: RunComparison, names: dict[TaskColumn, str]) -> list[_Series]:
@@ -76,11 +96,14 @@ def _series(comparison: RunComparison, names: dict[TaskColumn, str]) -> list[_Se
     one_base = len({row.base for row in comparison.rows}) == 1
     found: list[_Series] = []
     for row in comparison.rows:
+        if row.is_untuned:  # so far below the others that these could not be told apart
+            continue
         marks = {names[column]: _Mark(group.mean, group.std, list(group.scores.values()))
                  for column, group in row.cells.items()}  # fmt: skip
         if row.average is not None and row.average.tasks == averaged:  # averages over different tasks do not compare
-            marks[AVERAGE] = _Mark(row.average.value, row.average.std)
-        found.append(_Series(row.title if one_base else f"{row.title}, {row.base}", False, marks))
+            marks[AVERAGE] = _Mark(row.average.value, row.average.std, row.average.seeds)
+        base = row.base.rpartition("/")[2]
+        found.append(_Series(row.title if one_base else f"{row.title}, {base}", False, marks))
         if papers := _paper_marks(row, names, averaged):
             # One line for figures that several rows share, after the last of them
             earlier = [series for series in found if series.is_paper and series.name == row.paper_title]
@@ -112,17 +135,17 @@ def _draw_panel(axes: Axes, panel: str, series: Sequence[_Series], least: float)
 
     marks = [line.marks[panel] for line in series if panel in line.marks]
     low, high = _limits(marks, least)
-    axes.set_title(panel)
+    axes.set_title(textwrap.fill(panel, _TITLE_WIDTH))
     axes.set_xlim(low, high)
-    ticks = MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(low, min(high, _MOST))
+    ticks = MaxNLocator(nbins=3, steps=[1, 2, 5, 10]).tick_values(low, min(high, _MOST))
     axes.set_xticks([tick for tick in ticks if low <= tick <= min(high, _MOST)])
     for side in axes.spines.values():
         side.set_visible(False)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, labelsize=SMALL)
     axes.set_ylim(len(series) - 0.5, -0.75)
-    axes.set_yticks(range(len(series)), [textwrap.fill(line.name, _LABEL_WIDTH) for line in series], fontsize=8)
+    axes.set_yticks(range(len(series)), [_label(line.name) for line in series], fontsize=SMALL)
     colours = iter(range(len(series)))
     for height, line in enumerate(series):
         colour, marker = (INK, "D") if line.is_paper else SERIES[next(colours) % len(SERIES)]
@@ -131,11 +154,12 @@ def _draw_panel(axes: Axes, panel: str, series: Sequence[_Series], least: float)
             continue
         if len(mark.seeds) > 1:
             axes.plot(mark.seeds, [height + _BELOW] * len(mark.seeds), ".", color=colour, markersize=4)
-        axes.errorbar(mark.value, height, xerr=mark.std, fmt=marker, color=colour, markersize=6, capsize=3,
-                      elinewidth=1.4, markerfacecolor="white" if line.is_paper else colour)  # fmt: skip
-        text = plus_minus(two_digits(mark.value), two_digits(mark.std))
+        bar = None if len(mark.seeds) == BOTH else mark.std  # the dots of two seeds say all
+        axes.errorbar(mark.value, height, xerr=bar, fmt=marker, color=colour, markersize=6, capsize=3,
+                      elinewidth=1.4, markerfacecolor=PAGE if line.is_paper else colour)  # fmt: skip
+        text = spread_text(mark.value, mark.std, mark.seeds)
         axes.annotate(text, (mark.value, height), xytext=(0, 5), textcoords="offset points", ha="center", va="bottom",
-                      fontsize=7, color=MUTED if line.is_paper else INK)  # fmt: skip
+                      fontsize=SMALL, color=MUTED if line.is_paper else INK)  # fmt: skip
 
 
 def _panel_title(column: TaskColumn) -> str:

@@ -67,10 +67,28 @@ class Group:
         return [replace(self, metric=metric) for metric in common]
 
     @property
+    def untuned(self) -> Group | None:
+        """The group before training; None if a run does not record that score on the same split."""
+        runs = [_before_training(run, self.split, self.metric) for run in self.runs]
+        known = [run for run in runs if run is not None]
+        return replace(self, keys={**self.keys, "method": "none"}, runs=known) if len(known) == len(runs) else None
+
+    @property
     def paper(self) -> Paper | None:
         """The paper's figures, if all recipes of the group name the same ones and match the published setting."""
         papers = [run.recipe.paper if run.recipe.paper_mismatch is None else None for run in self.runs]
         return papers[0] if all(paper == papers[0] for paper in papers) else None
+
+
+def _before_training(run: FinishedRun, split: str, metric: str) -> FinishedRun | None:
+    """A run of a group as it was before its training; None if it does not record its score there."""
+    untuned = run.metrics.get("untuned") or {}
+    if untuned.get("split") != split or metric not in untuned:
+        return None
+    splits = {split: {**untuned, "examples": run.metrics["splits"][split]["examples"]}}
+    parameters = {**run.metrics["parameters"], "edited": 0, "head": 0, "share": 0.0}
+    recipe = run.recipe.model_copy(update={"paper": None})
+    return replace(run, recipe=recipe, metrics={**run.metrics, "splits": splits, "parameters": parameters})
 
 
 def group_runs(runs: Sequence[FinishedRun]) -> tuple[list[Group], list[LeftOut], list[str]]:

@@ -18,6 +18,7 @@ from red_cli.report.names import TaskColumn, base_name, method_name, shown_value
 _MOST_LISTED = 5
 _STANDARD = "standard"
 _LOSS = "loss"
+_NONE, _UNTUNED = "none", "untuned"
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Average:
     Attributes:
         std: its sample standard deviation over seeds; None unless all tasks have the same seeds, at least two.
         tasks: the number of tasks.
+        seeds: the mean over the tasks of each seed, where `std` is not None.
     """
 
     value: float
     std: float | None
     tasks: int
+    seeds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Row:
         return ", ".join([self.method, *protocol, *(f"{key} {value}" for key, value in self.settings)])
 
     @property
+    def is_untuned(self) -> bool:
+        """Whether nothing is trained."""
+        return all(group.keys["method"] == _NONE for group in self.cells.values())
+
+    @property
     def parameters(self) -> tuple[int, int]:
         """The lowest and highest number of parameters that the method trains over the tasks, without the head."""
         counts = [int(group.first.metrics["parameters"]["edited"]) for group in self.cells.values()]
@@ -68,10 +76,12 @@ class Row:
         if not groups:
             return None
         seeds = [list(group.scores) for group in groups]
-        std = None
+        std, by_seed = None, []
         if all(each == seeds[0] for each in seeds):
-            _, std = mean_and_spread([statistics.fmean(group.scores[seed] for group in groups) for seed in seeds[0]])
-        return Average(statistics.fmean(group.mean for group in groups), std, len(groups))
+            by_seed = [statistics.fmean(group.scores[seed] for group in groups) for seed in seeds[0]]
+            _, std = mean_and_spread(by_seed)
+        means = statistics.fmean(group.mean for group in groups)
+        return Average(means, std, len(groups), () if std is None else tuple(by_seed))
 
     @property
     def paper(self) -> dict[TaskColumn, Paper]:
@@ -138,6 +148,7 @@ def compare_runs(paths: Sequence[Path]) -> RunComparison:
     groups, repeated, notes = group_runs(runs)
     bases = _base_names([group.first.recipe.model.name_or_path for group in groups])
     rows = [row for family in _families(groups) for row in _rows(family, bases)]
+    rows += _untuned_rows(rows)
     order = list(bases.values())
     rows.sort(key=lambda row: (order.index(row.base), -row.parameters[1]))  # as in the paper's tables
     columns = sorted({column for row in rows for column in row.cells}, key=lambda column: column.order)
@@ -181,6 +192,21 @@ def _rows(family: list[Group], bases: Mapping[str, str]) -> list[Row]:
             row = Row(base, method_name(group.keys), _protocol(group), tuple(settings), {})
             rows.setdefault(tuple(map(_order, values)), row).cells[column] = group
     return [rows[values] for values in sorted(rows)]
+
+
+def _untuned_rows(rows: Sequence[Row]) -> list[Row]:
+    """For each base and protocol a row of the scores before training, as far as many compared runs record them."""
+    if any(row.is_untuned for row in rows):  # trained by no method, which a comparison may have as well
+        return []
+    found: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        untuned = Row(row.base, _UNTUNED, row.protocol, (), {})
+        cells = found.setdefault((row.base, row.protocol), untuned).cells
+        for column, group in row.cells.items():
+            before = group.untuned
+            if before is not None and (column not in cells or len(before.runs) > len(cells[column].runs)):
+                cells[column] = before
+    return [row for row in found.values() if row.cells]
 
 
 def _order(value: Any) -> tuple[int, float, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from red_cli.formatting import plus_minus, two_digits
 from red_cli.recipe.metrics import is_percentage
@@ -15,6 +15,7 @@ _UNIT = "percent, or 100 times a coefficient"
 AVERAGE = "Avg."
 _MARKS = "abcdefghijklmnopqrstuvwxyz"
 _FEWEST_TASKS = 2  # that an average covers
+BOTH = 2  # seeds, which are shown one by one
 
 
 class Cells:
@@ -47,7 +48,13 @@ class Cells:
         seeds = [str(len(group.runs))] if self.seeds is None else []
         mark = self.mark(group)
         details = ", ".join([*seeds, *([mark] if mark else [])])
-        return _mean_text(group.mean, group.std) + (f" ({details})" if details else "")
+        return spread_text(group.mean, group.std, list(group.scores.values())) + (f" ({details})" if details else "")
+
+    def both(self, group: Group | None, which: Callable[[Collection[float]], float]) -> str:
+        """The lower or the higher value of two seeds; empty for another number of seeds."""
+        if group is None or len(group.runs) != BOTH:
+            return ""
+        return two_digits(which(group.scores.values()))
 
     def shown(self, average: Average | None) -> Average | None:
         """The average, or None if it covers fewer than two tasks."""
@@ -58,7 +65,7 @@ class Cells:
         if self.shown(average) is None or average is None:
             return ""
         tasks = "" if average.tasks == len(self.comparison.averaged) else f" (of {average.tasks})"
-        return _mean_text(average.value, average.std) + tasks
+        return spread_text(average.value, average.std, average.seeds) + tasks
 
     def paper(self, row: Row, column: TaskColumn) -> str:
         """The paper's figure as printed in the paper."""
@@ -97,14 +104,23 @@ class Cells:
     @property
     def legend(self) -> str:
         """An explanation of how to read a cell."""
-        seeds = "seeds (how many)" if self.seeds is None else f"{self.seeds} seed{'' if self.seeds == 1 else 's'}"
         several = len(self.comparison.averaged) >= _FEWEST_TASKS
         return (
-            f"Mean ± sample standard deviation over {seeds}, {unit(self.comparison)}; no seed is chosen or dropped. "
+            f"{self._over_seeds}, {unit(self.comparison)}; no seed is chosen or dropped. "
             f"Metric: {_by_value({column: column.metric_title for column in self.comparison.columns})}. "
             f"Scored on: {self.scored_on}."
             + (" Avg.: over the tasks that a row has, where it has several." if several else "")
         )
+
+    @property
+    def _over_seeds(self) -> str:
+        """What a cell of a comparison shows of its seeds."""
+        if self.seeds == 1:
+            return "One seed"
+        if self.seeds == BOTH:
+            return "The values of both seeds"
+        seeds = "seeds (how many); of two seeds both values" if self.seeds is None else f"{self.seeds} seeds"
+        return f"Mean ± sample standard deviation over {seeds}"
 
 
 def unit(comparison: RunComparison) -> str:
@@ -137,8 +153,10 @@ def headings(comparison: RunComparison) -> list[str]:
     ]
 
 
-def _mean_text(mean: float, std: float | None) -> str:
-    """A mean and its deviation, to two digits, in a cell of the comparison's table."""
+def spread_text(mean: float, std: float | None, seeds: Sequence[float]) -> str:
+    """A mean and its deviation over seeds in a comparison; of two seeds both values, which say more."""
+    if len(seeds) == BOTH:
+        return ", ".join(map(two_digits, seeds))
     return plus_minus(two_digits(mean), two_digits(std))
 
 

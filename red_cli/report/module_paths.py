@@ -10,6 +10,14 @@ from red_cli.edit.architectures import architecture_of
 
 _NUMBER = re.compile(r"(?:^|(?<=\.))(\d+)(?=\.|$)")
 _ANY_LAYER = "*"
+# Position -> its words
+_WORDS = {
+    "ffn": "FFN",
+    "attn": "attention",
+    "qkv": "query-key-value",
+    "ffn_norm": "FFN norm",
+    "attn_norm": "attention norm",
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,12 @@ def kind_labels(paths: Sequence[ModulePath]) -> dict[str, str]:
         for pattern in patterns:
             found[pattern] = f"{differing[pattern]} {name}".lstrip() if pattern in differing else pattern
     return found
+
+
+def readable_kind(label: str) -> str:
+    """The name of a kind of module for readers, such as `decoder attention` for `decoder attn`."""
+    before, _, position = label.rpartition(" ")
+    return f"{before} {_WORDS.get(position, position)}".lstrip()
 
 
 def _module_path(path: str, span: tuple[int, int], position: str | None) -> ModulePath:

@@ -37,7 +37,12 @@ class TaskColumn:
     @property
     def metric_title(self) -> str:
         """The metric in words."""
-        return metric_spec(self.metric).title or self.metric.replace("_", " ")
+        return metric_title(self.metric)
+
+
+def metric_title(metric: str) -> str:
+    """A metric in words."""
+    return metric_spec(metric).title or metric.replace("_", " ")
 
 
 def task_column(run: FinishedRun, metric: str, alone: bool) -> TaskColumn:

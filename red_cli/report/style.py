@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,13 +10,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NO_PICTURES = "no pictures: they need matplotlib. pip install 'red-cli[plot]'"
-DPI = 160
-INK, MUTED, GRID, NOTHING = "#1f2328", "#59636e", "#d0d7de", "#eaeef2"
+# Inches. An inch is 72 units of an SVG picture, so on a phone, about 370 pixels wide, a unit is a pixel.
+WIDTH = 5.2
+TEXT, SMALL = 11, 10  # points; smaller text cannot be read on a phone
+INK, MUTED, GRID, NOTHING, PAGE = "#1f2328", "#59636e", "#d0d7de", "#eaeef2", "#ffffff"
 # The colours of Okabe and Ito that have enough contrast on white: safe for colour-blind readers. Each has a marker, so
 # that series also differ without colour.
-SERIES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "v"), ("#E69F00", "P"), ("#56B4E9", "X"))
-# Colour maps from light (zero) to dark (the maximum), safe for colour-blind readers
-HUES = {"scale": "YlGnBu", "bias": "YlOrRd"}
+SERIES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "v"), ("#e69f00", "P"), ("#56b4e9", "X"))
+# The colour of a heat map's largest value; smaller values are more transparent, on light and dark pages alike.
+HUES = {"scale": "#4a9fe0", "bias": "#f0883e"}
+# Colour in a figure -> the variable of the page's style sheet that replaces it, so that a page can be light or dark
+VARIABLES = {
+    INK: "--ink", MUTED: "--muted", GRID: "--line", NOTHING: "--nothing", PAGE: "--page",
+    HUES["scale"]: "--heat-scale", HUES["bias"]: "--heat-bias",
+    **{colour: f"--series-{number}" for number, (colour, _) in enumerate(SERIES, start=1)},
+}  # fmt: skip
 
 
 def can_draw() -> bool:
@@ -25,11 +32,10 @@ def can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:
-    """An empty figure without a window.
+def new_figure(height: float, gap: float = 0.02) -> Figure:
+    """An empty figure of the reports' width, without a window and a background.
 
     Args:
-        width: in inches.
         height: in inches.
         gap: between panels, as a fraction of their width.
     """
@@ -38,12 +44,12 @@ def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    rcParams.update({"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.labelcolor": INK,
-                     "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": GRID, "axes.titlesize": 10,
-                     "axes.titlelocation": "left", "text.parse_math": False})  # fmt: skip
-    figure = Figure(
-        figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(wspace=gap, hspace=gap), facecolor="white"
-    )
+    rcParams.update({"font.family": "DejaVu Sans", "font.size": TEXT, "text.color": INK, "axes.labelcolor": INK,
+                     "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": GRID, "axes.titlesize": TEXT,
+                     "axes.titlelocation": "left", "axes.facecolor": "none", "text.parse_math": False,
+                     "svg.fonttype": "none", "svg.hashsalt": "red"})  # fmt: skip
+    layout = ConstrainedLayoutEngine(wspace=gap, hspace=gap)
+    figure = Figure(figsize=(WIDTH, height), layout=layout, facecolor="none")
     FigureCanvasAgg(figure)
     return figure
 
@@ -58,10 +64,3 @@ def tidy(axes: Axes) -> None:
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file without a software version, so that equal data give equal bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()

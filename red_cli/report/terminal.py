@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from red_cli.formatting import aligned, shortened, three_digits, two_digits
 from red_cli.report.adapter_changes import AdapterChanges
+from red_cli.report.draw_one_run import TITLES
 from red_cli.report.many_runs import Row, RunComparison
-from red_cli.report.many_runs_cells import AVERAGE, Cells, headings, parameters_text
-from red_cli.report.one_run_report import COMPONENT_TITLES
+from red_cli.report.many_runs_cells import AVERAGE, BOTH, Cells, headings, parameters_text
 
 _BARS = "▁▂▃▄▅▆▇█"
 _NOTHING = "·"
@@ -30,10 +30,10 @@ def change_rows(changes: AdapterChanges) -> list[tuple[str, str]]:
         for row in shown:
             drawn = bars(grid[row], max(tops), max(_LEAST_ROOM, _ROOM - width))
             text = f"{names[row]:<{width}}  {drawn}  {_range([value for value in grid[row] if value is not None])}"
-            rows.append((COMPONENT_TITLES[component] if row == shown[0] else "", text))
+            rows.append((TITLES[component] if row == shown[0] else "", text))
         if hidden := len(grid) - len(shown):
             rows.append(("", f"and {hidden} more kinds of modules, in the report"))
-    named = [f"{COMPONENT_TITLES[component]}: {_most_changed(changes, component)}" for component in changes.components]
+    named = [f"{TITLES[component]}: {_most_changed(changes, component)}" for component in changes.components]
     return [*rows, *zip(["changed most", *[""] * len(named)], named, strict=False)]
 
 
@@ -123,8 +123,10 @@ def _stacked(row: Row, comparison: RunComparison) -> dict[str, list[str]]:
     lines = {
         "mean": [*(two_digits(group.mean if group else None) for group in groups),
                  two_digits(average.value if average else None)],
-        "±": [*(two_digits(group.std if group else None) for group in groups),
-              two_digits(average.std if average else None)],
+        "±": [*(two_digits(group.std) if group and len(group.runs) != BOTH else "" for group in groups),
+              two_digits(average.std) if average and len(average.seeds) != BOTH else ""],
+        "lower": [*(cells.both(group, min) for group in groups), ""],
+        "higher": [*(cells.both(group, max) for group in groups), ""],
         "seeds": ["" if group is None or _seeds_text(row) else str(len(group.runs)) for group in groups],
         "scored": [cells.mark(group) if group is not None else "" for group in groups],
         "paper": [*(str(paper.score) if paper else "" for paper in papers),

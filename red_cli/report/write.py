@@ -12,8 +12,9 @@ from red_cli.report.document import ReportDocument, render_html, render_markdown
 
 JSON_FILE = "report.json"
 _TEXTS = ("report.md", "report.html", JSON_FILE)
-HEAT_MAP, LEARNING_CURVE, COMPARISON = "heat_map.png", "learning_curve.png", "comparison.png"
-_PICTURES = (HEAT_MAP, LEARNING_CURVE, COMPARISON)
+HEAT_MAP, LEARNING_CURVE = "heat_map.png", "learning_curve.png"
+COMPARISON, SCORE_BY_PARAMETERS = "comparison.png", "score_by_parameters.png"
+_PICTURES = (HEAT_MAP, LEARNING_CURVE, COMPARISON, SCORE_BY_PARAMETERS)
 _TMP_DIR = ".report.tmp"  # a folder that remains only if the process is killed while it writes
 
 

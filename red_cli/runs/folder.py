@@ -59,6 +59,10 @@ class RunFolder:
         return self.path / METRICS_FILE
 
     @property
+    def output_spread(self) -> Path:
+        return self.path / "output_spread.json"
+
+    @property
     def card(self) -> Path:
         return self.path / "README.md"
 

@@ -41,6 +41,7 @@ from red_cli.train.interval import Interval
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, find_earlier_search, with_rate
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
+from red_cli.train.output_spread import write_output_spread
 from red_cli.train.resume import find_resume_checkpoint
 from red_cli.train.samples import choose_samples
 from red_cli.train.session import Session
@@ -283,6 +284,7 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
         use = run_use(folder.path, recipe, session.prepared.task.kind.auto_class.__name__)
         write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics, use))
     folder.write_metrics(metrics)
+    write_output_spread(session)
     session.processes.barrier()  # the caller may read the folder
     return {**metrics, "folder": str(folder.path)}
 

@@ -52,7 +52,7 @@ def test_the_files_of_a_run_folder(finished_once: tuple[Path, Outcome]) -> None:
     run, outcome = finished_once
     names = {path.name for path in run.iterdir()}
     assert names == {"recipe.yaml", "adapter", "checkpoints", "log.jsonl", "metrics.json", "predictions",
-                     "environment.json", "README.md"}  # fmt: skip
+                     "environment.json", "output_spread.json", "README.md"}  # fmt: skip
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["training"]["steps"] == 12
     log = read_lines(run / "log.jsonl")

@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,13 +20,15 @@ from red_cli.errors import UserError
 from red_cli.formatting import three_digits
 from red_cli.recipe.load import load_recipe
 from red_cli.report.adapter_changes import read_adapter_changes
-from red_cli.report.document import Picture, ReportDocument, Section, Table, render_html, render_markdown
+from red_cli.report.document import Fact, Quote, ReportDocument, Section, Table, render_html, render_markdown
 from red_cli.report.draw_many_runs import draw_comparison
 from red_cli.report.draw_one_run import draw_curve, draw_heat_map
-from red_cli.report.style import DPI
+from red_cli.report.picture import Picture
+from red_cli.report.style import SMALL, WIDTH
 from red_cli.report.training_log import Curve, read_curve
 from tests.extras import needs_extra
 from tests.report.finished import finished_run
+from tests.report.full_run import full_run
 from tests.report.test_adapter_changes import adapter
 from tests.report.test_comparison import eight_tasks
 from tests.tiny import read_lines
@@ -58,10 +61,12 @@ class Page(HTMLParser):
 
     def require_self_contained(self) -> None:
         assert not {"script", "link", "iframe", "object"} & set(self.tags)
+        ids = [value for name, value in self.attributes if name == "id"]
+        assert len(ids) == len(set(ids))
         for name, value in self.attributes:
             assert not name.startswith("on")
-            assert name not in ("href", "srcset")
-            assert name != "src" or value.startswith("data:image/png;base64,")
+            assert name not in ("href", "src", "srcset")
+            assert name != "xlink:href" or value.startswith("#")
         assert "url(" not in self.text
         assert "@import" not in self.text
 
@@ -96,10 +101,14 @@ def test_a_run(red, run: Path) -> None:
     assert names == {"report.html", "report.md", "report.json", "heat_map.png", "learning_curve.png"}
     page = Page((run / "report" / "report.html").read_text())
     page.require_self_contained()
-    assert page.tags.count("img") == 2
+    assert page.tags.count("svg") == 2
+    spread = json.loads((run / "output_spread.json").read_text())
+    changes = read_adapter_changes(run / "adapter")
+    assert list(spread["modules"]) == [module.path for module in changes.modules]
+    assert all(value > 0 for value in spread["modules"].values())
     text = (run / "report" / "report.md").read_text()
     assert [path for path in re.findall(r"!\[.*?\]\((.*?)\)", text) if (run / "report" / path).is_file()] == [
-        "heat_map.png", "learning_curve.png",
+        "learning_curve.png", "heat_map.png",
     ]  # fmt: skip
     assert red("eval", run).code == 0  # the run is as good as before
 
@@ -171,13 +180,13 @@ def test_runs_in_one_table(red, tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} == {"report.html", "report.md", "report.json", "comparison.png"}
     page = Page((out / "report.html").read_text())
     page.require_self_contained()
-    assert page.tags.count("img") == 1
+    assert page.tags.count("svg") == 1
     table = (out / "report.md").read_text().split("\n\n")[2].splitlines()
     assert [cell.strip() for cell in table[0].split("|")][4:13] == [
         "MNLI", "SST-2", "MRPC", "CoLA", "QNLI", "QQP", "RTE", "STS-B", "Avg.",
     ]  # fmt: skip
     assert len(table) == 2 + 4
-    assert "84.25 ± 0.07" in table[2]
+    assert "84.20, 84.30" in table[2]
     assert "*83.9 ± 0.14*" in table[3]
     named = [tmp_path / "runs" / f"mnli-{seed}" for seed in (42, 43)]
     data = red("report", *named, "--output", tmp_path / "two", "--json").json
@@ -209,7 +218,7 @@ def test_without_matplotlib_all_but_the_pictures_is_there(
     assert len(outcome.err.splitlines()) == 1
     assert not list((folder / "report").glob("*.png"))
     page = Page((folder / "report" / "report.html").read_text())
-    assert "img" not in page.tags
+    assert "svg" not in page.tags
     assert page.tags.count("table") >= 2
     assert "red-cli[plot]" in page.text
 
@@ -278,18 +287,36 @@ def test_a_curve_reads_what_a_log_may_hold(tmp_path: Path) -> None:
 
 @needs_extra("plot")
 def test_pictures_have_the_size_of_what_they_show(tmp_path: Path) -> None:
-    narrow = size_of(draw_heat_map(read_adapter_changes(adapter(tmp_path / "a"))))
-    assert 6 * DPI < narrow[0] < 7 * DPI
-    assert narrow[1] == round(2 * (0.8 + 0.42) * DPI)
-    kinds = ["ffn", "attn", "query", "key", "value"]
-    tall = size_of(draw_heat_map(read_adapter_changes(adapter(tmp_path / "b", positions=kinds))))
-    assert tall[1] == round(2 * (0.8 + 5 * 0.42) * DPI)
-    alone = size_of(draw_heat_map(read_adapter_changes(adapter(tmp_path / "c", components=["bias"]))))
-    assert alone == (narrow[0], narrow[1] // 2)
-    short = Curve("f1", "validation", [(1, 0.5)])
-    assert size_of(draw_curve(short, None)) == (7.5 * DPI, 3 * DPI)
-    long = Curve("f1", "validation", [(step, 1 / step) for step in range(1, 99)], [(50, 0.5), (98, 0.6)])
-    assert size_of(draw_curve(long, 98)) == (7.5 * DPI, round(5.4 * DPI))
+    heat_maps = [
+        draw_heat_map(read_adapter_changes(adapter(tmp_path / str(number), **red)))
+        for number, red in enumerate([{"components": ["bias"]}, {}, {"positions": ["ffn", "attn", "query"]}])
+    ]
+    curves = [
+        draw_curve(Curve("f1", "validation", [(1, 0.5)]), None),
+        draw_curve(Curve("f1", "validation", [(step, 1 / step) for step in range(1, 99)], [(50, 0.5), (98, 0.6)]), 98),
+    ]
+    sizes = [size_of(picture.png) for picture in [*heat_maps, *curves]]
+    assert {width for width, _ in sizes} == {round(WIDTH * 200)}
+    heights = [height for _, height in sizes]
+    assert heights[0] * 2 == heights[1] < heights[2]
+    assert heights[3] < heights[4]
+
+
+@needs_extra("plot")
+def test_a_picture_on_a_page_scales_and_takes_its_colours(tmp_path: Path) -> None:
+    curve = Curve("f1", "validation", [(1, 0.5), (9, 0.2)], [(5, 0.5), (9, 0.6)], steps_per_epoch=3.0, untuned=0.1)
+    for picture in (draw_curve(curve, 9), draw_heat_map(read_adapter_changes(adapter(tmp_path)))):
+        svg = ElementTree.fromstring(picture.svg)
+        assert {"viewBox", "role", "aria-label"} <= set(svg.keys())
+        assert not {"width", "height"} & set(svg.keys())
+        colours = re.findall(r"(var\(--[^)]*\)|#[0-9a-fA-F]{6})", picture.svg)
+        assert colours
+        assert [colour for colour in colours if not colour.startswith("var(")] == []
+        texts = [element for element in svg.iter() if element.tag.endswith("text")]
+        assert texts
+        assert all(float(re.search(r"font-size: ([\d.]+)px", text.get("style"))[1]) >= SMALL for text in texts)
+    drawn = {text.text for text in ElementTree.fromstring(draw_curve(curve, 9).svg).iter() if text.text}
+    assert {"epoch", "optimiser step", "untuned: 10.00", "best: 60.00 at step 9"} <= drawn
 
 
 @needs_extra("plot")
@@ -303,19 +330,38 @@ def test_a_picture_takes_any_name(tmp_path: Path) -> None:
     from red_cli.report.many_runs import compare_runs
 
     finished_run(tmp_path / "run", "classification", f"data.path={tmp_path}", f"model.name_or_path=a/{NASTY[:20]}$_^$")
-    assert size_of(draw_comparison(compare_runs([tmp_path])))[0] > 0
+    picture = draw_comparison(compare_runs([tmp_path]))
+    assert size_of(picture.png)[0] > 0
+    assert ElementTree.fromstring(picture.svg).get("viewBox")
 
 
 def test_text_is_escaped() -> None:
     table = Table(["", NASTY], [[NASTY, "1"]], shades=[[None, 0.5]])
-    section = Section(NASTY, NASTY, Picture("heat_map.png", b"png", NASTY), table, [NASTY])
+    picture = Picture("heat_map.png", b"png", "<svg></svg>", NASTY)
+    section = Section(
+        NASTY, NASTY, [Fact(NASTY, NASTY, NASTY)], picture, table, [Quote(NASTY, [(NASTY, NASTY)])], [NASTY]
+    )
     document = ReportDocument(NASTY, [section])
     page = Page(render_html(document))
     page.require_self_contained()
-    assert page.text.count(NASTY) == 8  # title, its heading, and each block; two in the table
-    assert ("alt", NASTY) in page.attributes
+    assert (
+        page.text.count(NASTY) == 14
+    )  # title, its heading, and each block; two in the table, three in a fact and quote
     text = render_markdown(document)
-    assert not re.search(r"(?<!\\)[<|$*]", text.replace(" | ", "").replace("| ", "").replace(" |", ""))
+    assert not re.search(
+        r"(?<!\\)[<|$]|(?<![\\*])\*(?!\*)", text.replace(" | ", "").replace("| ", "").replace(" |", "")
+    )
+
+
+def test_rows_are_named(tmp_path: Path, red) -> None:
+    folder = full_run(tmp_path / "run", layers=3)
+    assert red("report", folder).code == 0
+    page = (folder / "report" / "report.html").read_text()
+    tables = [ElementTree.fromstring(table) for table in re.findall(r"<table>.*?</table>", page, re.DOTALL)]
+    assert len(tables) > 8
+    for table in tables:
+        for row in table.find("tbody"):
+            assert [cell.get("scope") for cell in row if cell.tag == "th"] == ["row"]
 
 
 def test_three_digits_that_count() -> None:

@@ -1,0 +1,119 @@
+"""Differences between the methods of a comparison, paired by seed, with their 95% intervals."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from red_cli.recipe.paper import RED
+from red_cli.report.document import Section, Table
+from red_cli.report.many_runs import Row, RunComparison
+from red_cli.report.names import TaskColumn
+
+_CONFIDENCE = 0.95
+_BOTH = 2  # seeds, whose differences are shown one by one: their interval would be thirteen times as wide
+_TEXT = (
+    "Each seed's score less that of the same seed in the reference, {reference}, and the mean with its 95% interval by "
+    "Student's t. An interval that holds 0 does not tell the two apart. Two seeds have both differences instead."
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row's score less that of a reference on one task, by seed.
+
+    Attributes:
+        by_seed: seed -> difference, for the seeds that both have.
+    """
+
+    column: TaskColumn
+    row: Row
+    reference: Row
+    by_seed: dict[int, float]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.by_seed.values())
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95% interval of the mean; None for fewer than three seeds."""
+        from scipy.stats import t
+
+        values = list(self.by_seed.values())
+        if len(values) <= _BOTH:
+            return None
+        reach = float(t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)) * statistics.stdev(values)
+        reach /= math.sqrt(len(values))
+        return self.mean - reach, self.mean + reach
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "base": self.row.base,
+            "task": self.column.title,
+            "metric": self.column.metric,
+            "method": self.row.title,
+            "reference": self.reference.title,
+            "seeds": {str(seed): value for seed, value in self.by_seed.items()},
+            "mean": self.mean,
+            "interval": None if self.interval is None else list(self.interval),
+        }
+
+
+def paired_differences(comparison: RunComparison) -> list[Difference]:
+    """The differences of each row to the reference of its base and protocol, on the tasks and seeds that both have."""
+    found = []
+    for row in comparison.rows:
+        others = [other for other in comparison.rows if (other.base, other.protocol) == (row.base, row.protocol)]
+        reference = _reference(others)
+        if row is reference:
+            continue
+        for column in comparison.columns:
+            ours, theirs = row.cells.get(column), reference.cells.get(column)
+            if ours is None or theirs is None or ours.split != theirs.split:
+                continue
+            scores, base = ours.scores, theirs.scores
+            if common := {seed: scores[seed] - base[seed] for seed in scores if seed in base}:
+                found.append(Difference(column, row, reference, common))
+    return found
+
+
+def _reference(rows: Sequence[Row]) -> Row:
+    """The row that the differences of its base are taken to: RED, if it is among them."""
+    red = [row for row in rows if row.method == RED] or [row for row in rows if row.method.startswith(RED)]
+    return (red or list(rows))[0]
+
+
+def differences_section(comparison: RunComparison) -> list[Section]:
+    """The section of a comparison's report on the paired differences, if there are any."""
+    found = paired_differences(comparison)
+    if not found:
+        return []
+    references = " or ".join(dict.fromkeys(difference.reference.title for difference in found))
+    several_bases = len({row.base for row in comparison.rows}) > 1
+    rows = [
+        [f"{each.row.title}, {each.row.base}" if several_bases else each.row.title, each.column.title,
+         signed(each.mean), _interval(each), _seeds(each)]
+        for each in found
+    ]  # fmt: skip
+    table = Table(["method", "task", "mean", "95% interval", "seed: difference"], rows)
+    return [Section("Differences by seed", text=_TEXT.format(reference=references), table=table)]
+
+
+def signed(value: float) -> str:
+    """A difference with its sign and two decimals."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _seeds(difference: Difference) -> str:
+    """The difference of each seed in a report's table."""
+    return ", ".join(f"{seed}: {signed(value)}" for seed, value in difference.by_seed.items())
+
+
+def _interval(difference: Difference) -> str:
+    """The 95% interval in a report's table of paired differences; empty for fewer than three seeds."""
+    interval = difference.interval
+    return "" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}"
