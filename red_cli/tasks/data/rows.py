@@ -115,7 +115,7 @@ class Rows:
             source_indices = self.source_indices[source_indices]
         return replace(
             self,
-            table=self.table.take(indices),
+            table=self.table.take(pa.array(indices, pa.int64())),
             source_indices=source_indices,
             selection=selection or self.selection,
         )

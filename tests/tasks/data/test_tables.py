@@ -147,3 +147,9 @@ def test_splits_of_the_hub_by_other_names(monkeypatch: pytest.MonkeyPatch) -> No
     }
     with fails("split-not-found", "data.splits", "somebody/talks", "'eval'"):
         find_splits(Data(path="somebody/talks", splits={"validation": "eval"}), "text")
+
+
+def test_no_row_may_be_taken() -> None:
+    rows = Rows(pa.table({"text": ["a", "b"]}), "train.csv")
+    assert rows.take([]).column("text") == []
+    assert rows.take([1]).take([]).table.num_rows == 0
