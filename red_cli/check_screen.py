@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
@@ -26,41 +26,40 @@ _UNEVEN = 3.0  # times the rows of the smallest class: worth a word
 Line = tuple[str, bool]  # text, and whether it is shown dimmed
 
 
-def check_rows(plan: PlanSummary, folder: str, width: int) -> list[tuple[str, str]]:
-    """The plan as rows of label and value that are at most `width` columns wide."""
+def check_rows(plan: PlanSummary, data: DataSummary, folder: str, width: int) -> list[tuple[str, str]]:
+    """The plan and what is worth a look in the rows, as rows of label and value of at most `width` columns together."""
     base, architecture, task, *others = subject_rows(plan)
+    if plan.edited_modules:
+        where = f"{plan.method} on {len(plan.edited_modules)} modules, {plan.edited_pattern}"
+        others = [("method", where), *(row for row in others if row[0] not in ("method", "changed"))]
     together = (base[0], f"{base[1]} ({architecture[1]})")
     subject = [together] if cell_len(together[1]) <= width - LABEL_WIDTH else [base, architecture]
     rows = [task, *subject, *others, *schedule_rows(plan), ("run folder", folder), *note_rows(plan)]
-    return _wrapped(rows, width)
+    return wrapped_rows([*rows, *data_rows(plan), *_findings(plan, data)], width)
 
 
-def check_data_rows(plan: PlanSummary, data: DataSummary, width: int) -> list[tuple[str, str]]:
-    """The splits, the lengths, and what is worth a look in the rows, likewise."""
-    return _wrapped([*data_rows(plan), *_findings(plan, data)], width)
-
-
-def _wrapped(rows: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:
+def wrapped_rows(rows: Sequence[tuple[str, str]], width: int) -> list[tuple[str, str]]:
     """Rows with long values on several lines; a word that is longer than a line is not broken."""
     room, found = max(width - LABEL_WIDTH, 20), []
     for label, value in rows:
         lines = textwrap.wrap(terminal_line(value), room, break_long_words=False, break_on_hyphens=False) or [""]
-        found += [(label if number == 0 else "", line) for number, line in enumerate(lines)]
+        labels = [label.ljust(LABEL_WIDTH - 2), *[""] * (len(lines) - 1)]
+        found += zip(labels, lines, strict=True)
     return found
 
 
 def _findings(plan: PlanSummary, data: DataSummary) -> list[tuple[str, str]]:
     """What is worth a look in the rows: doubled and blank ones, contradictions, uneven classes."""
-    found = [f"{count:,} {split} rows are there twice" for split, count in data.doubled.items() if count]
-    found += [f"{count:,} {split} rows are in train as well" for split, count in data.also_in_train.items() if count]
-    found += [f"{data.contradictory:,} equal train rows have different labels"] if data.contradictory else []
-    found += [f"{count:,} {split} rows are blank" for split, count in data.blank.items() if count]
+    found = [f"{count:,} of {split} doubled" for split, count in data.doubled.items() if count]
+    found += [f"{count:,} of {split} also in train" for split, count in data.also_in_train.items() if count]
+    found += [f"{data.contradictory:,} of train equal but for their labels"] if data.contradictory else []
+    found += [f"{count:,} of {split} blank" for split, count in data.blank.items() if count]
     counts = [count for count in plan.classes.get("train", {}).values() if count]
     if counts and max(counts) >= _UNEVEN * min(counts):
-        found.append(f"the largest class has {max(counts) / min(counts):.3g} times the rows of the smallest")
+        found.append(f"classes uneven, {max(counts) / min(counts):.3g} : 1")
     absent = [name for name, count in plan.classes.get("train", {}).items() if not count]
-    found += [f"no train row has the class {one_line(absent[0])}"] if absent else []
-    return [("look at", "; ".join(found))] if found else [("doubled, blank", "none")]
+    found += [f"none of train is {one_line(absent[0])}"] if absent else []
+    return [("look at", "; ".join(found))] if found else [("doubled", "none, and no blank row")]
 
 
 def example_lines(plan: PlanSummary, data: DataSummary, width: int) -> list[Line]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from red_cli import console
+from red_cli.check_screen import wrapped_rows
 from red_cli.errors import UserError
 
 
@@ -25,8 +26,13 @@ def data_file_of(argument: str) -> Path | None:
         return None
 
 
-def recipe_of_data_file(path: Path, overrides: Sequence[str], variant: str | None, json: bool) -> str:
+def recipe_of_data_file(
+    path: Path, overrides: Sequence[str], variant: str | None, json: bool, left_to_plan: Container[str] = ()
+) -> str:
     """The recipe of a data file, which is written next to it if there is none; what was guessed is shown.
+
+    Args:
+        left_to_plan: labels of lines that a plan on the same screen shows.
 
     Raises:
         UserError: the file does not exist or cannot be read, or its recipe cannot be guessed.
@@ -45,7 +51,8 @@ def recipe_of_data_file(path: Path, overrides: Sequence[str], variant: str | Non
 
         found = recipe_of_file(path, overrides)
     if is_main():
-        console.print_lines(found.lines, stderr=json)
+        lines = [line for line in found.lines if line[0] not in left_to_plan]
+        console.print_lines(wrapped_rows(lines, console.width()), stderr=json)
         console.print_text(stderr=json)
     return str(found.path)
 

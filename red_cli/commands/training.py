@@ -186,7 +186,9 @@ def check(
     if device_memory is not None and not math.isfinite(device_memory):
         raise UserError("invalid-option", f"--device-memory {device_memory} is not a finite number of GiB")
     if (data_file := data_file_of(recipe)) is not None:
-        recipe = recipe_of_data_file(data_file, overrides or [], variant, json)
+        recipe = recipe_of_data_file(
+            data_file, overrides or [], variant, json, left_to_plan=("task", "classes", "validation", "base")
+        )
     loaded = load_recipe(recipe, variant, overrides or [])
     from red_cli.runs.preflight import preflight
 
@@ -221,9 +223,7 @@ def check(
     if yaml:
         console.print_text(dump(resolved(loaded.recipe)))
     width = console.width()
-    console.print_lines(check_screen.check_rows(plan, str(loaded.run_folder), width))
-    console.print_text()
-    console.print_lines(check_screen.check_data_rows(plan, data, width))
+    console.print_lines(check_screen.check_rows(plan, data, str(loaded.run_folder), width))
     console.print_text()
     console.print_dimmed(check_screen.example_lines(plan, data, width))
     if devices and (device_memory is not None or cuda.is_available()):

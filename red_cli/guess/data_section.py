@@ -61,7 +61,7 @@ def data_section(
     if not {"validation", "validation_share"} & {*section.keys, *given}:
         alike = ", of each class alike" if guess.task == "classification" else ""
         section.keys["validation_share"] = (share, f"there is no validation file; drawn by train.seed{alike}")
-        section.lines.append(("validation", f"{share:.0%} of the rows{alike}; no file next to it is named so"))
+        section.lines.append(("validation", f"{share:.0%} of the rows{alike}; there is no file of it"))
     form = csv_form(files.train, delimiter)
     if form is not None and form.found:
         section.keys["delimiter"] = ("tab" if form.delimiter == "\t" else form.delimiter, "as found in the file")

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from red_cli.base_model.hub import require_model_folder
 from red_cli.errors import UserError, shown
 from red_cli.escape import file_name
 from red_cli.files import replacing
@@ -137,7 +138,8 @@ def _write(target: Path, files: SplitFiles, overrides: Sequence[str]) -> list[tu
     }
     with replacing(target) as temporary:
         temporary.write_text(recipe_text(draft), encoding="utf-8")
-        load_recipe(str(temporary), None, overrides)  # raises for faults of overrides, by their own names
+        loaded = load_recipe(str(temporary), None, overrides)  # raises for faults of overrides, by their own names
+        require_model_folder(loaded.recipe.model.name_or_path)
         temporary.write_text(recipe_text(replace(draft, given=extra)), encoding="utf-8")
     return [
         ("file", file_text(path, rows, delimiter)),

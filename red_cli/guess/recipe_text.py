@@ -62,7 +62,6 @@ def recipe_text(draft: Draft) -> str:
     }
     data = dict(draft.data)
     if task == "instruction":
-        data["max_length"] = (1024, "tokens")
         data["too_long"] = ("drop", "leave longer conversations out, and count them; cut: they lose their end")
     sections: dict[str, Mapping[str, tuple[Any, str]]] = {
         "task": of_task,
@@ -76,6 +75,8 @@ def recipe_text(draft: Draft) -> str:
         written = {key: value for key, value in keys.items() if key not in draft.given.get(name, {})}
         written |= {key: (value, "as given") for key, value in draft.given.get(name, {}).items()}
         lines = [_line(key, value, comment, indent=2) for key, (value, comment) in written.items()]
+        if name == "data" and not labels:
+            lines.append("  # max_length: 1024            # tokens of a row; the most that the base takes if absent")
         if name == "data":
             lines.append("  columns:")
             lines += [_line(key, column, guess.reasons.get(key, ""), indent=4) for key, column in guess.columns.items()]

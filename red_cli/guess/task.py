@@ -135,7 +135,7 @@ def _labels(rows: Rows, columns: Sequence[Column], given: Given) -> TaskGuess:
     others = [column for column in columns if column.name != label.name]
     texts, reasons["text"] = _text(rows, others, given)
     task = given.task or ("classification" if label.kind not in ("number", "count") else "regression")
-    reasons["task"] = "as given" if given.task else f"{shown(label.name)} has {_described(label)}"
+    reasons["task"] = "as given" if given.task else f"{shown(label.name)} has {_described(label).partition(',')[0]}"
     return TaskGuess(task, {**texts, "label": label.name}, reasons, label)
 
 
