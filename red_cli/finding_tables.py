@@ -63,10 +63,12 @@ def class_table(
 def finding_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The rows with the most confident errors of each split, and the notes."""
     rows = []
-    for errors in ({**(result.get("errors") or {}), **(result.get("mistakes") or {})}).values():
-        rows += [("errors" if number == 0 else "", _error(each)) for number, each in enumerate(errors[:_MOST_ERRORS])]
+    for kind in ("errors", "mistakes"):
+        for errors in (result.get(kind) or {}).values():
+            lines = map(_error, errors[:_MOST_ERRORS])
+            rows += [("errors" if number == 0 else "", line) for number, line in enumerate(lines)]
     if rows:
-        rows.append(("", f"all of them: {result['folder']}/predictions/errors.csv"))
+        rows.append(("", f"more of them: {result['folder']}/predictions/errors.csv"))
     return [*rows, *(("note", note["text"]) for note in result.get("notes") or ())]
 
 

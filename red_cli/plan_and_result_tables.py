@@ -81,7 +81,7 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ]
         rows += [(name, f"not computed: {reason}") for name, reason in result["not_computed"].items()]
         rows += floor_rows(result)
-    if result["truncated"]:
+    if result["truncated"] and result["scores"] is None:  # else there is a note
         rows.append(("rows cut", cut_text(result["truncated"], result["ends_cut"], result["max_length"])))
     if result["rows"] != f"all of {result['split']}":
         rows.append(("rows", result["rows"]))

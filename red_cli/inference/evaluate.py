@@ -101,7 +101,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
         result["not_computed"] = not_computed(metric for metric in text_metrics(recipe) if texts)
         if any(not np.isfinite(value) for value in result["scores"].values()):
             raise RunFailed("run-not-finite", f"a metric of {split} is not finite: {result['scores']}")
-        found = find(task, encoder, label_names, rows, predictions, result["scores"], split, encoded.truncated)
+        found = find(task, encoder, label_names, rows, encoded, predictions, result["scores"], split)
         if found.errors is not None:
             write_errors(folder.errors, split, found.errors)
         result |= found.to_json()

@@ -9,7 +9,7 @@ from typing import Any
 
 from red_cli.inference.errors_file import WrongRow, shown_errors, wrong_rows
 from red_cli.runs.notes import Note, SplitFacts
-from red_cli.tasks.base import Encoder, Prediction, Task
+from red_cli.tasks.base import Encoded, Encoder, Prediction, Task
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.labels.class_scores import class_scores, confusion_matrix, majority_score
 
@@ -43,18 +43,17 @@ def find(
     encoder: Encoder,
     label_names: list[str] | None,
     rows: Rows,
+    encoded: Encoded,
     predictions: Sequence[Prediction],
     scores: Mapping[str, float],
     split: str,
-    truncated: int,
 ) -> Findings:
     """Look through the predictions of a split.
 
     Args:
         label_names: in the order of class ids; None if answers are numbers or texts.
-        rows: the rows that were predicted, in the predictions' order.
+        rows, encoded: the rows that were predicted, in the predictions' order.
         scores: the split's scores; empty if it has no labels.
-        truncated: rows that were cut.
     """
     texts = [answer.prediction for answer in predictions if answer.prompt is not None and answer.prediction is not None]
     content: dict[str, Any] = {}
@@ -81,7 +80,8 @@ def find(
         majority=majority,
         share=next(((name, scores[name]) for name in _SHARES if name in scores), None),
         spread=_spread(predictions) if task.metric == _LOSS and scores else None,
-        truncated=truncated,
+        truncated=encoded.truncated,
+        ends_cut=encoded.ends_cut,
         answers=len(texts),
         empty=sum(not str(text).strip() for text in texts),
     )

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from red_cli.errors import one_line
-from red_cli.recipe.metrics import format_score, is_better, is_percentage
+from red_cli.recipe.metrics import REGRESSION_METRICS, format_score, is_better, is_percentage
 
 FEW_ROWS = 200  # a score of fewer rows gets a note with its interval
 _NEAR_EDGE = 0.05  # share of the whole gain: a smaller last gain is not a rise
 _NORMAL = 1.96  # standard deviations around a normal mean that hold 95%
+_FEWEST_PAIRS = 4  # for the interval of a correlation
+_NEARLY_ONE = 1 - 1e-12
 _NAMED = 5  # classes that a note names
 _LONGEST = 40  # characters of a label
 
@@ -26,7 +28,7 @@ class SplitFacts:
         majority: the commonest label and the score of always answering it; None without classes.
         share: a metric's name and its value, a share of right rows; None if no metric is one.
         spread: the standard deviation of the rows' losses, if the metric is a loss.
-        truncated: rows that were cut.
+        truncated: rows that were cut; `ends_cut` of them lost their end.
         answers: generated texts; `empty` of them have no characters.
     """
 
@@ -38,6 +40,7 @@ class SplitFacts:
     share: tuple[str, float] | None = None
     spread: float | None = None
     truncated: int = 0
+    ends_cut: int = 0
     answers: int = 0
     empty: int = 0
 
@@ -86,6 +89,12 @@ def interval(right: float, rows: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def correlation_interval(value: float, rows: int) -> tuple[float, float]:
+    """The 95% interval of a correlation of `rows` pairs, more than 3, by Fisher's transformation."""
+    middle, half = math.atanh(max(-_NEARLY_ONE, min(value, _NEARLY_ONE))), _NORMAL / math.sqrt(rows - 3)
+    return math.tanh(middle - half), math.tanh(middle + half)
+
+
 def _never_predicted(facts: Facts, split: SplitFacts) -> Iterator[Note]:
     """The note on classes that the split has and no row was predicted to be of."""
     never = [label for label, count in split.predicted.items() if count == 0]
@@ -121,14 +130,19 @@ def _few_rows(facts: Facts, split: SplitFacts) -> Iterator[Note]:
         return
     about = ""
     if split.share is not None:
-        metric, value = split.share
-        low, high = interval(value, split.rows)
-        edges = f"{format_score(metric, low)} to {format_score(metric, high)}"
-        about = f", so {metric} may be {edges} (95% interval, {format_score(metric, high - low)} wide)"
+        about = _interval_text(split.share[0], *interval(split.share[1], split.rows))
+    elif facts.metric in REGRESSION_METRICS and split.value is not None and split.rows >= _FEWEST_PAIRS:
+        about = _interval_text(facts.metric, *correlation_interval(split.value, split.rows))
     elif split.spread is not None:
         about = f", so the loss may be off by {_NORMAL * split.spread / math.sqrt(split.rows):.4f} (95% interval)"
     rows = "1 row" if split.rows == 1 else f"only {split.rows:,} rows"
     yield Note("few-rows", f"{split.split}: the score is of {rows}{about}. Score more rows.", split.split)
+
+
+def _interval_text(metric: str, low: float, high: float) -> str:
+    """The interval of a score, with its width."""
+    edges = f"{format_score(metric, low)} to {format_score(metric, high)}"
+    return f", so {metric} may be {edges} (95% interval, {format_score(metric, high - low)} wide)"
 
 
 def _empty_answers(facts: Facts, split: SplitFacts) -> Iterator[Note]:
@@ -145,10 +159,11 @@ def _empty_answers(facts: Facts, split: SplitFacts) -> Iterator[Note]:
 def _rows_cut(facts: Facts, split: SplitFacts) -> Iterator[Note]:
     """The note on rows of a split that were cut."""
     if split.truncated:
+        ends = f", {split.ends_cut:,} of them without their end" if split.ends_cut else ""
         yield Note(
             "rows-cut",
-            f"{split.split}: {split.truncated:,} of {split.rows:,} rows were cut at {facts.max_length:,} tokens. Raise "
-            "data.max_length if the base takes more, or shorten them.",
+            f"{split.split}: {split.truncated:,} of {split.rows:,} rows were cut at {facts.max_length:,} tokens{ends}. "
+            "Raise data.max_length if the base takes more, or shorten them.",
             split.split,
         )
 

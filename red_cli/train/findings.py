@@ -41,7 +41,7 @@ def run_findings(session: Session, scores: Mapping[str, Mapping[str, Any]], unse
         metric=metric,
         max_length=session.prepared.base.max_length,
         splits=[each.facts for each in found],
-        train=SplitFacts("train", len(train), truncated=train.truncated),
+        train=SplitFacts("train", len(train), truncated=train.truncated, ends_cut=train.ends_cut),
         evaluations=evaluations(session.folder, f"{session.prepared.task.validation_splits[0]}_{metric}"),
         untuned=None if untuned is None else untuned.get(metric),
         unsearched=unsearched,
@@ -72,8 +72,8 @@ def _of_split(session: Session, split: str, values: Mapping[str, Any]) -> Findin
         prepared.encoder,
         prepared.label_names,
         prepared.scored_rows[split],
+        prepared.encoded[split],
         predictions,
         scores,
         split,
-        prepared.encoded[split].truncated,
     )

@@ -50,10 +50,11 @@ class LearningRateSearch:
 
     @property
     def unsearched(self) -> str | None:
-        """Why the rate may not fit the base: the run was too short for a search. None if it was searched."""
-        return (
-            None if self.sweeps else f"The learning rate {self.rate:g} is a guess: the run was too short for a search"
-        )
+        """Why the rate may not fit the base, and what to do; None if it was searched."""
+        if self.sweeps:
+            return None
+        why = f"The learning rate {self.rate:g} is a usual one, as the run is too short for a search"
+        return f"{why}. Try a third of it, and three times it."
 
     def summary(self) -> dict[str, Any]:
         """The search without the individual steps, for metrics.json and the log."""

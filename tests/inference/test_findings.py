@@ -24,6 +24,7 @@ NAMES = ["bad", "good", "so-so"]
 # label, prediction, probability
 ANSWERS = [("bad", "bad", 0.9), ("bad", "good", 0.6), ("good", "bad", 0.8), ("good", "good", 0.7), ("good", None, None)]
 PREDICTIONS = [Prediction(guess, label, probability, text="?") for label, guess, probability in ANSWERS]
+CUT = SimpleNamespace(truncated=2, ends_cut=1)
 ENCODER = SimpleNamespace(text_columns=lambda rows: ["text"])
 
 
@@ -91,7 +92,8 @@ def test_the_file_of_errors_keeps_other_splits(tmp_path: Path) -> None:
 def test_the_facts_of_a_constant_answer() -> None:
     answers = [Prediction("bad", label, 0.6) for label in ("bad", "bad", "good")]
     task = task_of(LabelTarget(NAMES), "accuracy")
-    found = find(task, ENCODER, NAMES, rows_of(list("abc")), answers, {"accuracy": 2 / 3}, "test", truncated=1)
+    found = find(task, ENCODER, NAMES, rows_of(list("abc")), CUT, answers, {"accuracy": 2 / 3}, "test")
+    assert (found.facts.truncated, found.facts.ends_cut) == (2, 1)
     assert found.facts.majority == ("bad", pytest.approx(2 / 3))
     assert found.facts.predicted == {"bad": 3, "good": 0}  # so-so has no rows
     assert found.to_json()["confusion"] == {"test": [[2, 0, 0], [1, 0, 0], [0, 0, 0]]}
@@ -99,7 +101,7 @@ def test_the_facts_of_a_constant_answer() -> None:
 
 def test_a_split_without_labels_has_no_findings() -> None:
     answers = [Prediction("bad", None, 0.6)]
-    found = find(task_of(LabelTarget(NAMES), "accuracy"), ENCODER, NAMES, rows_of(["a"]), answers, {}, "test", 0)
+    found = find(task_of(LabelTarget(NAMES), "accuracy"), ENCODER, NAMES, rows_of(["a"]), CUT, answers, {}, "test")
     assert (found.content, found.errors) == ({}, None)
 
 

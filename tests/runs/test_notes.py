@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from red_cli.runs.metrics_file import merged_metrics
-from red_cli.runs.notes import FEW_ROWS, Facts, SplitFacts, interval, notes_on
+from red_cli.runs.notes import FEW_ROWS, Facts, SplitFacts, correlation_interval, interval, notes_on
 
 GOOD = SplitFacts("validation", 1000, value=0.9, predicted={"a": 500, "b": 500}, majority=("a", 0.6),
                   share=("accuracy", 0.9))  # fmt: skip
@@ -34,9 +34,12 @@ NOTES = [
      split(rows=FEW_ROWS)),
     ("few-rows", replace(RUN, splits=[SplitFacts("test", 100, value=2.0, spread=1.0)], metric="loss"), ["0.1960"],
      replace(RUN, splits=[SplitFacts("test", 200, value=2.0, spread=1.0)], metric="loss")),
+    ("few-rows", replace(RUN, splits=[SplitFacts("test", 50, value=0.8)], metric="pearson"), ["67.11 to 88.20"],
+     replace(RUN, splits=[SplitFacts("test", 500, value=0.8)], metric="pearson")),
     ("empty-answers", replace(RUN, splits=[replace(WRITTEN, empty=3)]), ["3 of 300"], replace(RUN, splits=[WRITTEN])),
     ("rows-cut", split(truncated=7), ["7 of 1,000", "64 tokens", "validation"], RUN),
-    ("rows-cut", run(train=replace(TRAIN, truncated=1)), ["1 of 3,000", "train"], run(train=None)),
+    ("rows-cut", run(train=replace(TRAIN, truncated=2, ends_cut=1)), ["2 of 3,000", "1 of them", "train"],
+     run(train=None)),
     ("still-improving", run(evaluations=[0.7, 0.8, 0.9]), ["80.00 to 90.00"], run(evaluations=[0.7, 0.9, 0.9])),
     ("still-improving", run("loss", evaluations=[2.0, 1.5], untuned=3.0), ["2.0000 to 1.5000"],
      run("loss", evaluations=[2.0, 1.0, 0.99], untuned=3.0)),  # the last gain is a ripple
@@ -65,6 +68,18 @@ def test_the_interval_is_that_of_wilson() -> None:
     assert interval(0.8, 10) == pytest.approx((0.4901625, 0.9433178), abs=2e-5)
     assert interval(1.0, 20) == pytest.approx((0.8388, 1.0), abs=1e-4)
     assert interval(0.0, 20)[0] == 0
+
+
+def test_the_interval_of_a_correlation_is_that_of_fisher() -> None:
+    """Figures of scipy: pearsonr(…).confidence_interval()."""
+    import numpy as np
+    from scipy.stats import pearsonr
+
+    x = np.arange(12.0)
+    y = x + 4 * np.sin(x)
+    found = pearsonr(x, y)
+    theirs = found.confidence_interval()
+    assert correlation_interval(float(found.statistic), 12) == pytest.approx((theirs.low, theirs.high), abs=1e-4)
 
 
 def test_an_evaluation_replaces_the_notes_and_errors_of_its_split_alone() -> None:
