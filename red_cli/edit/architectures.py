@@ -151,7 +151,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         servers=_OWN,
     ),
     "mpt": Architecture(
-        _names("blocks", ffn=r"ffn\.down_proj", attn=r"attn\.out_proj", qkv=r"attn\.Wqkv"), servers=_OWN
+        _names("blocks", ffn=r"ffn\.down_proj", attn=r"attn\.out_proj", qkv=r"attn\.Wqkv"), servers=Servers(vllm="own")
     ),
     "phi": _packing(_separate("layers", r"mlp\.fc2", "self_attn", output="dense"), servers=_ALL),
     "phi3": _packing(

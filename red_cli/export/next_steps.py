@@ -105,7 +105,7 @@ def run_use(folder: Path, recipe: Recipe, loader: str) -> Use:
 
 
 def _servers(facts: Facts, named: str) -> list[str]:
-    """The servers that run a model of texts with all of its biases, and what makes a file for llama.cpp."""
+    """The servers that run a model of texts with all of its biases, and llama.cpp's converter."""
     if facts.loader != DECODER or facts.with_code:
         return []
     row = architecture_of(str(facts.config.get("model_type")))
@@ -117,6 +117,8 @@ def _servers(facts: Facts, named: str) -> list[str]:
     lines = [f"transformers serve {named}"]
     if reads_all(row.servers.vllm):
         lines.append(f"vllm serve {named}")
+    if reads_all(row.servers.llama_cpp):
+        lines.append(f"python convert_hf_to_gguf.py {named}")
     return lines
 
 
