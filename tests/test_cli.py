@@ -103,3 +103,54 @@ def keys_at(schema: dict[str, Any], node: dict[str, Any], path: list[str]) -> li
         return [*found, node]
     inner = node.get("properties", {}).get(path[0])
     return found if inner is None else [*found, *keys_at(schema, inner, path[1:])]
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["recipes", "copy"]])
+def test_short_help(red, command: list[str]) -> None:
+    assert red(*command, "-h").out == red(*command, "--help").out
+
+
+# what is typed, without the shell's splitting at `=` -> some completions of the last word
+COMPLETIONS = {
+    "red tr": ["train"],
+    "red train quicks": ["quickstart"],
+    "red check mi": ["mine.yaml"],
+    "red train quickstart train.warm": ["train.warmup_ratio=", "train.warmup_steps="],
+    "red train quickstart train.see": ["train.seed=", "train.seed=42"],
+    "red train quickstart train.pack": ["train.packing=true", "train.packing=false"],
+    "red eval ": ["runs/mine-seed42"],
+    "red chat runs/mi": ["runs/mine-seed42"],
+    "red report runs/mi": ["runs/mine-seed42"],
+    "red export runs/mi": ["runs/mine-seed42"],
+    "red keys train.see": ["train.seed"],
+    "red train quickstart --see": ["--seeds"],
+}
+
+
+@pytest.mark.parametrize(("typed", "words"), COMPLETIONS.items())
+def test_completion(red, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, words: list[str]) -> None:
+    run = tmp_path / "runs" / "mine-seed42"
+    (run / "adapter").mkdir(parents=True)
+    (run / "recipe.yaml").touch()
+    (tmp_path / "mine.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split(" ")) - 1))
+    monkeypatch.setenv("_RED_COMPLETE", "complete_bash")
+    assert set(words) <= set(red().out.split())
+
+
+def test_completion_imports_nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"COMP_WORDS": "red train quickstart train.", "COMP_CWORD": "3"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("_RED_COMPLETE", "complete_bash")
+    program = f"import sys\nsys.argv[0] = 'red'\n{OBSERVED.format(heavy=HEAVY)}"
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "train.learning_rate=" in process.stdout
+    assert process.stderr.splitlines()[-1] == str([0, []])
+
+
+def test_the_second_name_is_the_same_program() -> None:
+    scripts = (Path(__file__).parents[1] / "pyproject.toml").read_text().partition("[project.scripts]\n")[2]
+    names = dict(line.split(" = ")[:2] for line in scripts.partition("\n\n")[0].splitlines())
+    assert names["red"].partition("  #")[0] == names["red-cli"].partition("  #")[0]

@@ -37,7 +37,7 @@ def complete_override(incomplete: str) -> list[tuple[str, str]]:
     if len(fitting) != 1:
         return [(f"{path}=", helps[path].description) for path in fitting]
     [found] = (helps[path] for path in fitting)
-    values = found.choices or (("true", "false") if "true or false" in found.type else ("", found.default or "..."))
+    values = found.choices or ("", found.default or "...")
     written = dict.fromkeys(value.replace(" ", "") for value in values)
     return [(f"{found.key}={value}", found.description) for value in written]
 

@@ -68,7 +68,7 @@ def _in_a_line(key: KeyHelp) -> str:
 def _rows(key: KeyHelp) -> list[tuple[str, str]]:
     """The rows that explain one key."""
     rows = [("meaning", key.description), ("type", key.type)]
-    if key.choices:
+    if key.choices and key.type != "true or false":
         rows.append(("choices", ", ".join(key.choices)))
     if key.type != "section":
         rows.append(("default", "none; it must be given" if key.default is None else key.default))

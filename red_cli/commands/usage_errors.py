@@ -16,6 +16,8 @@ from red_cli.recipe.aliases import OPTIONS, alias_of, commands_for, plain_name
 # Typer has its own copy of click in some versions, so the class is taken from what it exports
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _CHOICE = re.compile(r"'([^']*)' is not one of (.+)")  # in typer's message of a wrong choice
+_AFTER = "Options follow the command, as in: red train RECIPE --resume"
+_RANGE = re.compile(r"[Ii]nput should be ([^,]+).*")  # in typer's message of a value of another kind
 _RECIPE_OPTIONS = ("config", "recipe", "config_file", "cfg", "yaml", "config_path")
 
 
@@ -33,6 +35,10 @@ class Group(TyperGroup):
             return super().resolve_command(ctx, args)
         group = _command_line(ctx)
         own = [f"{group} {near}" for near in nearest(name, self.commands, most=2)]
+        if name == "help" and args[1:] and args[1] in self.commands:
+            raise UserError(
+                "unknown-name", f"no such command: {group} help", hint=f"Did you mean:  red {args[1]} --help"
+            )
         meant = commands_for(name, self.commands) if ctx.parent is None else own
         hint = f"Did you mean:  {'   or   '.join(meant)}" if meant else f"Its commands: {group} --help"
         raise UserError("unknown-name", f"no such command: {group} {one_line(name)}", hint=hint)
@@ -47,6 +53,9 @@ def usage_error(error: Any, arguments: Sequence[str]) -> UserError:
     message = message[:1].lower() + message[1:]
     if kind == "MissingParameter":
         return UserError("invalid-option", message, hint=_example(context))
+    if kind == "BadOptionUsage":
+        return UserError("invalid-option", message, hint=f"Write a value after it: {error.option_name} VALUE")
+    message = _RANGE.sub(lambda match: f"it should be {match[1]}", message)
     choice = _CHOICE.search(message)
     near = nearest(choice[1], re.findall(r"'([^']+)'", choice[2])) if choice else []
     return UserError("invalid-option", message, hint=f"{f'Did you mean {near[0]}? ' if near else ''}{_help(context)}")
@@ -57,8 +66,15 @@ def _unknown_option(name: str, context: Any, arguments: Sequence[str]) -> UserEr
     given = next((text.partition("=")[0] for text in arguments if text.startswith(name)), name)
     message = f"no such option: {one_line(given)}"
     known = _options(context.command)
-    if context.parent is None and context.command.name != "recipes" and not nearest(name, known):
-        return UserError("invalid-option", message, hint="Options follow the command, as in: red train RECIPE --resume")
+    if context.parent is None:
+        meant = next(
+            (option for option in known if option.startswith(name.lower()) or option.startswith(f"-{name.lower()}")),
+            None,
+        )
+        hint = (
+            f"Did you mean:  red {meant}" if meant else "Options follow the command, as in: red train RECIPE --resume"
+        )
+        return UserError("invalid-option", message, hint=hint)
     if plain_name(given) in _RECIPE_OPTIONS and any(param.name == "recipe" for param in context.command.params):
         hint = f"The recipe has no option: {_command_line(context)} {_value(given, arguments) or 'RECIPE'}"
         return UserError("invalid-option", message, hint=hint)
@@ -80,9 +96,10 @@ def _instead(name: str, value: str | None, command: Any) -> str | None:
     if same := [option for option in known if plain_name(option) == plain]:
         return _with_value(same[0], value)
     keys = _keys() if any(param.name == "overrides" for param in command.params) else []
-    bare = [key for key in keys if key == name.lstrip("-") or key.rpartition(".")[2] == plain]
-    if len(bare) == 1 or (bare and bare[0] == name.lstrip("-")):
-        return f"{bare[0]}={value or 'VALUE'}"
+    for wanted, otherwise in ((plain, value), (plain.removeprefix("no_"), "false")):
+        bare = [key for key in keys if wanted in (key, key.rpartition(".")[2])]
+        if len(bare) == 1:
+            return f"{bare[0]}={otherwise or _usual_value(bare[0])}"
     if OPTIONS.get(plain) in known:
         return _with_value(OPTIONS[plain], value)
     alias = alias_of(name) if keys else None
@@ -93,6 +110,13 @@ def _instead(name: str, value: str | None, command: Any) -> str | None:
     lasts = {key.rpartition(".")[2]: key for key in keys}
     near = nearest(plain, lasts, cutoff=0.75) or nearest(name.lstrip("-"), keys, cutoff=0.75)
     return f"{lasts.get(near[0], near[0])}={value or 'VALUE'}" if near else None
+
+
+def _usual_value(key: str) -> str:
+    """The value to show for a key that was given as a flag."""
+    from red_cli.recipe.explain import key_helps
+
+    return "true" if "true or false" in key_helps()[key].type else "VALUE"
 
 
 def _keys() -> list[str]:

@@ -127,6 +127,8 @@ def _choices(schema: dict[str, Any], entry: dict[str, Any]) -> list[str]:
         return [dump_flow(entry["const"])]
     if "enum" in entry:
         return [dump_flow(value) for value in entry["enum"]]
+    if entry.get("type") == "boolean":
+        return ["true", "false"]
     if "items" in entry:
         return _choices(schema, entry["items"])
     return [choice for part in entry.get("anyOf", ()) for choice in _choices(schema, part)]

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from red_cli.error_codes import Code
 from red_cli.errors import UserError, nearest, one_line, shown
 from red_cli.recipe.aliases import alias_of, in_words
+from red_cli.recipe.explain import key_helps
 from red_cli.recipe.keys import key_paths
 from red_cli.recipe.yaml_file import KeyPath, dump_flow
 
@@ -35,6 +36,7 @@ _EXPECTED = {
     "model_attributes_type": "keys and values",
 }
 _CODES: dict[str, Code] = {"extra_forbidden": "unknown-key", "missing": "missing-key"}  # any other: invalid-value
+_WORDS = {"none": "null", "nil": "null", "yes": "true", "on": "true", "no": "false", "off": "false"}
 _BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", "less_than_equal": "le"}
 
 
@@ -80,7 +82,7 @@ def faults_of(error: ValidationError, data: dict[str, Any], origin: Callable[[Ke
             messages.setdefault(path, []).append(_message(dict(detail), path))
             codes[path] = _CODES.get(detail["type"], "invalid-value")
     return [
-        Fault(origin(path), dotted(path), _joined(texts, _value_at(path, data)), codes[path])
+        Fault(origin(path), dotted(path), _joined(texts, _value_at(path, data), path), codes[path])
         for path, texts in messages.items()
     ]
 
@@ -112,14 +114,16 @@ def _message(detail: dict[str, Any], path: KeyPath) -> str:
     if kind == "missing":
         return "required, but not given"
     if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}"
+        alias = alias_of(dotted(path)) if _EXPECTED[kind] == "keys and values" else None
+        example = f", such as {alias.keys[0]}" if alias and alias.keys else ""
+        return f"expected {_EXPECTED[kind]}{example}"
     if kind in ("literal_error", "union_tag_invalid"):
         options = (context.get("expected") or context.get("expected_tags")).replace("'", "")
         value = detail["input"].get("name") if isinstance(detail["input"], dict) else detail["input"]
         near = nearest(str(value), options.replace(" or ", ", ").split(", "))
         return f"expected {options}{f' (nearest: {near[0]})' if near else ''}, got {shown(value)}"
     if kind == "union_tag_not_found":
-        return "its name is required, such as  name: classification"
+        return "its name is required, such as task.name=classification"
     if kind == "too_short":
         return f"expected at least {context['min_length']} item{'s' if context['min_length'] > 1 else ''}"
     if kind == "value_error":
@@ -135,14 +139,23 @@ def _plain(bound: float) -> str:
     return str(int(bound)) if bound == int(bound) else str(bound)
 
 
-def _joined(texts: list[str], value: Any) -> str:
+def _joined(texts: list[str], value: Any, path: KeyPath) -> str:
     """Join the messages of several faults of one key into one, with the value found at the end."""
     got = f", got {shown(value)}"
+    spelt = _spelt(value, texts, path)
     texts = list(dict.fromkeys(text.removesuffix(got) for text in texts))
     first, rest = texts[0], [text.removeprefix("expected ") for text in texts[1:]]
     if not first.startswith("expected") or isinstance(value, dict):
         got = ""
-    return " or ".join([first, *rest]) + got
+    return " or ".join([first, *rest]) + got + (f" (write {spelt})" if spelt else "")
+
+
+def _spelt(value: Any, texts: list[str], path: KeyPath) -> str | None:
+    """How a recipe spells a word of another language for true, false or null; None if this is not the fault."""
+    word = _WORDS.get(value.lower()) if isinstance(value, str) else None
+    if word == "null":
+        return word if "null" in key_helps()[dotted(path)].type.split() else None
+    return word if any("true or false" in text for text in texts) else None
 
 
 def _value_at(path: KeyPath, data: Any) -> Any:

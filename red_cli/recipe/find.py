@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from red_cli.errors import UserError, did_you_mean
+from red_cli.errors import UserError, nearest
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -40,9 +40,19 @@ def find_recipe(name_or_path: str) -> Path:
         return recipe_folder() / f"{name_or_path}.yaml"
     if path.is_dir() and (path / "recipe.yaml").is_file():
         raise UserError("recipe-not-found", f"{name_or_path} is a folder", hint=f"Its recipe is {path / 'recipe.yaml'}")
-    hint = did_you_mean(path.stem, recipe_names(), most=3)
     kind = "recipe" if is_name else "file"
+    hint = _names_like(path) or ("A base has a key of its own: model.name_or_path=NAME. " if is_name else "")
     raise UserError("recipe-not-found", f"no such {kind}: {name_or_path}", hint=f"{hint}All names: red recipes")
+
+
+def _names_like(path: Path) -> str:
+    """The hint with the recipes whose name is similar: files of the same folder, else bundled ones."""
+    try:
+        files = {file.name: str(file) for file in path.parent.glob("*.y*ml")}
+    except OSError:  # not a valid path
+        files = {}
+    near = [files[name] for name in nearest(path.name, files, cutoff=0.8)] or nearest(path.stem, recipe_names(), most=3)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
 
 
 def is_bundled_name(name: str) -> bool:

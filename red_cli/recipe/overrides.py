@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from red_cli.errors import one_line
-from red_cli.recipe.keys import role_of
+from red_cli.recipe.aliases import alias_of
+from red_cli.recipe.keys import key_at, role_of
 from red_cli.recipe.roles import Role
 from red_cli.recipe.yaml_file import parse_value
 
@@ -68,11 +70,21 @@ def parse_override(text: str) -> Override:
     key, equals, value = text.partition("=")
     path = tuple(key.split("."))
     if not equals or not all(path) or not key.isprintable() or len(path) > _DEEPEST:
-        raise InvalidOverride("", "expected KEY=VALUE, such as train.learning_rate=1e-2")
+        raise InvalidOverride("", _what_is_expected(text))
     try:
         return Override(text, path, parse_value(value))
     except ValueError as error:
         raise InvalidOverride(key, f"the value cannot be read: {error}") from None
+
+
+def _what_is_expected(text: str) -> str:
+    """The message for a text that is no override: how to write the key that it names, if it names one."""
+    name = re.split("[:= ]", text.lstrip("-"), maxsplit=1)[0]
+    alias = alias_of(name)
+    key = alias.keys[0].partition("=")[0] if alias and alias.keys else name
+    if key_at(key) is None or not text.isprintable():
+        return "expected KEY=VALUE without spaces, such as train.learning_rate=1e-2"
+    return f"expected KEY=VALUE without spaces: {key}=VALUE"
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,9 @@ def read_document(path: Path) -> Document:
         node, document = _read(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
+        quote = "Put a text with ${NAME} in quotes." if "${" in "".join(text.splitlines()[line - 1 : line]) else None
         raise UserError(
-            "invalid-yaml", f"{path}, line {line}: not valid YAML: {first_line(str(error.problem))}"
+            "invalid-yaml", f"{path}, line {line}: not valid YAML: {first_line(str(error.problem))}", hint=quote
         ) from None
     except yaml.YAMLError as error:
         raise UserError("invalid-yaml", f"{path}: not valid YAML: {first_line(str(error))}") from None
