@@ -14,6 +14,7 @@ from red_cli.report.find_runs import FinishedRun, LeftOut
 
 _TEST = "test"
 _RATE = "train.learning_rate"
+UNTUNED = "none"  # the method of a group that nothing was trained for
 
 
 @dataclass(frozen=True)
@@ -71,24 +72,25 @@ class Group:
         """The group before training; None if a run does not record that score on the same split."""
         runs = [_before_training(run, self.split, self.metric) for run in self.runs]
         known = [run for run in runs if run is not None]
-        return replace(self, keys={**self.keys, "method": "none"}, runs=known) if len(known) == len(runs) else None
+        return replace(self, keys={**self.keys, "method": UNTUNED}, runs=known) if len(known) == len(runs) else None
 
     @property
     def paper(self) -> Paper | None:
         """The paper's figures, if all recipes of the group name the same ones and match the published setting."""
+        if self.keys["method"] == UNTUNED:
+            return None
         papers = [run.recipe.paper if run.recipe.paper_mismatch is None else None for run in self.runs]
         return papers[0] if all(paper == papers[0] for paper in papers) else None
 
 
 def _before_training(run: FinishedRun, split: str, metric: str) -> FinishedRun | None:
-    """A run of a group as it was before its training; None if it does not record its score there."""
-    untuned = run.metrics.get("untuned") or {}
-    if untuned.get("split") != split or metric not in untuned:
+    """A run of a group as it was before its training; None if it does not record its score on all of those rows."""
+    untuned, rows = run.metrics.get("untuned") or {}, run.metrics["splits"][split]["examples"]
+    if untuned.get("split") != split or untuned.get("examples", rows) != rows or metric not in untuned:
         return None
-    splits = {split: {**untuned, "examples": run.metrics["splits"][split]["examples"]}}
     parameters = {**run.metrics["parameters"], "edited": 0, "head": 0, "share": 0.0}
-    recipe = run.recipe.model_copy(update={"paper": None})
-    return replace(run, recipe=recipe, metrics={**run.metrics, "splits": splits, "parameters": parameters})
+    splits = {split: {**untuned, "examples": rows}}
+    return replace(run, metrics={**run.metrics, "splits": splits, "parameters": parameters})
 
 
 def group_runs(runs: Sequence[FinishedRun]) -> tuple[list[Group], list[LeftOut], list[str]]:

@@ -12,13 +12,12 @@ from red_cli.errors import UserError
 from red_cli.recipe.metrics import mean_and_spread
 from red_cli.recipe.paper import RED, Figure, Paper
 from red_cli.report.find_runs import LeftOut, find_runs
-from red_cli.report.groups import Group, group_runs
+from red_cli.report.groups import UNTUNED, Group, group_runs
 from red_cli.report.names import TaskColumn, base_name, method_name, shown_value, task_column
 
 _MOST_LISTED = 5
 _STANDARD = "standard"
 _LOSS = "loss"
-_NONE, _UNTUNED = "none", "untuned"
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Row:
     @property
     def is_untuned(self) -> bool:
         """Whether nothing is trained."""
-        return all(group.keys["method"] == _NONE for group in self.cells.values())
+        return all(group.keys["method"] == UNTUNED for group in self.cells.values())
 
     @property
     def parameters(self) -> tuple[int, int]:
@@ -200,7 +199,7 @@ def _untuned_rows(rows: Sequence[Row]) -> list[Row]:
         return []
     found: dict[tuple[str, str], Row] = {}
     for row in rows:
-        untuned = Row(row.base, _UNTUNED, row.protocol, (), {})
+        untuned = Row(row.base, "untuned", row.protocol, (), {})
         cells = found.setdefault((row.base, row.protocol), untuned).cells
         for column, group in row.cells.items():
             before = group.untuned

@@ -78,7 +78,7 @@ def report_on(folder: Path) -> RunReport:
         [] if curve.losses or curve.scores else [f"There is no learning curve: {files.log.name} is missing or empty."]
     )
     method = run.metrics.get("method", "red")  # runs of version 0.1 do not say
-    if not METHODS[method].edits:
+    if method not in METHODS or not METHODS[method].edits:
         notes.append(f"There is no heat map: the run's method is {method}, which trains no scale and bias.")
         return RunReport(folder, run, None, curve, None, notes)
     if not is_adapter(files.adapter):

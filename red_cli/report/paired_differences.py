@@ -41,12 +41,12 @@ class Difference:
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95% interval of the mean; None for fewer than three seeds."""
-        from scipy.stats import t
+        from scipy.special import stdtrit
 
         values = list(self.by_seed.values())
         if len(values) <= _BOTH:
             return None
-        reach = float(t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)) * statistics.stdev(values)
+        reach = float(stdtrit(len(values) - 1, (1 + _CONFIDENCE) / 2)) * statistics.stdev(values)
         reach /= math.sqrt(len(values))
         return self.mean - reach, self.mean + reach
 

@@ -25,8 +25,15 @@ def facts_section(run: FinishedRun) -> Section:
     score = metrics["splits"][split][run.metric]
     facts = [Fact(f"{metric_title(run.metric)}, {split}", format_score(run.metric, score), _rows(metrics, split))]
     if (untuned := untuned_score(run)) is not None:
-        gain = display_value(run.metric, metrics["splits"][run.selection_split][run.metric] - untuned)
-        facts.append(Fact("untuned", format_score(run.metric, untuned), f"{gain:+.2f} by training"))
+        rows, count = metrics["untuned"].get("examples"), metrics["splits"][run.selection_split]["examples"]
+        some = "" if rows in (None, count) else f", on {rows:,} of {count:,} rows"
+        facts.append(
+            Fact("untuned", format_score(run.metric, untuned), f"{run.selection_split}, before training{some}")
+        )
+    majority = (metrics.get("majority") or {}).get(split)
+    if majority is not None and run.metric in majority:
+        label = _cut(str(majority["label"]), _LONGEST_LABEL)
+        facts.append(Fact("commonest class alone", format_score(run.metric, majority[run.metric]), f"always {label}"))
     if (paper := _paper(run)) is not None:
         facts.append(paper)
     parameters, training, best = metrics["parameters"], metrics["training"], metrics["best"]
@@ -125,13 +132,14 @@ def _confusion_section(split: str, labels: Sequence[str], counts: Sequence[Seque
 
 def error_sections(run: FinishedRun) -> list[Section]:
     """The sections of a run's report with the most confident wrong predictions and their texts."""
+    found = {**(run.metrics.get("errors") or {}), **(run.metrics.get("mistakes") or {})}
     return [
         Section(
-            f"Most confident errors of {split}",
+            f"Most confident errors of {split}" if "probability" in errors[0] else f"Errors of {split}",
             text="All of them are in predictions/errors.csv of the run.",
             quotes=[
                 Quote(
-                    f"Predicted {_cut(str(entry['prediction']), _LONGEST_LABEL)}, {entry['probability']:.1%} sure",
+                    f"Predicted {_cut(str(entry['prediction']), _LONGEST_LABEL)}{_sure(entry)}",
                     [
                         ("text", _cut(str(entry["text"]), _LONGEST_TEXT)),
                         ("right", str(entry["label"])),
@@ -141,9 +149,14 @@ def error_sections(run: FinishedRun) -> list[Section]:
                 for entry in errors
             ],
         )
-        for split, errors in (run.metrics.get("errors") or {}).items()
+        for split, errors in found.items()
         if errors
     ]  # fmt: skip
+
+
+def _sure(error: Mapping[str, Any]) -> str:
+    """How sure a wrong prediction of a report was; empty for tasks without probabilities."""
+    return f", {error['probability']:.1%} sure" if "probability" in error else ""
 
 
 def sample_sections(curve: Curve, best_step: int) -> list[Section]:
@@ -177,5 +190,6 @@ def _cut(text: str, most: int) -> str:
 
 
 def method_title(run: FinishedRun) -> str:
-    """The method of a run in words; runs of version 0.1 do not record it."""
-    return METHODS[run.metrics.get("method", "red")].title
+    """The method of a run in words; runs of version 0.1 do not record it, and an untuned base has none."""
+    method = METHODS.get(run.metrics.get("method", "red"))
+    return "the untuned base" if method is None else method.title

@@ -76,7 +76,7 @@ def test_averages_are_over_the_tasks_present(tmp_path: Path) -> None:
     assert (paper.value, paper.tasks) == (pytest.approx((89.2 + 78.0) / 2), 2)
     cells = Cells(comparison)
     assert cells.average(row(comparison, "RED++").average) == ""  # of one task: no average
-    assert cells.average(average) == "79.00, 85.00"
+    assert cells.average(average) == "79.00 / 85.00"
 
 
 def test_an_average_over_fewer_tasks_says_so(tmp_path: Path) -> None:

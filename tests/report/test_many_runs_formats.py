@@ -73,7 +73,7 @@ def test_csv_and_markdown(red, tmp_path: Path) -> None:
     assert (found["untuned"]["parameters"], found["untuned"]["paper"]) == ("0", "")
     lines = red("report", folder, "--format", "md").out.splitlines()
     assert lines[0] == "| base | method | parameters | RTE |"
-    assert "| FacebookAI/roberta-base | LoRA | 294,912 | 76.00, 76.40 |" in lines
+    assert "| FacebookAI/roberta-base | LoRA | 294,912 | 76.00 / 76.40 |" in lines
 
 
 @pytest.mark.parametrize("option", [("--output", "x"), ("--json",)])
@@ -108,6 +108,7 @@ def test_untuned_scores_are_a_row_where_runs_record_them(tmp_path: Path) -> None
     finished_run(tmp_path / "b", seed=43)
     assert [row.title for row in compare_runs([tmp_path]).rows] == ["RED"]  # not of one seed alone
     finished_run(tmp_path / "c", "glue_rte", seed=42, untuned={**before, "split": "test"})
+    finished_run(tmp_path / "e", "glue_qnli", seed=42, untuned={**before, "examples": 20})  # of 100 rows
     finished_run(tmp_path / "d", "glue_mrpc", seed=42, untuned=before)
     comparison = compare_runs([tmp_path])
     assert [row.title for row in comparison.rows] == ["RED", "untuned"]
