@@ -16,7 +16,7 @@ from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Base, Encoded, Encoder, Task, scored_split
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import Rows, RowsUsed
-from red_cli.tasks.data.splits import draw_rows
+from red_cli.tasks.data.splits import draw_by_class, draw_rows
 from red_cli.tasks.encoded.cached import CacheUse, encode_splits
 from red_cli.tasks.special_tokens import SpecialTokens
 
@@ -39,6 +39,7 @@ class Prepared:
     encoder: Encoder
     label_names: list[str] | None
     encoded: dict[str, Encoded]  # the splits that training needs
+    selection: Encoded  # the rows of evaluations during training: all or some of the selection split
     cache_uses: dict[str, CacheUse]  # of the large ones among them
     special_tokens: dict[str, SpecialTokens]  # in the texts of each of these splits
     source_indices: dict[str, NDArray[np.int64] | None]  # by split; None: all rows of the source
@@ -64,6 +65,8 @@ def prepare(recipe: Recipe) -> Prepared:
     base = prepare_base(config, recipe, task.kind, label_names)
     encoder = task.bind(base, label_names)
     encoded, cache_uses = encode_splits(encoder, {split: rows[split] for split in needed})
+    first = task.validation_splits[0]
+    drawn = _rows_on_the_way(task, rows[first], label_names, recipe)
     for split in needed:
         rows[split] = encoded[split].kept_rows(split, rows[split])
         require_labels(encoded[split], rows[split].source, task.label_column)
@@ -72,7 +75,9 @@ def prepare(recipe: Recipe) -> Prepared:
                 "unsupported-tokenizer", f"{recipe.model.name_or_path}: the tokenizer has more tokens than the model"
             )
     used = {split: RowsUsed.of(split, rows[split]) for split in needed}
-    scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
+    selection = encoded[first] if drawn is None else encoder.encode(drawn)
+    selected = used[first] if drawn is None else RowsUsed.of(first, selection.kept_rows(first, drawn))
+    scoring = Scoring(recipe.eval.split, selected, used[scored_split(task)])
     special_tokens = {split: SpecialTokens.of(encoder, rows[split]) for split in needed}
     return Prepared(
         task=task,
@@ -80,6 +85,7 @@ def prepare(recipe: Recipe) -> Prepared:
         encoder=encoder,
         label_names=label_names,
         encoded=encoded,
+        selection=selection,
         cache_uses=cache_uses,
         special_tokens=special_tokens,
         source_indices={split: rows[split].source_indices for split in needed},
@@ -89,6 +95,15 @@ def prepare(recipe: Recipe) -> Prepared:
         left_out={split: rows[split].left_out for split in needed},
         notes=list(dict.fromkeys(note for split in needed for note in rows[split].notes)),
     )
+
+
+def _rows_on_the_way(task: Task, rows: Rows, label_names: list[str] | None, recipe: Recipe) -> Rows | None:
+    """The rows of the selection split that evaluations during training take; None if they take all."""
+    most = recipe.eval.max_rows
+    if most is None or rows.table.num_rows <= most:
+        return None
+    classes = rows.column(task.label_column) if task.classes(rows, label_names) else None
+    return draw_by_class(rows, task.validation_splits[0], most, recipe.train.seed, classes)
 
 
 def require_labels(encoded: Encoded, source: str, column: str) -> None:

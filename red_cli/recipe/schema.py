@@ -71,6 +71,11 @@ class Eval(Section):
     batch_size: Annotated[Count | None, Role.INFERENCE_BATCH] = Field(
         default=None, description="Sequences per batch; default: twice the training's."
     )
+    max_rows: Annotated[Count | None, Role.TRAINING] = Field(
+        default=None,
+        description="During training evaluate on at most this many rows of the selection split, always the same, drawn "
+        "by class with train.seed; the final evaluation takes all rows. Default: all.",
+    )
     generation: Annotated[Decoding | None, Role.DECODING] = Field(
         default=None, description="How texts are generated, in tasks that generate."
     )
