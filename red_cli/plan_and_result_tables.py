@@ -85,6 +85,8 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("rows cut", cut_text(result["truncated"], result["ends_cut"], result["max_length"])))
     if result["rows"] != f"all of {result['split']}":
         rows.append(("rows", result["rows"]))
+    if result["limit"] is not None:
+        rows.append(("limit", f"a score of {result['limit']:,} rows, which metrics.json does not have"))
     if result.get("paper"):
         rows.append(("paper", _paper_text(result["paper"], result["scores"] or ())))
     texts = [("texts", f"{result['texts']}, for red score")] if result["texts"] else []

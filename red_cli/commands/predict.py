@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from red_cli import console
-from red_cli.commands.options import Json, RecipeOption, TargetArgument
+from red_cli.commands.options import Json, RecipeOption, TargetArgument, require_trained, trained_folder
 from red_cli.commands.prediction_screen import PredictionTerminal, prediction_rows, print_answers
 from red_cli.errors import UserError
 
@@ -57,9 +57,8 @@ def predict(
         overrides = [file, *(overrides or [])]
         file = None
     _require_options(file, text or [], output, json)
-    from red_cli.runs.folder_kind import require_kind
-
-    require_kind(target, recipe)
+    target, overrides = trained_folder(target, overrides)
+    require_trained(target, recipe)
     source = None if file is None or file == _STDIN else Path(file)
     if source is not None:
         from red_cli.inference.input_file import require_input

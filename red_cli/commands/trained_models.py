@@ -66,7 +66,11 @@ def evaluate(
     shots: Annotated[int | None, typer.Option(min=0, help="Harness tasks: examples before each question.")] = None,
     tasks: Annotated[Path | None, typer.Option(help="Harness tasks: a folder that defines more tasks.")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="With --suite: at most so many questions of each task.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Only the first N rows, not kept as a score; --suite: N questions of a task.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -78,7 +82,7 @@ def evaluate(
             raise UserError("invalid-option", "--split has no effect with --suite")
         evaluate_suite(target, overrides or [], recipe, output, {"suite": suite, **asked}, json)
         return
-    if idle := [name for name, value in asked.items() if value is not None]:
+    if idle := [name for name, value in asked.items() if value is not None and name != "limit"]:
         raise UserError("invalid-option", f"--{idle[0]} goes with --suite")
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
@@ -91,7 +95,7 @@ def evaluate(
         console.silence_libraries()
         from red_cli.inference.evaluate import evaluate as run_evaluation
 
-        result = run_evaluation(opened, split, folder, terminal)
+        result = run_evaluation(opened, split, folder, terminal, limit)
     if json:
         console.print_json(result)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ from red_cli.tasks.text_metrics.score import not_computed
 from red_cli.tasks.text_metrics.text_files import write_texts
 
 
-def evaluate(target: Opened, split: str | None, output: Path, listener: Listener) -> dict[str, Any]:
+def evaluate(
+    target: Opened, split: str | None, output: Path, listener: Listener, limit: int | None = None
+) -> dict[str, Any]:
     """Score `target` on a split of its task's data; write metrics.json and predictions/ to `output`.
 
     A split without labels is predicted but not scored. "chose_best" of the result says whether all, some or none of the
@@ -40,6 +42,8 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     Args:
         split: None takes the paper's scored split if the recipe uses it, else the test split if it has labels, else the
             only split or the first validation split.
+        limit: predict the first so many rows only. Their score is not the split's: metrics.json is not changed, and the
+            predictions have a file of their own.
 
     Raises:
         UserError: the split, the data or the model cannot be read.
@@ -52,6 +56,10 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     split, splits = _choose_split(task, split, recipe.train.seed)
     label_names = splits.label_names
     encoder = task.bind(base, label_names)
+    limited = limit is not None and splits.rows[split].table.num_rows > limit
+    if limited:
+        first = splits.rows[split].slice(0, limit or 0)
+        splits.rows[split] = replace(first, selection=f"the first {limit:,} rows of {first.selection or split}")
     encoded_splits, cache_uses = encode_splits(encoder, {split: splits.rows[split]})
     encoded = encoded_splits[split]
     if cache_uses:
@@ -64,7 +72,8 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     for line in SpecialTokens.of(encoder, rows).lines(split):
         listener.note(line)
     runtime = load_runtime(target, base, listener)
-    resumable = ResumableOutput(folder.partial(split), model_identity(target))
+    name = f"{split}-first-{limit}" if limited else split
+    resumable = ResumableOutput(folder.partial(name), model_identity(target))
     size = recipe.train.micro_batch_size or recipe.train.batch_size
     with runtime.autocast():
         try:
@@ -78,10 +87,10 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
                 f"stopped while generating texts; {resumable.path} keeps the finished ones",
                 hint=f"Resume with the same command{elsewhere}.",
             ) from None
-    folder.write_predictions(split, predictions, rows.source_indices)
+    folder.write_predictions(name, predictions, rows.source_indices)
     texts, references = task.generated_texts(predictions)
     if texts:
-        text_file, reference_file = folder.texts(split)
+        text_file, reference_file = folder.texts(name)
         write_texts(text_file, reference_file if all(references) else None, texts, references)
     result: dict[str, Any] = {
         **asdict(RowsUsed.of(split, rows)),
@@ -91,6 +100,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
         "truncated": encoded.truncated,
         "ends_cut": encoded.ends_cut,
         "max_length": base.max_length,
+        "limit": limit if limited else None,
         "scores": None,
         "not_computed": {},
         "notes": [],
@@ -102,11 +112,12 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
         if any(not np.isfinite(value) for value in result["scores"].values()):
             raise RunFailed("run-not-finite", f"a metric of {split} is not finite: {result['scores']}")
         found = find(task, encoder, label_names, rows, encoded, predictions, result["scores"], split)
-        if found.errors is not None:
+        if found.errors is not None and not limited:
             write_errors(folder.errors, split, found.errors)
         result |= found.to_json()
         result["notes"] = notes_json(notes_on(Facts(task.metric, base.max_length, [found.facts])))
-        result["untuned"] = _untuned(target, folder, split)
+        result["untuned"] = None if limited else _untuned(target, folder, split)
+    if encoded.labels is not None and not limited:
         folder.write_metrics(
             {
                 "metric": task.metric,
@@ -119,8 +130,8 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
     if (figure := recipe.paper_figure) is not None:
         result["paper"] = figure
     result["folder"] = str(folder.path)
-    result["predictions"] = str(folder.predictions(split))
-    result["texts"] = str(folder.texts(split)[0]) if texts else None
+    result["predictions"] = str(folder.predictions(name))
+    result["texts"] = str(folder.texts(name)[0]) if texts else None
     return result
 
 

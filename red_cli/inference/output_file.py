@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
@@ -93,11 +94,21 @@ def _write_csv(file: InputFile, new: Mapping[str, Kind], answered: Answered, tar
     with _text(target) as text:
         if file.begins_with_mark and own is not None:
             text.write("\ufeff")
-        writer = csv.writer(text, delimiter=own.delimiter if own else ",", lineterminator="\n")
+        writer = csv.writer(_UnixLines(text), delimiter=own.delimiter if own else ",")
         writer.writerow([*file.header, *new])
         for cells in _cells(file, answered):
             writer.writerow(cells)
     return []
+
+
+@dataclass(frozen=True)
+class _UnixLines:
+    """Writes CSV rows with a plain newline at the end; the library's own option leaves a carriage return unquoted."""
+
+    text: io.TextIOWrapper
+
+    def write(self, row: str) -> int:
+        return self.text.write(row.removesuffix("\r\n") + "\n")
 
 
 def _write_tsv(file: InputFile, new: Mapping[str, Kind], answered: Answered, target: IO[bytes]) -> list[str]:

@@ -136,7 +136,7 @@ class RowPredictor:
         if isinstance(encoder, InstructionEncoder):
             return self._asked(encoder, rows)
         assert isinstance(encoder, GenerationEncoder)
-        return _each(rows, encoder.text_makers()["prompts"])
+        return _each(rows, encoder.prompts)
 
     def _asked(self, encoder: InstructionEncoder, rows: Rows) -> list[str | Answer]:
         """The rendered conversation of each row, up to where the model answers."""

@@ -16,7 +16,7 @@ from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Base, Encoded, Encoder, Task, scored_split
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import Rows, RowsUsed
-from red_cli.tasks.data.splits import draw_rows
+from red_cli.tasks.data.splits import draw_by_class, draw_rows
 from red_cli.tasks.encoded.cached import CacheUse, encode_splits
 from red_cli.tasks.labels.class_weights import class_weights, weights_note, with_class_weights
 from red_cli.tasks.special_tokens import SpecialTokens
@@ -40,6 +40,7 @@ class Prepared:
     encoder: Encoder
     label_names: list[str] | None
     encoded: dict[str, Encoded]  # the splits that training needs
+    selection: Encoded  # the rows of evaluations during training: all or some of the selection split
     cache_uses: dict[str, CacheUse]  # of the large ones among them
     special_tokens: dict[str, SpecialTokens]  # in the texts of each of these splits
     source_indices: dict[str, NDArray[np.int64] | None]  # by split; None: all rows of the source
@@ -70,6 +71,8 @@ def prepare(recipe: Recipe) -> Prepared:
     base = prepare_base(config, recipe, task.kind, label_names)
     encoder = task.bind(base, label_names)
     encoded, cache_uses = encode_splits(encoder, {split: rows[split] for split in needed})
+    first = task.validation_splits[0]
+    drawn = _rows_on_the_way(task, rows[first], label_names, recipe)
     for split in needed:
         rows[split] = encoded[split].kept_rows(split, rows[split])
         require_labels(encoded[split], rows[split].source, task.label_column)
@@ -80,7 +83,9 @@ def prepare(recipe: Recipe) -> Prepared:
     if weights is not None:
         encoder = with_class_weights(encoder, weights)
     used = {split: RowsUsed.of(split, rows[split]) for split in needed}
-    scoring = Scoring(recipe.eval.split, used[task.validation_splits[0]], used[scored_split(task)])
+    selection = encoded[first] if drawn is None else encoder.encode(drawn)
+    selected = used[first] if drawn is None else RowsUsed.of(first, selection.kept_rows(first, drawn))
+    scoring = Scoring(recipe.eval.split, selected, used[scored_split(task)])
     special_tokens = {split: SpecialTokens.of(encoder, rows[split]) for split in needed}
     others = {split: task.classes(rows[split], label_names) for split in needed if split != "train"}
     classes = {"train": train_classes, **others}
@@ -90,6 +95,7 @@ def prepare(recipe: Recipe) -> Prepared:
         encoder=encoder,
         label_names=label_names,
         encoded=encoded,
+        selection=selection,
         cache_uses=cache_uses,
         special_tokens=special_tokens,
         source_indices={split: rows[split].source_indices for split in needed},
@@ -103,6 +109,15 @@ def prepare(recipe: Recipe) -> Prepared:
             *([] if weights is None else [weights_note(weights)]),
         ],
     )
+
+
+def _rows_on_the_way(task: Task, rows: Rows, label_names: list[str] | None, recipe: Recipe) -> Rows | None:
+    """The rows of the selection split that evaluations during training take; None if they take all."""
+    most = recipe.eval.max_rows
+    if most is None or rows.table.num_rows <= most:
+        return None
+    classes = rows.column(task.label_column) if task.classes(rows, label_names) else None
+    return draw_by_class(rows, task.validation_splits[0], most, recipe.train.seed, classes)
 
 
 def require_labels(encoded: Encoded, source: str, column: str) -> None:

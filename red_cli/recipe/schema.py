@@ -76,6 +76,11 @@ class Eval(Section):
         description="Generation and instruction: show and log the answers to this many prompts of the selection split, "
         "the same ones at each evaluation.",
     )
+    max_rows: Annotated[Count | None, Role.TRAINING] = Field(
+        default=None,
+        description="During training evaluate on at most this many rows of the selection split, always the same, drawn "
+        "by class with train.seed; the final evaluation takes all rows. Default: all.",
+    )
     generation: Annotated[Decoding | None, Role.DECODING] = Field(
         default=None, description="How texts are generated, in tasks that generate."
     )

@@ -19,7 +19,7 @@ from red_cli.runs.consent import recipe_with_consent
 from red_cli.runs.folder_kind import RECIPE_FILE, require_kind
 from red_cli.runs.opened import Opened, OpenedAdapter, OpenedModel, open_for_inference, open_trained
 
-_HEAD, _DECODER = "ForSequenceClassification", "ForCausalLM"
+_HEAD, _DECODER = "ForSequenceClassification", ("ForCausalLM", "LMHeadModel")
 _WRITERS = ("ForConditionalGeneration",)  # of encoder-decoders
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
@@ -64,7 +64,7 @@ def _of_model(folder: Path) -> dict[str, Any]:
         raise UserError(
             "unsupported-model",
             f"{folder} has no recipe, and its config.json names no model that predicts: {name or 'no architecture'}",
-            hint=f"It may name one that ends with {_HEAD}, {_DECODER} or {_WRITERS[0]}; or name a recipe: --recipe "
+            hint=f"It may name one that ends with {_HEAD}, {_DECODER[0]} or {_WRITERS[0]}; or name a recipe: --recipe "
             "RECIPE",
         )
     return {"task": {"name": task}, "model": {"name_or_path": str(folder.resolve()), "dtype": "auto"}}

@@ -31,7 +31,7 @@ from red_cli.recipe.schema import resolved
 from red_cli.recipe.shipped_rates import unsearched_rate
 from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.runs.preflight import preflight_training
-from red_cli.tasks.base import Prediction
+from red_cli.tasks.base import Encoded, Prediction
 from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
 from red_cli.train.checkpoint_folder import list_checkpoints, read_inputs
@@ -198,7 +198,8 @@ def evaluate_and_keep_best(session: Session, stop: Stop, training_loss: float | 
     """
     task, state, recipe = session.prepared.task, session.state, session.recipe
     split = task.validation_splits[0]
-    predictions = _predict(session, split, stop.check)
+    whole = session.prepared.selection is session.prepared.encoded[split]
+    predictions = _predict_rows(session, session.prepared.selection, stop.check)
     scores = task.score(predictions, session.prepared.label_names)
     value = scores[task.metric]
     better = is_better(task.metric, value, state.best_value)
@@ -209,7 +210,8 @@ def evaluate_and_keep_best(session: Session, stop: Stop, training_loss: float | 
         with session.engine.gathered_parameters():
             if session.processes.main:
                 save_trained(session.trained, recipe, session.folder.adapter, record.revision, record.digest)
-        session.folder.write_predictions(split, predictions, session.prepared.source_indices[split])
+        if whole:  # else `finish` predicts all rows
+            session.folder.write_predictions(split, predictions, session.prepared.source_indices[split])
     state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
     state.evaluated_step = state.step
     samples = [] if session.samples is None else session.samples.answers(predictions, session.runtime, stop.check)
@@ -243,6 +245,8 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
     session.processes.barrier()
     with session.engine.gathered_parameters(change=True):
         load_trained_weights(session.trained, recipe, folder.adapter)
+    if session.prepared.selection is not encoded[first]:
+        others.append(first)
     for split in others:
         predictions = _predict(session, split)
         folder.write_predictions(split, predictions, session.prepared.source_indices[split])
@@ -291,9 +295,13 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
 
 def _predict(session: Session, split: str, check: Callable[[], None] = no_check) -> list[Prediction]:
     """The predictions for every row of a split during training."""
-    prepared, size = session.prepared, session.state.micro_batch_size
-    runtime, encoded = session.runtime, prepared.encoded[split]
-    return predict(prepared.encoder, encoded, runtime, micro_batch_size=size, final=False, check=check)
+    return _predict_rows(session, session.prepared.encoded[split], check)
+
+
+def _predict_rows(session: Session, encoded: Encoded, check: Callable[[], None] = no_check) -> list[Prediction]:
+    """The predictions for encoded rows during training."""
+    encoder, size = session.prepared.encoder, session.state.micro_batch_size
+    return predict(encoder, encoded, session.runtime, micro_batch_size=size, final=False, check=check)
 
 
 def _log(session: Session, values: dict[str, float], samples: Sequence[Sample] = ()) -> None:

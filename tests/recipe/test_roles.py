@@ -49,7 +49,10 @@ SOURCES = ("path", "name", "revision", "train", "validation", "test", "validatio
            "delimiter")  # fmt: skip
 # a set of roles -> which keys are to have one of them
 EXPECTED: dict[str, tuple[frozenset[Role], Callable[[str], bool]]] = {
-    "settled by training": (TRAINED, lambda key: section(key) in ("method", "red", "lora", "ia3", "train")),
+    "settled by training": (
+        TRAINED,
+        lambda key: section(key) in ("method", "red", "lora", "ia3", "train") or key == "eval.max_rows",
+    ),
     "which rows are meant": (ROWS, lambda key: section(key) in ("data", "task") or key == "eval.split"),
     "the same run": (
         SAME_RUN,

@@ -237,6 +237,23 @@ def draw_rows(rows: Rows, most: int | None, seed: int) -> Rows:
     return rows.take(sorted(chosen.tolist()))
 
 
+def draw_by_class(
+    rows: Rows, split: str, most: int | None, seed: int, classes: Sequence[Hashable] | None = None
+) -> Rows:
+    """Draw at most `most` of the rows of a split by `seed`, in the order of the file.
+
+    Args:
+        classes: (rows,), the class of each; every class then gives the same share. None: there are none.
+    """
+    total = rows.table.num_rows
+    if most is None or total <= most:
+        return rows
+    order = np.random.default_rng(seed).permutation(total)
+    drawn = order[:most] if classes is None else _by_class(order, classes, most / total)
+    by = f"by seed {seed}" if classes is None else f"by class and seed {seed}"
+    return rows.take(sorted(drawn.tolist()), f"{len(drawn):,} rows of {rows.selection or split}, drawn {by}")
+
+
 def require_splits(found: Iterable[str], data: Data, needed: Sequence[str]) -> None:
     """Check that the splits `needed` are among those `found`, or can be drawn from them.
 

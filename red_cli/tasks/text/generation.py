@@ -191,7 +191,7 @@ class GenerationEncoder(TextEncoder):
         completions = TextsOfRows(rows, make["completions"]) if texts.has_completions(rows) else None
         built, truncated, ends_cut, first_cut = TextsBuilder(), 0, 0, 0
         for number, chunk in enumerate(rows.chunks()):
-            examples = self.truncated(self._prompts(chunk), None if completions is None else self._completions(chunk))
+            examples = self.truncated(self.prompts(chunk), None if completions is None else self._completions(chunk))
             if (empty := next((row for row, example in enumerate(examples) if not example.prompt), None)) is not None:
                 raise UserError(
                     "invalid-row",
@@ -221,11 +221,16 @@ class GenerationEncoder(TextEncoder):
     def text_makers(self) -> dict[str, TextMaker]:
         """How prompts and completions are made from rows, by the names of their fields in EncodedTexts."""
         return {
-            "prompts": lambda rows, _: self._prompts(rows),
+            "prompts": lambda rows, _: self.prompts(rows),
             "completions": lambda rows, _: self._completions(rows),
         }
 
-    def _prompts(self, rows: Rows) -> list[str]:
+    def prompts(self, rows: Rows) -> list[str]:
+        """The texts of the prompts as they are tokenised.
+
+        Raises:
+            UserError: a column is missing, or a value cannot be used.
+        """
         return self.marks.prompts(self.task.texts.prompts(rows))
 
     def _completions(self, rows: Rows) -> list[str]:
