@@ -57,6 +57,8 @@ GUESSES: dict[str, tuple[dict[str, Any], str, dict[str, str], tuple[str, ...]]] 
                                  {"text": "review", "label": "score"}, ()),
     "a given label": ({"message": TEXT, "channel": LEVEL, "intent": TOPIC}, "classification",
                       {"text": "message", "label": "channel"}, ("data.columns.label=channel",)),
+    "a template": ({"question": TEXT, "answer": OTHER}, "generation", {"completion": "answer"},
+                   ("task.prompt_template='Q: {question}\\nA: '",)),
     "a given task": ({"review": TEXT, "stars": STARS}, "regression", {"text": "review", "label": "stars"},
                      ("task.name=regression",)),
     "a pair by name": ({"premise": TEXT, "hypothesis": OTHER, "label": TOPIC}, "classification",
