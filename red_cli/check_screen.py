@@ -40,7 +40,8 @@ def check_rows(plan: PlanSummary, data: DataSummary, folder: str, width: int) ->
 
 def wrapped_rows(rows: Sequence[tuple[str, str]], width: int) -> list[tuple[str, str]]:
     """Rows with long values on several lines; a word that is longer than a line is not broken."""
-    room, found = max(width - LABEL_WIDTH, 20), []
+    room = max(width - LABEL_WIDTH, 20)
+    found: list[tuple[str, str]] = []
     for label, value in rows:
         lines = textwrap.wrap(terminal_line(value), room, break_long_words=False, break_on_hyphens=False) or [""]
         labels = [label.ljust(LABEL_WIDTH - 2), *[""] * (len(lines) - 1)]

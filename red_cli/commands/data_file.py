@@ -37,7 +37,7 @@ def recipe_of_data_file(
     Raises:
         UserError: the file does not exist or cannot be read, or its recipe cannot be guessed.
     """
-    from red_cli.distributed.worker_process import is_main
+    from red_cli.distributed.worker_process import is_main, started_by_red
 
     if not path.is_file():
         raise UserError(
@@ -50,7 +50,7 @@ def recipe_of_data_file(
         from red_cli.guess.recipe_file import recipe_of_file
 
         found = recipe_of_file(path, overrides)
-    if is_main():
+    if is_main() and not started_by_red():  # the process that starts others shows it
         lines = [line for line in found.lines if line[0] not in left_to_plan]
         console.print_lines(wrapped_rows(lines, console.width()), stderr=json)
         console.print_text(stderr=json)

@@ -47,7 +47,7 @@ class Column:
         distinct: different values in the sample.
         words: mean number of words of a value.
         blank: share of the values that are null or blank.
-        examples: some values, the most frequent first.
+        values: the most frequent values.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Column:
     distinct: int = 0
     words: float = 0.0
     blank: float = 0.0
-    examples: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -98,8 +98,8 @@ def _judged(rows: Rows, name: str) -> Column:
     texts = [_text(value) for value in present]
     counts = Counter(texts)
     words = sum(len(text.split()) for text in texts) / len(texts)
-    examples = tuple(text for text, _ in counts.most_common(3))
-    return Column(name, _kind(plain_name(name), texts, counts, words), len(counts), words, blank, examples)
+    common = tuple(text for text, _ in counts.most_common(_MOST_CLASSES))
+    return Column(name, _kind(plain_name(name), texts, counts, words), len(counts), words, blank, common)
 
 
 def _kind(key: str, texts: Sequence[str], counts: Counter[str], words: float) -> Kind:
@@ -145,9 +145,9 @@ def _are_classes(key: str, texts: Sequence[str], counts: Counter[str]) -> bool:
     if sum(map(len, counts)) / len(counts) > _LONGEST_CLASS:
         return False
     repeats = len(texts) / len(counts)
-    if any(key in names for names in _LABEL_NAMES):
-        return repeats >= 2
-    if len(texts) < _FEW_ROWS:
+    if key in _LABEL_NAMES[0] and len(texts) < _FEW_ROWS:
+        return repeats > 1
+    if len(texts) < _FEW_ROWS or any(key in names for names in _LABEL_NAMES):
         return repeats >= 2
     single = sum(count == 1 for count in counts.values())
     return repeats >= _LEAST_REPEATS and len(counts) <= _MOST_CLASSES and single <= _MOST_SINGLE * len(texts)

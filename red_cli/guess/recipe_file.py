@@ -136,11 +136,13 @@ def _write(target: Path, files: SplitFiles, overrides: Sequence[str]) -> list[tu
         "model": {key: value for key, value in given["model"].items() if key != "name_or_path"},
         "data": {key: value for key, value in own.items() if key != "columns"},
     }
+    templates = {key: value for key, value in extra["task"].items() if key.endswith("_template")}
     with replacing(target) as temporary:
-        temporary.write_text(recipe_text(draft), encoding="utf-8")
+        temporary.write_text(recipe_text(replace(draft, given={"task": templates})), encoding="utf-8")
         loaded = load_recipe(str(temporary), None, overrides)  # raises for faults of overrides, by their own names
         require_model_folder(loaded.recipe.model.name_or_path)
         temporary.write_text(recipe_text(replace(draft, given=extra)), encoding="utf-8")
+        load_recipe(str(temporary))
     return [
         ("file", file_text(path, rows, delimiter)),
         ("task", f"{guess.task}: {guess.reasons['task']}"),

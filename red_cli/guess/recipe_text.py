@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from red_cli.guess.task import LABEL_TASKS, TaskGuess
 from red_cli.recipe.yaml_file import dump_flow
 
 _WIDTH = 32  # of a key with its value, before its comment
+
+_Section = dict[str, tuple[Any, str]]  # key -> value and comment
 
 
 @dataclass(frozen=True)
@@ -39,55 +42,59 @@ class Draft:
 
 def recipe_text(draft: Draft) -> str:
     """The recipe as YAML with comments."""
-    settings, guess = draft.settings, draft.guess
-    task = guess.task
-    labels = task in LABEL_TASKS
-    of_task = {"name": (task, guess.reasons["task"])}
+    parts = [_head(draft)]
+    for name, keys in _sections(draft).items():
+        given = draft.given.get(name, {})
+        written = {key: value for key, value in keys.items() if key not in given}
+        written |= {key: (value, "as given") for key, value in given.items()}
+        lines = [_line(key, value, comment, indent=2) for key, (value, comment) in written.items()]
+        parts.append("\n".join([f"{name}:", *lines, *(_columns(draft) if name == "data" else [])]))
+    if draft.metric is not None:
+        metric = _line("metric", draft.metric, "counts every class alike; accuracy hides the rare ones", indent=2)
+        parts.append(f"eval:\n{metric}")
+    elif draft.guess.task not in LABEL_TASKS:
+        parts.append("eval:\n  generation:\n" + _line("max_new_tokens", 128, "of an answer", indent=4))
+    return "\n\n".join(parts) + "\n"
+
+
+def _sections(draft: Draft) -> dict[str, _Section]:
+    """The sections of the recipe but eval and the columns."""
+    settings, task = draft.settings, draft.guess.task
+    of_task: _Section = {"name": (task, draft.guess.reasons["task"])}
+    data = dict(draft.data)
     if task == "instruction":
-        of_task["template"] = (
-            draft.template,
-            "own: the base's chat template; or alpaca, human-assistant, a Jinja file",
-        )
+        of_task["template"] = (draft.template, "own (the base's), alpaca, human-assistant, or a Jinja file")
+        data["too_long"] = ("drop", "leave longer conversations out, and count them; cut: they lose their end")
     base = "a name on the Hub, or a model folder"
-    model = {"name_or_path": (draft.base, base if draft.base_given else f"the default for this task; {base}")}
-    train: dict[str, tuple[Any, str]] = {
-        "learning_rate": (settings.rate, "a short search before the run finds it; or a number, such as 1.0e-2")
-        if settings.rate == "auto"
-        else (settings.rate, "auto: a short search before the run finds one"),
+    searched = "a short search before the run finds it; or a number, such as 1.0e-2"
+    fixed = "auto: a short search before the run finds one"
+    train: _Section = {
+        "learning_rate": (settings.rate, searched if settings.rate == "auto" else fixed),
         "num_train_epochs": (settings.epochs, "the best evaluation is kept, one after each epoch"),
         "batch_size": (settings.batch_size, "rows per step, however many fit at once"),
         "warmup_ratio": (0.06, ""),
-        **({"early_stopping_patience": (settings.patience, "evaluations without improvement")} if labels else {}),
-        "seed": (42, ""),
     }
-    data = dict(draft.data)
-    if task == "instruction":
-        data["too_long"] = ("drop", "leave longer conversations out, and count them; cut: they lose their end")
-    sections: dict[str, Mapping[str, tuple[Any, str]]] = {
+    if task in LABEL_TASKS:
+        train["early_stopping_patience"] = (settings.patience, "evaluations without improvement")
+    return {
         "task": of_task,
-        "model": model,
+        "model": {"name_or_path": (draft.base, base if draft.base_given else f"the default for this task; {base}")},
         "red": {"positions": (["ffn"], "the output of each FFN")},
         "data": data,
-        "train": train,
+        "train": {**train, "seed": (42, "")},
     }
-    parts = [_head(draft)]
-    for name, keys in sections.items():
-        written = {key: value for key, value in keys.items() if key not in draft.given.get(name, {})}
-        written |= {key: (value, "as given") for key, value in draft.given.get(name, {}).items()}
-        lines = [_line(key, value, comment, indent=2) for key, (value, comment) in written.items()]
-        if name == "data" and not labels:
-            lines.append("  # max_length: 1024            # tokens of a row; the most that the base takes if absent")
-        if name == "data":
-            lines.append("  columns:")
-            lines += [_line(key, column, guess.reasons.get(key, ""), indent=4) for key, column in guess.columns.items()]
-        parts.append("\n".join([f"{name}:", *lines]))
-    if draft.metric is not None:
-        parts.append(
-            "eval:\n" + _line("metric", draft.metric, "counts every class alike; accuracy hides the rare ones", 2)
-        )
-    elif not labels:
-        parts.append("eval:\n  generation:\n" + _line("max_new_tokens", 128, "of an answer", 4))
-    return "\n\n".join(parts) + "\n"
+
+
+def _columns(draft: Draft) -> list[str]:
+    """The lines of the columns, with the reason for each; a part that has a template has no column."""
+    lines = []
+    if draft.guess.task not in LABEL_TASKS:
+        lines.append("  # max_length: 1024              # tokens of a row; the most that the base takes if absent")
+    templates = {f"{key.removesuffix('_template')}" for key in draft.given.get("task", {}) if key.endswith("_template")}
+    templates |= {"text", "text_pair"} if "prompt" in templates else set()
+    columns = {key: column for key, column in draft.guess.columns.items() if key not in templates}
+    lines += ["  columns:"] if columns else []
+    return lines + [_line(key, column, draft.guess.reasons.get(key, ""), indent=4) for key, column in columns.items()]
 
 
 def _head(draft: Draft) -> str:
@@ -113,4 +120,6 @@ def _written(value: Any) -> str:
     if isinstance(value, float) and 0 < value < 0.01:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa}e{int(exponent)}"
+    if isinstance(value, str) and not value.isprintable():
+        return json.dumps(value)  # which is YAML too, on one line
     return dump_flow(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ TASKS = (*LABEL_TASKS, "generation", "instruction")
 # Plain names of columns that belong together. The first that are all there are taken.
 _INSTRUCTIONS = (("instruction", "output"), ("instruction", "response"), ("instruction", "completion"),
                  ("instruction", "answer"))  # fmt: skip
-_ALWAYS_COMPLETED = (("prompt", "completion"), ("prompt", "response"))
+_ALWAYS_COMPLETED = (("prompt", "completion"), ("prompt", "response"), ("prompt", "chosen"))
 _COMPLETED = (
     ("prompt", "output"), ("prompt", "answer"), ("prompt", "target"), ("question", "answer"), ("query", "response"),
     ("query", "answer"), ("question", "response"), ("input", "output"), ("input", "target"), ("source", "target"),
@@ -32,6 +33,7 @@ _TEXT_NAMES = ("text", "sentence", "review", "message", "comment", "content", "b
                "question", "query", "description")  # fmt: skip
 _MESSAGES = ("messages", "conversations", "conversation", "chosen")
 _CONTEXT = ("input", "context")
+_WORDS_OF_NO_NAME = 3
 _CLEARLY_LONGER = 3.0  # times as many words
 
 
@@ -72,6 +74,7 @@ def guess_task(rows: Rows, given: Given) -> TaskGuess:
         raise _no_guess(rows, f"a recipe for the task {one_line(given.task)} is not written from a file",
                         f"One of: {', '.join(TASKS)}")  # fmt: skip
     columns = judged_columns(rows)
+    _require_header(rows, columns)
     if (given.task is None and not {"text", "text_pair", "label"} & given.columns.keys()) or given.task in TASKS[2:]:
         found = _texts_to_write(rows, columns, given)
         if found is not None:
@@ -80,6 +83,22 @@ def guess_task(rows: Rows, given: Given) -> TaskGuess:
             hint = "Name them: data.columns.prompt=… data.columns.completion=…"
             raise _no_guess(rows, "no columns of prompts and their completions are clear", hint, columns)
     return _labels(rows, columns, given)
+
+
+def _require_header(rows: Rows, columns: Sequence[Column]) -> None:
+    """Check that the names of columns are names: a table without a header has its first row in their place.
+
+    One name may well be a class as well, as in a column spam, but then the texts have a short name.
+    """
+    if not any(column.kind == "text" and len(column.name.split()) >= _WORDS_OF_NO_NAME for column in columns):
+        return
+    for column in columns:
+        if column.kind == "classes" and column.name.strip() in column.values:
+            raise _no_guess(
+                rows,
+                f"the first line is a row and no names of columns: {shown(column.name)} is also a value below it",
+                "Put a line with the names of the columns first, such as text,label",
+            )
 
 
 def _texts_to_write(rows: Rows, columns: Sequence[Column], given: Given) -> TaskGuess | None:
@@ -165,9 +184,9 @@ def _label(rows: Rows, columns: Sequence[Column], given: Given) -> tuple[Column,
 
 
 def _numeric(column: Column) -> bool:
-    """Whether the examples of a column are numbers."""
+    """Whether the values of a column are numbers."""
     try:
-        return all(float(text) == float(text) for text in column.examples)
+        return all(float(text) == float(text) for text in column.values)
     except ValueError:
         return False
 
@@ -227,10 +246,11 @@ def _ambiguous(rows: Rows, key: str, candidates: Sequence[Column]) -> UserError:
     """The error for columns that fit alike."""
     listed = "\n".join(f"  {one_line(column.name)}: {_described(column)}" for column in candidates)
     pair = "  (a pair of texts: data.columns.text_pair=… as well)" if key == "text" else ""
+    command = shlex.join(["red", "train", rows.source, f"data.columns.{key}={candidates[0].name}"])
     return UserError(
         "cannot-guess",
         f"{rows.source}: {len(candidates)} columns may be the {key}:\n{listed}",
-        hint=f"Name one of them: data.columns.{key}={_value(candidates[0].name)}{pair}",
+        hint=f"Name one of them: {command}{pair}",
     )
 
 
@@ -248,10 +268,5 @@ def _described(column: Column) -> str:
         "id": "names or numbers of rows", "date": "dates", "messages": "messages", "object": "lists or objects",
         "constant": "the same in every row", "blank": "nothing",
     }[column.kind]  # fmt: skip
-    examples = ", ".join(one_line(text, 30) for text in column.examples[:3])
+    examples = ", ".join(one_line(text, 30) for text in column.values[:3])
     return f"{what}, such as {examples}" if column.kind in ("classes", "number", "count", "word") else what
-
-
-def _value(name: str) -> str:
-    """A column's name as a value of KEY=VALUE in a shell."""
-    return name if re.fullmatch(r"[\w.-]+", name) else f"'{name}'"

@@ -36,6 +36,10 @@ SHAREGPT = [[{"from": "human", "value": text}, {"from": "gpt", "value": "Sorry."
 # Columns of a file -> the task and its columns; overrides, if there are any
 GUESSES: dict[str, tuple[dict[str, Any], str, dict[str, str], tuple[str, ...]]] = {
     "text and label": ({"text": TEXT, "label": TOPIC}, "classification", {"text": "text", "label": "label"}, ()),
+    "a class named as its column": ({"text": TEXT, "bill": TOPIC}, "classification",
+                                    {"text": "text", "label": "bill"}, ()),
+    "few rows": ({"text": TEXT[:3], "label": ["a", "b", "a"]}, "classification",
+                 {"text": "text", "label": "label"}, ()),
     "ids and dates are no labels": (
         {"id": ID, "day": DAY, "code": CODE, "message": TEXT, "topic": TOPIC},
         "classification", {"text": "message", "label": "topic"}, ()),
@@ -53,6 +57,8 @@ GUESSES: dict[str, tuple[dict[str, Any], str, dict[str, str], tuple[str, ...]]] 
                                  {"text": "review", "label": "score"}, ()),
     "a given label": ({"message": TEXT, "channel": LEVEL, "intent": TOPIC}, "classification",
                       {"text": "message", "label": "channel"}, ("data.columns.label=channel",)),
+    "a template": ({"question": TEXT, "answer": OTHER}, "generation", {"completion": "answer"},
+                   ("task.prompt_template='Q: {question}\\nA: '",)),
     "a given task": ({"review": TEXT, "stars": STARS}, "regression", {"text": "review", "label": "stars"},
                      ("task.name=regression",)),
     "a pair by name": ({"premise": TEXT, "hypothesis": OTHER, "label": TOPIC}, "classification",
@@ -63,6 +69,8 @@ GUESSES: dict[str, tuple[dict[str, Any], str, dict[str, str], tuple[str, ...]]] 
                           {"text": "text", "label": "label"}, ()),
     "prompt and completion": ({"prompt": TEXT, "completion": OTHER}, "generation",
                               {"prompt": "prompt", "completion": "completion"}, ()),
+    "a preferred completion": ({"prompt": TEXT, "chosen": OTHER, "rejected": TEXT}, "generation",
+                               {"prompt": "prompt", "completion": "chosen"}, ()),
     "question and answer": ({"id": ID, "question": TEXT, "answer": OTHER}, "generation",
                             {"prompt": "question", "completion": "answer"}, ()),
     "question and a label": ({"question": TEXT, "answer": OTHER, "label": TOPIC}, "classification",
@@ -87,6 +95,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...], str, tuple[str, ...]]]
     "two texts": ({"first": TEXT, "second": TEXT[::-1], "label": TOPIC}, (), "cannot-guess",
                   ("first", "second", "data.columns.text=", "data.columns.text_pair=")),
     "no label": ({"id": ID, "text": TEXT, "city": CITY}, (), "cannot-guess", ("city", "data.columns.label=")),
+    "no header": ({"bill": TOPIC, "this is a text": TEXT}, (), "cannot-guess", ("bill", "text,label")),
     "no text": ({"id": ID, "label": TOPIC}, (), "cannot-guess", ("data.columns.text=",)),
     "an unknown column": ({"text": TEXT, "label": TOPIC}, ("data.columns.label=lable",), "column-not-found",
                           ("lable", "label")),
