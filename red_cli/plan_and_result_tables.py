@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from red_cli.errors import one_line, shown
 from red_cli.formatting import byte_size, duration, plus_minus, speed_text
-from red_cli.recipe.metrics import format_score
+from red_cli.recipe.metrics import format_score, metric_name, stored_name
 
 if TYPE_CHECKING:
     from red_cli.plan.devices import DeviceOption
@@ -30,7 +30,7 @@ def plan_rows(plan: PlanSummary, folder: str | None = None) -> list[tuple[str, s
     )
     micro = f" ({plan.micro_batch_size} at once)" if plan.micro_batch_size else ""
     rows = [
-        ("task", f"{plan.task}, scored by {plan.metric}"),
+        ("task", f"{plan.task}, scored by {metric_name(plan.metric, plan.label_names)}"),
         ("base", plan.base),
         ("", f"{plan.architecture}, {counts.base:,} parameters"),
         ("method", f"{plan.method}: {plan.trains}"),
@@ -139,7 +139,8 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         for name, value in _without_subtasks(scores).items():
             if name != "examples":
                 count = f"{split}, {scores['examples']:,} rows{chose}"
-                rows.append((name, f"{format_score(name, value)}{_paper_suffix(paper, name)}  {count}"))
+                text = f"{format_score(name, value)}{_paper_suffix(paper, name)}  {count}"
+                rows.append((stored_name(result, name), text))
     if paper:
         shown = {name for scores in result["splits"].values() for name in scores}
         rows.append(("paper", _paper_text(paper, shown)))
@@ -171,7 +172,8 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
                 values = "  ".join(f"{seed}: {format_score(name, value)}" for seed, value in score["seeds"].items())
                 std = "" if score["std"] is None else format_score(name, score["std"])
                 count = f"{split}, {scores['examples']:,} rows"
-                rows.append((name, f"{plus_minus(format_score(name, score['mean']), std)}  {count}; by seed  {values}"))
+                text = f"{plus_minus(format_score(name, score['mean']), std)}  {count}; by seed  {values}"
+                rows.append((stored_name(result, name), text))
     if result.get("paper"):
         rows.append(("paper", _paper_text(result["paper"], ())))
     rates = dict.fromkeys(f"{rate:g}" for rate in result["learning_rates"].values())
@@ -190,7 +192,7 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     else:
         paper = result.get("paper")
         rows = [
-            (name, f"{format_score(name, value)}{_paper_suffix(paper, name)}  {count}")
+            (stored_name(result, name), f"{format_score(name, value)}{_paper_suffix(paper, name)}  {count}")
             for name, value in _without_subtasks(result["scores"]).items()
         ]
         rows += [(name, f"not computed: {reason}") for name, reason in result["not_computed"].items()]

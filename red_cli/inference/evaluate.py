@@ -13,6 +13,7 @@ from red_cli.errors import Interrupted, RunFailed
 from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.predict import predict
 from red_cli.inference.runtime import load_runtime
+from red_cli.recipe.metrics import metric_names
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
@@ -84,6 +85,7 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
         **asdict(RowsUsed.of(split, rows)),
         "chose_best": chose_best(task, split) if target.same_rows else None,
         "metric": task.metric,
+        "metric_names": metric_names(task.metrics, label_names),
         "inputs": len(texts) or len(predictions),
         "truncated": encoded.truncated,
         "ends_cut": encoded.ends_cut,
@@ -98,7 +100,11 @@ def evaluate(target: Opened, split: str | None, output: Path, listener: Listener
         if any(not np.isfinite(value) for value in result["scores"].values()):
             raise RunFailed("run-not-finite", f"a metric of {split} is not finite: {result['scores']}")
         folder.write_metrics(
-            {"metric": task.metric, "splits": {split: {"examples": len(predictions), **result["scores"]}}}
+            {
+                "metric": task.metric,
+                "metric_names": result["metric_names"],
+                "splits": {split: {"examples": len(predictions), **result["scores"]}},
+            }
         )
     resumable.remove()  # only now, so that a failing metric does not lose generated texts
     if (figure := recipe.paper_figure) is not None:

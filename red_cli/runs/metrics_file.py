@@ -75,6 +75,7 @@ class _Evaluated(_Part):
     """The metrics.json of an evaluation without a finished run."""
 
     metric: str | None = None
+    metric_names: dict[str, str] = Field(default_factory=dict)
     splits: dict[str, _Split] = Field(default_factory=dict)
     suites: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
