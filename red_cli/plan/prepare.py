@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from red_cli.base_model.load import load_config
 from red_cli.base_model.prepare import prepare_base
 from red_cli.errors import UserError, shown
-from red_cli.recipe.metrics import Metric, metric_name
+from red_cli.recipe.metrics import Metric
 from red_cli.recipe.schema import Recipe, with_metric
 from red_cli.tasks.base import Base, Encoded, Encoder, Task, scored_split
 from red_cli.tasks.build import build_task
@@ -118,8 +118,7 @@ def _default_metric(recipe: Recipe, classes: Mapping[str, int]) -> tuple[Metric 
         return None, ""
     label = max(classes, key=lambda name: classes[name])
     share = classes[label] / sum(classes.values())
-    name = metric_name(metric, list(classes))
-    return metric, f"eval.metric: {name}, because {share:.0%} of the training rows are {shown(label)}"
+    return metric, f"macro F1 selects (eval.metric: {metric}): {share:.0%} of the training rows are {shown(label)}"
 
 
 def require_labels(encoded: Encoded, source: str, column: str) -> None:
