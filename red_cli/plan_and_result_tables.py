@@ -8,7 +8,7 @@ from typing import Any
 from red_cli.finding_tables import floor_rows
 from red_cli.formatting import byte_size, duration, plus_minus, speed_text
 from red_cli.plan_tables import counts_text, cut_text, scoring_rows
-from red_cli.recipe.metrics import format_score
+from red_cli.recipe.metrics import format_score, stored_name
 
 # The note on scored rows that also selected the best evaluation
 _CHOSE = {"all": ", which chose the best step", "some": ", some of which chose the best step", "none": ""}
@@ -24,7 +24,8 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         for name, value in _without_subtasks(scores).items():
             if name != "examples":
                 count = f"{split}, {scores['examples']:,} rows{chose}"
-                rows.append((name, f"{format_score(name, value)}{_paper_suffix(paper, name)}  {count}"))
+                text = f"{format_score(name, value)}{_paper_suffix(paper, name)}  {count}"
+                rows.append((stored_name(result, name), text))
     rows += floor_rows(result)
     if paper:
         shown = {name for scores in result["splits"].values() for name in scores}
@@ -57,7 +58,8 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
                 values = "  ".join(f"{seed}: {format_score(name, value)}" for seed, value in score["seeds"].items())
                 std = "" if score["std"] is None else format_score(name, score["std"])
                 count = f"{split}, {scores['examples']:,} rows"
-                rows.append((name, f"{plus_minus(format_score(name, score['mean']), std)}  {count}; by seed  {values}"))
+                text = f"{plus_minus(format_score(name, score['mean']), std)}  {count}; by seed  {values}"
+                rows.append((stored_name(result, name), text))
     if result.get("paper"):
         rows.append(("paper", _paper_text(result["paper"], ())))
     rates = dict.fromkeys(f"{rate:g}" for rate in result["learning_rates"].values())
@@ -76,7 +78,7 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     else:
         paper = result.get("paper")
         rows = [
-            (name, f"{format_score(name, value)}{_paper_suffix(paper, name)}  {count}")
+            (stored_name(result, name), f"{format_score(name, value)}{_paper_suffix(paper, name)}  {count}")
             for name, value in _without_subtasks(result["scores"]).items()
         ]
         rows += [(name, f"not computed: {reason}") for name, reason in result["not_computed"].items()]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from red_cli.errors import one_line, shown
 from red_cli.formatting import byte_size
+from red_cli.recipe.metrics import metric_name
 
 if TYPE_CHECKING:
     from red_cli.plan.devices import DeviceOption
@@ -31,7 +32,7 @@ def subject_rows(plan: PlanSummary) -> list[tuple[str, str]]:
     return [
         ("base", plan.base),
         ("", f"{plan.architecture}, {counts.base:,} parameters"),
-        ("task", f"{plan.task}, scored by {plan.metric}"),
+        ("task", f"{plan.task}, scored by {metric_name(plan.metric, plan.label_names)}"),
         ("method", f"{plan.method}: {plan.trains}"),
         *([("changed", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}")] if plan.edited_modules else []),
         ("parameters", counts_text(plan.method, counts.edited, counts.share, counts.head)),

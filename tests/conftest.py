@@ -114,6 +114,7 @@ train:
   batch_size: 16
   micro_batch_size: 16
   logging_steps: 1
+eval: {{metric: accuracy}}
 output: {{dir: {folder / "run"}}}
 """
     )

@@ -23,11 +23,12 @@ SCREENS = Path(__file__).parent / "golden" / "screens"
 PUBLISHED = Path(__file__).parent / "data" / "golden" / "roberta_ffn"
 COLUMNS = "100"
 FIGURE = r"[\d,]+(?:\.\d+)?(?:e[+-]\d+)?"
+CLOCK = r"^\d\d:\d\d:\d\d  "
 MASKS = [
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
     # lines that appear only where steps are slow
-    (re.compile(r"^\d\d:\d\d:\d\d  (?:(?:step|evaluated|decoded) \d.*|[a-z ,]+: \d[\w ]*)\n", re.MULTILINE), ""),
-    (re.compile(r"^\d\d:\d\d:\d\d  ", re.MULTILINE), "##:##:##  "),
+    (re.compile(rf"{CLOCK}(?:(?:step|evaluated|decoded) \d.*|[^:\n]+: \d+ (?:s|min \d+ s))\n", re.MULTILINE), ""),
+    (re.compile(CLOCK, re.MULTILINE), "##:##:##  "),
     # how much memory the libraries take decides even the unit
     (re.compile(rf"\b{FIGURE} ?(KB|MB|GB|KiB|MiB|GiB)\b"), "# bytes"),
     (re.compile(rf"\b{FIGURE}( ?)(ms|s|min)\b"), r"#\1\2"),

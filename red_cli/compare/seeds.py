@@ -119,6 +119,7 @@ def summary(runs: Sequence[LoadedRecipe]) -> dict[str, Any]:
         "base": first["base"],
         "method": first["method"],
         "metric": first["metric"],
+        "metric_names": first.get("metric_names", {}),
         "splits": splits,
         "paper": first["paper"],
         "learning_rates": {seed: found["learning_rate"] for seed, found in metrics.items()},

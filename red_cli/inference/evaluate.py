@@ -15,6 +15,7 @@ from red_cli.inference.findings import find, notes_json
 from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.predict import predict
 from red_cli.inference.runtime import load_runtime
+from red_cli.recipe.metrics import metric_names
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
@@ -96,6 +97,7 @@ def evaluate(
         **asdict(RowsUsed.of(split, rows)),
         "chose_best": chose_best(task, split) if target.same_rows else None,
         "metric": task.metric,
+        "metric_names": metric_names(task.metrics, label_names),
         "inputs": len(texts) or len(predictions),
         "truncated": encoded.truncated,
         "ends_cut": encoded.ends_cut,
@@ -121,6 +123,7 @@ def evaluate(
         folder.write_metrics(
             {
                 "metric": task.metric,
+                "metric_names": result["metric_names"],
                 "splits": {split: {"examples": len(predictions), **result["scores"]}},
                 **found.to_json(),
                 "notes": result["notes"],

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from red_cli.base_model.load import load_config
 from red_cli.base_model.prepare import prepare_base
 from red_cli.errors import UserError, shown
-from red_cli.recipe.schema import Recipe
+from red_cli.recipe.metrics import Metric
+from red_cli.recipe.schema import Recipe, with_metric
 from red_cli.tasks.base import Base, Encoded, Encoder, Task, scored_split
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import Rows, RowsUsed
@@ -47,6 +48,7 @@ class Prepared:
     scored_rows: Mapping[str, Rows]  # of the validation splits, whose texts are shown with errors
     scoring: Scoring
     classes: Mapping[str, dict[str, int]] = field(default_factory=dict)  # split -> label -> number of rows
+    default_metric: Metric | None = None  # that the classes suggest; None: the recipe's, or the task's usual one
     class_weights: Mapping[str, float] | None = None  # label -> weight in the training loss
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # split -> reason -> number of bad rows
     notes: Sequence[str] = ()  # what was guessed in reading the data
@@ -63,6 +65,10 @@ def prepare(recipe: Recipe) -> Prepared:
     needed = ("train", *task.validation_splits)
     splits = task.load(recipe.train.seed, needed)
     rows, label_names = splits.rows, splits.label_names
+    # Before rows are drawn, so that all seeds have the same
+    metric, why = _default_metric(recipe, task.classes(rows["train"], label_names))
+    if metric is not None:
+        task = build_task(with_metric(recipe, metric), config)
     rows["train"] = draw_rows(rows["train"], recipe.data.max_train_rows, recipe.train.seed)
     train_classes = task.classes(rows["train"], label_names)
     weights = None
@@ -102,10 +108,12 @@ def prepare(recipe: Recipe) -> Prepared:
         scored_rows={split: rows[split] for split in task.validation_splits},
         scoring=scoring,
         classes={split: counts for split, counts in classes.items() if counts},
+        default_metric=metric,
         class_weights=weights,
         left_out={split: rows[split].left_out for split in needed},
         notes=[
             *dict.fromkeys(note for split in needed for note in rows[split].notes),
+            *([] if metric is None else [why]),
             *([] if weights is None else [weights_note(weights)]),
         ],
     )
@@ -118,6 +126,16 @@ def _rows_on_the_way(task: Task, rows: Rows, label_names: list[str] | None, reci
         return None
     classes = rows.column(task.label_column) if task.classes(rows, label_names) else None
     return draw_by_class(rows, task.validation_splits[0], most, recipe.train.seed, classes)
+
+
+def _default_metric(recipe: Recipe, classes: Mapping[str, int]) -> tuple[Metric | None, str]:
+    """The metric that the classes of the training split suggest, and why; None if the task's usual one applies."""
+    metric = recipe.task.default_metric(classes)
+    if recipe.eval.metric is not None or metric == recipe.task.metrics[0]:
+        return None, ""
+    label = max(classes, key=lambda name: classes[name])
+    share = classes[label] / sum(classes.values())
+    return metric, f"macro F1 selects (eval.metric: {metric}): {share:.0%} of the training rows are {shown(label)}"
 
 
 def require_labels(encoded: Encoded, source: str, column: str) -> None:

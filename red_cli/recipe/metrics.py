@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-ClassificationMetric = Literal["accuracy", "f1", "matthews_correlation"]
+from red_cli.errors import one_line
+
+_TWO = 2  # classes, of which F1 is that of the second
+_LONGEST_LABEL = 30  # characters of a class in the name of a metric
+ClassificationMetric = Literal["accuracy", "f1", "matthews_correlation", "macro_f1"]
 RegressionMetric = Literal["pearson", "spearman"]
 TextMetric = Literal["BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr", "chrF", "rouge1", "rouge2", "rougeL"]
 _Own = Literal[ClassificationMetric, RegressionMetric, "loss", "exact_match"]
@@ -20,6 +24,8 @@ Metric = _Own | Literal["likelihood_accuracy"] | TextMetric
 CLASSIFICATION_METRICS: tuple[ClassificationMetric, ...] = get_args(ClassificationMetric)
 REGRESSION_METRICS: tuple[RegressionMetric, ...] = get_args(RegressionMetric)
 TEXT_METRICS: tuple[TextMetric, ...] = get_args(TextMetric)
+# Computed for every classification; macro_f1 only if it selects, since f1 is the same for more than two classes
+LABEL_METRICS = tuple(name for name in CLASSIFICATION_METRICS if name != "macro_f1")
 E2E_METRICS: tuple[TextMetric, ...] = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")  # as in Tables 2 and 8
 
 
@@ -41,6 +47,7 @@ class MetricSpec:
 # Metrics with their own title, format or direction
 _SPECS = {
     "f1": MetricSpec("F1"),
+    "macro_f1": MetricSpec("macro F1"),
     "matthews_correlation": MetricSpec("Matthews correlation"),
     "pearson": MetricSpec("Pearson's correlation"),
     "spearman": MetricSpec("Spearman's correlation"),
@@ -57,6 +64,29 @@ _SPECS = {
 def metric_spec(name: str) -> MetricSpec:
     """How to display the scores of a metric; a part of one, such as accuracy.boolq, is a fraction."""
     return _SPECS.get(name, MetricSpec())
+
+
+def metric_name(metric: str, label_names: Sequence[str] | None) -> str:
+    """The name to show: that of F1 says of which class it is, or that it is the mean over all classes.
+
+    Args:
+        label_names: in the order of class ids; None if unknown, or if answers are numbers or texts.
+    """
+    classes = 0 if label_names is None else len(label_names)
+    if metric == "macro_f1" or (metric == "f1" and classes > _TWO):
+        return "f1 (macro)"
+    return f"f1 of {one_line(label_names[1], _LONGEST_LABEL)}" if label_names and metric == "f1" else metric
+
+
+def metric_names(metrics: Iterable[str], label_names: Sequence[str] | None) -> dict[str, str]:
+    """Metric -> the name to show, for those whose name says more than the metric."""
+    names = {metric: metric_name(metric, label_names) for metric in metrics}
+    return {metric: name for metric, name in names.items() if name != metric}
+
+
+def stored_name(result: Mapping[str, Any], metric: str) -> str:
+    """The name to show of a metric in a result, such as metrics.json, which has these names."""
+    return str(result.get("metric_names", {}).get(metric, metric))
 
 
 def is_better(metric: str, value: float, best: float | None) -> bool:

@@ -59,7 +59,9 @@ class Eval(Section):
         "splits of GLUE, drawn with train.seed: one part of the official validation set selects, the other is scored.",
     )
     metric: Annotated[Metric | None, Role.METRIC] = Field(
-        default=None, description="The metric that selects the best checkpoint; default: the task's own."
+        default=None,
+        description="The metric that selects the best checkpoint; default: the task's own, and for "
+        "classification macro F1 where one class has more than half of the training rows.",
     )
     metrics: Annotated[list[TextMetric] | None, Role.FIGURES] = Field(
         default=None, description="Metrics of generated texts (extra: nlg); default: for e2e its five, else none."
@@ -155,6 +157,11 @@ class RecipeFile(Recipe):
     variants: dict[str, dict[str, Any] | None] = Field(
         default_factory=dict, description="Named changes to the recipe, selected with --variant."
     )
+
+
+def with_metric(recipe: Recipe, metric: Metric) -> Recipe:
+    """The recipe with eval.metric."""
+    return recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"metric": metric})})
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:

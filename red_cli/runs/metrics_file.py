@@ -113,6 +113,7 @@ class _Evaluated(_Part):
     """The metrics.json of an evaluation without a finished run."""
 
     metric: str | None = None
+    metric_names: dict[str, str] = Field(default_factory=dict)
     splits: dict[str, _Split] = Field(default_factory=dict)
     classes: dict[str, list[_Class]] = Field(default_factory=dict)
     confusion: dict[str, list[list[_Count]]] = Field(default_factory=dict)

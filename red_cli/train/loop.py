@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from red_cli.methods.attach_save_load import load_trained_weights, save_trained
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import LoadedRecipe
-from red_cli.recipe.metrics import is_better
-from red_cli.recipe.schema import resolved
+from red_cli.recipe.metrics import is_better, metric_names
+from red_cli.recipe.schema import resolved, with_metric
 from red_cli.recipe.shipped_rates import unsearched_rate
 from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.runs.preflight import preflight_training
@@ -42,7 +42,7 @@ from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, 
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
 from red_cli.train.output_spread import write_output_spread
-from red_cli.train.resume import find_resume_checkpoint
+from red_cli.train.resume import find_resume_checkpoint, with_recorded_metric
 from red_cli.train.samples import choose_samples
 from red_cli.train.session import Session
 from red_cli.train.setup import build_session, init_run_folder
@@ -79,7 +79,10 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
     checkpoint = processes.broadcast(find_resume_checkpoint(loaded, lock, listener) if processes.main else None)
     reset_peak()
     listener.status("reading the data")
+    loaded = with_recorded_metric(loaded, checkpoint)
     prepared = prepare(loaded.recipe)
+    if prepared.default_metric is not None:
+        loaded = replace(loaded, recipe=with_metric(loaded.recipe, prepared.default_metric))
     context = longest_sequence(prepared.base.config, prepared.base.tokenizer)
     wanted = loaded.recipe.eval.samples
     samples = choose_samples(prepared, wanted, context)
@@ -226,6 +229,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop, training_loss: float | 
             best=better,
             training_loss=training_loss,
             scores=scores,
+            names=metric_names(scores, session.prepared.label_names),
             samples=samples,
         )
     )
@@ -258,6 +262,7 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
         "base": recipe.model.name_or_path,
         "method": recipe.method,
         "metric": task.metric,
+        "metric_names": metric_names(state.best_scores, session.prepared.label_names),
         "best": {
             "value": state.best_value,
             "step": state.best_step,

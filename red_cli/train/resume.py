@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from red_cli.errors import UserError
@@ -9,7 +10,7 @@ from red_cli.files import expand_user
 from red_cli.recipe.keys import role_of, training_keys
 from red_cli.recipe.load import LoadedRecipe, load_trained_recipe
 from red_cli.recipe.roles import Role
-from red_cli.recipe.schema import Recipe
+from red_cli.recipe.schema import Recipe, with_metric
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.train.checkpoint_folder import STATE_FILE, list_checkpoints, validation_error
@@ -42,6 +43,17 @@ def find_resume_checkpoint(loaded: LoadedRecipe, lock: FolderLock, listener: Lis
         own = named.resolve().parent == folder.checkpoints.resolve()
         return named if own else _last_valid_checkpoint(folder, listener) or named
     return _last_valid_checkpoint(folder, listener)
+
+
+def with_recorded_metric(loaded: LoadedRecipe, checkpoint: Path | None) -> LoadedRecipe:
+    """The recipe with the metric of the run whose checkpoint it resumes from: it chose the best evaluation so far."""
+    if checkpoint is None or loaded.recipe.eval.metric is not None:
+        return loaded
+    file = RunFolder(checkpoint.resolve().parent.parent).recipe
+    if not file.is_file():
+        return loaded
+    recorded = load_trained_recipe(file).recipe
+    return replace(loaded, recipe=with_metric(loaded.recipe, recorded.eval.metric or recorded.task.metrics[0]))
 
 
 def require_new_or_resumable_folder(loaded: LoadedRecipe) -> None:
@@ -136,7 +148,8 @@ def changed_keys(before: Recipe, now: Recipe) -> list[str]:
     old, new = training_keys(before), training_keys(now)
     changed = []
     for key in sorted(old.keys() | new.keys()):
-        found_by_trying = role_of(key) is Role.MICRO_BATCH and new.get(key) is None
-        if not found_by_trying and old.get(key) != new.get(key):
+        # Found by trying, or chosen by the classes of the rows, and then recorded
+        found = role_of(key) in (Role.MICRO_BATCH, Role.METRIC) and new.get(key) is None
+        if not found and old.get(key) != new.get(key):
             changed.append(f"{key}: {old.get(key)} -> {new.get(key)}")
     return changed

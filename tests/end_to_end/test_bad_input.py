@@ -31,7 +31,7 @@ TRAIN_FAULTS = {
     "metrics of labels": (["eval.metrics=[BLEU]"], "conflicting-keys", "eval.metrics"),
     "samples of labels": (["eval.samples=3"], "conflicting-keys", "eval.samples"),
     "weights of no classes": (
-        ["task={name: glue, subset: stsb}", "train.class_weights=balanced"],
+        ["task={name: glue, subset: stsb}", "eval.metric=null", "train.class_weights=balanced"],
         "conflicting-keys",
         "train.class_weights",
     ),

@@ -240,12 +240,15 @@ def test_check_shows_prompt_completion_and_end(red, generation: Path, tmp_path: 
 
 T2T = "task={name: classification, text_to_text: true"
 GENERATION = "task={name: generation}"
+UNNAMED = "eval.metric=null"  # the recipe's is for labels
 LABELS = {
     "classification": ([T2T + "}"], "accuracy", "no_label"),
     "texts and template": (
         [T2T + ", label_texts: ['0', '1'], prompt_template: 'of {text}'}"], "accuracy", "no_label",
     ),
-    "numbers": (["task={name: regression, text_to_text: true}", "data.columns.label=score"], "pearson", "no_number"),
+    "numbers": (
+        ["task={name: regression, text_to_text: true}", UNNAMED, "data.columns.label=score"], "pearson", "no_number",
+    ),
 }  # fmt: skip
 
 
@@ -276,7 +279,7 @@ PAIR = "data.columns={prompt: text, completion: label}"
 FAULTS = {
     "not an encoder-decoder": ("bert", ["task.text_to_text=true"], "unsupported-model", "bert"),
     "a decoder": ("gpt2", ["task.text_to_text=true"], "unsupported-model", "gpt2"),
-    "an encoder writes no text": ("bert", [GENERATION, PAIR], "unsupported-model", "bert"),
+    "an encoder writes no text": ("bert", [GENERATION, PAIR, UNNAMED], "unsupported-model", "bert"),
     "ambiguous": ("t5", [T2T + ", label_texts: [good, good]}"], "labels-mismatch", "'good' and 'good'"),
     "texts without being asked": ("t5", ["task.label_texts=[a, b]"], "invalid-recipe", "task.label_texts"),
     "decoding of no text": ("bert", ["eval.generation={num_beams: 3}"], "invalid-recipe", "eval.generation"),
@@ -297,9 +300,12 @@ FAULTS = {
         "gpt2", ["task={name: generation, prompt_template: '{text}'}", "data.columns.prompt=text"], "invalid-recipe",
         "data.columns.prompt",
     ),
-    "nothing to train on": ("gpt2", [GENERATION, "data.columns.prompt=text"], "column-not-found", "'completion'"),
+    "nothing to train on": (
+        "gpt2", [GENERATION, "data.columns.prompt=text", UNNAMED], "column-not-found", "'completion'",
+    ),
     "prompt of an encoder": (
-        "t5", ["task={name: generation, train_on_prompt: true}", PAIR], "unsupported-model", "task.train_on_prompt",
+        "t5", ["task={name: generation, train_on_prompt: true}", PAIR, UNNAMED], "unsupported-model",
+        "task.train_on_prompt",
     ),
     "too long": ("bert", ["data.max_length=5", "data.too_long=refuse"], "too-long", "5 tokens, the first is row"),
 }  # fmt: skip

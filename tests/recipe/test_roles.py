@@ -51,12 +51,16 @@ SOURCES = ("path", "name", "revision", "train", "validation", "test", "validatio
 EXPECTED: dict[str, tuple[frozenset[Role], Callable[[str], bool]]] = {
     "settled by training": (
         TRAINED,
-        lambda key: section(key) in ("method", "red", "lora", "ia3", "train") or key == "eval.max_rows",
+        lambda key: (
+            section(key) in ("method", "red", "lora", "ia3", "train") or key in ("eval.max_rows", "eval.samples")
+        ),
     ),
     "which rows are meant": (ROWS, lambda key: section(key) in ("data", "task") or key == "eval.split"),
     "the same run": (
         SAME_RUN,
-        lambda key: section(key) in ("output", "paper", "launch") or key in ("eval.metrics", *RECORDING),
+        lambda key: (
+            section(key) in ("output", "paper", "launch") or key in ("eval.metrics", "eval.samples", *RECORDING)
+        ),
     ),
     "the same in a comparison": (
         SHARED,

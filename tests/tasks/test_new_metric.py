@@ -26,7 +26,7 @@ def test_a_metric_is_two_files(tmp_path: Path, base: Path, data: Path) -> None:
     package = CopiedPackage(tmp_path)
     package.change(
         "recipe/metrics.py",
-        ('"matthews_correlation"]', '"matthews_correlation", "error"]'),
+        ('"macro_f1"]', '"macro_f1", "error"]'),
         ('"rougeL"]', '"rougeL", "words"]'),
         ("_SPECS = {", '_SPECS = {"error": MetricSpec("share of errors", lower_is_better=True),\n'),
         ('    "NIST":', '    "words": MetricSpec(format=".1f"),\n    "NIST":'),

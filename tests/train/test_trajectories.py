@@ -101,11 +101,12 @@ def letter_t5(folder: Path) -> Path:
 
 
 PAIRS = {"text": "text", "text_pair": "text_pair"}
+ACCURACY = {"metric": "accuracy"}
 TEXT_TO_TEXT = {"name": "classification", "text_to_text": True}
 KINDS = {
-    "classification": Kind(make_base, labelled, {"name": "classification"}),
+    "classification": Kind(make_base, labelled, {"name": "classification"}, eval=ACCURACY),
     "regression": Kind(make_base, labelled, {"name": "regression"}, {**PAIRS, "label": "score"}),
-    "text-to-text": Kind(letter_t5, labelled, TEXT_TO_TEXT),
+    "text-to-text": Kind(letter_t5, labelled, TEXT_TO_TEXT, eval=ACCURACY),
     "generation": Kind(
         make_language_model, completed, {"name": "generation"}, eval={"metric": "exact_match", "metrics": ["chrF"]}
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pydantic import ConfigDict
@@ -77,6 +78,14 @@ class TaskSettings(Section):
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics that can select the best checkpoint; the first is the default."""
         raise NotImplementedError
+
+    def default_metric(self, classes: Mapping[str, int]) -> Metric:
+        """The metric that selects the best checkpoint if the recipe names none.
+
+        Args:
+            classes: label -> number of rows of the training split; empty if answers are numbers or texts.
+        """
+        return self.metrics[0]
 
     @property
     def writes_text(self) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, field_validator
 
+from red_cli.recipe.metrics import Metric
 from red_cli.recipe.tasks.base import INPUT_TEMPLATE, LABEL_TEXTS, NAME, TEXT_TO_TEXT, LabelSettings
 from red_cli.recipe.template import LabelTexts, Template
 
@@ -20,6 +22,12 @@ class ClassificationSettings(LabelSettings):
     text_to_text: bool = Field(default=False, description=TEXT_TO_TEXT)
     prompt_template: Template | None = Field(default=None, description=INPUT_TEMPLATE)
     label_texts: LabelTexts | None = Field(default=None, description=LABEL_TEXTS)
+
+    def default_metric(self, classes: Mapping[str, int]) -> Metric:
+        """Macro F1 where one class has more than half of the rows, since always answering it is accurate there."""
+        if 2 * max(classes.values(), default=0) <= sum(classes.values()):
+            return super().default_metric(classes)
+        return "macro_f1" if len(classes) == 2 else "f1"  # the same for more than two classes
 
     @field_validator("labels")
     @classmethod

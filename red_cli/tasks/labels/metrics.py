@@ -21,6 +21,13 @@ def _f1(truths: list[int], guesses: list[int], labels: int) -> float:
     return float(f1_score(truths, guesses, average="binary" if labels == 2 else "macro", zero_division=0))
 
 
+def _macro_f1(truths: list[int], guesses: list[int], labels: int) -> float:
+    """The mean F1 over all labels, by scikit-learn."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(truths, guesses, average="macro", zero_division=0))
+
+
 def _matthews_correlation(truths: list[int], guesses: list[int], labels: int) -> float:
     """The Matthews correlation metric of classification, by scikit-learn."""
     from sklearn.metrics import matthews_corrcoef
@@ -47,6 +54,7 @@ _OF_LABELS: dict[str, Callable[[list[int], list[int], int], float]] = {
     "accuracy": _accuracy,
     "f1": _f1,
     "matthews_correlation": _matthews_correlation,
+    "macro_f1": _macro_f1,
 }
 # name -> function of predicted and actual numbers; NaN if either is constant
 _OF_NUMBERS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {

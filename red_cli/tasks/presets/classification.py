@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PretrainedConfig
 
 from red_cli.errors import UserError
-from red_cli.recipe.metrics import CLASSIFICATION_METRICS
+from red_cli.recipe.metrics import LABEL_METRICS
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.classification import ClassificationSettings
 from red_cli.tasks.base import builds
@@ -28,5 +28,6 @@ def classification_task(
         )
     target = LabelTarget(settings.labels or label_names, given=settings.labels is not None)
     metric = recipe.eval.metric or settings.metrics[0]
-    task = LabelTask(recipe.data, target, CLASSIFICATION_METRICS, metric)
+    metrics = LABEL_METRICS if metric in LABEL_METRICS else (metric, *LABEL_METRICS)
+    task = LabelTask(recipe.data, target, metrics, metric)
     return as_text_to_text(task, recipe, settings, config, label_texts=settings.label_texts)
