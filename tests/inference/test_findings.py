@@ -38,6 +38,7 @@ def task_of(target: object, *metrics: str) -> LabelTask:
 
 def test_scores_and_confusion_of_classes() -> None:
     bad, good, third = class_scores(PREDICTIONS, NAMES)
+    assert all(type(each.rows) is type(each.predicted) is int for each in (bad, good, third))
     assert (bad.rows, bad.predicted, bad.precision, bad.recall, bad.f1) == (2, 2, 0.5, 0.5, 0.5)
     assert (good.rows, good.predicted, good.precision, good.recall) == (3, 2, 0.5, pytest.approx(1 / 3))
     assert good.f1 == pytest.approx(0.4)
@@ -53,6 +54,13 @@ def test_the_most_confident_error_comes_first() -> None:
         (15, "e", "?"),  # a text that is no label
     ]
     assert shown_errors(errors)[0] == {"row": 13, "text": "c", "label": "good", "prediction": "bad", "probability": 0.8}
+
+
+def test_a_perfect_split_has_no_errors() -> None:
+    right = [Prediction("bad", "bad", 0.9)]
+    task = task_of(LabelTarget(NAMES), "accuracy")
+    found = find(task, ENCODER, NAMES, rows_of(["a"]), CUT, right, {"accuracy": 1.0}, "test")
+    assert (found.errors, found.content["errors"]) == ([], [])
 
 
 def test_numbers_have_their_largest_residuals() -> None:

@@ -110,12 +110,12 @@ class Rows:
 
     def take(self, indices: list[int], selection: str | None = None) -> Rows:
         """Some of the rows; `selection` is the rule by which they were selected, in words."""
-        source_indices = np.array(indices, dtype=np.int64)
+        places = source_indices = np.array(indices, dtype=np.int64)  # typed, also without any
         if self.source_indices is not None:
-            source_indices = self.source_indices[source_indices]
+            source_indices = self.source_indices[places]
         return replace(
             self,
-            table=self.table.take(pa.array(indices, pa.int64())),
+            table=self.table.take(places),
             source_indices=source_indices,
             selection=selection or self.selection,
         )

@@ -45,10 +45,10 @@ def class_scores(predictions: Sequence[Prediction], label_names: Sequence[str]) 
 
     truths, guesses = _ids(predictions, label_names)
     count = len(label_names)
-    precisions, recalls, scores, rows = precision_recall_fscore_support(
+    precisions, recalls, scores, _ = precision_recall_fscore_support(
         truths, guesses, labels=np.arange(count), zero_division=0
     )
-    predicted = np.bincount(guesses[guesses != _NO_CLASS], minlength=count)
+    rows, predicted = (np.bincount(ids[ids != _NO_CLASS], minlength=count) for ids in (truths, guesses))
     columns = zip(label_names, rows.tolist(), predicted.tolist(), precisions, recalls, scores, strict=True)
     return [
         ClassScore(label, total, guessed, float(precision), float(recall), float(f1))
