@@ -108,7 +108,7 @@ def evaluate(
             console.print_columns(parts)
         from red_cli.export.next_steps import facts_about, next_steps
 
-        console.next_commands(*next_steps(facts_about(target, opened.recipe, scored=True)))
+        console.next_commands(*next_steps(facts_about(target, opened.recipe if recipe is None else None, scored=True)))
 
 
 def export(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,13 @@ class Facts:
     with_code: bool = False
     config: dict[str, Any] = field(default_factory=dict)
 
+    def output_of(self, form: Export) -> Path:
+        """Where an export in this form is suggested: in a run folder, and beside an adapter."""
+        if self.form == "run":
+            return self.place / (GGUF_NAME if form == "gguf" else MERGED)
+        name = self.place.resolve().name + (".gguf" if form == "gguf" else f"-{MERGED}")
+        return Path(os.path.normpath(self.place / ".." / name))
+
 
 def facts_about(place: Path, recipe: Recipe | None, scored: bool = False) -> Facts:
     """The facts about a run folder, an adapter folder, a model folder, or a GGUF file and its folder."""
@@ -61,9 +69,8 @@ def facts_about(place: Path, recipe: Recipe | None, scored: bool = False) -> Fac
     adapter = next((folder for folder in (run.adapter, place) if is_trained_folder(folder)), None)
     if adapter is not None:
         form: Form = "adapter" if adapter == place else "run"
-        taken = {"gguf"} if (place / GGUF_NAME).exists() else set()
-        taken |= {"merged", "code"} if (place / MERGED).exists() else set()
-        return Facts(place, form, recipe, scored, tuple(form for form in _exports(adapter) if form not in taken))
+        facts = Facts(place, form, recipe, scored, _exports(adapter))
+        return replace(facts, exports=tuple(form for form in facts.exports if not facts.output_of(form).exists()))
     if not (place / "config.json").is_file():
         return Facts(place / GGUF_NAME if place.is_dir() else place, "gguf", recipe)
     files = read_base(str(place), place)
@@ -87,12 +94,9 @@ def next_steps(facts: Facts) -> list[str]:
         lines += [one_line(use), *_servers(facts, named)]
     if not facts.scored and facts.recipe is not None:
         lines.append(f"red eval {named}{consent}")
-    form = next((form for form in facts.exports if form != "gguf"), None)
-    if form is not None:
+    for form in facts.exports:
         option = "" if form == "merged" else f" --format {form}"
-        lines.append(f"red export {named} --output {shlex.quote(str(facts.place / MERGED))}{option}")
-    if "gguf" in facts.exports:
-        lines.append(f"red export {named} --output {shlex.quote(str(facts.place / GGUF_NAME))} --format gguf")
+        lines.append(f"red export {named} --output {shlex.quote(str(facts.output_of(form)))}{option}")
     return lines
 
 
@@ -144,7 +148,7 @@ def _works(attempt: Callable[[], object]) -> bool:
     """Whether the plan of an export succeeds."""
     try:
         attempt()
-    except UserError:
+    except Exception:  # a suggestion must not end a finished run
         return False
     return True
 

@@ -116,7 +116,8 @@ def test_what_is_printed_and_written_runs(red, tmp_path: Path, monkeypatch: pyte
         assert re.search(case.shown, printed(code))
     shown = [line.replace(shlex.quote(str(merged)), "merged").replace(place, ".") for line in lines]
     assert blocks((run / "README.md").read_text(), "bash")[0].splitlines() == shown
-    assert red("export", run, "-o", tmp_path / "adapter", "--format", "adapter").code == 0
+    shared = red("export", run, "-o", tmp_path / "adapter", "--format", "adapter")
+    assert f"red export {tmp_path}/adapter --output {tmp_path}/adapter-merged" in " ".join(following(shared.out))
     monkeypatch.chdir(tmp_path)
     assert re.search(case.shown, printed(blocks((tmp_path / "adapter" / "README.md").read_text(), "python")[0]))
 
