@@ -15,7 +15,7 @@ from red_cli.report.change_sections import change_sections
 from red_cli.report.document import ReportDocument, Section, Table
 from red_cli.report.draw_one_run import draw_curve
 from red_cli.report.find_runs import FinishedRun, read_run
-from red_cli.report.names import metric_title
+from red_cli.report.names import base_name, metric_title
 from red_cli.report.result_sections import (
     class_sections,
     error_sections,
@@ -120,9 +120,10 @@ def _origin(report: RunReport) -> str:
     """The line below a report's title: what was trained on what."""
     if report.run is None:
         assert report.changes is not None
-        return f"An adapter of RED for {report.changes.base}."
+        return f"An adapter of RED for {base_name(report.changes.base)}."
     metrics, recipe = report.run.metrics, report.run.recipe
-    return f"{method_title(report.run)} for {metrics['task']} on {recipe.model.name_or_path}, seed {report.run.seed}."
+    base = base_name(recipe.model.name_or_path)
+    return f"{method_title(report.run)} for {metrics['task']} on {base}, seed {report.run.seed}."
 
 
 def _curve_sections(report: RunReport, curve: Curve) -> list[Section]:
