@@ -97,16 +97,16 @@ def origin_rows(report: RunReport) -> list[tuple[str, str]]:
 
 
 def run_document(report: RunReport) -> ReportDocument:
-    """The full report of a run or adapter: results first, then how it learned, what changed, and how it was made."""
+    """The full report of a run or adapter: score and curve first, then results, what changed, and how it was made."""
     run, curve = report.run, report.curve
     sections = [Section(text=_origin(report))]
     sections += [] if run is None else [facts_section(run)]
+    if curve is not None and (curve.losses or curve.scores):
+        sections += _curve_sections(report, curve)
     recorded = [] if run is None else [str(note["text"]) for note in run.metrics.get("notes") or ()]
     pictures = [] if can_draw() else [f"There are {NO_PICTURES}"]
     if notes := [*recorded, *report.notes, *pictures]:
         sections.append(Section("To bear in mind", items=notes))
-    if curve is not None and (curve.losses or curve.scores):
-        sections += _curve_sections(report, curve)
     if run is not None:
         sections += [scores_section(run), *class_sections(run), *error_sections(run)]
     if run is not None and curve is not None:
