@@ -94,7 +94,8 @@ def _print_table(folders: list[Path], form: TableFormat, given: str | None) -> N
 
     with console.Terminal() as terminal:
         if given is not None:
-            hint = f"Drop {given}. To keep the table: red report RUN… --format {form.value} > table.{form.value}"
+            ending = "tex" if form is TableFormat.latex else form.value
+            hint = f"Drop {given}. To keep the table: red report RUN… --format {form.value} > table.{ending}"
             raise UserError("invalid-option", f"--format and {given} do not go together", hint=hint)
         comparison = compare_runs(folders)
         for note in [*comparison.notes, *(f"left out: {left.path}: {left.reason}" for left in comparison.left_out)]:

@@ -15,7 +15,7 @@ from red_cli.report.change_sections import change_sections
 from red_cli.report.document import ReportDocument, Section, Table
 from red_cli.report.draw_one_run import draw_curve
 from red_cli.report.find_runs import FinishedRun, read_run
-from red_cli.report.names import metric_title
+from red_cli.report.names import base_name, metric_title
 from red_cli.report.result_sections import (
     class_sections,
     error_sections,
@@ -97,16 +97,16 @@ def origin_rows(report: RunReport) -> list[tuple[str, str]]:
 
 
 def run_document(report: RunReport) -> ReportDocument:
-    """The full report of a run or adapter: results first, then how it learned, what changed, and how it was made."""
+    """The full report of a run or adapter: score and curve first, then results, what changed, and how it was made."""
     run, curve = report.run, report.curve
     sections = [Section(text=_origin(report))]
     sections += [] if run is None else [facts_section(run)]
+    if curve is not None and (curve.losses or curve.scores):
+        sections += _curve_sections(report, curve)
     recorded = [] if run is None else [str(note["text"]) for note in run.metrics.get("notes") or ()]
     pictures = [] if can_draw() else [f"There are {NO_PICTURES}"]
     if notes := [*recorded, *report.notes, *pictures]:
         sections.append(Section("To bear in mind", items=notes))
-    if curve is not None and (curve.losses or curve.scores):
-        sections += _curve_sections(report, curve)
     if run is not None:
         sections += [scores_section(run), *class_sections(run), *error_sections(run)]
     if run is not None and curve is not None:
@@ -120,9 +120,10 @@ def _origin(report: RunReport) -> str:
     """The line below a report's title: what was trained on what."""
     if report.run is None:
         assert report.changes is not None
-        return f"An adapter of RED for {report.changes.base}."
+        return f"An adapter of RED for {base_name(report.changes.base)}."
     metrics, recipe = report.run.metrics, report.run.recipe
-    return f"{method_title(report.run)} for {metrics['task']} on {recipe.model.name_or_path}, seed {report.run.seed}."
+    base = base_name(recipe.model.name_or_path)
+    return f"{method_title(report.run)} for {metrics['task']} on {base}, seed {report.run.seed}."
 
 
 def _curve_sections(report: RunReport, curve: Curve) -> list[Section]:

@@ -136,7 +136,7 @@ def error_sections(run: FinishedRun) -> list[Section]:
     return [
         Section(
             f"Most confident errors of {split}" if "probability" in errors[0] else f"Errors of {split}",
-            text="All of them are in predictions/errors.csv of the run.",
+            text="More of them are in predictions/errors.csv of the run.",
             quotes=[
                 Quote(
                     f"Predicted {_cut(str(entry['prediction']), _LONGEST_LABEL)}{_sure(entry)}",

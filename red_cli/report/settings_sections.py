@@ -8,6 +8,7 @@ from red_cli.recipe.keys import values_of
 from red_cli.recipe.roles import DATA, Role
 from red_cli.report.document import Section, Table
 from red_cli.report.find_runs import FinishedRun
+from red_cli.report.module_paths import readable_kind
 from red_cli.report.names import metric_title
 from red_cli.report.result_sections import method_title
 
@@ -56,7 +57,8 @@ def settings_section(run: FinishedRun) -> Section:
         section = key.partition(".")[0]
         if section in ("lora", "ia3", "red") and section != recipe.method:
             continue
-        text = _value_text(value)
+        positions = key.endswith(".positions") and isinstance(value, list)
+        text = _value_text([*map(readable_kind, value)] if positions else value)
         found = ", found by a search" if key == "train.learning_rate" and searched else ""
         rows += [] if text is None or _is_unsaid(key, value) else [[setting_name(key), text + found]]
     rows.append(["chosen by", f"{metric_title(run.metric)} on {run.selection_split}"])
@@ -83,7 +85,8 @@ def data_section(run: FinishedRun) -> Section:
 
 def setting_name(key: str) -> str:
     """A recipe key in words."""
-    return _WORDS.get(key) or key.rpartition(".")[2].replace("_", " ")
+    words = key.rpartition(".")[2].replace("_", " ")
+    return _WORDS.get(key) or (f"column of {words}" if key.startswith("data.columns.") else words)
 
 
 def _is_unsaid(key: str, value: Any) -> bool:

@@ -40,3 +40,23 @@ def test_nothing_overflows(red, tmp_path: Path, name: str, width: int, dark: boo
         "clipped": [], "outside": [], "small": [], "low": [],
     }  # fmt: skip
     assert look.picture.stat().st_size > 10_000
+
+
+BAD_PAGE = """<html><body style="background: #fff"><main>
+<div style="width: 700px">too wide for a phone</div>
+<p style="color: #999; background: white">pale</p>
+<p style="overflow: hidden; width: 60px; white-space: nowrap">cut at its end, where nobody can read it</p>
+<svg viewBox="0 0 800 99" style="width: 300px"><text y="50" font-size="11" x="700">tiny, beyond the edge</text></svg>
+</main></body></html>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium-headless-shell)")
+def test_what_overflows_is_found(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(BAD_PAGE)
+    measured = look_at(tmp_path / "page.html", tmp_path / "picture.png", 400, dark=False).measured
+    assert measured["wide"] > 400
+    found = {kind: " ".join(measured[kind]) for kind in ("outside", "low", "clipped", "small")}
+    for kind, words in {"outside": "too wide", "low": "pale", "clipped": "cut at", "small": "tiny"}.items():
+        assert words in found[kind]
+    assert "tiny" in found["outside"]
