@@ -16,6 +16,7 @@ from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Var
 from red_cli.errors import UserError
 
 if TYPE_CHECKING:
+    from red_cli.recipe.load import LoadedRecipe
     from red_cli.recipe.schema import Recipe
 
 _METHODS = "{methods}"  # replaced by their names when help is shown
@@ -27,20 +28,35 @@ def train(
     variant: Variant = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the run folder's last checkpoint.")] = False,
     seeds: Seeds = None,
+    more_epochs: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="Train the finished run N epochs further, in a new folder, RUN-moreN.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train a recipe and write a run folder, or one for each seed."""
     from red_cli.distributed.worker_process import is_main, silence_worker
     from red_cli.recipe.load import load_recipe
     from red_cli.runs.preflight import preflight_training
+    from red_cli.train.init_from import require_init_from
     from red_cli.train.resume import require_new_or_resumable_folder
 
     silence_worker()
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
+    if more_epochs is not None:
+        loaded = _with_more_epochs(loaded, more_epochs, seeds)
+    if seeds is None and (result := _finished_before(loaded)) is not None:
+        console.print_text(f"{result['folder']} is finished already; nothing is trained.", stderr=True)
+        _show_result(result, loaded.recipe, json)
+        return
     preflight_training(loaded.recipe)
     if seeds is None and is_main() and loaded.recipe.launch.machine_rank == 0:
         require_new_or_resumable_folder(loaded)
+        require_init_from(loaded)
     if _started_elsewhere(loaded.recipe, json):
         return
     if seeds is not None:
@@ -52,6 +68,36 @@ def train(
         from red_cli.train.loop import train as run_training
 
         result = run_training(loaded, terminal)
+    _show_result(result, loaded.recipe, json)
+
+
+def _with_more_epochs(loaded: LoadedRecipe, epochs: float, seeds: str | None) -> LoadedRecipe:
+    """The recipe of the run that trains a finished run further: the option --more-epochs."""
+    from red_cli.train.init_from import with_more_epochs
+
+    if not (math.isfinite(epochs) and epochs > 0):
+        raise UserError("invalid-option", f"--more-epochs {epochs:g} is not a number of epochs above 0")
+    if seeds is not None:
+        raise UserError("invalid-option", "--more-epochs trains one run further; drop --seeds, and set train.seed")
+    return with_more_epochs(loaded, epochs)
+
+
+def _finished_before(loaded: LoadedRecipe) -> dict[str, Any] | None:
+    """The result of the run in the recipe's folder if it is finished; its base and data may be gone by now."""
+    from red_cli.runs.preflight import preflight_training
+    from red_cli.train.resume import finished_result
+
+    try:
+        return finished_result(loaded)
+    except UserError:
+        preflight_training(loaded.recipe)  # a mistyped path is named first, and not as another recipe
+        raise
+
+
+def _show_result(result: dict[str, Any], recipe: Recipe, json: bool) -> None:
+    """Show the result of a finished training, and what to do next."""
+    from red_cli.distributed.worker_process import is_main
+
     if not is_main():
         return
     if json:
@@ -60,8 +106,8 @@ def train(
     console.print_text()
     console.print_lines(tables.result_rows(result))
     folder = shlex.quote(result["folder"])
-    exports = [f"red export {folder} --output {folder}/merged"] if loaded.recipe.method_spec.edits else []
-    talks = [f"red chat {folder}"] if loaded.recipe.task.can_chat else []
+    exports = [f"red export {folder} --output {folder}/merged"] if recipe.method_spec.edits else []
+    talks = [f"red chat {folder}"] if recipe.task.can_chat else []
     console.next_commands(f"red eval {folder}", *talks, *exports)
 
 
