@@ -156,13 +156,15 @@ class NamesMethods(TyperCommand):
 
         for option in self.params:
             if getattr(option, "help", None):
-                option.help = option.help.replace(_METHODS, ", ".join(compared_methods()))  # type: ignore[attr-defined]
+                option.help = option.help.replace(_METHODS, ", ".join(["none", *compared_methods()]))  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
 
 
 def compare(
     recipe: RecipeArgument,
-    methods: Annotated[str, typer.Option(help=f"Methods to compare: {_METHODS}.")],
+    methods: Annotated[
+        str | None, typer.Option(help=f"Methods to compare: {_METHODS}. Default with --grid: the recipe's own.")
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -172,6 +174,14 @@ def compare(
     ] = None,
     variant: Variant = None,
     seeds: Seeds = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[METHOD:]KEY=VALUE,VALUE",
+            help="Try each value of a recipe key; given several times, every combination. The selection split chooses "
+            "the best.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train a recipe by several methods and compare them; given again, the command resumes."""
@@ -180,14 +190,15 @@ def compare(
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
         console.silence_libraries()
-        from red_cli.compare.comparison_table import score_note, tables_of
+        from red_cli.compare.comparison_table import notes_of, tables_of
         from red_cli.compare.methods import compare as run_comparison
         from red_cli.compare.methods import parse_methods, plan_comparison
         from red_cli.compare.seeds import parse_seeds
 
         numbers = None if seeds is None else parse_seeds(seeds)
-        comparison = plan_comparison(recipe, variant, overrides or [], parse_methods(methods), numbers)
-        result = run_comparison(comparison, terminal)
+        names = None if methods is None else parse_methods(methods)
+        comparison = plan_comparison(recipe, variant, overrides or [], names, numbers, grid or [])
+        result = run_comparison(comparison, terminal, ["red", *sys.argv[1:]])
     if json:
         console.print_json(result)
     elif result["rows"]:
@@ -195,9 +206,11 @@ def compare(
         for rows in tables_of(result):
             console.print_columns(rows)
             console.print_text()
-        console.print_text(f"{score_note(result)}\nAlso in {result['folder']}/comparison.md")
+        for note in notes_of(result):
+            console.print_text(note)
+        console.print_text(f"Also in {result['folder']}/comparison.md")
     if result["failed"]:
-        failed = ", ".join(f"{run['method']} with seed {run['seed']}" for run in result["failed"])
+        failed = ", ".join(f"{run['name']} with seed {run['seed']}" for run in result["failed"])
         raise RunFailed("run-failed", f"failed: {failed}", hint="The same command tries them again.")
 
 

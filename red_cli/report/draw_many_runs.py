@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from red_cli.formatting import plus_minus, two_digits
 from red_cli.recipe.metrics import is_percentage
 from red_cli.report.many_runs import Row, RunComparison
-from red_cli.report.many_runs_cells import AVERAGE, unit
+from red_cli.report.many_runs_cells import AVERAGE, BOTH, unit
 from red_cli.report.names import TaskColumn
 from red_cli.report.style import GRID, INK, MUTED, SERIES, new_figure, png
 
@@ -79,7 +79,7 @@ def _series(comparison: RunComparison, names: dict[TaskColumn, str]) -> list[_Se
         marks = {names[column]: _Mark(group.mean, group.std, list(group.scores.values()))
                  for column, group in row.cells.items()}  # fmt: skip
         if row.average is not None and row.average.tasks == averaged:  # averages over different tasks do not compare
-            marks[AVERAGE] = _Mark(row.average.value, row.average.std)
+            marks[AVERAGE] = _Mark(row.average.value, row.average.std, row.average.by_seed)
         found.append(_Series(row.title if one_base else f"{row.title}, {row.base}", False, marks))
         if papers := _paper_marks(row, names, averaged):
             # One line for figures that several rows share, after the last of them
@@ -131,9 +131,12 @@ def _draw_panel(axes: Axes, panel: str, series: Sequence[_Series], least: float)
             continue
         if len(mark.seeds) > 1:
             axes.plot(mark.seeds, [height + _BELOW] * len(mark.seeds), ".", color=colour, markersize=4)
-        axes.errorbar(mark.value, height, xerr=mark.std, fmt=marker, color=colour, markersize=6, capsize=3,
+        both = len(mark.seeds) == BOTH
+        deviation = None if both else mark.std
+        axes.errorbar(mark.value, height, xerr=deviation, fmt=marker, color=colour, markersize=6, capsize=3,
                       elinewidth=1.4, markerfacecolor="white" if line.is_paper else colour)  # fmt: skip
-        text = plus_minus(two_digits(mark.value), two_digits(mark.std))
+        mean = plus_minus(two_digits(mark.value), two_digits(mark.std))
+        text = " / ".join(map(two_digits, mark.seeds)) if both else mean
         axes.annotate(text, (mark.value, height), xytext=(0, 5), textcoords="offset points", ha="center", va="bottom",
                       fontsize=7, color=MUTED if line.is_paper else INK)  # fmt: skip
 

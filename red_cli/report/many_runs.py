@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ class Average:
     Attributes:
         std: its sample standard deviation over seeds; None unless all tasks have the same seeds, at least two.
         tasks: the number of tasks.
+        by_seed: the means under each seed, where there is a deviation.
     """
 
     value: float
     std: float | None
     tasks: int
+    by_seed: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,11 @@ class Row:
         if not groups:
             return None
         seeds = [list(group.scores) for group in groups]
-        std = None
+        std, by_seed = None, list[float]()
         if all(each == seeds[0] for each in seeds):
-            _, std = mean_and_spread([statistics.fmean(group.scores[seed] for group in groups) for seed in seeds[0]])
-        return Average(statistics.fmean(group.mean for group in groups), std, len(groups))
+            by_seed = [statistics.fmean(group.scores[seed] for group in groups) for seed in seeds[0]]
+            _, std = mean_and_spread(by_seed)
+        return Average(statistics.fmean(group.mean for group in groups), std, len(groups), by_seed)
 
     @property
     def paper(self) -> dict[TaskColumn, Paper]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from red_cli.formatting import plus_minus, two_digits
 from red_cli.recipe.metrics import is_percentage
@@ -14,6 +14,7 @@ from red_cli.report.names import TaskColumn
 _UNIT = "percent, or 100 times a coefficient"
 AVERAGE = "Avg."
 _MARKS = "abcdefghijklmnopqrstuvwxyz"
+BOTH = 2  # seeds, whose deviation says no more than their two scores
 _FEWEST_TASKS = 2  # that an average covers
 
 
@@ -41,13 +42,14 @@ class Cells:
         return _MARKS[self.splits.index(_split_text(group)) % len(_MARKS)]
 
     def ours(self, group: Group | None) -> str:
-        """Mean ± standard deviation, followed in brackets by the number of seeds and the split's mark if they vary."""
+        """Mean ± deviation, or both values of two seeds; number of seeds and mark in brackets if they vary."""
         if group is None:
             return ""
         seeds = [str(len(group.runs))] if self.seeds is None else []
         mark = self.mark(group)
         details = ", ".join([*seeds, *([mark] if mark else [])])
-        return _mean_text(group.mean, group.std) + (f" ({details})" if details else "")
+        text = _mean_text(group.mean, group.std, list(group.scores.values()))
+        return text + (f" ({details})" if details else "")
 
     def shown(self, average: Average | None) -> Average | None:
         """The average, or None if it covers fewer than two tasks."""
@@ -58,7 +60,7 @@ class Cells:
         if self.shown(average) is None or average is None:
             return ""
         tasks = "" if average.tasks == len(self.comparison.averaged) else f" (of {average.tasks})"
-        return _mean_text(average.value, average.std) + tasks
+        return _mean_text(average.value, average.std, average.by_seed) + tasks
 
     def paper(self, row: Row, column: TaskColumn) -> str:
         """The paper's figure as printed in the paper."""
@@ -100,7 +102,7 @@ class Cells:
         seeds = "seeds (how many)" if self.seeds is None else f"{self.seeds} seed{'' if self.seeds == 1 else 's'}"
         several = len(self.comparison.averaged) >= _FEWEST_TASKS
         return (
-            f"Mean ± sample standard deviation over {seeds}, {unit(self.comparison)}; no seed is chosen or dropped. "
+            f"{_spread_text(self.seeds)} {seeds}, {unit(self.comparison)}; no seed is chosen or dropped. "
             f"Metric: {_by_value({column: column.metric_title for column in self.comparison.columns})}. "
             f"Scored on: {self.scored_on}."
             + (" Avg.: over the tasks that a row has, where it has several." if several else "")
@@ -137,9 +139,17 @@ def headings(comparison: RunComparison) -> list[str]:
     ]
 
 
-def _mean_text(mean: float, std: float | None) -> str:
-    """A mean and its deviation, to two digits, in a cell of the comparison's table."""
+def _mean_text(mean: float, std: float | None, values: Sequence[float]) -> str:
+    """A mean and its deviation to two digits in a cell of the comparison's table; of two seeds both `values`."""
+    if len(values) == BOTH:
+        return " / ".join(map(two_digits, values))
     return plus_minus(two_digits(mean), two_digits(std))
+
+
+def _spread_text(seeds: int | None) -> str:
+    """The start of a legend for cells of so many seeds each; None: of different numbers."""
+    both = "" if seeds is not None else " (both values of two)"
+    return "Both values of" if seeds == BOTH else f"Mean ± sample standard deviation{both} over"
 
 
 def _split_text(group: Group) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from red_cli.formatting import aligned, shortened, three_digits, two_digits
 from red_cli.report.adapter_changes import AdapterChanges
 from red_cli.report.many_runs import Row, RunComparison
-from red_cli.report.many_runs_cells import AVERAGE, Cells, headings, parameters_text
+from red_cli.report.many_runs_cells import AVERAGE, BOTH, Cells, headings, parameters_text
 from red_cli.report.one_run_report import COMPONENT_TITLES
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -120,11 +120,15 @@ def _stacked(row: Row, comparison: RunComparison) -> dict[str, list[str]]:
     groups = [row.cells.get(column) for column in comparison.columns]
     papers = [row.figures.get(column) for column in comparison.columns]
     average, paper_average = cells.shown(row.average), cells.shown(row.paper_average)
+    figures: list[tuple[float | None, float | None, list[float]]] = [
+        (None, None, []) if group is None else (group.mean, group.std, list(group.scores.values())) for group in groups
+    ]
+    figures.append((None, None, []) if average is None else (average.value, average.std, average.by_seed))
     lines = {
-        "mean": [*(two_digits(group.mean if group else None) for group in groups),
-                 two_digits(average.value if average else None)],
-        "±": [*(two_digits(group.std if group else None) for group in groups),
-              two_digits(average.std if average else None)],
+        "mean": ["" if len(values) == BOTH else two_digits(mean) for mean, _, values in figures],
+        "±": ["" if len(values) == BOTH else two_digits(std) for _, std, values in figures],
+        "one seed": [two_digits(values[0]) if len(values) == BOTH else "" for *_, values in figures],
+        "the other": [two_digits(values[1]) if len(values) == BOTH else "" for *_, values in figures],
         "seeds": ["" if group is None or _seeds_text(row) else str(len(group.runs)) for group in groups],
         "scored": [cells.mark(group) if group is not None else "" for group in groups],
         "paper": [*(str(paper.score) if paper else "" for paper in papers),
@@ -132,8 +136,8 @@ def _stacked(row: Row, comparison: RunComparison) -> dict[str, list[str]]:
         "paper ±": [two_digits(paper.std if paper else None) for paper in papers],
     }  # fmt: skip
     length = len(comparison.columns) + (len(comparison.averaged) > 1)
-    filled = {name: [*figures, *[""] * length][:length] for name, figures in lines.items()}
-    return {name: figures for name, figures in filled.items() if any(figures)}
+    filled = {name: [*texts, *[""] * length][:length] for name, texts in lines.items()}
+    return {name: texts for name, texts in filled.items() if any(texts)}
 
 
 def _seeds_text(row: Row) -> str:
