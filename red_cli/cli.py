@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from red_cli import console
-from red_cli.commands import chat, keys, predict, recipes, report, score, training
+from red_cli.commands import chat, keys, predict, recipes, report, runs, score, training
 from red_cli.commands import trained_models as results
 from red_cli.commands.examples import examples_of
 from red_cli.commands.options import with_expanded_paths
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.command()(training.train)
 app.command(cls=training.NamesMethods)(training.compare)
 app.command(help="Check a recipe, and show the plan of its training and its first rows.")(training.check)
+app.command()(runs.runs)
 app.command(name="eval")(results.evaluate)
 app.command()(predict.predict)
 app.command()(results.export)

@@ -8,7 +8,7 @@ from typing import Any
 from red_cli.finding_tables import floor_rows
 from red_cli.formatting import byte_size, duration, plus_minus, speed_text
 from red_cli.plan_tables import counts_text, cut_text, scoring_rows
-from red_cli.recipe.metrics import format_score, stored_name
+from red_cli.recipe.metrics import format_score, format_scores, stored_name
 
 # The note on scored rows that also selected the best evaluation
 _CHOSE = {"all": ", which chose the best step", "some": ", some of which chose the best step", "none": ""}
@@ -56,10 +56,9 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         for name, score in _without_subtasks(scores).items():
             if name != "examples":
                 values = "  ".join(f"{seed}: {format_score(name, value)}" for seed, value in score["seeds"].items())
-                std = "" if score["std"] is None else format_score(name, score["std"])
                 count = f"{split}, {scores['examples']:,} rows"
-                text = f"{plus_minus(format_score(name, score['mean']), std)}  {count}; by seed  {values}"
-                rows.append((stored_name(result, name), text))
+                text = format_scores(name, list(score["seeds"].values()))
+                rows.append((stored_name(result, name), f"{text}  {count}; by seed  {values}"))
     if result.get("paper"):
         rows.append(("paper", _paper_text(result["paper"], ())))
     rates = dict.fromkeys(f"{rate:g}" for rate in result["learning_rates"].values())

@@ -19,6 +19,7 @@ from red_cli.finding_tables import class_tables, finding_rows
 from red_cli.plan_tables import devices_columns
 
 if TYPE_CHECKING:
+    from red_cli.recipe.load import LoadedRecipe
     from red_cli.recipe.schema import Recipe
 
 _METHODS = "{methods}"  # replaced by their names when help is shown
@@ -31,6 +32,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the run folder's last checkpoint.")] = False,
     seeds: Seeds = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With a data file: train without a question.")] = False,
+    more_epochs: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="Train the finished run N epochs further, in a new folder, RUN-moreN.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train a recipe or a data file and write a run folder, or one for each seed."""
@@ -44,11 +52,19 @@ def train(
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
     from red_cli.runs.preflight import preflight_training
+    from red_cli.train.init_from import require_init_from
     from red_cli.train.resume import require_new_or_resumable_folder
 
+    if more_epochs is not None:
+        loaded = _with_more_epochs(loaded, more_epochs, seeds)
+    if seeds is None and (result := _finished_before(loaded)) is not None:
+        console.print_text(f"{result['folder']} is finished already; nothing is trained.", stderr=True)
+        _show_result(result, loaded.recipe, json)
+        return
     preflight_training(loaded.recipe)
     if seeds is None and is_main() and loaded.recipe.launch.machine_rank == 0:
         require_new_or_resumable_folder(loaded)
+        require_init_from(loaded)
     if data_file is not None and not confirm_training(data_file, recipe, overrides or [], yes, json):
         return
     if _started_elsewhere(loaded.recipe, json):
@@ -62,6 +78,36 @@ def train(
         from red_cli.train.loop import train as run_training
 
         result = run_training(loaded, terminal)
+    _show_result(result, loaded.recipe, json)
+
+
+def _with_more_epochs(loaded: LoadedRecipe, epochs: float, seeds: str | None) -> LoadedRecipe:
+    """The recipe of the run that trains a finished run further: the option --more-epochs."""
+    from red_cli.train.init_from import with_more_epochs
+
+    if not (math.isfinite(epochs) and epochs > 0):
+        raise UserError("invalid-option", f"--more-epochs {epochs:g} is not a number of epochs above 0")
+    if seeds is not None:
+        raise UserError("invalid-option", "--more-epochs trains one run further; drop --seeds, and set train.seed")
+    return with_more_epochs(loaded, epochs)
+
+
+def _finished_before(loaded: LoadedRecipe) -> dict[str, Any] | None:
+    """The result of the run in the recipe's folder if it is finished; its base and data may be gone by now."""
+    from red_cli.runs.preflight import preflight_training
+    from red_cli.train.resume import finished_result
+
+    try:
+        return finished_result(loaded)
+    except UserError:
+        preflight_training(loaded.recipe)  # a mistyped path is named first, and not as another recipe
+        raise
+
+
+def _show_result(result: dict[str, Any], recipe: Recipe, json: bool) -> None:
+    """Show the result of a finished training, and what to do next."""
+    from red_cli.distributed.worker_process import is_main
+
     if not is_main():
         return
     if json:
@@ -72,7 +118,7 @@ def train(
     console.print_parts(class_tables(result, console.width()), finding_rows(result))
     from red_cli.export.next_steps import facts_about, next_steps
 
-    console.next_commands(*next_steps(facts_about(Path(result["folder"]), loaded.recipe)))
+    console.next_commands(*next_steps(facts_about(Path(result["folder"]), recipe)))
 
 
 def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
@@ -120,13 +166,15 @@ class NamesMethods(TyperCommand):
 
         for option in self.params:
             if getattr(option, "help", None):
-                option.help = option.help.replace(_METHODS, ", ".join(compared_methods()))  # type: ignore[attr-defined]
+                option.help = option.help.replace(_METHODS, ", ".join(["none", *compared_methods()]))  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
 
 
 def compare(
     recipe: RecipeArgument,
-    methods: Annotated[str, typer.Option(help=f"Methods to compare: {_METHODS}.")],
+    methods: Annotated[
+        str | None, typer.Option(help=f"Methods to compare: {_METHODS}. Default with --grid: the recipe's own.")
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -136,6 +184,14 @@ def compare(
     ] = None,
     variant: Variant = None,
     seeds: Seeds = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[METHOD:]KEY=VALUE,VALUE",
+            help="Try each value of a recipe key; given several times, every combination. The selection split chooses "
+            "the best.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train a recipe by several methods and compare them; given again, the command resumes."""
@@ -145,15 +201,16 @@ def compare(
     find_recipe(recipe)
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
-        from red_cli.compare.comparison_table import score_note, tables_of
+        from red_cli.compare.comparison_table import notes_of, tables_of
         from red_cli.compare.methods import compare as run_comparison
         from red_cli.compare.methods import parse_methods, plan_comparison
         from red_cli.compare.seeds import parse_seeds
 
         numbers = None if seeds is None else parse_seeds(seeds)
-        comparison = plan_comparison(recipe, variant, overrides or [], parse_methods(methods), numbers)
+        names = None if methods is None else parse_methods(methods)
+        comparison = plan_comparison(recipe, variant, overrides or [], names, numbers, grid or [])
         console.silence_libraries()
-        result = run_comparison(comparison, terminal)
+        result = run_comparison(comparison, terminal, ["red", *sys.argv[1:]])
     if json:
         console.print_json(result)
     elif result["rows"]:
@@ -161,9 +218,11 @@ def compare(
         for rows in tables_of(result):
             console.print_columns(rows)
             console.print_text()
-        console.print_text(f"{score_note(result)}\nAlso in {result['folder']}/comparison.md")
+        for note in notes_of(result):
+            console.print_text(note)
+        console.print_text(f"Also in {result['folder']}/comparison.md")
     if result["failed"]:
-        failed = ", ".join(f"{run['method']} with seed {run['seed']}" for run in result["failed"])
+        failed = ", ".join(f"{run['name']} with seed {run['seed']}" for run in result["failed"])
         raise RunFailed("run-failed", f"failed: {failed}", hint="The same command tries them again.")
 
 
