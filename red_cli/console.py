@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from red_cli.train.events import Evaluation, Step
 
 _SLOW = 10.0  # seconds; a step that took longer gets a line if there is no terminal
-_NARROW = 100  # columns below which a live line omits the learning rate
+_NARROW = 100  # columns below which a live line omits figures
 _PLAIN_WIDTH = 200  # characters of a line with a text of the data if there is no terminal
 _LABEL_WIDTH = 14
 _NARROWEST = 24  # columns of values below which they continue under the label
@@ -300,6 +300,7 @@ class Terminal:
     def stepped(self, step: Step) -> None:
         fields = step_fields(step)
         if not self._text:
+            self._stop_progress()  # of an evaluation before the first step
             # A resumed run prints its first line after as many steps as a new one
             self._pace.restart(step.step - 1, step.step)
         self._phase = ""
@@ -328,7 +329,8 @@ class Terminal:
         if not self._text:
             self._show(done, total, "  ".join([what, *speed]))
         elif self._progress is not None and self._bar is not None:
-            text = "  ".join([self._text, f"{what} {done / max(total, 1):.0%}", *speed])
+            of_step = self._text if self.console.width >= _NARROW else self._text.partition("  ")[0]
+            text = "  ".join([of_step, f"{what} {done / max(total, 1):.0%}", *speed])
             self._progress.update(self._bar, text=text)
         if not self.live and self._phase_pace.is_due(done, total):
             self._say("  ".join([f"{finished} {done:,}/{total:,}", *speed, self._phase_pace.left(done, total)]))

@@ -41,7 +41,7 @@ def weights_note(weights: Mapping[str, float]) -> str:
     """The line of a plan that shows the weights."""
     named = [f"{one_line(label)} {weight:.3g}" for label, weight in weights.items()]
     more = f", … for {len(named):,} classes" if len(named) > _SHOWN else ""
-    return f"the loss weighs the classes: {', '.join(named[:_SHOWN])}{more}"
+    return f"the training loss weighs the classes, metrics do not: {', '.join(named[:_SHOWN])}{more}"
 
 
 def with_class_weights(encoder: Encoder, weights: Mapping[str, float]) -> Encoder:
