@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -19,6 +20,7 @@ from red_cli.errors import Interrupted, RedError, UserError, from_os_error, out_
 from red_cli.escape import terminal_text
 
 _INTERRUPTED = 130
+_NAMES = ("red", "red-cli")
 
 app = typer.Typer(
     name="red",
@@ -74,7 +76,7 @@ def main() -> None:
     console.tolerate_any_encoding()
     _check_environment()
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name=_called_as(), standalone_mode=False)
         if code == _INTERRUPTED:
             _fail(Interrupted("interrupted", "interrupted"))
         if not code and _is_one_of_several():
@@ -104,6 +106,12 @@ def main() -> None:
         if os.environ.get("RED_DEBUG"):
             raise
         _fail(RedError("unexpected", f"{type(error).__name__}: {error}", hint="RED_DEBUG=1 shows the traceback."))
+
+
+def _called_as() -> str:
+    """The name of the command line in help and in completion scripts: `red`, or `red-cli` if it is called so."""
+    name = Path(sys.argv[0]).stem
+    return name if name in _NAMES else _NAMES[0]
 
 
 def _check_environment() -> None:

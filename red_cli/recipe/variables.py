@@ -14,7 +14,7 @@ from pathlib import Path
 from red_cli.errors import one_line
 from red_cli.files import expand_user
 
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
+_VARIABLE = re.compile(r"\$(?:([A-Za-z]\w*)|\{(\w+)\})", re.ASCII)
 _SECRET = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|_KEY|APIKEY")  # in names of variables; paths are recorded and shown
 
 
