@@ -66,6 +66,9 @@ SCENES = {
     "train_instruction": ("train", "{folder}/talk/talk.yaml", "train.max_steps=2"),
     "chat": ("chat", "{folder}/talk/run"),
     "error": ("check", "{folder}/reviews.yaml", "train.learning_rat=1", "model.dropout=2"),
+    "keys": ("keys", "per_device_train_batch_size"),
+    "error_command": ("merge", "{folder}/run"),
+    "error_option": ("train", "{folder}/reviews.yaml", "--learning_rate", "1e-3", "--epochs=3"),
     "error_json": ("eval", "{folder}/nothing", "--json"),
 }  # fmt: skip
 INPUT = {"chat": "ab\n"}
