@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from red_cli import console
-from red_cli.commands import chat, recipes, report, score, training
+from red_cli.commands import chat, recipes, report, runs, score, training
 from red_cli.commands import trained_models as results
 from red_cli.errors import Interrupted, RedError, from_os_error, out_of_space
 from red_cli.escape import terminal_text
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.command()(training.train)
 app.command(cls=training.NamesMethods)(training.compare)
 app.command()(training.check)
+app.command()(runs.runs)
 app.command(name="eval")(results.evaluate)
 app.command()(results.export)
 app.command()(results.convert)

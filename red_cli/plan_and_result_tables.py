@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from red_cli.errors import one_line, shown
 from red_cli.formatting import byte_size, duration, plus_minus
-from red_cli.recipe.metrics import format_score
+from red_cli.recipe.metrics import format_score, format_scores
 
 if TYPE_CHECKING:
     from red_cli.plan.devices import DeviceOption
@@ -169,9 +169,9 @@ def seeds_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         for name, score in _without_subtasks(scores).items():
             if name != "examples":
                 values = "  ".join(f"{seed}: {format_score(name, value)}" for seed, value in score["seeds"].items())
-                std = "" if score["std"] is None else format_score(name, score["std"])
                 count = f"{split}, {scores['examples']:,} rows"
-                rows.append((name, f"{plus_minus(format_score(name, score['mean']), std)}  {count}; by seed  {values}"))
+                text = format_scores(name, list(score["seeds"].values()))
+                rows.append((name, f"{text}  {count}; by seed  {values}"))
     if result.get("paper"):
         rows.append(("paper", _paper_text(result["paper"], ())))
     rates = dict.fromkeys(f"{rate:g}" for rate in result["learning_rates"].values())

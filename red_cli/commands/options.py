@@ -19,7 +19,8 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, all else on standard error.")
 ]
 Seeds = Annotated[
-    str | None, typer.Option("--seeds", metavar="N,N,...", help="Train under each of these seeds, one after another.")
+    str | None,
+    typer.Option("--seeds", metavar="N,N-N", help="Train under each of these seeds, such as 42-46, one after another."),
 ]
 TargetArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run folder, an adapter folder, or an exported model.")

@@ -16,6 +16,7 @@ from red_cli.commands.options import Json, Overrides, RecipeArgument, Seeds, Var
 from red_cli.errors import UserError
 
 if TYPE_CHECKING:
+    from red_cli.recipe.load import LoadedRecipe
     from red_cli.recipe.schema import Recipe
 
 _METHODS = "{methods}"  # replaced by their names when help is shown
@@ -27,20 +28,35 @@ def train(
     variant: Variant = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the run folder's last checkpoint.")] = False,
     seeds: Seeds = None,
+    more_epochs: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="Train the finished run N epochs further, in a new folder, RUN-moreN.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train a recipe and write a run folder, or one for each seed."""
     from red_cli.distributed.worker_process import is_main, silence_worker
     from red_cli.recipe.load import load_recipe
     from red_cli.runs.preflight import preflight_training
+    from red_cli.train.init_from import require_init_from
     from red_cli.train.resume import require_new_or_resumable_folder
 
     silence_worker()
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
+    if more_epochs is not None:
+        loaded = _with_more_epochs(loaded, more_epochs, seeds)
+    if seeds is None and (result := _finished_before(loaded)) is not None:
+        console.print_text(f"{result['folder']} is finished already; nothing is trained.", stderr=True)
+        _show_result(result, loaded.recipe, json)
+        return
     preflight_training(loaded.recipe)
     if seeds is None and is_main() and loaded.recipe.launch.machine_rank == 0:
         require_new_or_resumable_folder(loaded)
+        require_init_from(loaded)
     if _started_elsewhere(loaded.recipe, json):
         return
     if seeds is not None:
@@ -52,6 +68,36 @@ def train(
         from red_cli.train.loop import train as run_training
 
         result = run_training(loaded, terminal)
+    _show_result(result, loaded.recipe, json)
+
+
+def _with_more_epochs(loaded: LoadedRecipe, epochs: float, seeds: str | None) -> LoadedRecipe:
+    """The recipe of the run that trains a finished run further: the option --more-epochs."""
+    from red_cli.train.init_from import with_more_epochs
+
+    if not (math.isfinite(epochs) and epochs > 0):
+        raise UserError("invalid-option", f"--more-epochs {epochs:g} is not a number of epochs above 0")
+    if seeds is not None:
+        raise UserError("invalid-option", "--more-epochs trains one run further; drop --seeds, and set train.seed")
+    return with_more_epochs(loaded, epochs)
+
+
+def _finished_before(loaded: LoadedRecipe) -> dict[str, Any] | None:
+    """The result of the run in the recipe's folder if it is finished; its base and data may be gone by now."""
+    from red_cli.runs.preflight import preflight_training
+    from red_cli.train.resume import finished_result
+
+    try:
+        return finished_result(loaded)
+    except UserError:
+        preflight_training(loaded.recipe)  # a mistyped path is named first, and not as another recipe
+        raise
+
+
+def _show_result(result: dict[str, Any], recipe: Recipe, json: bool) -> None:
+    """Show the result of a finished training, and what to do next."""
+    from red_cli.distributed.worker_process import is_main
+
     if not is_main():
         return
     if json:
@@ -60,8 +106,8 @@ def train(
     console.print_text()
     console.print_lines(tables.result_rows(result))
     folder = shlex.quote(result["folder"])
-    exports = [f"red export {folder} --output {folder}/merged"] if loaded.recipe.method_spec.edits else []
-    talks = [f"red chat {folder}"] if loaded.recipe.task.can_chat else []
+    exports = [f"red export {folder} --output {folder}/merged"] if recipe.method_spec.edits else []
+    talks = [f"red chat {folder}"] if recipe.task.can_chat else []
     console.next_commands(f"red eval {folder}", *talks, *exports)
 
 
@@ -110,13 +156,15 @@ class NamesMethods(TyperCommand):
 
         for option in self.params:
             if getattr(option, "help", None):
-                option.help = option.help.replace(_METHODS, ", ".join(compared_methods()))  # type: ignore[attr-defined]
+                option.help = option.help.replace(_METHODS, ", ".join(["none", *compared_methods()]))  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
 
 
 def compare(
     recipe: RecipeArgument,
-    methods: Annotated[str, typer.Option(help=f"Methods to compare: {_METHODS}.")],
+    methods: Annotated[
+        str | None, typer.Option(help=f"Methods to compare: {_METHODS}. Default with --grid: the recipe's own.")
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -126,6 +174,14 @@ def compare(
     ] = None,
     variant: Variant = None,
     seeds: Seeds = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[METHOD:]KEY=VALUE,VALUE",
+            help="Try each value of a recipe key; given several times, every combination. The selection split chooses "
+            "the best.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train a recipe by several methods and compare them; given again, the command resumes."""
@@ -134,14 +190,15 @@ def compare(
     with console.Terminal(json_output=json) as terminal:
         terminal.status("starting")
         console.silence_libraries()
-        from red_cli.compare.comparison_table import score_note, tables_of
+        from red_cli.compare.comparison_table import notes_of, tables_of
         from red_cli.compare.methods import compare as run_comparison
         from red_cli.compare.methods import parse_methods, plan_comparison
         from red_cli.compare.seeds import parse_seeds
 
         numbers = None if seeds is None else parse_seeds(seeds)
-        comparison = plan_comparison(recipe, variant, overrides or [], parse_methods(methods), numbers)
-        result = run_comparison(comparison, terminal)
+        names = None if methods is None else parse_methods(methods)
+        comparison = plan_comparison(recipe, variant, overrides or [], names, numbers, grid or [])
+        result = run_comparison(comparison, terminal, ["red", *sys.argv[1:]])
     if json:
         console.print_json(result)
     elif result["rows"]:
@@ -149,9 +206,11 @@ def compare(
         for rows in tables_of(result):
             console.print_columns(rows)
             console.print_text()
-        console.print_text(f"{score_note(result)}\nAlso in {result['folder']}/comparison.md")
+        for note in notes_of(result):
+            console.print_text(note)
+        console.print_text(f"Also in {result['folder']}/comparison.md")
     if result["failed"]:
-        failed = ", ".join(f"{run['method']} with seed {run['seed']}" for run in result["failed"])
+        failed = ", ".join(f"{run['name']} with seed {run['seed']}" for run in result["failed"])
         raise RunFailed("run-failed", f"failed: {failed}", hint="The same command tries them again.")
 
 

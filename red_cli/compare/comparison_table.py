@@ -2,124 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from red_cli.compare.same_inputs import require_same_inputs
+from red_cli.compare.differences import difference_rows
+from red_cli.compare.grid import Setting
 from red_cli.escape import markdown_code
 from red_cli.files import write_json, write_text
-from red_cli.recipe.load import LoadedRecipe
-from red_cli.recipe.metrics import format_score, headline_metrics, is_percentage, mean_and_spread
-from red_cli.runs.folder import RunFolder
+from red_cli.recipe.metrics import UNTUNED, format_scores, is_percentage
 
+_NONE, _BEST = "-", "*"
+_RATES = {
+    "recipe": "the recipe's",
+    "usual": "the method's usual one",
+    "override": "as given",
+    "search": "found by a search",
+}
+_SHOWN = 2  # seeds whose scores are both in the table
 JSON_FILE, MARKDOWN_FILE = "comparison.json", "comparison.md"
 
 
-def summarise(
-    folder: Path,
-    runs: Sequence[tuple[str, int, LoadedRecipe]],
-    failed: list[dict[str, Any]],
-    split: str,
-    chose_best: str,
-) -> dict[str, Any]:
-    """Summarise a comparison: one row for each method, over its finished seeds.
-
-    Args:
-        split: the split that is compared.
-        chose_best: whether "all", "some" or "none" of its rows selected the best evaluation.
-
-    Returns:
-        The content of comparison.json (docs/formats.md).
-    """
-    lost = {(entry["method"], entry["seed"]) for entry in failed}
-    require_same_inputs([loaded for method, seed, loaded in runs if (method, seed) not in lost])
-    found: dict[str, dict[int, dict[str, Any]]] = {method: {} for method, _, _ in runs}
-    sizes: dict[str, int] = {}
-    for method, seed, loaded in runs:
-        if (method, seed) not in lost:
-            run = RunFolder(loaded.run_folder)
-            found[method][seed] = run.read_results()
-            sizes[method] = sum(path.stat().st_size for path in run.adapter.glob("*.safetensors"))
-    some = next((metrics for seeds in found.values() for metrics in seeds.values()), {})
-    names = _common_metrics([metrics for seeds in found.values() for metrics in seeds.values()], split)
-    rows = [_row(method, seeds, split, names, sizes[method]) for method, seeds in found.items() if seeds]
-    return {
-        "folder": str(folder),
-        "task": some.get("task"),
-        "base": some.get("base"),
-        "base_parameters": some.get("parameters", {}).get("base"),
-        "metrics": names,
-        "split": split,
-        "chose_best": chose_best,
-        "examples": some.get("splits", {}).get(split, {}).get("examples"),
-        "rows": rows,
-        "failed": failed,
-    }
-
-
-def _common_metrics(runs: Sequence[dict[str, Any]], split: str) -> list[str]:
-    """The headline metrics that all compared methods have."""
-    headlines = [headline_metrics(metrics["metric"], metrics["splits"][split]) for metrics in runs]
-    return [name for name in headlines[0] if all(name in names for names in headlines)] if headlines else []
-
-
-def _row(
-    method: str, seeds: dict[int, dict[str, Any]], split: str, names: Sequence[str], file_bytes: int
-) -> dict[str, Any]:
-    """One method's row of the comparison table: scores over seeds, parameters, time and memory."""
-    first = next(iter(seeds.values()))
-    scores = {}
-    for name in names:
-        values = {seed: metrics["splits"][split][name] for seed, metrics in seeds.items()}
-        mean, spread = mean_and_spread(list(values.values()))
-        scores[name] = {"mean": mean, "std": spread, "seeds": values}
-    training = [metrics["training"] for metrics in seeds.values()]
-    return {
-        "method": method,
-        "scores": scores,
-        "trained_parameters": first["parameters"]["edited"],
-        "head_parameters": first["parameters"]["head"],
-        "learning_rates": {seed: metrics["learning_rate"] for seed, metrics in seeds.items()},
-        "seconds_per_step": sum(run["seconds"] for run in training) / sum(run["steps"] for run in training),
-        "peak_memory_bytes": max(run["peak_memory_bytes"] for run in training),
-        "file_bytes": file_bytes,
-    }
-
-
 def tables_of(result: dict[str, Any]) -> list[list[list[str]]]:
-    """The comparison as tables of text, each a heading and a row for each method.
+    """The comparison as tables of text, each a heading and a row for each method and point of the grid.
 
-    With several metrics the scores have their own table, so that both stay narrow; otherwise there is one table.
+    With several metrics or a grid the scores have their own table, so that both stay narrow; otherwise there is one.
+    The differences by seed follow.
     """
-    names = result["metrics"]
-    several = len(names) > 1
-    scores = [["method", *(names if several else ["score"])]]
+    names, grid = result["metrics"], _grid_keys(result)
+    apart = len(names) > 1 or bool(grid)
+    headings = names if len(names) > 1 else ["score"]
+    selection = [f"{_selection(result)['split']} {_selection(result)['metric']}"] if grid else []
+    last = [key.rpartition(".")[2] for key in grid]
+    scores = [["method", *last, *selection, *headings, *(["best"] if grid else [])]]
     costs = [["method", "trained", "head", "rate", "ms/step", "memory", "file"]]
     for row in result["rows"]:
-        scores.append([row["method"], *(_score_text(name, row["scores"][name], not several) for name in names)])
+        point = [_value(row["point"][key]) if key in row["point"] else "" for key in grid]
+        chosen = [format_scores(row["selection"]["metric"], [*row["selection"]["seeds"].values()])] if grid else []
+        own = [_score_text(name, row["scores"][name], not apart) for name in names]
+        best = [_BEST if row["best_of_grid"] else ""] if grid else []
+        scores.append([row["method"], *point, *chosen, *own, *best])
         costs.append(
             [
-                row["method"],
+                row["name"] if grid else row["method"],
                 f"{row['trained_parameters']:,}",
                 f"{row['head_parameters']:,}",
-                _rates(sorted(set(row["learning_rates"].values()))),
-                f"{row['seconds_per_step'] * 1000:,.0f}",
-                _size(row["peak_memory_bytes"]),
-                _size(row["file_bytes"]),
+                _rates(sorted({rate for rate in row["learning_rates"].values() if rate is not None})),
+                _NONE if row["seconds_per_step"] is None else f"{row['seconds_per_step'] * 1000:,.0f}",
+                _NONE if row["peak_memory_bytes"] is None else _size(row["peak_memory_bytes"]),
+                _NONE if row["file_bytes"] is None else _size(row["file_bytes"]),
             ]
         )
-    return [scores, costs] if several else [[[*left, *right[1:]] for left, right in zip(scores, costs, strict=True)]]
+    tables = [scores, costs] if apart else [[[*left, *right[1:]] for left, right in zip(scores, costs, strict=True)]]
+    paired = difference_rows(result["differences"])
+    return [*tables, paired] if paired else tables
+
+
+def _grid_keys(result: dict[str, Any]) -> list[str]:
+    """The keys of a comparison's grid, for the columns of the table."""
+    return list(dict.fromkeys(key for row in result["rows"] for key in row["point"]))
+
+
+def _value(value: Any) -> str:
+    """A value of the grid in the comparison's table."""
+    return Setting("", value).text
+
+
+def _selection(result: dict[str, Any]) -> dict[str, Any]:
+    """What selects evaluations, in a comparison's table with a grid."""
+    selection: dict[str, Any] = result["rows"][0]["selection"]
+    return selection
 
 
 def _score_text(metric: str, score: dict[str, Any], counted: bool) -> str:
-    """A mean score in the comparison table, with its deviation and, if asked for, its number of seeds."""
-    spread = "" if score["std"] is None else f" ± {format_score(metric, score['std'])}"
-    return f"{format_score(metric, score['mean'])}{spread}" + (f" ({len(score['seeds'])})" if counted else "")
+    """The scores of a row in the comparison table, with the number of seeds if it is asked for and not to be seen."""
+    values = list(score["seeds"].values())
+    return format_scores(metric, values) + (f" ({len(values)})" if counted and len(values) != _SHOWN else "")
 
 
 def _rates(rates: list[float]) -> str:
     """The learning rates in the comparison table: the only one, or the lowest and the highest with one digit."""
+    if not rates:
+        return _NONE
     if len(rates) == 1:
         return f"{rates[0]:g}"
     lowest, highest = (f"{rate:.0e}".replace("e-0", "e-") for rate in (rates[0], rates[-1]))
@@ -142,6 +105,30 @@ def score_note(result: dict[str, Any]) -> str:
     return f"{result['task']}: {names} on {result['split']}, {result['examples']:,} rows{chosen}{seeds}"
 
 
+def notes_of(result: dict[str, Any]) -> list[str]:
+    """The lines below the comparison's table: what is scored, the rates, the untuned base, the choice from a grid."""
+    notes = [score_note(result)]
+    sources: dict[str, list[str]] = {}
+    for row in result["rows"]:
+        if row["rate_from"] in _RATES and row["method"] not in sources.get(_RATES[row["rate_from"]], []):
+            sources.setdefault(_RATES[row["rate_from"]], []).append(row["method"])
+    if sources:
+        listed = [f"{', '.join(methods)}: {source}" for source, methods in sources.items()]
+        notes.append(f"Rates: {'; '.join(listed)}")
+    if any(row["method"] == UNTUNED for row in result["rows"]):
+        head = ", with a random head that each seed draws" if result["new_head"] else ""
+        notes.append(f"{UNTUNED}: the base before training{head}")
+    if _grid_keys(result):
+        selection = _selection(result)
+        same = ", whose rows are scored as well" if selection["split"] == result["split"] else ""
+        notes.append(
+            f"{_BEST} best of its method's grid by the mean {selection['metric']} on {selection['split']}{same}"
+        )
+    if any(pair["interval"] for pair in result["differences"]):
+        notes.append("95% interval: of the mean difference over seeds, by Student's t")
+    return notes
+
+
 def write_comparison(folder: Path, result: dict[str, Any]) -> None:
     """Write comparison.json and comparison.md, each atomically."""
     write_json(folder / JSON_FILE, result)
@@ -152,11 +139,12 @@ def write_comparison(folder: Path, result: dict[str, Any]) -> None:
         lines += ["| " + " | ".join(cells) + " |" for cells in (heading, ["---"] * len(heading), *rows)]
         lines.append("")
     notes = [
-        f"{score_note(result)}. Mean ± sample standard deviation (number of seeds), never the best.",
+        *(f"{note}." for note in notes_of(result)),
+        "Mean ± sample standard deviation (number of seeds), or both values of two seeds; never the best seed.",
         f"Base: {markdown_code(str(result['base']))}, {result['base_parameters']:,} parameters.",
         "trained: the method's own parameters; head: those that every method trains as well; rate: learning rate,",
         "the lowest and the highest of the seeds; ms/step: of training; memory: the peak of the run's own process (on",
         "a GPU: of what torch allocated there), the largest of the seeds; file: the tensors that are saved, in bytes.",
-        *(f"{run['method']}, seed {run['seed']} failed." for run in result["failed"]),
+        *(f"{run['name']}, seed {run['seed']} failed." for run in result["failed"]),
     ]
     write_text(folder / MARKDOWN_FILE, "\n".join([*lines, *notes]) + "\n")

@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from red_cli.compare.comparison_table import summarise, write_comparison
+from red_cli.compare.comparison_table import write_comparison
+from red_cli.compare.grid import Point, folder_name, parse_grids, points_of
+from red_cli.compare.learning_rates import Source, choose_rate
+from red_cli.compare.planned_runs import write_planned
+from red_cli.compare.summary import row_name, summarise
+from red_cli.compare.untuned import score_untuned
 from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
 from red_cli.files import expand_user
 from red_cli.inference.evaluate import default_split
 from red_cli.recipe.load import LoadedRecipe, load_recipe
 from red_cli.recipe.methods import compared_methods
-from red_cli.recipe.metrics import format_score, headline_metrics
+from red_cli.recipe.metrics import UNTUNED, format_score, headline_metrics
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import SHARED, Role
 from red_cli.runs.consent import consent_of
@@ -25,17 +30,26 @@ from red_cli.runs.preflight import preflight
 from red_cli.subprocesses import run_red
 from red_cli.train.resume import is_finished
 
-COMPARED = compared_methods()
+# For the untuned base, so that its recipe depends on nothing that only training uses
+_WITHOUT_TRAINING = ("train.init_from=null", "train.learning_rate=1e-3")
+COMPARED = {UNTUNED: list[str](), **compared_methods()}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One method under one seed."""
+    """One method under one seed, at one point of the grid."""
 
     method: str
+    point: Point
     seed: int
+    rate: Source | None  # where the learning rate comes from; None for the untuned base
     loaded: LoadedRecipe
     arguments: list[str]  # the arguments of `red train`
+
+    @property
+    def name(self) -> str:
+        """The name of the row that the run belongs to."""
+        return row_name(self.method, {setting.key: setting.text for setting in self.point})
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,30 @@ class Comparison:
     folder: Path
     methods: list[str]
     runs: list[Run]
+
+    @property
+    def text(self) -> str:
+        """The number of runs, and where the learning rates of the methods come from."""
+        rates: dict[str, list[str]] = {}
+        for run in self.runs:
+            rate = run.loaded.recipe.train.learning_rate
+            if run.rate is not None and run.rate != "grid":
+                entry = f"{run.method} {rate if isinstance(rate, str) else f'{rate:g}'}"
+                if entry not in rates.setdefault(_SOURCES[run.rate], []):
+                    rates[_SOURCES[run.rate]].append(entry)
+        seeds, rows = len({run.seed for run in self.runs}), len({run.name for run in self.runs})
+        listed = "; ".join(f"{source}: {', '.join(entries)}" for source, entries in rates.items())
+        count = f"{len(self.runs)} runs: {rows} rows x {seeds} seeds."
+        return f"{count} Learning rates: {listed}." if listed else count
+
+
+_SOURCES: dict[Source, str] = {
+    "recipe": "the recipe's",
+    "usual": "the method's usual one",
+    "override": "as given",
+    "search": "by a search",
+    "grid": "of the grid",
+}
 
 
 def parse_methods(text: str) -> list[str]:
@@ -67,14 +105,32 @@ def parse_methods(text: str) -> list[str]:
 
 
 def plan_comparison(
-    recipe: str, variant: str | None, overrides: Sequence[str], methods: Sequence[str], seeds: Sequence[int] | None
+    recipe: str,
+    variant: str | None,
+    overrides: Sequence[str],
+    methods: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+    grids: Sequence[str] = (),
 ) -> Comparison:
     """Plan the runs of a comparison and check their recipes. `METHOD:KEY=VALUE` sets a key for one method only.
 
+    A method whose learning rate is not set has its usual one; the rate in the recipe is that of its own method.
+
+    Args:
+        methods: None with a grid takes the recipe's own method.
+        grids: the options --grid, `[METHOD:]KEY=VALUE,VALUE`.
+
     Raises:
-        UserError: a recipe is invalid, or a prefix is not a method of the comparison.
+        UserError: a recipe or a grid is invalid, or a prefix is not a method of the comparison.
     """
+    if methods is None:
+        if not grids:
+            raise UserError(
+                "invalid-option", "give the methods to compare, or a grid", hint=f"--methods {','.join(COMPARED)}"
+            )
+        methods = [load_recipe(recipe, variant).recipe.method]
     shared, own = _by_method(overrides, methods)
+    varied = parse_grids(grids, methods, [*shared, *(key for keys in own.values() for key in keys)])
     given = load_recipe(recipe, variant, shared)
     if seeds is not None and named_with_role(shared, {Role.SEED}):
         raise UserError("invalid-option", "train.seed is given, and --seeds as well", hint="Drop one of them.")
@@ -84,16 +140,27 @@ def plan_comparison(
     folder = Path("runs") / file_name(f"compare-{name}")
     if given.recipe.output.dir is not None:
         folder = expand_user(given.recipe.output.dir)
+    rows: list[tuple[str, Point, Source | None, list[str]]] = []
+    for method in methods:
+        keys = [*shared, *COMPARED[method], *own[method]]
+        if method == UNTUNED:
+            rows.append((method, (), None, [*keys, *_WITHOUT_TRAINING]))
+            continue
+        for number, point in enumerate(points_of(method, varied)):
+            settings = [setting.override for setting in point]
+            if number == 0:
+                alone = load_recipe(recipe, variant, [*shared, *COMPARED[method]])
+                named = [setting.key for setting in point]
+                rate = choose_rate(given, alone, [*shared, *own[method]], named)
+            rows.append((method, point, rate.source, [*keys, *rate.overrides, *settings]))
     runs = []
     for seed in seeds or [given.recipe.train.seed]:
-        for method in methods:
-            keys = [
-                *shared, *COMPARED[method], *own[method], f"train.seed={seed}",
-                f"output.dir={folder / method / f'seed{seed}'}",
-            ]  # fmt: skip
-            loaded = load_recipe(recipe, variant, keys)
+        for method, point, source, keys in rows:
+            place = folder / method / folder_name(point) / f"seed{seed}"
+            arguments = [*keys, f"train.seed={seed}", f"output.dir={place}"]
+            loaded = load_recipe(recipe, variant, arguments)
             options = ["--variant", variant] if variant else []
-            runs.append(Run(method, seed, loaded, [recipe, *options, *keys]))
+            runs.append(Run(method, point, seed, source, loaded, [recipe, *options, *arguments]))
     return Comparison(folder, list(methods), runs)
 
 
@@ -120,11 +187,14 @@ def _by_method(overrides: Sequence[str], methods: Sequence[str]) -> tuple[list[s
     return shared, own
 
 
-def compare(comparison: Comparison, listener: Listener) -> dict[str, Any]:
+def compare(comparison: Comparison, listener: Listener, command: Sequence[str] = ()) -> dict[str, Any]:
     """Train the unfinished runs, score all, and write comparison.json and comparison.md.
 
     A run's peak memory is that of its own process. Scores are those of the test split if it has labels, else of the
     selection split. Checkpoints of finished runs are deleted.
+
+    Args:
+        command: what the user typed, for the record of the planned runs.
 
     Raises:
         UserError: a folder holds anything but its run, or the base, the data or a package is missing. Nothing has been
@@ -133,18 +203,27 @@ def compare(comparison: Comparison, listener: Listener) -> dict[str, Any]:
     """
     for run in comparison.runs:
         preflight(run.loaded.recipe)
+    listener.note(comparison.text)
     finished = [is_finished(run.loaded) for run in comparison.runs]
     split, chose_best = default_split(comparison.runs[0].loaded.recipe)
     failed = []
+    write_planned(comparison.folder, [run.loaded.run_folder for run in comparison.runs], command)
     for number, (run, done) in enumerate(zip(comparison.runs, finished, strict=True), start=1):
-        what = f"[{number}/{len(finished)}] {run.method}, seed {run.seed}"
+        what = f"[{number}/{len(finished)}] {run.name}, seed {run.seed}"
+        if run.method == UNTUNED:
+            if not done:
+                listener.status(f"{what}: scoring the base")
+                score_untuned(run.loaded, split, listener)
+            listener.note(f"{what}: {_score_text(run, split)}{', finished before' if done else ''}")
+            continue
         if not done and not _train(run, what, listener):
-            failed.append({"method": run.method, "seed": run.seed, "folder": str(run.loaded.run_folder)})
+            failed.append(
+                {"method": run.method, "name": run.name, "seed": run.seed, "folder": str(run.loaded.run_folder)}
+            )
             continue
         listener.note(f"{what}: {_score(run, split, listener)}{', finished before' if done else ''}")
         shutil.rmtree(RunFolder(run.loaded.run_folder).checkpoints, ignore_errors=True)
-    runs = [(run.method, run.seed, run.loaded) for run in comparison.runs]
-    result = summarise(comparison.folder, runs, failed, split, chose_best)
+    result = summarise(comparison.folder, comparison.runs, failed, split, chose_best)
     write_comparison(comparison.folder, result)
     return result
 
@@ -167,7 +246,7 @@ def _train(run: Run, what: str, listener: Listener) -> bool:
     if asked or code == Interrupted.exit_code:
         raise Interrupted("interrupted", "the comparison was stopped", hint="To resume, give the same command again.")
     if code == UserError.exit_code:
-        raise UserError("run-failed", f"{run.method}, seed {run.seed}: {message}")
+        raise UserError("run-failed", f"{run.name}, seed {run.seed}: {message}")
     if code != 0:
         listener.note(f"{what}: failed: {message or f'the process was killed by signal {-code}'}")
     return code == 0
@@ -182,8 +261,14 @@ def _score(run: Run, split: str, listener: Listener) -> str:
     if split not in RunFolder(folder).read_results()["splits"]:
         listener.status(f"scoring the {split} split")
         evaluate(open_for_inference(folder, None, consent_of(run.loaded.recipe)), split, folder, listener)
-    metrics = RunFolder(folder).read_results()
+    return _score_text(run, split)
+
+
+def _score_text(run: Run, split: str) -> str:
+    """The scores of a compared run of a method on a split, and its learning rate."""
+    metrics = RunFolder(run.loaded.run_folder).read_metrics()
     scores = metrics["splits"][split]
     names = headline_metrics(metrics["metric"], scores)
     listed = ", ".join(f"{name} {format_score(name, scores[name])}" for name in names)
-    return f"{listed} on {split}, learning rate {metrics['learning_rate']:g}"
+    rate = "" if run.rate is None else f", learning rate {metrics['learning_rate']:g}"
+    return f"{listed} on {split}{rate}"

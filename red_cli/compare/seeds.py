@@ -19,28 +19,32 @@ from red_cli.train.events import TrainingListener
 from red_cli.train.resume import is_finished
 
 _LARGEST = 2**32
+_MOST = 1000  # seeds; more are a typing error
+_HOW = "Give whole numbers from 0, or a range, each seed once: --seeds 42,43,44 or --seeds 42-44"
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Parse the seeds to compare, `42,43,44`, to a list.
+    """Parse the seeds to compare, `42,43,44` or `42-44`, to a list.
 
     Raises:
-        UserError: a seed is invalid, or is given twice.
+        UserError: a seed or a range is invalid, a seed is given twice, or there are too many.
     """
     seeds: list[int] = []
     for part in text.split(","):
-        word = part.strip()
-        if not (word.isascii() and word.isdecimal() and int(word) < _LARGEST):
-            raise UserError(
-                "invalid-option",
-                f"--seeds {text}: {shown(word)} is not a seed",
-                hint="Give whole numbers from 0: --seeds 42,43,44",
-            )
-        if int(word) in seeds:
-            raise UserError(
-                "invalid-option", f"--seeds {text}: {word} is given twice", hint="Give each seed once: --seeds 42,43,44"
-            )
-        seeds.append(int(word))
+        first, dash, last = (word.strip() for word in part.strip().partition("-"))
+        for word in (first, last) if first and dash else (part.strip(),):
+            if not (word.isascii() and word.isdecimal() and int(word) < _LARGEST):
+                raise UserError("invalid-option", f"--seeds {text}: {shown(word)} is not a seed", hint=_HOW)
+        start, end = int(first), int(last if dash else first)
+        if start > end:
+            raise UserError("invalid-option", f"--seeds {text}: {first} is after {last}", hint=_HOW)
+        if len(seeds) + end - start >= _MOST:
+            raise UserError("invalid-option", f"--seeds {text}: more than {_MOST:,} seeds", hint=_HOW)
+        for seed in range(start, end + 1):
+            if seed in seeds:
+                given = part.strip()
+                raise UserError("invalid-option", f"--seeds {text}: {given} is given twice", hint=_HOW)
+            seeds.append(seed)
     return seeds
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+Untuned = Literal["none"]  # what comparisons and metrics.json call a base that nothing was trained on, as a method
+UNTUNED: Untuned = "none"
 ClassificationMetric = Literal["accuracy", "f1", "matthews_correlation"]
 RegressionMetric = Literal["pearson", "spearman"]
 TextMetric = Literal["BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr", "chrF", "rouge1", "rouge2", "rougeL"]
@@ -20,6 +22,7 @@ Metric = _Own | Literal["likelihood_accuracy"] | TextMetric
 CLASSIFICATION_METRICS: tuple[ClassificationMetric, ...] = get_args(ClassificationMetric)
 REGRESSION_METRICS: tuple[RegressionMetric, ...] = get_args(RegressionMetric)
 TEXT_METRICS: tuple[TextMetric, ...] = get_args(TextMetric)
+_BOTH = 2  # scores, whose deviation says no more than the two
 E2E_METRICS: tuple[TextMetric, ...] = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")  # as in Tables 2 and 8
 
 
@@ -93,3 +96,11 @@ def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (n - 1) of scores in a metric; the deviation of a single score is None."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def format_scores(metric: str, values: Sequence[float]) -> str:
+    """A metric's scores under several seeds as text: mean ± sample deviation, but both values of only two seeds."""
+    if len(values) == _BOTH:
+        return " / ".join(format_score(metric, value) for value in values)
+    mean, spread = mean_and_spread(values)
+    return format_score(metric, mean) + ("" if spread is None else f" ± {format_score(metric, spread)}")

@@ -286,6 +286,11 @@ class Train(Section):
     report_to: Annotated[list[str], Role.RECORDING] = Field(
         default_factory=list, description="Trackers, e.g. [tensorboard] (extra: track)."
     )
+    init_from: Annotated[str | None, Role.TRAINING, LocalPath.ALWAYS] = Field(
+        default=None,
+        description="A finished run or an adapter whose trained parameters, head included, this run starts from: of "
+        "the same base, method, modules and labels. Default: a new adapter.",
+    )
     resume_from_checkpoint: Annotated[bool | str, Role.RECORDING] = Field(
         default=False, description="Resume from the last checkpoint of the run folder (true), or from the one given."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,9 @@ from red_cli.errors import UserError
 from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_adapter, is_run, not_trained
+from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_adapter, not_trained, run_folders
 
 _LINES = 2  # of an error message, which may list several faults
-_DEPTH = 5  # levels of subfolders that are searched
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
             raise UserError(
                 "folder-not-found", f"no such folder: {path}", hint="Give a run folder, or a folder with runs in it."
             )
-        found = list(_run_folders(path, _DEPTH))
+        found = list(run_folders(path))
         if not found:
             raise UserError("not-a-run", f"there is no run in {path}", hint="A run is a folder that red train wrote.")
         for folder in found:
@@ -119,13 +118,3 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
                 first = (line.strip() for line in error.message.splitlines()[:_LINES])
                 left_out.append(LeftOut(folder, " ".join(first).removeprefix(f"{folder} ")))
     return runs, left_out
-
-
-def _run_folders(path: Path, depth: int) -> Iterator[Path]:
-    """`path` itself if it is a run, else the runs in its subfolders. Subfolders of runs are not searched."""
-    if is_run(path):
-        yield path
-    elif depth > 0 and not is_adapter(path):
-        for child in sorted(path.iterdir()):
-            if child.is_dir() and not child.name.startswith("."):
-                yield from _run_folders(child, depth - 1)

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from red_cli.recipe.keys import role_of, training_keys
-from red_cli.recipe.metrics import display_value, headline_metrics, mean_and_spread
+from red_cli.recipe.metrics import UNTUNED, display_value, headline_metrics, mean_and_spread
 from red_cli.recipe.paper import Paper
-from red_cli.recipe.roles import SAME_GROUP, Role
+from red_cli.recipe.roles import SAME_GROUP, TRAINED, Role
 from red_cli.report.find_runs import FinishedRun, LeftOut
 
 _TEST = "test"
 _RATE = "train.learning_rate"
-UNTUNED = "none"  # the method of a group that nothing was trained for
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,8 @@ def group_runs(runs: Sequence[FinishedRun]) -> tuple[list[Group], list[LeftOut],
 def _keys(run: FinishedRun) -> dict[str, Any]:
     """The recipe keys that define a group; a learning rate found by each seed's own search counts as "auto"."""
     keys = training_keys(run.recipe)
+    if run.metrics.get("method") == UNTUNED:  # nothing that only training uses defines its group
+        keys = {key: value for key, value in keys.items() if role_of(key) not in TRAINED} | {"method": UNTUNED}
     if run.metrics.get("learning_rate_search") is not None:
         keys[_RATE] = "auto"
     keys = {key: value for key, value in keys.items() if role_of(key) not in SAME_GROUP}

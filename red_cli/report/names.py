@@ -9,7 +9,7 @@ from typing import Any
 
 from red_cli.formatting import shortened
 from red_cli.recipe.methods import METHODS, is_plus_plus
-from red_cli.recipe.metrics import TEXT_METRICS, is_percentage, metric_spec
+from red_cli.recipe.metrics import TEXT_METRICS, UNTUNED, is_percentage, metric_spec
 from red_cli.recipe.paper import RED, RED_PLUS_PLUS
 from red_cli.report.find_runs import FinishedRun
 
@@ -74,6 +74,8 @@ def base_name(name_or_path: str) -> str:
 
 def method_name(keys: Mapping[str, Any]) -> str:
     """The method of a recipe, given by its dotted keys; for RED also what it edits where that is not the usual."""
+    if keys["method"] == UNTUNED:
+        return "untuned"
     method = METHODS[keys["method"]]
     if not method.edits:
         return method.title

@@ -8,6 +8,7 @@ import json
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from red_cli.escape import file_name
 from red_cli.files import require_inside, write_json, write_text
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
-from red_cli.runs.folder_kind import METRICS_FILE, RECIPE_FILE
+from red_cli.runs.folder_kind import ENVIRONMENT_FILE, METRICS_FILE, RECIPE_FILE
 from red_cli.runs.metrics_file import is_finished, read_metrics_file
 
 if TYPE_CHECKING:
@@ -81,14 +82,18 @@ class RunFolder:
     def finished(self) -> bool:
         return is_finished(self.read_metrics())
 
-    def write_start(self, recipe: Recipe, note: str | None = None) -> None:
-        """Write the resolved recipe, with a comment `note` on top, and the versions of the libraries."""
+    def write_start(self, recipe: Recipe, note: str | None = None, plan: Mapping[str, Any] | None = None) -> None:
+        """Write the resolved recipe, with a comment `note` on top, and the versions of the libraries.
+
+        Args:
+            plan: facts of the plan that an unfinished run is judged by; see `red_cli.train.run_state`.
+        """
         if not self.writes:
             return
         command = f"red train {shlex.quote(str(self.recipe))} output.dir=<another folder>"
         header = f"# Resolved by red. To repeat the run: {command}\n" + (f"# {note}\n" if note else "")
         write_text(self.recipe, header + dump(resolved(recipe)))
-        write_json(self.path / "environment.json", environment())
+        write_json(self.path / ENVIRONMENT_FILE, environment() | ({} if plan is None else {"plan": dict(plan)}))
 
     def write_predictions(
         self, split: str, predictions: list[Prediction], source_indices: NDArray[np.int64] | None = None

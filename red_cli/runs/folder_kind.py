@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +13,11 @@ from red_cli.files import ADAPTER_CONFIG_FILE, TRAINED_FILE
 FolderKind = Literal["run", "adapter", "exported model"]
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.json"
+ENVIRONMENT_FILE = "environment.json"
 _MODEL_FILE = "config.json"
+DEPTH = 5  # levels of subfolders that are searched for runs
 # Files of a run; a folder of recipes has none of them.
-_RUN_FILES = (METRICS_FILE, "environment.json", "adapter", "checkpoints")
+_RUN_FILES = (METRICS_FILE, ENVIRONMENT_FILE, "adapter", "checkpoints")
 
 
 def is_trained_folder(folder: Path) -> bool:
@@ -74,3 +77,17 @@ def is_run(path: Path) -> bool:
 def is_adapter(path: Path) -> bool:
     """Whether a folder is a bare RED adapter."""
     return (path / CONFIG_FILE).is_file()
+
+
+def run_folders(path: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """`path` itself if this folder is a run, else the runs in its subfolders. Subfolders of runs are not searched."""
+    if is_run(path):
+        yield path
+    elif depth > 0 and not is_adapter(path):
+        for child in subfolders(path):
+            yield from run_folders(child, depth - 1)
+
+
+def subfolders(path: Path) -> list[Path]:
+    """The folders in a folder of any kind, by name, without hidden ones."""
+    return [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")]

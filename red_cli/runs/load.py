@@ -11,7 +11,7 @@ from red_cli.edit.model_kinds import KINDS
 from red_cli.errors import UserError
 from red_cli.methods.attach_save_load import load_trained
 from red_cli.methods.trained_files import read_trained_files
-from red_cli.runs.opened import Opened, OpenedAdapter
+from red_cli.runs.opened import Opened, OpenedAdapter, OpenedBase
 from red_cli.tasks.base import Base, Task
 from red_cli.tasks.build import build_task
 
@@ -41,6 +41,8 @@ def load_task(opened: Opened) -> tuple[Task, Base]:
 def _label_names(opened: Opened, config: PretrainedConfig) -> list[str] | None:
     """The label names of the training; None for regression."""
     regression = opened.recipe.task.is_regression
+    if isinstance(opened, OpenedBase):
+        return opened.label_names
     if opened.adapter is None:
         return None if regression else [str(config.id2label[index]) for index in sorted(config.id2label)]
     files = read_trained_files(opened.adapter)

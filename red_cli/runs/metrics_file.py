@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from red_cli.errors import UserError
 from red_cli.files import read_json
 from red_cli.recipe.methods import MethodName
+from red_cli.recipe.metrics import UNTUNED, Untuned
 from red_cli.recipe.paper import Paper
 from red_cli.runs.inputs import parse_inputs
 
@@ -63,7 +64,7 @@ class _Search(_Part):
 
 
 class _Training(_Part):
-    steps: Annotated[int, Field(gt=0)]
+    steps: _Count  # 0: an untuned base
     seconds: float
     examples_per_second: float
     peak_memory_bytes: _Count
@@ -84,7 +85,7 @@ class _Finished(_Evaluated):
 
     task: str
     base: str
-    method: MethodName = "red"
+    method: MethodName | Untuned = "red"
     metric: str
     best: _Best
     scoring: _Scoring | None = None
@@ -100,6 +101,12 @@ class _Finished(_Evaluated):
     @classmethod
     def _inputs_are_readable(cls, inputs: Any) -> Any:
         return None if inputs is None else parse_inputs(inputs)
+
+    @model_validator(mode="after")
+    def _something_was_trained(self) -> _Finished:
+        if self.training.steps == 0 and self.method != UNTUNED:
+            raise ValueError("training.steps is 0")
+        return self
 
     @model_validator(mode="after")
     def _the_result_is_there(self) -> _Finished:

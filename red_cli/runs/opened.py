@@ -89,6 +89,17 @@ class OpenedModel(Opened):
         return _with_base(self.opened_recipe.recipe, str(self.folder.resolve()), None)
 
 
+@dataclass(frozen=True)
+class OpenedBase(Opened):
+    """An untuned base with a recipe: `folder` takes its results; the head, if it has one, is new.
+
+    Attributes:
+        label_names: those of the data; None for numbers and texts.
+    """
+
+    label_names: list[str] | None
+
+
 def open_trained(path: Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> Opened:
     """Open a folder with a trained model.
 

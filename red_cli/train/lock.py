@@ -81,6 +81,34 @@ class FolderLock:
                 folder.rmdir()
 
 
+def lock_holder(folder: Path) -> str | None:
+    """The process that holds the lock of a folder now, as it describes itself; None if no process does.
+
+    Nothing is written, and a process that takes the lock meanwhile waits a moment at most.
+    """
+    path = folder / LOCK_FILE
+    if not path.is_file():
+        return None
+    if sys.platform == "win32":
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except (Timeout, OSError):
+            return _holder(path)
+        lock.release()
+        return None
+    import fcntl
+
+    try:
+        with path.open("rb") as file:  # not by FileLock, which empties the file
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(path)
+    except OSError:  # no permission, or a file system without locks: not known to be held
+        return None
+    return None
+
+
 def _inode(path: Path) -> int | None:
     """The inode of the lock's file; None if it cannot be read."""
     try:

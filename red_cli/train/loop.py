@@ -25,6 +25,7 @@ from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.metrics import is_better
 from red_cli.recipe.schema import resolved
+from red_cli.runs.failure_record import recording_failure
 from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.runs.preflight import preflight_training
 from red_cli.tasks.base import Prediction
@@ -32,6 +33,7 @@ from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
 from red_cli.train.checkpoint_folder import list_checkpoints, read_inputs
 from red_cli.train.events import Evaluation, NullTrainingListener, Step, TrainingListener
+from red_cli.train.init_from import init_note, require_init_from
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, find_earlier_search, with_rate
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
@@ -69,6 +71,8 @@ def train(loaded: LoadedRecipe, listener: TrainingListener | None = None) -> dic
 def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
     """Run a training while its folder is locked: read, plan, search the learning rate, step, finish."""
     checkpoint = processes.broadcast(find_resume_checkpoint(loaded, lock, listener) if processes.main else None)
+    if checkpoint is None:
+        require_init_from(loaded)
     reset_peak()
     listener.status("reading the data")
     prepared = prepare(loaded.recipe)
@@ -91,8 +95,11 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
     session.lock = lock
     if search is not None and search.inputs is not None:
         require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, session.inputs)
+    if checkpoint is None and (note := init_note(session.recipe)) is not None:
+        listener.note(note)
     init_run_folder(session, search)
-    with synchronised_chunks(processes.max_over_ranks) if session.engine.sharded else nullcontext():
+    chunks = synchronised_chunks(processes.max_over_ranks) if session.engine.sharded else nullcontext()
+    with recording_failure(session.folder), chunks:
         with stop_when_asked(processes) as stop:
             try:
                 run_steps(session, stop)
@@ -225,6 +232,7 @@ def finish(session: Session, search: LearningRateSearch | None) -> dict[str, Any
         "splits": {scored: scores.pop(scored), **scores},
         "paper": recipe.paper_figure,
         "parameters": {**asdict(counts), "share": counts.share},
+        "init_from": recipe.train.init_from,
         "learning_rate": recipe.train.learning_rate,
         "learning_rate_search": None if search is None else search.summary(),
         "training": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.files import expand_user
@@ -63,9 +64,14 @@ def _require_same_recipe(folder: Path, loaded: LoadedRecipe, what: str, hint: st
     if file.is_file():
         started = load_trained_recipe(file)
         before, now = with_searched_rate(started, folder), with_searched_rate(loaded, folder)
-        if changed := changed_keys(before.recipe, now.recipe):
-            listed = "\n".join(f"  {line}" for line in changed)
-            raise UserError("different-recipe", f"{what} another recipe:\n{listed}", hint=hint)
+        _refuse_changes(changed_keys(before.recipe, now.recipe), what, hint)
+
+
+def _refuse_changes(changed: list[str], what: str, hint: str) -> None:
+    """Refuse to use a run whose recipe differs in the keys `changed`; `what` starts the message."""
+    if changed:
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise UserError("different-recipe", f"{what} another recipe:\n{listed}", hint=hint)
 
 
 def _require_unfinished(loaded: LoadedRecipe) -> RunFolder:
@@ -129,6 +135,30 @@ def is_finished(loaded: LoadedRecipe) -> bool:
     _require_run(folder)
     _require_same_recipe(folder.path, loaded, f"{folder.path} holds a run of", _OTHER_FOLDER)
     return folder.finished
+
+
+def finished_result(loaded: LoadedRecipe) -> dict[str, Any] | None:
+    """The content of metrics.json of the finished run in the recipe's folder, and its path under "folder".
+
+    Returns:
+        None if the folder does not exist, or its run is not finished.
+
+    Raises:
+        UserError: the run is one of another recipe; the message has each key that differs.
+    """
+    folder = RunFolder(loaded.run_folder)
+    if not folder.recipe.is_file() or not folder.finished:
+        return None
+    before = with_searched_rate(load_trained_recipe(folder.recipe), folder.path)
+    changed = changed_keys(before.recipe, with_searched_rate(loaded, folder.path).recipe)
+    more = "To train this run further: --more-epochs N. " if _only_longer(changed) else ""
+    _refuse_changes(changed, f"{folder.path} holds a finished run of", f"{more}{_OTHER_FOLDER}")
+    return {**folder.read_results(), "folder": str(folder.path)}
+
+
+def _only_longer(changed: list[str]) -> bool:
+    """Whether nothing but the length of a finished run differs."""
+    return all(line.startswith(("train.num_train_epochs:", "train.max_steps:")) for line in changed)
 
 
 def changed_keys(before: Recipe, now: Recipe) -> list[str]:

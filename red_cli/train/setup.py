@@ -33,6 +33,7 @@ from red_cli.train.checkpoint import load_checkpoint
 from red_cli.train.checkpoint_folder import TrainingState, read_inputs
 from red_cli.train.events import TrainingListener
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, has_search
+from red_cli.train.load_init import load_init
 from red_cli.train.optimizer import build_optimizer, build_scheduler
 from red_cli.train.session import Optimisation, Session
 from red_cli.train.trackers import Trackers
@@ -78,6 +79,8 @@ def build_session(
     processes = replace(processes, device=accelerator.device)
     if checkpoint is not None:
         load_trained_weights(trained, recipe, checkpoint)
+    elif settings.init_from is not None:
+        load_init(trained, recipe, base_record.digest)
     optimizer, engine = build_engine(recipe, trained, accelerator, processes, schedule.strategy)
     scheduler = build_scheduler(optimizer, settings.lr_scheduler_type, schedule.warmup_steps, schedule.total_steps)
     session = Session(
@@ -146,7 +149,10 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
         # With `auto` written first, a run that ends between these lines can be resumed.
         folder.write_start(recipe.model_copy(update={"train": resolved.model_copy(update={"learning_rate": "auto"})}))
         replace(search, inputs=session.inputs).write(folder)
-    folder.write_start(recipe, note=f"train.learning_rate: found by a search, {SEARCH_FILE}" if search else None)
+    note = f"train.learning_rate: found by a search, {SEARCH_FILE}" if search else None
+    task = session.prepared.task
+    plan = {"total_steps": session.schedule.total_steps, "metric": task.metric, "split": task.validation_splits[0]}
+    folder.write_start(recipe, note, plan)
     session.trackers.start(_flat_settings(session.recipe))
 
 

@@ -39,7 +39,7 @@ COMMANDS = {
     "eval of other data": (("eval", "{}/run", "data.path={}/nowhere"), "no such file or folder"),
     "eval without a column": (("eval", "{}/run", "--split", "test", "data.columns.text=review"), "'review'"),
     "train into another folder": (("train", "{recipe}", "output.dir={}"), "is not a run folder"),
-    "train again": (("train", "{recipe}"), "already holds a finished run"),
+    "train again otherwise": (("train", "{recipe}", "train.weight_decay=0.5"), "0.0 -> 0.5"),
     "eval of no folder": (("eval", "{}/nowhere"), "no such folder"),
     "eval of another folder": (("eval", "{}"), "is not a run folder"),
     "eval with a late key": (("eval", "{}/run", "train.seed=1"), "train.seed=1"),

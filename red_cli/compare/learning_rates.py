@@ -1,0 +1,78 @@
+"""The learning rate of each method in a comparison: as the user or the recipe sets it, else the method's usual one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from red_cli.base_model.load import load_config, skeleton
+from red_cli.edit.attached_adapters import head_parameter_names
+from red_cli.methods.attach_save_load import attach_method, method_named
+from red_cli.methods.method import Trained
+from red_cli.recipe.load import LoadedRecipe
+from red_cli.recipe.overrides import named_keys
+from red_cli.recipe.schema import Recipe
+from red_cli.runs.preflight import preflight
+from red_cli.tasks.build import build_task
+
+RATE_KEY = "train.learning_rate"
+Source = Literal["recipe", "usual", "override", "search", "grid"]
+
+
+@dataclass(frozen=True)
+class RateChoice:
+    """Where a method's learning rate comes from, and the override that sets it; empty if the recipe does already."""
+
+    source: Source
+    overrides: tuple[str, ...] = ()
+
+
+def choose_rate(
+    given: LoadedRecipe, method: LoadedRecipe, overrides: Sequence[str], varied: Sequence[str]
+) -> RateChoice:
+    """Choose the learning rate of a method. A rate that the recipe names is meant for the recipe's own method.
+
+    Args:
+        given: the recipe without the method's keys.
+        method: the recipe with them.
+        overrides: those of the command line that apply to the method.
+        varied: the keys of its grid.
+
+    Raises:
+        UserError: the base does not exist.
+    """
+    if RATE_KEY in varied:
+        return RateChoice("grid")
+    if any(named.key == RATE_KEY for named in named_keys(overrides)):
+        return RateChoice("override")
+    if given.recipe.train.learning_rate == "auto":
+        return RateChoice("search")
+    own = (given.recipe.method, given.recipe.options) == (method.recipe.method, method.recipe.options)
+    if own and ("train", "learning_rate") in given.origins:
+        return RateChoice("recipe")
+    return RateChoice("usual", (f"{RATE_KEY}={usual_rate(method.recipe)!r}",))
+
+
+def usual_rate(recipe: Recipe) -> float:
+    """The usual learning rate of the recipe's method; RED's depends on the number of modules that it edits in a layer.
+
+    Raises:
+        UserError: the base does not exist.
+    """
+    method = method_named(recipe.method)
+    if method.rates_of_several is None:
+        return method.rates.usual
+    preflight(recipe)
+    return method.rates_for(without_weights(recipe).modules).usual
+
+
+def without_weights(recipe: Recipe) -> Trained:
+    """The recipe's method on a model without weights, which has the modules and numbers of parameters.
+
+    Raises:
+        UserError: the base does not exist, or the method does not fit it.
+    """
+    config = load_config(recipe.model)
+    model = skeleton(config, recipe.model, build_task(recipe, config).kind)
+    return attach_method(model, recipe, head_parameter_names(model))

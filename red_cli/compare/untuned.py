@@ -1,0 +1,60 @@
+"""Score a base that nothing was trained on, as the row `none` of a comparison."""
+
+from __future__ import annotations
+
+from red_cli.base_model.load import load_config
+from red_cli.compare.learning_rates import without_weights
+from red_cli.inference.evaluate import evaluate
+from red_cli.recipe.load import LoadedRecipe
+from red_cli.recipe.metrics import UNTUNED
+from red_cli.runs.consent import OpenedRecipe
+from red_cli.runs.events import Listener
+from red_cli.runs.folder import RunFolder
+from red_cli.runs.opened import OpenedBase
+from red_cli.tasks.base import scored_split
+from red_cli.tasks.build import build_task
+
+
+def score_untuned(loaded: LoadedRecipe, split: str, listener: Listener) -> None:
+    """Score the base of a recipe on `split` and on the splits that a run scores; write the folder of a run to it.
+
+    The head is the one that a run starts from, drawn with train.seed.
+
+    Raises:
+        UserError: the data or the base cannot be read.
+    """
+    recipe, folder = loaded.recipe, RunFolder(loaded.run_folder)
+    task = build_task(recipe, load_config(recipe.model))
+    selection, scored = task.validation_splits[0], scored_split(task)
+    label_names = task.load(recipe.train.seed, ("train", *task.validation_splits)).label_names
+    base_size = without_weights(recipe).counts.base
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.write_start(recipe, note="Nothing was trained: these are the scores of the base itself.")
+    base = OpenedBase(folder.path, None, OpenedRecipe(recipe), same_rows=True, label_names=label_names)
+    used, metric = {}, task.metric
+    for name in dict.fromkeys([scored, selection, split]):
+        result = evaluate(base, name, folder.path, listener)
+        used[name] = {key: result[key] for key in ("split", "examples", "rows")}
+    scores = folder.read_metrics()["splits"]
+    folder.write_metrics(
+        {
+            "task": recipe.task.title,
+            "base": recipe.model.name_or_path,
+            "method": UNTUNED,
+            "metric": metric,
+            "best": {"value": scores[selection][metric], "step": 0, "epoch": 0.0},
+            "scoring": {"split": recipe.eval.split, "selection": used[selection], "scored": used[scored]},
+            "paper": None,
+            "parameters": {"edited": 0, "head": 0, "base": base_size, "share": 0.0},
+            "learning_rate": None,
+            "learning_rate_search": None,
+            "training": {
+                "steps": 0,
+                "seconds": 0.0,
+                "examples_per_second": 0.0,
+                "peak_memory_bytes": 0,
+                "device": "none",
+                "seed": recipe.train.seed,
+            },
+        }
+    )
