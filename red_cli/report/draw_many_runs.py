@@ -101,7 +101,7 @@ def _series(comparison: RunComparison, names: dict[TaskColumn, str]) -> list[_Se
         marks = {names[column]: _Mark(group.mean, group.std, list(group.scores.values()))
                  for column, group in row.cells.items()}  # fmt: skip
         if row.average is not None and row.average.tasks == averaged:  # averages over different tasks do not compare
-            marks[AVERAGE] = _Mark(row.average.value, row.average.std, row.average.seeds)
+            marks[AVERAGE] = _Mark(row.average.value, row.average.std, row.average.by_seed)
         base = row.base.rpartition("/")[2]
         found.append(_Series(row.title if one_base else f"{row.title}, {base}", False, marks))
         if papers := _paper_marks(row, names, averaged):

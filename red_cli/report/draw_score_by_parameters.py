@@ -77,6 +77,6 @@ def _averages(comparison: RunComparison) -> bool:
 def _seeds(row: Row, comparison: RunComparison) -> list[float]:
     """The scores of a row that are drawn against its parameters: of each seed, or the mean alone; empty if none."""
     if _averages(comparison) and row.average is not None:
-        return list(row.average.seeds) or [row.average.value]
+        return list(row.average.by_seed) or [row.average.value]
     group = row.cells.get(comparison.columns[0])
     return [] if group is None else list(group.scores.values())

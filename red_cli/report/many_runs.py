@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from red_cli.errors import UserError
-from red_cli.recipe.metrics import mean_and_spread
+from red_cli.recipe.metrics import UNTUNED, mean_and_spread
 from red_cli.recipe.paper import RED, Figure, Paper
 from red_cli.report.find_runs import LeftOut, find_runs
-from red_cli.report.groups import UNTUNED, Group, group_runs
+from red_cli.report.groups import Group, group_runs
 from red_cli.report.names import TaskColumn, base_name, method_name, shown_value, task_column
 
 _MOST_LISTED = 5
@@ -27,13 +27,13 @@ class Average:
     Attributes:
         std: its sample standard deviation over seeds; None unless all tasks have the same seeds, at least two.
         tasks: the number of tasks.
-        seeds: the mean over the tasks of each seed, where `std` is not None.
+        by_seed: the means under each seed, where there is a deviation.
     """
 
     value: float
     std: float | None
     tasks: int
-    seeds: tuple[float, ...] = ()
+    by_seed: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class Row:
         if not groups:
             return None
         seeds = [list(group.scores) for group in groups]
-        std, by_seed = None, []
+        std, by_seed = None, list[float]()
         if all(each == seeds[0] for each in seeds):
             by_seed = [statistics.fmean(group.scores[seed] for group in groups) for seed in seeds[0]]
             _, std = mean_and_spread(by_seed)
         means = statistics.fmean(group.mean for group in groups)
-        return Average(means, std, len(groups), () if std is None else tuple(by_seed))
+        return Average(means, std, len(groups), [] if std is None else by_seed)
 
     @property
     def paper(self) -> dict[TaskColumn, Paper]:

@@ -65,7 +65,7 @@ class Cells:
         if self.shown(average) is None or average is None:
             return ""
         tasks = "" if average.tasks == len(self.comparison.averaged) else f" (of {average.tasks})"
-        return spread_text(average.value, average.std, average.seeds) + tasks
+        return spread_text(average.value, average.std, average.by_seed) + tasks
 
     def paper(self, row: Row, column: TaskColumn) -> str:
         """The paper's figure as printed in the paper."""

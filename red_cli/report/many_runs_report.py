@@ -68,7 +68,7 @@ def comparison_data(comparison: RunComparison) -> dict[str, Any]:
                     }
                     for column, group in sorted(row.cells.items(), key=lambda cell: cell[0].order)
                 ],
-                "average": None if average is None else {**vars(average), "seeds": list(average.seeds)},
+                "average": None if average is None else vars(average),
                 "paper_average": None if paper_average is None else paper_average.value,
             }
         )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from red_cli.compare.differences import interval
 from red_cli.recipe.paper import RED
 from red_cli.report.document import Section, Table
 from red_cli.report.many_runs import Row, RunComparison
 from red_cli.report.names import TaskColumn
 
-_CONFIDENCE = 0.95
-_BOTH = 2  # seeds, whose differences are shown one by one: their interval would be thirteen times as wide
 _TEXT = (
     "Each seed's score less that of the same seed in the reference, {reference}, and the mean with its 95% interval by "
     "Student's t. An interval that holds 0 does not tell the two apart. Two seeds have both differences instead."
@@ -41,14 +39,8 @@ class Difference:
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95% interval of the mean; None for fewer than three seeds."""
-        from scipy.special import stdtrit
-
-        values = list(self.by_seed.values())
-        if len(values) <= _BOTH:
-            return None
-        reach = float(stdtrit(len(values) - 1, (1 + _CONFIDENCE) / 2)) * statistics.stdev(values)
-        reach /= math.sqrt(len(values))
-        return self.mean - reach, self.mean + reach
+        ends = interval(list(self.by_seed.values()))
+        return None if ends is None else (ends[0], ends[1])
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -115,5 +107,5 @@ def _seeds(difference: Difference) -> str:
 
 def _interval(difference: Difference) -> str:
     """The 95% interval in a report's table of paired differences; empty for fewer than three seeds."""
-    interval = difference.interval
-    return "" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}"
+    ends = difference.interval
+    return "" if ends is None else f"{signed(ends[0])} to {signed(ends[1])}"

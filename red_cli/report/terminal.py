@@ -124,7 +124,7 @@ def _stacked(row: Row, comparison: RunComparison) -> dict[str, list[str]]:
         "mean": [*(two_digits(group.mean if group else None) for group in groups),
                  two_digits(average.value if average else None)],
         "±": [*(two_digits(group.std) if group and len(group.runs) != BOTH else "" for group in groups),
-              two_digits(average.std) if average and len(average.seeds) != BOTH else ""],
+              two_digits(average.std) if average and len(average.by_seed) != BOTH else ""],
         "lower": [*(cells.both(group, min) for group in groups), ""],
         "higher": [*(cells.both(group, max) for group in groups), ""],
         "seeds": ["" if group is None or _seeds_text(row) else str(len(group.runs)) for group in groups],
