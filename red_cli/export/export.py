@@ -202,11 +202,14 @@ def export(
 
 
 def _require_file_alone(output: Path, form: Format, repository: str | None) -> None:
-    """Check that the export to OUT.gguf is that one file."""
+    """Check that the export to OUT.gguf is that one file, and a new one."""
     if form != "gguf":
         raise UserError("invalid-option", f"{output} is the name of a GGUF file", hint="Add --format gguf.")
     if repository is not None:
-        raise UserError("invalid-option", "--push-to-hub uploads a folder", hint=f"--output {output.with_suffix('')}")
+        folder = output.with_suffix("")
+        raise UserError("invalid-option", "--push-to-hub uploads a folder", hint=f"Give a folder: --output {folder}")
+    if output.exists():
+        raise UserError("output-exists", f"{output} exists", hint="Choose another name, or delete this file first.")
 
 
 def _write_model(
@@ -258,17 +261,11 @@ def _write_model(
 
 @contextmanager
 def _writing(output: Path) -> Iterator[Path]:
-    """Yield the folder to write an export to; of a temporary one for OUT.gguf, only the GGUF file is kept.
-
-    Raises:
-        UserError: `output` exists.
-    """
+    """Yield the folder to write an export to; of a temporary one for OUT.gguf, only the GGUF file is kept."""
     if not is_gguf(output.name):
         with replacing_folder(output) as folder:
             yield folder
         return
-    if output.exists():
-        raise UserError("output-exists", f"{output} exists", hint="Choose another name, or delete this file first.")
     with replacing(output) as file, tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
         yield Path(folder)
         (Path(folder) / GGUF_NAME).replace(file)
