@@ -186,8 +186,8 @@ def _still_improving(facts: Facts) -> Iterator[Note]:
         shown = (format_score(facts.metric, value) for value in (before, last))
         yield Note(
             "still-improving",
-            f"The last evaluation is the best, and still rising ({facts.metric} {' to '.join(shown)}). Train longer: "
-            "raise train.num_train_epochs.",
+            f"The last evaluation is the best, and still improving ({facts.metric} {' to '.join(shown)}). Train "
+            "longer: raise train.num_train_epochs.",
         )
 
 
