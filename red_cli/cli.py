@@ -45,7 +45,7 @@ app.command()(chat.chat)
 app.add_typer(recipes.recipes_app, name="recipes", epilog=examples_of("recipes"))
 app.command()(keys.keys)
 app.command()(recipes.schema)
-for _command in app.registered_commands:
+for _command in (*app.registered_commands, *recipes.recipes_app.registered_commands):
     assert _command.callback is not None
     _command.callback = with_expanded_paths(_command.callback)
     _command.epilog = examples_of(_command.name or _command.callback.__name__)
