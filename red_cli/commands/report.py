@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from red_cli import plan_and_result_tables as tables
 from red_cli.commands.completion import complete_run
 from red_cli.commands.options import Json, trained_folder, with_similar_runs
 from red_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from red_cli.report.find_runs import FinishedRun
 
 _MOST_LEFT_OUT = 5
 
@@ -110,12 +113,22 @@ def _report_run(folder: Path, output: Path) -> _Answer:
     from red_cli.report.write import write_report
 
     found = report_on(folder)
-    figures = [] if found.run is None else tables.result_rows({**found.run.metrics, "folder": str(folder)})
+    figures = [] if found.run is None else _result_rows(found.run, folder)
     data = found.to_json()
     files = write_report(output, run_document(found), data)
     changes = [] if found.changes is None else change_rows(found.changes)
     rows = [*origin_rows(found), *figures, *changes, *_listed("note", found.notes), ("report", str(files[0]))]
     return _Answer({**data, "files": [str(file) for file in files]}, rows)
+
+
+def _result_rows(run: FinishedRun, folder: Path) -> list[tuple[str, str]]:
+    """The rows of a run's results that the command `red report` prints; an untuned base has its scores alone."""
+    from red_cli.recipe.metrics import UNTUNED
+    from red_cli.report.result_sections import facts_section
+
+    if run.metrics.get("method") == UNTUNED:
+        return [(fact.label, f"{fact.value}  {fact.remark}") for fact in facts_section(run).facts]
+    return tables.result_rows({**run.metrics, "folder": str(folder)})
 
 
 def _report_runs(folders: list[Path], output: Path) -> _Answer:

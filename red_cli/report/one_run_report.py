@@ -8,7 +8,7 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.recipe.methods import METHODS
-from red_cli.recipe.metrics import format_score, is_percentage
+from red_cli.recipe.metrics import UNTUNED, format_score, is_percentage
 from red_cli.report.adapter_changes import AdapterChanges, read_adapter_changes
 from red_cli.report.bias_spread import OutputSpread, read_output_spread
 from red_cli.report.change_sections import change_sections
@@ -78,7 +78,9 @@ def report_on(folder: Path) -> RunReport:
         [] if curve.losses or curve.scores else [f"There is no learning curve: {files.log.name} is missing or empty."]
     )
     method = run.metrics.get("method", "red")  # runs of version 0.1 do not say
-    if method not in METHODS or not METHODS[method].edits:
+    if method == UNTUNED:
+        return RunReport(folder, run, None, curve, None, ["Nothing was trained: these are the scores of the base."])
+    if not METHODS[method].edits:
         notes.append(f"There is no heat map: the run's method is {method}, which trains no scale and bias.")
         return RunReport(folder, run, None, curve, None, notes)
     if not is_adapter(files.adapter):

@@ -7,7 +7,7 @@ from typing import Any
 
 from red_cli.formatting import byte_size, duration, plus_minus
 from red_cli.recipe.methods import METHODS
-from red_cli.recipe.metrics import display_value, format_score, is_percentage
+from red_cli.recipe.metrics import UNTUNED, display_value, format_score, is_percentage
 from red_cli.recipe.paper import Paper
 from red_cli.report.document import Fact, Quote, Section, Table
 from red_cli.report.find_runs import FinishedRun
@@ -36,6 +36,8 @@ def facts_section(run: FinishedRun) -> Section:
         facts.append(Fact("commonest class alone", format_score(run.metric, majority[run.metric]), f"always {label}"))
     if (paper := _paper(run)) is not None:
         facts.append(paper)
+    if metrics.get("method") == UNTUNED:
+        return Section(facts=facts)
     parameters, training, best = metrics["parameters"], metrics["training"], metrics["best"]
     head = f", and {parameters['head']:,} of the head" if parameters["head"] else ""
     facts += [

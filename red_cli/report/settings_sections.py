@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from red_cli.recipe.keys import values_of
+from red_cli.recipe.metrics import UNTUNED
 from red_cli.recipe.roles import DATA, Role
 from red_cli.report.document import Section, Table
 from red_cli.report.find_runs import FinishedRun
@@ -13,6 +14,7 @@ from red_cli.report.names import metric_title
 from red_cli.report.result_sections import method_title
 
 _TRAINED_BY = frozenset({Role.OPTIONS, Role.SEED, Role.TRAINING, Role.MICRO_BATCH, Role.BASE, Role.DECODING})
+_OF_THE_BASE = frozenset({Role.SEED, Role.BASE, Role.DECODING})
 # Recipe key -> its words, where they are not those of the key itself
 _WORDS = {
     "model.name_or_path": "base",
@@ -53,7 +55,8 @@ def settings_section(run: FinishedRun) -> Section:
     recipe = run.recipe
     searched = run.metrics.get("learning_rate_search") is not None
     rows = [["task", str(run.metrics["task"])], ["method", method_title(run)]]
-    for key, value in values_of(recipe, _TRAINED_BY).items():
+    roles = _OF_THE_BASE if run.metrics.get("method") == UNTUNED else _TRAINED_BY
+    for key, value in values_of(recipe, roles).items():
         section = key.partition(".")[0]
         if section in ("lora", "ia3", "red") and section != recipe.method:
             continue

@@ -13,6 +13,7 @@ from red_cli.report.adapter_changes import read_adapter_changes
 from red_cli.report.bias_spread import OutputSpread, read_output_spread
 from red_cli.report.document import Section
 from red_cli.report.one_run_report import report_on, run_document
+from tests.report.finished import finished_run
 from tests.report.full_run import CONFUSION, LABELS, NASTY, full_run
 from tests.report.test_adapter_changes import adapter
 
@@ -89,6 +90,16 @@ def test_an_older_run_has_no_spread(tmp_path: Path) -> None:
     section = sections(run)["Bias against the output it is added to"]
     assert section.table is None
     assert "not recorded" in section.text
+
+
+def test_an_untuned_base_shows_its_scores_alone(red, tmp_path: Path) -> None:
+    nothing = {"steps": 0, "seconds": 0.0, "examples_per_second": 0.0, "peak_memory_bytes": 0, "device": "none"}
+    run = finished_run(tmp_path / "run", method="none", score=0.5, learning_rate=None, training={**nothing, "seed": 42})
+    outcome = red("report", run)
+    assert outcome.code == 0, outcome.err
+    assert "50.00" in outcome.out
+    assert "learning rate" not in outcome.out
+    assert "learning rate" not in (run / "report" / "report.md").read_text()
 
 
 DAMAGE: dict[str, Callable[[dict[str, object]], object]] = {
