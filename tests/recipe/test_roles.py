@@ -44,12 +44,15 @@ def section(key: str) -> str:
 
 
 RECORDING = ("train.logging_steps", "train.save_steps", "train.save_total_limit", "train.report_to",
-             "train.resume_from_checkpoint")  # fmt: skip
+             "train.resume_from_checkpoint", "eval.untuned")  # fmt: skip
 SOURCES = ("path", "name", "revision", "train", "validation", "test", "validation_share", "splits",
            "delimiter")  # fmt: skip
 # a set of roles -> which keys are to have one of them
 EXPECTED: dict[str, tuple[frozenset[Role], Callable[[str], bool]]] = {
-    "settled by training": (TRAINED, lambda key: section(key) in ("method", "red", "lora", "ia3", "train")),
+    "settled by training": (
+        TRAINED,
+        lambda key: section(key) in ("method", "red", "lora", "ia3", "train") or key == "eval.untuned",
+    ),
     "which rows are meant": (ROWS, lambda key: section(key) in ("data", "task") or key == "eval.split"),
     "the same run": (
         SAME_RUN,
