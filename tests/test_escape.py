@@ -12,7 +12,7 @@ import pytest
 
 from red_cli import console, escape
 from red_cli.errors import UserError
-from red_cli.plan.plan import Example
+from red_cli.progress import Terminal
 from red_cli.report.document import ReportDocument, Section, Table, render_html, render_markdown
 from tests.tiny import sentences, write_csv
 
@@ -29,10 +29,8 @@ def test_a_terminal_shows_control_characters() -> None:
     assert not RAW.search(escape.terminal_text(NASTY))
 
 
-def printed(terminal: console.Terminal) -> dict[str, Callable[[], None]]:
+def printed(terminal: Terminal) -> dict[str, Callable[[], None]]:
     """Every function that prints text from files, called with a malicious text."""
-    example = Example([NASTY, NASTY], 1, NASTY, [False, True])
-    masked = Example([NASTY], 1, NASTY, [False])
     return {
         "error": lambda: console.print_error(UserError("file-damaged", NASTY, hint=NASTY)),
         "lines": lambda: console.print_lines([(NASTY, NASTY)]),
@@ -41,14 +39,14 @@ def printed(terminal: console.Terminal) -> dict[str, Callable[[], None]]:
         "heading": lambda: console.print_heading(NASTY),
         "piece": lambda: console.print_piece(NASTY),
         "next": lambda: console.next_commands(NASTY),
-        "examples": lambda: console.print_examples(type("Plan", (), {"examples": [example, masked]})),
+        "dimmed": lambda: console.print_dimmed([(NASTY, True), (NASTY, False)]),
         "note": lambda: terminal.note(NASTY),
     }
 
 
-@pytest.mark.parametrize("name", printed(console.Terminal()))
+@pytest.mark.parametrize("name", printed(Terminal()))
 def test_whatever_prints_escapes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    printed(console.Terminal())[name]()
+    printed(Terminal())[name]()
     shown = "".join(capsys.readouterr())
     assert "\\x1b[2J" in shown
     assert not RAW.search(shown)
@@ -57,7 +55,7 @@ def test_whatever_prints_escapes(name: str, capsys: pytest.CaptureFixture[str]) 
 def test_a_live_line_escapes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for key, value in {"FORCE_COLOR": "1", "TERM": "xterm", "TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1"}.items():
         monkeypatch.setenv(key, value)
-    with console.Terminal() as terminal:
+    with Terminal() as terminal:
         assert terminal.live
         terminal.status("[bold]" + NASTY)
         terminal._show(1, 2, NASTY)

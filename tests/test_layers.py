@@ -13,6 +13,7 @@ ROOMS = [
     "cli",
     "api",
     "commands",
+    "progress",
     "console",
     "check_screen",
     "plan_and_result_tables",

@@ -9,6 +9,7 @@ import typer
 from red_cli import console
 from red_cli.commands.options import Overrides, RecipeOption, TargetArgument, open_target, trained_folder
 from red_cli.errors import UserError
+from red_cli.progress import Terminal
 
 _NEW, _QUIT = "/new", "/quit"
 _GREETING = f"Ctrl-D or {_QUIT} ends, {_NEW} starts a new conversation, Ctrl-C stops an answer."
@@ -22,7 +23,7 @@ def chat(
     recipe: RecipeOption = None,
 ) -> None:
     """Talk with a run of a text task. Each line of standard input is a message."""
-    with console.Terminal() as terminal:
+    with Terminal() as terminal:
         terminal.status("loading the model")
         target, overrides = trained_folder(target, overrides)
         opened = open_target(target, recipe, overrides or [])

@@ -10,6 +10,7 @@ from pathlib import Path
 from red_cli import console
 from red_cli.check_screen import wrapped_rows
 from red_cli.errors import UserError
+from red_cli.progress import Terminal
 
 
 def data_file_of(argument: str) -> Path | None:
@@ -45,7 +46,7 @@ def recipe_of_data_file(
         )
     if variant is not None:
         raise UserError("invalid-option", "--variant is for recipes; a data file has none", hint="Leave it out.")
-    with console.Terminal(json_output=json) as terminal:
+    with Terminal(json_output=json) as terminal:
         terminal.status(f"reading {path.name}")
         from red_cli.guess.recipe_file import recipe_of_file
 

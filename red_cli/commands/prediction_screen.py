@@ -8,6 +8,7 @@ from typing import Any
 
 from red_cli import console
 from red_cli.formatting import duration, three_digits
+from red_cli.progress import Terminal
 
 _SECONDS = 10.0  # between lines of progress where there is no terminal
 _SHORTEST_TEXT = 20  # columns of a text in the table
@@ -79,7 +80,7 @@ def _beginning(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-class PredictionTerminal(console.Terminal):
+class PredictionTerminal(Terminal):
     """Shows how many rows are predicted, and how many in a second: a live line, or a line every ten seconds."""
 
     def __init__(self, json_output: bool = False) -> None:

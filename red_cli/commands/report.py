@@ -15,6 +15,7 @@ from red_cli import plan_and_result_tables as tables
 from red_cli.commands.completion import complete_run
 from red_cli.commands.options import Json, trained_folder, with_similar_runs
 from red_cli.errors import UserError
+from red_cli.progress import Terminal
 
 if TYPE_CHECKING:
     from red_cli.report.find_runs import FinishedRun
@@ -66,7 +67,7 @@ def report(
     if form is not None:
         _print_table(folders, form, given="--output" if output is not None else "--json" if json else None)
         return
-    with console.Terminal(json_output=json) as terminal:
+    with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         from red_cli.files import require_inside
         from red_cli.report.style import NO_PICTURES, can_draw
@@ -95,7 +96,7 @@ def _print_table(folders: list[Path], form: TableFormat, given: str | None) -> N
     from red_cli.report.many_runs import compare_runs
     from red_cli.report.many_runs_formats import table_text
 
-    with console.Terminal() as terminal:
+    with Terminal() as terminal:
         if given is not None:
             ending = "tex" if form is TableFormat.latex else form.value
             hint = f"Drop {given}. To keep the table: red report RUN… --format {form.value} > table.{ending}"

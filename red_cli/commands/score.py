@@ -10,6 +10,7 @@ import typer
 from red_cli import console
 from red_cli import plan_and_result_tables as tables
 from red_cli.commands.options import Json
+from red_cli.progress import Terminal
 from red_cli.recipe.metrics import E2E_METRICS, TEXT_METRICS
 
 
@@ -25,7 +26,7 @@ def score(
     json: Json = False,
 ) -> None:
     """The command `red score`: score generated texts against references, as the official E2E NLG scripts do."""
-    with console.Terminal(json_output=json) as terminal:
+    with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         from red_cli.tasks.text_metrics.score import metric_names, not_computed, score_texts
         from red_cli.tasks.text_metrics.text_files import read_texts

@@ -24,6 +24,7 @@ from red_cli.commands.options import (
 )
 from red_cli.errors import UserError
 from red_cli.finding_tables import class_tables, finding_rows
+from red_cli.progress import Terminal
 
 
 class FormatOption(str, Enum):
@@ -84,7 +85,7 @@ def evaluate(
         return
     if idle := [name for name, value in asked.items() if value is not None and name != "limit"]:
         raise UserError("invalid-option", f"--{idle[0]} goes with --suite")
-    with console.Terminal(json_output=json) as terminal:
+    with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         opened = open_target(target, recipe, overrides or [])
         from red_cli.runs.opened import evaluation_folder
@@ -142,7 +143,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Fold the edits into the weights to get a model that plain transformers loads."""
-    with console.Terminal(json_output=json) as terminal:
+    with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         target, overrides = trained_folder(target, overrides)
         require_trained(target, recipe)
@@ -187,7 +188,7 @@ def convert(
         if base is not None:
             raise UserError("invalid-option", "--base has no effect on a GGUF file, which is a base itself")
         os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bar of tensors; read when tqdm is imported
-        with console.Terminal(json_output=json) as terminal:
+        with Terminal(json_output=json) as terminal:
             terminal.status("converting")
             console.silence_libraries()
             from red_cli.base_model.gguf_file import convert_gguf
@@ -204,7 +205,7 @@ def convert(
         raise UserError("file-not-found", f"no such file: {checkpoint}", hint=hint)
     if base is None:
         raise UserError("invalid-option", "--base is missing: the base that the checkpoint was trained on")
-    with console.Terminal(json_output=json) as terminal:
+    with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         console.silence_libraries()
         from red_cli.export.convert import convert as run_conversion
@@ -224,7 +225,7 @@ def evaluate_suite(
 ) -> None:
     """Run a benchmark on a model and show its results; `asked` holds the fields of a SuiteRequest."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars; read when tqdm is imported
-    with console.Terminal(json_output=json) as terminal:
+    with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         opened = open_target(target, recipe, overrides)
         from red_cli.runs.opened import evaluation_folder

@@ -17,6 +17,7 @@ from red_cli.commands.options import Json, Overrides, RecipeArgument, RecipeOrFi
 from red_cli.errors import UserError
 from red_cli.finding_tables import class_tables, finding_rows
 from red_cli.plan_tables import devices_columns
+from red_cli.progress import Terminal
 
 if TYPE_CHECKING:
     from red_cli.recipe.load import LoadedRecipe
@@ -72,7 +73,7 @@ def train(
     if seeds is not None:
         _train_seeds(recipe, overrides or [], variant, seeds, json)
         return
-    with console.Terminal(json_output=json) as terminal:
+    with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         console.silence_libraries()
         from red_cli.train.loop import train as run_training
@@ -126,7 +127,7 @@ def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
     launch = recipe.launch
     if launch.strategy == "single" or (launch.num_machines == 1 and launch.num_processes == 1):
         return False
-    with console.Terminal(json_output=json) as terminal:
+    with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         console.silence_libraries()
         from red_cli.distributed.launch import processes_to_start, start_processes
@@ -143,7 +144,7 @@ def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: 
     from red_cli.distributed.worker_process import is_main
 
     runs = load_seeds(recipe, variant, overrides, parse_seeds(seeds))
-    with console.Terminal(json_output=True) as terminal:  # the plans of the runs are not the result
+    with Terminal(json_output=True) as terminal:  # the plans of the runs are not the result
         terminal.status("starting")
         console.silence_libraries()
         from red_cli.compare.seeds import train_seeds
@@ -199,7 +200,7 @@ def compare(
     from red_cli.recipe.find import find_recipe
 
     find_recipe(recipe)
-    with console.Terminal(json_output=json) as terminal:
+    with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         from red_cli.compare.comparison_table import notes_of, tables_of
         from red_cli.compare.methods import compare as run_comparison
@@ -252,7 +253,7 @@ def check(
     from red_cli.runs.preflight import preflight
 
     preflight(loaded.recipe)
-    with console.Terminal(json_output=json) as terminal:
+    with Terminal(json_output=json) as terminal:
         terminal.status("reading the data")
         console.silence_libraries()
         from torch import cuda

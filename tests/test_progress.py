@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from red_cli import console
-from red_cli.console import Terminal
+from red_cli import progress
 from red_cli.formatting import rounded_rate, speed_text, unstamped
+from red_cli.progress import Terminal
 from red_cli.progress_lines import evaluation_fields, sample_lines, wrapped_fields
 from red_cli.train.events import Evaluation, Sample, Step
 
@@ -20,7 +20,7 @@ def _lines(
 ) -> dict[int, str]:
     """Step -> the rest of its line, printed from step `first` on with steps of this duration."""
     now = 0.0
-    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     terminal = Terminal()
     terminal.live = False
     for step in range(first, total + 1):
@@ -107,7 +107,7 @@ def test_lines_fit_their_width(width: int) -> None:
 
 def test_a_slow_step_shows_its_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     with Terminal() as terminal:
         for what, seconds in (("reading", 5.0), ("run 1: step 1", 8.0), ("run 1: step 2", 9.0), ("loading", 30.0)):
             terminal.status(what)
@@ -117,7 +117,7 @@ def test_a_slow_step_shows_its_time(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 def test_decoding_shows_tokens_per_second(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     terminal = Terminal()
     for done in range(0, 11):
         terminal.decoding(done, 10, done * 5)
