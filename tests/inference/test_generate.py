@@ -113,7 +113,7 @@ def test_each_distinct_prompt_is_decoded_once_and_long_ones_first(tokenizer, mon
         return real(self, **inputs)
 
     monkeypatch.setattr(type(model), "generate", generate)
-    decoder(model, tokenizer, tick=lambda done, total: reported.append((done, total))).generate(
+    decoder(model, tokenizer, tick=lambda done, total, tokens: reported.append((done, total))).generate(
         prompts(), SpecialIds(END, 0), 3
     )
     lengths = [length for batch in seen for length in batch]
@@ -179,7 +179,7 @@ def test_an_interrupted_decoding_resumes(tokenizer, tmp_path: Path, stop_after: 
     whole = decoder(model, tokenizer, options=options).generate(prompts(), ends, 6)
     resumable = ResumableOutput(tmp_path / "predictions" / "test.partial.jsonl", "this model")
 
-    def stop(done: int, total: int) -> None:
+    def stop(done: int, total: int, tokens: int) -> None:
         ticks.append(done)
         if len(ticks) > stop_after:
             raise KeyboardInterrupt
@@ -193,7 +193,7 @@ def test_an_interrupted_decoding_resumes(tokenizer, tmp_path: Path, stop_after: 
         model,
         tokenizer,
         options=options,
-        tick=lambda done, total: ticks.append(done),
+        tick=lambda done, total, tokens: ticks.append(done),
         note=notes.append,
         resumable=resumable,
     )
