@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.input_columns import InputColumns
 from red_cli.inference.predict import model_runner
 from red_cli.inference.runtime import Runtime
-from red_cli.recipe.tasks.commonsense import CommonsenseSettings
+from red_cli.recipe.tasks.commonsense import INPUT, CommonsenseSettings
 from red_cli.tasks.base import Batch, Encoded, Encoder, ModelRunner, Prediction
 from red_cli.tasks.chat.adapted import adapted
 from red_cli.tasks.chat.conversations import Conversation, read_conversations
@@ -163,16 +163,28 @@ class RowPredictor:
         settings = self.runtime.recipe.task
         assert isinstance(settings, CommonsenseSettings)
         files = CommonsenseFiles(self.runtime.recipe.data, settings.subset, settings.prompt_template)
-        questions = files.questions([(settings.subset, rows)])
-        offered = questions.column("options")
-        lacking = Answer(problem="no line  Answer format: answer1/answer2/…  at the end")
-        found = {index: lacking for index, options in enumerate(offered) if options is None}
-        kept = [index for index in range(len(offered)) if index not in found]
-        if kept:
-            encoded = encoder.encode(questions.take(kept))
+
+        def ask(part: Rows) -> list[Rows]:
+            made = files.questions([(settings.subset, _with_inputs(part))])
+            return [made.slice(index, index + 1) for index in range(made.table.num_rows)]
+
+        asked = _each(rows, ask)
+        lacking = Answer(problem="an instruction without answers: its last line is not  Answer format: answer1/answer2")
+        found: dict[int, Answer] = {}
+        questions: dict[int, Rows] = {}
+        for index, each in enumerate(asked):
+            if isinstance(each, Answer):
+                found[index] = each
+            elif each.column("options")[0] is None:
+                found[index] = lacking
+            else:
+                questions[index] = each
+        if questions:
+            table = pa.concat_tables([each.table for each in questions.values()])
+            encoded = encoder.encode(Rows(table, rows.source))
             predictions = encoder.answer(encoded, self._runner(encoded, resumable), final=True)
-            found |= {index: _option(each) for index, each in zip(kept, predictions, strict=True)}
-        return [found[index] for index in range(len(offered))]
+            found |= {index: _option(each) for index, each in zip(questions, predictions, strict=True)}
+        return [found[index] for index in range(len(asked))]
 
     def _runner(self, encoded: Encoded, resumable: ResumableOutput | None) -> ModelRunner:
         settings = self.runtime.recipe.train
@@ -213,6 +225,15 @@ def _usable_texts(table: pa.Table, names: Sequence[str]) -> tuple[pa.Table, dict
 def _fault(fault: Fault) -> Answer:
     """The answer to a row without a conversation."""
     return Answer(problem=f"{fault.reason}: {fault.detail}" if fault.detail else fault.reason)
+
+
+def _with_inputs(rows: Rows) -> Rows:
+    """Rows of questions, of which none has a null as its optional input."""
+    names = rows.table.column_names
+    if INPUT not in names:
+        return rows
+    texts = ["" if value is None else str(value) for value in rows.table.column(INPUT).to_pylist()]
+    return replace(rows, table=rows.table.set_column(names.index(INPUT), INPUT, pa.array(texts, TEXT)))
 
 
 def _each(rows: Rows, make: Callable[[Rows], Sequence[Any]]) -> list[Any]:
