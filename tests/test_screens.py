@@ -59,7 +59,7 @@ SCENES = {
                 "output.dir={folder}/compared"),
     "compare_grid": ("compare", "{folder}/reviews.yaml", "--grid", "train.learning_rate=1e-3,1e-2", "train.max_steps=1",
                      "output.dir={folder}/grid"),
-    "runs": ("runs", "{folder}"),
+    "runs": ("runs", "{folder}/copied"),
     "score": ("score", "--predictions", "{folder}/predictions.txt", "--references", "{folder}/references.txt",
               "--metrics", "chrF"),
     "check_instruction": ("check", "{folder}/talk/talk.yaml"),

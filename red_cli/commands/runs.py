@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import time
 from collections import Counter
 from pathlib import Path
@@ -46,12 +48,12 @@ def runs(
 
 
 def _columns(found: RunList) -> list[list[str]]:
-    """The table of the runs, whose names are shortened so that it fits the terminal."""
+    """The table of the runs; their names begin at the listed folder and are shortened so that it fits the terminal."""
     cells = [["state", "best", "steps", "size", "age"]]
     cells += [[run.state, _score(run), _steps(run), byte_size(run.bytes), _age(run)] for run in found.runs]
     others = sum(max(map(len, column)) for column in zip(*cells, strict=True)) + 2 * len(cells[0])
     most = max(_NARROWEST, console.width() - others)
-    names = ["run", *(shortened(run.folder, most) for run in found.runs)]
+    names = ["run", *(shortened(os.path.relpath(run.folder, found.folder), most) for run in found.runs)]
     return [[name, *row] for name, row in zip(names, cells, strict=True)]
 
 
@@ -78,7 +80,8 @@ def _lines(found: RunList) -> list[str]:
     """The lines below the table: how many runs there are, what to type for each unfinished one, and what is no run."""
     counts = Counter(run.state for run in found.runs)
     listed = ", ".join(f"{count} {state}" for state, count in counts.items())
-    lines = [f"{len(found.runs)} runs in {found.folder}: {listed}" if listed else f"no runs in {found.folder}"]
+    many = "1 run" if len(found.runs) == 1 else f"{len(found.runs):,} runs"
+    lines = [f"{many} in {found.folder}: {listed}" if listed else f"no runs in {found.folder}"]
     commands: dict[str | None, list[str]] = {}
     for run in found.runs:
         if run.state in ("finished", "running"):
@@ -89,7 +92,8 @@ def _lines(found: RunList) -> list[str]:
         lines += states
         lines += [f"  {command}"] if command is not None else []
     if counts["finished"]:
-        lines.append("To score a finished run: red eval RUN; to use its result: red export RUN --output FOLDER")
+        name = shlex.quote(str(Path(found.folder) / "RUN"))
+        lines.append(f"To score a finished run: red eval {name}; to use its result: red export {name} --output FOLDER")
     lines += [f"{path}: {reason}" for path, reason in found.left_out[:_MOST_LEFT_OUT]]
     more = len(found.left_out) - _MOST_LEFT_OUT
     return [*lines, f"and {more} more folders without a run"] if more > 0 else lines

@@ -76,7 +76,11 @@ def parse_grids(texts: Sequence[str], methods: Sequence[str], overrides: Sequenc
                 hint=f"Methods: {', '.join(methods)}",
             )
         if role_of(key) in SHARED:
-            raise UserError("invalid-option", f"{what}: {one_line(key)} has to be the same in all runs of a comparison")
+            raise UserError(
+                "invalid-option",
+                f"{what}: {one_line(key)} has to be the same in all runs of a comparison",
+                hint="Seeds are given by --seeds, methods by --methods.",
+            )
         if key in set_already:
             raise UserError("invalid-option", f"{what}: {one_line(key)} is set as well", hint="Drop one of them.")
         if any(grid.key == key and (grid.method is None or method in (None, grid.method)) for grid in grids):

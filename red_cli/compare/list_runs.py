@@ -12,6 +12,8 @@ from red_cli.errors import UserError
 from red_cli.runs.folder_kind import DEPTH, folder_kind, subfolders
 from red_cli.train.run_state import RunState, is_started, read_run_state
 
+_NO_RUN = "no run in it"
+
 
 @dataclass(frozen=True)
 class RunList:
@@ -43,6 +45,8 @@ def list_runs(folder: Path) -> RunList:
             found.runs.append(outcome)
         else:
             found.left_out.append(outcome)
+    if found.left_out == [(str(folder), _NO_RUN)]:  # the list itself says so
+        found.left_out.clear()
     return found
 
 
@@ -68,7 +72,7 @@ def _search(path: Path, depth: int) -> Iterator[RunState | tuple[str, str]]:
         if run.resolve() not in started
     ]
     if not runs and not started:
-        yield str(path), "no run in it"
+        yield str(path), _NO_RUN
         return
     yield from [outcome for outcome in inner if isinstance(outcome, RunState) or depth == DEPTH or started]
     yield from runs

@@ -72,7 +72,7 @@ class Comparison:
                     rates[_SOURCES[run.rate]].append(entry)
         seeds, rows = len({run.seed for run in self.runs}), len({run.name for run in self.runs})
         listed = "; ".join(f"{source}: {', '.join(entries)}" for source, entries in rates.items())
-        count = f"{len(self.runs)} runs: {rows} rows x {seeds} seeds."
+        count = f"{_count(len(self.runs), 'run')}: {_count(rows, 'row')} x {_count(seeds, 'seed')}."
         return f"{count} Learning rates: {listed}." if listed else count
 
 
@@ -83,6 +83,11 @@ _SOURCES: dict[Source, str] = {
     "search": "by a search",
     "grid": "of the grid",
 }
+
+
+def _count(number: int, what: str) -> str:
+    """A number of runs, rows or seeds of compared methods, in words."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def parse_methods(text: str) -> list[str]:

@@ -288,9 +288,10 @@ def test_an_unknown_architecture_shows_what_could_be_named(red, recipe: Path, ba
 
 def test_a_folder_with_a_finished_run(red, recipe: Path, finished: Path) -> None:
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
-    for again in ([], ["--resume"], ["train.seed=1"]):
-        outcome = red("train", recipe, *again, "--json")
-        assert (outcome.code, outcome.json["error"]["code"]) == (2, "output-exists")
+    for again in ([], ["--resume"]):
+        assert red("train", recipe, *again, "--json").json["folder"] == str(finished)
+    outcome = red("train", recipe, "train.seed=1", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (2, "different-recipe")
     assert before == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
 
 
