@@ -15,6 +15,7 @@ from red_cli import console
 from red_cli.commands.options import Json, RecipeOption, TargetArgument, require_trained, trained_folder
 from red_cli.commands.prediction_screen import PredictionTerminal, prediction_rows, print_answers
 from red_cli.errors import UserError
+from red_cli.signals import sigterm_as_interrupt
 
 _STDIN = "-"
 _MOST_IN_TABLE = 100  # rows that a terminal shows as a table
@@ -100,7 +101,7 @@ def predict(
             threshold=threshold,
             partial=keep.with_name(f"{keep.name}.partial.jsonl"),
         )
-        with (Path(folder) / "shown").open("w+b") as stream:
+        with sigterm_as_interrupt(), (Path(folder) / "shown").open("w+b") as stream:
             result = predict_file(opened, request, terminal, stream)
             stream.seek(0)
             if output is None and not json and not as_table:
