@@ -39,7 +39,7 @@ def check_rows(plan: PlanSummary, data: DataSummary, folder: str, width: int) ->
 
 
 def wrapped_rows(rows: Sequence[tuple[str, str]], width: int) -> list[tuple[str, str]]:
-    """Rows with long values on several lines; a word that is longer than a line is not broken."""
+    """The rows of the screen of `red check`, long values on several lines; a word longer than a line is not broken."""
     room = max(width - LABEL_WIDTH, 20)
     found: list[tuple[str, str]] = []
     for label, value in rows:

@@ -89,7 +89,7 @@ def print_piece(text: str) -> None:
 
 
 def copy_to_stdout(file: IO[bytes]) -> None:
-    """Copy the bytes of a file to standard output."""
+    """Print a file on standard output, byte by byte as it is."""
     sys.stdout.flush()
     shutil.copyfileobj(file, sys.stdout.buffer)
     sys.stdout.buffer.flush()

@@ -87,6 +87,6 @@ def _scores(found: Mapping[str, Any]) -> list[str]:
 
 
 def _commonest_mistake(index: int, counts: Sequence[int], classes: Sequence[Mapping[str, Any]]) -> str:
-    """The class that a class is most often taken for, and how often; empty if it never is."""
+    """The class that a class is most often taken for, in the table of findings; empty if it never is."""
     count, other = max((count, -place) for place, count in enumerate(counts) if place != index)
     return f"{one_line(classes[-other]['label'], _LONGEST_LABEL)} {count:,}" if count else ""

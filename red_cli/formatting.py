@@ -67,12 +67,12 @@ def rounded_rate(per_second: float) -> float:
 
 
 def stamped(line: str) -> str:
-    """A line after the time of day."""
+    """Format a line: the time of day, then the line."""
     return f"{time.strftime('%H:%M:%S')}  {line}"
 
 
 def unstamped(line: str) -> str:
-    """A line without the time of day at its beginning, if it has one."""
+    """Format a line without the time of day at its beginning, if it has one."""
     return _TIME_OF_DAY.sub("", line, count=1) if _TIME_OF_DAY.match(line) else line
 
 
@@ -95,7 +95,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def wrapped(text: str, width: int, indent: int = 0) -> str:
-    """Text as lines of at most `width` columns, broken at spaces; a longer word, such as a path, stays whole.
+    """Format a text as lines of at most `width` columns, broken at spaces; a longer word stays whole.
 
     Args:
         indent: the columns before each continued line, besides the spaces at the start of its line.
@@ -104,7 +104,7 @@ def wrapped(text: str, width: int, indent: int = 0) -> str:
 
 
 def _wrapped_line(line: str, width: int, indent: int) -> list[str]:
-    """The parts of one line of text that fit into a width."""
+    """Format one line of text as the parts that fit into a width."""
     start = " " * (indent + len(line) - len(line.lstrip(" ")))
     parts = [""]
     for word in re.findall(r" *[^ ]+", line):

@@ -94,7 +94,7 @@ def _classes_text(counts: Mapping[str, int]) -> str:
 
 
 def _left_out_rows(plan: PlanSummary) -> list[tuple[str, str]]:
-    """The rows of a result table with the number of rows left out of each split, by reason."""
+    """The rows of a plan's table with the number of rows left out of each split, by reason."""
     splits = []
     for split, lengths in plan.lengths.items():
         reasons = ", ".join(f"{count:,} with {reason}" for reason, count in lengths.left_out.items())
@@ -110,14 +110,14 @@ def cut_text(truncated: int, ends_cut: int, longest: int) -> str:
 
 
 def counts_text(method: str, part: int, share: float, head: int) -> str:
-    """The trained parameters in a result table: those of the method, their share of the base, and the head."""
+    """The trained parameters as a plan's table has them: those of the method, their share of the base, and the head."""
     if part == 0:
         return f"{head:,} head"
     return f"{part:,} {_word_of(method)} ({share:.3%} of the base) + {head:,} head"
 
 
 def _word_of(method: str) -> str:
-    """The word in a result table for a method's parameters; the method is given by its name or its title."""
+    """The word in a plan's table for a method's parameters; the method is given by its name or its title."""
     from red_cli.recipe.methods import METHODS
 
     return next(spec.word for name, spec in METHODS.items() if method in (name, spec.title))

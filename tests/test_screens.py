@@ -50,6 +50,8 @@ SCENES = {
     "train_seeds": ("train", "{folder}/reviews.yaml", "--seeds", "1,2", "output.dir={folder}/seeds",
                     "train.max_steps=2"),
     "eval": ("eval", "{folder}/run"),
+    "predict": ("predict", "{folder}/run", "--text", "a good film", "--text", ""),
+    "predict_file": ("predict", "{folder}/run", "{folder}/data/train.csv", "-o", "{folder}/predicted.csv"),
     "export": ("export", "{folder}/run", "--output", "{folder}/merged"),
     "export_adapter": ("export", "{folder}/run", "--output", "{folder}/shared", "--format", "adapter"),
     "convert": ("convert", PUBLISHED, "--base", PUBLISHED / "base", "--output", "{folder}/converted"),

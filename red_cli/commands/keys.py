@@ -60,7 +60,7 @@ def _names(paths: list[str]) -> list[str]:
 
 
 def _in_a_line(key: KeyHelp) -> str:
-    """The default and the first sentence of the meaning of a key."""
+    """What `red keys` shows of a key on one line: its default and the first sentence of its meaning."""
     meaning = key.description.split(". ")[0].removesuffix(".")
     return meaning if key.default in (None, "null") else f"{meaning} ({key.default})"
 

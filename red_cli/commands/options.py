@@ -90,7 +90,7 @@ def _expanded(name: str, value: Any) -> Any:
 
 
 def trained_folder(target: Path, overrides: list[str] | None) -> tuple[Path, list[str]]:
-    """The folder that the target argument means, and the remaining overrides; a note says what a recipe stands for.
+    """The folder that a command's target option means, and the remaining overrides; a note says what a recipe meant.
 
     Raises:
         UserError: the target is a recipe that has not been trained.
@@ -106,7 +106,7 @@ def trained_folder(target: Path, overrides: list[str] | None) -> tuple[Path, lis
 
 
 def with_similar_runs(error: UserError, path: Path) -> UserError:
-    """The error for a path that is not a trained model, with the runs that may be meant in its hint."""
+    """The error for a command's target option that is no trained model, with the runs that may be meant in its hint."""
     from red_cli.runs.run_of_recipe import similar_runs
 
     runs = similar_runs(path)
@@ -115,7 +115,7 @@ def with_similar_runs(error: UserError, path: Path) -> UserError:
 
 
 def require_trained(target: Path, recipe: str | None) -> None:
-    """Check that the target argument is a trained model. Nothing slow is imported.
+    """Check that a command's target option is a trained model. Nothing slow is imported.
 
     Raises:
         UserError: it is something else; the hint names runs with similar names.

@@ -126,5 +126,5 @@ def _require_options(file: str | None, texts: Sequence[str], output: Path | None
 
 
 def _sets_delimiter(overrides: Sequence[str]) -> bool:
-    """Whether the user names the delimiter; that of the training need not be that of this file."""
+    """Whether an override of `red predict` names the delimiter; that of the training need not be that of this file."""
     return any(override.startswith("data.delimiter=") for override in overrides)

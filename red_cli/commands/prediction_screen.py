@@ -76,7 +76,7 @@ def print_answers(rows: Sequence[dict[str, Any]], read: Mapping[str, str], resul
 
 
 def _beginning(text: str, most: int) -> str:
-    """The beginning of a text, with an ellipsis if it is longer."""
+    """The beginning of a text, for the screen of predictions, with an ellipsis if it is longer."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

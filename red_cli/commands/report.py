@@ -123,7 +123,7 @@ def _report_run(folder: Path, output: Path) -> _Answer:
 
 
 def _result_rows(run: FinishedRun, folder: Path) -> list[tuple[str, str]]:
-    """The rows of a run's results that the command `red report` prints; an untuned base has its scores alone."""
+    """The rows that `red report` prints of a run's results; an untuned base has its scores alone."""
     from red_cli.recipe.metrics import UNTUNED
     from red_cli.report.result_sections import facts_section
 

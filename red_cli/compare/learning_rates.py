@@ -68,7 +68,7 @@ def usual_rate(recipe: Recipe) -> float:
 
 
 def without_weights(recipe: Recipe) -> Trained:
-    """The recipe's method on a model without weights, which has the modules and numbers of parameters.
+    """The recipe's method on a model without weights, to know what its learning rate trains.
 
     Raises:
         UserError: the base does not exist, or the method does not fit it.

@@ -78,7 +78,7 @@ def summarise(
 
 
 def _has_head(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the compared methods train a head, so that the untuned base of a summary has a new one."""
+    """Whether the methods of a comparison's summary train a head, so that the untuned base has a new one."""
     return any(row["head_parameters"] for row in rows)
 
 

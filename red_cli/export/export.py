@@ -285,7 +285,7 @@ def _write_metadata(
 
 
 def _use(source: Source, exported: Exported, folder: Path, name: str) -> Use:
-    """How the model in `folder` is used by its later name."""
+    """How an exported model in `folder` is used by its later name."""
     if (folder / GGUF_NAME).is_file():
         return Use(commands=gguf_use(f"{name}/{GGUF_NAME}"))
     loader = auto_class(exported.architecture)

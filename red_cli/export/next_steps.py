@@ -64,7 +64,7 @@ class Facts:
 
 
 def facts_about(place: Path, recipe: Recipe | None, scored: bool = False) -> Facts:
-    """The facts about a run folder, an adapter folder, a model folder, or a GGUF file and its folder."""
+    """The facts that decide the next steps with a run, an adapter, a model folder, or a GGUF file."""
     run = RunFolder(place)
     adapter = next((folder for folder in (run.adapter, place) if is_trained_folder(folder)), None)
     if adapter is not None:
@@ -101,7 +101,7 @@ def next_steps(facts: Facts) -> list[str]:
 
 
 def run_use(folder: Path, recipe: Recipe, loader: str) -> Use:
-    """How a finished run is used, for its card: commands in its folder, and Python with the suggested export."""
+    """The next steps with a finished run, for its card: commands in its folder, and Python."""
     facts = facts_about(folder, recipe)
     form = next((form for form in facts.exports if form != "gguf"), None)
     python = [] if form is None else model_use(MERGED, loader, Input.of(recipe), form == "code")
@@ -109,7 +109,7 @@ def run_use(folder: Path, recipe: Recipe, loader: str) -> Use:
 
 
 def _servers(facts: Facts, named: str) -> list[str]:
-    """The servers that run a model of texts with all of its biases, and llama.cpp's converter."""
+    """The next steps with servers that run a model of texts with all of its biases, and llama.cpp's converter."""
     if facts.loader != DECODER or facts.with_code:
         return []
     row = architecture_of(str(facts.config.get("model_type")))
@@ -154,6 +154,6 @@ def _works(attempt: Callable[[], object]) -> bool:
 
 
 def _require_gguf(base: BaseFiles, arrays: AdapterArrays) -> None:
-    """Check that the export of an adapter to a GGUF file succeeds."""
+    """Check that GGUF is a next step: that the export of an adapter to a GGUF file succeeds."""
     llama = merged_llama(base, arrays, None)
     require_gguf(llama.architecture, llama.config, base.folder)

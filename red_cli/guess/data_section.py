@@ -74,7 +74,7 @@ def data_section(
 
 
 def file_text(path: Path, rows: Rows, delimiter: str | None) -> str:
-    """A data file with its rows, size and delimiter, for the user."""
+    """What the guess of the data section starts from, in words: a data file with its rows, size and delimiter."""
     form = csv_form(path, {"tab": "\t"}.get(str(delimiter), delimiter))
     tab = "\t"
     cells = "" if form is None else f", {'tabs' if form.delimiter == tab else repr(form.delimiter)} between cells"
@@ -82,7 +82,7 @@ def file_text(path: Path, rows: Rows, delimiter: str | None) -> str:
 
 
 def csv_form(path: Path, delimiter: str | None) -> CsvForm | None:
-    """How a CSV or TSV file's cells are separated; None for other files."""
+    """How the guessed data section says that a CSV or TSV file's cells are separated; None for other files."""
     return form_of(path, delimiter) if ending(path).removesuffix(".gz") in (".csv", ".tsv") else None
 
 

@@ -157,7 +157,7 @@ def _write(target: Path, files: SplitFiles, overrides: Sequence[str]) -> list[tu
 
 
 def _classes(rows: Rows, guess: TaskGuess) -> Counter[str]:
-    """Label -> number of rows; empty for numbers and texts."""
+    """Label -> number of rows, for the guessed recipe file; empty for numbers and texts."""
     if guess.task != "classification":
         return Counter()
     return Counter(str(value) for value in rows.column(guess.columns["label"]) if not is_blank(value))

@@ -71,7 +71,7 @@ def training_file_of(folder: Path) -> Path | None:
 
 
 def stem_of(path: Path) -> str:
-    """The file's name without its ending and without .gz."""
+    """The file's name without its ending and without .gz, which its siblings share."""
     return Path(path.name.removesuffix(".gz")).stem
 
 

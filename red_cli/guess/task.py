@@ -86,7 +86,7 @@ def guess_task(rows: Rows, given: Given) -> TaskGuess:
 
 
 def _require_header(rows: Rows, columns: Sequence[Column]) -> None:
-    """Check that the names of columns are names: a table without a header has its first row in their place.
+    """Check, before the task is guessed, that the names of columns are names: a table without a header is refused.
 
     One name may well be a class as well, as in a column spam, but then the texts have a short name.
     """
@@ -184,7 +184,7 @@ def _label(rows: Rows, columns: Sequence[Column], given: Given) -> tuple[Column,
 
 
 def _numeric(column: Column) -> bool:
-    """Whether the values of a column are numbers."""
+    """Whether the values of a column are numbers, so that the task may be a regression."""
     try:
         return all(float(text) == float(text) for text in column.values)
     except ValueError:
@@ -243,7 +243,7 @@ def _numbered_pairs(keys: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _ambiguous(rows: Rows, key: str, candidates: Sequence[Column]) -> UserError:
-    """The error for columns that fit alike."""
+    """The error for a task that cannot be guessed, since several columns fit alike."""
     listed = "\n".join(f"  {one_line(column.name)}: {_described(column)}" for column in candidates)
     pair = "  (a pair of texts: data.columns.text_pair=… as well)" if key == "text" else ""
     command = shlex.join(["red", "train", rows.source, f"data.columns.{key}={candidates[0].name}"])

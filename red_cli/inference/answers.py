@@ -114,7 +114,7 @@ def has_probabilities(recipe: Recipe) -> bool:
 
 
 def threshold_of(recipe: Recipe, least: float | None, unknown: str | None) -> Threshold | None:
-    """The threshold that the user asks for; None if there is none.
+    """The threshold below which answers are unknown; None if there is none.
 
     Raises:
         UserError: the answers of the task have no probabilities, or a name is given without a probability.
@@ -133,5 +133,5 @@ def threshold_of(recipe: Recipe, least: float | None, unknown: str | None) -> Th
 
 
 def kind_of_problem(problem: str) -> str:
-    """What a problem has in common with those of other rows: the words before its colon."""
+    """What an answer's problem has in common with those of other answers: the words before its colon."""
     return problem.partition(": ")[0]

@@ -45,7 +45,7 @@ def wrong_rows(
     rows: Rows,
     predictions: Sequence[Prediction],
 ) -> list[WrongRow] | None:
-    """The wrong rows, the most confident first; of numbers those with the largest residuals.
+    """The rows of the errors file, the most confident first; of numbers those with the largest residuals.
 
     None for texts unless the task's metric calls each of them right or wrong.
     """
@@ -133,7 +133,7 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 
 def _right_answers(predictions: Sequence[Prediction]) -> list[set[str | None]]:
-    """The right answers of each row: its label, and those of the other rows with the same prompt."""
+    """The right answers of each row of the errors file: its label, and those of the rows with the same prompt."""
     by_prompt: dict[str | None, set[str | None]] = {}
     for answer in predictions:
         by_prompt.setdefault(answer.prompt, set()).add(_key(answer.label))
@@ -146,7 +146,7 @@ def _key(value: Any) -> str | None:
 
 
 def _residual(answer: Prediction) -> float:
-    """Prediction minus label; a text that is no number is as far off as can be."""
+    """Prediction minus label, which orders errors of numbers; a text that is no number is as far off as can be."""
     if answer.prediction is None:
         return float("inf")
     return float(answer.prediction) - float(answer.label or 0.0)

@@ -139,7 +139,7 @@ def evaluate(
 
 
 def _untuned(target: Opened, folder: RunFolder, split: str) -> dict[str, Any] | None:
-    """The untuned score of a run's own split; None if it is not known."""
+    """The untuned score that `red eval` shows: of a run's own split; None if it is not known."""
     known = folder.read_metrics().get("untuned") if target.same_rows and folder.path == target.folder else None
     return known if known is not None and known["split"] == split else None
 

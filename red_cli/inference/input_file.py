@@ -178,7 +178,7 @@ def require_input(path: Path) -> None:
 
 
 def header_of(path: Path, delimiter: str | None) -> list[str] | None:
-    """The names of a file's columns, if its beginning has them; None for JSON and for files of lines.
+    """The names of an input file's columns, if its beginning has them; None for JSON and for files of lines.
 
     Raises:
         UserError: as `open_input`.
@@ -190,7 +190,7 @@ def header_of(path: Path, delimiter: str | None) -> list[str] | None:
 
 
 def free_name(name: str, taken: Iterable[str]) -> str:
-    """`name`, with the next number behind it where it is taken."""
+    """`name`, with the next number behind it where the input file has it already."""
     taken, number, found = set(taken), 2, name
     while found in taken:
         found, number = f"{name}_{number}", number + 1
@@ -235,7 +235,7 @@ def _scanned_objects(file: InputFile) -> InputFile:
 
 
 def _records(path: Path, form: CsvForm | None) -> Iterable[Record]:
-    """The header and the rows of a CSV, TSV or Excel file."""
+    """The header and the rows of an input file that is CSV, TSV or Excel."""
     if form is not None:
         return records(path, form)
     rows, _ = sheet_rows(path)
@@ -255,12 +255,12 @@ def _cells(found: Iterable[Record]) -> Iterator[tuple[int, Sequence[str]]]:
 
 
 def _sizes(rows: int) -> list[int]:
-    """The number of rows of each part: all are full but the last one."""
+    """The number of rows of each part of an input file: all are full but the last one."""
     return [min(PART, rows - start) for start in range(0, rows, PART)]
 
 
 def _digest(path: Path) -> str:
-    """The digest of a file's bytes, 40 hexadecimal digits."""
+    """The digest of an input file's bytes, 40 hexadecimal digits."""
     found = hashlib.blake2b(digest_size=20)
     with path.open("rb") as file:
         while block := file.read(_BYTES):

@@ -81,7 +81,7 @@ def opened_for_writing(path: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 def new_names(file: InputFile, wanted: Sequence[str]) -> list[str]:
-    """The names of new columns, each with a number where the file has a column of that name."""
+    """The names of the output file's new columns, each with a number where the input has a column of that name."""
     taken = list(file.names)
     for name in wanted:
         taken.append(free_name(name, taken))

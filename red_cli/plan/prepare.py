@@ -120,7 +120,7 @@ def prepare(recipe: Recipe) -> Prepared:
 
 
 def _rows_on_the_way(task: Task, rows: Rows, label_names: list[str] | None, recipe: Recipe) -> Rows | None:
-    """The rows of the selection split that evaluations during training take; None if they take all."""
+    """The rows of the selection split prepared for evaluations during training; None if they take all."""
     most = recipe.eval.max_rows
     if most is None or rows.table.num_rows <= most:
         return None
@@ -129,7 +129,7 @@ def _rows_on_the_way(task: Task, rows: Rows, label_names: list[str] | None, reci
 
 
 def _default_metric(recipe: Recipe, classes: Mapping[str, int]) -> tuple[Metric | None, str]:
-    """The metric that the classes of the training split suggest, and why; None if the task's usual one applies."""
+    """The metric that preparing a run takes by the training split's classes, and why; None: the task's usual one."""
     metric = recipe.task.default_metric(classes)
     if recipe.eval.metric is not None or metric == recipe.task.metrics[0]:
         return None, ""

@@ -41,7 +41,7 @@ class KeyHelp:
 
 @cache
 def key_helps() -> dict[str, KeyHelp]:
-    """Dotted path -> help, for every key of a recipe, sections before their keys."""
+    """What explains each recipe key: dotted path -> help, sections before their keys."""
     schema = json_schema()
     return {path: _help(path, _nodes(schema, schema, path.split("."))) for path in recipe_keys()}
 

@@ -129,7 +129,7 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def format_scores(metric: str, values: Sequence[float]) -> str:
-    """A metric's scores under several seeds as text: mean ± sample deviation, but both values of only two seeds."""
+    """A metric's scores under several seeds as text: mean ± sample deviation, but both values of two."""
     if len(values) == _BOTH:
         return " / ".join(format_score(metric, value) for value in values)
     mean, spread = mean_and_spread(values)

@@ -160,7 +160,7 @@ class RecipeFile(Recipe):
 
 
 def with_metric(recipe: Recipe, metric: Metric) -> Recipe:
-    """The recipe with eval.metric."""
+    """The recipe, a validated schema, with another eval.metric."""
     return recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"metric": metric})})
 
 

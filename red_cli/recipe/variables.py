@@ -64,7 +64,7 @@ def expand_name(text: str, environment: Mapping[str, str]) -> str:
 
 
 def expanded_path(text: str) -> str:
-    """A path of the command line with `~` and variables replaced.
+    """A path with `~` and environment variables replaced.
 
     Raises:
         VariableError: a variable is not set.

@@ -36,7 +36,7 @@ class OutputSpread:
 
 
 def read_output_spread(path: Path) -> OutputSpread | None:
-    """Read a run's output_spread.json; None if an earlier version trained the run, or its base was sharded.
+    """Read what a run recorded for the spread of biases, output_spread.json; None if there is no such file.
 
     Raises:
         UserError: the file is damaged.
@@ -50,7 +50,7 @@ def read_output_spread(path: Path) -> OutputSpread | None:
 
 
 def _is_sound(content: Any) -> bool:
-    """Whether the content of output_spread.json is complete and of the right types."""
+    """Whether the recorded spread, against which biases are set, is complete and of the right types."""
     if not isinstance(content, dict) or not isinstance(content.get("modules"), dict):
         return False
     numbers = [content.get("rows"), content.get("tokens")]

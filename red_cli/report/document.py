@@ -91,7 +91,7 @@ def render_markdown(document: ReportDocument) -> str:
 
 
 def markdown_table(table: Table) -> str:
-    """One table as Markdown."""
+    """One table of a report's document as Markdown."""
     lines = render_markdown(ReportDocument("", [Section(table=table)])).splitlines()
     return "\n".join(line for line in lines if line.startswith("|")) + "\n"
 

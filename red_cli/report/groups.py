@@ -83,7 +83,7 @@ class Group:
 
 
 def _before_training(run: FinishedRun, split: str, metric: str) -> FinishedRun | None:
-    """A run of a group as it was before its training; None if it does not record its score on all of those rows."""
+    """The runs of a group as they were before training; None if one does not record its score."""
     untuned, rows = run.metrics.get("untuned") or {}, run.metrics["splits"][split]["examples"]
     if untuned.get("split") != split or untuned.get("examples", rows) != rows or metric not in untuned:
         return None

@@ -28,12 +28,12 @@ def table_text(comparison: RunComparison, form: TableFormat) -> str:
 
 
 def latex_text(text: str) -> str:
-    """LaTeX for `text` on one line; a character that the usual fonts do not have becomes its code in brackets."""
+    """LaTeX for `text` in a table of many runs; a character that the usual fonts do not have becomes its code."""
     return "".join(_LATEX.get(character) or _in_latin(character) for character in terminal_line(text))
 
 
 def _in_latin(character: str) -> str:
-    """A character for LaTeX, or its code if the usual fonts do not have it."""
+    """A character of a table of many runs for LaTeX, or its code if the usual fonts do not have it."""
     return character if ord(character) <= _LAST_LATIN else f"[U+{ord(character):04X}]"
 
 

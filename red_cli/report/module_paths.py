@@ -78,7 +78,7 @@ def kind_labels(paths: Sequence[ModulePath]) -> dict[str, str]:
 
 
 def readable_kind(label: str) -> str:
-    """The name of a kind of module for readers, such as `decoder attention` for `decoder attn`."""
+    """A kind of module paths in words, such as `decoder attention` for `decoder attn`."""
     before, _, position = label.rpartition(" ")
     return f"{before} {_WORDS.get(position, position)}".lstrip()
 

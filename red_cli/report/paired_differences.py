@@ -96,7 +96,7 @@ def differences_section(comparison: RunComparison) -> list[Section]:
 
 
 def signed(value: float) -> str:
-    """A difference with its sign and two decimals."""
+    """A paired difference with its sign and two decimals."""
     return f"{value:+.2f}".replace("-", "−")
 
 

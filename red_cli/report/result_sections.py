@@ -50,7 +50,7 @@ def facts_section(run: FinishedRun) -> Section:
 
 
 def untuned_score(run: FinishedRun) -> float | None:
-    """The score before training, on the selection split in the selecting metric; None if it is not recorded."""
+    """The score before training, for the sections of results; None if it is not known."""
     untuned = run.metrics.get("untuned") or {}
     return untuned.get(run.metric) if untuned.get("split") == run.selection_split else None
 
@@ -192,6 +192,6 @@ def _cut(text: str, most: int) -> str:
 
 
 def method_title(run: FinishedRun) -> str:
-    """The method of a run in words; runs of version 0.1 do not record it, and an untuned base has none."""
+    """The method of a run in words, for the sections of results; an untuned base has none."""
     method = METHODS.get(run.metrics.get("method", "red"))
     return "the untuned base" if method is None else method.title

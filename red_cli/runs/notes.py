@@ -90,7 +90,7 @@ def interval(right: float, rows: int) -> tuple[float, float]:
 
 
 def correlation_interval(value: float, rows: int) -> tuple[float, float]:
-    """The 95% interval of a correlation of `rows` pairs, more than 3, by Fisher's transformation."""
+    """The 95% interval of a correlation of `rows` pairs, for a note on few rows, by Fisher's transformation."""
     middle, half = math.atanh(max(-_NEARLY_ONE, min(value, _NEARLY_ONE))), _NORMAL / math.sqrt(rows - 3)
     return math.tanh(middle - half), math.tanh(middle + half)
 
@@ -140,7 +140,7 @@ def _few_rows(facts: Facts, split: SplitFacts) -> Iterator[Note]:
 
 
 def _interval_text(metric: str, low: float, high: float) -> str:
-    """The interval of a score, with its width."""
+    """The interval of a score, with its width, in a note."""
     edges = f"{format_score(metric, low)} to {format_score(metric, high)}"
     return f", so {metric} may be {edges} (95% interval, {format_score(metric, high - low)} wide)"
 

@@ -45,7 +45,7 @@ def run_of(target: Path, overrides: Sequence[str]) -> tuple[Path, list[str]]:
 
 
 def similar_runs(path: Path) -> list[str]:
-    """Folders of trained models that a path may mean: those inside it, else similar names next to it or in runs/."""
+    """Runs that a path may mean instead of a recipe's: those inside it, else similar names next to it."""
     if path.is_dir():
         return [str(inner) for inner in sorted(path.iterdir()) if inner.is_dir() and folder_kind(inner) is not None]
     places = [path.parent, *([Path("runs")] if path.parent == Path() else [])]

@@ -50,7 +50,7 @@ def run_findings(session: Session, scores: Mapping[str, Mapping[str, Any]], unse
 
 
 def evaluations(folder: RunFolder, key: str) -> list[float]:
-    """The scores of a run's evaluations in its log, in order."""
+    """The scores of a run's evaluations, which findings look at, in order."""
     values = []
     with suppress(OSError):
         for line in folder.log.read_text(encoding="utf-8", errors="replace").splitlines():

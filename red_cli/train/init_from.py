@@ -54,7 +54,7 @@ def with_more_epochs(loaded: LoadedRecipe, epochs: float) -> LoadedRecipe:
 
 
 def init_note(recipe: Recipe) -> str | None:
-    """A line on what a run starts from and how its learning rate starts; None if it starts from the base."""
+    """A line on what train.init_from starts a run from; None if it starts from a new adapter."""
     train = recipe.train
     if train.init_from is None:
         return None

@@ -312,7 +312,7 @@ def _predict(session: Session, split: str, check: Callable[[], None] = no_check)
 
 
 def _predict_rows(session: Session, encoded: Encoded, check: Callable[[], None] = no_check) -> list[Prediction]:
-    """The predictions for encoded rows during training."""
+    """The predictions for encoded rows, as the training loop needs them."""
     encoder, size = session.prepared.encoder, session.state.micro_batch_size
     return predict(encoder, encoded, session.runtime, micro_batch_size=size, final=False, check=check)
 

@@ -125,7 +125,7 @@ def _finished(path: Path, metrics: dict[str, Any], place: dict[str, Any]) -> Run
 
 
 def _plan(path: Path) -> dict[str, Any]:
-    """The facts of the plan that the run's folder records; empty in folders of earlier versions."""
+    """The facts of the plan from which the state of a run is known; empty in folders of earlier versions."""
     with contextlib.suppress(RedError, OSError):
         content = read_json(path / ENVIRONMENT_FILE)
         if isinstance(content, dict) and isinstance(content.get("plan"), dict):
