@@ -44,10 +44,12 @@ def score_untuned(session: Session, check: Callable[[], None]) -> None:
     """Score the selection split with the untuned model, at the start of a run, into the session's state.
 
     The score is that of an earlier run with the same base, rows and settings if the cache has it. A resumed run has it
-    from its checkpoint. No random number of the training is drawn.
+    from its checkpoint. A run that starts from another one's parameters has none. No random number of the training is
+    drawn.
     """
     state, processes = session.state, session.processes
-    if not session.recipe.eval.untuned or state.step > 0 or state.untuned_rows:
+    recipe = session.recipe
+    if not recipe.eval.untuned or recipe.train.init_from is not None or state.step > 0 or state.untuned_rows:
         return
     key = _key(session) if processes.main else None
     found = processes.broadcast(None if key is None else _read(key))
