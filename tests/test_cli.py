@@ -14,8 +14,8 @@ from red_cli import __version__
 from red_cli.cli import app
 from red_cli.recipe.keys import key_paths
 
-COMMANDS = ["train", "compare", "check", "runs", "eval", "predict", "export", "convert", "report", "score", "chat", "keys",
-            "schema", "recipes"]  # fmt: skip
+COMMANDS = ["train", "compare", "check", "runs", "eval", "predict", "export", "convert", "report", "score", "chat",
+            "keys", "schema", "recipes"]  # fmt: skip
 # Seconds to import; without them a command answers within a second.
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", "pandas", "peft", "matplotlib")
 # Runs `red`, then prints its exit code and which of these it imported

@@ -168,7 +168,7 @@ def test_errors_fit_a_terminal_and_stay_whole_elsewhere(monkeypatch: pytest.Monk
     for terminal in (True, False):
         stream = io.StringIO()
         shown = Console(file=stream, force_terminal=terminal, width=width, no_color=True, color_system=None)
-        monkeypatch.setattr(console, "_console", lambda stderr, shown=shown: shown)
+        monkeypatch.setattr(console, "console_of", lambda stderr, shown=shown: shown)
         console.print_error(error)
         lines = stream.getvalue().splitlines()
         assert any(path in line for line in lines)

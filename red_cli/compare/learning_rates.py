@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from red_cli.base_model.load import load_config, skeleton
-from red_cli.edit.attached_adapters import head_parameter_names
-from red_cli.methods.attach_save_load import attach_method, method_named
-from red_cli.methods.method import Trained
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.preflight import preflight
-from red_cli.tasks.build import build_task
+
+if TYPE_CHECKING:
+    from red_cli.methods.method import Trained
 
 RATE_KEY = "train.learning_rate"
 Source = Literal["recipe", "usual", "override", "search", "grid"]
@@ -60,6 +58,8 @@ def usual_rate(recipe: Recipe) -> float:
     Raises:
         UserError: the base does not exist.
     """
+    from red_cli.methods.attach_save_load import method_named  # torch, which checks do not need
+
     method = method_named(recipe.method)
     if method.rates_of_several is None:
         return method.rates.usual
@@ -73,6 +73,11 @@ def without_weights(recipe: Recipe) -> Trained:
     Raises:
         UserError: the base does not exist, or the method does not fit it.
     """
+    from red_cli.base_model.load import load_config, skeleton
+    from red_cli.edit.attached_adapters import head_parameter_names
+    from red_cli.methods.attach_save_load import attach_method
+    from red_cli.tasks.build import build_task
+
     config = load_config(recipe.model)
     model = skeleton(config, recipe.model, build_task(recipe, config).kind)
     return attach_method(model, recipe, head_parameter_names(model))

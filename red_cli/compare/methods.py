@@ -13,7 +13,6 @@ from red_cli.compare.grid import Point, folder_name, parse_grids, points_of
 from red_cli.compare.learning_rates import Source, choose_rate
 from red_cli.compare.planned_runs import write_planned
 from red_cli.compare.summary import row_name, summarise
-from red_cli.compare.untuned import score_untuned
 from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
 from red_cli.files import expand_user
@@ -208,7 +207,8 @@ def compare(comparison: Comparison, listener: Listener, command: Sequence[str] =
     """
     for run in comparison.runs:
         preflight(run.loaded.recipe)
-    from red_cli.inference.evaluate import default_split  # torch, which planning does not need
+    from red_cli.compare.untuned import score_untuned  # torch, which planning does not need
+    from red_cli.inference.evaluate import default_split
 
     listener.note(comparison.text)
     finished = [is_finished(run.loaded) for run in comparison.runs]

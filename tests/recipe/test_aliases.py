@@ -15,7 +15,6 @@ from red_cli.recipe.explain import find_keys, key_helps
 from red_cli.recipe.keys import recipe_keys
 
 COMMAND_NAMES = set(get_command(app).commands)
-ELSEWHERE = {"predict", "runs"}  # commands that other versions have; an answer names only commands that exist
 
 
 def options_of(command: object) -> Iterator[str]:
@@ -38,11 +37,11 @@ def test_the_right_commands_and_options_exist() -> None:
     named = {command for commands in COMMANDS.values() for command in commands}
     for command in named:
         name, *arguments = shlex.split(command)[1:]
-        assert name in COMMAND_NAMES | ELSEWHERE | {"--help", "--version"}
+        assert name in COMMAND_NAMES | {"--help", "--version"}
         if name in COMMAND_NAMES:
             known = set(options_of(get_command(app).commands[name]))
             assert {argument for argument in arguments if argument.startswith("-")} <= known
-    assert not COMMANDS.keys() & COMMAND_NAMES - ELSEWHERE
+    assert not COMMANDS.keys() & COMMAND_NAMES
     assert all(commands_for(name, COMMAND_NAMES) for name in COMMANDS)
     everywhere = {option for command in get_command(app).commands.values() for option in options_of(command)}
     assert set(OPTIONS.values()) <= everywhere
