@@ -37,7 +37,7 @@ def test_codes_are_listed_in_order() -> None:
 ERRORS = {
     "a folder that does not exist": (("eval", "{folder}/nothing", "--json"), "folder-not-found"),
     "a recipe that does not exist": (("check", "{folder}/nothing.yaml", "--json"), "recipe-not-found"),
-    "an option without effect": (("eval", "{folder}", "--limit", "3", "--json"), "invalid-option"),
+    "an option without effect": (("eval", "{folder}", "--shots", "3", "--json"), "invalid-option"),
     "an unknown metric": (
         ("score", "-p", "{folder}/a", "-r", "{folder}/b", "--metrics", "BLEUU", "--json"),
         "unknown-name",

@@ -268,7 +268,7 @@ FAULTS = {
     "data out of reach": (["--suite", "far", "--tasks", "{tasks}"], "unavailable", "far"),
     "code of the model's": (["--suite", "code", "--tasks", "{tasks}"], "benchmark-failed", "--confirm_run_unsafe_code"),
     "an option of another suite": (["--suite", "mt-bench", "--shots", "3"], "invalid-option", "--shots"),
-    "an option without a suite": (["--limit", "3"], "invalid-option", "--limit"),
+    "an option without a suite": (["--shots", "3"], "invalid-option", "--shots"),
     "a split": (["--suite", "mt-bench", "--split", "test"], "invalid-option", "--split"),
     "instructions out of reach": (["--suite", "alpaca-eval"], "unavailable", "tatsu-lab/alpaca_eval"),
     "no questions": (["--suite", "mt-bench"], "invalid-option", "--questions FILE"),

@@ -153,7 +153,19 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
     rows_used = RowsUsed("train", len(encoded), "all of train")
     scoring = Scoring("standard", rows_used, rows_used)
     base = Base(model.config, None, 40, task.kind)
-    prepared = Prepared(task, base, task.bind(base, None), None, {"train": encoded}, {}, {}, {"train": None}, scoring)
+    prepared = Prepared(
+        task,
+        base,
+        task.bind(base, None),
+        None,
+        {"train": encoded},
+        selection=encoded,
+        cache_uses={},
+        special_tokens={},
+        source_indices={"train": None},
+        scored_rows={},
+        scoring=scoring,
+    )
     trained = trained_red(model)
     optimizer = build_optimizer(trained, recipe.train)
     engine = Replicated(model, trained, optimizer, SINGLE_PROCESS, sharded=False)

@@ -96,8 +96,8 @@ def test_check_shows_what_is_trained_on(red: Callable, recipe: Path, data: Path)
     )
     shown = red("check", recipe).out
     for message in row:
-        letters = "·".join(message["content"])
-        assert (f"  → {letters}·[SEP]\n" if message["role"] == "assistant" else f"u· ·{letters}· ·a· \n") in shown
+        text = message["content"]
+        assert (f"→ {text}[SEP]\n" if message["role"] == "assistant" else f"u {text} a \n") in shown
 
 
 def test_train_eval_and_export(red: Callable, recipe: Path, data: Path, tmp_path: Path) -> None:

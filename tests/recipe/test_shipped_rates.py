@@ -14,15 +14,15 @@ ANOTHER_BASE = "model.name_or_path=google-bert/bert-base-uncased"
 
 # recipe (a name, or what a file holds besides the keys above), keys on the command line -> facts of the note
 RATES = [
-    ("classification", [], None),
-    ("classification", [ANOTHER_BASE], ["0.003", "classification", "roberta-base"]),
-    ("classification", [ANOTHER_BASE, "train.learning_rate=3e-3"], None),
-    ("classification", [ANOTHER_BASE, "train.learning_rate=auto"], None),
+    ("glue_sst2", [], None),
+    ("glue_sst2", [ANOTHER_BASE], ["0.001", "glue_sst2", "roberta-base"]),
+    ("glue_sst2", [ANOTHER_BASE, "train.learning_rate=3e-3"], None),
+    ("classification", [ANOTHER_BASE], None),  # searched
     ("glue_rte", [ANOTHER_BASE], ["0.008", "glue_rte"]),
     (
-        "task: {name: classification}\ntrain: {learning_rate: 3.0e-3}",
+        "task: {name: generation}\ntrain: {learning_rate: 6.0e-3}",
         [],
-        ["0.003", "classification"],
+        ["0.006", "generation"],
     ),  # a copy that was changed
     ("task: {name: classification}\ntrain: {learning_rate: 4.0e-3}", [], None),
     ("task: {name: classification}\ntrain: {batch_size: 8}", [], ["0.001", "default"]),

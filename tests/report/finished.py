@@ -35,7 +35,7 @@ def finished_run(
             "task": own.task.title,
             "base": own.model.name_or_path,
             "method": "red",
-            "learning_rate": own.train.learning_rate,
+            "learning_rate": 0.01 if own.train.learning_rate == "auto" else own.train.learning_rate,
             "learning_rate_search": None,
             "metric": metric,
             "best": {"value": score, "step": 20, "epoch": 2.0},

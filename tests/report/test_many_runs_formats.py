@@ -103,7 +103,7 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
 
 
 def test_untuned_scores_are_a_row_where_runs_record_them(tmp_path: Path) -> None:
-    before = {"split": "validation", "accuracy": 0.5}
+    before = {"split": "validation", "examples": 100, "accuracy": 0.5}
     finished_run(tmp_path / "a", seed=42, untuned=before)
     finished_run(tmp_path / "b", seed=43)
     assert [row.title for row in compare_runs([tmp_path]).rows] == ["RED"]  # not of one seed alone
