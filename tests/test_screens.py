@@ -29,6 +29,8 @@ MASKS = [
     # lines that appear only where steps are slow
     (re.compile(rf"{CLOCK}(?:(?:step|evaluated|decoded) \d.*|[^:\n]+: \d+ (?:s|min \d+ s))\n", re.MULTILINE), ""),
     (re.compile(CLOCK, re.MULTILINE), "##:##:##  "),
+    # the length of a temporary folder decides whether they share a line
+    (re.compile(r"^(base +FOLDER\S*)\n +(\w+, [\d,]+ parameters)$", re.MULTILINE), r"\1 (\2)"),
     # how much memory the libraries take decides even the unit
     (re.compile(rf"\b{FIGURE} ?(KB|MB|GB|KiB|MiB|GiB)\b"), "# bytes"),
     (re.compile(rf"\b{FIGURE}( ?)(ms|s|min)\b"), r"#\1\2"),
