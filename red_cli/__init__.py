@@ -41,7 +41,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the package's public functions on first use, so that the command line does not wait for torch."""
+    """An attribute of the package `red_cli`, imported on first use so that commands do not wait for torch."""
     if name not in _HOME:
         raise AttributeError(f"module 'red_cli' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -50,7 +50,7 @@ def wrapped_rows(rows: Sequence[tuple[str, str]], width: int) -> list[tuple[str,
 
 
 def _findings(plan: PlanSummary, data: DataSummary) -> list[tuple[str, str]]:
-    """What is worth a look in the rows: doubled and blank ones, contradictions, uneven classes."""
+    """What the screen of `red check` says to look at: doubled and blank rows, contradictions, uneven classes."""
     found = [f"{count:,} of {split} doubled" for split, count in data.doubled.items() if count]
     found += [f"{count:,} of {split} also in train" for split, count in data.also_in_train.items() if count]
     found += [f"{data.contradictory:,} of train equal but for their labels"] if data.contradictory else []

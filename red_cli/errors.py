@@ -66,7 +66,7 @@ _LONGEST_PATH = 300  # characters of a path
 
 
 def shown(value: object) -> str:
-    """The repr of a value for an error message, on one line, cut to 80 characters."""
+    """A value as the message of an error shows it: its repr on one line, cut to 80 characters."""
     try:
         text = repr(value[: _MOST_SHOWN + 1] if isinstance(value, str) else value)
     except (ValueError, RecursionError):  # a number with too many digits; a list that contains itself
@@ -86,7 +86,7 @@ def first_line(error: BaseException | str) -> str:
 
 
 def some_of(names: Sequence[str]) -> str:
-    """The first three names, and the number of others."""
+    """Names for the message of an error: the first three, and the number of others."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
 

@@ -48,7 +48,7 @@ def markdown_block(text: str, language: str) -> str:
 
 
 def python_string(text: str) -> str:
-    """A Python literal for `text`, in double quotes if these need no escaping."""
+    """Escape a text for Python, as a literal in double quotes if these need no escaping."""
     literal = repr(text)
     return f'"{literal[1:-1]}"' if literal[0] == "'" and '"' not in text else literal
 

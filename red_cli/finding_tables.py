@@ -16,7 +16,7 @@ _HEADING = ("class", "rows", "predicted", "precision", "recall", "F1")
 
 
 def floor_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The rows to compare a run's score with: the untuned score, and that of always answering the commonest label."""
+    """Findings to compare a split's score with: untuned, and by always answering the commonest label."""
     metric, rows = result["metric"], []
     untuned = result.get("untuned") or {}
     if metric in untuned:
@@ -32,7 +32,7 @@ def floor_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def class_tables(result: Mapping[str, Any], width: int) -> list[list[list[str]]]:
-    """A table of the classes of each scored split, for so many columns of a terminal."""
+    """The findings on classes as tables, one for each scored split, for a terminal of `width` columns."""
     confusion = result.get("confusion") or {}
     return [class_table(found, confusion.get(split), width) for split, found in (result.get("classes") or {}).items()]
 

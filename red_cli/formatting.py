@@ -12,7 +12,7 @@ _SLOW = 0.01  # a second; below, the time that one takes says more
 
 
 def two_digits(value: float | None) -> str:
-    """Format `value` with two decimals; empty for None."""
+    """Format a number as plain text with two decimals; empty for None."""
     return "" if value is None else f"{value:.2f}"
 
 
@@ -67,12 +67,12 @@ def rounded_rate(per_second: float) -> float:
 
 
 def stamped(line: str) -> str:
-    """Format a line: the time of day, then the line."""
+    """Format plain text with the time of day in front of it."""
     return f"{time.strftime('%H:%M:%S')}  {line}"
 
 
 def unstamped(line: str) -> str:
-    """Format a line without the time of day at its beginning, if it has one."""
+    """Format plain text without the time of day in front of it, if it has one."""
     return _TIME_OF_DAY.sub("", line, count=1) if _TIME_OF_DAY.match(line) else line
 
 
@@ -104,7 +104,7 @@ def wrapped(text: str, width: int, indent: int = 0) -> str:
 
 
 def _wrapped_line(line: str, width: int, indent: int) -> list[str]:
-    """Format one line of text as the parts that fit into a width."""
+    """Format plain text for a width: one line as the parts that fit into it."""
     start = " " * (indent + len(line) - len(line.lstrip(" ")))
     parts = [""]
     for word in re.findall(r" *[^ ]+", line):

@@ -217,7 +217,7 @@ def _paper_text(paper: dict[str, Any], shown: Container[str]) -> str:
 
 
 def _figure_text(paper: dict[str, Any], metric: str) -> str:
-    """The paper's figure for a metric in a table of results, with its deviation."""
+    """The text of a paper's figure in the result tables of runs and evaluations, with its deviation."""
     from red_cli.recipe.paper import Paper
 
     figure = Paper.model_validate(paper).figure(metric)

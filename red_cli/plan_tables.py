@@ -151,7 +151,7 @@ def _rate_text(plan: PlanSummary) -> str:
 
 
 def scoring_rows(scoring: dict[str, Any]) -> list[tuple[str, str]]:
-    """The rows that select the best evaluation and the rows that are scored, if they differ."""
+    """The plan's rows of label and value `chosen by` and `scored`; none if both are the same rows."""
     if scoring["selection"] == scoring["scored"]:
         return []
     return [("chosen by", scoring["selection"]["rows"]), ("scored", scoring["scored"]["rows"])]

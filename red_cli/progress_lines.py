@@ -65,7 +65,7 @@ def step_fields(step: Step) -> list[str]:
 
 
 def evaluation_fields(evaluation: Evaluation) -> list[str]:
-    """The figures of an evaluation: where training is, its loss, and the metrics, that which selects first."""
+    """The fields of a progress line on an evaluation: epoch, step, loss, and metrics, the selecting one first."""
     fields = [f"epoch {evaluation.epoch:.2f}", f"step {evaluation.step}/{evaluation.total_steps}"]
     if evaluation.training_loss is not None:
         fields.append(f"loss {evaluation.training_loss:.4f}")
@@ -93,7 +93,7 @@ def sample_lines(samples: Sequence[Sample], width: int) -> list[str]:
 
 
 def wrapped_fields(fields: Sequence[str], width: int) -> list[str]:
-    """The fields in lines of at most `width` characters, broken only between fields; further lines are indented."""
+    """Progress lines made of fields, broken at `width` only between fields; further lines are indented."""
     lines = [fields[0]]
     for field in fields[1:]:
         if len(lines[-1]) + len(_GAP) + len(field) <= width:

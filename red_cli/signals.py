@@ -14,7 +14,7 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 def send_signal(process: psutil.Process, number: int) -> None:
-    """Send a signal to a process, which may have ended."""
+    """Send a signal of the operating system to a process, which may have ended."""
     try:
         process.send_signal(number)
     except psutil.NoSuchProcess:

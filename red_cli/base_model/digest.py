@@ -97,7 +97,7 @@ def changed_parts(name: str, folder: Path, then: BaseDigest, edited: Iterable[st
 
 
 def _differs(now: Any, then: Any) -> bool:
-    """Whether two digests of a base differ; a missing one (None) differs from nothing."""
+    """Whether a base's digest changed since a training; a missing digest (None) counts as unchanged."""
     if isinstance(then, tuple):
         return any(_differs(*pair) for pair in zip(now, then, strict=True))
     return now is not None and then is not None and now != then
@@ -157,7 +157,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _json_digest(content: Any) -> str:
-    """The SHA-256 digest of a JSON value, whatever the order of its keys."""
+    """Digest the JSON content of a base's file with SHA-256, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -206,12 +206,12 @@ class BaseRecord:
 
 
 def base_files(name: str, revision: str | None) -> Path | None:
-    """The folder of a base for its digest: local, or the snapshot in the Hub's cache; None without either."""
+    """The folder whose files a base's digest covers: local, or the Hub's cached snapshot; None without either."""
     return Path(name) if Path(name).is_dir() else cached_folder(name, revision)
 
 
 def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecord:
-    """Record the base `model` of a run with `method`. The base has been loaded before, so no network is used.
+    """Digest a run's base, to detect changes later. It has been loaded before, so no network is used.
 
     The digest has fewer parts for a base that edits cannot be folded into (8-bit weights, an old pickle).
 
@@ -241,7 +241,7 @@ def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecor
 def require_unchanged_base(
     name: str, revision: str | None, then: BaseDigest | None, trained: Path, hint: str = _ORIGINAL_BASE
 ) -> None:
-    """Check that a base is unchanged since `trained` was trained on it, if its files are available.
+    """Check by its digest that a base has not changed since a training, if its files are available.
 
     Args:
         then: the digest recorded by the training; None (files of version 0.1) skips the check.

@@ -47,7 +47,7 @@ def require_no_gguf(name: str) -> None:
 
 
 def convert_gguf(file: Path, output: Path) -> dict[str, Any]:
-    """Write the model folder `output` from a GGUF file: unpacked weights, configuration and tokenizer.
+    """Convert a GGUF file to an ordinary model folder: unpacked weights, configuration and tokenizer.
 
     Returns:
         "output", "architecture", "parameters" and "dtype".

@@ -94,7 +94,7 @@ def commit_of(folder: Path) -> str | None:
 
 
 def require_push_access(repository: str) -> None:
-    """Check, before any work, that `repository` is a valid name and that the user has a token for the Hub.
+    """Check access to the Hub before an upload: `repository` is a valid name, and the user has a token.
 
     Raises:
         UserError: the name is invalid, or there is no token.

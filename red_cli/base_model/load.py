@@ -205,5 +205,5 @@ def from_pretrained(load: Callable[..., _T], model: Model, **options: Any) -> _T
 
 
 def has_own_code(config: Any) -> bool:
-    """Whether the configuration to load belongs to a model with a modelling file written by red."""
+    """Whether loading the weights of a base with this configuration needs a modelling file written by red."""
     return hasattr(config, BIASES_KEY)

@@ -37,5 +37,5 @@ def reset_peak() -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, on CUDA or on a CPU, which has no error class for it."""
+    """Detect an out-of-memory error, on CUDA or on a CPU, by its class or its text."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -61,7 +61,7 @@ def usable_rows(model: nn.Module) -> int | None:
 
 
 def _without_weights(config: PretrainedConfig) -> PreTrainedModel | None:
-    """The model on the meta device, with one layer if it can be built with so few; None if it cannot be built."""
+    """The model with the positions to look up, on the meta device, of one layer if possible; None if not built."""
     mapping = next((each for each in (MODEL_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING) if type(config) in each), None)
     found: Any = None if mapping is None else mapping[type(config)]
     if found is None or isinstance(found, tuple):  # code of its own, or several classes

@@ -63,14 +63,14 @@ def fit_config(config: PretrainedConfig, model: Model, kind: ModelKind, label_na
 
 
 def _set_dropout(config: PretrainedConfig, share: float) -> None:
-    """Set every dropout probability in the base's configuration, except layer dropout."""
+    """Prepare a configuration: set every dropout probability to `share`, except layer dropout."""
     for key, value in config.to_dict().items():
         if "drop" in key and "layerdrop" not in key and (value is None or isinstance(value, float | int)):
             setattr(config, key, share)
 
 
 def without_dropout(config: PretrainedConfig) -> PretrainedConfig:
-    """A copy of a configuration with every dropout set to 0."""
+    """Prepare a copy of a configuration with every dropout but layer dropout set to 0."""
     config = copy.deepcopy(config)
     _set_dropout(config, 0.0)
     return config
@@ -88,7 +88,7 @@ def usable_padding_id(tokenizer: PreTrainedTokenizerBase, vocabulary: float) -> 
 
 
 def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The maximum number of tokens of a sequence that the base to prepare takes, by its positions and tokenizer."""
+    """The limit for the maximum length of a prepared base, in tokens, by its configuration and tokenizer."""
     return min(tokenizer.model_max_length, most_positions(config) or _NO_LIMIT, _NO_LIMIT)
 
 

@@ -55,7 +55,7 @@ def from_float32(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
 
 
 def require_finite(name: str, stored: NDArray[Any], dtype: str) -> None:
-    """Check that no number of a stored tensor overflowed.
+    """Check that a tensor as a file stores it, in `dtype`, holds no infinite value or NaN.
 
     Raises:
         UserError: the stored array holds an infinite value or NaN.
@@ -82,7 +82,7 @@ class Vector:
 
 
 def vector(name: str, values: NDArray[np.float32], dtype: str) -> Vector:
-    """The stored tensor `name` with `values` as `dtype`.
+    """The tensor `name` as a file stores it: float32 `values` converted to raw bytes of `dtype`.
 
     Raises:
         UserError: `dtype` cannot represent a value.

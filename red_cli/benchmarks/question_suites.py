@@ -67,7 +67,7 @@ def suite_decoding(standard: Decoding, recipe: Recipe, overrides: Sequence[str])
 def write_answers(
     runtime: Runtime, prompts: Sequence[Sequence[int]], options: Decoding, end: int, resumable: ResumableOutput
 ) -> list[Generated]:
-    """Generate an answer to each prompt; `end` is the end token, `resumable` stores answers.
+    """Answer the questions of a suite; `end` is the end token, `resumable` stores answers.
 
     A prompt that leaves no room for its answer loses its beginning; a note reports this.
 

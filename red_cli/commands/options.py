@@ -74,7 +74,7 @@ def with_expanded_paths(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _expanded(name: str, value: Any) -> Any:
-    """The value of a command's parameter with its paths expanded.
+    """The value of an argument or option of a command, with its paths expanded.
 
     Raises:
         UserError: a variable is not set.
@@ -90,7 +90,7 @@ def _expanded(name: str, value: Any) -> Any:
 
 
 def trained_folder(target: Path, overrides: list[str] | None) -> tuple[Path, list[str]]:
-    """The folder that a command's target option means, and the remaining overrides; a note says what a recipe meant.
+    """The folder that an argument of several commands means, and the override options that remain.
 
     Raises:
         UserError: the target is a recipe that has not been trained.
@@ -106,7 +106,7 @@ def trained_folder(target: Path, overrides: list[str] | None) -> tuple[Path, lis
 
 
 def with_similar_runs(error: UserError, path: Path) -> UserError:
-    """The error for a command's target option that is no trained model, with the runs that may be meant in its hint."""
+    """The error for an argument of several commands that is no trained model; its hint names similar runs."""
     from red_cli.runs.run_of_recipe import similar_runs
 
     runs = similar_runs(path)
@@ -115,7 +115,7 @@ def with_similar_runs(error: UserError, path: Path) -> UserError:
 
 
 def require_trained(target: Path, recipe: str | None) -> None:
-    """Check that a command's target option is a trained model. Nothing slow is imported.
+    """Check that the argument of several commands is a trained model. Nothing slow is imported.
 
     Raises:
         UserError: it is something else; the hint names runs with similar names.
@@ -129,7 +129,7 @@ def require_trained(target: Path, recipe: str | None) -> None:
 
 
 def open_target(target: Path, recipe: str | None, overrides: list[str]) -> Opened:
-    """Open the trained model that the target argument and the options name.
+    """Open the trained model that the arguments and options of several commands name.
 
     Raises:
         UserError: `target` is not a trained model. Nothing slow is imported before this check.

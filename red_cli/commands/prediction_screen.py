@@ -44,7 +44,7 @@ def prediction_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _reason_text(problem: Mapping[str, Any]) -> str:
-    """The rows that have a problem, with the numbers of the first ones."""
+    """How the screen of `red predict` shows a problem: its reason, the number of rows and the first of them."""
     first, count = problem["first_rows"], problem["rows"]
     numbers = ", ".join(map(str, first)) + (", …" if count > len(first) else "")
     return f"{problem['reason']}: {count:,} row{'' if count == 1 else 's'} ({numbers})"

@@ -123,7 +123,7 @@ def _report_run(folder: Path, output: Path) -> _Answer:
 
 
 def _result_rows(run: FinishedRun, folder: Path) -> list[tuple[str, str]]:
-    """The rows that `red report` prints of a run's results; an untuned base has its scores alone."""
+    """What the command `red report` prints of one run's results; of an untuned base, its scores alone."""
     from red_cli.recipe.metrics import UNTUNED
     from red_cli.report.result_sections import facts_section
 

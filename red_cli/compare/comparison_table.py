@@ -80,7 +80,7 @@ def _score_text(metric: str, score: dict[str, Any], counted: bool) -> str:
 
 
 def _rates(rates: list[float]) -> str:
-    """The learning rates in the comparison table: the only one, or the lowest and the highest with one digit."""
+    """The column `rate` of the comparison table: the only one, or the lowest and the highest with one digit."""
     if not rates:
         return _NONE
     if len(rates) == 1:
@@ -130,7 +130,7 @@ def notes_of(result: dict[str, Any]) -> list[str]:
 
 
 def write_comparison(folder: Path, result: dict[str, Any]) -> None:
-    """Write comparison.json and comparison.md, each atomically."""
+    """Write a comparison to comparison.json and its table to comparison.md, each atomically."""
     write_json(folder / JSON_FILE, result)
     if not result["rows"]:
         return

@@ -52,7 +52,7 @@ def interval(values: Sequence[float]) -> list[float] | None:
 
 
 def difference_rows(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The differences as a table of text, heading first; empty if no row has two seeds."""
+    """The differences between rows of a comparison, as text, heading first; empty if no pair has two seeds."""
     rows = []
     for pair in found:
         values = list(pair["seeds"].values())

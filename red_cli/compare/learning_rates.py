@@ -53,7 +53,7 @@ def choose_rate(
 
 
 def usual_rate(recipe: Recipe) -> float:
-    """The usual learning rate of the recipe's method; RED's depends on the number of modules that it edits in a layer.
+    """The learning rate of a method where none is set; RED's depends on how many modules of a layer it edits.
 
     Raises:
         UserError: the base does not exist.
@@ -68,7 +68,7 @@ def usual_rate(recipe: Recipe) -> float:
 
 
 def without_weights(recipe: Recipe) -> Trained:
-    """The recipe's method on a model without weights, to know what its learning rate trains.
+    """What a learning rate is to train: the recipe's method on a model without weights.
 
     Raises:
         UserError: the base does not exist, or the method does not fit it.

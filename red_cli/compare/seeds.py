@@ -99,7 +99,7 @@ def resuming(loaded: LoadedRecipe) -> LoadedRecipe:
 
 
 def summary(runs: Sequence[LoadedRecipe]) -> dict[str, Any]:
-    """Mean, sample standard deviation and every seed's value of each metric of finished runs; never the best.
+    """Each metric over the seeds of one recipe: mean, sample standard deviation and every seed's value.
 
     Raises:
         UserError: a folder is damaged or missing, or the runs were not trained on the same rows and base.

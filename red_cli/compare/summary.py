@@ -78,12 +78,12 @@ def summarise(
 
 
 def _has_head(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the methods of a comparison's summary train a head, so that the untuned base has a new one."""
+    """Whether a row of the summary has a trained head, so that an untuned row would have a new one."""
     return any(row["head_parameters"] for row in rows)
 
 
 def _common_metrics(runs: Sequence[dict[str, Any]], split: str) -> list[str]:
-    """The headline metrics that all summarised methods have."""
+    """The headline metrics in the summary of a comparison: those that every summarised run has."""
     headlines = [headline_metrics(metrics["metric"], metrics["splits"][split]) for metrics in runs]
     return [name for name in headlines[0] if all(name in names for names in headlines)] if headlines else []
 

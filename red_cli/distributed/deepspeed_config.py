@@ -23,7 +23,7 @@ _FROM_THE_RECIPE = {
 
 
 def require_deepspeed(launch: Launch, max_grad_norm: float | None) -> None:
-    """Check that the strategy of the recipe is available.
+    """If the recipe needs DeepSpeed, check that it is installed and that its configuration can be used.
 
     Raises:
         UserError: DeepSpeed is not installed, or its configuration cannot be used.

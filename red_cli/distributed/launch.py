@@ -158,7 +158,7 @@ def _ending(code: int) -> str:
 
 
 def _unreachable(launch: Launch, error: Exception) -> RedError:
-    """The error of a launch on several machines that could not connect to each other."""
+    """The launch error when several machines did not connect: on the main machine, or on another one."""
     address = f"{launch.main_process_ip}:{launch.main_process_port or _USUAL_PORT}"
     if launch.machine_rank == 0:
         return UserError(

@@ -138,6 +138,6 @@ def join_processes(launch: Launch) -> Processes:
 
 
 def _set_single_process_environment() -> None:
-    """Set a launcher's variables for a group of one process, which DeepSpeed's offload needs."""
+    """Set the environment of a process group with a single rank: ranks, sizes, address and a free port."""
     os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}  # fmt: skip

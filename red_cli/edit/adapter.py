@@ -114,7 +114,7 @@ def _trained_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
 
 
 def _task_type(model: PreTrainedModel, trained_head: bool) -> str:
-    """The PEFT task type that a saved adapter records for this model."""
+    """The task type to save with an adapter, by the model and whether its head was trained."""
     kind = kind_of(model)
     if kind is not None and not kind.trains_head:
         return kind.task_type

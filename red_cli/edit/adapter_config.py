@@ -119,7 +119,7 @@ class OnBase(Protocol):
 
 
 def require_same_base(model: PreTrainedModel, recorded: OnBase, folder: Path) -> None:
-    """Check an adapter's configuration: the base is the recorded one and has the parameters of the recorded head.
+    """Check that `adapter_config.json` records this base, and a head whose parameters the base has.
 
     Raises:
         UserError: architecture, width, depth or vocabulary differ, or a head parameter does not exist.

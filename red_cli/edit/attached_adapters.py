@@ -115,7 +115,7 @@ def count(model: PreTrainedModel) -> Counts:
 
 
 def full_size(parameter: nn.Parameter) -> int:
-    """The number of values of a parameter that an attached adapter counts, also if it is packed or sharded."""
+    """The number of values of a parameter in a model with attached adapters, also if it is packed or sharded."""
     packed = getattr(parameter, "quant_state", None)
     if packed is not None:
         return math.prod(packed.shape)
@@ -129,7 +129,7 @@ def _vector_ids(model: nn.Module) -> set[int]:
 
 
 def head_parameter_names(model: PreTrainedModel) -> list[str]:
-    """The names of the head's parameters, those outside `model.base_model`, which attached adapters may train.
+    """The names of parameters outside `model.base_model` and attached adapters: the head's, if there is one.
 
     A language model has no head: its output layer is pretrained, and often shares the embedding table.
     """

@@ -109,7 +109,7 @@ def apply_edit(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Te
 
 
 def cast_to_float32(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The forward pre-hook of a layer in float32, such as a head, on a base of another dtype."""
+    """The forward pre-hook of a layer in float32 on a base of another dtype, which casts the layer's inputs."""
     return tuple(
         value.float() if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs
     )

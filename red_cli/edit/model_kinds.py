@@ -88,6 +88,6 @@ def kind_of(model: PreTrainedModel) -> ModelKind | None:
 
 
 def own_label_names(config: PretrainedConfig) -> list[str] | None:
-    """The label names of a model's configuration, in the order of ids; None for the default LABEL_0, LABEL_1, …"""
+    """The label names of a kind of model that has labels, in the order of ids; None for LABEL_0, LABEL_1, …."""
     names = [str(name) for _, name in sorted(config.id2label.items())]
     return None if names == [f"LABEL_{index}" for index in range(len(names))] else names

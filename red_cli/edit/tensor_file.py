@@ -105,7 +105,7 @@ def _name(dtype: object) -> str:
 
 
 def _sha256(file: Path) -> str:
-    """The SHA-256 digest of a file of tensors, which is read piece by piece."""
+    """The SHA-256 digest by which a tensor file is checked, read piece by piece."""
     digest = hashlib.sha256()
     with file.open("rb") as content:
         while piece := content.read(_PIECE):

@@ -45,7 +45,7 @@ def _drop_local_paths(file: Path) -> None:
 
 
 def without_local_paths(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a base's JSON file without keys that hold local paths."""
+    """The JSON content of an auxiliary file of a model, without keys that hold absolute local paths."""
     return {
         key: value
         for key, value in content.items()

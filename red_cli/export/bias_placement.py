@@ -71,7 +71,7 @@ def place_biases(model_type: str, config: Mapping[str, Any], without_bias: Itera
 
 
 def place_in_llama(model_type: str, config: Mapping[str, Any], without_bias: Iterable[str]) -> BiasPlacement:
-    """Where biases are stored in a model that is to be written as a LLaMA, whatever edits it has.
+    """The placement of biases in a model to be written as a LLaMA, whatever edits it has.
 
     Raises:
         UserError: no LLaMA computes the same; the hint names the alternatives.
@@ -103,7 +103,7 @@ def _place_in_llama(llama: AsLlama, without_bias: list[str]) -> BiasPlacement:
 
 
 def _path_in_llama(path: str, split: Mapping[str, tuple[str, ...]]) -> str:
-    """The place in the equivalent LLaMA of a bias; the first part of a fused projection."""
+    """The placement of a bias by LLaMA's names; for a fused projection, at its first part."""
     parent, dot, last = path.rpartition(".")
     return f"{parent}{dot}{split[last][0] if last in split else last}"
 
@@ -124,7 +124,7 @@ def _switch_of(path: str, switches: Mapping[str, str]) -> str | None:
 
 
 def llama_config(config: Mapping[str, Any], placement: BiasPlacement) -> dict[str, Any]:
-    """Place biases: the explicit configuration of the LLaMA that computes what the model with `config` does."""
+    """The LLaMA configuration that stores biases as `placement` says, for the model with `config`."""
     from transformers import LlamaConfig
 
     source = configuration(dict(config))

@@ -137,7 +137,7 @@ def open_source(folder: Path, recipe_name: str | None, base: str | None, overrid
 
 
 def _sets_data_alone(override: str) -> bool:
-    """Whether an override of an export sets only keys about the data."""
+    """Whether an override given to the export of an adapter sets only keys about the data."""
     keys = named_keys([override])
     return bool(keys) and all(role_of(named.key) in DATA for named in keys)
 
@@ -285,7 +285,7 @@ def _write_metadata(
 
 
 def _use(source: Source, exported: Exported, folder: Path, name: str) -> Use:
-    """How an exported model in `folder` is used by its later name."""
+    """The use of an export under its later name: shell commands for a GGUF file, else Python code."""
     if (folder / GGUF_NAME).is_file():
         return Use(commands=gguf_use(f"{name}/{GGUF_NAME}"))
     loader = auto_class(exported.architecture)
@@ -293,7 +293,7 @@ def _use(source: Source, exported: Exported, folder: Path, name: str) -> Use:
 
 
 def _write_chat_template(source: Source, base: Path, folder: Path) -> None:
-    """Write the training's chat template to the export, where transformers finds it, unless it is the base's."""
+    """Export the chat template that the adapter was trained with, unless it is the base's own."""
     recipe = source.recipe
     choice = None if recipe is None else recipe.task.chat_template
     if recipe is not None and choice is not None and choice.template != OWN:

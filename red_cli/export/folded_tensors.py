@@ -116,7 +116,7 @@ def add_tensors(shards: Shards, arrays: Mapping[str, NDArray[np.float32]], dtype
 
 
 def keep_known(shards: Shards, known: set[str]) -> Shards:
-    """Remove from the folded tensors those that the exported model's class does not have."""
+    """Plan only the folded tensors whose names the exported model has; a file left empty is omitted."""
     kept = {file: [output for output in outputs if as_loaded(output.name) in known] for file, outputs in shards.items()}
     return {file: outputs for file, outputs in kept.items() if outputs}
 
@@ -169,7 +169,7 @@ def _width(edit: Edit) -> int:
 
 
 def _folded_weight(output: ExportedTensor, edit: Edit, columns: bool) -> ExportedTensor:
-    """The folded weight W' = diag(scale) W, by equation (3) of the paper and y = W x + b."""
+    """The exported tensor of a folded weight: W' = diag(scale) W, by equation (3) of the paper."""
     if edit.scale is None:
         return output
     if len(output.shape) == _MATRIX:
@@ -223,7 +223,7 @@ def _split(outputs: list[ExportedTensor], base: BaseFiles) -> Iterator[ExportedT
 
 
 def _extents(base: BaseFiles, names: tuple[str, ...], rows: int) -> list[int]:
-    """The number of rows of each part of a fused projection's folded tensor."""
+    """Plan the tensor of a fused projection: the number of rows of each of its parts."""
     heads = base.config["num_attention_heads"]
     head = base.config.get("head_dim") or base.config["hidden_size"] // heads
     keys = (base.config.get("num_key_value_heads") or heads) * head

@@ -138,7 +138,7 @@ def _add_configuration(writer: Any, config: PretrainedConfig, model: BaseFiles) 
 
 
 def _add_vocabulary(writer: Any, vocabulary: Vocabulary, size: int) -> None:
-    """Add tokens, and their scores or merges, to a GGUF file."""
+    """Write the merged LLaMA's tokens, and their scores or merges, to its GGUF file."""
     import gguf
 
     writer.add_vocab_size(size)
@@ -155,7 +155,7 @@ def _add_vocabulary(writer: Any, vocabulary: Vocabulary, size: int) -> None:
 
 
 def _add_special_tokens(writer: Any, tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> str:
-    """Add special tokens, ends and the chat template to a GGUF file; returns what it cannot hold.
+    """Write the LLaMA's ends, chat template and special tokens to GGUF; returns which ends it cannot hold.
 
     Args:
         ends: where the model stops, the trained end last.

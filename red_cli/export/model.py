@@ -77,7 +77,7 @@ def merged_model(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> 
 
 
 def merged_llama(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
-    """Write the exported model as a LLaMA with edits folded into its weights, whatever edits there are.
+    """The exported model as a LLaMA, ready to be written, with edits of any kind folded into its weights.
 
     A context longer than a sliding window is cut to the window: up to there, both compute the same.
 
@@ -93,7 +93,7 @@ def merged_llama(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> 
 
 
 def as_long_as_window(base: BaseFiles) -> BaseFiles:
-    """The base with its context of an exported model cut to its sliding window, if it has one."""
+    """The base of the model to be written, with its context cut to its sliding window, if it has one."""
     window, longest = base.config.get("sliding_window"), base.config.get("max_position_embeddings")
     if not isinstance(window, int) or not isinstance(longest, int) or window >= longest:
         return base
@@ -147,7 +147,7 @@ def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) 
 
 
 def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
-    """Check, before a model is exported, that the adapter was trained on this base and the base has not changed.
+    """Check that the exported model's base is the one that the adapter was trained on, unchanged.
 
     Raises:
         UserError: it is another base, its configuration or edited weights have changed, or it has biases that its own
@@ -239,7 +239,7 @@ def _of_its_class(shards: Shards, adapter: AdapterArrays, config: dict[str, Any]
 
 
 def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) -> dict[str, Any]:
-    """The base's configuration with the exported class, its labels and the dtype.
+    """The exported model's configuration: the base's, with the architecture, label names and dtype.
 
     Args:
         dtype: torch's name of the dtype, if it was changed.
@@ -262,7 +262,7 @@ def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) 
 
 
 def _padding(base: BaseFiles) -> int | None:
-    """The padding id used in training; the configuration's if the tokenizer cannot be loaded."""
+    """The padding id for the exported model's configuration; the base's own if the tokenizer cannot be loaded."""
     from transformers import AutoTokenizer
 
     from red_cli.base_model.prepare import usable_padding_id

@@ -94,7 +94,7 @@ def adapter_use(name: str, base: str, adapter: AdapterConfig, given: Input) -> l
 
 
 def gguf_use(file: str) -> list[str]:
-    """Shell commands that use a GGUF file: a server of OpenAI's interface, and a conversation in the terminal."""
+    """Code for a terminal that uses a GGUF file: a server of OpenAI's interface, and a conversation."""
     return [f"llama-server -m {shlex.quote(file)}", f"llama-cli -m {shlex.quote(file)}"]
 
 

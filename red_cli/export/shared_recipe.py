@@ -54,5 +54,5 @@ def _shorten(recipe: dict[str, Any], keys: Iterable[Key]) -> None:
 
 
 def is_absolute(text: str) -> bool:
-    """Whether a text is an absolute local path of any operating system, or starts with a tilde."""
+    """Whether a text in a shared file is an absolute local path of any system, or starts with a tilde."""
     return PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute() or text.startswith("~")

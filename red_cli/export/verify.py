@@ -160,7 +160,7 @@ def _fits(files: BaseFiles) -> bool:
 def _placement(
     base: BaseFiles, kind: type[PreTrainedModel], config: PretrainedConfig, head: list[str], spare: Path
 ) -> dict[str, Any]:
-    """Options for loading the base: into memory if it fits, else from disk layer by layer except for a trained head."""
+    """Where the base to compare with is loaded: in memory if it fits, else on disk except for a trained head."""
     if _fits(base):
         return {"dtype": torch.float32}
     with torch.device("meta"):

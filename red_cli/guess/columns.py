@@ -170,7 +170,7 @@ def _numbers(texts: Sequence[str]) -> list[float] | None:
 
 
 def _is_messages(value: Any) -> bool:
-    """Whether a value is a list of messages, or the JSON of one."""
+    """Whether a value of a column is a list of messages, or the JSON of one."""
     if isinstance(value, str) and not value.lstrip().startswith("[{"):
         return False
     found = decoded(value)

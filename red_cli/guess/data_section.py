@@ -87,7 +87,7 @@ def csv_form(path: Path, delimiter: str | None) -> CsvForm | None:
 
 
 def _from(target: Path, path: Path) -> str:
-    """A data file as the recipe at `target` names it: relative in its own folder, else absolute."""
+    """The data section's name for a file: relative in the recipe's own folder, else absolute."""
     absolute = path.resolve()
     own = target.parent.resolve()
     return os.path.relpath(absolute, own) if absolute.parent == own else str(absolute)

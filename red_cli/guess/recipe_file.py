@@ -89,7 +89,7 @@ def _why_unfit(recipe: Path, path: Path) -> str | None:
 
 
 def _given(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The sections of _KEPT that overrides set; invalid overrides are skipped, since loading reports them."""
+    """What overrides set in the sections that the guessed recipe file keeps; invalid ones are skipped."""
     merged = Merged()
     for text in overrides:
         try:

@@ -64,7 +64,7 @@ def default_base(task: str) -> str:
 
 
 def template_for(base: str) -> str:
-    """The chat template for a base: its own if it has one as far as its files or its name say, else a plain one."""
+    """The setting of the chat template, by the base: its own if it seems to have one, else a plain one."""
     folder = Path(base).expanduser()
     if not folder.is_dir():
         return "own" if _INSTRUCT.search(base) else "human-assistant"

@@ -86,7 +86,7 @@ def guess_task(rows: Rows, given: Given) -> TaskGuess:
 
 
 def _require_header(rows: Rows, columns: Sequence[Column]) -> None:
-    """Check, before the task is guessed, that the names of columns are names: a table without a header is refused.
+    """Refuse to guess a task from rows without a header, whose first line is itself a row.
 
     One name may well be a class as well, as in a column spam, but then the texts have a short name.
     """
@@ -192,7 +192,7 @@ def _numeric(column: Column) -> bool:
 
 
 def _without_synonyms(rows: Rows, columns: Sequence[Column]) -> list[Column]:
-    """The columns without those that only number the classes of another: texts are kept, then the first."""
+    """The candidates for the task's label: of several with the same classes only one, a text if there is one."""
     kept: list[Column] = []
     for column in sorted(columns, key=_numeric):
         if not any(_one_to_one(rows, column, other) for other in kept):
@@ -201,7 +201,7 @@ def _without_synonyms(rows: Rows, columns: Sequence[Column]) -> list[Column]:
 
 
 def _one_to_one(rows: Rows, one: Column, other: Column) -> bool:
-    """Whether two columns divide the rows into the same classes."""
+    """Whether two candidates for the task's label are not ambiguous: they class the rows in the same way."""
     pairs = set(zip(map(str, rows.column(one.name)), map(str, rows.column(other.name)), strict=True))
     return len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
 
@@ -234,7 +234,7 @@ def _text(rows: Rows, columns: Sequence[Column], given: Given) -> tuple[dict[str
 
 
 def _numbered_pairs(keys: Sequence[str]) -> list[tuple[str, str]]:
-    """The names that differ only in 1 and 2, or in a and b, at their end."""
+    """Guess which texts are a pair for a task: names that differ only in a final 1 and 2, or a and b."""
     stems: dict[str, list[str]] = {}
     for key in sorted(keys):
         if match := _NUMBERED.fullmatch(key):

@@ -139,13 +139,13 @@ def evaluate(
 
 
 def _untuned(target: Opened, folder: RunFolder, split: str) -> dict[str, Any] | None:
-    """The untuned score that `red eval` shows: of a run's own split; None if it is not known."""
+    """The untuned score that goes with evaluating a run on this split, as recorded; None if it is not known."""
     known = folder.read_metrics().get("untuned") if target.same_rows and folder.path == target.folder else None
     return known if known is not None and known["split"] == split else None
 
 
 def model_identity(target: Opened) -> str:
-    """An identity of the evaluated model's weights: names, sizes and times of files, and the recipe's model section."""
+    """What identifies a scored run, adapter or export: its weights' names, sizes, times, and the model section."""
     place = target.adapter or target.folder
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir())]
     weights = [file for file in files if "safetensors" in file[0]]

@@ -89,11 +89,11 @@ def find(
 
 
 def notes_json(notes: Sequence[Note]) -> list[dict[str, str]]:
-    """The notes of an evaluation's findings, as metrics.json has them."""
+    """The notes in the findings on a scored split as metrics.json has them, without fields that are None."""
     return [{name: value for name, value in asdict(note).items() if value is not None} for note in notes]
 
 
 def _spread(predictions: Sequence[Prediction]) -> float | None:
-    """The standard deviation of the rows' mean losses, for findings; None of fewer than two rows."""
+    """A finding on predictions: the standard deviation of their mean losses; None of fewer than two rows."""
     means = [answer.loss / answer.tokens for answer in predictions if answer.loss is not None and answer.tokens]
     return statistics.stdev(means) if len(means) > 1 else None

@@ -76,7 +76,7 @@ class ResumableOutput:
 
 
 def no_check() -> None:
-    """The default check between batches, which never stops the decoding."""
+    """The default check between batches of generation, which never stops it."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def generation_config(options: Decoding, ends: SpecialIds, max_new_tokens: int) 
 
 @contextmanager
 def eval_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Inside the block the model generates as asked: dropout and the generation options of its own files are off."""
+    """For generation in the block: dropout is off, and the generation options of the model's files are ignored."""
     training, own = model.training, model.generation_config
     model.eval()
     model.generation_config = GenerationConfig()

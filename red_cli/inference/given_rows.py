@@ -30,7 +30,7 @@ def texts_as_file(texts: Sequence[str], column: str, folder: Path) -> Path:
 
 
 def standard_input_as_file(folder: Path, known: Sequence[str]) -> tuple[Path, str]:
-    """Copy standard input to a file whose ending says its format; returns it, and the format in words.
+    """Copy the rows given on standard input to predict into a file; return it, and its format in words.
 
     JSON and Parquet are known by their beginning. Other text is CSV or TSV if its first line names one of the columns
     that are `known`; else each line is a text.

@@ -150,7 +150,7 @@ def _plain(name: str) -> str:
 
 
 def _of_conversations(recipe: Recipe, there: Sequence[str], named: Mapping[str, str], source: str) -> InputColumns:
-    """The columns of conversations: those of the training, those that have the usual names, or a prompt alone."""
+    """Find the columns of conversations that the model reads: by the user's word, by name, or a prompt alone."""
     if unknown := [key for key in named if key not in _OPTIONS]:
         raise UserError(
             "invalid-option",
@@ -192,12 +192,12 @@ def _of_conversations(recipe: Recipe, there: Sequence[str], named: Mapping[str, 
 
 
 def _require_single(source: str, there: Sequence[str], used: Sequence[str]) -> None:
-    """Check that a file has each column that is read only once."""
+    """Check that no two columns of the input file have the name of one that the model reads."""
     for name in used:
         if list(there).count(name) > 1:
             raise UserError("file-damaged", f"{source} has two columns named {shown(name)}", hint="Rename one of them.")
 
 
 def _missing(source: str, name: str, there: Sequence[str], hint: str) -> UserError:
-    """The error for a column that a file does not have; it lists those that are there."""
+    """The error for an input column that the model reads and the file does not have; it lists those there are."""
     return UserError("column-not-found", f"{source} has no column {name}", hint=f"{hint}It has: {', '.join(there)}")

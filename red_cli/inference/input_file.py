@@ -190,7 +190,7 @@ def header_of(path: Path, delimiter: str | None) -> list[str] | None:
 
 
 def free_name(name: str, taken: Iterable[str]) -> str:
-    """`name`, with the next number behind it where the input file has it already."""
+    """`name`, with a number from 2 on behind it where the input file already has a column of that name."""
     taken, number, found = set(taken), 2, name
     while found in taken:
         found, number = f"{name}_{number}", number + 1
@@ -221,7 +221,7 @@ def _described(path: Path, delimiter: str | None, column: str | None) -> InputFi
 
 
 def _scanned_objects(file: InputFile) -> InputFile:
-    """A JSON file with its columns, the types of their values, and its number of rows."""
+    """A JSON input file scanned for its columns, the types of its cells, and its number of rows."""
     kinds: dict[str, set[type]] = {}
     rows = 0
     for _, row in json_rows(file.path):
@@ -260,7 +260,7 @@ def _sizes(rows: int) -> list[int]:
 
 
 def _digest(path: Path) -> str:
-    """The digest of an input file's bytes, 40 hexadecimal digits."""
+    """The digest of an input file over its bytes as they stand in it, 40 hexadecimal digits."""
     found = hashlib.blake2b(digest_size=20)
     with path.open("rb") as file:
         while block := file.read(_BYTES):

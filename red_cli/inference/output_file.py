@@ -71,7 +71,7 @@ def write_rows(file: InputFile, new: Mapping[str, Kind], answered: Answered, for
 
 @contextmanager
 def opened_for_writing(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """Open `path` for the bytes of a file called `name`, compressed if that ends with .gz, the same at every time."""
+    """Open the output file `name` at `path` to write its bytes, compressed reproducibly if it ends with .gz."""
     with path.open("wb") as file:
         if not name.lower().endswith(".gz"):
             yield file
@@ -199,7 +199,7 @@ def _cell(value: Any) -> str:
 
 
 def _as_text(value: Any) -> str:
-    """A value of another type as text: a date as in ISO 8601, bytes as hexadecimal digits."""
+    """Text to write to the output file for another type: a date as in ISO 8601, bytes as hexadecimal digits."""
     return value.hex() if isinstance(value, bytes) else str(value)
 
 

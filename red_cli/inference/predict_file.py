@@ -136,7 +136,7 @@ def _label_names(task: Task, opened: Opened) -> list[str] | None:
 
 
 def _subject(opened: Opened, request: PredictionRequest) -> str:
-    """The digest of all that decides the predictions of a file: the model, the recipe, the file and the columns."""
+    """The digest of all on which predicting every row of a file depends: model, recipe, file and columns."""
     recipe = opened.recipe.model_dump(include={"task", "model", "data", "eval"}, mode="json")
     about = [red_cli.__version__, model_identity(opened), recipe, request.file.digest, dict(request.columns.read)]
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()

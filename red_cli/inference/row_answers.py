@@ -169,14 +169,16 @@ class RowPredictor:
             return [made.slice(index, index + 1) for index in range(made.table.num_rows)]
 
         asked = _each(rows, ask)
-        lacking = Answer(problem="an instruction without answers: its last line is not  Answer format: answer1/answer2")
+        unanswerable = Answer(
+            problem="an instruction without answers: its last line is not  Answer format: answer1/answer2"
+        )
         found: dict[int, Answer] = {}
         questions: dict[int, Rows] = {}
         for index, each in enumerate(asked):
             if isinstance(each, Answer):
                 found[index] = each
             elif each.column("options")[0] is None:
-                found[index] = lacking
+                found[index] = unanswerable
             else:
                 questions[index] = each
         if questions:
@@ -196,7 +198,7 @@ _NOTHING = Encoded({}, np.zeros(1, dtype=np.int64), None, 0)  # for a runner tha
 
 
 def _usable_texts(table: pa.Table, names: Sequence[str]) -> tuple[pa.Table, dict[int, str]]:
-    """The table with its columns `names` as text, and the rows of which one has none: index -> reason."""
+    """The rows with their columns `names` as text, and those that cannot be encoded: index -> reason."""
     problems: dict[int, str] = {}
     columns: dict[str, list[str]] = {}
     for name in names:
@@ -228,7 +230,7 @@ def _fault(fault: Fault) -> Answer:
 
 
 def _with_inputs(rows: Rows) -> Rows:
-    """Rows of questions, of which none has a null as its optional input."""
+    """Rows to be answered, with an empty text for each null in their optional input."""
     names = rows.table.column_names
     if INPUT not in names:
         return rows
@@ -237,7 +239,7 @@ def _with_inputs(rows: Rows) -> Rows:
 
 
 def _each(rows: Rows, make: Callable[[Rows], Sequence[Any]]) -> list[Any]:
-    """What `make` makes of rows; if one of them stops it, each by itself, with the reason in place of a bad one."""
+    """What `make` makes of some rows; for each row that it refuses, an answer with the reason."""
     try:
         return list(make(rows))
     except UserError:
@@ -252,7 +254,7 @@ def _each(rows: Rows, make: Callable[[Rows], Sequence[Any]]) -> list[Any]:
 
 
 def _probabilities(names: Sequence[str]) -> Callable[[nn.Module, Batch], list[Answer]]:
-    """The likeliest label and the probabilities of all, for a batch."""
+    """A function from a batch of rows to their answers: the likeliest label with the probabilities of all."""
 
     def predict(model: nn.Module, batch: Batch) -> list[Answer]:
         found = model(**batch.inputs).logits.float().softmax(-1)
@@ -277,7 +279,7 @@ def _written(answer: Prediction) -> Answer:
 
 
 def _option(answer: Prediction) -> Answer:
-    """The option that a generated text names, or the likeliest one where none is generated."""
+    """The answer for a row with options: the one that a generated text names, or else the likeliest one."""
     if answer.text is None:
         return Answer(getattr(answer, "likeliest", None))
     return _written(answer)

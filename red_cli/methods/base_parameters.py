@@ -22,7 +22,7 @@ _WEIGHTS_FILE = "trained.safetensors"
 
 
 def names_of_parameters(model: PreTrainedModel) -> list[str]:
-    """The names of all parameters of a model."""
+    """The names of the base parameters among which methods choose what they train: all of the model's."""
     return [name for name, _ in model.named_parameters()]
 
 

@@ -71,7 +71,7 @@ class Rates:
 
 
 def most_in_a_layer(modules: Sequence[str]) -> int:
-    """The largest number of modules that a method changes in one layer, named by a path up to its first number."""
+    """The most modules per layer, a path up to its first number; decides which learning rates a method has."""
     layers = [match[0] if (match := re.match(r".*?\.\d+(?=\.)", path)) else path for path in modules]
     return max(Counter(layers).values(), default=0)
 

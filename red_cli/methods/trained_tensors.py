@@ -30,7 +30,7 @@ def write_trained(
     digest: BaseDigest | None,
     libraries: tuple[str, ...] = ("torch", "transformers"),
 ) -> None:
-    """Write `parameters` by key to `folder / weights_file`, and `trained.json`; `digest` is that of the base."""
+    """Save the tensors `parameters` by key in `folder / weights_file`, and their description in `trained.json`."""
     tensors = {key: parameter.detach().cpu().contiguous() for key, parameter in parameters.items()}
     weights = save(tensors, metadata={"format": "pt"})
     names: dict[int, Any] = model.config.id2label

@@ -164,7 +164,7 @@ def summarise(
 
 
 def _largest_block(model: PreTrainedModel, recipe: Recipe) -> int:
-    """The size in bytes of the base's largest layer, for the plan's summary."""
+    """The bytes of the base's largest layer for the plan that `red check` and `red train` show."""
     sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks(model)]
     return int(max(sizes, default=0) * bytes_per_parameter(recipe.model))
 
@@ -184,7 +184,7 @@ def _export_obstacle(model: PreTrainedModel) -> str | None:
 
 
 def _examples(prepared: Prepared) -> list[Example]:
-    """The first training rows as the plan shows them: tokens, label and loss mask."""
+    """The plan's first training examples, as `red check` shows them: tokens, label and loss mask."""
     encoded = prepared.encoded["train"]
     rows = [prepared.encoder.show(encoded, index) for index in range(min(_SHOWN_EXAMPLES, len(encoded)))]
     return [

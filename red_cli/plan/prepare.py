@@ -129,7 +129,7 @@ def _rows_on_the_way(task: Task, rows: Rows, label_names: list[str] | None, reci
 
 
 def _default_metric(recipe: Recipe, classes: Mapping[str, int]) -> tuple[Metric | None, str]:
-    """The metric that preparing a run takes by the training split's classes, and why; None: the task's usual one."""
+    """Prepare a run's metric by its training classes, with why; None keeps the recipe's or the usual one."""
     metric = recipe.task.default_metric(classes)
     if recipe.eval.metric is not None or metric == recipe.task.metrics[0]:
         return None, ""
@@ -139,7 +139,7 @@ def _default_metric(recipe: Recipe, classes: Mapping[str, int]) -> tuple[Metric 
 
 
 def require_labels(encoded: Encoded, source: str, column: str) -> None:
-    """Check, in preparing a run, that a split has labels.
+    """Check, while the data of a run are prepared, that a split has its column of labels.
 
     Raises:
         UserError: the column of labels is missing or empty.

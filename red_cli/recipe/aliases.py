@@ -245,7 +245,7 @@ def in_words(alias: Alias) -> str:
 
 
 def commands_for(name: str, existing: Iterable[str]) -> list[str]:
-    """The commands to type instead of an alias or a misspelt name, of those whose command exists."""
+    """The commands to write in place of another toolkit's name or a misspelt one, of those that exist."""
     known, plain = set(existing), name.lower()
     named = COMMANDS.get(plain) or COMMANDS.get(plain.replace("_", "-")) or ()
     words = {command: command.split()[1] for command in named}

@@ -79,7 +79,7 @@ def _nodes(schema: dict[str, Any], node: dict[str, Any], path: list[str]) -> lis
 
 
 def _forms(schema: dict[str, Any], node: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """(name of its definition, node) of every form of a JSON schema's node: its reference and unions resolved."""
+    """(definition's name, node) of each form of a key to explain; its reference and unions are resolved."""
     if "$ref" in node:
         name = node["$ref"].rpartition("/")[2]
         return [(name, schema["$defs"][name])]

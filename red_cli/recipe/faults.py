@@ -88,7 +88,7 @@ def faults_of(error: ValidationError, data: dict[str, Any], origin: Callable[[Ke
 
 
 def dotted(path: KeyPath) -> str:
-    """A key path in dotted form: train.seed, red.layers[2]."""
+    """The key of a fault as its description writes it, in dotted form: train.seed, red.layers[2]."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 

@@ -51,7 +51,7 @@ def walk(model: type[BaseModel], parent: Key | None = None) -> Iterator[Key]:
 
 
 def _marker(field: FieldInfo, kind: type[_Marker]) -> _Marker | None:
-    """The marker of this kind in a schema field's metadata, such as its key's role; None if there is none."""
+    """The marker of this kind that the walk of the schema finds at a key, such as its role; None if none."""
     return next((marker for marker in field.metadata if isinstance(marker, kind)), None)
 
 
@@ -80,13 +80,13 @@ def key_at(path: str) -> Key | None:
 
 
 def role_of(path: str) -> Role | None:
-    """The role of the key at a dotted path; None if no such key exists."""
+    """Look up a key of the schema by its dotted path: its role; None for unknown keys and mixed sections."""
     key = key_at(path)
     return None if key is None else key.role
 
 
 def training_keys(recipe: Recipe) -> dict[str, Any]:
-    """Dotted path of a key -> value, for the keys that determine the result of training."""
+    """Dotted path -> value of all the recipe's keys that determine the result of training."""
     return values_of(recipe, frozenset(Role) - SAME_RUN)
 
 
@@ -97,7 +97,7 @@ def values_of(recipe: Recipe, roles: Collection[Role]) -> dict[str, Any]:
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested recipe data as one dictionary from dotted keys to values."""
+    """Walk nested recipe data: all its keys in dotted form -> their values."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
         if isinstance(value, dict):

@@ -140,12 +140,12 @@ def variants_of(path: Path) -> list[str]:
 
 
 def _well_formed(variants: Any) -> bool:
-    """Whether the variants of a recipe are a mapping of names to mappings or nothing."""
+    """Whether variants can be loaded: a mapping of names to mappings or nothing."""
     return isinstance(variants, dict) and all(part is None or isinstance(part, dict) for part in variants.values())
 
 
 def _apply_override(merged: Merged, text: str) -> list[Fault]:
-    """Load with an override: merge a KEY=VALUE into the recipe; return its faults."""
+    """Apply a KEY=VALUE to the recipe that is being loaded from files and variant; return all its faults."""
     where = f"command line, {one_line(text)}"
     try:
         override = parse_override(text)

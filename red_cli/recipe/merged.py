@@ -110,7 +110,7 @@ def _anchored(text: str, kind: LocalPath, folder: Path, environment: Mapping[str
 
 
 def _is_file_of(folder: Path, text: str) -> bool:
-    """Whether a path of a recipe exists as it is written, dollar signs included, from the folder of its file."""
+    """Whether a local path to resolve exists as it is written, from the folder of the merged recipe's file."""
     try:
         return (folder / text).exists()
     except (OSError, ValueError):  # not a valid path

@@ -167,7 +167,7 @@ class MethodChoice(Section):
 
 
 def compared_methods() -> dict[str, list[str]]:
-    """The methods that comparisons name -> the overrides that they set; other options are those of the recipe."""
+    """The fine-tuning methods of `METHODS` and their variants by name -> the overrides that select them."""
     compared: dict[str, list[str]] = {}
     for name, spec in METHODS.items():
         variants = {variant: [f"method={name}", *keys] for variant, keys in spec.variants.items()}
@@ -176,7 +176,7 @@ def compared_methods() -> dict[str, list[str]]:
 
 
 def require_package(name: MethodName) -> None:
-    """Check that the package that a method of the table needs is installed.
+    """Check, before anything is loaded, that the package that a fine-tuning method needs is installed.
 
     Raises:
         UserError: it is not installed.
@@ -191,5 +191,5 @@ def require_package(name: MethodName) -> None:
 
 
 def is_plus_plus(positions: Sequence[str] | str) -> bool:
-    """Whether the positions are those of RED++."""
+    """Whether these positions, an option of the method RED, are those of its variant RED++."""
     return positions == "red++" or set(positions) in _PLUS_PLUS

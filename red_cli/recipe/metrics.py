@@ -110,7 +110,7 @@ def display_value(metric: str, value: float) -> float:
 
 
 def format_score(metric: str, value: float) -> str:
-    """A metric's score as text, by the format of that metric."""
+    """The score of a metric in that metric's own format, or with two decimals if it has none."""
     return f"{display_value(metric, value):{metric_spec(metric).format or '.2f'}}"
 
 
@@ -124,12 +124,12 @@ def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation (n - 1) of scores in a metric; the deviation of a single score is None."""
+    """Average one metric's scores: their mean and sample standard deviation (n - 1), None for a single score."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def format_scores(metric: str, values: Sequence[float]) -> str:
-    """A metric's scores under several seeds as text: mean ± sample deviation, but both values of two."""
+    """One metric's scores over seeds, averaged as text: mean ± sample deviation, but both scores of two."""
     if len(values) == _BOTH:
         return " / ".join(format_score(metric, value) for value in values)
     mean, spread = mean_and_spread(values)

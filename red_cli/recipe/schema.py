@@ -142,7 +142,7 @@ class Recipe(MethodChoice, Subject):  # fields of the last base class come first
 
 
 def _complete_or_extending(schema: dict[str, Any]) -> None:
-    """Required keys may be set in the recipe that a file extends."""
+    """In the JSON schema of recipe files, make keys required only if the file has no `extends`."""
     schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]
 
 
@@ -160,17 +160,17 @@ class RecipeFile(Recipe):
 
 
 def with_metric(recipe: Recipe, metric: Metric) -> Recipe:
-    """The recipe, a validated schema, with another eval.metric."""
+    """The recipe with another value of the schema's key eval.metric."""
     return recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"metric": metric})})
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain data by its schema; nulls are included where the default is not null."""
+    """The recipe as plain data, with every key of the schema whose value or default is not None."""
     return _without_absent(recipe)
 
 
 def _without_absent(section: BaseModel) -> dict[str, Any]:
-    """The section as plain data for a recipe, without keys that are None by default and not set."""
+    """A section's data by its schema, without keys whose value and default are both None."""
     data: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
@@ -182,7 +182,7 @@ def _without_absent(section: BaseModel) -> dict[str, Any]:
 
 
 def text_metrics(recipe: Recipe) -> tuple[str, ...]:
-    """The metrics of generated texts in a recipe: eval.metrics or the task's default, and the selecting metric."""
+    """The values of the schema's keys eval.metrics (default: the task's) and eval.metric that score texts."""
     named = recipe.task.default_text_metrics if recipe.eval.metrics is None else recipe.eval.metrics
     chosen = [recipe.eval.metric] if recipe.eval.metric in TEXT_METRICS else []
     return tuple(dict.fromkeys([*named, *chosen]))

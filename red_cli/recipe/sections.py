@@ -54,7 +54,7 @@ class Decoding(Section):
 
 
 def faults_of_decoding(decoding: Decoding | None, generates: bool) -> list[KeyFault]:
-    """Options of the recipe's decoding section that have no effect: (key path, what is wrong)."""
+    """Keys of decoding, a section of the recipe, that have no effect: (key path, what is wrong)."""
     path = ("eval", "generation")
     if decoding is None:
         return []
@@ -70,7 +70,7 @@ def faults_of_decoding(decoding: Decoding | None, generates: bool) -> list[KeyFa
 
 
 def _default(name: str) -> Any:
-    """The default value of a key of the decoding section."""
+    """The default value of a key of decoding, one of the sections of a recipe."""
     return Decoding.model_fields[name].default
 
 
@@ -132,7 +132,7 @@ DELIMITER_NAMES = {"\t": "tab"}  # how a recipe may write a delimiter that does 
 
 
 def _delimiter(value: str) -> str:
-    """A delimiter as recipes write it."""
+    """A value type of the recipe's sections: a delimiter, one character or tab, as recipes write it."""
     written = {"\\t": "tab", **DELIMITER_NAMES}.get(value, value)
     if written != "tab" and (len(written) != 1 or written in '"\r\n \0'):
         raise ValueError("one character, such as ';' or '|', or tab")

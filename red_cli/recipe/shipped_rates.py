@@ -50,7 +50,7 @@ def shipped_rates(name: str) -> Iterator[tuple[float, str]]:
 
 
 def _named_in(origin: str) -> list[str]:
-    """The bundled recipe whose file an origin names, if it does."""
+    """The bundled recipe that the origin of a learning rate names; an empty list if it names none."""
     path = PurePath(origin.rpartition(", line")[0])
     return [path.stem] if path.parent == recipe_folder() else []
 

@@ -103,7 +103,7 @@ def template_file(text: str) -> str | None:
 
 
 def is_template_file(template: str) -> bool:
-    """Whether task.template is a file name rather than a known name or a template's text."""
+    """Whether the text of a template names a file: it has no {{ or {% and is no known template's name."""
     known = template in (OWN, *NAMED_TEMPLATES) or template.startswith(OWN_NAMED)
     return not known and "{{" not in template and "{%" not in template
 

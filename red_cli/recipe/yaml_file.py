@@ -150,7 +150,7 @@ def read_document(path: Path) -> Document:
 
 
 def parse_value(text: str) -> Any:
-    """Parse the YAML value of a `KEY=VALUE` by the rules of a recipe file.
+    """Read a text as YAML by the rules of a recipe file, such as the value of a `KEY=VALUE`.
 
     Raises:
         ValueError: the text is not YAML, or is too large.

@@ -97,7 +97,7 @@ def markdown_table(table: Table) -> str:
 
 
 def _render(template: str, escape: Callable[[str], str], document: ReportDocument) -> str:
-    """Render a template whose every expression is escaped by `escape`, except values marked as safe."""
+    """Render a document by a Jinja template; `escape` is applied to all values but those marked as safe."""
     environment = Environment(
         loader=PackageLoader("red_cli.report"),
         autoescape=True,

@@ -76,7 +76,7 @@ def draw_comparison(comparison: RunComparison) -> Picture:
 
 
 def _caption(comparison: RunComparison) -> str:
-    """The caption of the comparison's picture in the report."""
+    """The caption of the picture that compares runs with the paper's figures: what its error bars are."""
     paper = any(row.paper for row in comparison.rows)
     return (
         "Mean and standard deviation over seeds (filled; the dots below: each seed)"
@@ -91,7 +91,7 @@ def _label(name: str) -> str:
 
 
 def _series(comparison: RunComparison, names: dict[TaskColumn, str]) -> list[_Series]:
-    """A series for each row, and one for the paper's figures after the last row that has them."""
+    """The series to draw with error bars: one for each tuned row, and the paper's after the last row with it."""
     averaged = len(comparison.averaged)
     one_base = len({row.base for row in comparison.rows}) == 1
     found: list[_Series] = []

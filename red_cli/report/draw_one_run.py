@@ -150,7 +150,7 @@ def _inwards(step: float, steps: NDArray[np.float64]) -> str:
 
 
 def _in_a_cell(value: float) -> str:
-    """A number in few enough characters for a cell."""
+    """The text drawn in a cell of the heat map of one run's vectors: a number in few characters."""
     if 0 < value < _TINY:
         return f"{value:.0e}".replace("e-0", "e-")
     return f"{value:.3f}".lstrip("0") if 0 < value < 1 else three_digits(value)

@@ -83,7 +83,7 @@ class Group:
 
 
 def _before_training(run: FinishedRun, split: str, metric: str) -> FinishedRun | None:
-    """The runs of a group as they were before training; None if one does not record its score."""
+    """A run of a group over seeds as it was before training; None if that score is not recorded."""
     untuned, rows = run.metrics.get("untuned") or {}, run.metrics["splits"][split]["examples"]
     if untuned.get("split") != split or untuned.get("examples", rows) != rows or metric not in untuned:
         return None

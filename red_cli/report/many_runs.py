@@ -157,7 +157,7 @@ def compare_runs(paths: Sequence[Path]) -> RunComparison:
 
 
 def _families(groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups of many runs that share base, method and protocol, ordered by their first runs."""
+    """The parts of the table of many runs, each with one base, method and protocol, in order of first runs."""
     families: dict[tuple[str, str, str], list[Group]] = {}
     for group in groups:
         recipe = group.first.recipe
@@ -167,7 +167,7 @@ def _families(groups: Sequence[Group]) -> list[list[Group]]:
 
 
 def _base_names(bases: Sequence[str]) -> dict[str, str]:
-    """Base of many compared runs -> its short name, or its full name if the short one is ambiguous."""
+    """Base in the table of many runs -> its short name in the rows, or the full one if that is ambiguous."""
     short = {base: base_name(base) for base in bases}
     return {base: name if list(short.values()).count(name) == 1 else base for base, name in short.items()}
 
@@ -215,7 +215,7 @@ def _order(value: Any) -> tuple[int, float, str]:
 
 
 def _differing_keys(groups: Sequence[Group]) -> set[str]:
-    """The recipe keys whose values differ between many compared runs."""
+    """The recipe keys whose values differ, which makes a task's runs several rows of the table."""
     keys = {key for group in groups for key in group.keys}
     return {key for key in keys if any(group.keys.get(key) != groups[0].keys.get(key) for group in groups)}
 
@@ -244,5 +244,5 @@ def _caveats(row: Row) -> list[str]:
 
 
 def _protocol(group: Group) -> str:
-    """The recipe's eval.split, by which many runs are compared."""
+    """The protocol of a row in the table of many runs: its eval.split, or `standard`."""
     return str(group.keys.get("eval.split", _STANDARD))

@@ -154,7 +154,7 @@ def headings(comparison: RunComparison) -> list[str]:
 
 
 def spread_text(mean: float, std: float | None, seeds: Sequence[float]) -> str:
-    """A mean and its deviation over seeds in a comparison; of two seeds both values, which say more."""
+    """The text of a cell for a mean and its deviation over seeds; of two seeds both values."""
     if len(seeds) == BOTH:
         return " / ".join(map(two_digits, seeds))
     return plus_minus(two_digits(mean), two_digits(std))

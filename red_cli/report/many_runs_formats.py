@@ -28,7 +28,7 @@ def table_text(comparison: RunComparison, form: TableFormat) -> str:
 
 
 def latex_text(text: str) -> str:
-    """LaTeX for `text` in a table of many runs; a character that the usual fonts do not have becomes its code."""
+    """`text` in the LaTeX of a table of many runs to paste; characters not in the usual fonts become codes."""
     return "".join(_LATEX.get(character) or _in_latin(character) for character in terminal_line(text))
 
 

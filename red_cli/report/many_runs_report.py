@@ -39,7 +39,7 @@ def comparison_document(comparison: RunComparison) -> ReportDocument:
 
 
 def comparison_data(comparison: RunComparison) -> dict[str, Any]:
-    """The content of report.json."""
+    """The comparison as JSON data for its report: the content of report.json."""
     rows = []
     for row in comparison.rows:
         papers, figures = row.paper, row.figures

@@ -46,7 +46,7 @@ def metric_title(metric: str) -> str:
 
 
 def task_column(run: FinishedRun, metric: str, alone: bool) -> TaskColumn:
-    """The name of the column of a run's scores in `metric`. Tasks on the user's own data differ by their data.
+    """The name of a run's task in tables, and its column's order, for `metric`; own data adds the data's name.
 
     Args:
         alone: whether no other metric of the run has a column.

@@ -129,7 +129,7 @@ def _origin(report: RunReport) -> str:
 
 
 def _curve_sections(report: RunReport, curve: Curve) -> list[Section]:
-    """The sections of a run's report on its learning curve: the picture and a table of the evaluations."""
+    """The learning curve in the report of one run: its picture and a folded table of every evaluation."""
     assert report.run is not None
     best_step = report.run.metrics["best"]["step"]
     sections = [Section("Learning curve", picture=draw_curve(curve, best_step) if can_draw() else None)]

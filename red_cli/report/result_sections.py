@@ -92,7 +92,7 @@ def _score(name: str, scores: Mapping[str, Any]) -> str:
 
 
 def _metric_with_unit(name: str) -> str:
-    """A metric in words in a run's report; a part of one, such as accuracy.boolq, with the part after a comma."""
+    """The title of a row in the sections of results: a metric, or a part such as accuracy.boolq, and its unit."""
     metric, _, part = name.partition(".")
     unit = ", percent" if is_percentage(name) else ""
     return f"{metric_title(metric)} of {part}{unit}" if part else f"{metric_title(metric)}{unit}"
@@ -192,6 +192,6 @@ def _cut(text: str, most: int) -> str:
 
 
 def method_title(run: FinishedRun) -> str:
-    """The method of a run in words, for the sections of results; an untuned base has none."""
+    """The method as the sections of a run's results write it; "the untuned base" for a run without one."""
     method = METHODS.get(run.metrics.get("method", "red"))
     return "the untuned base" if method is None else method.title

@@ -87,7 +87,7 @@ def data_section(run: FinishedRun) -> Section:
 
 
 def setting_name(key: str) -> str:
-    """A setting, a recipe key, in words."""
+    """A key of the recipe in words, as the sections of a run's settings and data show it."""
     words = key.rpartition(".")[2].replace("_", " ")
     return _WORDS.get(key) or (f"column of {words}" if key.startswith("data.columns.") else words)
 

@@ -28,7 +28,7 @@ VARIABLES = {
 
 
 def can_draw() -> bool:
-    """Whether matplotlib is installed."""
+    """The check for matplotlib, which is optional: whether it is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 

@@ -82,7 +82,7 @@ def comparison_lines(comparison: RunComparison, width: int) -> list[str]:
 
 
 def _wide_rows(comparison: RunComparison) -> list[list[str]]:
-    """The rows of a comparison's table for a wide terminal: methods indented under their base."""
+    """A comparison on a wide terminal: its rows, with each method indented under its base."""
     table = Cells(comparison).table
     rows, shown = [["", *table.header[2:]]], ""
     for base, title, *figures in table.rows:
@@ -94,7 +94,7 @@ def _wide_rows(comparison: RunComparison) -> list[list[str]]:
 
 
 def _stacked_lines(comparison: RunComparison, width: int) -> list[str]:
-    """Each row as several lines with one number per task."""
+    """A comparison on a narrow terminal: each row stacked as several lines with one number per task."""
     names = [*headings(comparison), *([AVERAGE] if len(comparison.averaged) > 1 else [])]
     blocks = [(row, _stacked(row, comparison)) for row in comparison.rows]
     label = max(len(name) for _, lines in blocks for name in lines) + 2 * _GAP

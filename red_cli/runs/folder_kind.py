@@ -21,7 +21,7 @@ _RUN_FILES = (METRICS_FILE, ENVIRONMENT_FILE, "adapter", "checkpoints")
 
 
 def is_trained_folder(folder: Path) -> bool:
-    """Whether a folder holds trained tensors."""
+    """Whether a folder is, by its files, of the kind that holds trained tensors."""
     return (folder / TRAINED_FILE).is_file() or (folder / ADAPTER_CONFIG_FILE).is_file()
 
 

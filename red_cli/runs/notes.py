@@ -90,13 +90,13 @@ def interval(right: float, rows: int) -> tuple[float, float]:
 
 
 def correlation_interval(value: float, rows: int) -> tuple[float, float]:
-    """The 95% interval of a correlation of `rows` pairs, for a note on few rows, by Fisher's transformation."""
+    """Bounds for a note on a result: a correlation of `rows` pairs at 95%, by Fisher's transformation."""
     middle, half = math.atanh(max(-_NEARLY_ONE, min(value, _NEARLY_ONE))), _NORMAL / math.sqrt(rows - 3)
     return math.tanh(middle - half), math.tanh(middle + half)
 
 
 def _never_predicted(facts: Facts, split: SplitFacts) -> Iterator[Note]:
-    """The note on classes that the split has and no row was predicted to be of."""
+    """A note on a result: classes of the split that were predicted for no row, and what to try."""
     never = [label for label, count in split.predicted.items() if count == 0]
     if never:
         more = f" and {len(never) - _NAMED} more" if len(never) > _NAMED else ""
@@ -125,7 +125,7 @@ def _majority_class(facts: Facts, split: SplitFacts) -> Iterator[Note]:
 
 
 def _few_rows(facts: Facts, split: SplitFacts) -> Iterator[Note]:
-    """The note on a score of few rows, with the width of its interval where it has one."""
+    """A note on a result: its score is of too few rows to trust; with the width of its interval where known."""
     if split.rows >= FEW_ROWS:
         return
     about = ""
@@ -140,7 +140,7 @@ def _few_rows(facts: Facts, split: SplitFacts) -> Iterator[Note]:
 
 
 def _interval_text(metric: str, low: float, high: float) -> str:
-    """The interval of a score, with its width, in a note."""
+    """The words in a note on how far a result may be off: the 95% interval of a score, and its width."""
     edges = f"{format_score(metric, low)} to {format_score(metric, high)}"
     return f", so {metric} may be {edges} (95% interval, {format_score(metric, high - low)} wide)"
 

@@ -123,7 +123,7 @@ def open_trained(path: Path, recipe: str | None = None, overrides: Sequence[str]
 
 
 def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str]) -> Opened:
-    """Open a run, an adapter or an exported model for inference. The arguments are those of `open_trained`.
+    """Open a run, an adapter or an exported model together with its recipe; no override may change training.
 
     Raises:
         UserError: the folder cannot be opened, has no adapter or recipe, or an override names a key of the training.
@@ -137,7 +137,7 @@ def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str])
 
 
 def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
-    """The folder for the evaluation of an opened model: `folder`, or a new one in it if overrides change the recipe."""
+    """Where results of an opened model go: `folder`, or a numbered one in it if overrides change its recipe."""
     if all(is_consent(override) for override in overrides):
         return folder
     RunFolder(folder).require_own_folders()

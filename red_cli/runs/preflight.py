@@ -57,7 +57,7 @@ def preflight_evaluation(opened: Opened, split: str | None, output: Path) -> Non
 
 
 def _require_data(recipe: Recipe) -> None:
-    """Check the local files of the user. Published sets have their own layouts, of which only the path is checked."""
+    """The quick check of a user's local files before a training; of published sets, only of the path."""
     data, task = recipe.data, recipe.task
     for split in ("train", "validation", "test"):
         require_file(data, split)
@@ -71,7 +71,7 @@ def _require_data(recipe: Recipe) -> None:
 
 
 def _require_evaluated(recipe: Recipe, split: str | None) -> None:
-    """Check that local files of the user have the split, and the columns of texts; a split may have no labels."""
+    """Quick check before an evaluation: local files have the split and its text columns; labels are optional."""
     files = _local_files(recipe)
     if files is None or recipe.eval.split != "standard":
         return
@@ -82,7 +82,7 @@ def _require_evaluated(recipe: Recipe, split: str | None) -> None:
 
 
 def _local_files(recipe: Recipe) -> dict[str, list[Path]] | None:
-    """The files of each split; None for data on the Hub, and for a published set with its own layout.
+    """The files that quick checks look at, by split; None for the Hub and for a published set's own layout.
 
     Raises:
         UserError: a path that the recipe names does not exist.

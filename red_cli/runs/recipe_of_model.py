@@ -89,7 +89,7 @@ def _of_adapter(folder: Path) -> dict[str, Any]:
 
 
 def _has_template(folder: Path) -> bool:
-    """Whether a model has a chat template, so that its recipe is an instruction task's."""
+    """Whether a model folder has a chat template, so that the recipe made for it is of an instruction task."""
     if any((folder / name).is_file() for name in _TEMPLATE_FILES):
         return True
     file = folder / "tokenizer_config.json"

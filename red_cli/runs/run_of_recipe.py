@@ -14,7 +14,7 @@ _RECIPES = (".yaml", ".yml")
 
 
 def run_of(target: Path, overrides: Sequence[str]) -> tuple[Path, list[str]]:
-    """The folder of a trained model that `target` means, and the overrides that remain for it.
+    """Find the run of a recipe that `target` names in a run's place, and the overrides that remain for it.
 
     A file inside such a folder means the folder. A recipe means its run folder, which overrides of the training
     (`train.seed=43`) and `output.dir` choose. Anything else is returned unchanged.

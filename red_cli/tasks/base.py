@@ -264,7 +264,7 @@ def scored_split(task: Task) -> str:
 
 
 def chose_best(task: Task, split: str) -> Literal["all", "some", "none"]:
-    """How many of a split's rows the task used to select the run's best evaluation."""
+    """How many of a split's rows a Task of the interface used to choose the best evaluation: all, some or none."""
     if split == task.validation_splits[0]:
         return "all"
     cut = task.paper_cut
@@ -276,7 +276,7 @@ BUILDERS: dict[type[TaskSettings], Builder] = {}
 
 
 def builds(settings: type[TaskSettings]) -> Callable[[Builder], Builder]:
-    """Register the builder of these settings' task: a function of recipe, settings, configuration, label names.
+    """Decorator of the interface: register a function that makes these settings' Task; it reads no data.
 
     The label names are those of a trained model, or None before training. A builder reads no data.
     """

@@ -84,7 +84,7 @@ def _end_id(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, end_to
 
 
 def find_affixes(tokenizer: PreTrainedTokenizerBase) -> Affixes:
-    """The affixes of a tokenizer, found by tokenising a short text."""
+    """The special token ids that a tokenizer puts around every text, its affixes, found with a short text."""
     bare = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
     framed = tokenizer(_PROBE)["input_ids"]
     for start in range(len(framed) - len(bare) + 1):

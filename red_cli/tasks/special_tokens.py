@@ -136,12 +136,12 @@ def _leaves(array: pa.Array, owners: NDArray[np.int64]) -> Iterator[tuple[pa.Arr
 
 
 def _found(rows: Rows, indices: Sequence[int]) -> FoundRows:
-    """How many rows contain a special token, with the numbers of the first few."""
+    """How many rows of a user's texts have a special token inside, with the numbers of the first few."""
     first = indices[:_SHOWN_ROWS]
     return FoundRows(len(indices), [rows.number(index) for index in first], rows.numbers(first))
 
 
 def _rows_text(found: FoundRows) -> str:
-    """The rows in which a special token was found, in words: the first few, and how many more."""
+    """The rows with special tokens of the tokenizer inside, in words: the first few, and how many more."""
     more = f" and {found.rows - len(found.first):,} more" if found.rows > len(found.first) else ""
     return f"row {found.places}" if found.rows == 1 else f"rows {found.places}{more}"

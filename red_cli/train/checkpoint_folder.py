@@ -103,7 +103,7 @@ def read_state(path: Path) -> TrainingState:
 
 
 def read_inputs(path: Path) -> RunInputs | None:
-    """Read from a checkpoint folder the inputs that it was trained on; None for checkpoints of version 0.1.
+    """Read the state file of a checkpoint folder for what it was trained on; None for those of version 0.1.
 
     Raises:
         UserError: the state file is missing or damaged.

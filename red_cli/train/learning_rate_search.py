@@ -132,7 +132,7 @@ def choose_rate(sweeps: Sequence[Sweep], searching: SearchPlan) -> float:
 
 
 def _middle(values: Sequence[float]) -> float:
-    """The median of learning rates on a logarithmic scale."""
+    """The middle of learning rates in a range test: their median on a logarithmic scale."""
     return math.exp(statistics.median(math.log(value) for value in values))
 
 

@@ -201,7 +201,7 @@ def _not_finite(session: Session, what: str, rows: NDArray[np.int64]) -> RunFail
 
 
 def evaluate_and_keep_best(session: Session, stop: Stop, training_loss: float | None) -> None:
-    """Evaluate in the loop: score the selection split, and save adapter and predictions if they are the best.
+    """The loop's evaluate and keep the best: score the selection split, save the adapter if it is the best.
 
     Args:
         training_loss: the mean since the last evaluation, for the listener.
@@ -307,12 +307,12 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
 
 
 def _predict(session: Session, split: str, check: Callable[[], None] = no_check) -> list[Prediction]:
-    """The predictions for every row of a split during training."""
+    """The predictions for every row of a split that the training loop evaluates."""
     return _predict_rows(session, session.prepared.encoded[split], check)
 
 
 def _predict_rows(session: Session, encoded: Encoded, check: Callable[[], None] = no_check) -> list[Prediction]:
-    """The predictions for encoded rows, as the training loop needs them."""
+    """The predictions for encoded rows, for the evaluate step of the training loop."""
     encoder, size = session.prepared.encoder, session.state.micro_batch_size
     return predict(encoder, encoded, session.runtime, micro_batch_size=size, final=False, check=check)
 
@@ -334,6 +334,6 @@ def _evaluation_due(session: Session) -> bool:
 
 
 def _out_of_patience(session: Session) -> bool:
-    """Whether the training loop stops early: too many evaluations without gain."""
+    """Whether the loop is to finish early: evaluations without gain have reached the limit of the settings."""
     patience = session.settings.early_stopping_patience
     return patience is not None and session.state.evaluations_without_gain >= patience

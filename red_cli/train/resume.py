@@ -58,7 +58,7 @@ def with_recorded_metric(loaded: LoadedRecipe, checkpoint: Path | None) -> Loade
 
 
 def require_new_or_resumable_folder(loaded: LoadedRecipe) -> None:
-    """Check that a run may start in its folder or resume there, before anything is loaded.
+    """Check that a run may use its folder, new or with an unfinished run of the same recipe to resume.
 
     Raises:
         UserError: the folder cannot be used, as in `find_resume_checkpoint`.
@@ -80,14 +80,14 @@ def _require_same_recipe(folder: Path, loaded: LoadedRecipe, what: str, hint: st
 
 
 def _refuse_changes(changed: list[str], what: str, hint: str) -> None:
-    """Refuse to use a run whose recipe differs in the keys `changed`; `what` starts the message."""
+    """Refuse to use or resume the run folder of another recipe, naming the keys `changed`; `what` is first."""
     if changed:
         listed = "\n".join(f"  {line}" for line in changed)
         raise UserError("different-recipe", f"{what} another recipe:\n{listed}", hint=hint)
 
 
 def _require_unfinished(loaded: LoadedRecipe) -> RunFolder:
-    """Check that a run folder is new, empty, or an unfinished run to resume; returns it."""
+    """Check that a run may use its folder: it is new, empty, or has an unfinished run to resume; returns it."""
     folder = RunFolder(loaded.run_folder)
     if folder.path.exists():
         _require_run(folder)
@@ -150,7 +150,7 @@ def is_finished(loaded: LoadedRecipe) -> bool:
 
 
 def finished_result(loaded: LoadedRecipe) -> dict[str, Any] | None:
-    """The content of metrics.json of the finished run in the recipe's folder, and its path under "folder".
+    """The metrics.json of a finished run, with nothing to resume, and its path under "folder"; else None.
 
     Returns:
         None if the folder does not exist, or its run is not finished.

@@ -58,7 +58,7 @@ class RunState:
 
 
 def is_started(path: Path) -> bool:
-    """Whether a run was started in a folder but has written nothing yet except its lock."""
+    """Whether the state of a run is at least started, by the lock file in its folder."""
     return (path / LOCK_FILE).is_file()
 
 
@@ -125,7 +125,7 @@ def _finished(path: Path, metrics: dict[str, Any], place: dict[str, Any]) -> Run
 
 
 def _plan(path: Path) -> dict[str, Any]:
-    """The facts of the plan from which the state of a run is known; empty in folders of earlier versions."""
+    """The plan's facts in a run's folder, for its state: metric, split and steps; empty in earlier versions."""
     with contextlib.suppress(RedError, OSError):
         content = read_json(path / ENVIRONMENT_FILE)
         if isinstance(content, dict) and isinstance(content.get("plan"), dict):
@@ -136,7 +136,7 @@ def _plan(path: Path) -> dict[str, Any]:
 
 
 def _logged(log: Path) -> tuple[int, list[dict[str, Any]]]:
-    """The last step in a run's log, and the lines of evaluations; a line that is cut short is skipped."""
+    """The state of a run by its log: the last step, and the lines of evaluations; a cut line is skipped."""
     step, scores = 0, []
     if log.is_file():
         with log.open(encoding="utf-8", errors="replace") as lines:
@@ -152,7 +152,7 @@ def _logged(log: Path) -> tuple[int, list[dict[str, Any]]]:
 
 
 def _best(metric: str | None, values: list[Any]) -> float | None:
-    """The best of an unfinished run's evaluations."""
+    """The best evaluation in the state of an unfinished run; None if there is none."""
     best = None
     for value in values:
         if metric is not None and isinstance(value, int | float) and is_better(metric, value, best):
@@ -161,7 +161,7 @@ def _best(metric: str | None, values: list[Any]) -> float | None:
 
 
 def _resume_command(path: Path) -> str:
-    """The command that resumes the run; a folder that was moved is named, since its recipe names the old place.
+    """The command, for a run's state, that resumes it; a folder that was moved is named in the command.
 
     Raises:
         UserError: the recipe is not YAML.

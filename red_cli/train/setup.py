@@ -111,7 +111,7 @@ def build_session(
 def build_engine(
     recipe: Recipe, trained: Trained, accelerator: Accelerator, processes: Processes, choice: StrategyChoice
 ) -> tuple[torch.optim.Optimizer, Engine]:
-    """Set up the optimiser and the engine of the strategy `choice`; FSDP shards the base."""
+    """Set up a training run from its recipe: the optimiser and the engine of `choice`; FSDP shards the base."""
     model = trained.model
     if choice.strategy == "fsdp":
         shard_base(model, trained, processes)
@@ -132,7 +132,7 @@ def seed_generators(seed: int, processes: Processes) -> None:
 
 
 def init_run_folder(session: Session, search: LearningRateSearch | None) -> None:
-    """Set up the run folder: write the files that it holds from the start.
+    """Set up the start of a training run: initialise its run folder with the files it holds from then on.
 
     Args:
         search: the search that found the learning rate, or None if the recipe gives the rate.
@@ -178,5 +178,5 @@ def _find_micro_batch_size(session: Session) -> int:
 
 
 def _flat_settings(recipe: Recipe) -> dict[str, Any]:
-    """The settings that the trackers of a run show, set up from the train section: numbers, switches and texts."""
+    """For the set-up of a training run: the numbers, switches and texts in its recipe's train section."""
     return {key: value for key, value in recipe.train.model_dump().items() if isinstance(value, int | float | str)}

@@ -243,7 +243,7 @@ class CompletionSettings(TextSettings):
 
 
 def _faults_of_conversations(data: Data) -> list[KeyFault]:
-    """Keys of task settings that only the task instruction uses: (key path, what is wrong)."""
+    """The base class's faults for data keys that only the task instruction uses: (key path, what is wrong)."""
     columns = [("data", "columns", name) for name in _CONVERSATIONS if getattr(data.columns, name) is not None]
     keys: list[tuple[str, ...]] = [
         *columns,

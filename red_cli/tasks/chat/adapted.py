@@ -81,5 +81,5 @@ def _with_json(message: Message) -> Message:
 
 
 def _json(value: Any) -> str:
-    """The arguments of a tool call as JSON text, with characters outside ASCII unescaped."""
+    """The arguments of a tool call in the form of JSON text that some templates take, non-ASCII unescaped."""
     return json.dumps(value, ensure_ascii=False)

@@ -305,7 +305,7 @@ class ChatTemplate:
 
 
 def _with_input(message: Message) -> Message:
-    """The message as the chat template takes it, with an instruction's input after the instruction."""
+    """The message as a chat template makes text of it: the instruction, a blank line, then its input."""
     if "input" not in message:
         return message
     return {"role": message["role"], "content": f"{message['content']}\n\n{message['input']}"}

@@ -128,7 +128,7 @@ def read_conversations(rows: Rows, columns: Columns, part: slice, observed: Obse
 
 
 def _objects(column: pa.ChunkedArray) -> list[Any] | None:
-    """The messages of a column of conversations, several times as fast as Arrow makes them; None for other columns."""
+    """The conversations of a column of rows as lists of messages, faster than by Arrow; None for other columns."""
     array = column.combine_chunks()
     if not pa.types.is_list(array.type) or not pa.types.is_struct(array.type.value_type) or not len(array):
         return None
@@ -265,12 +265,12 @@ _READERS = {"messages": _from_messages, "completion": _from_pair, "output": _fro
 
 
 def _without_filling(message: Message) -> Message:
-    """The message with its tool calls freed of the null keys that Arrow fills in."""
+    """A message of a row's conversation, its tool calls freed of the null keys that Arrow fills in."""
     return {**message, "tool_calls": _without_nulls(message["tool_calls"])}
 
 
 def _without_nulls(value: Any) -> Any:
-    """The part of a conversation without null keys: Arrow gives every object of a column the keys of all others."""
+    """A part of a row's conversation without null keys: Arrow gives each object of a column all others' keys."""
     if isinstance(value, dict):
         return {key: _without_nulls(part) for key, part in value.items() if part is not None}
     return [_without_nulls(part) for part in value] if isinstance(value, list) else value

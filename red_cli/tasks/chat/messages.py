@@ -103,7 +103,7 @@ def _is_plain(message: Any) -> bool:
 
 
 def require_turns(messages: Sequence[Message]) -> None:
-    """Check that user and assistant alternate, apart from tools and a system message, and that no turn is blank.
+    """Check messages by role and content: user and assistant alternate (tools, system aside), no turn is blank.
 
     Raises:
         BadRow: they do not.

@@ -35,7 +35,7 @@ class Fault:
 
 
 def text_faults(rows: Rows, names: Sequence[str], kinds: type | tuple[type, ...] = str) -> dict[int, Fault]:
-    """The rows in which a column of texts is null or holds another value: index -> fault.
+    """The bad rows of columns of texts, in which a value is null or not text: index -> fault.
 
     Args:
         kinds: the Python types of values that serve as text.

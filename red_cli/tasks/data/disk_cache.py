@@ -177,7 +177,7 @@ def _cache_folder() -> Path:
 
 
 def _checksum(parts: Iterable[bytes | memoryview]) -> bytes:
-    """The CRC-32 checksum that ends a cached file, computed in steps."""
+    """The CRC-32 checksum that ends each file of the disk cache, computed in steps."""
     found = 0
     for part in parts:
         found = zlib.crc32(part, found)

@@ -42,7 +42,7 @@ class Part:
 
 
 def read_parts(path: Path, delimiter: str | None = None) -> Iterator[Part]:
-    """The rows of a file, in parts.
+    """Read the rows of a data file of any known format, in parts.
 
     A row's number is that of its line in a JSONL file, and counts from the first row after the header in a CSV file;
     blank lines count as well.
@@ -74,7 +74,7 @@ def read_parts(path: Path, delimiter: str | None = None) -> Iterator[Part]:
 
 
 def _parts_of_records(found: Iterable[Record], notes: tuple[str, ...], quoted: bool) -> Iterator[Part]:
-    """Yield parts of the records of a CSV or TSV file, as tables of text named by its header."""
+    """Read the rows of a CSV, TSV or XLSX file in parts: tables of text named by the header, with row numbers."""
     rows = iter(found)
     header = next(rows, None)
     if header is None:
@@ -92,7 +92,7 @@ def _parts_of_records(found: Iterable[Record], notes: tuple[str, ...], quoted: b
 
 
 def _parts_of_objects(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[Part]:
-    """Yield parts of the numbered objects of a JSON file, as tables with the keys as columns."""
+    """Read the rows of a JSON or JSONL file in parts: tables of its objects by key, with row numbers."""
     while part := list(islice(rows, _PART)):
         names = dict.fromkeys(key for _, row in part for key in row)
         table = table_of({name: [row.get(name) for _, row in part] for name in names})

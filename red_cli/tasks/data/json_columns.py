@@ -29,12 +29,12 @@ def is_json(field: pa.Field) -> bool:
 
 
 def is_doubled(field: pa.Field) -> bool:
-    """Whether the file has several columns of this name; the table has the first alone."""
+    """Whether a field's metadata marks its column as the first of several of this name in the file."""
     return _marked(field) == _DOUBLED
 
 
 def doubled(table: pa.Table, names: Sequence[str]) -> pa.Table:
-    """The table with the columns `names` marked as the first of several with that name."""
+    """The table, its columns `names` marked, as JSON columns are, as the first of several with the name."""
     return _remarked(table, dict.fromkeys(names, _DOUBLED))
 
 
@@ -45,7 +45,7 @@ def values_of(column: pa.ChunkedArray, field: pa.Field) -> list[Any]:
 
 
 def first_mixed(values: Sequence[Any]) -> int | None:
-    """The index of the first text, number or truth value of another kind than those before; None if all agree."""
+    """The index at which no one Arrow type holds a column of texts, numbers or truth values; None if unmixed."""
     first = None
     for index, value in enumerate(values):
         kind = "text" if isinstance(value, str) else type(value)
@@ -139,7 +139,7 @@ def _marked_as(field: pa.Field, mark: bytes) -> pa.Field:
 
 
 def _remarked(table: pa.Table, marks: Mapping[str, bytes]) -> pa.Table:
-    """The table with these marks on its columns, and no others."""
+    """The table with these marks on its columns, such as that values are kept as JSON text, and no others."""
     fields = [
         _marked_as(field, marks[field.name]) if field.name in marks else field.remove_metadata()
         for field in table.schema

@@ -32,7 +32,7 @@ def ending(path: Path) -> str:
 
 
 def is_data_file(path: Path) -> bool:
-    """Whether a file's ending is one that is read."""
+    """Whether a file may be one of a split's files, by its ending alone; it is not read."""
     return ending(path).removesuffix(".gz") in ENDINGS
 
 
@@ -65,7 +65,7 @@ def require_file(data: Data, split: str) -> None:
 
 
 def _file(key: str, name: str) -> Path:
-    """The file that a recipe key names.
+    """Find the file that a recipe's data section names under `key`; a URL or a folder is refused.
 
     Raises:
         UserError: it is a URL, a folder, or does not exist.

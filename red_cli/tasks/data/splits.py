@@ -121,7 +121,7 @@ def _by_class(order: NDArray[np.int64], classes: Sequence[Hashable], share: floa
 
 
 def check_truncation(data: Data, rows: Rows, cut: int, first: int, limit: int) -> None:
-    """Check that no row of a split is too long if data.too_long is "refuse".
+    """Refuse a split of which rows are too long, the paper's or any other, if data.too_long is "refuse".
 
     Args:
         cut: number of rows longer than `limit` tokens.

@@ -160,7 +160,7 @@ def _source(kind: Callable[..., Any]) -> str | None:
 
 @cache
 def code_digest(rooms: tuple[str, ...]) -> str:
-    """The digest of the code of these rooms, so that a changed one reads nothing that another has written."""
+    """The part of a fingerprint for code: a digest of these rooms, equal only if their code is."""
     found = _Hash()
     root = Path(red_cli.__file__).parent
     for room in rooms:

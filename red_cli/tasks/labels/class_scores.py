@@ -71,7 +71,7 @@ def confusion_matrix(predictions: Sequence[Prediction], label_names: Sequence[st
 def majority_score(
     task: Task, metric: str, predictions: Sequence[Prediction], label_names: list[str]
 ) -> MajorityScore | None:
-    """The score of always answering the commonest class; None if the task has no such score."""
+    """The score of always predicting the commonest class, to set class scores against; None if there is none."""
     label = Counter(str(answer.label) for answer in predictions).most_common(1)[0][0]
     value = task.score([replace(answer, prediction=label) for answer in predictions], label_names).get(metric)
     return None if value is None else MajorityScore(label, value)

@@ -153,7 +153,7 @@ class LabelEncoder:
 
 
 def text_columns(data: Data, rows: Rows) -> list[str]:
-    """The column of the text, and that of the second text of a pair."""
+    """The columns to encode for a head: that of one text, and that of the second text of a pair."""
     first = data.columns.text or next((name for name in TEXT_COLUMNS if name in rows.table.column_names), "text")
     return [first] if data.columns.text_pair is None else [first, data.columns.text_pair]
 

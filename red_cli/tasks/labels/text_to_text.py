@@ -230,7 +230,7 @@ def _read_back(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _wrong(names: list[str] | None, label: Any, actual: Sequence[Any]) -> Any:
-    """A wrong answer: the label after the right one, or the farther of the minimum and the maximum of `actual`."""
+    """What a text that is no label or number counts as: the next label, or the farther extreme of `actual`."""
     if names is not None:
         return names[(names.index(label) + 1) % len(names)]
     return max(min(actual), max(actual), key=lambda end: abs(end - label))

@@ -27,7 +27,7 @@ _MISSING = "-"
 def commonsense_task(
     recipe: Recipe, settings: CommonsenseSettings, config: PretrainedConfig, label_names: list[str] | None
 ) -> CommonsenseTask:
-    """The task; no data is read.
+    """Build the commonsense task by the rules of its protocol; no data is read.
 
     Raises:
         UserError: the base is not a decoder.
@@ -54,7 +54,7 @@ def commonsense_task(
 
 
 def commonsense_table(scores: Mapping[str, float]) -> list[list[str]]:
-    """The usual commonsense table: a row for each scoring, a column for each task, heading first.
+    """The commonsense results as a table: a row for each scoring, a column for each task, heading first.
 
     It is empty if `scores` are not of several tasks. The average is over the tasks with a score.
     """

@@ -81,7 +81,7 @@ def read_answer(text: str, options: list[str]) -> str | None:
 
 
 def subset_named(name: str) -> CommonsenseSubset | None:
-    """The task of the commonsense protocol that a folder's name means, such as ARC-Easy, arc_easy or social_i_qa."""
+    """Which of the protocol's eight commonsense tasks a name means, such as arc_easy or social_i_qa, if any."""
     plain = _plain(name)
     return next((subset for subset in COMMONSENSE if _plain(subset) == _ALIASES.get(plain, plain)), None)
 

@@ -128,7 +128,7 @@ class TruncatedExample:
 def truncate(
     prompt: list[int], completion: list[int] | None, affixes: Affixes, end: int, limit: int, separate: bool
 ) -> TruncatedExample:
-    """Add affixes to an encoded prompt and an end token to its completion, and truncate both to `limit` tokens.
+    """Truncation of an encoded prompt and completion to `limit` tokens, affixes and end token included.
 
     The prompt loses tokens at its beginning, but keeps its last token. A completion that still does not fit loses its
     end and the end token, so that the model does not train to stop at the cut.

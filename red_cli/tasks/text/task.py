@@ -77,7 +77,7 @@ class TextTask:
 
 
 def text_scores(texts: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, float]:
-    """The task's metrics of one text for each prompt against the prompt's completions.
+    """The scoring of tasks that generate texts: metrics of one text per prompt against its completions.
 
     Metrics that need Java are left out if Java is missing.
     """

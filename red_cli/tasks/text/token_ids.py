@@ -96,7 +96,7 @@ def words_are_apart(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def _has_own_code(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a call of the tokenizer only hands texts to the tokenizers library: no class overrides it."""
+    """Whether texts become token ids by the tokenizers library alone: no class overrides the tokenizer's call."""
     kind = type(tokenizer)
     return (
         isinstance(tokenizer, PreTrainedTokenizerFast)
@@ -114,7 +114,7 @@ def _steps(component: Any, parts: str) -> list[dict[str, Any]]:
 
 
 def _splits_words(step: dict[str, Any]) -> bool | None:
-    """Whether a step of a pre-tokenizer splits before a space between letters; None: it may look across it."""
+    """Whether a tokenizer's step splits before a space, where a prompt is cut; None: it may look across it."""
     if step["type"] == "Split":
         return True if step["pattern"].get("Regex") in _PATTERNS and step["behavior"] == "Isolated" else None
     if step["type"] == "ByteLevel":

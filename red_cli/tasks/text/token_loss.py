@@ -108,6 +108,6 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def mean_loss(predictions: Sequence[Prediction]) -> float:
-    """The mean loss of a token over all predictions of the task that have a loss."""
+    """The mean loss of a token, a cross-entropy, over all predictions that have a loss."""
     losses = [(answer.loss, answer.tokens) for answer in predictions if answer.loss is not None]
     return math.fsum(loss for loss, _ in losses) / sum(tokens or 0 for _, tokens in losses)

@@ -63,7 +63,7 @@ def metric_names(wanted: Iterable[str]) -> list[str]:
 
 
 def require_metrics(names: Iterable[str], choosing: str | None = None) -> None:
-    """Check the requirements of metrics before a long run.
+    """Check the requirements of metrics of generated text by name: their packages, and Java for `choosing`.
 
     Args:
         choosing: the metric that chooses the best evaluation, which cannot be left out.
