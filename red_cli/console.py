@@ -34,11 +34,11 @@ def print_error(error: RedError) -> None:
     """Print an error and its hint on standard error."""
     console = console_of(stderr=True)
     if isinstance(error, Interrupted):
-        print_styled(console, error.message)
-        return
-    message = _fitted(console, f"{_ERROR} {terminal_text(error.message)}")
-    console.print(_ERROR, style="bold red", end="")
-    print_styled(console, message.removeprefix(_ERROR))
+        print_styled(console, _fitted(console, terminal_text(error.message)))
+    else:
+        message = _fitted(console, f"{_ERROR} {terminal_text(error.message)}")
+        console.print(_ERROR, style="bold red", end="")
+        print_styled(console, message.removeprefix(_ERROR))
     if error.hint:
         print_styled(console, _fitted(console, terminal_text(error.hint)))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from red_cli import console
 from red_cli.check_screen import wrapped_rows
 from red_cli.errors import UserError
+from red_cli.files import expand_user
 from red_cli.progress import Terminal
 
 
@@ -18,7 +19,7 @@ def data_file_of(argument: str) -> Path | None:
     from red_cli.guess.siblings import training_file_of
     from red_cli.tasks.data.split_files import is_data_file
 
-    path = Path(argument).expanduser()
+    path = expand_user(argument)
     try:
         if path.is_dir():
             return None if (path / "recipe.yaml").is_file() else training_file_of(path)
@@ -58,7 +59,7 @@ def recipe_of_data_file(
     return str(found.path)
 
 
-def confirm_training(path: Path, recipe: str, overrides: Sequence[str], yes: bool, json: bool) -> bool:
+def confirm_training(recipe: str, yes: bool, json: bool) -> bool:
     """Whether to train with the recipe of a data file now: by --yes, or by the answer on a terminal.
 
     Raises:
@@ -69,11 +70,11 @@ def confirm_training(path: Path, recipe: str, overrides: Sequence[str], yes: boo
     if yes or is_worker():
         return True
     if json or not (console.is_typed() and sys.stdout.isatty()):
-        again = shlex.join(["red", "train", str(path), *overrides, "--yes"])
+        again = shlex.join(["red", *sys.argv[1:], "--yes"])
         raise UserError(
             "not-confirmed", f"nothing is trained yet; the recipe is {recipe}", hint=f"Train with it: {again}"
         )
     if console.confirm("Train with this recipe now?"):
         return True
-    console.next_commands(f"red check {shlex.quote(recipe)}", f"red train {shlex.quote(recipe)}")
+    console.next_commands(f"red check {shlex.quote(recipe)}", shlex.join(["red", *sys.argv[1:]]))
     return False

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from red_cli.recipe.load import LoadedRecipe
     from red_cli.recipe.schema import Recipe
 
+_IN_A_PLAN = ("task", "classes", "validation", "base")  # of what is guessed from a data file
 _METHODS = "{methods}"  # replaced by their names when help is shown
 
 
@@ -49,7 +50,7 @@ def train(
     silence_worker()
     data_file = data_file_of(recipe)
     if data_file is not None:
-        recipe = recipe_of_data_file(data_file, overrides or [], variant, json)
+        recipe = recipe_of_data_file(data_file, overrides or [], variant, json, left_to_plan=_IN_A_PLAN if yes else ())
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
     from red_cli.runs.preflight import preflight_training
@@ -66,7 +67,7 @@ def train(
     if seeds is None and is_main() and loaded.recipe.launch.machine_rank == 0:
         require_new_or_resumable_folder(loaded)
         require_init_from(loaded)
-    if data_file is not None and not confirm_training(data_file, recipe, overrides or [], yes, json):
+    if data_file is not None and not confirm_training(recipe, yes, json):
         return
     if _started_elsewhere(loaded.recipe, json):
         return
@@ -246,9 +247,7 @@ def check(
     if device_memory is not None and not math.isfinite(device_memory):
         raise UserError("invalid-option", f"--device-memory {device_memory} is not a finite number of GiB")
     if (data_file := data_file_of(recipe)) is not None:
-        recipe = recipe_of_data_file(
-            data_file, overrides or [], variant, json, left_to_plan=("task", "classes", "validation", "base")
-        )
+        recipe = recipe_of_data_file(data_file, overrides or [], variant, json, left_to_plan=_IN_A_PLAN)
     loaded = load_recipe(recipe, variant, overrides or [])
     from red_cli.runs.preflight import preflight
 

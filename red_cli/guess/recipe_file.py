@@ -19,7 +19,7 @@ from red_cli.guess.recipe_text import Draft, recipe_text
 from red_cli.guess.settings import default_base, settings_for, template_for
 from red_cli.guess.siblings import SplitFiles, split_files_around
 from red_cli.guess.task import Given, TaskGuess, guess_task
-from red_cli.recipe.load import load_recipe
+from red_cli.recipe.load import load_recipe, load_trained_recipe
 from red_cli.recipe.merged import Merged, resolve_paths
 from red_cli.recipe.overrides import InvalidOverride, parse_override
 from red_cli.recipe.sections import Columns, Data
@@ -75,9 +75,14 @@ def recipe_of_file(path: Path, overrides: Sequence[str]) -> RecipeOfFile:
 def _why_unfit(recipe: Path, path: Path) -> str | None:
     """Why a YAML file is no recipe for a data file; None if it is one."""
     try:
-        loaded = load_recipe(str(recipe)).recipe
+        loaded = load_trained_recipe(recipe).recipe  # reads no variables: it may come from elsewhere, with the file
+        with_variables = load_recipe(str(recipe)).recipe
     except UserError as error:
         return f"it is no recipe, or has faults: {error.message.strip().splitlines()[0]}"
+    if loaded.model.trust_remote_code:
+        return f"it lets code of its model run; if you trust it, name it: {recipe}"
+    if loaded != with_variables:
+        return f"it has environment variables; if you trust it, name it: {recipe}"
     data, task = loaded.data, loaded.task
     if path.resolve() not in {Path(name).resolve() for name in (data.train, data.path) if name is not None}:
         return f"it is a recipe for {data.train or data.path}"
@@ -96,7 +101,7 @@ def _given(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
             nested = parse_override(text).nested
         except InvalidOverride:
             continue
-        resolve_paths(nested, Path.cwd())
+        resolve_paths(nested, Path.cwd(), os.environ)  # loading reports what is wrong
         merged.merge(nested, lambda key: "")
     return {name: merged.data[name] if isinstance(merged.data.get(name), dict) else {} for name in _KEPT}
 
@@ -111,7 +116,9 @@ def _write(target: Path, files: SplitFiles, overrides: Sequence[str]) -> list[tu
     reading = Data.model_validate({"train": str(path)} | ({"delimiter": delimiter} if delimiter is not None else {}))
     rows = find_splits(reading, "label")["train"]()
     columns = own.get("columns") if isinstance(own.get("columns"), dict) else {}
-    named = {key: str(name) for key, name in (columns or {}).items() if key in Columns.model_fields}
+    named = {
+        key: str(name) for key, name in (columns or {}).items() if name is not None and key in Columns.model_fields
+    }
     guess = guess_task(rows, Given(given["task"].get("name"), named))
     settings = settings_for(guess.task, rows.table.num_rows)
     base = given["model"].get("name_or_path")

@@ -118,6 +118,8 @@ def _is_file_of(folder: Path, text: str) -> bool:
 
 
 _KEY = ("extends",)
+# Files next to the recipe of a run, an adapter or an exported model
+_OF_A_RECORD = ("environment.json", "metrics.json", "adapter", "adapter_config.json", "config.json")
 _LONGEST = 10  # files that extend one another
 
 
@@ -172,7 +174,8 @@ def read_sources(path: Path) -> list[Source]:
     Raises:
         UserError: a file is missing or not a recipe, or the files extend each other in a circle.
     """
-    sources = [Source(path, read_document(path), os.environ)]
+    environment = None if _is_recorded(path) else os.environ
+    sources = [Source(path, read_document(path), environment)]
     seen = {path.resolve()}
     while (base := sources[0].extends) is not None:
         where = f"{sources[0].where(_KEY)}: extends"
@@ -184,8 +187,13 @@ def read_sources(path: Path) -> list[Source]:
         if not document.data.keys() & RecipeFile.model_fields.keys():
             raise UserError("invalid-value", f"{where}: {base} is not a recipe")
         seen.add(base.resolve())
-        sources.insert(0, Source(base, document, os.environ))
+        sources.insert(0, Source(base, document, environment))
     return sources
+
+
+def _is_recorded(path: Path) -> bool:
+    """Whether a recipe file is the record of a run or a model, which may come from elsewhere with its folder."""
+    return path.name == "recipe.yaml" and any((path.parent / name).exists() for name in _OF_A_RECORD)
 
 
 def read_alone(path: Path) -> list[Source]:

@@ -234,3 +234,34 @@ def test_uneven_classes_and_rows_without_a_label(tmp_path: Path) -> None:
     write_csv(tmp_path / "rows.csv", {"message": TEXT, "topic": topics})
     recipe = load_recipe(str(recipe_of_file(tmp_path / "rows.csv", ()).path)).recipe
     assert (recipe.eval.metric, recipe.data.bad_rows, recipe.data.validation_share) == ("f1", "drop", 0.2)
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ("model: {name_or_path: base, trust_remote_code: true}", "code"),
+        ("model: {name_or_path: base}\noutput: {dir: runs/${HANDED_OVER}}", "variables"),
+    ],
+)
+def test_a_recipe_that_came_with_the_file_gives_no_consent(
+    lines: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDED_OVER", "secret-place")
+    data = tmp_path / "tickets.csv"
+    write_csv(data, {"message": TEXT, "topic": TOPIC})
+    columns = "columns: {text: message, label: topic}"
+    theirs = f"task: {{name: classification}}\ndata: {{train: tickets.csv, {columns}}}\n{lines}\n"
+    (tmp_path / "tickets.yaml").write_text(theirs)
+    found = recipe_of_file(data, ())
+    assert (found.reused, found.path.name) == (False, "tickets-2.yaml")
+    assert any(why in value for _, value in found.lines)
+    assert "secret-place" not in f"{found.lines} {found.path.read_text()}"
+
+
+def test_a_guessed_recipe_has_paths_without_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROWS_OF_OTHERS", str(tmp_path))
+    for name in ("tickets", "held-out"):
+        write_csv(tmp_path / f"{name}.csv", {"message": TEXT, "topic": TOPIC})
+    given = ("data.validation=$ROWS_OF_OTHERS/held-out.csv", "data.columns.text_pair=null")
+    recipe = recipe_of_file(tmp_path / "tickets.csv", given).path
+    assert load_recipe(str(recipe)).recipe.data.validation == str(tmp_path / "held-out.csv")

@@ -66,7 +66,13 @@ def test_a_fault_names_the_line_also_in_a_variant(place: Path) -> None:
 
 @pytest.mark.parametrize("text", ["$NAME", "org/$MY_API_KEY", "./$NOTHING", "$PLACE/rows"])
 def test_an_opened_folder_reads_no_variable(place: Path, text: str) -> None:
-    recipe = load_trained_recipe(Path(write(place, base=text, data=text))).recipe
+    path = Path(write(place, base=text, data=text))
+    recorded = place / "run" / "recipe.yaml"
+    recorded.parent.mkdir()
+    recorded.write_text(path.read_text())
+    (recorded.parent / "environment.json").write_text("{}")
+    assert "$" in str(load_recipe(str(recorded)).recipe.model.name_or_path)  # also where it is trained
+    recipe = load_trained_recipe(path).recipe
     for value in (recipe.model.name_or_path, recipe.data.path):
         assert value is not None
         assert value.endswith(text.removeprefix("./"))
