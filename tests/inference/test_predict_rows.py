@@ -105,6 +105,25 @@ def test_every_format_is_read_and_written(red: Red, finished_once: tuple[Path, O
     assert (tmp_path / "e.tsv.tsv").read_text().splitlines()[1].startswith('good fine film\t"x\t')
 
 
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [([2**53, 0.5], [float(2**53), 0.5]), ([2**53 + 1, 0.5], ["9007199254740993", "0.5"]), ([2**63 - 1, None], None),
+     ([-(2**60), 1], None), ([2**63, 1], ["9223372036854775808", "1"]), ([-(2**63) - 1, 0.5, "a"],
+      ["-9223372036854775809", "0.5", '"a"'])],
+)  # fmt: skip
+def test_no_number_is_lost_in_parquet(tmp_path: Path, values: list[object], kept: list[object] | None) -> None:
+    """What no Arrow type holds becomes JSON text."""
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.parquet"
+    source.write_text("".join(json.dumps({"text": "a", "n": value, "\ud800": 1}) + "\n" for value in values))
+    opened = open_input(source, None, None)
+    answered = ((part, [["x"]] * len(part)) for part in opened.parts())
+    with target.open("wb") as stream:
+        write_rows(opened, {"prediction": str}, answered, ".parquet", stream)
+    written = pq.read_table(target)
+    assert written.column("n").to_pylist() == (values if kept is None else kept)
+    assert written.column_names == ["text", "n", "\\ud800", "prediction"]
+
+
 @given(st.lists(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=2, max_size=2)))
 def test_any_cells_come_back(rows: list[list[str]]) -> None:
     """Whatever cells a CSV file has, the output has them, in their order, with the new ones behind."""
