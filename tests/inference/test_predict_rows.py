@@ -229,7 +229,12 @@ def test_improbable_answers_become_another_word(red: Red, finished_once: tuple[P
     assert found["below_threshold"] == 1
 
 
-@pytest.mark.parametrize(("given", "rows"), [("text\ngood\n", 1), ("good, film\nbad\n", 2), ('{"text": "good"}\n', 1)])
+@pytest.mark.parametrize(
+    ("given", "rows"),
+    [("text\ngood\n", 1), ("good, film\nbad\n", 2), ('{"text": "good"}\n', 1), ("[urgent] help\nbad\n", 2),
+     ("\ufeff {name}: help\nbad\n", 2), ("[1] help\n", 1), ('[\n{"text": "good"},\n{"text": "bad"}]', 2),
+     ('{\n"text": "good"\n}\n', 1), ('[{"text": "good"}]', 1)],
+)  # fmt: skip
 def test_standard_input(
     red: Red,
     finished_once: tuple[Path, Outcome],
