@@ -61,7 +61,7 @@ def print_answers(rows: Sequence[dict[str, Any]], read: Mapping[str, str], resul
             console.print_text(f"({row[problem]})" if row[prediction] is None else str(row[prediction]))
             console.print_text()
         return
-    probabilities = [name for name in new[1:-1] if isinstance(rows[0][name], float | None)]
+    probabilities = result["probability_columns"]
     room = console.width()
     cells = [["text", prediction, *probabilities]]
     for row in rows:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from red_cli.commands.prediction_screen import print_answers
 from red_cli.inference import input_file, partial_answers, predict_file
 from red_cli.inference.answers import Answer, AnswerForm
 from red_cli.inference.input_file import open_input
@@ -246,6 +247,25 @@ def test_standard_input(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
     found = red("predict", finished_once[0], "-", "--json", "-o", tmp_path / "out.jsonl")
     assert (found.json["rows"], found.json["predicted"]) == (rows, rows)
+
+
+@pytest.mark.parametrize("form", [AnswerForm(None, False, True), AnswerForm(["a", "b"], False, False),
+                                  AnswerForm(None, True, False)])  # fmt: skip
+def test_answers_are_shown_also_if_the_first_text_has_none(
+    form: AnswerForm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probabilities = None if form.label_names is None else [0.25, 0.75]
+    good = Answer(0.5 if form.number else "b", probabilities, "b." if form.read else None)
+    names = form.columns()
+    rows = [
+        {"text": text, **dict(zip(names, form.cells(answer, None), strict=True))}
+        for text, answer in (("first", Answer(problem="an empty text")), ("second", good))
+    ]
+    result = {"columns": list(names), "probability_columns": form.probability_columns(), "short_answers": True}
+    print_answers(rows, {"text": "text"}, result)
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["first", "(an", "empty", "text)"]
+    assert second.split()[:3] == ["second", str(good.prediction), *(["0.750"] if probabilities else [])]
 
 
 def test_models_without_a_recipe(red: Red, tmp_path: Path, finished_once: tuple[Path, Outcome]) -> None:
