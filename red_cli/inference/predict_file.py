@@ -251,7 +251,7 @@ class _Progress(NullListener):
         self.evaluating(0, rows)
 
     def evaluating(self, done: int, total: int) -> None:
-        self._listener.evaluating(self._first + round(done / max(total, 1) * self._rows), self._total)
+        self._listener.predicting(self._first + round(done / max(total, 1) * self._rows), self._total)
 
     def decoding(self, done: int, total: int, tokens: int) -> None:
         self.evaluating(done, total)

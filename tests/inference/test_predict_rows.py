@@ -17,10 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from red_cli.commands.prediction_screen import print_answers
+from red_cli.errors import UserError
 from red_cli.inference import input_file, partial_answers, predict_file
 from red_cli.inference.answers import Answer, AnswerForm
 from red_cli.inference.input_file import open_input
 from red_cli.inference.output_file import write_rows
+from red_cli.recipe.yaml_file import dump, parse_value
+from red_cli.runs.recipe_of_model import open_with_any_recipe
 from tests.conftest import Outcome, write_recipe
 from tests.failures import assert_failed
 from tests.tiny import make_base, make_language_model
@@ -266,6 +269,46 @@ def test_answers_are_shown_also_if_the_first_text_has_none(
     _, first, second = capsys.readouterr().out.splitlines()
     assert first.split() == ["first", "(an", "empty", "text)"]
     assert second.split()[:3] == ["second", str(good.prediction), *(["0.750"] if probabilities else [])]
+
+
+def test_paths_and_overrides_of_predict(
+    red: Red, finished_once: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths are expanded, and a nested override counts as the key that it sets."""
+    monkeypatch.setenv("ROWS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "in.csv").write_text("text;id,x\ngood;1,2\nfine, film;3,\n")
+    for place in ("$ROWS/in.csv", "~/in.csv"):
+        found = red("predict", finished_once[0], place, "data={delimiter: ;}", "--json", "-o", tmp_path / "out.csv",
+                    "--overwrite")  # fmt: skip
+        assert found.json["predicted"] == 2, found.err
+        assert (tmp_path / "out.csv").read_text().startswith("text;id,x;")
+    assert_failed(red("predict", finished_once[0], "$NONE/in.csv", "--json"), "invalid-option", "NONE")
+    assert_failed(red("predict", finished_once[0], "task.labels=$5", "--json"), "invalid-option", "--text")
+
+
+def test_the_base_of_an_adapter_is_named_in_any_way(
+    red: Red, tmp_path: Path, finished_once: tuple[Path, Outcome]
+) -> None:
+    import shutil
+
+    adapter = shutil.copytree(finished_once[0] / "adapter", tmp_path / "adapter")
+    base = open_with_any_recipe(adapter, None, []).recipe.model.name_or_path
+    other = shutil.copytree(base, tmp_path / "other")
+    for named in (f"model.name_or_path={other}", f"model={{name_or_path: {other}}}"):
+        assert open_with_any_recipe(adapter, None, [named]).recipe.model.name_or_path == str(other)
+
+
+def test_a_recipe_may_be_valid_only_with_overrides(tmp_path: Path, finished_once: tuple[Path, Outcome]) -> None:
+    import shutil
+
+    adapter = shutil.copytree(finished_once[0] / "adapter", tmp_path / "adapter")
+    recipe = parse_value((finished_once[0] / "recipe.yaml").read_text())
+    recipe["eval"] = {**(recipe.get("eval") or {}), "metric": "nonsense"}
+    (adapter / "recipe.yaml").write_text(dump(recipe))
+    with pytest.raises(UserError, match="nonsense"):
+        open_with_any_recipe(adapter, None, [])
+    assert open_with_any_recipe(adapter, None, ["eval.metric=accuracy"]).recipe.eval.metric == "accuracy"
 
 
 def test_models_without_a_recipe(red: Red, tmp_path: Path, finished_once: tuple[Path, Outcome]) -> None:
