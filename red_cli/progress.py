@@ -136,21 +136,31 @@ class Terminal:
             self._say("  ".join([f"step {step.step}/{step.total_steps}", *fields, left]))
 
     def evaluating(self, done: int, total: int) -> None:
-        self._show_evaluation("evaluating", done, total, "evaluated", [])
+        self._begin_phase("evaluating", done, total)
+        self._show_phase(done, total, "evaluated", [])
+
+    def predicting(self, done: int, total: int) -> None:
+        self._begin_phase("predicting", done, total)
+        speed = self._phase_pace.per_second(done)
+        self._show_phase(done, total, "predicted", [speed_text(speed, "rows")] if speed else [])
 
     def decoding(self, done: int, total: int, tokens: int) -> None:
-        self._show_evaluation("decoding", done, total, "decoded", [tokens])
+        self._begin_phase("decoding", done, total)
+        seconds = self._phase_pace.seconds
+        self._show_phase(done, total, "decoded", [speed_text(tokens / seconds, "tokens")] if tokens and seconds else [])
 
-    def _show_evaluation(self, what: str, done: int, total: int, finished: str, tokens: list[int]) -> None:
-        """Show the progress of an evaluation: after the step in a training run, else as the bar itself."""
+    def _begin_phase(self, what: str, done: int, total: int) -> None:
+        """Count and time the progress of an evaluation from here on, if it is another one than before."""
         if what != self._phase or done < self._phase_done:
             if not self._text and self._progress is not None and self._bar is not None:
                 self._progress.reset(self._bar, total=total)
             self._phase = what
             self._phase_pace.restart(done, done)
         self._phase_done = done
-        seconds = self._phase_pace.seconds
-        speed = [speed_text(count / seconds, "tokens") for count in tokens if count and seconds]
+
+    def _show_phase(self, done: int, total: int, finished: str, speed: list[str]) -> None:
+        """Show the progress of an evaluation: after the step in a training run, else as the bar itself."""
+        what = self._phase
         if not self._text:
             self._show(done, total, "  ".join([what, *speed]))
         elif self._progress is not None and self._bar is not None:

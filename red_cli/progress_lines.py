@@ -52,6 +52,10 @@ class Pace:
         done_since = done - self._timed_from
         return f"{duration(self.seconds / done_since * (total - done))} left" if done_since > 0 else UNKNOWN_TIME
 
+    def per_second(self, done: int) -> float:
+        """The items of a second, by the speed so far; 0 before the first."""
+        return (done - self._timed_from) / max(self.seconds, 1e-9)
+
     @property
     def seconds(self) -> float:
         """The time since the work began."""

@@ -61,7 +61,6 @@ LONGEST, SHORTEST = 350, 40  # lines
 ONE_FILE_FOR_EACH = ("methods", "recipe/tasks", "tasks/presets")
 SHORT = {
     "api.py": "the public functions above the package edit",
-    "runs/events.py": "the protocol that every room reports to; it imports nothing",
     "tasks/build.py": "imports every preset, which no module below may do",
 }
 

@@ -125,3 +125,18 @@ def test_decoding_shows_tokens_per_second(monkeypatch: pytest.MonkeyPatch, capsy
     lines = [unstamped(line) for line in capsys.readouterr().err.splitlines()]
     assert lines[0] == "decoded 1/10  0.25 tokens/s  3 min 00 s left"
     assert len(lines) == 10
+
+
+def test_a_resumed_prediction_shows_the_rows_of_a_second(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    terminal = Terminal()
+    for done in range(4000, 10_001, 1000):
+        terminal.predicting(done, 10_000)
+        now += 20.0
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line != unstamped(line) for line in lines)
+    assert unstamped(lines[0]) == "predicted 5,000/10,000  50 rows/s  1 min 40 s left"
+    assert len(lines) == 6

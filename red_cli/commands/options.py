@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,7 +57,8 @@ RecipeOption = Annotated[str | None, typer.Option("--recipe", help="The recipe, 
 
 
 _MOST_MEANT = 3  # runs in a hint
-_NAMES_OR_PATHS = ("recipe", "base", "template")  # parameters whose text may be a path
+_NAMES_OR_PATHS = ("recipe", "base", "template", "file")  # parameters whose text may be a path
+_OVERRIDE = re.compile(r"[\w.]+=")  # in the place of a path; its key says whether variables are replaced
 
 
 def with_expanded_paths(command: Callable[..., None]) -> Callable[..., None]:
@@ -81,7 +83,8 @@ def _expanded(name: str, value: Any) -> Any:
     """
     if isinstance(value, list):
         return [_expanded(name, part) for part in value]
-    if not isinstance(value, Path) and not (name in _NAMES_OR_PATHS and isinstance(value, str)):
+    text_of_path = name in _NAMES_OR_PATHS and isinstance(value, str) and not _OVERRIDE.match(value)
+    if not isinstance(value, Path) and not text_of_path:
         return value
     try:
         return type(value)(expanded_path(str(value)))

@@ -13,8 +13,9 @@ import typer
 
 from red_cli import console
 from red_cli.commands.options import Json, RecipeOption, TargetArgument, require_trained, trained_folder
-from red_cli.commands.prediction_screen import PredictionTerminal, prediction_rows, print_answers
+from red_cli.commands.prediction_screen import prediction_rows, print_answers
 from red_cli.errors import UserError
+from red_cli.progress import Terminal
 from red_cli.signals import sigterm_as_interrupt
 
 _STDIN = "-"
@@ -70,7 +71,7 @@ def predict(
         from red_cli.inference.output_file import require_output
 
         form = require_output(output, source, overwrite)
-    with tempfile.TemporaryDirectory() as folder, PredictionTerminal(json_output=json) as terminal:
+    with tempfile.TemporaryDirectory() as folder, Terminal(json_output=json) as terminal:
         terminal.status("starting")
         from red_cli.inference.answers import threshold_of
         from red_cli.inference.given_rows import open_rows
@@ -127,4 +128,6 @@ def _require_options(file: str | None, texts: Sequence[str], output: Path | None
 
 def _sets_delimiter(overrides: Sequence[str]) -> bool:
     """Whether an override of `red predict` names the delimiter; that of the training need not be that of this file."""
-    return any(override.startswith("data.delimiter=") for override in overrides)
+    from red_cli.recipe.overrides import named_keys
+
+    return any(named.key == "data.delimiter" for named in named_keys(overrides))

@@ -1,18 +1,14 @@
-"""What `red predict` shows: its progress, the answers to texts, and a summary."""
+"""The screen of `red predict`: the answers to texts, and a summary."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from red_cli import console
-from red_cli.formatting import duration, three_digits
-from red_cli.progress import Terminal
+from red_cli.formatting import speed_text
 
-_SECONDS = 10.0  # between lines of progress where there is no terminal
 _SHORTEST_TEXT = 20  # columns of a text in the table
-_WHOLE = 10  # rows in a second that need no digits after the point
 _MOST_LABELS = 8  # that the summary names
 
 
@@ -38,8 +34,7 @@ def prediction_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [("note", line) for line in result["not_in_format"]]
     done = total - result["resumed_rows"]
     if done and result["seconds"]:
-        speed = three_digits(done / result["seconds"])
-        rows.append(("speed", f"{speed} rows/s"))
+        rows.append(("speed", speed_text(done / result["seconds"], "rows")))
     return rows
 
 
@@ -61,7 +56,7 @@ def print_answers(rows: Sequence[dict[str, Any]], read: Mapping[str, str], resul
             console.print_text(f"({row[problem]})" if row[prediction] is None else str(row[prediction]))
             console.print_text()
         return
-    probabilities = [name for name in new[1:-1] if isinstance(rows[0][name], float | None)]
+    probabilities = result["probability_columns"]
     room = console.width()
     cells = [["text", prediction, *probabilities]]
     for row in rows:
@@ -78,27 +73,3 @@ def print_answers(rows: Sequence[dict[str, Any]], read: Mapping[str, str], resul
 def _beginning(text: str, most: int) -> str:
     """The beginning of a text, for the screen of predictions, with an ellipsis if it is longer."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-class PredictionTerminal(Terminal):
-    """Shows how many rows are predicted, and how many in a second: a live line, or a line every ten seconds."""
-
-    def __init__(self, json_output: bool = False) -> None:
-        super().__init__(json_output)
-        self._from: tuple[int, float] | None = None
-        self._last = 0.0
-
-    def evaluating(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._from is None:
-            self._from, self._last = (done, now), now
-        first, started = self._from
-        taken = max(now - started, 1e-9)
-        speed = (done - first) / taken
-        fields = f"{speed:,.0f} rows/s" if speed >= _WHOLE else f"{speed:.2g} rows/s"
-        if self.live:
-            self._show(done, total, f"predicting  {fields}" if done > first else "predicting")
-        elif now - self._last >= _SECONDS and done > first:
-            self._last = now
-            left = duration(taken / (done - first) * (total - done))
-            console.print_text(f"predicted {done:,}/{total:,}  {fields}  {left} left", stderr=True)

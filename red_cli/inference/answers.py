@@ -86,11 +86,14 @@ class AnswerForm:
     def columns(self) -> dict[str, type[str] | type[float]]:
         """The columns and the kind of their values."""
         found: dict[str, type[str] | type[float]] = {PREDICTION: float if self.number else str}
-        if self.label_names is not None:
-            found |= {PROBABILITY: float, **{f"p_{name}": float for name in self.label_names}}
+        found |= dict.fromkeys(self.probability_columns(), float)
         if self.read:
             found[TEXT] = str
         return {**found, PROBLEM: str}
+
+    def probability_columns(self) -> list[str]:
+        """The columns of probabilities: that of the predicted label, and those of all labels."""
+        return [] if self.label_names is None else [PROBABILITY, *(f"p_{name}" for name in self.label_names)]
 
     def cells(self, answer: Answer, threshold: Threshold | None) -> list[Any]:
         """The cells of an answer, in the order of the columns."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from red_cli.files import write_text
 from red_cli.tasks.base import Encoder, Prediction, Task
+from red_cli.tasks.data.csv_file import LONGEST_CELL
 from red_cli.tasks.data.rows import Rows
 
 MOST_SHOWN = 10  # errors in metrics.json
@@ -125,6 +126,7 @@ def write_errors(path: Path, split: str, errors: Sequence[WrongRow]) -> None:
 
 def _read(path: Path) -> list[dict[str, str]]:
     """The lines of an earlier errors.csv; none if there is no such file, or it is damaged."""
+    csv.field_size_limit(LONGEST_CELL)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [line for line in csv.DictReader(file) if None not in line and None not in line.values()]

@@ -70,7 +70,8 @@ def find(
             if len(label_names) <= MOST_IN_MATRIX:
                 content["confusion"] = confusion_matrix(predictions, label_names).tolist()
         if errors is not None:
-            sure = all(error.probability is not None for error in errors)
+            # With no error at all, the predictions say whether there are probabilities
+            sure = all(each.probability is not None for each in errors or predictions)
             content["errors" if sure else "mistakes"] = shown_errors(errors)
     facts = SplitFacts(
         split=split,

@@ -20,6 +20,7 @@ STANDARD_INPUT = "-"
 
 _START = 4096  # bytes by which a format is recognised
 _BEGINNINGS = {b"{": (".jsonl", "JSONL"), b"[": (".json", "JSON"), b"PAR1": (".parquet", "Parquet")}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def texts_as_file(texts: Sequence[str], column: str, folder: Path) -> Path:
@@ -32,8 +33,8 @@ def texts_as_file(texts: Sequence[str], column: str, folder: Path) -> Path:
 def standard_input_as_file(folder: Path, known: Sequence[str]) -> tuple[Path, str]:
     """Copy the rows given on standard input to predict into a file; return it, and its format in words.
 
-    JSON and Parquet are known by their beginning. Other text is CSV or TSV if its first line names one of the columns
-    that are `known`; else each line is a text.
+    JSON is known by its first line, Parquet by its beginning. Other text is CSV or TSV if its first line names one of
+    the columns that are `known`; else each line is a text.
 
     Raises:
         UserError: standard input is empty.
@@ -46,7 +47,8 @@ def standard_input_as_file(folder: Path, known: Sequence[str]) -> tuple[Path, st
     with path.open("rb") as file:
         start = file.read(_START)
     for beginning, (end, name) in _BEGINNINGS.items():
-        if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(beginning):
+        found = start.removeprefix(_BYTE_ORDER_MARK).lstrip().startswith(beginning)
+        if found and (name == "Parquet" or _begins_json(path)):
             return path.rename(path.with_name(path.name + end)), name
     table = path.rename(path.with_name("standard-input.csv"))
     form = form_of(table, None)
@@ -57,6 +59,19 @@ def standard_input_as_file(folder: Path, known: Sequence[str]) -> tuple[Path, st
     if not any(name in known for name in header):
         return table.rename(table.with_suffix(LINES)), "one text in each line"
     return (table.rename(table.with_suffix(".tsv")), "TSV") if form.delimiter == "\t" else (table, "CSV")
+
+
+def _begins_json(path: Path) -> bool:
+    """Whether the first line of given rows is JSON, or begins JSON of several lines; `[urgent] help` does neither."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        first = next((line for line in file if not line.isspace()), "").rstrip()
+    try:
+        json.loads(first)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(first)
+    except (ValueError, RecursionError):  # too many digits, too deeply nested
+        return True
+    return True
 
 
 def open_rows(

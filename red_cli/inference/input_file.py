@@ -26,6 +26,7 @@ LINES = ".txt"  # the ending of a file with a text in each line
 MISSING = object()  # the value of a key that a JSON row does not have
 _BYTES = 2**24  # read at once for the digest
 _LARGEST = 2**63  # of Arrow's integers
+_EXACT = 2**53  # whole numbers up to this size are exact as floats
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -59,7 +60,7 @@ class InputFile:
         sizes: the number of rows of each part.
         form: how the cells of a CSV or TSV file are separated.
         begins_with_mark: whether a byte order mark precedes a text file.
-        kinds: the Python types of the values in each column of JSON rows.
+        kinds: the Python types of the values in each column of JSON rows; `object` if no Arrow type holds its numbers.
         digest: of the file's bytes.
         notes: what was guessed in reading it.
     """
@@ -223,14 +224,21 @@ def _described(path: Path, delimiter: str | None, column: str | None) -> InputFi
 def _scanned_objects(file: InputFile) -> InputFile:
     """A JSON input file scanned for its columns, the types of its cells, and its number of rows."""
     kinds: dict[str, set[type]] = {}
+    inexact: set[str] = set()  # columns with whole numbers that are no floats
     rows = 0
     for _, row in json_rows(file.path):
         rows += 1
         for name, value in row.items():
-            huge = type(value) is int and not -_LARGEST <= value < _LARGEST
-            kinds.setdefault(name, set()).add(object if huge else type(value))
+            kinds.setdefault(name, set()).add(type(value))
+            if type(value) is int and abs(value) > _EXACT:
+                inexact.add(name)
+                if not -_LARGEST <= value < _LARGEST:
+                    kinds[name].add(object)
     if not rows:
         raise UserError("no-rows", f"{file.path} has no rows")
+    for name in inexact:
+        if float in kinds[name]:
+            kinds[name].add(object)
     return replace(file, header=list(kinds), sizes=_sizes(rows), kinds=kinds, digest=_digest(file.path))
 
 

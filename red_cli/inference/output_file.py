@@ -166,7 +166,7 @@ def _write_parquet(file: InputFile, new: Mapping[str, Kind], answered: Answered,
 
 def _typed(file: InputFile, part: InputPart) -> pa.Table:
     """The own columns of a part of a file without types; JSON values of no one type become JSON text."""
-    columns = {}
+    columns: dict[str, pa.Array] = {}
     for place, name in enumerate(file.names):
         kinds = file.kinds.get(name, {str}) - {type(None)}
         kind = next((arrow for some, arrow in _NAMED_KINDS if kinds <= some), None)
@@ -174,10 +174,15 @@ def _typed(file: InputFile, part: InputPart) -> pa.Table:
         if kind is None:
             kind = TEXT
             values = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
-        if kind == TEXT:  # half of a surrogate pair is written as JSON does
-            values = [value and value.encode("utf-8", "backslashreplace").decode() for value in values]
-        columns[name] = pa.array(values, kind)
+        if kind == TEXT:
+            values = [value and _encodable(value) for value in values]
+        columns[free_name(_encodable(name), columns)] = pa.array(values, kind)
     return pa.table(columns)
+
+
+def _encodable(text: str) -> str:
+    """A text for the output file; half of a surrogate pair is written as JSON does."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _cells(file: InputFile, answered: Answered) -> Iterator[list[str]]:

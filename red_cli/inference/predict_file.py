@@ -101,6 +101,7 @@ def predict_file(opened: Opened, request: PredictionRequest, listener: Listener,
         **summary.to_json(form, request.threshold),
         "short_answers": form.label_names is not None or form.number or form.read,
         "columns": list(named.values()),
+        "probability_columns": [named[name] for name in form.probability_columns()],
         "renamed": {name: new for name, new in named.items() if name != new},
         "resumed_rows": rows_before,
         "seconds": round(seconds, 2),
@@ -250,7 +251,7 @@ class _Progress(NullListener):
         self.evaluating(0, rows)
 
     def evaluating(self, done: int, total: int) -> None:
-        self._listener.evaluating(self._first + round(done / max(total, 1) * self._rows), self._total)
+        self._listener.predicting(self._first + round(done / max(total, 1) * self._rows), self._total)
 
     def decoding(self, done: int, total: int, tokens: int) -> None:
         self.evaluating(done, total)

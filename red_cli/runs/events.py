@@ -17,6 +17,9 @@ class Listener(Protocol):
     def evaluating(self, done: int, total: int) -> None:
         """`done` of `total` rows are predicted."""
 
+    def predicting(self, done: int, total: int) -> None:
+        """`done` of `total` rows of a file are predicted."""
+
     def decoding(self, done: int, total: int, tokens: int) -> None:
         """`done` of `total` prompts are decoded, with `tokens` generated since this decoding started."""
 
@@ -32,6 +35,8 @@ class NullListener:
     def status(self, what: str) -> None: ...
 
     def evaluating(self, done: int, total: int) -> None: ...
+
+    def predicting(self, done: int, total: int) -> None: ...
 
     def decoding(self, done: int, total: int, tokens: int) -> None: ...
 

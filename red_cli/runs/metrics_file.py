@@ -186,14 +186,16 @@ def read_metrics_file(path: Path) -> dict[str, Any]:
 
 
 def merged_metrics(metrics: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """The content of a metrics.json with `changes`: parts by split are merged, and notes on these splits replaced."""
+    """The content of a metrics.json with `changes`: these splits are replaced in every part, and so are their notes."""
     merged = {**metrics, "splits": {}, **changes}
+    scored = changes.get("splits", {})
     for name in _BY_SPLIT & merged.keys():
-        merged[name] = {**metrics.get(name, {}), **changes.get(name, {})}
+        kept = {split: part for split, part in metrics.get(name, {}).items() if split not in scored}
+        merged[name] = {**kept, **changes.get(name, {})}
     if "notes" in changes:
-        replaced = {*changes.get("splits", {}), *([None] if is_finished(changes) else [])}
-        kept = [note for note in metrics.get("notes", []) if note.get("split") not in replaced]
-        merged["notes"] = [*changes["notes"], *kept]
+        replaced = {*scored, *([None] if is_finished(changes) else [])}
+        notes = [note for note in metrics.get("notes", []) if note.get("split") not in replaced]
+        merged["notes"] = [*changes["notes"], *notes]
     return merged
 
 

@@ -12,7 +12,7 @@ from red_cli.edit.adapter_config import read_adapter_config
 from red_cli.errors import UserError
 from red_cli.files import ADAPTER_CONFIG_FILE, read_json
 from red_cli.methods.trained_files import read_trained_files
-from red_cli.recipe.overrides import named_with_role
+from red_cli.recipe.overrides import named_keys, named_with_role
 from red_cli.recipe.roles import TRAINED
 from red_cli.recipe.yaml_file import dump
 from red_cli.runs.consent import recipe_with_consent
@@ -31,7 +31,7 @@ def open_with_any_recipe(path: Path, recipe: str | None, overrides: Sequence[str
         UserError: as there; or the configuration does not say what the model predicts.
     """
     kind = require_kind(path, recipe)
-    if recipe is not None or kind == "run" or open_trained(path).opened_recipe is not None:
+    if recipe is not None or kind == "run" or open_trained(path, None, overrides).opened_recipe is not None:
         return open_for_inference(path, recipe, overrides)
     if late := named_with_role(overrides, TRAINED):
         raise UserError("invalid-option", f"{late[0]} has no effect: {path} is already trained")
@@ -42,7 +42,7 @@ def open_with_any_recipe(path: Path, recipe: str | None, overrides: Sequence[str
         file.write_text(dump(content), encoding="utf-8")
         made = replace(recipe_with_consent(None, file, overrides), asks=None)
     if kind == "adapter":
-        named = any(override.startswith("model.name_or_path=") for override in overrides)
+        named = any(named.key == "model.name_or_path" for named in named_keys(overrides))
         return OpenedAdapter(path, path, made, False, named)
     return OpenedModel(path, None, made, False)
 

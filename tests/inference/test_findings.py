@@ -61,6 +61,10 @@ def test_a_perfect_split_has_no_errors() -> None:
     task = task_of(LabelTarget(NAMES), "accuracy")
     found = find(task, ENCODER, NAMES, rows_of(["a"]), CUT, right, {"accuracy": 1.0}, "test")
     assert (found.errors, found.content["errors"]) == ([], [])
+    found = find(
+        task, ENCODER, NAMES, rows_of(["a"]), CUT, [Prediction("bad", "bad", text="bad")], {"accuracy": 1.0}, "test"
+    )
+    assert (found.errors, found.content["mistakes"]) == ([], [])
 
 
 def test_numbers_have_their_largest_residuals() -> None:
@@ -85,7 +89,8 @@ def test_texts_are_wrong_only_where_the_metric_says_so(metric: str, rows: list[i
 def test_the_file_of_errors_keeps_other_splits(tmp_path: Path) -> None:
     path = tmp_path / "errors.csv"
     task = task_of(LabelTarget(NAMES), "accuracy")
-    errors = wrong_rows(task, ENCODER, NAMES, rows_of(["a", 'say "b",\nand c', "c", "d", "e"]), PREDICTIONS)
+    errors = wrong_rows(task, ENCODER, NAMES, rows_of(["a", 'say "b",\nand c', "c" * 200_000, "d", "e"]), PREDICTIONS)
+    csv.field_size_limit(131_072)  # the library's own
     for split in ("validation", "test", "validation"):
         write_errors(path, split, errors)
     with path.open(newline="") as file:

@@ -16,10 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from red_cli.commands.prediction_screen import print_answers
+from red_cli.errors import UserError
 from red_cli.inference import input_file, partial_answers, predict_file
 from red_cli.inference.answers import Answer, AnswerForm
 from red_cli.inference.input_file import open_input
 from red_cli.inference.output_file import write_rows
+from red_cli.recipe.yaml_file import dump, parse_value
+from red_cli.runs.recipe_of_model import open_with_any_recipe
 from tests.conftest import Outcome, write_recipe
 from tests.failures import assert_failed
 from tests.tiny import make_base, make_language_model
@@ -103,6 +107,25 @@ def test_every_format_is_read_and_written(red: Red, finished_once: tuple[Path, O
     assert kept.schema.types[:2] == table.schema.types
     assert kept.schema.metadata == {b"mine": b"1"}
     assert (tmp_path / "e.tsv.tsv").read_text().splitlines()[1].startswith('good fine film\t"x\t')
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [([2**53, 0.5], [float(2**53), 0.5]), ([2**53 + 1, 0.5], ["9007199254740993", "0.5"]), ([2**63 - 1, None], None),
+     ([-(2**60), 1], None), ([2**63, 1], ["9223372036854775808", "1"]), ([-(2**63) - 1, 0.5, "a"],
+      ["-9223372036854775809", "0.5", '"a"'])],
+)  # fmt: skip
+def test_no_number_is_lost_in_parquet(tmp_path: Path, values: list[object], kept: list[object] | None) -> None:
+    """What no Arrow type holds becomes JSON text."""
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.parquet"
+    source.write_text("".join(json.dumps({"text": "a", "n": value, "\ud800": 1}) + "\n" for value in values))
+    opened = open_input(source, None, None)
+    answered = ((part, [["x"]] * len(part)) for part in opened.parts())
+    with target.open("wb") as stream:
+        write_rows(opened, {"prediction": str}, answered, ".parquet", stream)
+    written = pq.read_table(target)
+    assert written.column("n").to_pylist() == (values if kept is None else kept)
+    assert written.column_names == ["text", "n", "\\ud800", "prediction"]
 
 
 @given(st.lists(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=2, max_size=2)))
@@ -210,7 +233,12 @@ def test_improbable_answers_become_another_word(red: Red, finished_once: tuple[P
     assert found["below_threshold"] == 1
 
 
-@pytest.mark.parametrize(("given", "rows"), [("text\ngood\n", 1), ("good, film\nbad\n", 2), ('{"text": "good"}\n', 1)])
+@pytest.mark.parametrize(
+    ("given", "rows"),
+    [("text\ngood\n", 1), ("good, film\nbad\n", 2), ('{"text": "good"}\n', 1), ("[urgent] help\nbad\n", 2),
+     ("\ufeff {name}: help\nbad\n", 2), ("[1] help\n", 1), ('[\n{"text": "good"},\n{"text": "bad"}]', 2),
+     ('{\n"text": "good"\n}\n', 1), ('[{"text": "good"}]', 1)],
+)  # fmt: skip
 def test_standard_input(
     red: Red,
     finished_once: tuple[Path, Outcome],
@@ -222,6 +250,65 @@ def test_standard_input(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
     found = red("predict", finished_once[0], "-", "--json", "-o", tmp_path / "out.jsonl")
     assert (found.json["rows"], found.json["predicted"]) == (rows, rows)
+
+
+@pytest.mark.parametrize("form", [AnswerForm(None, False, True), AnswerForm(["a", "b"], False, False),
+                                  AnswerForm(None, True, False)])  # fmt: skip
+def test_answers_are_shown_also_if_the_first_text_has_none(
+    form: AnswerForm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probabilities = None if form.label_names is None else [0.25, 0.75]
+    good = Answer(0.5 if form.number else "b", probabilities, "b." if form.read else None)
+    names = form.columns()
+    rows = [
+        {"text": text, **dict(zip(names, form.cells(answer, None), strict=True))}
+        for text, answer in (("first", Answer(problem="an empty text")), ("second", good))
+    ]
+    result = {"columns": list(names), "probability_columns": form.probability_columns(), "short_answers": True}
+    print_answers(rows, {"text": "text"}, result)
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["first", "(an", "empty", "text)"]
+    assert second.split()[:3] == ["second", str(good.prediction), *(["0.750"] if probabilities else [])]
+
+
+def test_paths_and_overrides_of_predict(
+    red: Red, finished_once: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths are expanded, and a nested override counts as the key that it sets."""
+    monkeypatch.setenv("ROWS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "in.csv").write_text("text;id,x\ngood;1,2\nfine, film;3,\n")
+    for place in ("$ROWS/in.csv", "~/in.csv"):
+        found = red("predict", finished_once[0], place, "data={delimiter: ;}", "--json", "-o", tmp_path / "out.csv",
+                    "--overwrite")  # fmt: skip
+        assert found.json["predicted"] == 2, found.err
+        assert (tmp_path / "out.csv").read_text().startswith("text;id,x;")
+    assert_failed(red("predict", finished_once[0], "$NONE/in.csv", "--json"), "invalid-option", "NONE")
+    assert_failed(red("predict", finished_once[0], "task.labels=$5", "--json"), "invalid-option", "--text")
+
+
+def test_the_base_of_an_adapter_is_named_in_any_way(
+    red: Red, tmp_path: Path, finished_once: tuple[Path, Outcome]
+) -> None:
+    import shutil
+
+    adapter = shutil.copytree(finished_once[0] / "adapter", tmp_path / "adapter")
+    base = open_with_any_recipe(adapter, None, []).recipe.model.name_or_path
+    other = shutil.copytree(base, tmp_path / "other")
+    for named in (f"model.name_or_path={other}", f"model={{name_or_path: {other}}}"):
+        assert open_with_any_recipe(adapter, None, [named]).recipe.model.name_or_path == str(other)
+
+
+def test_a_recipe_may_be_valid_only_with_overrides(tmp_path: Path, finished_once: tuple[Path, Outcome]) -> None:
+    import shutil
+
+    adapter = shutil.copytree(finished_once[0] / "adapter", tmp_path / "adapter")
+    recipe = parse_value((finished_once[0] / "recipe.yaml").read_text())
+    recipe["eval"] = {**(recipe.get("eval") or {}), "metric": "nonsense"}
+    (adapter / "recipe.yaml").write_text(dump(recipe))
+    with pytest.raises(UserError, match="nonsense"):
+        open_with_any_recipe(adapter, None, [])
+    assert open_with_any_recipe(adapter, None, ["eval.metric=accuracy"]).recipe.eval.metric == "accuracy"
 
 
 def test_models_without_a_recipe(red: Red, tmp_path: Path, finished_once: tuple[Path, Outcome]) -> None:

@@ -99,3 +99,5 @@ def test_an_evaluation_replaces_the_notes_and_errors_of_its_split_alone() -> Non
     assert (merged["errors"], list(merged["splits"])) == ({"validation": [1], "test": [2]}, ["validation", "test"])
     again = merged_metrics(merged, {**changes, "notes": []})
     assert sorted(note["code"] for note in again["notes"]) == ["a", "b"]
+    other = merged_metrics(merged, {"splits": {"test": {"examples": 3}}, "mistakes": {"test": [3]}})
+    assert (other["errors"], other["mistakes"]) == ({"validation": [1]}, {"test": [3]})

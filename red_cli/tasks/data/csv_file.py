@@ -13,7 +13,8 @@ from red_cli.recipe.sections import DELIMITER_NAMES
 from red_cli.tasks.data.split_files import ending
 from red_cli.tasks.data.text_file import open_text
 
-csv.field_size_limit(2**31 - 1)  # characters of a cell; the library's own limit is 131,072
+LONGEST_CELL = 2**31 - 1  # characters; the library's own limit is 131,072
+csv.field_size_limit(LONGEST_CELL)
 _DELIMITERS = (",", ";", "\t", "|")  # that are found, the likelier first
 _SAMPLE = 50  # records that a delimiter is found by
 _RAGGED_HINTS = {
