@@ -20,6 +20,7 @@ from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.load import load_task
+from red_cli.runs.metrics_file import is_finished
 from red_cli.runs.notes import Facts, notes_on
 from red_cli.runs.opened import Opened
 from red_cli.runs.preflight import preflight_evaluation
@@ -141,7 +142,7 @@ def evaluate(
 def _untuned(target: Opened, folder: RunFolder, split: str) -> dict[str, Any]:
     """The untuned score that goes with evaluating a run on this split, with the run's "parameters", as recorded."""
     metrics = folder.read_metrics() if target.same_rows and folder.path == target.folder else {}
-    untuned = metrics.get("untuned")
+    untuned = metrics.get("untuned") if is_finished(metrics) else None
     if untuned is None or untuned["split"] != split:
         return {"untuned": None}
     return {"untuned": untuned, "parameters": metrics["parameters"]}
