@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 app.command()(training.train)
 app.command(cls=training.NamesMethods)(training.compare)
-app.command(help="Check a recipe, and show the plan of its training and its first rows.")(training.check)
+app.command()(training.check)
 app.command()(runs.runs)
 app.command(name="eval")(results.evaluate)
 app.command()(predict.predict)

@@ -7,7 +7,7 @@ from typing import Any
 
 from red_cli.errors import one_line
 from red_cli.formatting import aligned
-from red_cli.recipe.metrics import format_score
+from red_cli.recipe.metrics import format_score, untuned_remark
 
 MOST_CLASSES = 20  # rows of a table; of more classes the worst
 _MOST_ERRORS = 3
@@ -15,15 +15,17 @@ _LONGEST_LABEL, _LONGEST_HEADING = 24, 12
 _HEADING = ("class", "rows", "predicted", "precision", "recall", "F1")
 
 
-def floor_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Findings to compare a split's score with: untuned, and by always answering the commonest label."""
+def floor_rows(result: Mapping[str, Any], examples: int) -> list[tuple[str, str]]:
+    """Findings to compare a split's score with: untuned, and by always answering the commonest label.
+
+    Args:
+        examples: the rows of the split that has an untuned score.
+    """
     metric, rows = result["metric"], []
     untuned = result.get("untuned") or {}
     if metric in untuned:
-        selection = result.get("scoring", {}).get("selection", {}).get("examples", untuned["examples"])
-        some = "" if untuned["examples"] == selection else f"  {untuned['examples']:,} of {selection:,} rows"
-        head = ", with a new head" if result.get("parameters", {}).get("head") else ""
-        rows.append(("untuned", f"{format_score(metric, untuned[metric])}  {metric} before training{head}{some}"))
+        remark = untuned_remark(untuned, examples, result["parameters"]["head"])
+        rows.append(("untuned", f"{format_score(metric, untuned[metric])}  {metric} {remark}"))
     for split, found in (result.get("majority") or {}).items():
         if found is not None:
             label = one_line(found["label"], _LONGEST_LABEL)
@@ -62,12 +64,13 @@ def class_table(
 
 def finding_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The rows with the most confident errors of each split, and the notes."""
-    rows = []
+    rows, more = [], False
     for kind in ("errors", "mistakes"):
         for errors in (result.get(kind) or {}).values():
             lines = map(_error, errors[:_MOST_ERRORS])
             rows += [("errors" if number == 0 else "", line) for number, line in enumerate(lines)]
-    if rows:
+            more = more or len(errors) > _MOST_ERRORS
+    if more and result.get("limit") is None:  # an evaluation of the first rows alone writes no such file
         rows.append(("", f"more of them: {result['folder']}/predictions/errors.csv"))
     return [*rows, *(("note", note["text"]) for note in result.get("notes") or ())]
 

@@ -26,7 +26,7 @@ def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
                 count = f"{split}, {scores['examples']:,} rows{chose}"
                 text = f"{format_score(name, value)}{_paper_suffix(paper, name)}  {count}"
                 rows.append((stored_name(result, name), text))
-    rows += floor_rows(result)
+    rows += floor_rows(result, result["splits"][selection]["examples"])
     if paper:
         shown = {name for scores in result["splits"].values() for name in scores}
         rows.append(("paper", _paper_text(paper, shown)))
@@ -81,7 +81,7 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             for name, value in _without_subtasks(result["scores"]).items()
         ]
         rows += [(name, f"not computed: {reason}") for name, reason in result["not_computed"].items()]
-        rows += floor_rows(result)
+        rows += floor_rows(result, result["examples"])
     if result["truncated"] and result["scores"] is None:  # else there is a note
         rows.append(("rows cut", cut_text(result["truncated"], result["ends_cut"], result["max_length"])))
     if result["rows"] != f"all of {result['split']}":

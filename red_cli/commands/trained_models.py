@@ -107,9 +107,9 @@ def evaluate(
         if parts := commonsense_table(result["scores"] or {}):
             console.print_text()
             console.print_columns(parts)
-        from red_cli.export.next_steps import facts_about, next_steps
+        from red_cli.export.next_steps import suggestions
 
-        console.next_commands(*next_steps(facts_about(target, opened.recipe if recipe is None else None, scored=True)))
+        console.next_commands(*suggestions(target, opened.recipe if recipe is None else None, scored=True))
 
 
 def export(
@@ -165,9 +165,9 @@ def export(
         console.print_json(result)
         return
     console.print_lines(tables.export_rows(result))
-    from red_cli.export.next_steps import facts_about, next_steps
+    from red_cli.export.next_steps import suggestions
 
-    console.next_commands(*next_steps(facts_about(output, source.recipe)))
+    console.next_commands(*suggestions(output, source.recipe))
 
 
 def convert(
@@ -215,9 +215,9 @@ def convert(
         console.print_json(result)
     else:
         console.print_lines(tables.conversion_rows(result))
-        from red_cli.export.next_steps import facts_about, next_steps
+        from red_cli.export.next_steps import suggestions
 
-        console.next_commands(*next_steps(facts_about(output, None)))
+        console.next_commands(*suggestions(output, None))
 
 
 def evaluate_suite(

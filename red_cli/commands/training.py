@@ -118,9 +118,9 @@ def _show_result(result: dict[str, Any], recipe: Recipe, json: bool) -> None:
     console.print_text()
     console.print_lines(tables.result_rows(result))
     console.print_parts(class_tables(result, console.width()), finding_rows(result))
-    from red_cli.export.next_steps import facts_about, next_steps
+    from red_cli.export.next_steps import suggestions
 
-    console.next_commands(*next_steps(facts_about(Path(result["folder"]), recipe)))
+    console.next_commands(*suggestions(Path(result["folder"]), recipe))
 
 
 def _started_elsewhere(recipe: Recipe, json: bool) -> bool:

@@ -33,7 +33,7 @@ def run_card(name: str, recipe: dict[str, Any], metrics: dict[str, Any], use: Us
     else:
         how = f"{method.title}: what trains is {method.what_trains}."
     text = "In this folder; FILE is a table of new rows"
-    ending = f"## Use\n\n{text}:\n\n{_block(use.commands, 'bash')}"
+    ending = f"## Use\n\n{text}:\n\n{_block(use.commands, 'bash')}" if use.commands else ""
     if use.python:
         ending += f"\nThe exported model, in plain transformers:\n\n{_block(use.python, 'python')}"
     return _card(name, base, how, recipe, metrics, ending)

@@ -33,7 +33,7 @@ class Ends:
     """Where an exported model stops.
 
     Attributes:
-        ids: the base's own ends first, then the one that the run trained; None if the files are the base's.
+        ids: the base's own ends, and last the one that the run trained; None if the files are the base's.
         text: what changed, or why nothing did; empty if there is nothing to say.
     """
 
@@ -72,11 +72,11 @@ def write_ends(
 
 
 def _write_end(folder: Path, config: dict[str, Any], special_ids: SpecialIds, encoder_decoder: bool) -> Ends:
-    """Write the end that a run trained, after the base's own."""
+    """Write the end that a run trained, after all others of the base."""
     file = folder / GENERATION_CONFIG
     generation = read_json(file) if file.is_file() else _generation_of(config)
     own = _ids(generation.get("eos_token_id")) or _ids(config.get("eos_token_id"))
-    ids = list(dict.fromkeys([*own, special_ids.end]))
+    ids = [*dict.fromkeys(end for end in own if end != special_ids.end), special_ids.end]
     changes: dict[str, Any] = {"eos_token_id": ids if len(ids) > 1 else ids[0]}
     if special_ids.decoder_start is not None:
         changes["decoder_start_token_id"] = special_ids.decoder_start
@@ -92,9 +92,9 @@ def _write_end(folder: Path, config: dict[str, Any], special_ids: SpecialIds, en
         end = str(tokenizer.convert_ids_to_tokens(special_ids.end))
         if tokenizer.eos_token_id != special_ids.end and not encoder_decoder:
             _name_special_token(folder, tokenizer, "eos_token", special_ids.end)
-    if special_ids.end in own:
+    if ids == own:
         return Ends(ids, "")
-    others = "the base has no end of its own" if len(ids) == 1 else "the base's own end stays"
+    others = "the base's own ends stay" if own else "the base has no end of its own"
     return Ends(ids, f"answers end at {end}, as the run trained them; {others}: eos_token_id {changes['eos_token_id']}")
 
 

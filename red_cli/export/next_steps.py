@@ -12,7 +12,6 @@ from typing import Any, Literal
 from red_cli.base_model.files import BaseFiles, read_base
 from red_cli.base_model.hub import cached_folder
 from red_cli.edit.architectures import Biases, architecture_of
-from red_cli.errors import UserError
 from red_cli.export.card import Use
 from red_cli.export.classes import auto_class
 from red_cli.export.code import is_own_code
@@ -79,6 +78,14 @@ def facts_about(place: Path, recipe: Recipe | None, scored: bool = False) -> Fac
     return Facts(place, "model", recipe, scored, (), auto_class(architecture), own, files.config)
 
 
+def suggestions(place: Path, recipe: Recipe | None, scored: bool = False) -> list[str]:
+    """The next steps with a folder or file that a command has finished; none where they cannot be found."""
+    try:
+        return next_steps(facts_about(place, recipe, scored))
+    except Exception:  # a suggestion must not turn a finished command into a failed one
+        return []
+
+
 def next_steps(facts: Facts) -> list[str]:
     """The commands to run next, the most useful first."""
     named = shlex.quote(str(facts.place))
@@ -101,11 +108,14 @@ def next_steps(facts: Facts) -> list[str]:
 
 
 def run_use(folder: Path, recipe: Recipe, loader: str) -> Use:
-    """The next steps with a finished run, for its card: commands in its folder, and Python."""
-    facts = facts_about(folder, recipe)
-    form = next((form for form in facts.exports if form != "gguf"), None)
-    python = [] if form is None else model_use(MERGED, loader, Input.of(recipe), form == "code")
-    return Use(next_steps(replace(facts, place=Path())), python)
+    """The next steps with a finished run, for its card: commands in its folder, and Python; none if unknown."""
+    try:
+        facts = facts_about(folder, recipe)
+        form = next((form for form in facts.exports if form != "gguf"), None)
+        python = [] if form is None else model_use(MERGED, loader, Input.of(recipe), form == "code")
+        return Use(next_steps(replace(facts, place=Path())), python)
+    except Exception:  # a suggestion must not end a finished run
+        return Use()
 
 
 def _servers(facts: Facts, named: str) -> list[str]:
@@ -135,7 +145,7 @@ def _exports(adapter: Path) -> tuple[Export, ...]:
         name = arrays.config.base_model_name_or_path
         folder = Path(name) if Path(name).is_dir() else cached_folder(name, arrays.config.revision)
         base = None if folder is None else read_base(name, folder)
-    except UserError:  # red export says what is wrong
+    except Exception:  # red export says what is wrong
         base = None
     if base is None:
         return ("merged",)

@@ -29,7 +29,6 @@ from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.labels.classes import is_blank
 
 _KEPT = ("task", "model", "data")  # sections whose overrides become part of the recipe
-_UNEVEN = 3.0  # times as many rows as the smallest class has: accuracy then hides the rare ones
 _SHOWN_CLASSES = 5
 _ANY = "classification"  # a bundled recipe
 
@@ -124,7 +123,6 @@ def _write(target: Path, files: SplitFiles, overrides: Sequence[str]) -> list[tu
     base = given["model"].get("name_or_path")
     chosen = str(base or default_base(guess.task))
     classes = _classes(rows, guess)
-    uneven = len(classes) > 2 and max(classes.values()) >= _UNEVEN * min(classes.values())
     section = data_section(target, files, rows, guess, settings.share, own)
     draft = Draft(
         file=path.name,
@@ -135,7 +133,6 @@ def _write(target: Path, files: SplitFiles, overrides: Sequence[str]) -> list[tu
         base_given=base is not None,
         template=template_for(chosen),
         data=section.keys,
-        metric="f1" if uneven else None,
         given={},
     )
     extra = {

@@ -36,7 +36,6 @@ class Draft:
     base_given: bool
     template: str
     data: Mapping[str, tuple[Any, str]]
-    metric: str | None
     given: Mapping[str, Mapping[str, Any]]
 
 
@@ -49,10 +48,7 @@ def recipe_text(draft: Draft) -> str:
         written |= {key: (value, "as given") for key, value in given.items()}
         lines = [_line(key, value, comment, indent=2) for key, (value, comment) in written.items()]
         parts.append("\n".join([f"{name}:", *lines, *(_columns(draft) if name == "data" else [])]))
-    if draft.metric is not None:
-        metric = _line("metric", draft.metric, "counts every class alike; accuracy hides the rare ones", indent=2)
-        parts.append(f"eval:\n{metric}")
-    elif draft.guess.task not in LABEL_TASKS:
+    if draft.guess.task not in LABEL_TASKS:
         parts.append("eval:\n  generation:\n" + _line("max_new_tokens", 128, "of an answer", indent=4))
     return "\n\n".join(parts) + "\n"
 

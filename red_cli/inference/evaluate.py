@@ -20,6 +20,7 @@ from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.load import load_task
+from red_cli.runs.metrics_file import is_finished
 from red_cli.runs.notes import Facts, notes_on
 from red_cli.runs.opened import Opened
 from red_cli.runs.preflight import preflight_evaluation
@@ -118,7 +119,7 @@ def evaluate(
             write_errors(folder.errors, split, found.errors)
         result |= found.to_json()
         result["notes"] = notes_json(notes_on(Facts(task.metric, base.max_length, [found.facts])))
-        result["untuned"] = None if limited else _untuned(target, folder, split)
+        result |= {"untuned": None} if limited else _untuned(target, folder, split)
     if encoded.labels is not None and not limited:
         folder.write_metrics(
             {
@@ -138,10 +139,13 @@ def evaluate(
     return result
 
 
-def _untuned(target: Opened, folder: RunFolder, split: str) -> dict[str, Any] | None:
-    """The untuned score that goes with evaluating a run on this split, as recorded; None if it is not known."""
-    known = folder.read_metrics().get("untuned") if target.same_rows and folder.path == target.folder else None
-    return known if known is not None and known["split"] == split else None
+def _untuned(target: Opened, folder: RunFolder, split: str) -> dict[str, Any]:
+    """The untuned score that goes with evaluating a run on this split, with the run's "parameters", as recorded."""
+    metrics = folder.read_metrics() if target.same_rows and folder.path == target.folder else {}
+    untuned = metrics.get("untuned") if is_finished(metrics) else None
+    if untuned is None or untuned["split"] != split:
+        return {"untuned": None}
+    return {"untuned": untuned, "parameters": metrics["parameters"]}
 
 
 def model_identity(target: Opened) -> str:

@@ -147,6 +147,7 @@ KEYS: dict[str, Alias] = {
         Alias(("train.micro_batch_size", "train.batch_size"), "The accumulation follows from these two; both count "
               "sequences."),
     ),
+    **_same("eval.max_rows", "max_eval_samples"),
     **_same("eval.batch_size", "per_device_eval_batch_size", "eval_batch_size", "per_gpu_eval_batch_size",
             "test_batch_size"),
     **dict.fromkeys(("auto_find_batch_size", "eval_accumulation_steps"),
@@ -186,7 +187,10 @@ KEYS: dict[str, Alias] = {
     **dict.fromkeys(("load_best_model_at_end", "greater_is_better"), Alias(("eval.metric",), _ALWAYS_BEST)),
     **dict.fromkeys(("optim", "optimizer", "optimizer_name"), Alias((), "The optimiser is AdamW; train.adam_beta1, "
                     "train.adam_beta2, train.adam_epsilon and train.weight_decay are its keys.")),
-    **dict.fromkeys(("label_smoothing_factor", "label_smoothing"), Alias((), "The loss is plain cross-entropy.")),
+    **dict.fromkeys(("label_smoothing_factor", "label_smoothing"),
+                    Alias((), "The loss does not smooth labels; train.class_weights weighs classes.")),
+    **_same("train.class_weights", "class_weight", "class_weights"),
+    **_same("train.init_from", "init_from", "resume_adapter", "adapter_name_or_path"),
     **dict.fromkeys(
         ("do_train", "do_predict", "remove_unused_columns", "overwrite_output_dir", "dataloader_num_workers",
          "ddp_find_unused_parameters", "preprocessing_num_workers", "overwrite_cache", "logging_dir", "run_name",

@@ -154,7 +154,8 @@ def _spelt(value: Any, texts: list[str], path: KeyPath) -> str | None:
     """How a recipe spells a word of another language for true, false or null; None if this is not the fault."""
     word = _WORDS.get(value.lower()) if isinstance(value, str) else None
     if word == "null":
-        return word if "null" in key_helps()[dotted(path)].type.split() else None
+        known = key_helps().get(dotted(path))  # none of an unknown key, a section, or an item of a list
+        return word if known is not None and "null" in known.type.split() else None
     return word if any("true or false" in text for text in texts) else None
 
 

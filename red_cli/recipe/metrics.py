@@ -92,6 +92,18 @@ def stored_name(result: Mapping[str, Any], metric: str) -> str:
     return str(result.get("metric_names", {}).get(metric, metric))
 
 
+def untuned_remark(untuned: Mapping[str, Any], examples: int, head: int) -> str:
+    """What a reader of an untuned score in metrics.json knows to compare it with the tuned one.
+
+    Args:
+        examples: the rows that the tuned score of the same split is of.
+        head: the trained parameters of the run's head; before training its values are random.
+    """
+    with_head = ", with a new head" if head else ""
+    some = "" if untuned["examples"] == examples else f", on {untuned['examples']:,} of {examples:,} rows"
+    return f"before training{with_head}{some}"
+
+
 def is_better(metric: str, value: float, best: float | None) -> bool:
     """Whether `value` is better by this metric than the `best` so far; None: there is no earlier score."""
     if best is None or math.isnan(best):

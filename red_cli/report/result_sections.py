@@ -7,7 +7,7 @@ from typing import Any
 
 from red_cli.formatting import byte_size, duration, plus_minus
 from red_cli.recipe.methods import METHODS
-from red_cli.recipe.metrics import UNTUNED, display_value, format_score, is_percentage
+from red_cli.recipe.metrics import UNTUNED, display_value, format_score, is_percentage, untuned_remark
 from red_cli.recipe.paper import Paper
 from red_cli.report.document import Fact, Quote, Section, Table
 from red_cli.report.find_runs import FinishedRun
@@ -25,11 +25,9 @@ def facts_section(run: FinishedRun) -> Section:
     score = metrics["splits"][split][run.metric]
     facts = [Fact(f"{metric_title(run.metric)}, {split}", format_score(run.metric, score), _rows(metrics, split))]
     if (untuned := untuned_score(run)) is not None:
-        rows, count = metrics["untuned"].get("examples"), metrics["splits"][run.selection_split]["examples"]
-        some = "" if rows in (None, count) else f", on {rows:,} of {count:,} rows"
-        facts.append(
-            Fact("untuned", format_score(run.metric, untuned), f"{run.selection_split}, before training{some}")
-        )
+        count = metrics["splits"][run.selection_split]["examples"]
+        remark = untuned_remark(metrics["untuned"], count, metrics["parameters"]["head"])
+        facts.append(Fact("untuned", format_score(run.metric, untuned), f"{run.selection_split}, {remark}"))
     majority = (metrics.get("majority") or {}).get(split)
     if majority is not None and run.metric in majority:
         label = _cut(str(majority["label"]), _LONGEST_LABEL)

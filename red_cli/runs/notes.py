@@ -114,12 +114,10 @@ def _majority_class(facts: Facts, split: SplitFacts) -> Iterator[Note]:
     """The note on a score that a constant answer reaches."""
     if split.majority is None or split.value is None or is_better(facts.metric, split.value, split.majority[1]):
         return
-    label, value = split.majority
-    yield Note(
+    yield Note(  # the figures stand in the rows above it
         "majority-class",
-        f"{split.split}: always answering {one_line(label, _LONGEST)!r} scores {format_score(facts.metric, value)}, as "
-        f"good as this model ({facts.metric} {format_score(facts.metric, split.value)}). Try train.learning_rate=auto "
-        "or more epochs, and look at the labels.",
+        f"{split.split}: the model is no better than always answering {one_line(split.majority[0], _LONGEST)!r}. Try "
+        "train.learning_rate=auto or more epochs, and look at the labels.",
         split.split,
     )
 

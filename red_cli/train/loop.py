@@ -297,10 +297,10 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
     }
     session.trackers.end()
     _require_folder(session)
+    folder.write_metrics(metrics)  # first: with it the run is finished, whatever becomes of the rest
     if session.processes.main:
         use = run_use(folder.path, recipe, session.prepared.task.kind.auto_class.__name__)
         write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics, use))
-    folder.write_metrics(metrics)
     write_output_spread(session)
     session.processes.barrier()  # the caller may read the folder
     return {**metrics, "folder": str(folder.path)}

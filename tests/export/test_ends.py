@@ -99,6 +99,9 @@ CASES = {
     "the run's end is one of several of the base": Case(
         "generation", [5, MASK], said=False, keys=(_END,), base={"generation_config.json": {"eos_token_id": [5, MASK]}}
     ),
+    "the run's end is the first of several of the base": Case(
+        "generation", [5, MASK], keys=(_END,), base={"generation_config.json": {"eos_token_id": [MASK, 5]}}
+    ),
     "a base without generation_config.json": Case(
         "generation", [EOS, MASK], keys=(_END,), removed=("generation_config.json",)
     ),

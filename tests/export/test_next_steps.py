@@ -177,3 +177,27 @@ def test_a_run_that_fits_llama_cpp_says_so(red, tmp_path: Path) -> None:
         assert exported.code == 0, exported.err
         file = tmp_path / "run" / "model.gguf"
         assert following(exported.out) == [f"llama-server -m {file}", f"llama-cli -m {file}"]
+
+
+@pytest.mark.parametrize("broken", ["auto_class", "is_trained_folder", "read_vectors", "model_use"])
+def test_a_suggestion_that_fails_loses_nothing(red, recipe: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a library's own")
+
+    monkeypatch.setattr(f"red_cli.export.next_steps.{broken}", fail)
+    outcome = red("train", recipe, "train.max_steps=1", "eval.untuned=false")
+    assert outcome.code == 0, outcome.err
+    run = recipe.parent / "run"
+    assert json.loads((run / "metrics.json").read_text())["training"]["steps"] == 1
+    assert (run / "README.md").is_file()
+    for arguments in (("eval", run), ("export", run, "-o", recipe.parent / "out", "--no-verify")):
+        assert (shown := red(*arguments)).code == 0, shown.err
+
+
+def test_metrics_are_written_before_the_card(red, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault of the card")
+
+    monkeypatch.setattr("red_cli.train.loop.run_card", fail)
+    assert red("train", recipe, "train.max_steps=1", "eval.untuned=false").code == 1
+    assert red("train", recipe, "train.max_steps=1", "eval.untuned=false", "--json").json["training"]["steps"] == 1

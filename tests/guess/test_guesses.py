@@ -233,14 +233,14 @@ def test_uneven_classes_and_rows_without_a_label(tmp_path: Path) -> None:
     topics = ["rare" if index < 4 else "" if index > 56 else TOPIC[index] for index in range(60)]
     write_csv(tmp_path / "rows.csv", {"message": TEXT, "topic": topics})
     recipe = load_recipe(str(recipe_of_file(tmp_path / "rows.csv", ()).path)).recipe
-    assert (recipe.eval.metric, recipe.data.bad_rows, recipe.data.validation_share) == ("f1", "drop", 0.2)
+    assert (recipe.eval.metric, recipe.data.bad_rows, recipe.data.validation_share) == (None, "drop", 0.2)
 
 
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
         ("model: {name_or_path: base, trust_remote_code: true}", "code"),
-        ("model: {name_or_path: base}\noutput: {dir: runs/${HANDED_OVER}}", "variables"),
+        ('model: {name_or_path: base}\noutput: {dir: "runs/${HANDED_OVER}"}', "variables"),
     ],
 )
 def test_a_recipe_that_came_with_the_file_gives_no_consent(

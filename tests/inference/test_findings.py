@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from red_cli.finding_tables import MOST_CLASSES, class_table
+from red_cli.finding_tables import MOST_CLASSES, class_table, finding_rows
 from red_cli.inference.errors_file import shown_errors, write_errors, wrong_rows
 from red_cli.inference.findings import find
 from red_cli.recipe.sections import Data
@@ -100,6 +100,15 @@ def test_the_file_of_errors_keeps_other_splits(tmp_path: Path) -> None:
                         "probability": "0.6"}  # fmt: skip
     write_errors(path, "test", [])
     assert len(path.read_text().splitlines()) == 1 + 4
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "named"), [(4, None, True), (3, None, False), (4, 9, False), (0, None, False)]
+)
+def test_the_file_of_errors_is_named_where_it_has_more(count: int, limit: int | None, named: bool) -> None:
+    error = {"row": 1, "text": "a", "label": "good", "prediction": "bad", "probability": 0.9}
+    result = {"folder": "run", "limit": limit, "errors": {"test": [error] * count}}
+    assert ("errors.csv" in str(finding_rows(result))) == named
 
 
 def test_the_facts_of_a_constant_answer() -> None:

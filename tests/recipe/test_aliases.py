@@ -57,6 +57,9 @@ BROUGHT = {
     "sequence_len": "data.max_length", "max_seq_length": "data.max_length", "output_dir": "output.dir",
     "val_set_size": "data.validation_share", "eval_strategy": "train.eval_steps", "fp16": "train.bf16=true",
     "micro_batch_size": None, "optim": None,
+    "max_eval_samples": "eval.max_rows", "class_weight": "train.class_weights", "class_weights": "train.class_weights",
+    "adapter_name_or_path": "train.init_from", "init_from": "train.init_from", "resume_adapter": "train.init_from",
+    "label_smoothing_factor": None,
 }  # fmt: skip
 
 

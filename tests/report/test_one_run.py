@@ -30,7 +30,7 @@ def test_everything_recorded_is_shown(tmp_path: Path) -> None:
     assert headings.index("Learning curve") < headings.index("Scores") < headings.index("What training changed")
     facts = {fact.label: (fact.value, fact.remark) for section in shown for fact in section.facts}
     assert facts["accuracy, validation"] == ("84.17", "120 rows")
-    assert facts["untuned"] == ("26.67", "validation, before training")
+    assert facts["untuned"] == ("26.67", "validation, before training, with a new head")
     assert facts["commonest class alone"] == ("46.67", "always billing")
     assert found["To bear in mind"].items == ["The class praise (7 rows) is never predicted."]
     scores = found["Scores"].table

@@ -28,8 +28,8 @@ def run(metric: str = "accuracy", **changes: object) -> Facts:
 NOTES = [
     ("never-predicted", split(predicted={"a": 999, "b": 1, "c": 0, "d": 0}), ["2 of 4", "c, d"],
      split(predicted={"a": 999, "b": 1})),
-    ("majority-class", split(value=0.6), ["'a'", "60.00"], split(value=0.61)),
-    ("majority-class", split(value=0.5), ["50.00"], split(value=0.5, majority=None)),
+    ("majority-class", split(value=0.6), ["validation", "'a'"], split(value=0.61)),
+    ("majority-class", split(value=0.5), ["'a'"], split(value=0.5, majority=None)),
     ("few-rows", split(rows=40, share=("accuracy", 0.5)), ["40 rows", "35.20 to 64.80", "29.60 wide"],
      split(rows=FEW_ROWS)),
     ("few-rows", replace(RUN, splits=[SplitFacts("test", 100, value=2.0, spread=1.0)], metric="loss"), ["0.1960"],

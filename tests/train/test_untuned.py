@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from red_cli.recipe.metrics import untuned_remark
 from red_cli.train import untuned as module
 from tests.tiny import read_lines
 
@@ -88,6 +89,8 @@ def test_an_evaluation_of_the_same_split_shows_it(red: Callable, finished: Path)
     untuned = metrics_of(finished)["untuned"]
     assert red("eval", finished, "--split", "validation", "--json").json["untuned"] == untuned
     assert red("eval", finished, "--json").json["untuned"] is None  # the test split was not scored before
+    shown = red("eval", finished, "--split", "validation").out
+    assert untuned_remark(untuned, untuned["examples"], metrics_of(finished)["parameters"]["head"]) in shown
     assert metrics_of(finished)["untuned"] == untuned
     assert metrics_of(finished)["classes"].keys() == {"validation", "test"}
 
@@ -114,6 +117,15 @@ def test_few_texts_are_generated(
     found = red("train", tmp_path / "recipe.yaml", "--json").json
     assert (scored, found["untuned"]["examples"], found["splits"]["validation"]["examples"]) == ([5], 5, 12)
     assert len(read_lines(tmp_path / "run" / "predictions" / "validation.jsonl")) == 12
+    assert "5 of 12 rows" in red("eval", tmp_path / "run").out
+    assert red("report", tmp_path / "run", "--output", tmp_path / "page").code == 0
+    assert "5 of 12 rows" in (tmp_path / "page" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("examples", "head", "facts"), [(9, 0, []), (20, 0, ["9 of 20"]), (9, 5, ["head"])])
+def test_the_remark_has_only_what_applies(examples: int, head: int, facts: list[str]) -> None:
+    remark = untuned_remark({"split": "validation", "examples": 9, "accuracy": 0.5}, examples, head)
+    assert [fact for fact in ("9 of 20", "head") if fact in remark] == facts
 
 
 def test_taken_rows_are_the_rows() -> None:
