@@ -89,10 +89,13 @@ def print_piece(text: str) -> None:
 
 
 def copy_to_stdout(file: IO[bytes]) -> None:
-    """Print a file on standard output, byte by byte as it is."""
+    """Print a file on standard output, byte by byte as it is; where that takes text alone, as UTF-8 text."""
     sys.stdout.flush()
-    shutil.copyfileobj(file, sys.stdout.buffer)
-    sys.stdout.buffer.flush()
+    if hasattr(sys.stdout, "buffer"):
+        shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    else:  # a notebook's
+        shutil.copyfileobj(io.TextIOWrapper(file, "utf-8", newline=""), sys.stdout)
 
 
 def is_typed() -> bool:
