@@ -144,5 +144,10 @@ def _type(schema: dict[str, Any], entry: dict[str, Any]) -> list[str]:
         return [f"list of {' or '.join(_type(schema, entry['items'])) or 'choices'}"]
     if "type" not in entry or entry["type"] == "object":
         return ["keys and values"]
-    bounds = [f"{words} {entry[key]:,}" for key, words in _BOUNDS.items() if abs(entry.get(key, _HUGE)) < _HUGE]
+    bounds = [f"{words} {_plain(entry[key])}" for key, words in _BOUNDS.items() if abs(entry.get(key, _HUGE)) < _HUGE]
     return [" ".join([_WORDS[entry["type"]], " and ".join(bounds)]).strip()]
+
+
+def _plain(bound: float) -> str:
+    """A bound that explains a key, without the fraction that some versions of pydantic write after whole numbers."""
+    return f"{int(bound):,}" if float(bound).is_integer() else f"{bound:,}"
