@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 _STEPS = 130
 _EVALUATIONS, _EXPORTS = 6, 6  # that are killed
-_KILLS = {1: 20, 2: 10}  # by processes
+_KILLS = {1: 12, 2: 6}  # by processes
 
 
 @pytest.mark.parametrize("processes", _KILLS)
