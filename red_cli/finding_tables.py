@@ -44,7 +44,7 @@ def class_table(
 ) -> list[list[str]]:
     """The classes of a split with their scores, heading first; of more than 20 classes the 20 of the lowest F1.
 
-    The confusion matrix stands beside them if it fits into `width` columns, else the most frequent mistake of each.
+    The confusion matrix follows in the same rows if it fits into `width` columns, else the most frequent mistake.
     """
     chosen = list(range(len(classes)))
     if len(classes) > MOST_CLASSES:

@@ -55,7 +55,7 @@ class Facts:
     config: dict[str, Any] = field(default_factory=dict)
 
     def output_of(self, form: Export) -> Path:
-        """Where an export in this form is suggested: in a run folder, and beside an adapter."""
+        """Where an export in this form is suggested: in a run folder, and next to an adapter."""
         if self.form == "run":
             return self.place / (GGUF_NAME if form == "gguf" else MERGED)
         name = self.place.resolve().name + (".gguf" if form == "gguf" else f"-{MERGED}")

@@ -20,7 +20,7 @@ _LONGEST_TEXT, _LONGEST_LABEL = 600, 24  # characters
 
 
 def facts_section(run: FinishedRun) -> Section:
-    """The section of a run's report with what a reader asks first: the score, beside the untuned one, and the cost."""
+    """The section of a run's report with what a reader asks first: the score, the untuned one, and the cost."""
     metrics, split = run.metrics, run.result_split
     score = metrics["splits"][split][run.metric]
     facts = [Fact(f"{metric_title(run.metric)}, {split}", format_score(run.metric, score), _rows(metrics, split))]
@@ -70,7 +70,7 @@ def _paper(run: FinishedRun) -> Fact | None:
 
 
 def scores_section(run: FinishedRun) -> Section:
-    """The section of a run's report with every metric of every split, and the untuned ones beside them."""
+    """The section of a run's report with every metric of every split, and the untuned ones."""
     splits, untuned = run.metrics["splits"], run.metrics.get("untuned") or {}
     before = untuned.get("split")
     columns: list[tuple[str, Mapping[str, Any]]] = []
