@@ -9,7 +9,7 @@ from pathlib import Path
 
 from red_cli import console
 from red_cli.check_screen import wrapped_rows
-from red_cli.errors import UserError
+from red_cli.errors import UserError, did_you_mean
 from red_cli.files import expand_user
 from red_cli.progress import Terminal
 
@@ -40,11 +40,12 @@ def recipe_of_data_file(
         UserError: the file does not exist or cannot be read, or its recipe cannot be guessed.
     """
     from red_cli.distributed.worker_process import is_main, started_by_red
+    from red_cli.tasks.data.split_files import is_data_file
 
     if not path.is_file():
-        raise UserError(
-            "file-not-found", f"no such file: {path}", hint="A bundled recipe is named without an ending: red recipes"
-        )
+        near = [other.name for other in path.parent.glob("*") if is_data_file(other)]
+        hint = did_you_mean(path.name, near) or "A path starts at the working directory, or names its folders in full."
+        raise UserError("file-not-found", f"no such file: {path}", hint=hint.strip())
     if variant is not None:
         raise UserError("invalid-option", "--variant is for recipes; a data file has none", hint="Leave it out.")
     with Terminal(json_output=json) as terminal:

@@ -75,3 +75,7 @@ def test_mistakes(arguments: tuple[str, ...], code: str, fact: str, red: Callabl
     assert code in outcome.out
     assert fact in outcome.out
     assert not Path("reviews.yaml").exists()
+
+
+def test_a_missing_file_names_one_that_is_there(red: Callable[..., Outcome], reviews: Path) -> None:
+    assert_failed(red("train", "review.csv", "--json"), "file-not-found", "review.csv", "reviews.csv?")
