@@ -165,7 +165,7 @@ def with_metric(recipe: Recipe, metric: Metric) -> Recipe:
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain data, with every key of the schema whose value or default is not None."""
+    """The recipe as plain data by its schema: every key whose value or default is not None."""
     return _without_absent(recipe)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from red_cli.errors import UserError, some_of
 from red_cli.recipe.find import recipe_folder, recipe_names
 from red_cli.recipe.load import LoadedRecipe
-from red_cli.recipe.merged import merge_sources, read_sources
+from red_cli.recipe.sources import merge_sources, read_sources
 
 _RATE = ("train", "learning_rate")
 _FROM_COMMAND = "command line"

@@ -1,4 +1,4 @@
-"""Merge parts of a recipe, resolve their local paths, and record where each key was set."""
+"""The sources of a recipe: read its file and those it extends, resolve their local paths, merge them, keep origins."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _anchored(text: str, kind: LocalPath, folder: Path, environment: Mapping[str
 
 
 def _is_file_of(folder: Path, text: str) -> bool:
-    """Whether a local path to resolve exists as it is written, from the folder of the merged recipe's file."""
+    """Whether a local path in a source of a recipe exists as it is written, from the folder of that source."""
     try:
         return (folder / text).exists()
     except (OSError, ValueError):  # not a valid path
@@ -169,7 +169,7 @@ class Source:
 
 
 def read_sources(path: Path) -> list[Source]:
-    """Read a recipe file and those that it extends; the file itself comes last.
+    """Read the sources of a recipe: its file, after those that it extends.
 
     Raises:
         UserError: a file is missing or not a recipe, or the files extend each other in a circle.
