@@ -138,7 +138,7 @@ def recipe_of(kind: Kind, method: str, base: Path, data: Path) -> dict[str, obje
         "model": {"name_or_path": str(base)},
         "method": method,
         "data": {"path": str(data), "columns": kind.columns},
-        "train": {**TRAIN, "learning_rate": RATES[method], **kind.train},
+        "train": {**TRAIN, "learning_rate": RATES[method], "rates": "absolute", **kind.train},
         "eval": {**kind.eval, **({} if kind.task["name"] in ("classification", "regression") else SHORT)},
         "launch": {"strategy": "single"},
         **METHODS[method],
