@@ -2,8 +2,7 @@
 
     python tools/draw_rates.py docs/figures
 
-Relative and absolute rates are curves of their own. Values of each task are set against the best of all its curves,
-so that a curve near 0 over a wide range of rates is a method whose rate matters little.
+Relative and absolute rates are curves of their own. The wider the plateau of a curve, the less its rate matters.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def main() -> None:
     draw(tasks, folder / "rates.svg")
     for task, curves in tasks.items():
         for name, curve in curves.items():
-            print(f"{task:10} {name:16} width {width(curve, task_best(curves), task):5.1f}")
+            print(f"{task:10} {name:16} width {width(curve, task):5.1f}")
 
 
 def curves_of(rows: Iterable[dict[str, str]]) -> dict[str, dict[str, Curve]]:
@@ -39,17 +38,12 @@ def curves_of(rows: Iterable[dict[str, str]]) -> dict[str, dict[str, Curve]]:
     return {task: {name: dict(curve) for name, curve in curves.items()} for task, curves in tasks.items()}
 
 
-def task_best(curves: dict[str, Curve]) -> float:
-    """The best mean of a task over all curves and rates."""
-    return max(mean(values) for curve in curves.values() for values in curve.values())
-
-
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def width(curve: Curve, best: float, task: str) -> float:
-    """The factor between the lowest and the highest rate within a point (or 5 % of the loss) of the curve's own best."""
+def width(curve: Curve, task: str) -> float:
+    """The factor between the lowest and highest rate whose score is within a point (or 5 % of the loss) of the best."""
     own = max(map(mean, curve.values()))
     slack = 0.05 * abs(own) if "(loss)" in task else 1.0
     good = [rate for rate, values in curve.items() if mean(values) >= own - slack]

@@ -139,7 +139,10 @@ def test_a_run_of_a_comparison_is_the_run_it_would_be_alone(
     red, recipe: Path, tmp_path: Path, in_process: list[list[str]]
 ) -> None:
     assert red("compare", recipe, "--methods", "red++,lora").code == 0  # the recipe's own seed
-    usual = ["red.positions=red++", f"train.learning_rate={METHODS['red'].relative_rate}"], ["method=lora", "train.learning_rate=0.002"]
+    usual = (
+        ["red.positions=red++", f"train.learning_rate={METHODS['red'].relative_rate}"],
+        ["method=lora", "train.learning_rate=0.002"],
+    )
     for method, keys in zip(("red++", "lora"), usual, strict=True):
         assert red("train", recipe, *keys, f"output.dir={tmp_path / method}").code == 0
         name = Path("adapter") / "adapter_model.safetensors"

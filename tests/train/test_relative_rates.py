@@ -24,7 +24,9 @@ def vectors_of(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("rates", ["relative", "absolute"])
-def test_the_first_step_moves_a_bias_by_the_rate_times_the_spread(red, recipe: Path, tmp_path: Path, rates: str) -> None:
+def test_the_first_step_moves_a_bias_by_the_rate_times_the_spread(
+    red, recipe: Path, tmp_path: Path, rates: str
+) -> None:
     """Adam's first step is the learning rate, whatever the gradient."""
     assert red("train", recipe, *ONE_STEP, f"train.rates={rates}", "red.positions=[ffn,attn]").code == 0
     run = tmp_path / "run"
@@ -58,7 +60,9 @@ def test_a_resumed_run_is_the_same_run(red, recipe: Path, tmp_path: Path, compon
 
 
 def test_a_module_that_no_row_reached_has_the_median_spread() -> None:
-    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.5, "module": name, "unit": 1.0} for name in "abcd"]
+    groups = [
+        {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.5, "module": name, "unit": 1.0} for name in "abcd"
+    ]
     optimizer = torch.optim.AdamW([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.5}, *groups])
     set_units(optimizer, {"a": 1.0, "b": 2.0, "c": 4.0})
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5, 1.0, 2.0, 1.0]
