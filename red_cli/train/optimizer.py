@@ -9,7 +9,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
-from red_cli.methods.method import Trained
+from red_cli.methods.method import Trained, most_in_a_layer
 from red_cli.recipe.schema import Recipe
 
 _MODULE, _UNIT = "module", "unit"  # of a parameter group with a relative learning rate
@@ -18,19 +18,22 @@ _MODULE, _UNIT = "module", "unit"  # of a parameter group with a relative learni
 def build_optimizer(trained: Trained, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW with parameter groups: the method's without weight decay, the method's with it, and the head.
 
-    If the learning rates of biases are relative, each bias has a group of its own, for `set_units`.
-    `train.learning_rate` must be a number.
+    Where learning rates are relative, each vector has its share of the rate: edits in the same layer add up. Each bias
+    has a group of its own, for `set_units`. `train.learning_rate` must be a number.
     """
     settings = recipe.train
     rate, decay = settings.learning_rate, settings.weight_decay
+    assert not isinstance(rate, str)
     relative = trained.module_of_bias if recipe.relative_rates else {}
+    share = 1 / most_in_a_layer(trained.modules) if recipe.relative_rates else 1.0
+    shared = {"lr": rate * share, _UNIT: share} if recipe.relative_rates else {"lr": rate}
     spared = [name for name in trained.method_parameters if name in trained.no_decay]
     decayed = [name for name in trained.method_parameters if name not in trained.no_decay and name not in relative]
     groups: list[dict[str, Any]] = [
-        {"params": trained.parameters(spared), "lr": rate, "weight_decay": 0.0},
-        {"params": trained.parameters(decayed), "lr": rate, "weight_decay": decay},
+        {"params": trained.parameters(spared), "weight_decay": 0.0, **shared},
+        {"params": trained.parameters(decayed), "weight_decay": decay, **shared},
         *(
-            {"params": trained.parameters([name]), "lr": rate, "weight_decay": decay, _MODULE: path, _UNIT: 1.0}
+            {"params": trained.parameters([name]), "weight_decay": decay, _MODULE: path, **shared}
             for name, path in relative.items()
         ),
         {
@@ -59,8 +62,9 @@ def set_units(optimizer: torch.optim.Optimizer, spreads: Mapping[str, float]) ->
     middle = known[len(known) // 2] if known else 1.0
     for group in optimizer.param_groups:
         if _MODULE in group:
-            group[_UNIT] = spreads.get(group[_MODULE]) or middle
-            group["lr"] *= group[_UNIT]
+            spread = spreads.get(group[_MODULE]) or middle
+            group[_UNIT] *= spread
+            group["lr"] *= spread
 
 
 def learning_rate_of(optimizer: torch.optim.Optimizer) -> float:

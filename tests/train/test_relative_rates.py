@@ -32,12 +32,13 @@ def test_the_first_step_moves_a_bias_by_the_rate_times_the_spread(
     run = tmp_path / "run"
     spreads = json.loads((run / "output_spread.json").read_text())["modules"]
     assert len(set(spreads.values())) == len(spreads) > 2
-    for name, vector in vectors_of(run).items():
-        if name.endswith((".scale", ".bias")) and ".red" not in name and name.rpartition(".")[0] in spreads:
-            path, _, kind = name.rpartition(".")
-            moved = (vector - (kind == "scale")).abs().max()
-            unit = spreads[path] if kind == "bias" and rates == "relative" else 1
-            assert float(moved) == pytest.approx(RATE * unit, rel=1e-3), name
+    vectors = {name: vector for name, vector in vectors_of(run).items() if ".red." in name}
+    assert len(vectors) == 2 * len(spreads)
+    for name, vector in vectors.items():
+        path, _, kind = name.removeprefix("base_model.model.").rpartition(".red.")
+        moved = (vector - float(kind == "scale")).abs().max()
+        unit = (spreads[path] if kind == "bias" else 1) / 2 if rates == "relative" else 1  # two modules in a layer
+        assert float(moved) == pytest.approx(RATE * unit, rel=1e-3), name
     log = read_lines(run / "log.jsonl")
     assert max(line.get("learning_rate", 0) for line in log) == pytest.approx(RATE)
     metrics = json.loads((run / "metrics.json").read_text())
