@@ -9,6 +9,7 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_trained_recipe
+from red_cli.recipe.metrics import stored_title
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_adapter, not_trained, run_folders
@@ -32,6 +33,10 @@ class FinishedRun:
     def metric(self) -> str:
         """The metric that selected the best evaluation."""
         return str(self.metrics["metric"])
+
+    def metric_title(self, metric: str | None = None) -> str:
+        """A metric in words, as the run knows it, such as "F1 of spam"; default: the selecting metric."""
+        return stored_title(self.metrics, metric or self.metric)
 
     @property
     def result_split(self) -> str:
