@@ -12,7 +12,6 @@ from typing import Any
 
 from red_cli.base_model.hub import require_model_folder
 from red_cli.errors import UserError, shown
-from red_cli.escape import file_name
 from red_cli.files import replacing
 from red_cli.guess.data_section import data_section, file_text
 from red_cli.guess.recipe_text import Draft, recipe_text
@@ -57,10 +56,9 @@ def recipe_of_file(path: Path, overrides: Sequence[str]) -> RecipeOfFile:
         UserError: the file cannot be read, no task can be guessed, or an override is wrong.
     """
     files = split_files_around(path)
-    folder = path.parent if os.access(path.parent, os.W_OK) else Path()
     others: list[tuple[str, str]] = []
     for number in count(1):
-        target = folder / f"{file_name(files.name)}{'' if number == 1 else f'-{number}'}.yaml"
+        target = files.recipe(number)
         if not os.path.lexists(target):
             break
         reason = _why_unfit(target, path)
