@@ -131,7 +131,8 @@ def _rate_text(plan: PlanSummary) -> str:
     """The learning rate of a plan as text, or the search that will find it."""
     search = plan.search
     if search is None:
-        return f"{plan.learning_rate:g}"
+        relative = ", for biases times the spread of the module's output" if plan.relative_rates else ""
+        return f"{plan.learning_rate:g}{relative}"
     if not search.sweeps:
         return f"auto: {search.usual:g}, because the run is too short for a search"
     sweeps = "a sweep" if search.sweeps == 1 else f"{search.sweeps} sweeps"

@@ -43,8 +43,8 @@ def show_recipe(name: RecipeArgument, variant: Variant = None, json: Json = Fals
     """Show a recipe's text with its comments; with --json or --variant, resolved."""
     from red_cli.recipe.find import find_recipe
     from red_cli.recipe.load import load_recipe
-    from red_cli.recipe.merged import read_sources
     from red_cli.recipe.schema import resolved
+    from red_cli.recipe.sources import read_sources
     from red_cli.recipe.yaml_file import dump
 
     refuse_data_file(name, "red recipes show")

@@ -44,7 +44,7 @@ def choose_rate(
         return RateChoice("grid")
     if any(named.key == RATE_KEY for named in named_keys(overrides)):
         return RateChoice("override")
-    if given.recipe.train.learning_rate == "auto":
+    if method.recipe.train.learning_rate == "auto" and ("train", "learning_rate") in given.origins:
         return RateChoice("search")
     own = (given.recipe.method, given.recipe.options) == (method.recipe.method, method.recipe.options)
     if own and ("train", "learning_rate") in given.origins:
@@ -53,13 +53,16 @@ def choose_rate(
 
 
 def usual_rate(recipe: Recipe) -> float:
-    """The learning rate of a method where none is set; RED's depends on how many modules of a layer it edits.
+    """The learning rate of a method where none is set; RED's absolute one depends on how many modules a layer has.
 
     Raises:
         UserError: the base does not exist.
     """
     from red_cli.methods.attach_save_load import method_named  # torch, which checks do not need
 
+    if recipe.relative_rates:
+        assert recipe.method_spec.relative_rate is not None
+        return recipe.method_spec.relative_rate
     method = method_named(recipe.method)
     if method.rates_of_several is None:
         return method.rates.usual

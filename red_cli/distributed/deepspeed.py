@@ -74,7 +74,7 @@ class Zero:
         from deepspeed.utils import safe_get_full_optimizer_state
 
         groups = [
-            {**numbered, "lr": group["lr"]}
+            {**{key: value for key, value in group.items() if key != "params"}, "params": numbered["params"]}
             for numbered, group in zip(self.groups, self.optimizer.param_groups, strict=True)
         ]
         states = [self.optimizer.state.get(flat, {}) for flat in self._flat()]
@@ -93,7 +93,7 @@ class Zero:
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
         """Load a state; the parameters were loaded before the engine was built."""
         for group, stored in zip(self.optimizer.param_groups, state["param_groups"], strict=True):
-            group["lr"] = stored["lr"]
+            group.update({key: value for key, value in stored.items() if key != "params"})
         if not state["state"]:
             return
         for flat in self._flat():

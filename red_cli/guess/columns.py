@@ -136,7 +136,7 @@ def _kind_of_numbers(key: str, numbers: Sequence[float]) -> Kind:
 
 
 def _are_classes(key: str, texts: Sequence[str], counts: Counter[str]) -> bool:
-    """Whether texts are names of classes: short, and each in several rows."""
+    """Whether the texts of a column are names of classes: short, and each in several rows."""
     if sum(map(len, counts)) / len(counts) > _LONGEST_CLASS:
         return False
     repeats = len(texts) / len(counts)

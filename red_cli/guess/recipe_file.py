@@ -19,9 +19,9 @@ from red_cli.guess.settings import default_base, settings_for, template_for
 from red_cli.guess.siblings import SplitFiles, split_files_around
 from red_cli.guess.task import Given, TaskGuess, guess_task
 from red_cli.recipe.load import load_recipe, load_trained_recipe
-from red_cli.recipe.merged import Merged, resolve_paths
 from red_cli.recipe.overrides import InvalidOverride, named_keys, parse_override
 from red_cli.recipe.sections import Columns, Data
+from red_cli.recipe.sources import Merged, resolve_paths
 from red_cli.runs.data_columns import require_columns
 from red_cli.tasks.data.read_splits import find_splits
 from red_cli.tasks.data.rows import Rows

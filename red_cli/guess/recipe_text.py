@@ -62,10 +62,9 @@ def _sections(draft: Draft) -> dict[str, _Section]:
         of_task["template"] = (draft.template, "own (the base's), alpaca, human-assistant, or a Jinja file")
         data["too_long"] = ("drop", "leave longer conversations out, and count them; cut: they lose their end")
     base = "a name on the Hub, or a model folder"
-    searched = "a short search before the run finds it; or a number, such as 1.0e-2"
-    fixed = "auto: a short search before the run finds one"
+    usual = "relative to the spread of each module's output, so that it fits any base; or a number"
     train: _Section = {
-        "learning_rate": (settings.rate, searched if settings.rate == "auto" else fixed),
+        "learning_rate": ("auto", usual),
         "num_train_epochs": (settings.epochs, "the best evaluation is kept, one after each epoch"),
         "batch_size": (settings.batch_size, "rows per step, however many fit at once"),
         "warmup_ratio": (0.06, ""),

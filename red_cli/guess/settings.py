@@ -35,27 +35,20 @@ class Settings:
     Attributes:
         share: the fraction of the rows that is taken for validation, if there is no file of it.
         patience: evaluations without improvement until a label task stops.
-        rate: the learning rate, or auto.
     """
 
     share: float
     batch_size: int
     epochs: int
     patience: int
-    rate: float | str
 
 
 def settings_for(task: str, rows: int) -> Settings:
-    """The settings of a task on this many training rows.
-
-    A head is trained from nothing, and the rate that it needs differs tenfold between bases, so it is searched. Texts
-    have the rate of the bundled recipe.
-    """
+    """The settings of a task on this many training rows."""
     share = next((share for below, share in _SHARES if rows < below), _SMALLEST_SHARE)
     epochs = next((epochs for below, epochs in _EPOCHS[task] if rows < below), _LEAST_EPOCHS)
-    rate = load_recipe(_SHIPPED[task]).recipe.train.learning_rate
     many = rows >= _FEW_ROWS
-    return Settings(share, _BATCHES[many], epochs, _PATIENCE[many], rate)
+    return Settings(share, _BATCHES[many], epochs, _PATIENCE[many])
 
 
 def default_base(task: str) -> str:

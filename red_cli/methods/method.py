@@ -25,6 +25,7 @@ class Trained:
         method_parameters: names of the method's own parameters.
         head: names of the trainable parameters of the head.
         no_decay: those of `method_parameters` without weight decay, since they do not start at 0.
+        module_of_bias: those of `method_parameters` that are added to a module's output -> the path of the module.
         base_size: number of parameters of the base without its head.
     """
 
@@ -34,6 +35,7 @@ class Trained:
     head: list[str]
     base_size: int
     no_decay: set[str] = field(default_factory=set)
+    module_of_bias: dict[str, str] = field(default_factory=dict)
 
     def parameters(self, names: list[str]) -> list[nn.Parameter]:
         """The parameters of these names, in order."""

@@ -27,6 +27,7 @@ def trained_red(model: PreTrainedModel) -> Trained:
         no_decay={
             key for key, kind in vectors.items() if kind == "scale"
         },  # their neutral value is 1, and decay pulls to 0
+        module_of_bias={key: key.rpartition(".red.")[0] for key, kind in vectors.items() if kind == "bias"},
     )
 
 

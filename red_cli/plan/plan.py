@@ -80,6 +80,7 @@ class PlanSummary:
     edited_modules: list[str]
     counts: Counts
     learning_rate: float | None  # None: a search finds it
+    relative_rates: bool
     search: SearchPlan | None
     total_steps: int
     warmup_steps: int
@@ -130,6 +131,7 @@ def summarise(
         edited_modules=trained.modules,
         counts=trained.counts,
         learning_rate=None if rate == "auto" else rate,
+        relative_rates=recipe.relative_rates,
         search=schedule.search,
         total_steps=total,
         warmup_steps=schedule.warmup_steps,

@@ -194,7 +194,7 @@ def _names_on_the_hub(recipe: Recipe) -> Iterator[KeyFault]:
 
 
 def _others(recipe: Recipe) -> Iterator[KeyFault]:
-    """Yield other recipe keys without effect: of the method, the launch, the lengths and the generation."""
+    """Yield other keys of a recipe that contradict each other, so that one has no effect."""
     launch, data, task = recipe.launch, recipe.data, recipe.task
     for key, what in recipe.method_spec.unused(recipe.options):
         yield (recipe.method, key), what

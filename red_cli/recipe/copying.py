@@ -9,7 +9,7 @@ from pathlib import Path
 
 from red_cli.errors import UserError
 from red_cli.recipe.find import find_recipe, is_bundled_name, recipe_folder
-from red_cli.recipe.merged import Source, read_sources
+from red_cli.recipe.sources import Source, read_sources
 
 
 def copy_recipe(name: str, folder: Path) -> list[Path]:

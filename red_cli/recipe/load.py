@@ -1,4 +1,4 @@
-"""Load recipes: merge files, variant and overrides, validate, and report all faults at once with their lines."""
+"""Load recipes: apply variant and overrides to the merged sources, validate, and report all faults with their lines."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from red_cli.files import expand_user
 from red_cli.recipe.consistency import idle_keys, inconsistencies, mistakes
 from red_cli.recipe.faults import Fault, as_error, dotted, faults_of, origin_of
 from red_cli.recipe.find import find_recipe
-from red_cli.recipe.merged import Merged, Source, merge_sources, read_alone, read_sources, resolve_paths
 from red_cli.recipe.overrides import InvalidOverride, parse_override
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import KeyFault
+from red_cli.recipe.sources import Merged, Source, merge_sources, read_alone, read_sources, resolve_paths
 from red_cli.recipe.yaml_file import KeyPath
 
 _MOST_COPIES = 200_000  # keys times variants of a file: each variant is validated with all keys

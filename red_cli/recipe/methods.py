@@ -79,6 +79,8 @@ class MethodSpec:
         only_head: whether it trains only the head.
         edits: whether it trains RED's edits, which `red export` folds, `red chat` switches off and `red report`
             draws, and which the paper's figures describe.
+        relative_rate: its usual learning rate with train.rates: relative, the same for every base (docs/results.md);
+            None if its rates are absolute.
         package: the import name of the package that it needs; `extra` installs it.
         variants: further names in comparisons -> the keys that they set.
         contradictions: options -> the keys that contradict each other.
@@ -91,6 +93,7 @@ class MethodSpec:
     base_parameters: Literal["none", "some", "all"] = "none"
     only_head: bool = False
     edits: bool = False
+    relative_rate: float | None = None
     package: str | None = None
     extra: str | None = None
     variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -109,6 +112,7 @@ METHODS: dict[MethodName, MethodSpec] = {
         "two vectors after each edited module",
         options=RedConfig,
         edits=True,
+        relative_rate=2e-2,
         variants={"red++": ("red.positions=red++",)},
         unused=_unused_positions,
     ),

@@ -124,6 +124,17 @@ class Recipe(MethodChoice, Subject):  # fields of the last base class come first
             self.eval.generation = Decoding()
         return self
 
+    @model_validator(mode="after")
+    def _usual_rate_that_fits_every_base(self) -> Recipe:
+        if self.train.learning_rate == "auto" and self.relative_rates:
+            self.train = self.train.model_copy(update={"learning_rate": self.method_spec.relative_rate})
+        return self
+
+    @property
+    def relative_rates(self) -> bool:
+        """Whether the learning rate of a bias is relative to the spread of its module's output."""
+        return self.train.rates == "relative" and self.method_spec.relative_rate is not None
+
     @property
     def paper_mismatch(self) -> str | None:
         """Why the paper's figures do not apply; None if they do, or there are none."""
@@ -165,7 +176,7 @@ def with_metric(recipe: Recipe, metric: Metric) -> Recipe:
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain data, with every key of the schema whose value or default is not None."""
+    """The recipe as plain data by its schema: every key whose value or default is not None."""
     return _without_absent(recipe)
 
 

@@ -244,7 +244,14 @@ class Train(Section):
         default=42, description="Seed of head initialisation, order of rows and dropout."
     )
     learning_rate: Annotated[Positive | Literal["auto"], Role.TRAINING] = Field(
-        default=1e-3, description="Peak learning rate; auto: found by a short search before the run."
+        default="auto",
+        description="Peak learning rate; auto: the method's usual one where train.rates makes it fit any base, else "
+        "found by a short search before the run.",
+    )
+    rates: Annotated[Literal["relative", "absolute"], Role.TRAINING] = Field(
+        default="relative",
+        description="RED: relative multiplies the learning rate of each bias by the spread of its module's output, so "
+        "that one rate fits all modules and bases; absolute: the same rate for every vector, as published.",
     )
     head_learning_rate: Annotated[Positive | None, Role.TRAINING] = Field(
         default=None, description="Learning rate of the head; default: learning_rate."

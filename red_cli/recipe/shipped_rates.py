@@ -9,31 +9,32 @@ from typing import Any
 from red_cli.errors import UserError, some_of
 from red_cli.recipe.find import recipe_folder, recipe_names
 from red_cli.recipe.load import LoadedRecipe
-from red_cli.recipe.merged import merge_sources, read_sources
+from red_cli.recipe.sources import merge_sources, read_sources
 
 _RATE = ("train", "learning_rate")
 _FROM_COMMAND = "command line"
-_ADVICE = "Try train.learning_rate=auto, which searches one."
+_ADVICE = "Try train.learning_rate=auto"
 
 
 def unsearched_rate(loaded: LoadedRecipe) -> str | None:
-    """Why the learning rate of a recipe may not fit its base: the default, or a bundled recipe's for other bases.
+    """Why the learning rate of a recipe may not fit its base: it is a bundled recipe's, for other bases.
 
-    None if the user chose it: on the command line, or in a file of their own with a value of their own.
+    None if it is relative to the base, or the user chose it: on the command line, or in a file of their own with a
+    value of their own.
     """
     recipe, rate = loaded.recipe, loaded.recipe.train.learning_rate
     origin = loaded.origins.get(_RATE)
-    if rate == "auto" or (origin is not None and origin.startswith(_FROM_COMMAND)):
+    if rate == "auto" or recipe.relative_rates or origin is None or origin.startswith(_FROM_COMMAND):
         return None
-    if origin is None:
-        return f"The learning rate {rate:g} is the default, not one for this base. {_ADVICE}"
+    fits = recipe.method_spec.relative_rate is not None
+    advice = f"{_ADVICE} train.rates=relative." if fits else f"{_ADVICE}, which searches one."
     for name in dict.fromkeys((loaded.name, recipe.task.name, *_named_in(origin))):
         if name not in recipe_names():
             continue
         bases = {PurePath(shipped).name for found, shipped in shipped_rates(name) if found == rate}
         if bases and PurePath(recipe.model.name_or_path).name not in bases:
             theirs = f"the recipe {name}'s for {some_of(sorted(bases))}"
-            return f"The learning rate {rate:g} is {theirs}, not for this base. {_ADVICE}"
+            return f"The learning rate {rate:g} is {theirs}, not for this base. {advice}"
     return None
 
 

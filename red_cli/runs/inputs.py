@@ -104,7 +104,7 @@ def _names(names: list[str] | None) -> str:
 
 
 def _input_digest(encoded: Encoded) -> SplitDigest:
-    """The digest of every array of an encoded split, by the names of its fields."""
+    """The digest of a run's input: every array of an encoded split, by the names of its fields."""
     import numpy as np  # keeps commands that only read folders fast
 
     digest = hashlib.sha256()

@@ -139,6 +139,7 @@ class _Finished(_Evaluated):
     paper: Paper | None = None
     parameters: _Parameters
     learning_rate: float | None = None
+    relative_rates: bool = False
     learning_rate_search: _Search | None = None
     training: _Training
     inputs: Any = None

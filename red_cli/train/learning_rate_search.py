@@ -77,7 +77,7 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Train
     """Train with rising learning rates until the loss diverges; return the rates, losses and edge."""
     settings, engine = session.settings, session.engine
     assert isinstance(engine, Replicated)  # recipes with another engine and a search are refused
-    optimizer = build_optimizer(session.trained, settings)
+    optimizer = build_optimizer(session.trained, session.recipe)
     seed_generators(settings.seed, session.processes)
     engine.model.train()
     batches = session.schedule.sampler.epoch(number)[: searching.cycle]

@@ -43,7 +43,7 @@ from red_cli.train.interval import Interval
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, find_earlier_search, with_rate
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
-from red_cli.train.output_spread import write_output_spread
+from red_cli.train.optimizer import learning_rate_of
 from red_cli.train.resume import find_resume_checkpoint, with_recorded_metric
 from red_cli.train.samples import choose_samples
 from red_cli.train.session import Session
@@ -144,7 +144,7 @@ def run_steps(session: Session, stop: Stop) -> None:
         if state.step >= session.schedule.total_steps or _out_of_patience(session):
             break
         started = time.perf_counter()
-        learning_rate = float(session.optimisation.scheduler.get_last_lr()[0])
+        learning_rate = learning_rate_of(session.optimisation.optimizer)
         try:
             loss, gradient_norm = optimizer_step(session, rows)
         except NotFinite as problem:
@@ -281,6 +281,7 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
         "parameters": {**asdict(counts), "share": counts.share},
         "init_from": recipe.train.init_from,
         "learning_rate": recipe.train.learning_rate,
+        "relative_rates": recipe.relative_rates,
         "learning_rate_search": None if search is None else search.summary(),
         "training": {
             "steps": state.step,
@@ -301,7 +302,6 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
     if session.processes.main:
         use = run_use(folder.path, recipe, session.prepared.task.kind.auto_class.__name__)
         write_text(folder.card, run_card(folder.path.name, resolved(recipe), metrics, use))
-    write_output_spread(session)
     session.processes.barrier()  # the caller may read the folder
     return {**metrics, "folder": str(folder.path)}
 

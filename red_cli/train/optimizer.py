@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,24 +10,33 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from red_cli.methods.method import Trained
-from red_cli.recipe.schema import Train
+from red_cli.recipe.schema import Recipe
+
+_MODULE, _UNIT = "module", "unit"  # of a parameter group with a relative learning rate
 
 
-def build_optimizer(trained: Trained, settings: Train) -> torch.optim.AdamW:
-    """AdamW with three parameter groups: the method's without weight decay, the method's with it, and the head.
+def build_optimizer(trained: Trained, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW with parameter groups: the method's without weight decay, the method's with it, and the head.
 
-    `settings.learning_rate` must be a number.
+    If the learning rates of biases are relative, each bias has a group of its own, for `set_units`.
+    `train.learning_rate` must be a number.
     """
-    rate = settings.learning_rate
+    settings = recipe.train
+    rate, decay = settings.learning_rate, settings.weight_decay
+    relative = trained.module_of_bias if recipe.relative_rates else {}
     spared = [name for name in trained.method_parameters if name in trained.no_decay]
-    decayed = [name for name in trained.method_parameters if name not in trained.no_decay]
+    decayed = [name for name in trained.method_parameters if name not in trained.no_decay and name not in relative]
     groups: list[dict[str, Any]] = [
         {"params": trained.parameters(spared), "lr": rate, "weight_decay": 0.0},
-        {"params": trained.parameters(decayed), "lr": rate, "weight_decay": settings.weight_decay},
+        {"params": trained.parameters(decayed), "lr": rate, "weight_decay": decay},
+        *(
+            {"params": trained.parameters([name]), "lr": rate, "weight_decay": decay, _MODULE: path, _UNIT: 1.0}
+            for name, path in relative.items()
+        ),
         {
             "params": trained.parameters(trained.head),
             "lr": settings.head_learning_rate or rate,
-            "weight_decay": settings.weight_decay,
+            "weight_decay": decay,
         },
     ]
     return torch.optim.AdamW(
@@ -35,6 +45,28 @@ def build_optimizer(trained: Trained, settings: Train) -> torch.optim.AdamW:
         eps=settings.adam_epsilon,
         fused=True,
     )
+
+
+def set_units(optimizer: torch.optim.Optimizer, spreads: Mapping[str, float]) -> None:
+    """Multiply the relative learning rates of an optimiser that has not stepped by the spread of the module's output.
+
+    A module without a spread, such as an expert that no row reached, has the median spread of the others.
+
+    Args:
+        spreads: path of a module -> the spread of its output.
+    """
+    known = sorted(value for value in spreads.values() if value > 0)
+    middle = known[len(known) // 2] if known else 1.0
+    for group in optimizer.param_groups:
+        if _MODULE in group:
+            group[_UNIT] = spreads.get(group[_MODULE]) or middle
+            group["lr"] *= group[_UNIT]
+
+
+def learning_rate_of(optimizer: torch.optim.Optimizer) -> float:
+    """The optimiser's learning rate in its unit: of the first group, relative to the spread if it is relative."""
+    group = optimizer.param_groups[0]
+    return float(group["lr"]) / float(group.get(_UNIT, 1.0))
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, name: str, warmup_steps: int, total_steps: int) -> LRScheduler:

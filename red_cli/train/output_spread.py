@@ -1,44 +1,68 @@
-"""The spread of each edited module's own output, by which a report judges the size of its bias."""
+"""The spread of each edited module's own output: the unit of its bias's learning rate, and of reports on biases."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from red_cli.files import write_json
-from red_cli.train.session import Session
+from red_cli.distributed.process_group import Processes
+from red_cli.edit.attached_adapters import require_attachment
+from red_cli.methods.method import Trained
+from red_cli.plan.prepare import Prepared
 
-_ROWS = 8
+_LEAST_ROWS, _MOST_ROWS = 8, 32
 
 
-def write_output_spread(session: Session) -> None:
-    """Measure the output spread of a trained model, and write it to the run folder. Nothing else changes.
+@dataclass(frozen=True)
+class OutputSpread:
+    """The content of output_spread.json.
 
-    A sharded base is not measured, nor a method without edits.
+    Attributes:
+        rows: the number of training rows.
+        tokens: the most tokens that a module saw.
+        modules: path of a module -> median over the features of the standard deviation of its output over tokens.
     """
-    if not session.recipe.method_spec.edits or session.engine.sharded or not session.processes.main:
-        return
-    encoder, encoded = session.prepared.encoder, session.prepared.encoded["train"]
-    rows = np.unique(np.linspace(0, len(encoded) - 1, _ROWS).astype(np.int64))
+
+    rows: int
+    tokens: int
+    modules: dict[str, float]
+
+
+def output_spread_of(trained: Trained, prepared: Prepared, batch_size: int, processes: Processes) -> OutputSpread:
+    """Measure the output spread of the base without its edits on some training rows. All ranks call it.
+
+    The rows are as many as a batch has, 8 to 32, evenly spaced in the split, so that the seed does not matter.
+    """
+    encoder, encoded = prepared.encoder, prepared.encoded["train"]
+    count = min(max(batch_size, _LEAST_ROWS), _MOST_ROWS)
+    rows = np.unique(np.linspace(0, len(encoded) - 1, count).astype(np.int64))
 
     def forward() -> None:
         for row in rows:  # one at a time: no padding
-            encoder.loss(session.model, encoder.collate(encoded, np.array([row])).to(session.processes.device))
+            encoder.loss(trained.model, encoder.collate(encoded, np.array([row])).to(processes.device))
 
-    tokens, modules = measure_output_spread(session.model, session.trained.modules, forward)
-    write_json(session.folder.output_spread, {"rows": len(rows), "tokens": tokens, "modules": modules})
+    selection = require_attachment(trained.model).selection
+    active, selection.active = selection.active, None
+    try:
+        tokens, modules = measure_output_spread(trained.model, trained.modules, forward)
+    finally:
+        selection.active = active
+    # The last bits of the ranks may differ.
+    return processes.broadcast(OutputSpread(len(rows), tokens, modules))
 
 
 def measure_output_spread(
     model: nn.Module, paths: Sequence[str], forward: Callable[[], None]
 ) -> tuple[int, dict[str, float]]:
-    """The most tokens that a module saw, and path -> standard deviation of its output before the edit, over tokens.
+    """The most tokens that a module saw, and path -> spread of its output before the edit.
 
-    The deviation is the root of the mean variance of the d values. Modes and generators stay as they are.
+    The spread is the median over the d values of their standard deviation over tokens. A mean would be that of the few
+    values that are far larger than all others in many decoders. Modes and generators stay as they are.
 
     Args:
         forward: runs `model` on a few rows without padding.
@@ -83,7 +107,7 @@ class _Spread:
 
     @property
     def value(self) -> float:
-        """The standard deviation of the d values of the output spread, as one number."""
+        """The median of the standard deviations of the d values."""
         mean = torch.as_tensor(self.sums) / self.tokens
         variance = torch.as_tensor(self.squares) / self.tokens - mean.square()
-        return float(variance.clamp(min=0).mean().sqrt())
+        return float(variance.clamp(min=0).sqrt().median())

@@ -27,6 +27,7 @@ from red_cli.tasks.text.packing import pack
 from red_cli.train.checkpoint_folder import TrainingState
 from red_cli.train.events import TrainingListener
 from red_cli.train.lock import FolderLock
+from red_cli.train.output_spread import OutputSpread
 from red_cli.train.samples import SamplePrompts
 from red_cli.train.trackers import Trackers
 
@@ -52,6 +53,7 @@ class Session:
         trained: the trainable parameters of `runtime.model`, for saving.
         counts: the numbers of parameters, taken before the base is sharded.
         inputs: the digests of rows and base that checkpoints record.
+        output_spread: measured before the first step; None if the method has no edits, or an earlier start measured it.
         samples: the prompts that each evaluation answers; None for none.
         lock: the lock of the run folder; None during a learning-rate search.
     """
@@ -68,6 +70,7 @@ class Session:
     inputs: RunInputs
     base_record: BaseRecord
     trackers: Trackers
+    output_spread: OutputSpread | None = None
     samples: SamplePrompts | None = None
     lock: FolderLock | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from red_cli.distributed.deepspeed import Zero
 from red_cli.distributed.deepspeed_config import deepspeed_config
 from red_cli.distributed.engine import Engine, Replicated, shard_base
 from red_cli.distributed.process_group import Processes
+from red_cli.files import write_json
 from red_cli.inference.runtime import Runtime
 from red_cli.methods.attach_save_load import attach_method, load_trained_weights
 from red_cli.methods.method import Trained
@@ -34,7 +35,8 @@ from red_cli.train.checkpoint_folder import TrainingState, read_inputs
 from red_cli.train.events import TrainingListener
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, has_search
 from red_cli.train.load_init import load_init
-from red_cli.train.optimizer import build_optimizer, build_scheduler
+from red_cli.train.optimizer import build_optimizer, build_scheduler, set_units
+from red_cli.train.output_spread import output_spread_of
 from red_cli.train.session import Optimisation, Session
 from red_cli.train.trackers import Trackers
 
@@ -82,6 +84,12 @@ def build_session(
     elif settings.init_from is not None:
         load_init(trained, recipe, base_record.digest)
     optimizer, engine = build_engine(recipe, trained, accelerator, processes, schedule.strategy)
+    spread = None
+    if recipe.method_spec.edits and processes.broadcast(checkpoint is None or not folder.output_spread.is_file()):
+        listener.status("measuring the outputs")
+        spread = output_spread_of(trained, prepared, settings.batch_size, processes)
+        if checkpoint is None:  # else its optimiser state has the units
+            set_units(optimizer, spread.modules)
     scheduler = build_scheduler(optimizer, settings.lr_scheduler_type, schedule.warmup_steps, schedule.total_steps)
     session = Session(
         folder=folder,
@@ -96,6 +104,7 @@ def build_session(
         inputs=inputs,
         base_record=base_record,
         trackers=Trackers(accelerator, settings.report_to, listener.note),
+        output_spread=spread,
     )
     seed_generators(settings.seed, processes)
     if checkpoint is not None:
@@ -119,7 +128,7 @@ def build_engine(
         to_device(model, accelerator.device)
     # evaluation_mode: accelerate sets the precision and does not wrap the model
     accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
-    optimizer = build_optimizer(trained, recipe.train)
+    optimizer = build_optimizer(trained, recipe)
     if not choice.deepspeed:
         return optimizer, Replicated(model, trained, optimizer, processes, sharded=choice.sharded)
     config = deepspeed_config(recipe.launch, choice.strategy, recipe.train.max_grad_norm)
@@ -153,6 +162,8 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
     task = session.prepared.task
     plan = {"total_steps": session.schedule.total_steps, "metric": task.metric, "split": task.validation_splits[0]}
     folder.write_start(recipe, note, plan)
+    if session.output_spread is not None and folder.writes:
+        write_json(folder.output_spread, asdict(session.output_spread))
     session.trackers.start(_flat_settings(session.recipe))
 
 

@@ -21,6 +21,7 @@ from red_cli.compare.differences import PairedDifferences, paired, signed
 from red_cli.compare.grid import parse_grids, points_of
 from red_cli.compare.methods import plan_comparison
 from red_cli.methods.attach_save_load import method_named
+from red_cli.recipe.methods import METHODS
 from red_cli.subprocesses import run_red
 from tests.extras import needs_extra
 
@@ -62,7 +63,7 @@ def test_the_table_is_that_of_the_runs(red, recipe: Path, tmp_path: Path, in_pro
     assert [row["trained_parameters"] for row in result["rows"]] == [192, 960, 0, 3 * 2 * 4 * 64]
     assert {row["head_parameters"] for row in result["rows"]} == {66}
     # The recipe's rate is that of its own method; the rate of one method by name; else the usual ones
-    rates = {"red": 1e-2, "red++": method_named("red").rates_of_several.usual, "head": method_named("head").rates.usual,
+    rates = {"red": 1e-2, "red++": METHODS["red"].relative_rate, "head": method_named("head").rates.usual,
              "lora": 2e-3}  # fmt: skip
     sources = {row["method"]: row["rate_from"] for row in result["rows"]}
     assert sources == {"red": "recipe", "red++": "usual", "head": "usual", "lora": "override"}
@@ -138,7 +139,10 @@ def test_a_run_of_a_comparison_is_the_run_it_would_be_alone(
     red, recipe: Path, tmp_path: Path, in_process: list[list[str]]
 ) -> None:
     assert red("compare", recipe, "--methods", "red++,lora").code == 0  # the recipe's own seed
-    usual = ["red.positions=red++", "train.learning_rate=0.01"], ["method=lora", "train.learning_rate=0.002"]
+    usual = (
+        ["red.positions=red++", f"train.learning_rate={METHODS['red'].relative_rate}"],
+        ["method=lora", "train.learning_rate=0.002"],
+    )
     for method, keys in zip(("red++", "lora"), usual, strict=True):
         assert red("train", recipe, *keys, f"output.dir={tmp_path / method}").code == 0
         name = Path("adapter") / "adapter_model.safetensors"

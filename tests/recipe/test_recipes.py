@@ -145,11 +145,11 @@ def test_a_copy_works_where_it_lies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("commonsense_")])
 def test_commonsense_recipes_follow_the_neighbours(name: str) -> None:
-    """RoAd's and IA3's hyperparameters (arXiv 2409.00119v2), the same for every base."""
+    """RoAd's and IA3's hyperparameters (arXiv 2409.00119v2) but the learning rate, the same for every base."""
     for variant in variants_of(find_recipe(name)):
         recipe = load_recipe(name, variant).recipe
         train = recipe.train
-        assert (train.learning_rate, train.num_train_epochs, train.batch_size, train.warmup_ratio) == (3e-3, 6, 32, 0.1)
+        assert (train.num_train_epochs, train.batch_size, train.warmup_ratio) == (6, 32, 0.1)
         assert (train.lr_scheduler_type, train.weight_decay, recipe.data.max_length) == ("linear", 0, 512)
         assert recipe.eval.generation is not None
         assert (recipe.eval.generation.num_beams, recipe.eval.generation.max_new_tokens) == (1, 32)

@@ -17,15 +17,11 @@ RATES = [
     ("glue_sst2", [], None),
     ("glue_sst2", [ANOTHER_BASE], ["0.001", "glue_sst2", "roberta-base"]),
     ("glue_sst2", [ANOTHER_BASE, "train.learning_rate=3e-3"], None),
-    ("classification", [ANOTHER_BASE], None),  # searched
+    ("glue_sst2", [ANOTHER_BASE, "train.rates=relative"], None),
+    ("classification", [ANOTHER_BASE], None),
     ("glue_rte", [ANOTHER_BASE], ["0.008", "glue_rte"]),
-    (
-        "task: {name: generation}\ntrain: {learning_rate: 6.0e-3}",
-        [],
-        ["0.006", "generation"],
-    ),  # a copy that was changed
     ("task: {name: classification}\ntrain: {learning_rate: 4.0e-3}", [], None),
-    ("task: {name: classification}\ntrain: {batch_size: 8}", [], ["0.001", "default"]),
+    ("task: {name: classification}\ntrain: {batch_size: 8}", [], None),
     ("extends: glue_sst2\ntrain: {batch_size: 8}", [], ["glue_sst2"]),
 ]
 

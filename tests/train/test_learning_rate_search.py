@@ -26,7 +26,8 @@ from tests.conftest import Outcome, run_red, write_recipe
 from tests.tiny import read_lines, sentences, write_csv
 
 AUTO = "train.learning_rate=auto"
-LONG = ["train.max_steps=100", "train.eval_steps=50"]
+ABSOLUTE = "train.rates=absolute"  # relative ones are not searched
+LONG = ["train.max_steps=100", "train.eval_steps=50", ABSOLUTE]
 
 
 @pytest.fixture
@@ -281,8 +282,8 @@ def test_an_interrupted_search_leaves_nothing(
 
 
 def test_a_run_too_short_for_a_search_uses_the_usual_rate(red, recipe: Path) -> None:
-    assert "auto: 0.02, " in red("check", recipe, AUTO).out
-    assert red("train", recipe, AUTO, "--json").json["learning_rate"] == 0.02
+    assert "auto: 0.02, " in red("check", recipe, AUTO, ABSOLUTE).out
+    assert red("train", recipe, AUTO, ABSOLUTE, "--json").json["learning_rate"] == 0.02
 
 
 def test_a_separate_rate_of_the_head_is_not_swept(

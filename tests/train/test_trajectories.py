@@ -1,4 +1,4 @@
-"""Reference trajectories: a few steps of every kind of task by three methods give the recorded numbers.
+"""Reference trajectories: a few steps of every kind of task, by each method, give the recorded numbers.
 
 `tests/golden/trajectories.json` holds, for each cell (a kind of task and a method), the loss of every step, the scores
 on the validation and test splits, and two SHA-256 digests: of the trained tensors and of the answers on the test split.
@@ -42,8 +42,10 @@ from tests.tiny import (
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "trajectories.json"
-METHODS = {"red": {}, "lora": {"lora": {"rank": 4, "dropout": 0.1}}, "full": {}}
-RATES = {"red": 5e-2, "lora": 1e-2, "full": 1e-3}
+# name -> keys of the recipe, and its learning rate
+METHODS = {"red": {"method": "red"}, "relative": {"method": "red"},
+           "lora": {"method": "lora", "lora": {"rank": 4, "dropout": 0.1}}, "full": {"method": "full"}}  # fmt: skip
+RATES = {"red": 5e-2, "relative": 5e-2, "lora": 1e-2, "full": 1e-3}
 ROWS = {"train": 24, "validation": 8, "test": 6}
 # Gradients are accumulated over two micro-batches, weights decay, and the last two steps are of a second epoch.
 TRAIN = {"max_steps": 5, "batch_size": 8, "micro_batch_size": 4, "logging_steps": 1, "warmup_steps": 2,
@@ -133,12 +135,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[Path],
 
 
 def recipe_of(kind: Kind, method: str, base: Path, data: Path) -> dict[str, object]:
+    rates = "relative" if method == "relative" else "absolute"
     return {
         "task": kind.task,
         "model": {"name_or_path": str(base)},
-        "method": method,
         "data": {"path": str(data), "columns": kind.columns},
-        "train": {**TRAIN, "learning_rate": RATES[method], **kind.train},
+        "train": {**TRAIN, "learning_rate": RATES[method], "rates": rates, **kind.train},
         "eval": {**kind.eval, **({} if kind.task["name"] in ("classification", "regression") else SHORT)},
         "launch": {"strategy": "single"},
         **METHODS[method],

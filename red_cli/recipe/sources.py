@@ -1,4 +1,4 @@
-"""Merge parts of a recipe, resolve their local paths, and record where each key was set."""
+"""The sources of a recipe: read its file and those it extends, resolve their local paths, merge them, keep origins."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _anchored(text: str, kind: LocalPath, folder: Path, environment: Mapping[str
 
 
 def _is_file_of(folder: Path, text: str) -> bool:
-    """Whether a local path to resolve exists as it is written, from the folder of the merged recipe's file."""
+    """Whether a local path in a source of a recipe exists as it is written, from the folder of that source."""
     try:
         return (folder / text).exists()
     except (OSError, ValueError):  # not a valid path
@@ -120,6 +120,7 @@ def _is_file_of(folder: Path, text: str) -> bool:
 _KEY = ("extends",)
 # Files next to the recipe of a run, an adapter or an exported model
 _OF_A_RECORD = ("environment.json", "metrics.json", "adapter", "adapter_config.json", "config.json")
+_OF_EVERY_RECORD = {"learning_rate", "adam_epsilon", "save_total_limit"}  # keys of train, defaults included
 _LONGEST = 10  # files that extend one another
 
 
@@ -169,13 +170,14 @@ class Source:
 
 
 def read_sources(path: Path) -> list[Source]:
-    """Read a recipe file and those that it extends; the file itself comes last.
+    """Read the sources of a recipe: its file, after those that it extends.
 
     Raises:
         UserError: a file is missing or not a recipe, or the files extend each other in a circle.
     """
-    environment = None if _is_recorded(path) else os.environ
-    sources = [Source(path, read_document(path), environment)]
+    recorded = _is_recorded(path)
+    environment = None if recorded else os.environ
+    sources = [Source(path, _with_rates(read_document(path)) if recorded else read_document(path), environment)]
     seen = {path.resolve()}
     while (base := sources[0].extends) is not None:
         where = f"{sources[0].where(_KEY)}: extends"
@@ -196,13 +198,22 @@ def _is_recorded(path: Path) -> bool:
     return path.name == "recipe.yaml" and any((path.parent / name).exists() for name in _OF_A_RECORD)
 
 
+def _with_rates(document: Document) -> Document:
+    """The recorded recipe as a source. One of version 0.1 has no train.rates: its rates were absolute."""
+    train = document.data.get("train")
+    if isinstance(train, dict) and train.keys() >= _OF_EVERY_RECORD and "rates" not in train:
+        train["rates"] = "absolute"
+        document.lines[("train", "rates")] = document.lines[("train",)]
+    return document
+
+
 def read_alone(path: Path) -> list[Source]:
     """Read the recipe of a run or an export, which is complete: nothing is merged into it.
 
     Raises:
         UserError: it extends another recipe, or is not a recipe.
     """
-    source = Source(path, read_document(path))
+    source = Source(path, _with_rates(read_document(path)))
     if "extends" in source.document.data:
         raise UserError(
             "invalid-value", f"{source.where(_KEY)}: extends: the recipe of a run or an export cannot extend another"

@@ -1,0 +1,76 @@
+"""Draw the score of each method against its learning rate, from the figures in docs/figures/rates.csv.
+
+    python tools/draw_rates.py docs/figures
+
+Relative and absolute rates are curves of their own. The wider the plateau of a curve, the less its rate matters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+Curve = dict[float, list[float]]  # learning rate -> values of the seeds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw the score against the learning rate.")
+    parser.add_argument("folder", type=Path, help="the folder of rates.csv, which rates.svg is written to")
+    folder = parser.parse_args().folder
+    with (folder / "rates.csv").open(encoding="utf-8", newline="") as file:
+        tasks = curves_of(csv.DictReader(file))
+    draw(tasks, folder / "rates.svg")
+    for task, curves in tasks.items():
+        for name, curve in curves.items():
+            print(f"{task:10} {name:16} width {width(curve, task):5.1f}")
+
+
+def curves_of(rows: Iterable[dict[str, str]]) -> dict[str, dict[str, Curve]]:
+    """Task -> name of a curve -> its values: the score in percent, or the negative loss."""
+    tasks: dict[str, dict[str, Curve]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for row in rows:
+        value = -float(row["value"]) if row["measure"] == "loss" else float(row["value"])
+        name = f"{row['method']}, {row['rates']}" if row["method"].startswith("RED") else row["method"]
+        tasks[f"{row['task']} ({row['measure']})"][name][float(row["rate"])].append(value)
+    return {task: {name: dict(curve) for name, curve in curves.items()} for task, curves in tasks.items()}
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def width(curve: Curve, task: str) -> float:
+    """The factor between the lowest and highest rate whose score is within a point (or 5 % of the loss) of the best."""
+    own = max(map(mean, curve.values()))
+    slack = 0.05 * abs(own) if "(loss)" in task else 1.0
+    good = [rate for rate, values in curve.items() if mean(values) >= own - slack]
+    return max(good) / min(good)
+
+
+def draw(tasks: dict[str, dict[str, Curve]], path: Path) -> None:
+    """Write one panel a task, with the learning rate on a logarithmic axis."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.2 * len(tasks), 3.0), layout="constrained")
+    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
+    for panel, (task, curves) in zip(panels, tasks.items(), strict=True):
+        for name, curve in curves.items():
+            rates = sorted(curve)
+            style = {"linestyle": "-" if "relative" in name else "--", "marker": "o", "markersize": 3}
+            panel.plot(rates, [abs(mean(curve[rate])) for rate in rates], label=name, **style)
+        panel.set_xscale("log")
+        if "(loss)" in task:
+            panel.set_yscale("log")
+            panel.invert_yaxis()
+        panel.set_title(task, fontsize=9)
+        panel.set_xlabel("learning rate", fontsize=8)
+        panel.tick_params(labelsize=7)
+    panels[0].legend(fontsize=6)
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
