@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from red_cli.error_codes import Code
+from red_cli.formatting import beginning
 
 
 class RedError(Exception):
@@ -71,12 +72,12 @@ def shown(value: object) -> str:
         text = repr(value[: _MOST_SHOWN + 1] if isinstance(value, str) else value)
     except (ValueError, RecursionError):  # a number with too many digits; a list that contains itself
         text = f"<{type(value).__name__}>"
-    return _cut(text, _MOST_SHOWN)
+    return beginning(text, _MOST_SHOWN)
 
 
 def one_line(text: str, most: int = _MOST_SHOWN) -> str:
     """Text for an error message without quotation marks, such as a key: on one line, cut to `most` characters."""
-    return _cut("".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: most + 1]), most)
+    return beginning("".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: most + 1]), most)
 
 
 def first_line(error: BaseException | str) -> str:
@@ -103,11 +104,6 @@ def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:
     """The hint of an error, "Did you mean …? ", with the nearest of `known`; empty if none is similar."""
     near = nearest(name, known, most=most)
     return f"Did you mean {' or '.join(near)}? " if near else ""
-
-
-def _cut(text: str, most: int) -> str:
-    """Shorten a text for an error message to at most this many characters."""
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 # Messages of libraries that report a full disk without an error number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from red_cli.errors import UserError
 # The files that identify a folder of trained tensors: of PEFT's layout, which RED uses too, or of another method
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 TRAINED_FILE = "trained.json"
+_PIECE = 1 << 20  # bytes that are read at once for a digest
 
 
 @contextmanager
@@ -128,6 +130,15 @@ def read_json(path: Path) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError("invalid-json", f"{path}{line}: not valid JSON ({error})") from None
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, which are read piece by piece, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def expand_user(text: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 from red_cli.errors import one_line
 from red_cli.formatting import aligned
-from red_cli.recipe.metrics import format_score, untuned_remark
+from red_cli.recipe.metrics import format_score, stored_name, untuned_remark
 
 MOST_CLASSES = 20  # rows of a table; of more classes the worst
 _MOST_ERRORS = 3
@@ -22,14 +22,15 @@ def floor_rows(result: Mapping[str, Any], examples: int) -> list[tuple[str, str]
         examples: the rows of the split that has an untuned score.
     """
     metric, rows = result["metric"], []
+    name = stored_name(result, metric)
     untuned = result.get("untuned") or {}
     if metric in untuned:
         remark = untuned_remark(untuned, examples, result["parameters"]["head"])
-        rows.append(("untuned", f"{format_score(metric, untuned[metric])}  {metric} {remark}"))
+        rows.append(("untuned", f"{format_score(metric, untuned[metric])}  {name} {remark}"))
     for split, found in (result.get("majority") or {}).items():
         if found is not None:
             label = one_line(found["label"], _LONGEST_LABEL)
-            rows.append(("commonest", f"{format_score(metric, found[metric])}  {metric} of always {label!r}, {split}"))
+            rows.append(("commonest", f"{format_score(metric, found[metric])}  {name} of always {label!r}, {split}"))
     return rows
 
 

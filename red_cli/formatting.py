@@ -34,6 +34,11 @@ def short_count(count: float) -> str:
     return f"{count:.3g}"
 
 
+def number_of(count: int, noun: str) -> str:
+    """A count with its noun as plain text, such as `1 row` or `2,500 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def byte_size(count: int) -> str:
     """A number of bytes with its unit, up to GiB."""
     for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
@@ -79,6 +84,11 @@ def unstamped(line: str) -> str:
 def shortened(text: str, most: int) -> str:
     """`text` if it has at most `most` characters, else an ellipsis and its end."""
     return text if len(text) <= most else "…" + text[1 - most :]
+
+
+def beginning(text: str, most: int) -> str:
+    """`text` if it has at most `most` characters, else its beginning and an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

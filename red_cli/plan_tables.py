@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from red_cli.errors import one_line, shown
 from red_cli.formatting import byte_size
 from red_cli.recipe.metrics import metric_name
+from red_cli.tasks.labels.classes import classes_text
 
 if TYPE_CHECKING:
     from red_cli.plan.devices import DeviceOption
@@ -20,7 +20,7 @@ _SHOWN_CLASSES = 10
 def plan_rows(plan: PlanSummary, folder: str) -> list[tuple[str, str]]:
     """The rows of a plan, for the start of a run."""
     base, architecture, task, *others = subject_rows(plan)
-    classes = [("classes", _classes_text(plan.classes["train"]))] if "train" in plan.classes else []
+    classes = [("classes", classes_text(plan.classes["train"], _SHOWN_CLASSES))] if "train" in plan.classes else []
     rows, *more = data_rows(plan)
     return [task, base, architecture, *others, rows, *classes, *more, *schedule_rows(plan), *note_rows(plan),
             ("run folder", folder)]  # fmt: skip
@@ -79,18 +79,6 @@ def note_rows(plan: PlanSummary) -> list[tuple[str, str]]:
         rows.append(("paper", f"its figure is not shown: {plan.paper_mismatch}"))
     found = [line for split, tokens in plan.special_tokens.items() for line in tokens.lines(split)]
     return [*rows, *(("note", note) for note in (*found, *plan.notes))]
-
-
-def _classes_text(counts: Mapping[str, int]) -> str:
-    """The row of a result table with the classes of the training split and their numbers of rows."""
-
-    def text(name: str) -> str:
-        return f"{one_line(name) if name == name.strip() else shown(name)} {counts[name]:,}"
-
-    if len(counts) <= _SHOWN_CLASSES:
-        return ", ".join(map(text, counts))
-    ordered = sorted(counts, key=lambda name: -counts[name])
-    return f"{', '.join(map(text, ordered[: _SHOWN_CLASSES - 1]))}, … {text(ordered[-1])}; {len(counts):,} in all"
 
 
 def _left_out_rows(plan: PlanSummary) -> list[tuple[str, str]]:

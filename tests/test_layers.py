@@ -40,8 +40,8 @@ ROOMS = [
     "subprocesses",
     "signals",
     "escape",
-    "formatting",
     "errors",
+    "formatting",
     "error_codes",
 ]
 # inside red_cli/tasks, from the top down; those of one level do not import one another

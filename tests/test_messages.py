@@ -81,6 +81,16 @@ MISTAKES: dict[str, tuple[list[str], str, str]] = {
     "no file to convert": (["convert", "nothing.pth", "-o", "x", "--base", "y"], "file-not-found", "delta_vector.pth"),
     "no file to score": (["score", "-p", "nothing.txt", "-r", "x"], "file-not-found", "nothing.txt"),
     "no recipe to compare": (["compare", "quickstrat", "--methods", "red"], "recipe-not-found", "quickstart?"),
+    "data to compare": (["compare", "rows.csv", "--methods", "red"], "recipe-not-found", "red train rows.csv"),
+    "data with a recipe": (["compare", "data", "--methods", "red"], "recipe-not-found", "red compare data/data.yaml"),
+    "data as a recipe to show": (["recipes", "show", "rows.csv"], "recipe-not-found", "red recipes show rows.yaml"),
+    "data to score": (["eval", "rows.csv"], "not-a-run", "red train rows.csv"),
+    "data to export": (["export", "data/train.csv", "-o", "x"], "not-a-run", "red train data/train.csv"),
+    "data to report on": (["report", "rows.csv"], "not-a-run", "red train rows.csv"),
+    "data to list": (["runs", "rows.csv"], "not-a-run", "red train rows.csv"),
+    "data without a run": (["predict", "rows.csv"], "not-a-run", "red predict RUN rows.csv"),
+    "another file as a run": (["eval", "mine.txt"], "not-a-run", "mine.txt is a file"),
+    "a folder as a recipe": (["train", "runs"], "recipe-not-found", "runs is a folder"),
     "no such method": (["compare", "quickstart", "--methods", "qlora"], "unknown-name", "lora"),
     "a variable that is not set": (["check", "quickstart", "data.path=$RED_NOTHING/x"], "invalid-value", "RED_NOTHING"),
     "a variable in an option": (["export", "mine", "-o", "$RED_NOTHING/x"], "invalid-option", "RED_NOTHING is not set"),
@@ -95,6 +105,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (run / "adapter").mkdir(parents=True)
     for path in (tmp_path / "mine.yaml", run / "recipe.yaml"):
         path.write_text("task: {name: classification}\nmodel: {name_or_path: some/base}\ndata: {path: some/data}\n")
+    (tmp_path / "data").mkdir()
+    for name in ("rows.csv", "data/train.csv", "data/data.yaml", "mine.txt"):
+        (tmp_path / name).write_text("text,label\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
-from red_cli.base_model.files import BaseFiles, read_base
+from red_cli.base_model.files import BaseFiles, json_or_none, read_base, stored_chat_template
 from red_cli.base_model.hub import cached_folder, commit_of
 from red_cli.base_model.stored_tensor import StoredTensor
 from red_cli.edit.adapter_config import BaseDigest
 from red_cli.errors import UserError
-from red_cli.files import read_json
+from red_cli.files import file_sha256, read_json
 from red_cli.recipe.methods import METHODS, MethodName
 from red_cli.recipe.schema import Model
 
@@ -32,7 +32,6 @@ _SAMPLES, _SAMPLE_BYTES = 16, 16 << 10
 # Files of a tokenizer. Those of the second list count only without tokenizer.json, which has the same content.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _OLDER_TOKENIZER_FILES = ("vocab.json", "vocab.txt", "merges.txt", "*.model", "*.spm", "*.tiktoken")
-_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _UNSTEADY_TOKENIZER = (
     "transformers_version", "name_or_path", "tokenizer_file", "special_tokens_map_file", "backend", "is_local",
     "local_files_only", "chat_template",
@@ -119,35 +118,14 @@ def tokenizer_digest(folder: Path) -> str | None:
         files += sorted(file for pattern in _OLDER_TOKENIZER_FILES for file in folder.glob(pattern))
     if not files:
         return None
-    parts: dict[str, Any] = {"chat_template": _chat_template(folder)}
+    parts: dict[str, Any] = {"chat_template": stored_chat_template(folder)}
     for file in files:
-        content = _json_or_none(file)
+        content = json_or_none(file)
         if isinstance(content, dict):
             parts[file.name] = {key: value for key, value in content.items() if key not in _UNSTEADY_TOKENIZER}
         else:
-            parts[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+            parts[file.name] = file_sha256(file)
     return _json_digest(parts)
-
-
-def _chat_template(folder: Path) -> Any:
-    """The chat template in a base's folder, which counts towards its digest; None if there is none."""
-    for name in _TEMPLATE_FILES:
-        file = folder / name
-        if file.is_file():
-            content = _json_or_none(file)
-            return content.get("chat_template") if isinstance(content, dict) else file.read_text("utf-8", "replace")
-    content = _json_or_none(folder / "tokenizer_config.json")
-    return content.get("chat_template") if isinstance(content, dict) else None
-
-
-def _json_or_none(file: Path) -> Any:
-    """The content of a JSON file for the digest; None for any other file."""
-    if file.suffix != ".json":
-        return None
-    try:
-        return read_json(file)
-    except UserError:
-        return None
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from red_cli.files import read_json, require_inside
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
 BIN_FILE, BIN_INDEX_FILE = "pytorch_model.bin", "pytorch_model.bin.index.json"
 BIASES_KEY = "red_biases"  # key of config.json in models that have a modelling file written by red
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _LENGTH_BYTES = 8  # a safetensors file starts with the length of its header
 _LARGEST_HEADER = 100_000_000
 _MODEL_TYPE = re.compile(r"[\w.-]+")
@@ -86,6 +87,27 @@ def read_base(name: str, folder: Path) -> BaseFiles:
             hint=COPY_AGAIN,
         )
     return BaseFiles(name, folder, config, tensors)
+
+
+def stored_chat_template(folder: Path) -> Any:
+    """The chat template among a base's files: in a file of its own, else in tokenizer_config.json; None without one."""
+    for name in _TEMPLATE_FILES:
+        file = folder / name
+        if file.is_file():
+            content = json_or_none(file)
+            return content.get("chat_template") if isinstance(content, dict) else file.read_text("utf-8", "replace")
+    content = json_or_none(folder / "tokenizer_config.json")
+    return content.get("chat_template") if isinstance(content, dict) else None
+
+
+def json_or_none(file: Path) -> Any:
+    """The content of one of a base's files; None if the file is missing, or not JSON."""
+    if file.suffix != ".json":
+        return None
+    try:
+        return read_json(file)
+    except UserError:
+        return None
 
 
 def _read_config(file: Path) -> dict[str, Any]:

@@ -28,6 +28,27 @@ def data_file_of(argument: str) -> Path | None:
         return None
 
 
+def refuse_data_file(argument: str, command: str) -> None:
+    """Refuse a data file, or a folder of them, where a command takes a recipe alone.
+
+    Raises:
+        UserError: it is one; the hint says how it gets a recipe, or names the one next to it.
+    """
+    path = data_file_of(argument)
+    if path is None or not path.is_file():
+        return
+    from red_cli.guess.siblings import split_files_around
+
+    recipe = split_files_around(path).recipe()
+    then = f"{command} {shlex.quote(str(recipe))}"
+    train = shlex.join(["red", "train", argument])
+    raise UserError(
+        "recipe-not-found",
+        f"{argument} is {'a data file' if expand_user(argument) == path else 'a folder of data'}, not a recipe",
+        hint=f"Its recipe:  {then}" if recipe.is_file() else f"{train} writes its recipe; then:  {then}",
+    )
+
+
 def recipe_of_data_file(
     path: Path, overrides: Sequence[str], variant: str | None, json: bool, left_to_plan: Container[str] = ()
 ) -> str:

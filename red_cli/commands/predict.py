@@ -58,9 +58,9 @@ def predict(
     if file is not None and "=" in file and not Path(file).exists():
         overrides = [file, *(overrides or [])]
         file = None
-    _require_options(file, text or [], output, json)
     target, overrides = trained_folder(target, overrides)
     require_trained(target, recipe)
+    _require_options(file, text or [], output, json)
     source = None if file is None or file == _STDIN else Path(file)
     if source is not None:
         from red_cli.inference.input_file import require_input

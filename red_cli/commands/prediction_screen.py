@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from red_cli import console
-from red_cli.formatting import speed_text
+from red_cli.formatting import beginning, number_of, speed_text
 
 _SHORTEST_TEXT = 20  # columns of a text in the table
 _MOST_LABELS = 8  # that the summary names
@@ -42,7 +42,7 @@ def _reason_text(problem: Mapping[str, Any]) -> str:
     """How the screen of `red predict` shows a problem: its reason, the number of rows and the first of them."""
     first, count = problem["first_rows"], problem["rows"]
     numbers = ", ".join(map(str, first)) + (", …" if count > len(first) else "")
-    return f"{problem['reason']}: {count:,} row{'' if count == 1 else 's'} ({numbers})"
+    return f"{problem['reason']}: {number_of(count, 'row')} ({numbers})"
 
 
 def print_answers(rows: Sequence[dict[str, Any]], read: Mapping[str, str], result: dict[str, Any]) -> None:
@@ -67,9 +67,4 @@ def print_answers(rows: Sequence[dict[str, Any]], read: Mapping[str, str], resul
         cells = [row[:-1] for row in cells]
     taken = sum(max(map(len, each)) + 2 for each in list(zip(*cells, strict=True))[1:])
     longest = max(_SHORTEST_TEXT, room - taken)
-    console.print_columns([[_beginning(row[0], longest), *row[1:]] for row in cells])
-
-
-def _beginning(text: str, most: int) -> str:
-    """The beginning of a text, for the screen of predictions, with an ellipsis if it is longer."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    console.print_columns([[beginning(row[0], longest), *row[1:]] for row in cells])

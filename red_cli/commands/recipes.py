@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from red_cli import console
+from red_cli.commands.data_file import refuse_data_file
 from red_cli.commands.options import Json, RecipeArgument, Variant
 from red_cli.commands.usage_errors import Group
 
@@ -46,6 +47,7 @@ def show_recipe(name: RecipeArgument, variant: Variant = None, json: Json = Fals
     from red_cli.recipe.sources import read_sources
     from red_cli.recipe.yaml_file import dump
 
+    refuse_data_file(name, "red recipes show")
     path = find_recipe(name)
     if not json and variant is None:
         read_sources(path)  # raises if the file is not a recipe
@@ -66,6 +68,7 @@ def copy(
     """Copy a recipe to change it."""
     from red_cli.recipe.copying import copy_recipe
 
+    refuse_data_file(name, "red recipes copy")
     for path in copy_recipe(name, folder):
         console.print_text(str(path))
 

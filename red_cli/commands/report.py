@@ -62,8 +62,10 @@ def report(
     """Report on one run layer by layer, or compare many runs in one table with the paper's figures."""
     folders = [trained_folder(folder, None)[0] for folder in folders]
     if missing := [folder for folder in folders if not folder.is_dir()]:
-        hint = "Give a run folder, or a folder with runs in it."
-        raise with_similar_runs(UserError("folder-not-found", f"no such folder: {missing[0]}", hint=hint), missing[0])
+        from red_cli.runs.folder_kind import no_folder
+
+        wanted = "Give a run folder, or a folder with runs in it."
+        raise with_similar_runs(no_folder(missing[0], wanted), missing[0])
     if form is not None:
         _print_table(folders, form, given="--output" if output is not None else "--json" if json else None)
         return
@@ -92,7 +94,6 @@ def report(
 
 def _print_table(folders: list[Path], form: TableFormat, given: str | None) -> None:
     """Print the table of many runs in a format to paste; `given` is an option that does not go with it."""
-    from red_cli.errors import UserError
     from red_cli.report.many_runs import compare_runs
     from red_cli.report.many_runs_formats import table_text
 

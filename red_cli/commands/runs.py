@@ -13,7 +13,7 @@ import typer
 
 from red_cli import console
 from red_cli.commands.options import Json
-from red_cli.formatting import byte_size, shortened
+from red_cli.formatting import byte_size, number_of, shortened
 from red_cli.recipe.metrics import format_score
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _lines(found: RunList) -> list[str]:
     """The lines below the table: how many runs there are, what to type for each unfinished one, and what is no run."""
     counts = Counter(run.state for run in found.runs)
     listed = ", ".join(f"{count} {state}" for state, count in counts.items())
-    many = "1 run" if len(found.runs) == 1 else f"{len(found.runs):,} runs"
+    many = number_of(len(found.runs), "run")
     lines = [f"{many} in {found.folder}: {listed}" if listed else f"no runs in {found.folder}"]
     commands: dict[str | None, list[str]] = {}
     for run in found.runs:

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from red_cli import check_screen, console
 from red_cli import plan_and_result_tables as tables
-from red_cli.commands.data_file import confirm_training, data_file_of, recipe_of_data_file
+from red_cli.commands.data_file import confirm_training, data_file_of, recipe_of_data_file, refuse_data_file
 from red_cli.commands.options import Json, Overrides, RecipeArgument, RecipeOrFile, Seeds, Variant
 from red_cli.errors import UserError
 from red_cli.finding_tables import class_tables, finding_rows
@@ -38,7 +38,7 @@ def train(
         float | None,
         typer.Option(
             metavar="N",
-            help="Train the finished run N epochs further, in a new folder, RUN-moreN.",
+            help="Train the finished run N epochs further, in a new folder, RUN-moreN; with --seeds that of each seed.",
         ),
     ] = None,
     json: Json = False,
@@ -54,11 +54,12 @@ def train(
     changes = [*(overrides or []), *(["train.resume_from_checkpoint=true"] if resume else [])]
     loaded = load_recipe(recipe, variant, changes)
     from red_cli.runs.preflight import preflight_training
-    from red_cli.train.init_from import require_init_from
+    from red_cli.train.init_from import require_init_from, with_more_epochs
     from red_cli.train.resume import require_new_or_resumable_folder
 
     if more_epochs is not None:
-        loaded = _with_more_epochs(loaded, more_epochs, seeds)
+        _require_epochs(more_epochs)
+        loaded = loaded if seeds is not None else with_more_epochs(loaded, more_epochs)
     if seeds is None and (result := _finished_before(loaded)) is not None:
         console.print_text(f"{result['folder']} is finished already; nothing is trained.", stderr=True)
         _show_result(result, loaded.recipe, json)
@@ -72,7 +73,7 @@ def train(
     if _started_elsewhere(loaded.recipe, json):
         return
     if seeds is not None:
-        _train_seeds(recipe, overrides or [], variant, seeds, json)
+        _train_seeds(recipe, overrides or [], variant, seeds, more_epochs, json)
         return
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")
@@ -83,15 +84,10 @@ def train(
     _show_result(result, loaded.recipe, json)
 
 
-def _with_more_epochs(loaded: LoadedRecipe, epochs: float, seeds: str | None) -> LoadedRecipe:
-    """The recipe of the run that trains a finished run further: the option --more-epochs."""
-    from red_cli.train.init_from import with_more_epochs
-
+def _require_epochs(epochs: float) -> None:
+    """Check the number of the option --more-epochs."""
     if not (math.isfinite(epochs) and epochs > 0):
         raise UserError("invalid-option", f"--more-epochs {epochs:g} is not a number of epochs above 0")
-    if seeds is not None:
-        raise UserError("invalid-option", "--more-epochs trains one run further; drop --seeds, and set train.seed")
-    return with_more_epochs(loaded, epochs)
 
 
 def _finished_before(loaded: LoadedRecipe) -> dict[str, Any] | None:
@@ -139,12 +135,17 @@ def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
     return count > 1
 
 
-def _train_seeds(recipe: str, overrides: list[str], variant: str | None, seeds: str, json: bool) -> None:
+def _train_seeds(
+    recipe: str, overrides: list[str], variant: str | None, seeds: str, more_epochs: float | None, json: bool
+) -> None:
     """Train one run for each seed of the option --seeds; print the scores over the seeds."""
     from red_cli.compare.seeds import load_seeds, parse_seeds
     from red_cli.distributed.worker_process import is_main
+    from red_cli.train.init_from import with_more_epochs
 
     runs = load_seeds(recipe, variant, overrides, parse_seeds(seeds))
+    if more_epochs is not None:
+        runs = [with_more_epochs(loaded, more_epochs) for loaded in runs]
     with Terminal(json_output=True) as terminal:  # the plans of the runs are not the result
         terminal.status("starting")
         console.silence_libraries()
@@ -200,6 +201,7 @@ def compare(
     from red_cli.errors import RunFailed
     from red_cli.recipe.find import find_recipe
 
+    refuse_data_file(recipe, "red compare")
     find_recipe(recipe)
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")

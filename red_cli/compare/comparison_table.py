@@ -9,7 +9,7 @@ from red_cli.compare.differences import difference_rows
 from red_cli.compare.grid import Setting
 from red_cli.escape import markdown_code
 from red_cli.files import write_json, write_text
-from red_cli.recipe.metrics import UNTUNED, format_scores, is_percentage
+from red_cli.recipe.metrics import UNTUNED, format_scores, is_percentage, stored_title
 
 _NONE, _BEST = "-", "*"
 _RATES = {
@@ -30,8 +30,8 @@ def tables_of(result: dict[str, Any]) -> list[list[list[str]]]:
     """
     names, grid = result["metrics"], _grid_keys(result)
     apart = len(names) > 1 or bool(grid)
-    headings = names if len(names) > 1 else ["score"]
-    selection = [f"{_selection(result)['split']} {_selection(result)['metric']}"] if grid else []
+    headings = [stored_title(result, name) for name in names] if len(names) > 1 else ["score"]
+    selection = [f"{_selection(result)['split']} {_selected_by(result)}"] if grid else []
     last = [key.rpartition(".")[2] for key in grid]
     scores = [["method", *last, *selection, *headings, *(["best"] if grid else [])]]
     costs = [["method", "trained", "head", "rate", "ms/step", "memory", "file"]]
@@ -53,7 +53,7 @@ def tables_of(result: dict[str, Any]) -> list[list[list[str]]]:
             ]
         )
     tables = [scores, costs] if apart else [[[*left, *right[1:]] for left, right in zip(scores, costs, strict=True)]]
-    paired = difference_rows(result["differences"])
+    paired = difference_rows(result)
     return [*tables, paired] if paired else tables
 
 
@@ -71,6 +71,11 @@ def _selection(result: dict[str, Any]) -> dict[str, Any]:
     """What selects evaluations, in a comparison's table with a grid."""
     selection: dict[str, Any] = result["rows"][0]["selection"]
     return selection
+
+
+def _selected_by(result: dict[str, Any]) -> str:
+    """The metric that selects evaluations, in words, for a comparison's table."""
+    return stored_title(result, _selection(result)["metric"])
 
 
 def _score_text(metric: str, score: dict[str, Any], counted: bool) -> str:
@@ -99,7 +104,8 @@ def score_note(result: dict[str, Any]) -> str:
     """A line for the comparison's table that names the task, metrics, split and rows of the scores."""
     share = {"all": "which", "some": "some of which", "none": ""}[result["chose_best"]]
     chosen = f", {share} also chose the best evaluation" if share else ""
-    names = ", ".join(f"{name} x 100" if is_percentage(name) else name for name in result["metrics"])
+    titles = {name: stored_title(result, name) for name in result["metrics"]}
+    names = ", ".join(f"{title} x 100" if is_percentage(name) else title for name, title in titles.items())
     counts = sorted({len(row["scores"][name]["seeds"]) for row in result["rows"] for name in result["metrics"]})
     seeds = f", seeds: {' to '.join(map(str, counts))}" if len(result["metrics"]) > 1 else ""
     return f"{result['task']}: {names} on {result['split']}, {result['examples']:,} rows{chosen}{seeds}"
@@ -122,7 +128,7 @@ def notes_of(result: dict[str, Any]) -> list[str]:
         selection = _selection(result)
         same = ", whose rows are scored as well" if selection["split"] == result["split"] else ""
         notes.append(
-            f"{_BEST} best of its method's grid by the mean {selection['metric']} on {selection['split']}{same}"
+            f"{_BEST} best of its method's grid by the mean {_selected_by(result)} on {selection['split']}{same}"
         )
     if any(pair["interval"] for pair in result["differences"]):
         notes.append("95% interval: of the mean difference over seeds, by Student's t")

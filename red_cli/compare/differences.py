@@ -1,70 +1,105 @@
-"""Paired differences between two rows of a comparison: seed by seed, with the mean's confidence interval."""
+"""Differences between the scores of two rows of a comparison or report, paired by seed, with the mean's interval."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from red_cli.recipe.metrics import display_value, metric_spec
+from red_cli.recipe.metrics import display_value, metric_spec, stored_title
 
 _CONFIDENCE = 0.95
 _FEWEST = 3  # seeds of an interval: of two, both differences say more
 
 
+@dataclass(frozen=True)
+class PairedDifferences:
+    """The differences between two rows' scores, in the unit of the scores.
+
+    Attributes:
+        by_seed: seed -> difference, at least one.
+    """
+
+    by_seed: dict[int, float]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.by_seed.values())
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95% confidence interval of the mean by Student's t; None for fewer than three seeds."""
+        values = list(self.by_seed.values())
+        if len(values) < _FEWEST:
+            return None
+        from scipy.special import stdtrit
+
+        error = statistics.stdev(values) / math.sqrt(len(values))
+        reach = float(stdtrit(len(values) - 1, (1 + _CONFIDENCE) / 2)) * error
+        return self.mean - reach, self.mean + reach
+
+
+def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> PairedDifferences | None:
+    """The differences `ours` - `theirs` by seed, over the seeds that both have; None if there is no such seed.
+
+    Args:
+        theirs: the scores of the reference.
+    """
+    by_seed = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+    return PairedDifferences(by_seed) if by_seed else None
+
+
+def signed(metric: str, difference: float) -> str:
+    """A difference with its sign, in the format of the metric; both are in the unit of display."""
+    return f"{difference:+{metric_spec(metric).format or '.2f'}}".replace("-", "−")
+
+
 def differences(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """The differences of each row from the first one, by metric, over the seeds that both have.
+    """The differences of each row from the first one, the reference, by metric.
 
     Returns:
         For each pair and metric: "row" and "minus" (names of the rows), "metric", "seeds" (seed -> difference), "mean",
-        and "interval", that of the mean by Student's t; None for fewer than three seeds. Units are those of the scores.
+        and "interval", that of the mean; None for fewer than three seeds. Units are those of the scores.
     """
     found = []
     for row in rows[1:]:
         for metric in metrics:
-            ours, theirs = row["scores"][metric]["seeds"], rows[0]["scores"][metric]["seeds"]
-            by_seed = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
-            if by_seed:
-                values = list(by_seed.values())
+            pair = paired(row["scores"][metric]["seeds"], rows[0]["scores"][metric]["seeds"])
+            if pair is not None:
                 found.append(
                     {
                         "row": row["name"],
                         "minus": rows[0]["name"],
                         "metric": metric,
-                        "seeds": by_seed,
-                        "mean": statistics.fmean(values),
-                        "interval": interval(values),
+                        "seeds": pair.by_seed,
+                        "mean": pair.mean,
+                        "interval": None if pair.interval is None else list(pair.interval),
                     }
                 )
     return found
 
 
-def interval(values: Sequence[float]) -> list[float] | None:
-    """The 95% confidence interval of the mean difference by Student's t; None for fewer than three values."""
-    if len(values) < _FEWEST:
-        return None
-    from scipy.special import stdtrit
+def difference_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """The differences between the rows of a comparison, as text, with a heading that names the reference.
 
-    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-    reach = float(stdtrit(len(values) - 1, (1 + _CONFIDENCE) / 2)) * error
-    return [mean - reach, mean + reach]
-
-
-def difference_rows(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The differences between rows of a comparison, as text, heading first; empty if no pair has two seeds."""
+    Empty if no pair has two seeds.
+    """
     rows = []
-    for pair in found:
+    for pair in result["differences"]:
         values = list(pair["seeds"].values())
         if len(values) > 1:
             both = len(values) < _FEWEST
             shown = " / ".join(_text(pair["metric"], value) for value in (values if both else [pair["mean"]]))
-            ends = pair["interval"] and ", ".join(_text(pair["metric"], end) for end in pair["interval"])
-            name = f"{pair['row']} - {pair['minus']}"
-            rows.append([name, pair["metric"], shown, f"[{ends}]" if ends else "", str(len(values))])
-    return [["difference by seed", "metric", "mean", "95% interval", "seeds"], *rows] if rows else []
+            ends = pair["interval"] and " to ".join(_text(pair["metric"], end) for end in pair["interval"])
+            rows.append([pair["row"], stored_title(result, pair["metric"]), shown, ends or "", str(len(values))])
+    if not rows:
+        return []
+    reference = result["differences"][0]["minus"]
+    return [[f"difference from {reference}", "metric", "mean", "95% interval", "seeds"], *rows]
 
 
 def _text(metric: str, difference: float) -> str:
-    """A difference with its sign, in the format of the metric."""
-    return f"{display_value(metric, difference):+{metric_spec(metric).format or '.2f'}}"
+    """A difference between rows, in the unit of the scores, as text."""
+    return signed(metric, display_value(metric, difference))

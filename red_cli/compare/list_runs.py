@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.compare.planned_runs import read_planned
-from red_cli.errors import UserError
-from red_cli.runs.folder_kind import DEPTH, folder_kind, subfolders
+from red_cli.runs.folder_kind import DEPTH, folder_kind, no_folder, subfolders
 from red_cli.train.run_state import RunState, is_started, read_run_state
 
 _NO_RUN = "no run in it"
@@ -38,7 +37,7 @@ def list_runs(folder: Path) -> RunList:
         UserError: it is not a folder.
     """
     if not folder.is_dir():
-        raise UserError("folder-not-found", f"no such folder: {folder}", hint="Give a folder with runs in it.")
+        raise no_folder(folder, "Give a folder with runs in it.")
     found = RunList(str(folder), [], [])
     for outcome in _search(folder, DEPTH):
         if isinstance(outcome, RunState):

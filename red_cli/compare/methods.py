@@ -16,10 +16,10 @@ from red_cli.compare.summary import row_name, summarise
 from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
 from red_cli.files import expand_user
-from red_cli.formatting import unstamped
+from red_cli.formatting import number_of, unstamped
 from red_cli.recipe.load import LoadedRecipe, load_recipe
 from red_cli.recipe.methods import compared_methods
-from red_cli.recipe.metrics import UNTUNED, format_score, headline_metrics
+from red_cli.recipe.metrics import UNTUNED, format_score, headline_metrics, stored_title
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import SHARED, Role
 from red_cli.runs.consent import consent_of
@@ -71,7 +71,7 @@ class Comparison:
                     rates[_SOURCES[run.rate]].append(entry)
         seeds, rows = len({run.seed for run in self.runs}), len({run.name for run in self.runs})
         listed = "; ".join(f"{source}: {', '.join(entries)}" for source, entries in rates.items())
-        count = f"{_count(len(self.runs), 'run')}: {_count(rows, 'row')} x {_count(seeds, 'seed')}."
+        count = f"{number_of(len(self.runs), 'run')}: {number_of(rows, 'row')} x {number_of(seeds, 'seed')}."
         return f"{count} Learning rates: {listed}." if listed else count
 
 
@@ -82,11 +82,6 @@ _SOURCES: dict[Source, str] = {
     "search": "by a search",
     "grid": "of the grid",
 }
-
-
-def _count(number: int, what: str) -> str:
-    """A number of runs, rows or seeds of compared methods, in words."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def parse_methods(text: str) -> list[str]:
@@ -277,6 +272,6 @@ def _score_text(run: Run, split: str) -> str:
     metrics = RunFolder(run.loaded.run_folder).read_metrics()
     scores = metrics["splits"][split]
     names = headline_metrics(metrics["metric"], scores)
-    listed = ", ".join(f"{name} {format_score(name, scores[name])}" for name in names)
+    listed = ", ".join(f"{stored_title(metrics, name)} {format_score(name, scores[name])}" for name in names)
     rate = "" if run.rate is None else f", learning rate {metrics['learning_rate']:g}"
     return f"{listed} on {split}{rate}"

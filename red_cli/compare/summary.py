@@ -67,6 +67,7 @@ def summarise(
         "base": some.get("base"),
         "base_parameters": some.get("parameters", {}).get("base"),
         "metrics": names,
+        "metric_names": some.get("metric_names", {}),
         "split": split,
         "chose_best": chose_best,
         "examples": some.get("splits", {}).get(split, {}).get("examples"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from safetensors import SafetensorError, safe_open
 
 from red_cli.errors import UserError, first_line, some_of
+from red_cli.files import file_sha256
 
 if TYPE_CHECKING:  # torch is imported where its tensors are returned
     from torch import Tensor, nn
 
 _MOST_PROBLEMS = 6
-_PIECE = 1 << 20
 _COPY_AGAIN = "Copy it again, or train again."
 _NOT_FINITE = "holds values that are not finite"
 
@@ -57,7 +56,7 @@ def read_tensors(
         raise UserError(
             "file-damaged", "\n  ".join([f"{file} does not fit what it belongs to", *problems[:_MOST_PROBLEMS]])
         )
-    if _sha256(file) != sha256:
+    if file_sha256(file) != sha256:
         raise UserError(
             "file-damaged", f"{file} is damaged: its digest is not the one in {recorded_in}", hint=_COPY_AGAIN
         )
@@ -102,12 +101,3 @@ def read_torch_file(file: Path) -> dict[str, Tensor]:
 def _name(dtype: object) -> str:
     """The name of a tensor's dtype without the prefix torch."""
     return str(dtype).removeprefix("torch.")
-
-
-def _sha256(file: Path) -> str:
-    """The SHA-256 digest by which a tensor file is checked, read piece by piece."""
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while piece := content.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -13,7 +13,7 @@ from red_cli.escape import markdown_block, markdown_code, markdown_text, termina
 from red_cli.export.python_use import Input, adapter_use
 from red_cli.export.shared_recipe import is_local, shared_name, shared_recipe
 from red_cli.recipe.methods import METHODS
-from red_cli.recipe.metrics import format_score
+from red_cli.recipe.metrics import format_score, stored_title
 from red_cli.recipe.yaml_file import dump
 
 
@@ -139,7 +139,7 @@ def _figures(metrics: dict[str, Any]) -> str:
     parameters, training = metrics["parameters"], metrics["training"]
     word = METHODS[metrics.get("method", "red")].word  # runs of version 0.1 do not record it
     scores = "\n".join(
-        f"| {markdown_text(split)} | {markdown_text(metric)} | {format_score(metric, value)} |"
+        f"| {markdown_text(split)} | {markdown_text(stored_title(metrics, metric))} | {format_score(metric, value)} |"
         for split, values in metrics["splits"].items()
         for metric, value in values.items()
         if metric != "examples"

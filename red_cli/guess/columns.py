@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from red_cli.errors import UserError
 from red_cli.tasks.chat.messages import decoded
-from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.rows import Rows, plain_name
 from red_cli.tasks.labels.classes import is_blank
 
 Kind = Literal["text", "word", "classes", "number", "count", "id", "date", "messages", "object", "constant", "blank"]
@@ -66,11 +66,6 @@ class Column:
     def rank(self) -> int:
         """How clearly the name says that this is the label: 0 most clearly, 2 not at all."""
         return next((rank for rank, names in enumerate(_LABEL_NAMES) if self.key in names), len(_LABEL_NAMES))
-
-
-def plain_name(name: str) -> str:
-    """A column's name in lower case, with an underscore for everything but letters and digits."""
-    return re.sub(r"[\W_]+", "_", name.strip().lower()).strip("_")
 
 
 def judged_columns(rows: Rows) -> list[Column]:

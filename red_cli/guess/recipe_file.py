@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 from red_cli.base_model.hub import require_model_folder
 from red_cli.errors import UserError, shown
-from red_cli.escape import file_name
 from red_cli.files import replacing
 from red_cli.guess.data_section import data_section, file_text
 from red_cli.guess.recipe_text import Draft, recipe_text
@@ -20,13 +19,13 @@ from red_cli.guess.settings import default_base, settings_for, template_for
 from red_cli.guess.siblings import SplitFiles, split_files_around
 from red_cli.guess.task import Given, TaskGuess, guess_task
 from red_cli.recipe.load import load_recipe, load_trained_recipe
-from red_cli.recipe.overrides import InvalidOverride, parse_override
+from red_cli.recipe.overrides import InvalidOverride, named_keys, parse_override
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.sources import Merged, resolve_paths
 from red_cli.runs.data_columns import require_columns
 from red_cli.tasks.data.read_splits import find_splits
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.labels.classes import is_blank
+from red_cli.tasks.labels.classes import classes_text, is_blank
 
 _KEPT = ("task", "model", "data")  # sections whose overrides become part of the recipe
 _SHOWN_CLASSES = 5
@@ -57,10 +56,9 @@ def recipe_of_file(path: Path, overrides: Sequence[str]) -> RecipeOfFile:
         UserError: the file cannot be read, no task can be guessed, or an override is wrong.
     """
     files = split_files_around(path)
-    folder = path.parent if os.access(path.parent, os.W_OK) else Path()
     others: list[tuple[str, str]] = []
     for number in count(1):
-        target = folder / f"{file_name(files.name)}{'' if number == 1 else f'-{number}'}.yaml"
+        target = files.recipe(number)
         if not os.path.lexists(target):
             break
         reason = _why_unfit(target, path)
@@ -110,7 +108,7 @@ def _write(target: Path, files: SplitFiles, overrides: Sequence[str]) -> list[tu
     given = _given(overrides)
     own, path = given["data"], files.train
     delimiter = own.get("delimiter")
-    written = [text for text in overrides if text.startswith("data.delimiter=")]
+    written = [named.text for named in named_keys(overrides) if named.key == "data.delimiter"]
     load_recipe(_ANY, None, written)  # raises if it is no delimiter
     reading = Data.model_validate({"train": str(path)} | ({"delimiter": delimiter} if delimiter is not None else {}))
     rows = find_splits(reading, "label")["train"]()
@@ -154,21 +152,15 @@ def _write(target: Path, files: SplitFiles, overrides: Sequence[str]) -> list[tu
             (key, f"{shown(name)[1:-1]}, {guess.reasons.get(key, 'by its name')}")
             for key, name in guess.columns.items()
         ),
-        *([("classes", _classes_text(classes))] if classes else []),
+        *([("classes", classes_text(classes, _SHOWN_CLASSES))] if classes else []),
         *section.lines,
         ("base", chosen if base is not None else f"{chosen}, the default; another: model.name_or_path=…"),
     ]
 
 
-def _classes(rows: Rows, guess: TaskGuess) -> Counter[str]:
-    """Label -> number of rows, for the guessed recipe file; empty for numbers and texts."""
+def _classes(rows: Rows, guess: TaskGuess) -> dict[str, int]:
+    """Label -> number of rows, the largest first, for the guessed recipe file; empty for numbers and texts."""
     if guess.task != "classification":
-        return Counter()
-    return Counter(str(value) for value in rows.column(guess.columns["label"]) if not is_blank(value))
-
-
-def _classes_text(classes: Mapping[str, int]) -> str:
-    """The largest classes with their rows, and the number of all."""
-    ordered = sorted(classes, key=lambda name: -classes[name])
-    listed = ", ".join(f"{shown(name)[1:-1]} {classes[name]:,}" for name in ordered[:_SHOWN_CLASSES])
-    return listed + (f", … {len(classes):,} in all" if len(classes) > _SHOWN_CLASSES else "")
+        return {}
+    counts = Counter(str(value) for value in rows.column(guess.columns["label"]) if not is_blank(value))
+    return dict(counts.most_common())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from red_cli.base_model.files import stored_chat_template
 from red_cli.recipe.load import load_recipe
 
 _INSTRUCT = re.compile(r"(?:^|[-_/])(?:instruct|chat|it)(?:[-_.]|$)", re.IGNORECASE)
@@ -61,10 +61,4 @@ def template_for(base: str) -> str:
     folder = Path(base).expanduser()
     if not folder.is_dir():
         return "own" if _INSTRUCT.search(base) else "human-assistant"
-    if any(folder.glob("chat_template*.jinja")) or (folder / "chat_template.json").is_file():
-        return "own"
-    try:
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "human-assistant"
-    return "own" if isinstance(config, dict) and config.get("chat_template") else "human-assistant"
+    return "own" if stored_chat_template(folder) else "human-assistant"

@@ -3,11 +3,13 @@ reviews_train.csv or reviews.csv."""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from red_cli.errors import UserError
+from red_cli.escape import file_name
 from red_cli.tasks.data.split_files import SPLIT_NAMES, is_data_file
 
 _SHARD = re.compile(r"-\d+-of-(\d+)(?:-[0-9a-f]+)?$")
@@ -27,6 +29,15 @@ class SplitFiles:
     train: Path
     name: str
     others: dict[str, Path] = field(default_factory=dict)
+
+    def recipe(self, number: int = 1) -> Path:
+        """The place of a recipe for these files: next to them, or here where their folder cannot be written to.
+
+        Args:
+            number: from 2 on it is part of the name.
+        """
+        folder = self.train.parent if os.access(self.train.parent, os.W_OK) else Path()
+        return folder / f"{file_name(self.name)}{'' if number == 1 else f'-{number}'}.yaml"
 
 
 def split_files_around(path: Path) -> SplitFiles:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.files import write_text
+from red_cli.formatting import beginning
 from red_cli.tasks.base import Encoder, Prediction, Task
 from red_cli.tasks.data.csv_file import LONGEST_CELL
 from red_cli.tasks.data.rows import Rows
@@ -89,9 +90,9 @@ def shown_errors(errors: Sequence[WrongRow]) -> list[dict[str, Any]]:
     return [
         {
             "row": error.row,
-            "text": _shortened(" | ".join(error.texts.values())),
-            "label": _shortened(error.label),
-            "prediction": _shortened(error.prediction),
+            "text": beginning(" | ".join(error.texts.values()), _LONGEST_TEXT),
+            "label": beginning(error.label, _LONGEST_TEXT),
+            "prediction": beginning(error.prediction, _LONGEST_TEXT),
             **({} if error.probability is None else {"probability": error.probability}),
         }
         for error in errors[:MOST_SHOWN]
@@ -162,8 +163,3 @@ def _texts(rows: Rows, name: str) -> list[str]:
 def _written(value: Any) -> str:
     """A label, number or other value as text."""
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _shortened(text: str) -> str:
-    """A text with at most _LONGEST_TEXT characters."""
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -12,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from red_cli.errors import UserError
+from red_cli.files import file_sha256
 from red_cli.tasks.data.arrow_file import arrow_columns, stored_tables
 from red_cli.tasks.data.arrow_types import plain
 from red_cli.tasks.data.csv_file import CsvForm, Record, form_of, records
@@ -24,7 +24,6 @@ from red_cli.tasks.data.text_file import open_text
 PART = 2000  # rows that are predicted, and kept, together
 LINES = ".txt"  # the ending of a file with a text in each line
 MISSING = object()  # the value of a key that a JSON row does not have
-_BYTES = 2**24  # read at once for the digest
 _LARGEST = 2**63  # of Arrow's integers
 _EXACT = 2**53  # whole numbers up to this size are exact as floats
 _BOM = b"\xef\xbb\xbf"
@@ -157,10 +156,10 @@ def open_input(path: Path, delimiter: str | None, column: str | None) -> InputFi
     """
     file = _described(path, delimiter, column)
     if file.kind == "columns":
-        return replace(file, sizes=[table.num_rows for table in stored_tables(path, PART)], digest=_digest(path))
+        return replace(file, sizes=[table.num_rows for table in stored_tables(path, PART)], digest=file_sha256(path))
     if file.kind == "objects":
         return _scanned_objects(file)
-    return replace(file, sizes=_sizes(sum(1 for _ in file._numbered())), digest=_digest(path))
+    return replace(file, sizes=_sizes(sum(1 for _ in file._numbered())), digest=file_sha256(path))
 
 
 def require_input(path: Path) -> None:
@@ -239,7 +238,7 @@ def _scanned_objects(file: InputFile) -> InputFile:
     for name in inexact:
         if float in kinds[name]:
             kinds[name].add(object)
-    return replace(file, header=list(kinds), sizes=_sizes(rows), kinds=kinds, digest=_digest(file.path))
+    return replace(file, header=list(kinds), sizes=_sizes(rows), kinds=kinds, digest=file_sha256(file.path))
 
 
 def _records(path: Path, form: CsvForm | None) -> Iterable[Record]:
@@ -265,12 +264,3 @@ def _cells(found: Iterable[Record]) -> Iterator[tuple[int, Sequence[str]]]:
 def _sizes(rows: int) -> list[int]:
     """The number of rows of each part of an input file: all are full but the last one."""
     return [min(PART, rows - start) for start in range(0, rows, PART)]
-
-
-def _digest(path: Path) -> str:
-    """The digest of an input file over its bytes as they stand in it, 40 hexadecimal digits."""
-    found = hashlib.blake2b(digest_size=20)
-    with path.open("rb") as file:
-        while block := file.read(_BYTES):
-            found.update(block)
-    return found.hexdigest()

@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 import pyarrow as pa
 
 from red_cli.errors import UserError
+from red_cli.formatting import number_of
 from red_cli.inference.input_file import MISSING, InputFile, InputPart, free_name
 from red_cli.tasks.data.json_columns import TEXT
 from red_cli.tasks.data.split_files import ending
@@ -121,8 +122,8 @@ def _write_tsv(file: InputFile, new: Mapping[str, Kind], answered: Answered, tar
             plain = [cell.translate(_NOT_IN_TSV) for cell in cells]
             escaped += sum(cell != other for cell, other in zip(cells, plain, strict=True))
             text.write(delimiter.join(plain) + "\n")
-    many = f"{escaped:,} cell{'' if escaped == 1 else 's'}"
-    return [f"TSV has no line breaks or tabs inside cells: they are \\n and \\t in {many}"] if escaped else []
+    where = number_of(escaped, "cell")
+    return [f"TSV has no line breaks or tabs inside cells: they are \\n and \\t in {where}"] if escaped else []
 
 
 def _write_jsonl(file: InputFile, new: Mapping[str, Kind], answered: Answered, target: IO[bytes]) -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from red_cli.error_codes import Code
 from red_cli.errors import UserError, nearest, one_line, shown
+from red_cli.formatting import number_of
 from red_cli.recipe.aliases import alias_of, in_words
 from red_cli.recipe.explain import key_helps
 from red_cli.recipe.keys import key_paths
@@ -125,7 +126,7 @@ def _message(detail: dict[str, Any], path: KeyPath) -> str:
     if kind == "union_tag_not_found":
         return "its name is required, such as task.name=classification"
     if kind == "too_short":
-        return f"expected at least {context['min_length']} item{'s' if context['min_length'] > 1 else ''}"
+        return f"expected at least {number_of(context['min_length'], 'item')}"
     if kind == "value_error":
         return f"expected {context['error']}"
     if kind in _BOUNDS:

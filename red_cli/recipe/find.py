@@ -40,8 +40,12 @@ def find_recipe(name_or_path: str) -> Path:
         return recipe_folder() / f"{name_or_path}.yaml"
     if path.is_dir() and (path / "recipe.yaml").is_file():
         raise UserError("recipe-not-found", f"{name_or_path} is a folder", hint=f"Its recipe is {path / 'recipe.yaml'}")
+    base = "A base has a key of its own: model.name_or_path=NAME. "
+    if path.is_dir():
+        hint = f"{base if (path / 'config.json').is_file() else ''}All names: red recipes"
+        raise UserError("recipe-not-found", f"{name_or_path} is a folder without a recipe.yaml", hint=hint)
     kind = "recipe" if is_name else "file"
-    hint = _names_like(path) or ("A base has a key of its own: model.name_or_path=NAME. " if is_name else "")
+    hint = _names_like(path) or (base if is_name else "")
     raise UserError("recipe-not-found", f"no such {kind}: {name_or_path}", hint=f"{hint}All names: red recipes")
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from red_cli.errors import one_line
 
 _TWO = 2  # classes, of which F1 is that of the second
+_MACRO_F1 = "f1 (macro)"  # the name that metrics.json has
 _LONGEST_LABEL = 30  # characters of a class in the name of a metric
 Untuned = Literal["none"]  # what comparisons and metrics.json call a base that nothing was trained on, as a method
 UNTUNED: Untuned = "none"
@@ -77,7 +78,7 @@ def metric_name(metric: str, label_names: Sequence[str] | None) -> str:
     """
     classes = 0 if label_names is None else len(label_names)
     if metric == "macro_f1" or (metric == "f1" and classes > _TWO):
-        return "f1 (macro)"
+        return _MACRO_F1
     return f"f1 of {one_line(label_names[1], _LONGEST_LABEL)}" if label_names and metric == "f1" else metric
 
 
@@ -90,6 +91,19 @@ def metric_names(metrics: Iterable[str], label_names: Sequence[str] | None) -> d
 def stored_name(result: Mapping[str, Any], metric: str) -> str:
     """The name to show of a metric in a result, such as metrics.json, which has these names."""
     return str(result.get("metric_names", {}).get(metric, metric))
+
+
+def stored_title(result: Mapping[str, Any], metric: str) -> str:
+    """A metric of a result in words, for titles and tables: that of F1 is `macro F1` or `F1 of spam`, where known.
+
+    A part of a metric, such as accuracy.boolq, is `accuracy of boolq`.
+    """
+    metric, _, part = metric.partition(".")
+    name = stored_name(result, metric)
+    if name == _MACRO_F1:
+        metric = name = "macro_f1"
+    title = metric_spec(metric).title or metric.replace("_", " ")
+    return f"{title}{name.removeprefix(metric)}{f' of {part}' if part else ''}"
 
 
 def untuned_remark(untuned: Mapping[str, Any], examples: int, head: int) -> str:

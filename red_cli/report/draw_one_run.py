@@ -11,7 +11,6 @@ from red_cli.formatting import shortened, three_digits
 from red_cli.recipe.metrics import display_value, format_score, is_percentage
 from red_cli.report.adapter_changes import AdapterChanges
 from red_cli.report.module_paths import readable_kind
-from red_cli.report.names import metric_title
 from red_cli.report.picture import Picture, picture_of
 from red_cli.report.style import HUES, INK, MUTED, NOTHING, PAGE, SERIES, SMALL, new_figure, tidy
 from red_cli.report.training_log import Curve
@@ -93,7 +92,7 @@ def draw_curve(curve: Curve, best_step: int | None) -> Picture:
         above.set_xlabel("epoch")
         above.spines["top"].set_visible(False)
         above.tick_params(length=0)
-    score = f", and the {curve.split} {metric_title(curve.metric)} that chooses the best evaluation" if scores else ""
+    score = f", and the {curve.split} {curve.title} that chooses the best evaluation" if scores else ""
     return picture_of(figure, LEARNING_CURVE, f"Training loss{score}, by optimiser step.")
 
 
@@ -124,7 +123,7 @@ def _score_panel(axes: Axes, curve: Curve, best_step: int | None) -> None:
     heights = [display_value(curve.metric, score) for score in scores]
     axes.plot(steps, heights, color=colour, linewidth=1.6, marker=mark, markersize=4, clip_on=False)
     unit = " × 100" if is_percentage(curve.metric) else ""
-    axes.set_ylabel(f"{curve.split}\n{metric_title(curve.metric)}{unit}")
+    axes.set_ylabel(f"{curve.split}\n{curve.title}{unit}")
     axes.margins(y=0.22)
     if curve.untuned is not None:
         _name_point(axes, f"untuned: {format_score(curve.metric, curve.untuned)}", (0, heights[0]), steps, below=True)

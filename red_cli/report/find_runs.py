@@ -9,9 +9,10 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_trained_recipe
+from red_cli.recipe.metrics import stored_title
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_adapter, not_trained, run_folders
+from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_adapter, no_folder, not_trained, run_folders
 
 _LINES = 2  # of an error message, which may list several faults
 
@@ -32,6 +33,10 @@ class FinishedRun:
     def metric(self) -> str:
         """The metric that selected the best evaluation."""
         return str(self.metrics["metric"])
+
+    def metric_title(self, metric: str | None = None) -> str:
+        """A metric in words, as the run knows it, such as "F1 of spam"; default: the selecting metric."""
+        return stored_title(self.metrics, metric or self.metric)
 
     @property
     def result_split(self) -> str:
@@ -102,9 +107,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
     seen: set[Path] = set()
     for path in paths:
         if not path.is_dir():
-            raise UserError(
-                "folder-not-found", f"no such folder: {path}", hint="Give a run folder, or a folder with runs in it."
-            )
+            raise no_folder(path, "Give a run folder, or a folder with runs in it.")
         found = list(run_folders(path))
         if not found:
             raise UserError("not-a-run", f"there is no run in {path}", hint="A run is a folder that red train wrote.")

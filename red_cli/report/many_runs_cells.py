@@ -148,7 +148,7 @@ def parameters_text(row: Row) -> str:
 def headings(comparison: RunComparison) -> list[str]:
     """The headings of cells: task names, with the metric unless it is the usual and only one of the task."""
     return [
-        column.title if column.usual_metric and column.alone else f"{column.title} {column.metric}"
+        column.title if column.usual_metric and column.alone else f"{column.title} {column.metric_title}"
         for column in comparison.columns
     ]
 

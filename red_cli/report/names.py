@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from red_cli.formatting import shortened
 from red_cli.recipe.methods import METHODS, is_plus_plus
-from red_cli.recipe.metrics import TEXT_METRICS, UNTUNED, is_percentage, metric_spec
+from red_cli.recipe.metrics import TEXT_METRICS, UNTUNED, is_percentage
 from red_cli.recipe.paper import RED, RED_PLUS_PLUS
 from red_cli.report.find_runs import FinishedRun
 
@@ -23,6 +23,7 @@ class TaskColumn:
 
     Attributes:
         order: the sort key of columns: GLUE as in the paper, then all others by name.
+        metric_title: the metric in words, as its first run knows it.
         usual_metric: whether the task's published figures use this metric.
         alone: whether this is the task's only column and its metric is a share or coefficient, so that averages over
             tasks include it.
@@ -33,16 +34,7 @@ class TaskColumn:
     metric: str
     usual_metric: bool
     alone: bool = True
-
-    @property
-    def metric_title(self) -> str:
-        """The metric in words."""
-        return metric_title(self.metric)
-
-
-def metric_title(metric: str) -> str:
-    """A metric in words."""
-    return metric_spec(metric).title or metric.replace("_", " ")
+    metric_title: str = field(default="", compare=False)  # runs of earlier versions name it with fewer words
 
 
 def task_column(run: FinishedRun, metric: str, alone: bool) -> TaskColumn:
@@ -54,7 +46,8 @@ def task_column(run: FinishedRun, metric: str, alone: bool) -> TaskColumn:
     task, data = run.recipe.task, run.recipe.data
     if (heading := task.heading) is not None:
         usual = metric == task.metrics[0]
-        return TaskColumn((heading.place, "" if usual else metric), heading.title, metric, usual)
+        place = (heading.place, "" if usual else metric)
+        return TaskColumn(place, heading.title, metric, usual, metric_title=run.metric_title(metric))
     source = data.path or data.train or ""
     title = f"{run.metrics['task']} {base_name(source)}".strip()
     order = f"{TEXT_METRICS.index(metric):02}" if metric in TEXT_METRICS else metric
@@ -64,6 +57,7 @@ def task_column(run: FinishedRun, metric: str, alone: bool) -> TaskColumn:
         metric,
         True,
         alone and is_percentage(metric),
+        run.metric_title(metric),
     )
 
 

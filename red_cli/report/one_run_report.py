@@ -15,7 +15,7 @@ from red_cli.report.change_sections import change_sections
 from red_cli.report.document import ReportDocument, Section, Table
 from red_cli.report.draw_one_run import draw_curve
 from red_cli.report.find_runs import FinishedRun, read_run
-from red_cli.report.names import base_name, metric_title
+from red_cli.report.names import base_name
 from red_cli.report.result_sections import (
     class_sections,
     error_sections,
@@ -73,7 +73,7 @@ def report_on(folder: Path) -> RunReport:
         return RunReport(folder, None, read_adapter_changes(folder), None)
     run = read_run(folder)
     files = RunFolder(folder)
-    curve = read_curve(files.log, run.metric, run.selection_split, untuned_score(run))
+    curve = read_curve(files.log, run.metric, run.selection_split, untuned_score(run), run.metric_title())
     notes = (
         [] if curve.losses or curve.scores else [f"There is no learning curve: {files.log.name} is missing or empty."]
     )
@@ -140,6 +140,6 @@ def _curve_sections(report: RunReport, curve: Curve) -> list[Section]:
              format_score(curve.metric, value), "best" if step == best_step else "" if step else "untuned"]
             for step, value in curve.all_scores
         ]  # fmt: skip
-        table = Table(["step", "epoch", f"{curve.split} {metric_title(curve.metric)}{unit}", ""], rows, left=0)
+        table = Table(["step", "epoch", f"{curve.split} {curve.title}{unit}", ""], rows, left=0)
         sections.append(Section("Every evaluation", table=table, folded=True))
     return sections

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from red_cli.compare.differences import interval
+from red_cli.compare.differences import PairedDifferences, paired, signed
 from red_cli.recipe.paper import RED
 from red_cli.report.document import Section, Table
 from red_cli.report.many_runs import Row, RunComparison
@@ -21,26 +20,12 @@ _TEXT = (
 
 @dataclass(frozen=True)
 class Difference:
-    """A row's score less that of a reference on one task, by seed.
-
-    Attributes:
-        by_seed: seed -> difference, for the seeds that both have.
-    """
+    """A row's score less that of a reference on one task, by seed, in the unit of display."""
 
     column: TaskColumn
     row: Row
     reference: Row
-    by_seed: dict[int, float]
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.by_seed.values())
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The 95% interval of the mean; None for fewer than three seeds."""
-        ends = interval(list(self.by_seed.values()))
-        return None if ends is None else (ends[0], ends[1])
+    paired: PairedDifferences
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -49,9 +34,9 @@ class Difference:
             "metric": self.column.metric,
             "method": self.row.title,
             "reference": self.reference.title,
-            "seeds": {str(seed): value for seed, value in self.by_seed.items()},
-            "mean": self.mean,
-            "interval": None if self.interval is None else list(self.interval),
+            "seeds": {str(seed): value for seed, value in self.paired.by_seed.items()},
+            "mean": self.paired.mean,
+            "interval": None if self.paired.interval is None else list(self.paired.interval),
         }
 
 
@@ -67,9 +52,8 @@ def paired_differences(comparison: RunComparison) -> list[Difference]:
             ours, theirs = row.cells.get(column), reference.cells.get(column)
             if ours is None or theirs is None or ours.split != theirs.split:
                 continue
-            scores, base = ours.scores, theirs.scores
-            if common := {seed: scores[seed] - base[seed] for seed in scores if seed in base}:
-                found.append(Difference(column, row, reference, common))
+            if (pair := paired(ours.scores, theirs.scores)) is not None:
+                found.append(Difference(column, row, reference, pair))
     return found
 
 
@@ -88,24 +72,20 @@ def differences_section(comparison: RunComparison) -> list[Section]:
     several_bases = len({row.base for row in comparison.rows}) > 1
     rows = [
         [f"{each.row.title}, {each.row.base}" if several_bases else each.row.title, each.column.title,
-         signed(each.mean), _interval(each), _seeds(each)]
+         signed(each.column.metric, each.paired.mean), _interval(each), _seeds(each)]
         for each in found
     ]  # fmt: skip
     table = Table(["method", "task", "mean", "95% interval", "seed: difference"], rows)
-    return [Section("Differences by seed", text=_TEXT.format(reference=references), table=table)]
-
-
-def signed(value: float) -> str:
-    """A paired difference with its sign and two decimals."""
-    return f"{value:+.2f}".replace("-", "−")
+    return [Section(f"Differences from {references} by seed", text=_TEXT.format(reference=references), table=table)]
 
 
 def _seeds(difference: Difference) -> str:
     """The difference of each seed in a report's table."""
-    return ", ".join(f"{seed}: {signed(value)}" for seed, value in difference.by_seed.items())
+    by_seed, metric = difference.paired.by_seed, difference.column.metric
+    return ", ".join(f"{seed}: {signed(metric, value)}" for seed, value in by_seed.items())
 
 
 def _interval(difference: Difference) -> str:
     """The 95% interval in a report's table of paired differences; empty for fewer than three seeds."""
-    ends = difference.interval
-    return "" if ends is None else f"{signed(ends[0])} to {signed(ends[1])}"
+    ends = difference.paired.interval or ()
+    return " to ".join(signed(difference.column.metric, end) for end in ends)

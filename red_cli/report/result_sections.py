@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from red_cli.formatting import byte_size, duration, plus_minus
+from red_cli.formatting import beginning, byte_size, duration, plus_minus
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.metrics import UNTUNED, display_value, format_score, is_percentage, untuned_remark
 from red_cli.recipe.paper import Paper
 from red_cli.report.document import Fact, Quote, Section, Table
 from red_cli.report.find_runs import FinishedRun
-from red_cli.report.names import metric_title
 from red_cli.report.training_log import Curve, Sample
+from red_cli.runs.folder import RunFolder
 
 _MOST_IN_A_MATRIX = 12  # classes
 _MOST_CONFUSIONS = 10
@@ -23,14 +23,14 @@ def facts_section(run: FinishedRun) -> Section:
     """The section of a run's report with what a reader asks first: the score, the untuned one, and the cost."""
     metrics, split = run.metrics, run.result_split
     score = metrics["splits"][split][run.metric]
-    facts = [Fact(f"{metric_title(run.metric)}, {split}", format_score(run.metric, score), _rows(metrics, split))]
+    facts = [Fact(f"{run.metric_title()}, {split}", format_score(run.metric, score), _rows(metrics, split))]
     if (untuned := untuned_score(run)) is not None:
         count = metrics["splits"][run.selection_split]["examples"]
         remark = untuned_remark(metrics["untuned"], count, metrics["parameters"]["head"])
         facts.append(Fact("untuned", format_score(run.metric, untuned), f"{run.selection_split}, {remark}"))
     majority = (metrics.get("majority") or {}).get(split)
     if majority is not None and run.metric in majority:
-        label = _cut(str(majority["label"]), _LONGEST_LABEL)
+        label = beginning(str(majority["label"]), _LONGEST_LABEL)
         facts.append(Fact("commonest class alone", format_score(run.metric, majority[run.metric]), f"always {label}"))
     if (paper := _paper(run)) is not None:
         facts.append(paper)
@@ -78,7 +78,7 @@ def scores_section(run: FinishedRun) -> Section:
         columns += [(f"{split}, untuned", untuned)] if split == before else []
         columns.append((f"{split}, {scores['examples']:,} rows", scores))
     names = list(dict.fromkeys(name for scores in splits.values() for name in scores if name != "examples"))
-    rows = [[_metric_with_unit(name), *(_score(name, scores) for _, scores in columns)] for name in names]
+    rows = [[_metric_with_unit(run, name), *(_score(name, scores) for _, scores in columns)] for name in names]
     chose = f"The score on {run.selection_split} chose the best evaluation."
     return Section("Scores", text=chose, table=Table(["metric", *(title for title, _ in columns)], rows))
 
@@ -89,11 +89,9 @@ def _score(name: str, scores: Mapping[str, Any]) -> str:
     return format_score(name, value) if isinstance(value, int | float) else ""
 
 
-def _metric_with_unit(name: str) -> str:
+def _metric_with_unit(run: FinishedRun, name: str) -> str:
     """The title of a row in the sections of results: a metric, or a part such as accuracy.boolq, and its unit."""
-    metric, _, part = name.partition(".")
-    unit = ", percent" if is_percentage(name) else ""
-    return f"{metric_title(metric)} of {part}{unit}" if part else f"{metric_title(metric)}{unit}"
+    return f"{run.metric_title(name)}{', percent' if is_percentage(name) else ''}"
 
 
 def class_sections(run: FinishedRun) -> list[Section]:
@@ -122,7 +120,7 @@ def _confusion_section(split: str, labels: Sequence[str], counts: Sequence[Seque
         text = f"The largest of {len(wrong):,} confusions between {len(labels):,} classes." if wrong else "None."
         table = Table(["true class", "predicted", "rows"], listed[:_MOST_CONFUSIONS], left=2) if wrong else None
         return Section(f"What {split} rows are taken for", text=text, table=table)
-    names = [_cut(label, _LONGEST_LABEL) for label in labels]
+    names = [beginning(label, _LONGEST_LABEL) for label in labels]
     rows = [[name, *(f"{count:,}" for count in row)] for name, row in zip(names, counts, strict=True)]
     shades = [[None, *((count / sum(row) if count else None) for count in row)] for row in counts]
     text = "Rows by their true class (down) and the predicted one (across); the colour is the share of the true class."
@@ -136,12 +134,12 @@ def error_sections(run: FinishedRun) -> list[Section]:
     return [
         Section(
             f"Most confident errors of {split}" if "probability" in errors[0] else f"Errors of {split}",
-            text="More of them are in predictions/errors.csv of the run.",
+            text=_how_many(run, split, len(errors)),
             quotes=[
                 Quote(
-                    f"Predicted {_cut(str(entry['prediction']), _LONGEST_LABEL)}{_sure(entry)}",
+                    f"Predicted {beginning(str(entry['prediction']), _LONGEST_LABEL)}{_sure(entry)}",
                     [
-                        ("text", _cut(str(entry["text"]), _LONGEST_TEXT)),
+                        ("text", beginning(str(entry["text"]), _LONGEST_TEXT)),
                         ("right", str(entry["label"])),
                         ("row", f"{entry['row']:,}"),
                     ],
@@ -152,6 +150,14 @@ def error_sections(run: FinishedRun) -> list[Section]:
         for split, errors in found.items()
         if errors
     ]  # fmt: skip
+
+
+def _how_many(run: FinishedRun, split: str, shown: int) -> str:
+    """How many wrong rows a report shows of those in the run's file; empty if the file is missing."""
+    kept = RunFolder(run.path).count_errors(split)
+    if kept > shown:
+        return f"The first {shown} of {kept:,} in predictions/errors.csv of the run."
+    return "These are all of them." if kept else ""
 
 
 def _sure(error: Mapping[str, Any]) -> str:
@@ -168,8 +174,8 @@ def sample_sections(curve: Curve, best_step: int) -> list[Section]:
     quotes = []
     for number, sample in enumerate(by_step[shown[-1]]):
         answers = [(_when(step), _answer(by_step[step], number)) for step in shown]
-        right = [] if sample.label is None else [("right", _cut(sample.label, _LONGEST_TEXT))]
-        prompt = ("prompt", _cut(sample.prompt, _LONGEST_TEXT))
+        right = [] if sample.label is None else [("right", beginning(sample.label, _LONGEST_TEXT))]
+        prompt = ("prompt", beginning(sample.prompt, _LONGEST_TEXT))
         quotes.append(Quote(f"Sample {number + 1}", [prompt, *answers, *right]))
     return [Section("Samples", text="The same prompts, answered by the first and the best evaluation.", quotes=quotes)]
 
@@ -181,12 +187,7 @@ def _when(step: int) -> str:
 
 def _answer(samples: Sequence[Sample], number: int) -> str:
     """The answer to one of the samples' prompts, cut to a report's length."""
-    return _cut(samples[number].answer, _LONGEST_TEXT) if number < len(samples) else ""
-
-
-def _cut(text: str, most: int) -> str:
-    """`text` cut at its end to at most `most` characters, for a report."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return beginning(samples[number].answer, _LONGEST_TEXT) if number < len(samples) else ""
 
 
 def method_title(run: FinishedRun) -> str:

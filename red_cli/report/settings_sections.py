@@ -10,7 +10,6 @@ from red_cli.recipe.roles import DATA, Role
 from red_cli.report.document import Section, Table
 from red_cli.report.find_runs import FinishedRun
 from red_cli.report.module_paths import readable_kind
-from red_cli.report.names import metric_title
 from red_cli.report.result_sections import method_title
 
 _TRAINED_BY = frozenset({Role.OPTIONS, Role.SEED, Role.TRAINING, Role.MICRO_BATCH, Role.BASE, Role.DECODING})
@@ -64,7 +63,7 @@ def settings_section(run: FinishedRun) -> Section:
         text = _value_text([*map(readable_kind, value)] if positions else value)
         found = ", found by a search" if key == "train.learning_rate" and searched else ""
         rows += [] if text is None or _is_unsaid(key, value) else [[setting_name(key), text + found]]
-    rows.append(["chosen by", f"{metric_title(run.metric)} on {run.selection_split}"])
+    rows.append(["chosen by", f"{run.metric_title()} on {run.selection_split}"])
     return Section("Settings", table=Table(["", ""], rows, left=2))
 
 

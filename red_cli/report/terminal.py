@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from red_cli.formatting import aligned, shortened, three_digits, two_digits
+from red_cli.formatting import aligned, number_of, shortened, three_digits, two_digits
 from red_cli.report.adapter_changes import AdapterChanges
 from red_cli.report.draw_one_run import TITLES
 from red_cli.report.many_runs import Row, RunComparison
@@ -142,7 +142,7 @@ def _seeds_text(row: Row) -> str:
     """The number of seeds in a line for the terminal, if it is the same for all tasks of the row, else empty."""
     counts = {len(group.runs) for group in row.cells.values()}
     count = counts.pop()
-    return "" if counts else f", {count} seed{'' if count == 1 else 's'}"
+    return "" if counts else f", {number_of(count, 'seed')}"
 
 
 def _tasks_text(row: Row, comparison: RunComparison) -> str:

@@ -32,6 +32,7 @@ class Curve:
         samples: (step, the prompts of eval.samples with their answers).
         steps_per_epoch: None if the log does not say.
         untuned: the score before training; None if it is not known.
+        title: the metric in words.
     """
 
     metric: str
@@ -41,6 +42,7 @@ class Curve:
     samples: list[tuple[int, list[Sample]]] = field(default_factory=list)
     steps_per_epoch: float | None = None
     untuned: float | None = None
+    title: str = ""
 
     @property
     def all_scores(self) -> list[tuple[int, float]]:
@@ -59,13 +61,14 @@ class Curve:
         }
 
 
-def read_curve(log: Path, metric: str, split: str, untuned: float | None = None) -> Curve:
+def read_curve(log: Path, metric: str, split: str, untuned: float | None = None, title: str = "") -> Curve:
     """Read a log.jsonl. The curve is empty if the file does not exist; losses that are not finite are omitted.
 
     Args:
         metric: the metric that selects the best evaluation.
         split: the split on which it is computed.
         untuned: the score before training.
+        title: the metric in words.
 
     Raises:
         UserError: a line is damaged; the message gives its number.
@@ -84,7 +87,7 @@ def read_curve(log: Path, metric: str, split: str, untuned: float | None = None)
             raise UserError("file-damaged", f"{log}, line {number} is damaged", hint="Delete that line.") from None
     finite = [(step, loss) for step, loss in losses if math.isfinite(loss)]
     step, epoch = max(epochs, default=(0, 0.0))
-    return Curve(metric, split, finite, scores, samples, step / epoch if epoch > 0 else None, untuned)
+    return Curve(metric, split, finite, scores, samples, step / epoch if epoch > 0 else None, untuned, title)
 
 
 def _samples(content: list[dict[str, Any]]) -> list[Sample]:

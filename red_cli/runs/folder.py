@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import importlib.metadata
 import json
 import platform
@@ -74,6 +75,17 @@ class RunFolder:
     def errors(self) -> Path:
         """The file of wrong rows of all scored splits."""
         return self.path / "predictions" / "errors.csv"
+
+    def count_errors(self, split: str) -> int:
+        """The number of wrong rows of a split in the errors file; 0 if the file is missing or damaged."""
+        from red_cli.tasks.data.csv_file import LONGEST_CELL
+
+        csv.field_size_limit(LONGEST_CELL)
+        try:
+            with self.errors.open(encoding="utf-8", newline="") as file:
+                return sum(line.get("split") == split for line in csv.DictReader(file))
+        except (OSError, ValueError, csv.Error):
+            return 0
 
     def texts(self, split: str) -> tuple[Path, Path]:
         """The files of generated texts and of references, in the format of E2E NLG's official scripts."""

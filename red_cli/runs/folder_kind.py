@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -56,17 +57,26 @@ def require_kind(path: Path, recipe: str | None) -> FolderKind:
 def not_trained(path: Path) -> UserError:
     """The error for a folder that is neither a run, an adapter nor an exported model with its recipe."""
     if not path.is_dir():
-        return UserError(
-            "folder-not-found",
-            f"no such folder: {path}",
-            hint="Give a run folder, an adapter folder or an exported model.",
-        )
+        return no_folder(path, "Give a run folder, an adapter folder or an exported model.")
     missing = "" if (path / RECIPE_FILE).is_file() else f": it has no {RECIPE_FILE}"
     return UserError(
         "not-a-run",
         f"{path} is not a run folder, an adapter folder or an exported model{missing}",
         hint="For any other model, name a recipe: red eval FOLDER --recipe RECIPE",
     )
+
+
+def no_folder(path: Path, wanted: str) -> UserError:
+    """The error for a path that is no folder; `wanted` says which kind is. For a data file it says what takes one."""
+    from red_cli.tasks.data.split_files import is_data_file
+
+    if not path.is_file():
+        return UserError("folder-not-found", f"no such folder: {path}", hint=wanted)
+    if not is_data_file(path):
+        return UserError("not-a-run", f"{path} is a file, not a folder", hint=wanted)
+    file = shlex.quote(str(path))
+    use = f"To train on it: red train {file}. To predict its rows with a run: red predict RUN {file}"
+    return UserError("not-a-run", f"{path} is a data file, not a run", hint=use)
 
 
 def is_run(path: Path) -> bool:

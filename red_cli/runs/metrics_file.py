@@ -171,7 +171,7 @@ def read_metrics_file(path: Path) -> dict[str, Any]:
         UserError: the file is not JSON, or a key is missing or of another type; the message names the first.
     """
     content = read_json(path)
-    form = _Finished if isinstance(content, dict) and _FINISHED in content else _Evaluated
+    form = _Finished if isinstance(content, dict) and is_finished(content) else _Evaluated
     try:
         form.model_validate(content)
     except ValidationError as error:

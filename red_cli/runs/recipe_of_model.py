@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from red_cli.base_model.files import stored_chat_template
 from red_cli.edit.adapter_config import read_adapter_config
 from red_cli.errors import UserError
 from red_cli.files import ADAPTER_CONFIG_FILE, read_json
@@ -21,7 +22,6 @@ from red_cli.runs.opened import Opened, OpenedAdapter, OpenedModel, open_for_inf
 
 _HEAD, _DECODER = "ForSequenceClassification", ("ForCausalLM", "LMHeadModel")
 _WRITERS = ("ForConditionalGeneration",)  # of encoder-decoders
-_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
 def open_with_any_recipe(path: Path, recipe: str | None, overrides: Sequence[str]) -> Opened:
@@ -57,7 +57,7 @@ def _of_model(folder: Path) -> dict[str, Any]:
         number = config.get("problem_type") == "regression" or (isinstance(labels, dict) and len(labels) == 1)
         task = "regression" if number else "classification"
     elif name.endswith(_DECODER):
-        task = "instruction" if _has_template(folder) else "generation"
+        task = "instruction" if stored_chat_template(folder) else "generation"
     elif name.endswith(_WRITERS):
         task = "generation"
     else:
@@ -80,17 +80,9 @@ def _of_adapter(folder: Path) -> dict[str, Any]:
         task = "regression" if len(files.label_names or ()) == 1 else "classification"
     elif kind == "CAUSAL_LM":
         base = Path(files.base_model_name_or_path)
-        task = "instruction" if base.is_dir() and _has_template(base) else "generation"
+        task = "instruction" if base.is_dir() and stored_chat_template(base) else "generation"
     elif kind == "SEQ_2_SEQ_LM":
         task = "generation"
     else:
         raise UserError("not-a-run", f"{folder} is an adapter without a recipe", hint="Name one: --recipe RECIPE")
     return {"task": {"name": task}, "model": {"name_or_path": files.base_model_name_or_path}}
-
-
-def _has_template(folder: Path) -> bool:
-    """Whether a model folder has a chat template, so that the recipe made for it is of an instruction task."""
-    if any((folder / name).is_file() for name in _TEMPLATE_FILES):
-        return True
-    file = folder / "tokenizer_config.json"
-    return file.is_file() and bool(read_json(file).get("chat_template"))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from red_cli.errors import UserError
-from red_cli.files import replacing_folder, write_bytes, write_json
+from red_cli.files import file_sha256, replacing_folder, write_bytes, write_json
 from red_cli.methods.attach_save_load import save_trained
 from red_cli.train.checkpoint_folder import (
     DAMAGED,
@@ -21,7 +21,6 @@ from red_cli.train.checkpoint_folder import (
     INPUTS,
     OPTIMIZER_FILE,
     STATE_FILE,
-    file_digest,
     prune,
     read_state,
     validation_error,
@@ -62,7 +61,7 @@ def _write(session: Session, path: Path, training: dict[str, Any]) -> None:
         content = io.BytesIO()
         torch.save(training, content)
         write_bytes(temporary / OPTIMIZER_FILE, content.getvalue())
-        digests = {file.name: file_digest(file) for file in sorted(temporary.iterdir())}
+        digests = {file.name: file_sha256(file) for file in sorted(temporary.iterdir())}
         state = {**asdict(session.state), INPUTS: session.inputs.to_json(), DIGESTS: digests}
         write_json(temporary / STATE_FILE, state)
 

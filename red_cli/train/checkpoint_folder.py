@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Annotated
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
 from red_cli.errors import UserError
-from red_cli.files import read_json
+from red_cli.files import file_sha256, read_json
 from red_cli.runs.inputs import RunInputs, parse_inputs
 
 STATE_FILE = "state.json"
@@ -67,16 +66,11 @@ def validation_error(path: Path) -> str | None:
         for name, digest in digests.items():
             if not (path / name).is_file():
                 return f"{name} is missing"
-            if file_digest(path / name) != digest:
+            if file_sha256(path / name) != digest:
                 return f"{name} has changed"
     except (UserError, KeyError, TypeError, AttributeError):
         return f"{STATE_FILE} is missing or damaged"
     return None
-
-
-def file_digest(file: Path) -> str:
-    """The SHA-256 of a file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def read_state(path: Path) -> TrainingState:

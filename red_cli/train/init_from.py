@@ -13,6 +13,7 @@ from typing import Any
 from red_cli.edit.adapter_config import AdapterConfig, read_adapter_config
 from red_cli.errors import UserError
 from red_cli.files import TRAINED_FILE, expand_user
+from red_cli.formatting import number_of
 from red_cli.methods.trained_files import TrainedConfig, read_trained_config, read_trained_files
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
@@ -68,7 +69,7 @@ def init_note(recipe: Recipe) -> str | None:
 def _length(recipe: Recipe) -> str:
     """The length of a run that starts from another one."""
     steps, epochs = recipe.train.max_steps, recipe.train.num_train_epochs
-    return f"{steps:,} steps" if steps is not None else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+    return number_of(steps, "step") if steps is not None else f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
 
 
 def require_init_from(loaded: LoadedRecipe) -> None:

@@ -18,12 +18,12 @@ from red_cli.recipe.metrics import UNTUNED, is_better
 from red_cli.recipe.yaml_file import read_document
 from red_cli.runs.failure_record import read_failure
 from red_cli.runs.folder_kind import ENVIRONMENT_FILE, METRICS_FILE, RECIPE_FILE
+from red_cli.runs.metrics_file import is_finished
 from red_cli.train.checkpoint_folder import list_checkpoints
 from red_cli.train.lock import LOCK_FILE, lock_holder
 
 State = Literal["finished", "running", "interrupted", "failed", "never started", "damaged"]
 _LOG = "log.jsonl"
-_FINISHED = "training"  # the key of metrics.json that only a finished run has
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _read(path: Path) -> RunState:
     metrics = read_json(path / METRICS_FILE) if (path / METRICS_FILE).is_file() else {}
     if not isinstance(metrics, dict):
         raise UserError("file-damaged", f"{path / METRICS_FILE} is damaged: it is no mapping")
-    if _FINISHED in metrics:
+    if is_finished(metrics):
         return _finished(path, metrics, place)
     holder = lock_holder(path)
     if not (path / RECIPE_FILE).is_file():
@@ -117,7 +117,7 @@ def _finished(path: Path, metrics: dict[str, Any], place: dict[str, Any]) -> Run
         metric=metric,
         split=split,
         score=float(metrics["splits"][split][metric]),
-        step=int(metrics[_FINISHED]["steps"]),
+        step=int(metrics["training"]["steps"]),
         total_steps=_plan(path).get("total_steps"),
         next=None if metrics.get("method") == UNTUNED else shlex.join(["red", "eval", str(path)]),
         **place,

@@ -17,7 +17,7 @@ import pytest
 
 from red_cli.compare import methods as compare_module
 from red_cli.compare.comparison_table import tables_of
-from red_cli.compare.differences import interval
+from red_cli.compare.differences import PairedDifferences, paired, signed
 from red_cli.compare.grid import parse_grids, points_of
 from red_cli.compare.methods import plan_comparison
 from red_cli.methods.attach_save_load import method_named
@@ -387,8 +387,17 @@ def test_the_interval_is_that_of_students_t() -> None:
     """The example of Student's paper (1908): ten patients' hours of sleep; t is 2.262 for nine degrees of freedom."""
     extra = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
     reach = 2.262157 * statistics.stdev(extra) / 10**0.5
-    assert interval(extra) == pytest.approx([1.58 - reach, 1.58 + reach], abs=1e-6)
-    assert interval([1.0, 2.0]) is None
+    found = PairedDifferences(dict(enumerate(extra)))
+    assert found.interval == pytest.approx((1.58 - reach, 1.58 + reach), abs=1e-6)
+    assert PairedDifferences({1: 1.0, 2: 2.0}).interval is None
+
+
+def test_differences_have_the_sign_of_the_first_of_two_rows() -> None:
+    found = paired({1: 0.5, 2: 0.75, 3: 0.0}, {1: 0.25, 2: 1.0})
+    assert found is not None
+    assert (found.by_seed, found.mean) == ({1: 0.25, 2: -0.25}, 0)
+    assert paired({1: 0.5}, {2: 0.5}) is None
+    assert [signed("accuracy", 1.234), signed("NIST", -0.5), signed("loss", 0.0)] == ["+1.23", "−0.500", "+0.0000"]
 
 
 def test_planned_runs_that_never_started_are_listed(

@@ -13,6 +13,7 @@ import pytest
 
 from red_cli.recipe.metrics import mean_and_spread
 from red_cli.train import loop as train_module
+from tests.failures import assert_failed
 
 
 @pytest.fixture
@@ -42,6 +43,21 @@ def test_each_seed_is_the_run_it_would_be_alone(red, recipe: Path, tmp_path: Pat
     assert red("train", recipe, "train.seed=1", f"output.dir={tmp_path / 'alone'}").code == 0
     name = Path("adapter") / "adapter_model.safetensors"
     assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "run" / "seed1" / name).read_bytes()
+
+
+def test_each_seed_is_trained_further(red, recipe: Path, tmp_path: Path) -> None:
+    further = ("train", recipe, "--seeds", "1,2", "--more-epochs", "1", "--json")
+    assert red("train", recipe, "train.seed=1", f"output.dir={tmp_path / 'run' / 'seed1'}").code == 0
+    assert_failed(red(*further), "run-unfinished", "seed2")
+    assert not (tmp_path / "run" / "seed1-more1").exists()
+    assert red("train", recipe, "--seeds", "1,2").code == 0
+    outcome = red(*further)
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["folders"] == {seed: str(tmp_path / "run" / f"seed{seed}-more1") for seed in ("1", "2")}
+    for seed, folder in outcome.json["folders"].items():
+        metrics = json.loads((Path(folder) / "metrics.json").read_text())
+        assert metrics["init_from"] == str(tmp_path / "run" / f"seed{seed}")
+    assert "finished before" in red(*further).err
 
 
 def test_the_default_folders_are_those_of_single_runs(

@@ -179,6 +179,14 @@ def test_each_format(name: str, write: Callable[[Path, dict[str, Any]], None], t
     assert recipe.data.delimiter == (";" if name == "semicolons.csv" else None)
 
 
+@pytest.mark.parametrize("override", ["data.delimiter=;", "data={delimiter: ;}"])
+def test_a_delimiter_is_given_in_any_form(tmp_path: Path, override: str) -> None:
+    write_csv(tmp_path / "rows.csv", {"text": TEXT, "label": TOPIC}, ";")
+    with fails("invalid-recipe", "data.delimiter"):
+        recipe_of_file(tmp_path / "rows.csv", (override.replace(";", "ab"),))
+    assert load_recipe(str(recipe_of_file(tmp_path / "rows.csv", (override,)).path)).recipe.data.delimiter == ";"
+
+
 def test_the_recipe_is_kept_and_no_other_file_overwritten(tmp_path: Path) -> None:
     data = tmp_path / "tickets.csv"
     write_csv(data, {"message": TEXT, "topic": TOPIC})

@@ -20,8 +20,10 @@ from red_cli.commands.prediction_screen import print_answers
 from red_cli.errors import UserError
 from red_cli.inference import input_file, partial_answers, predict_file
 from red_cli.inference.answers import Answer, AnswerForm
+from red_cli.inference.input_columns import find_columns
 from red_cli.inference.input_file import open_input
 from red_cli.inference.output_file import write_rows
+from red_cli.recipe.load import load_recipe
 from red_cli.recipe.yaml_file import dump, parse_value
 from red_cli.runs.recipe_of_model import open_with_any_recipe
 from tests.conftest import Outcome, write_recipe
@@ -355,3 +357,8 @@ def test_the_form_of_answers_has_no_probabilities_without_a_head() -> None:
     form = AnswerForm(None, number=True, read=False)
     assert form.cells(Answer(0.5), None) == [0.5, None]
     assert list(form.columns()) == ["prediction", "problem"]
+
+
+def test_the_column_of_answers_is_not_read() -> None:
+    recipe = load_recipe("classification", None, ["data.columns.label=gold_label"]).recipe
+    assert find_columns(recipe, ["body", "Gold-Label"], (), "in.csv").read == {"text": "body"}

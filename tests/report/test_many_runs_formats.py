@@ -94,12 +94,12 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     (found,) = paired_differences(compare_runs([tmp_path]))
     assert (found.row.method, found.reference.method) == ("LoRA", "RED")
     expected = {seed: 100 * (theirs[seed] - ours[seed]) for seed in ours}
-    assert found.by_seed == pytest.approx(expected)  # seed 45 has no partner
+    assert found.paired.by_seed == pytest.approx(expected)  # seed 45 has no partner
     interval = ttest_rel([theirs[seed] * 100 for seed in ours], [score * 100 for score in ours.values()])
-    assert found.interval == pytest.approx(tuple(interval.confidence_interval(0.95)))
+    assert found.paired.interval == pytest.approx(tuple(interval.confidence_interval(0.95)))
     shutil.rmtree(tmp_path / "red" / "44")
     (found,) = paired_differences(compare_runs([tmp_path]))
-    assert (list(found.by_seed), found.interval) == ([42, 43], None)
+    assert (list(found.paired.by_seed), found.paired.interval) == ([42, 43], None)
 
 
 def test_untuned_scores_are_a_row_where_runs_record_them(tmp_path: Path) -> None:

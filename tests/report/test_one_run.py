@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 
 from red_cli.errors import UserError
+from red_cli.export.card import Use, run_card
+from red_cli.recipe.load import load_recipe
 from red_cli.report.adapter_changes import read_adapter_changes
 from red_cli.report.bias_spread import OutputSpread, read_output_spread
 from red_cli.report.document import Section
+from red_cli.report.many_runs import compare_runs
 from red_cli.report.one_run_report import report_on, run_document
+from red_cli.runs.folder import RunFolder
 from tests.report.finished import finished_run
-from tests.report.full_run import CONFUSION, LABELS, NASTY, full_run
+from tests.report.full_run import CONFUSION, LABELS, NASTY, full_run, layered_adapter
 from tests.report.test_adapter_changes import adapter
 
 
@@ -59,6 +63,38 @@ def test_everything_recorded_is_shown(tmp_path: Path) -> None:
     assert data["classes"].startswith("4: billing, complaint")
     for rows in (settings, data):
         assert not [name for name in rows if "_" in name or "." in name]
+
+
+def test_the_errors_say_how_many_there_are(tmp_path: Path) -> None:
+    run = full_run(tmp_path / "run", layers=2)
+    heading, file = "Most confident errors of validation", RunFolder(run).errors
+    assert sections(run)[heading].text == ""
+    file.parent.mkdir()
+    rows = ["split,row,text,label,prediction,probability", 'validation,17,"a\nb",x,y,0.9', "validation,4,c,x,y,0.8"]
+    file.write_text("\n".join([*rows, "test,1,d,x,y,0.7"]))
+    assert "all" in sections(run)[heading].text
+    file.write_text("\n".join([*rows, "validation,5,d,x,y,0.7"]))
+    assert "2 of 3 in predictions/errors.csv" in sections(run)[heading].text
+
+
+def test_the_metric_is_named_in_full(red: Callable, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        scores = {"validation": {"examples": 100, "accuracy": 0.9, "f1": 0.8}}
+        run = finished_run(tmp_path / "runs" / str(seed), "glue_mrpc", "eval.metric=f1", seed=seed, splits=scores,
+                           score=0.8, metric_names={"f1": "f1 of equivalent"})  # fmt: skip
+    layered_adapter(run / "adapter", layers=2)
+    (run / "log.jsonl").write_text(json.dumps({"step": 20, "epoch": 2.0, "loss": 0.5, "validation_f1": 0.8}) + "\n")
+    found = sections(run)
+    labels = [fact.label for section in found.values() for fact in section.facts]
+    assert labels[0] == "F1 of equivalent, validation"
+    assert "F1 of equivalent, percent" in [row[0] for row in found["Scores"].table.rows]
+    assert dict(found["Settings"].table.rows)["chosen by"] == "F1 of equivalent on validation"
+    assert "validation F1 of equivalent, percent" in found["Every evaluation"].table.header
+    (column,) = compare_runs([tmp_path / "runs"]).columns
+    assert column.metric_title == "F1 of equivalent"
+    assert "F1 of equivalent" in red("report", tmp_path / "runs", "--format", "md").out
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert "| F1 of equivalent |" in run_card("run", load_recipe("glue_mrpc").recipe.model_dump(), metrics, Use())
 
 
 def test_many_classes_show_their_largest_confusions(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 from sklearn.metrics import f1_score
 
-from red_cli.recipe.metrics import metric_name
+from red_cli.recipe.metrics import metric_name, stored_title
 from red_cli.recipe.tasks.registry import Task
 from red_cli.train import loop as train_module
 from tests.tiny import read_lines, sentences, write_csv
@@ -53,6 +53,21 @@ def test_defaults(task: dict[str, str], counts: list[int], metric: str) -> None:
 )
 def test_f1_says_which(metric: str, labels: list[str] | None, name: str) -> None:
     assert metric_name(metric, labels) == name
+
+
+@pytest.mark.parametrize(
+    ("metric", "names", "title"),
+    [
+        ("f1", {"f1": "f1 of spam"}, "F1 of spam"),
+        ("f1", {"f1": "f1 (macro)"}, "macro F1"),
+        ("macro_f1", {"macro_f1": "f1 (macro)"}, "macro F1"),
+        ("f1", {}, "F1"),
+        ("exact_match", {}, "exact match"),
+        ("accuracy.social_i_qa", {}, "accuracy of social_i_qa"),
+    ],
+)
+def test_titles_say_which_f1(metric: str, names: dict[str, str], title: str) -> None:
+    assert stored_title({"metric_names": names}, metric) == title
 
 
 @pytest.fixture

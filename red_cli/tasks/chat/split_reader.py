@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from red_cli.errors import UserError, one_line
+from red_cli.formatting import number_of
 from red_cli.recipe.sections import Columns
 from red_cli.tasks.chat.adapted import adapted
 from red_cli.tasks.chat.chat_template import ChatTemplate, TemplateFault
@@ -109,15 +110,15 @@ class SplitReader:
         notes = {
             f"not read: {listed}": listed,
             f"roles: {roles}": roles,
-            f"{source}: not counted towards the loss by their own keys: {_count(observed.skipped, 'turn')}": (
+            f"{source}: not counted towards the loss by their own keys: {number_of(observed.skipped, 'turn')}": (
                 observed.skipped
             ),
             f"{source}: {template.name} takes no developer's messages; they are system messages in "
-            f"{_count(self.developers, 'conversation')}": self.developers,
-            f"{source}: {template.name} rewrites earlier turns when others follow; {_count(chats, 'conversation')} "
+            f"{number_of(self.developers, 'conversation')}": self.developers,
+            f"{source}: {template.name} rewrites earlier turns when others follow; {number_of(chats, 'conversation')} "
             f"became {texts:,} rows, so that each answer follows what a model then sees": chats,
             f"{source}: the generation prompt of {template.name} opens a thought that a rendered turn has not; the "
-            f"row's own thought follows it in {_count(self.thoughts, 'answer')}": self.thoughts,
+            f"row's own thought follows it in {number_of(self.thoughts, 'answer')}": self.thoughts,
         }
         return [note for note, counts in notes.items() if counts]
 
@@ -126,11 +127,7 @@ class SplitReader:
         found: dict[str, list[int]] = {}
         for row in sorted(self.faults):
             found.setdefault(self.faults[row].reason, []).append(row)
-        return {
-            f"{reason} (row{'s' if len(indices) > 1 else ''} {self.rows.numbers(indices[:_SHOWN_ROWS])}"
-            f"{', …' if len(indices) > _SHOWN_ROWS else ''})": len(indices)
-            for reason, indices in found.items()
-        }
+        return {f"{reason} ({self.rows.first_numbers(indices)})": len(indices) for reason, indices in found.items()}
 
     def _examples(self, conversations: list[tuple[int, Conversation]], tokenizer: TurnTokenizer) -> list[Example]:
         """Examples of conversations that end with the assistant."""
@@ -196,8 +193,3 @@ class SplitReader:
             raise UserError(fault.code, f"{where}: {fault.message}", hint=fault.hint)
         self.template_faults[row] = fault
         self.faults[row] = Fault(fault.reason, fault.message, fault.hint)
-
-
-def _count(number: int, noun: str) -> str:
-    """A number with its noun, in the plural unless it is 1, as the notes on a split write it."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -128,8 +128,4 @@ def _by_reason(rows: Rows, faults: Mapping[int, Fault]) -> list[str]:
     found: dict[str, list[int]] = {}
     for index in sorted(faults):
         found.setdefault(faults[index].reason, []).append(index)
-    return [
-        f"{len(indices):,} with {reason} (row{'s' if len(indices) > 1 else ''} "
-        f"{rows.numbers(indices[:_SHOWN_ROWS])}{', …' if len(indices) > _SHOWN_ROWS else ''})"
-        for reason, indices in found.items()
-    ]
+    return [f"{len(indices):,} with {reason} ({rows.first_numbers(indices)})" for reason, indices in found.items()]

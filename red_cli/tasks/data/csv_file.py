@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from red_cli.errors import UserError, shown
+from red_cli.formatting import number_of
 from red_cli.recipe.sections import DELIMITER_NAMES
 from red_cli.tasks.data.split_files import ending
 from red_cli.tasks.data.text_file import open_text
@@ -83,7 +84,7 @@ def records(path: Path, form: CsvForm) -> Iterator[Record]:
             elif not cells:
                 continue
             elif len(cells) != width:
-                what = f"{len(cells)} cell{'' if len(cells) == 1 else 's'}, but the header has {width} columns"
+                what = f"{number_of(len(cells), 'cell')}, but the header has {width} columns"
                 raise UserError("file-damaged", f"{path}, row {number}: {what}", hint=_RAGGED_HINTS[form.quoted])
             yield Record(number, cells)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from red_cli.errors import UserError, shown
 from red_cli.tasks.data.json_columns import first_broken, first_mixed, is_doubled, is_json, values_of
 
+_SHOWN_ROWS = 5
 CHUNK_ROWS = 2000  # rows that are read at once: many enough for a tokenizer, and their texts take little memory
 
 
@@ -55,6 +57,11 @@ class Rows:
         if not self.files:
             return ", ".join(str(self.number(index)) for index in indices)
         return ", ".join(f"{self.number(index)} of {Path(self._file(index)[1]).name}" for index in indices)
+
+    def first_numbers(self, indices: Sequence[int]) -> str:
+        """The numbers of the first of these rows, for messages: "row 7", "rows 1, 2, 3, 4, 5, …"."""
+        more = ", …" if len(indices) > _SHOWN_ROWS else ""
+        return f"row{'s' if len(indices) > 1 else ''} {self.numbers(indices[:_SHOWN_ROWS])}{more}"
 
     def _source_index(self, index: int) -> int:
         return index if self.source_indices is None else int(self.source_indices[index])
@@ -147,9 +154,14 @@ class RowsUsed:
         return cls(split, rows.table.num_rows, rows.selection or f"all of {split}")
 
 
+def plain_name(name: str) -> str:
+    """A column's name without case, with an underscore for everything but letters and digits."""
+    return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
+
+
 def column_not_found(source: str, name: str, there: Sequence[str]) -> UserError:
     """The error for a column that a source does not have; it lists those that are there."""
-    near = [other for other in there if other.strip().casefold() == name.strip().casefold()]
+    near = [other for other in there if plain_name(other) == plain_name(name)]
     meant = f"Did you mean {shown(near[0])}? " if near else ""
     return UserError(
         "column-not-found",

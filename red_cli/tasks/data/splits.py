@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError
+from red_cli.formatting import number_of
 from red_cli.recipe.sections import Data
 from red_cli.tasks.data.read_splits import find_splits
 from red_cli.tasks.data.rows import Rows
@@ -213,7 +214,7 @@ class PaperCut:
             what = f"take {first:,} of them for selection" if self.from_training else "cut in two"
             raise UserError(
                 "too-few-rows",
-                f"{rows.source}: {total:,} row{'' if total == 1 else 's'}, too few to {what}",
+                f"{rows.source}: {number_of(total, 'row')}, too few to {what}",
                 hint="The paper's cut is for GLUE's own sizes; use eval.split=standard.",
             )
         order = permutation(total, seed)

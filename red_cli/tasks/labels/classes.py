@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from red_cli.errors import shown, some_of
+from red_cli.errors import one_line, shown, some_of
 
 _HIDDEN = (-1, "-1")  # as in the Hub's GLUE
 
@@ -39,6 +39,18 @@ def nearly_equal(names: Sequence[str]) -> str | None:
     if not alike:
         return None
     return f"classes whose names differ only in spaces or case: {some_of(alike)}"
+
+
+def classes_text(counts: Mapping[str, int], most: int) -> str:
+    """Names of classes and their numbers of rows, in their order; of more than `most` the largest and the smallest."""
+
+    def text(name: str) -> str:
+        return f"{one_line(name) if name == name.strip() else shown(name)} {counts[name]:,}"
+
+    if len(counts) <= most:
+        return ", ".join(map(text, counts))
+    ordered = sorted(counts, key=lambda name: -counts[name])
+    return f"{', '.join(map(text, ordered[: most - 1]))}, … {text(ordered[-1])}; {len(counts):,} in all"
 
 
 def counted(names: Sequence[str], ids: Sequence[int]) -> dict[str, int]:
