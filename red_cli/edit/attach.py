@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +19,7 @@ from red_cli.edit.attached_adapters import (
     attachment,
     head_and_new_poolers,
     head_parameter_names,
+    new_parameter_names,
     require_attachment,
     vector_ids,
 )
@@ -73,6 +75,12 @@ def attach(
     config = resolve_positions(config, model.config.model_type)
     targets = find_targets(model, config)
     trained = parameters_to_train(model, train_head)
+    if random := [name for name in new_parameter_names(model) if name not in trained]:
+        warnings.warn(
+            f"{some_of(random)}: not in the base's files, and neither trained nor saved; "
+            "whoever loads the adapter gets others at random",
+            stacklevel=2,
+        )
     if attached is None:
         trained_before = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
         attached = model.red_attachment = Attachment(Selection(), trained_before)

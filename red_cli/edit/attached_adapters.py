@@ -150,17 +150,21 @@ def head_parameter_names(model: PreTrainedModel) -> list[str]:
 
 
 def head_and_new_poolers(model: PreTrainedModel) -> list[str]:
-    """The names of the head's parameters and, where there is a head, of poolers that the base's files do not hold.
+    """The names of the head's parameters and, where there is a head, of poolers that the base's files do not hold."""
+    wanted = {*head_parameter_names(model), *new_parameter_names(model)}
+    return [name for name, _ in model.named_parameters() if name in wanted]
 
-    transformers marks the parameters that it loaded. In a model that was not loaded from files, none is.
+
+def new_parameter_names(model: PreTrainedModel) -> list[str]:
+    """The names of parameters of a head and its pooler that the base's files do not hold, so that they are random.
+
+    transformers marks the parameters that it loads. In a model that was not loaded from files none is: no name then.
     """
     head = {*head_parameter_names(model)}
-    loaded = {name for name, parameter in model.named_parameters() if getattr(parameter, _LOADED, False)}
-    return [
-        name
-        for name, _ in model.named_parameters()
-        if name in head or (head and loaded and POOLER in name.split(".") and name not in loaded)
-    ]
+    marks = {name: getattr(parameter, _LOADED, False) for name, parameter in model.named_parameters()}
+    if not head or not any(marks.values()):
+        return []
+    return [name for name, loaded in marks.items() if not loaded and (name in head or POOLER in name.split("."))]
 
 
 def _parts_of_base(model: PreTrainedModel) -> set[str]:

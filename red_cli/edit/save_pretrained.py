@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 from red_cli.edit.adapter_config import CONFIG_FILE
 from red_cli.edit.attached_adapters import active_adapter, require_attachment
 from red_cli.edit.save import adapter_tensors, save_adapter, trained_names
-from red_cli.errors import UserError
+from red_cli.errors import UserError, some_of
 from red_cli.files import write_bytes, write_text
 
 _METHOD = "save_pretrained"
@@ -56,6 +57,11 @@ def save_whole_again(model: nn.Module) -> None:
     """Give a model without edits its own `save_pretrained` back."""
     for module in model.modules():
         vars(module).pop(_METHOD, None)
+
+
+def save_if_declared(model: PreTrainedModel) -> None:
+    """Let `save_pretrained` of a model whose modules gained biases write it only if its configuration has them."""
+    vars(model)[_METHOD] = partial(_save_declared, model)
 
 
 def save_pretrained(
@@ -113,6 +119,23 @@ def expect_no_base(model: nn.Module, keys: Any) -> None:
         return
     if {*keys.missing_keys} == {*model.state_dict()} - {*trained_names(model).values()}:
         keys.missing_keys.clear()
+
+
+def _save_declared(model: PreTrainedModel, *arguments: Any, **options: Any) -> None:
+    """The `save_pretrained` of a model whose modules gained biases.
+
+    Raises:
+        UserError: a model of this configuration has no place for a bias, so that plain loading would drop it.
+    """
+    with torch.device("meta"):
+        plain = type(model)(model.config)
+    if lost := [name for name in model.state_dict() if name not in plain.state_dict()]:
+        raise UserError(
+            "unsupported-model",
+            f"plain loading would drop folded biases, which the configuration does not declare: {some_of(lost)}",
+            hint="Save the adapter before folding, then: red export ADAPTER --output MODEL",
+        )
+    type(model).save_pretrained(model, *arguments, **options)
 
 
 def _refuse_part(path: str, *_: Any, **__: Any) -> None:
