@@ -30,7 +30,7 @@ def main() -> None:
     model = BertForSequenceClassification(config).eval()
     names = [f"adapter{number}" for number in range(arguments.adapters)]
     for name in names:
-        attach(model, RedConfig(), name)
+        attach(model, RedConfig(), name, train_head=False)
     ids = torch.randint(0, config.vocab_size, (arguments.rows, arguments.length))
     rows = [names[row % len(names)] for row in range(arguments.rows)]
     activate(model, names[0])

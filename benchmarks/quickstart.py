@@ -25,8 +25,6 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers.utils import logging
 
 from red_cli import RedConfig, attach
-from red_cli.edit.attach import train_head
-from red_cli.edit.attached_adapters import head_parameter_names
 
 LABELS = ["negative", "positive"]
 SPLITS = ["train", "validation", "test"]
@@ -60,7 +58,6 @@ def freeze_base(model: PreTrainedModel) -> None:
 def add_edits(model: PreTrainedModel) -> None:
     """RED: edit the FFN output of each layer, and train the head beside it."""
     attach(model, RedConfig())
-    train_head(model, head_parameter_names(model))
 
 
 def train_all(model: PreTrainedModel) -> None:

@@ -47,7 +47,6 @@ from transformers import DataCollatorWithPadding, GPT2Config, GPT2LMHeadModel, P
 from red_cli import RedConfig, attach
 from red_cli.base_model.load import load_base
 from red_cli.console import silence_libraries
-from red_cli.edit.attach import train_head
 from red_cli.edit.layer import RedVectors
 from red_cli.methods.red import trained_red
 from red_cli.plan.prepare import Prepared, prepare
@@ -82,8 +81,7 @@ def encoder_methods(session: Session) -> dict[str, Step]:
 
     def edited_base() -> PreTrainedModel:
         model, head = load_base(recipe.model, prepared.base.config, prepared.task.kind, seed=0)
-        attach(model, recipe.red)
-        train_head(model, head)
+        attach(model, recipe.red, train_head=head)
         return model
 
     edited = edited_base()
@@ -210,8 +208,7 @@ def published_epoch(recipe: str, overrides: list[str]) -> None:
     loaded = load_recipe(recipe, overrides=overrides)
     prepared = prepare(loaded.recipe)
     model, head = load_base(loaded.recipe.model, prepared.base.config, prepared.task.kind, seed=0)
-    attach(model, loaded.recipe.red)
-    train_head(model, head)
+    attach(model, loaded.recipe.red, train_head=head)
     step = published_step(model, prepared, loaded.recipe.train.learning_rate)
     encoded, size = prepared.encoded["train"], loaded.recipe.train.batch_size
     rows = np.random.default_rng(0).permutation(len(encoded))

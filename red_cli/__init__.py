@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from red_cli.api import load_adapter
+    from red_cli.api import load, load_adapter
     from red_cli.edit.adapter import save_adapter
     from red_cli.edit.adapter_of_each_row import adapter_rows
     from red_cli.edit.attach import attach, detach
@@ -23,6 +23,7 @@ _HOME = {
     "attach": "red_cli.edit.attach",
     "detach": "red_cli.edit.attach",
     "fold": "red_cli.edit.fold",
+    "load": "red_cli.api",
     "load_adapter": "red_cli.api",
     "save_adapter": "red_cli.edit.adapter",
 }
@@ -35,6 +36,7 @@ __all__ = [
     "attach",
     "detach",
     "fold",
+    "load",
     "load_adapter",
     "save_adapter",
 ]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import transformers
 from transformers import PreTrainedModel
 
 from red_cli.base_model.digest import require_unchanged_base
+from red_cli.base_model.hub import require_local_base
 from red_cli.edit import adapter
-from red_cli.edit.adapter_config import read_adapter_config, require_same_base
+from red_cli.edit.adapter_config import AdapterConfig, read_adapter_config, require_same_base
 from red_cli.edit.attach import DEFAULT
+from red_cli.edit.model_kinds import KINDS
+from red_cli.errors import UserError
+from red_cli.export.classes import auto_class
 
 
 def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT) -> list[str]:
@@ -35,3 +41,49 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
             "Load the unchanged base: from_pretrained(FOLDER), or with its revision.",
         )  # fmt: skip
     return adapter.load_adapter(model, folder, name)
+
+
+def load(folder: str | Path, base: str | Path | None = None, **options: Any) -> PreTrainedModel:
+    """Load the base of the adapter in `folder`, in the class that it was trained in, with the adapter.
+
+    Args:
+        folder: what `save_adapter`, `save_pretrained`, Trainer or `red train` wrote.
+        base: a folder or a name on the Hub, where the base is not found by its recorded name.
+        options: of transformers' `from_pretrained`, such as `dtype` or `device_map`.
+
+    Returns:
+        The model in evaluation mode, the adapter active and trainable.
+
+    Raises:
+        UserError: there is no adapter or no base, or `load_adapter` refuses them.
+    """
+    if not Path(folder).is_dir():
+        hint = f"Download one from the Hub first: red_cli.load(huggingface_hub.snapshot_download({str(folder)!r}))"
+        raise UserError("folder-not-found", f"no such folder: {folder}", hint=hint)
+    config = read_adapter_config(folder)
+    name = config.base_model_name_or_path if base is None else str(base)
+    try:
+        require_local_base(name)
+    except UserError as error:
+        raise UserError(error.code, error.message, hint=f"Name it: red_cli.load({str(folder)!r}, base=…)") from None
+    labels = config.label_names and {
+        "id2label": dict(enumerate(config.label_names)),
+        "label2id": {label: index for index, label in enumerate(config.label_names)},
+    }
+    model = _class_of(config).from_pretrained(
+        name,
+        **{"revision": config.revision if base is None else None, **(labels or {})},
+        # a base with a head for other labels: that of the adapter replaces it
+        **{"ignore_mismatched_sizes": bool(config.head), **options},
+    )
+    load_adapter(model, folder)
+    return model.eval()
+
+
+def _class_of(config: AdapterConfig) -> Any:
+    """The class of an adapter's model; the auto class that loads it where it is not one of transformers."""
+    found = getattr(transformers, config.architecture or "", None)
+    if isinstance(found, type) and issubclass(found, PreTrainedModel):
+        return found
+    kinds = [kind.auto_class for kind in KINDS if kind.task_type == config.task_type and config.architecture is None]
+    return kinds[0] if kinds else getattr(transformers, auto_class(config.architecture or ""))

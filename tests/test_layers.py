@@ -60,7 +60,6 @@ LONGEST, SHORTEST = 350, 40  # lines
 # Folders with one file for each method, task or preset, however little there is to say of it
 ONE_FILE_FOR_EACH = ("methods", "recipe/tasks", "tasks/presets")
 SHORT = {
-    "api.py": "the public functions above the package edit",
     "tasks/build.py": "imports every preset, which no module below may do",
 }
 

@@ -19,7 +19,7 @@ from transformers import (
 
 from red_cli.base_model.files import BIASES_KEY
 from red_cli.base_model.hub import require_model_folder
-from red_cli.edit.attached_adapters import head_parameter_names
+from red_cli.edit.attached_adapters import POOLER, head_parameter_names
 from red_cli.edit.model_kinds import ModelKind
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.schema import HOW_TO_ALLOW, Model
@@ -27,7 +27,6 @@ from red_cli.recipe.schema import HOW_TO_ALLOW, Model
 _T = TypeVar("_T")
 _PROBE = "a"
 
-_OPTIONAL_MODULE = "pooler"
 # With this flag, a 4-bit layer of bitsandbytes on a CPU changes at its first evaluation to a layout without training.
 _CPU_LAYOUT_FLAG = "support_avx512bf16_for_cpu"
 
@@ -83,7 +82,7 @@ def load_base(
             setattr(module, _CPU_LAYOUT_FLAG, False)
     head = head_parameter_names(loaded)
     fresh = [name for name in sorted(info["missing_keys"]) if name not in head]
-    if missing := [name for name in fresh if _OPTIONAL_MODULE not in name.split(".")]:
+    if missing := [name for name in fresh if POOLER not in name.split(".")]:
         raise UserError(
             "file-damaged",
             f"{model.name_or_path}: the weights do not fit a {config.model_type} model: {missing[0]}"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from red_cli import console
-from red_cli.commands.options import Overrides, RecipeOption, TargetArgument, open_target, trained_folder
+from red_cli.commands.options import Overrides, RecipeOption, TargetArgument, trained_folder
 from red_cli.errors import UserError
 from red_cli.progress import Terminal
 
@@ -26,9 +26,11 @@ def chat(
     with Terminal() as terminal:
         terminal.status("loading the model")
         target, overrides = trained_folder(target, overrides)
-        opened = open_target(target, recipe, overrides or [])
         console.silence_libraries()
         from red_cli.inference.chat import open_chat
+        from red_cli.runs.recipe_of_model import open_with_any_recipe
+
+        opened = open_with_any_recipe(target, recipe, overrides or [])
 
         sessions = open_chat(opened, system, base, terminal)
     if console.is_typed():

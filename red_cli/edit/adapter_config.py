@@ -88,6 +88,11 @@ class AdapterConfig(BaseModel):
     weights_sha256: str  # of the tensor file, since a flipped bit would otherwise be just another value
     library_versions: dict[str, str]
 
+    @property
+    def classifies(self) -> bool:
+        """Whether it holds the trained head of a sequence classifier. Other parts of a base may train too."""
+        return bool(self.head) and self.task_type == "SEQ_CLS"
+
 
 def read_adapter_config(folder: str | Path) -> AdapterConfig:
     """Read `adapter_config.json`.

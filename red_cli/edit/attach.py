@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_of_each_row import pop_adapter_names, push_adapter_names
 from red_cli.edit.attached_adapters import (
+    POOLER,
     Adapter,
     Attachment,
     activate,
     active_adapter,
     attachment,
+    head_and_new_poolers,
+    head_parameter_names,
+    new_parameter_names,
     require_attachment,
+    vector_ids,
 )
 from red_cli.edit.config import RedConfig
-from red_cli.edit.layer import RedEdit, RedVectors, Selection, apply_edit, cast_to_float32
+from red_cli.edit.layer import RedEdit, RedVectors, Selection, apply_edit, cast_to_weight
+from red_cli.edit.save_pretrained import expect_no_base, save_adapter_instead, save_whole_again
 from red_cli.edit.targets import find_targets, resolve_positions
-from red_cli.errors import UserError
+from red_cli.errors import UserError, some_of
 
 DEFAULT = "default"
 
 
-def attach(model: PreTrainedModel, config: RedConfig, name: str = DEFAULT) -> list[str]:
+def attach(
+    model: PreTrainedModel,
+    config: RedConfig,
+    name: str = DEFAULT,
+    *,
+    train_head: bool | Sequence[str] = True,
+) -> list[str]:
     """Attach an edit to every module that `config` selects, make the adapter active, and freeze everything else.
 
     Each edit becomes the submodule `red` of the edited module and is applied by a forward hook, so the base's parameter
@@ -31,11 +46,20 @@ def attach(model: PreTrainedModel, config: RedConfig, name: str = DEFAULT) -> li
     attached under different names; `activate` selects one. A forward pass with `adapter_names=[…]`, one name for each
     row of the batch, edits each row with its own adapter (None: not at all).
 
+    `save_pretrained` of the model writes the adapter until it is detached or folded.
+
+    Args:
+        train_head: whether the model's head trains with the vectors and is saved with them. A head is what stands
+            outside the base, such as a classifier, and a pooler that the base's files lack; a language model has none.
+            False is for a head that is part of the base's files: others start at random. Or the names of parameters
+            or modules of the base that train, be they of a head or not.
+
     Returns:
         The paths of the edited modules. Scale and bias are float32 of shape (d,); they start at 1 and 0.
 
     Raises:
-        UserError: the name is taken, or no module matches `config`. The model is unchanged then.
+        UserError: the name is taken, no module matches `config`, or a parameter of `train_head` does not exist or
+            cannot train. The model is unchanged then.
     """
     attached = attachment(model)
     if attached is not None and name in attached.adapters:
@@ -50,12 +74,20 @@ def attach(model: PreTrainedModel, config: RedConfig, name: str = DEFAULT) -> li
         )
     config = resolve_positions(config, model.config.model_type)
     targets = find_targets(model, config)
+    trained = parameters_to_train(model, train_head)
+    if random := [name for name in new_parameter_names(model) if name not in trained]:
+        warnings.warn(
+            f"{some_of(random)}: not in the base's files, and neither trained nor saved; "
+            "whoever loads the adapter gets others at random",
+            stacklevel=2,
+        )
     if attached is None:
         trained_before = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
         attached = model.red_attachment = Attachment(Selection(), trained_before)
         attached.call_hooks = [
             model.register_forward_pre_hook(push_adapter_names, with_kwargs=True),
             model.register_forward_hook(pop_adapter_names, always_call=True),
+            model.register_load_state_dict_post_hook(expect_no_base),
         ]
         model.requires_grad_(False)
     for target in targets:
@@ -67,6 +99,8 @@ def attach(model: PreTrainedModel, config: RedConfig, name: str = DEFAULT) -> li
         module.red.add_module(name, RedVectors(target.width, config.components, device=device))
     attached.adapters[name] = Adapter(config, [target.path for target in targets])
     activate(model, name)
+    train_parameters(model, trained)
+    save_adapter_instead(model)
     return list(attached.adapters[name].paths)
 
 
@@ -98,23 +132,71 @@ def detach(model: PreTrainedModel, name: str | None = None) -> None:
             model.get_parameter(name).data = value
         for hook in (*attached.call_hooks, *attached.casts.values()):
             hook.remove()
+        save_whole_again(model)
         del model.red_attachment
+
+
+def parameters_to_train(model: PreTrainedModel, wanted: bool | Sequence[str]) -> list[str]:
+    """The names of the base's parameters that `attach` trains: those of the head, or those that are named.
+
+    Raises:
+        UserError: there is no parameter or module of a name, or a parameter is quantised.
+    """
+    if isinstance(wanted, bool):
+        names = head_and_new_poolers(model) if wanted else []
+    else:
+        names = _named(model, [wanted] if isinstance(wanted, str) else wanted)
+    for name in names:
+        if not model.get_parameter(name).is_floating_point():
+            raise UserError(
+                "unsupported-model",
+                f"{name} is quantised and cannot train",
+                hint=f"Load the base with llm_int8_skip_modules=[{name.split('.')[0]!r}], or set train_head=False.",
+            )
+    return names
+
+
+def _named(model: PreTrainedModel, wanted: Sequence[str]) -> list[str]:
+    """The parameters of these names and those in modules of these names, in the model's order, tied ones once."""
+    vectors = vector_ids(model)
+    every = {
+        name: parameter
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if id(parameter) not in vectors
+    }
+    found: set[int] = set()
+    for each in wanted:
+        chosen = {id(parameter) for name, parameter in every.items() if f"{name}.".startswith(f"{each}.")}
+        if not chosen:
+            known = head_parameter_names(model) or [name for name, _ in model.named_children()]
+            raise UserError(
+                "unknown-name",
+                f"train_head: the model has no parameter or module {each!r}",
+                hint=f"There is: {some_of(known)}",
+            )
+        found |= chosen
+    return [name for name, parameter in model.named_parameters() if id(parameter) in found]
 
 
 def train_head(model: PreTrainedModel, names: list[str]) -> None:
     """Make parameters of the base trainable as part of the active adapter, which is saved with them.
 
-    They become float32, as the vectors are; their modules' inputs are cast to match.
+    Those of a head become float32, as the vectors are; their modules' inputs are cast to match.
     """
     attached, active = require_attachment(model), active_adapter(model)
+    float32 = {*head_parameter_names(model), *(name for name in names if POOLER in name.split("."))}
     for name in names:
         parameter = model.get_parameter(name)
         attached.base_head.setdefault(name, parameter.detach().clone())
-        parameter.data = parameter.data.float()
+        if name in float32:
+            parameter.data = parameter.data.float()
         active.head[name] = parameter.requires_grad_(True).detach().clone()
-    for owner in {name.rpartition(".")[0] for name in names}:
+    for owner in {name.rpartition(".")[0] for name in names if name in float32}:
         if owner not in attached.casts and any(attached.base_head[name].dtype != torch.float32 for name in names):
-            attached.casts[owner] = model.get_submodule(owner).register_forward_pre_hook(cast_to_float32)
+            attached.casts[owner] = model.get_submodule(owner).register_forward_pre_hook(cast_to_weight)
+
+
+train_parameters = train_head  # inside `attach`, whose argument has that name
 
 
 def _device(module: nn.Module) -> torch.device:

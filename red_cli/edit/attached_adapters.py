@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformers import PreTrainedModel
+from transformers import MODEL_MAPPING, PreTrainedModel
 
 from red_cli.edit.config import RedConfig
 from red_cli.edit.layer import RedVectors, Selection
 from red_cli.edit.model_kinds import kind_of
 from red_cli.errors import UserError
+
+POOLER = "pooler"  # the part of a base that may be missing in its files
+_LOADED = "_is_hf_initialized"  # transformers' mark of parameters that it loaded from files
 
 
 @dataclass
@@ -109,7 +112,7 @@ def count(model: PreTrainedModel) -> Counts:
     """Count the active adapter's edited and head parameters, and the base's. Closed form: edited = 2 d per module."""
     edited = sum(vector.numel() for _, vectors in edits(model) for vector in vectors.parameters())
     head = sum(model.get_parameter(name).numel() for name in active_adapter(model).head)
-    vectors = _vector_ids(model)
+    vectors = vector_ids(model)
     plain = sum(full_size(parameter) for parameter in model.parameters() if id(parameter) not in vectors)
     return Counts(edited=edited, head=head, base=plain - head)
 
@@ -122,7 +125,7 @@ def full_size(parameter: nn.Parameter) -> int:
     return getattr(parameter, "ds_numel", parameter.numel())
 
 
-def _vector_ids(model: nn.Module) -> set[int]:
+def vector_ids(model: nn.Module) -> set[int]:
     """The ids of the parameters that are vectors of any adapter."""
     every = [module for module in model.modules() if isinstance(module, RedVectors)]
     return {id(parameter) for vectors in every for parameter in vectors.parameters()}
@@ -133,11 +136,44 @@ def head_parameter_names(model: PreTrainedModel) -> list[str]:
 
     A language model has no head: its output layer is pretrained, and often shares the embedding table.
     """
-    base, kind = model.base_model, kind_of(model)
-    if base is model or (kind is not None and not kind.trains_head):
+    kind = kind_of(model)
+    if not kind.trains_head if kind is not None else model.get_output_embeddings() is not None:
         return []
-    inside = {id(parameter) for parameter in base.parameters()} | _vector_ids(model)
-    return [name for name, parameter in model.named_parameters() if id(parameter) not in inside]
+    base, vectors = model.base_model, vector_ids(model)
+    if base is model:
+        outside = {f"{part}." for part, _ in model.named_children()} - _parts_of_base(model)
+        named = [name for name, _ in model.named_parameters() if name.startswith(tuple(outside))]
+    else:
+        inside = {id(parameter) for parameter in base.parameters()}
+        named = [name for name, parameter in model.named_parameters() if id(parameter) not in inside]
+    return [name for name in named if id(model.get_parameter(name)) not in vectors]
+
+
+def head_and_new_poolers(model: PreTrainedModel) -> list[str]:
+    """The names of the head's parameters and, where there is a head, of poolers that the base's files do not hold."""
+    wanted = {*head_parameter_names(model), *new_parameter_names(model)}
+    return [name for name, _ in model.named_parameters() if name in wanted]
+
+
+def new_parameter_names(model: PreTrainedModel) -> list[str]:
+    """The names of parameters of a head and its pooler that the base's files do not hold, so that they are random.
+
+    transformers marks the parameters that it loads. In a model that was not loaded from files none is: no name then.
+    """
+    head = {*head_parameter_names(model)}
+    marks = {name: getattr(parameter, _LOADED, False) for name, parameter in model.named_parameters()}
+    if not head or not any(marks.values()):
+        return []
+    return [name for name, loaded in marks.items() if not loaded and (name in head or POOLER in name.split("."))]
+
+
+def _parts_of_base(model: PreTrainedModel) -> set[str]:
+    """The parts of the base's class as beginnings of names, for a class that adds its head to them in one module."""
+    kind = MODEL_MAPPING.get(type(model.config), None)
+    if kind is None or isinstance(model, kind):
+        return {f"{part}." for part, _ in model.named_children()}
+    with torch.device("meta"):
+        return {f"{part}." for part, _ in kind(model.config).named_children()}
 
 
 def activate(model: PreTrainedModel, name: str | None) -> None:

@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from red_cli.edit.attach import detach
 from red_cli.edit.attached_adapters import attachment, edits, require_attachment
 from red_cli.edit.layer import RedVectors, apply_edit
+from red_cli.edit.save_pretrained import save_if_declared
 from red_cli.errors import UserError
 
 # Weight shapes: Linear (out, in), Conv1D (in, out), LayerNorm (d,). The output dimension is scaled.
@@ -57,6 +58,8 @@ def fold(model: PreTrainedModel) -> list[str]:
     for key, value in attached.base_head.items():  # the trained head stays, in the base's dtype
         attached.base_head[key] = model.get_parameter(key).detach().to(value.dtype, copy=True)
     detach(model)
+    if gained:
+        save_if_declared(model)
     return gained
 
 

@@ -108,8 +108,9 @@ def apply_edit(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Te
     return edit(output)
 
 
-def cast_to_float32(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The forward pre-hook of a layer in float32 on a base of another dtype, which casts the layer's inputs."""
+def cast_to_weight(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The forward pre-hook of a layer of another dtype than the base, which casts the layer's inputs to it."""
+    dtype = next(module.parameters(recurse=False)).dtype
     return tuple(
-        value.float() if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs
+        value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs
     )

@@ -60,6 +60,9 @@ ENCODER_DECODER = ModelKind(
     encoder_decoder=True,
 )
 KINDS = (SEQUENCE_CLASSIFIER, DECODER, ENCODER_DECODER)
+NO_TASK = "FEATURE_EXTRACTION"  # the task type of any other model, and of a classifier without a trained head
+# The ends of other classes' names -> their task types in adapter files
+_OTHER_TASK_TYPES = {"ForTokenClassification": "TOKEN_CLS", "ForQuestionAnswering": "QUESTION_ANS"}
 
 
 def language_model_kind(config: PretrainedConfig) -> ModelKind:
@@ -85,6 +88,15 @@ def kind_of(model: PreTrainedModel) -> ModelKind | None:
     """The kind of a model by its class; None for any other class, such as a bare encoder."""
     model_type, name = model.config.model_type, type(model).__name__
     return next((kind for kind in KINDS if kind.class_names.get(model_type) == name), None)
+
+
+def task_type(model: PreTrainedModel, trained_head: bool) -> str:
+    """The task type in the adapter file of a model, by its class and whether its head was trained."""
+    kind = kind_of(model)
+    if kind is not None and (trained_head or not kind.trains_head):
+        return kind.task_type
+    name = type(model).__name__
+    return next((other for end, other in _OTHER_TASK_TYPES.items() if trained_head and name.endswith(end)), NO_TASK)
 
 
 def own_label_names(config: PretrainedConfig) -> list[str] | None:

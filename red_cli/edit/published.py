@@ -87,7 +87,7 @@ def attach_published(model: PreTrainedModel, published: Published) -> RedConfig:
     """
     paths = {_path_in_model(model, path): found for path, found in published.vectors.items()}
     config = _configuration(model, list(paths), published.components)
-    attach(model, config)
+    attach(model, config, train_head=False)
     values = {f"{path}.red.default.{name}": tensor for path, found in paths.items() for name, tensor in found.items()}
     values |= published.head
     parameters = dict(model.named_parameters())

@@ -63,15 +63,20 @@ def read_tensors(
     return tensors
 
 
-def copy_into(parameters: Mapping[str, nn.Parameter], file: Path, sha256: str, recorded_in: str) -> None:
+def copy_into(
+    parameters: Mapping[str, nn.Parameter], file: Path, sha256: str, recorded_in: str, dtype: str | None = None
+) -> None:
     """Copy the tensors of a safetensors file into `parameters` by key. After an error nothing is changed.
+
+    Args:
+        dtype: that of the file's tensors; None: that of each parameter.
 
     Raises:
         UserError: whatever `read_tensors` raises.
     """
     import torch
 
-    expected = {key: (tuple(parameter.shape), _name(parameter.dtype)) for key, parameter in parameters.items()}
+    expected = {key: (tuple(parameter.shape), dtype or _name(parameter.dtype)) for key, parameter in parameters.items()}
     tensors = read_tensors(file, expected, sha256, recorded_in, "pt")
     with torch.no_grad():
         for key, parameter in parameters.items():

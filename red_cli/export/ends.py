@@ -50,7 +50,7 @@ def write_ends(
         config: the content of its config.json.
         recipe: the run's; None if it is not known.
     """
-    if adapter.head:
+    if adapter.classifies:
         padding = config["pad_token_id"]
         return Ends(None, "" if padding is None else _write_padding(folder, padding))
     if adapter.task_type not in _WRITES_TEXT:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from red_cli.base_model.digest import changed_parts
+from red_cli.base_model.digest import changed_parts, tokenizer_digest
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
 from red_cli.base_model.files import BIASES_KEY, BaseFiles
 from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES, TORCH_NAMES
@@ -249,7 +249,7 @@ def exported_config(base: BaseFiles, adapter: AdapterConfig, dtype: str | None) 
     if names is not None:
         config["id2label"] = {str(index): name for index, name in enumerate(names)}
         config["label2id"] = {name: index for index, name in enumerate(names)}
-    if adapter.head:
+    if adapter.classifies:
         one = names is not None and len(names) == 1
         config["problem_type"] = "regression" if one else "single_label_classification"
         config["pad_token_id"] = _padding(base)  # a decoder's head reads the last token before padding
@@ -268,6 +268,8 @@ def _padding(base: BaseFiles) -> int | None:
     from red_cli.base_model.prepare import usable_padding_id
 
     own: int | None = base.config.get("pad_token_id")
+    if tokenizer_digest(base.folder) is None:  # transformers makes an empty one for some model types
+        return own
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
     except Exception:  # missing or damaged; the libraries raise many kinds of error

@@ -120,6 +120,8 @@ def _logits(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
     """The logits of a batch as float32 for the comparison, or the last hidden state; 0 at padding positions."""
     output = model(**inputs)
     logits = getattr(output, "logits", None)
+    if logits is None and hasattr(output, "start_logits"):
+        logits = torch.stack([output.start_logits, output.end_logits], dim=-1)
     logits = output.last_hidden_state if logits is None else logits
     mask = inputs.get("attention_mask")
     if mask is not None and logits.shape[:-1] == mask.shape:  # ignore logits at padding positions
@@ -201,7 +203,9 @@ def _inputs(source: Source, base: BaseFiles, listener: Listener) -> _CheckInputs
     if vocabulary is None or hasattr(config, "vision_config") or hasattr(config, "num_mel_bins"):
         return _CheckInputs([], None)
     generator = torch.Generator().manual_seed(0)
-    rows = [torch.randint(vocabulary, (1, _RANDOM_LENGTH), generator=generator) for _ in range(_RANDOM_ROWS)]
+    choices = [1] * str(source.adapter.config.architecture).endswith("ForMultipleChoice")
+    shape = (1, *choices, _RANDOM_LENGTH)
+    rows = [torch.randint(vocabulary, shape, generator=generator) for _ in range(_RANDOM_ROWS)]
     names = ("input_ids", "decoder_input_ids") if config.is_encoder_decoder else ("input_ids",)
     return _CheckInputs([dict.fromkeys(names, row) for row in rows], "rows of random tokens")
 

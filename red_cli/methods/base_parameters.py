@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_config import BaseDigest, require_same_base
 from red_cli.edit.attached_adapters import full_size
-from red_cli.edit.layer import cast_to_float32
+from red_cli.edit.layer import cast_to_weight
 from red_cli.errors import UserError
 from red_cli.methods.method import Method, Rates, Trained
 from red_cli.methods.trained_files import read_trained_config
@@ -90,7 +90,7 @@ def set_trainable(model: PreTrainedModel, names: list[str], head: list[str]) -> 
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
     for owner in lower:
-        model.get_submodule(owner).register_forward_pre_hook(cast_to_float32)
+        model.get_submodule(owner).register_forward_pre_hook(cast_to_weight)
 
 
 def base_size(model: PreTrainedModel, head: list[str]) -> int:

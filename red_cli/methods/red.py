@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.adapter import load_adapter, load_adapter_weights, save_adapter
 from red_cli.edit.adapter_config import BaseDigest
-from red_cli.edit.attach import attach, require_attachment, train_head
+from red_cli.edit.attach import attach, require_attachment
 from red_cli.edit.attached_adapters import active_adapter, count, edits
 from red_cli.edit.config import RedConfig
 from red_cli.methods.method import Method, Rates, Trained
@@ -33,8 +33,7 @@ def trained_red(model: PreTrainedModel) -> Trained:
 
 def _attach(model: PreTrainedModel, config: RedConfig, head: list[str]) -> Trained:
     """Attach RED's vectors to the model and make the head trainable."""
-    attach(model, config)
-    train_head(model, head)
+    attach(model, config, train_head=head)
     return trained_red(model)
 
 

@@ -7,7 +7,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from red_cli.base_model.digest import require_unchanged_base
 from red_cli.base_model.load import load_base, load_config
 from red_cli.base_model.prepare import prepare_base
-from red_cli.edit.model_kinds import KINDS
+from red_cli.edit.model_kinds import NO_TASK
 from red_cli.errors import UserError
 from red_cli.methods.attach_save_load import load_trained
 from red_cli.methods.trained_files import read_trained_files
@@ -30,7 +30,7 @@ def load_task(opened: Opened) -> tuple[Task, Base]:
     task = build_task(recipe, config, label_names)
     if opened.adapter is not None:
         trained_as = read_trained_files(opened.adapter).task_type
-        if trained_as != task.kind.task_type and trained_as in [kind.task_type for kind in KINDS]:
+        if trained_as != task.kind.task_type and trained_as not in (None, NO_TASK):
             raise UserError(
                 "base-mismatch",
                 f"{opened.adapter} was trained for another kind of task: {trained_as}, not {task.kind.task_type}",

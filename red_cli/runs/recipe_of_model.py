@@ -73,10 +73,12 @@ def _of_model(folder: Path) -> dict[str, Any]:
 def _of_adapter(folder: Path) -> dict[str, Any]:
     """The recipe of an adapter folder: the task by the kind of model and the labels that it names."""
     files = read_trained_files(folder)
-    kind = files.task_type
+    kind, labelled = files.task_type, bool(files.label_names)
     if (folder / ADAPTER_CONFIG_FILE).is_file():
-        kind = read_adapter_config(folder).task_type
-    if kind == "SEQ_CLS" or files.label_names:
+        config = read_adapter_config(folder)
+        kind = config.task_type
+        labelled &= (config.architecture or _HEAD).endswith(_HEAD)  # tokens and answers have label names too
+    if kind == "SEQ_CLS" or labelled:
         task = "regression" if len(files.label_names or ()) == 1 else "classification"
     elif kind == "CAUSAL_LM":
         base = Path(files.base_model_name_or_path)

@@ -13,8 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from red_cli import RedConfig, attach, detach, load_adapter, save_adapter
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
-from red_cli.edit.attach import train_head
-from red_cli.edit.attached_adapters import attachment, edits, head_parameter_names
+from red_cli.edit.attached_adapters import attachment, edits
 from red_cli.errors import UserError
 from tests.tiny import random_vectors, tiny_model
 
@@ -26,7 +25,6 @@ def folder(tmp_path: Path) -> Path:
     """A tiny BERT's adapter with its head."""
     model = tiny_model("bert")
     attach(model, RedConfig())
-    train_head(model, head_parameter_names(model))
     random_vectors(model)
     save_adapter(model, tmp_path / "adapter")
     return tmp_path / "adapter"
@@ -125,7 +123,7 @@ def test_only_the_vectors_of_roberta_base_take_less_than_100_kb(tmp_path: Path) 
     config = AutoConfig.for_model("roberta", vocab_size=100)  # the family's default sizes are roberta-base's
     with torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
-    attach(model, RedConfig())
+    attach(model, RedConfig(), train_head=False)
     for _, edit in edits(model):
         edit.to_empty(device="cpu")
     save_adapter(model, tmp_path)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from red_cli import RedConfig, activate, adapter_rows, attach, detach, fold, load_adapter, save_adapter
-from red_cli.edit.attach import train_head
 from red_cli.edit.attached_adapters import attachment, count, edits, head_parameter_names
 from red_cli.errors import UserError
 from tests.tiny import first_output, random_vectors, tiny_inputs, tiny_model
@@ -29,9 +28,8 @@ def attach_all(model: torch.nn.Module, with_heads: bool) -> dict[str | None, tor
     """Attach three adapters; return the logits with each alone, and with None, the plain base."""
     alone: dict[str | None, torch.Tensor] = {None: logits(model)}
     for seed, (name, config) in enumerate(CONFIGS.items()):
-        attach(model, config, name)
+        attach(model, config, name, train_head=with_heads)
         if with_heads:
-            train_head(model, head_parameter_names(model))
             with torch.no_grad():
                 for key in head_parameter_names(model):
                     model.get_parameter(key).add_(0.1 * (seed + 1))
@@ -145,7 +143,6 @@ def test_adapters_are_loaded_under_names(tmp_path) -> None:
 def test_folding_keeps_the_adapters_head() -> None:
     model = tiny_model("bert")
     attach(model, RedConfig())
-    train_head(model, head_parameter_names(model))
     with torch.no_grad():
         model.classifier.weight.add_(1.0)
     random_vectors(model)
@@ -158,7 +155,6 @@ def test_the_head_is_float32_on_a_half_precision_base() -> None:
     model = tiny_model("bert").to(torch.bfloat16)
     plain = logits(model)
     attach(model, RedConfig())
-    train_head(model, head_parameter_names(model))
     assert {model.get_parameter(name).dtype for name in head_parameter_names(model)} == {torch.float32}
     torch.testing.assert_close(logits(model).to(torch.bfloat16), plain, atol=0.05, rtol=0)
     detach(model)

@@ -68,7 +68,7 @@ def test_contract(model_type: str) -> None:
     base = sum(tensor.numel() for tensor in model.parameters())
     for position in ARCHITECTURES[model_type].positions:
         with named(f"{model_type} at {position}"):
-            paths = attach(model, RedConfig(positions=[position]))
+            paths = attach(model, RedConfig(positions=[position]), train_head=False)
             assert len(paths) >= LAYERS
             at_start, widths = outputs_and_widths(model, model_type, paths)
             assert torch.equal(at_start, plain)
@@ -122,7 +122,7 @@ def test_copies_compute_the_same(model_type: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_only_vectors_learn_also_with_checkpointed_gradients(model_type: str) -> None:
     model = tiny_model(model_type)
-    paths = attach(model, RedConfig())
+    paths = attach(model, RedConfig(), train_head=False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     if model.supports_gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -17,7 +17,6 @@ from red_cli import RedConfig, attach, detach, save_adapter
 from red_cli.base_model.load import load_base, load_config
 from red_cli.base_model.prepare import fit_config
 from red_cli.edit.architectures import ARCHITECTURES
-from red_cli.edit.attach import train_head
 from red_cli.edit.model_kinds import SEQUENCE_CLASSIFIER
 from red_cli.errors import UserError
 from red_cli.export.export import export, open_source
@@ -197,8 +196,7 @@ def test_a_head_on_a_bare_encoder_comes_along(model_type: str, tmp_path: Path) -
     config = load_config(base)
     fit_config(config, base, SEQUENCE_CLASSIFIER, ["no", "yes"])
     model, head = load_base(base, config, SEQUENCE_CLASSIFIER, seed=1)
-    attach(model, RedConfig())
-    train_head(model, head)
+    attach(model, RedConfig(), train_head=head)
     random_vectors(model)
     with torch.no_grad():
         for name in head:

@@ -19,8 +19,7 @@ from red_cli import RedConfig, attach, save_adapter
 from red_cli.base_model.digest import record_base
 from red_cli.base_model.stored_tensor import from_float32, to_float32
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config
-from red_cli.edit.attach import train_head
-from red_cli.edit.attached_adapters import active_adapter, edits, head_parameter_names
+from red_cli.edit.attached_adapters import active_adapter, edits
 from red_cli.recipe.schema import Model
 from tests.export.test_bias_placement import load
 from tests.tiny import first_output, make_data, random_vectors, tiny_inputs, tiny_model
@@ -381,9 +380,7 @@ def test_norms_with_old_names(red, tmp_path: Path, with_head: bool) -> None:
     tiny_model("bert").save_pretrained(tmp_path / "base")
     rename_norms(tmp_path)
     model = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "base").eval()
-    attach(model, RedConfig(positions=["ffn", "ffn_norm"]))
-    if with_head:
-        train_head(model, head_parameter_names(model))
+    attach(model, RedConfig(positions=["ffn", "ffn_norm"]), train_head=with_head)
     random_vectors(model)
     save_adapter(model, tmp_path / "adapter")
     expected = first_output(model, tiny_inputs()).detach()
