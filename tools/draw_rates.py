@@ -25,7 +25,8 @@ def main() -> None:
     draw(tasks, folder / "rates.svg")
     for task, curves in tasks.items():
         for name, curve in curves.items():
-            print(f"{task:10} {name:16} width {width(curve, task):5.1f}")
+            best = abs(max(map(mean, curve.values())))
+            print(f"{task:20} {name:16} best {best:8.4f}, plateau {width(curve, task):4.1f} wide")
 
 
 def curves_of(rows: Iterable[dict[str, str]]) -> dict[str, dict[str, Curve]]:
@@ -53,17 +54,20 @@ def width(curve: Curve, task: str) -> float:
 def draw(tasks: dict[str, dict[str, Curve]], path: Path) -> None:
     """Write one panel a task, with the learning rate on a logarithmic axis."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(3.2 * len(tasks), 3.0), layout="constrained")
-    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
+    panels = figure.subplots(1, len(tasks), squeeze=False, sharex=True)[0]
     for panel, (task, curves) in zip(panels, tasks.items(), strict=True):
         for name, curve in curves.items():
             rates = sorted(curve)
             style = {"linestyle": "-" if "relative" in name else "--", "marker": "o", "markersize": 3}
             panel.plot(rates, [abs(mean(curve[rate])) for rate in rates], label=name, **style)
         panel.set_xscale("log")
+        panel.xaxis.set_minor_formatter(NullFormatter())
         if "(loss)" in task:
             panel.set_yscale("log")
+            panel.yaxis.set_minor_formatter(NullFormatter())
             panel.invert_yaxis()
         panel.set_title(task, fontsize=9)
         panel.set_xlabel("learning rate", fontsize=8)
