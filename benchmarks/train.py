@@ -89,7 +89,7 @@ def encoder_methods(session: Session) -> dict[str, Step]:
     lora = with_lora(plain, ["query", "value"], keep=sorted({name.split(".")[0] for name in head}))
     return {
         "red": lambda rows: optimizer_step(session, rows),
-        "bare": bare(edited, build_optimizer(trained_red(edited), recipe.train)),
+        "bare": bare(edited, build_optimizer(trained_red(edited), recipe)),
         "lora": bare(lora, adamw(lora, rate)),
         "published": published_step(edited_base(), prepared, rate),
     }

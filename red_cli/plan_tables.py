@@ -131,10 +131,12 @@ def _rate_text(plan: PlanSummary) -> str:
     """The learning rate of a plan as text, or the search that will find it."""
     search = plan.search
     if search is None:
-        relative = ", for biases times the spread of the module's output" if plan.relative_rates else ""
-        return f"{plan.learning_rate:g}{relative}"
+        if not plan.relative_rates:
+            return f"{plan.learning_rate:g}"
+        share = f" / {plan.modules_per_layer} modules in a layer" if plan.modules_per_layer > 1 else ""
+        return f"{plan.learning_rate:g}{share}, for biases times the spread of outputs"
     if not search.sweeps:
-        return f"auto: {search.usual:g}, because the run is too short for a search"
+        return f"auto: {search.usual:g}, the usual one: {search.why_none}"
     sweeps = "a sweep" if search.sweeps == 1 else f"{search.sweeps} sweeps"
     return f"auto: {sweeps} from {search.lowest:g} to {search.highest:g}, {search.total} steps before the run"
 

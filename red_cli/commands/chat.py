@@ -26,11 +26,11 @@ def chat(
     with Terminal() as terminal:
         terminal.status("loading the model")
         target, overrides = trained_folder(target, overrides)
-        console.silence_libraries()
-        from red_cli.inference.chat import open_chat
         from red_cli.runs.recipe_of_model import open_with_any_recipe
 
         opened = open_with_any_recipe(target, recipe, overrides or [])
+        console.silence_libraries()
+        from red_cli.inference.chat import open_chat
 
         sessions = open_chat(opened, system, base, terminal)
     if console.is_typed():

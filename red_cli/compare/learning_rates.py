@@ -46,10 +46,15 @@ def choose_rate(
         return RateChoice("override")
     if method.recipe.train.learning_rate == "auto" and ("train", "learning_rate") in given.origins:
         return RateChoice("search")
-    own = (given.recipe.method, given.recipe.options) == (method.recipe.method, method.recipe.options)
-    if own and ("train", "learning_rate") in given.origins:
+    if _as_given(given.recipe, method.recipe) and ("train", "learning_rate") in given.origins:
         return RateChoice("recipe")
     return RateChoice("usual", (f"{RATE_KEY}={usual_rate(method.recipe)!r}",))
+
+
+def _as_given(given: Recipe, method: Recipe) -> bool:
+    """Whether a compared method is the recipe's own, so that the learning rate in the recipe is meant for it."""
+    same = (given.method, given.options) == (method.method, method.options)
+    return same and given.relative_rates == method.relative_rates
 
 
 def usual_rate(recipe: Recipe) -> float:

@@ -145,12 +145,10 @@ def plan_comparison(
         if method == UNTUNED:
             rows.append((method, (), None, [*keys, *_WITHOUT_TRAINING]))
             continue
-        for number, point in enumerate(points_of(method, varied)):
+        for point in points_of(method, varied):
             settings = [setting.override for setting in point]
-            if number == 0:
-                alone = load_recipe(recipe, variant, [*shared, *COMPARED[method]])
-                named = [setting.key for setting in point]
-                rate = choose_rate(given, alone, [*shared, *own[method]], named)
+            alone = load_recipe(recipe, variant, [*keys, *settings])
+            rate = choose_rate(given, alone, [*shared, *own[method]], [setting.key for setting in point])
             rows.append((method, point, rate.source, [*keys, *rate.overrides, *settings]))
     runs = []
     for seed in seeds or [given.recipe.train.seed]:

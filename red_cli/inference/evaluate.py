@@ -17,6 +17,7 @@ from red_cli.inference.predict import predict
 from red_cli.inference.runtime import load_runtime
 from red_cli.recipe.metrics import metric_names
 from red_cli.recipe.schema import Recipe, text_metrics
+from red_cli.recipe.shipped_rates import rate_advice
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.load import load_task
@@ -118,7 +119,8 @@ def evaluate(
         if found.errors is not None and not limited:
             write_errors(folder.errors, split, found.errors)
         result |= found.to_json()
-        result["notes"] = notes_json(notes_on(Facts(task.metric, base.max_length, [found.facts])))
+        facts = Facts(task.metric, base.max_length, [found.facts], rate_advice=rate_advice(recipe))
+        result["notes"] = notes_json(notes_on(facts))
         result |= {"untuned": None} if limited else _untuned(target, folder, split)
     if encoded.labels is not None and not limited:
         folder.write_metrics(

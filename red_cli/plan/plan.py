@@ -17,7 +17,7 @@ from red_cli.edit.repeated_layers import blocks
 from red_cli.errors import UserError
 from red_cli.export.bias_placement import place_biases
 from red_cli.methods.attach_save_load import attach_method
-from red_cli.methods.method import Trained
+from red_cli.methods.method import Trained, most_in_a_layer
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter
 from red_cli.plan.prepare import Prepared, Scoring
 from red_cli.plan.schedule import Schedule, make_schedule, schedule_notes
@@ -81,6 +81,7 @@ class PlanSummary:
     counts: Counts
     learning_rate: float | None  # None: a search finds it
     relative_rates: bool
+    modules_per_layer: int  # at most; relative rates are divided by it
     search: SearchPlan | None
     total_steps: int
     warmup_steps: int
@@ -132,6 +133,7 @@ def summarise(
         counts=trained.counts,
         learning_rate=None if rate == "auto" else rate,
         relative_rates=recipe.relative_rates,
+        modules_per_layer=most_in_a_layer(trained.modules),
         search=schedule.search,
         total_steps=total,
         warmup_steps=schedule.warmup_steps,

@@ -91,13 +91,14 @@ def make_schedule(loaded: LoadedRecipe, prepared: Prepared, trained: Trained, pr
     require_schedule(loaded, total, sampler.steps_per_epoch)
     searched = recipe.train.learning_rate == "auto"
     memory = _memory(trained, recipe, prepared)
+    strategy = processes.broadcast(choose_strategy(recipe, memory, processes))
     return Schedule(
         sampler=sampler,
         total_steps=total,
         warmup_steps=warmup_steps(recipe.train, total),
-        search=plan_search(recipe.method, trained.modules, total) if searched else None,
+        search=plan_search(recipe.method, trained.modules, total, strategy.strategy) if searched else None,
         memory=memory,
-        strategy=processes.broadcast(choose_strategy(recipe, memory, processes)),
+        strategy=strategy,
     )
 
 

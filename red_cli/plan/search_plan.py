@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from red_cli.methods.attach_save_load import method_named
 from red_cli.recipe.methods import MethodName
+from red_cli.recipe.sections import DEEPSPEED
 
 _SHARE = 0.25  # of the optimiser steps of the run
 _LEAST_STEPS = 24  # of a sweep
@@ -27,7 +28,8 @@ class SearchPlan:
         steps: optimiser steps per sweep.
         most: the highest rate that may be chosen; the lowest is `lowest`.
         below_edge: the factor between the rate at which the loss diverges and the chosen rate.
-        usual: the method's usual rate. It counts as much as a sweep, and is used if the run is too short for one.
+        usual: the method's usual rate. It counts as much as a sweep, and is used where there is none.
+        why_none: why there is no sweep; None if there is one.
     """
 
     lowest: float
@@ -37,6 +39,7 @@ class SearchPlan:
     most: float
     below_edge: float
     usual: float
+    why_none: str | None = None
 
     @property
     def total(self) -> int:
@@ -53,16 +56,20 @@ class SearchPlan:
         return self.lowest * (self.highest / self.lowest) ** (step / (self.steps - 1))
 
 
-def plan_search(method: MethodName, modules: Sequence[str], total: int) -> SearchPlan:
+def plan_search(method: MethodName, modules: Sequence[str], total: int, strategy: str = "single") -> SearchPlan:
     """Plan the search before a run of `total` steps; it takes at most a quarter as many.
+
+    DeepSpeed flattens the parameters, whose values a sweep restores, so its strategies have no search.
 
     Args:
         modules: the paths of the edited modules.
     """
     rates = method_named(method).rates_for(modules)
     budget = math.floor(_SHARE * total)
-    sweeps = max(1, min(_MOST_SWEEPS, budget // _MOST_STEPS)) if budget >= _LEAST_STEPS else 0
+    why_none = "the run is too short for a search" if budget < _LEAST_STEPS else None
+    why_none = f"{strategy} has no search" if strategy in DEEPSPEED else why_none
+    sweeps = max(1, min(_MOST_SWEEPS, budget // _MOST_STEPS)) if why_none is None else 0
     steps = min(budget // sweeps, _MOST_STEPS) if sweeps else 0
     return SearchPlan(
-        rates.lowest, rates.highest * _BEYOND, sweeps, steps, rates.highest, rates.below_edge, rates.usual
+        rates.lowest, rates.highest * _BEYOND, sweeps, steps, rates.highest, rates.below_edge, rates.usual, why_none
     )

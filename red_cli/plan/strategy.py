@@ -49,7 +49,7 @@ def choose_strategy(recipe: Recipe, memory: MemoryEstimate | None, processes: Pr
         return StrategyChoice("ddp", "the base is quantised")
     if needed <= usable:
         return StrategyChoice("ddp", f"base and activations fit on each device: {sizes}")
-    if importlib.util.find_spec("deepspeed") is not None and recipe.train.learning_rate != "auto":
+    if importlib.util.find_spec("deepspeed") is not None:
         return StrategyChoice("zero3", f"base and activations do not fit on each device: {sizes}")
-    why = f"base and activations do not fit on each device: {sizes}; zero3 needs DeepSpeed and a fixed learning rate"
+    why = f"base and activations do not fit on each device: {sizes}; zero3 needs DeepSpeed"
     return StrategyChoice("fsdp", why)

@@ -55,8 +55,6 @@ def inconsistencies(recipe: Recipe) -> list[KeyFault]:
         faults.append((("method",), "a language model has no separate head to train"))
     if train.head_learning_rate is not None and task.writes_text:
         faults.append((("train", "head_learning_rate"), "a language model has no new head; drop this key"))
-    if method.only_head and train.learning_rate == "auto" and train.head_learning_rate is not None:
-        faults.append((("train", "head_learning_rate"), "method head leaves no rate for learning_rate: auto to find"))
     if recipe.eval.metric is not None and recipe.eval.metric not in task.metrics:
         faults.append((("eval", "metric"), f"the metrics of this task are {', '.join(task.metrics)}"))
     return faults
@@ -96,8 +94,6 @@ def _faults_of_launch(recipe: Recipe) -> list[KeyFault]:
     if recipe.method_spec.base_parameters == "all" and strategy == "fsdp":
         what = f"fsdp shards frozen parameters, and method {recipe.method} freezes none; use ddp, zero2 or zero3"
         fault("strategy", what)
-    if recipe.train.learning_rate == "auto" and strategy in DEEPSPEED:
-        fault("strategy", f"{strategy} does not support learning_rate: auto; search with single, ddp or fsdp")
     return faults
 
 

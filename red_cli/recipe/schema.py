@@ -125,9 +125,15 @@ class Recipe(MethodChoice, Subject):  # fields of the last base class come first
         return self
 
     @model_validator(mode="after")
-    def _usual_rate_that_fits_every_base(self) -> Recipe:
+    def _rates_that_are_known(self) -> Recipe:
+        method, known = self.method_spec, dict[str, Any]()
+        if method.relative_rate is None:
+            known["rates"] = "absolute"
         if self.train.learning_rate == "auto" and self.relative_rates:
-            self.train = self.train.model_copy(update={"learning_rate": self.method_spec.relative_rate})
+            known["learning_rate"] = method.relative_rate
+        elif self.train.learning_rate == "auto" and method.only_head and self.train.head_learning_rate is not None:
+            known["learning_rate"] = self.train.head_learning_rate
+        self.train = self.train.model_copy(update=known)
         return self
 
     @property

@@ -251,11 +251,11 @@ class Train(Section):
     rates: Annotated[Literal["relative", "absolute"], Role.TRAINING] = Field(
         default="relative",
         description="RED: relative multiplies the learning rate of each bias by the spread of its module's output, and "
-        "divides all by the number of edited modules in a layer, so that one rate fits modules and bases; absolute: "
-        "the same rate for every vector, as published.",
+        "divides those of all vectors by the number of edited modules in a layer, so that one rate fits modules and "
+        "bases; absolute: the same rate for every vector, as published.",
     )
     head_learning_rate: Annotated[Positive | None, Role.TRAINING] = Field(
-        default=None, description="Learning rate of the head; default: learning_rate."
+        default=None, description="Learning rate of the head; default: learning_rate, undivided."
     )
     num_train_epochs: Annotated[Positive, Role.TRAINING] = Field(
         default=3.0, le=1_000_000, description="Epochs: passes over the training split."

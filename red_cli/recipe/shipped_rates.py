@@ -9,11 +9,11 @@ from typing import Any
 from red_cli.errors import UserError, some_of
 from red_cli.recipe.find import recipe_folder, recipe_names
 from red_cli.recipe.load import LoadedRecipe
+from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sources import merge_sources, read_sources
 
 _RATE = ("train", "learning_rate")
 _FROM_COMMAND = "command line"
-_ADVICE = "Try train.learning_rate=auto"
 
 
 def unsearched_rate(loaded: LoadedRecipe) -> str | None:
@@ -27,7 +27,7 @@ def unsearched_rate(loaded: LoadedRecipe) -> str | None:
     if rate == "auto" or recipe.relative_rates or origin is None or origin.startswith(_FROM_COMMAND):
         return None
     fits = recipe.method_spec.relative_rate is not None
-    advice = f"{_ADVICE} train.rates=relative." if fits else f"{_ADVICE}, which searches one."
+    advice = f"Try {rate_advice(recipe)}{'' if fits else ', which searches one'}."
     for name in dict.fromkeys((loaded.name, recipe.task.name, *_named_in(origin))):
         if name not in recipe_names():
             continue
@@ -36,6 +36,14 @@ def unsearched_rate(loaded: LoadedRecipe) -> str | None:
             theirs = f"the recipe {name}'s for {some_of(sorted(bases))}"
             return f"The learning rate {rate:g} is {theirs}, not for this base. {advice}"
     return None
+
+
+def rate_advice(recipe: Recipe) -> str:
+    """The learning rate to try instead of the recipe's: one for its base, or another than that."""
+    usual = recipe.method_spec.relative_rate
+    if recipe.relative_rates:
+        return "another train.learning_rate" if recipe.train.learning_rate == usual else "train.learning_rate=auto"
+    return "train.learning_rate=auto" if usual is None else "train.rates=relative train.learning_rate=auto"
 
 
 def shipped_rates(name: str) -> Iterator[tuple[float, str]]:

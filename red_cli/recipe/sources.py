@@ -177,7 +177,7 @@ def read_sources(path: Path) -> list[Source]:
     """
     recorded = _is_recorded(path)
     environment = None if recorded else os.environ
-    sources = [Source(path, _with_rates(read_document(path)) if recorded else read_document(path), environment)]
+    sources = [Source(path, _read(path), environment)]
     seen = {path.resolve()}
     while (base := sources[0].extends) is not None:
         where = f"{sources[0].where(_KEY)}: extends"
@@ -185,7 +185,7 @@ def read_sources(path: Path) -> list[Source]:
             raise UserError("invalid-value", f"{where}: the recipe extends itself, directly or through others")
         if len(sources) == _LONGEST:
             raise UserError("invalid-value", f"{where}: the chain has more than {_LONGEST} recipes")
-        document = read_document(base)
+        document = _read(base)
         if not document.data.keys() & RecipeFile.model_fields.keys():
             raise UserError("invalid-value", f"{where}: {base} is not a recipe")
         seen.add(base.resolve())
@@ -196,6 +196,11 @@ def read_sources(path: Path) -> list[Source]:
 def _is_recorded(path: Path) -> bool:
     """Whether a recipe file is the record of a run or a model, which may come from elsewhere with its folder."""
     return path.name == "recipe.yaml" and any((path.parent / name).exists() for name in _OF_A_RECORD)
+
+
+def _read(path: Path) -> Document:
+    """Read a source of a recipe, which may be a record."""
+    return _with_rates(read_document(path)) if _is_recorded(path) else read_document(path)
 
 
 def _with_rates(document: Document) -> Document:

@@ -1,4 +1,4 @@
-"""Each bias against the spread of its module's own output, which a run measures at its end."""
+"""Each bias against the spread of its module's own output, which a run measures before training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OutputSpread:
     Attributes:
         rows: the number of training rows.
         tokens: the most tokens that a module saw.
-        modules: path of a module -> standard deviation of its output before the edit.
+        modules: path of a module -> spread of its output in the base without edits.
     """
 
     rows: int

@@ -18,8 +18,8 @@ _EXPLANATION = (
     "that it is added to, so compare it along a row of the picture rather than between rows."
 )
 _SPREAD = (
-    "Root mean square of each bias in percent of the standard deviation of its module's own output before the edit, "
-    "which compares between modules. Measured at the end of training"
+    "Root mean square of each bias in percent of the spread of its module's own output (the median standard deviation "
+    "of its features), which compares between modules. Measured on the base before training"
 )
 _MOST_CHANGED = 10
 

@@ -55,6 +55,7 @@ class Facts:
         evaluations: the scores of the selection split during training, in order.
         untuned: its score before training; None if it is not known.
         unsearched: why the learning rate may not fit the base, and what to do; None if it does, or in an evaluation.
+        rate_advice: the learning rate to try where little was learned.
     """
 
     metric: str
@@ -64,6 +65,7 @@ class Facts:
     evaluations: Sequence[float] = ()
     untuned: float | None = None
     unsearched: str | None = None
+    rate_advice: str = "train.learning_rate=auto"
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _never_predicted(facts: Facts, split: SplitFacts) -> Iterator[Note]:
         yield Note(
             "never-predicted",
             f"{split.split}: {len(never):,} of {len(split.predicted):,} classes {'was' if len(never) == 1 else 'were'} "
-            f"never predicted: {names}{more}. Try train.learning_rate=auto, more epochs, "
+            f"never predicted: {names}{more}. Try {facts.rate_advice}, more epochs, "
             "train.class_weights=balanced, or add rows of them.",
             split.split,
         )
@@ -117,7 +119,7 @@ def _majority_class(facts: Facts, split: SplitFacts) -> Iterator[Note]:
     yield Note(  # the figures stand in the rows above it
         "majority-class",
         f"{split.split}: the model is no better than always answering {one_line(split.majority[0], _LONGEST)!r}. Try "
-        "train.learning_rate=auto or more epochs, and look at the labels.",
+        f"{facts.rate_advice} or more epochs, and look at the labels.",
         split.split,
     )
 

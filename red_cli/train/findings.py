@@ -9,6 +9,7 @@ from typing import Any
 
 from red_cli.inference.errors_file import write_errors
 from red_cli.inference.findings import Findings, find, notes_json
+from red_cli.recipe.shipped_rates import rate_advice
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.notes import Facts, SplitFacts, notes_on
 from red_cli.train.session import Session
@@ -45,6 +46,7 @@ def run_findings(session: Session, scores: Mapping[str, Mapping[str, Any]], unse
         evaluations=evaluations(session.folder, f"{session.prepared.task.validation_splits[0]}_{metric}"),
         untuned=None if untuned is None else untuned.get(metric),
         unsearched=unsearched,
+        rate_advice=rate_advice(session.recipe),
     )
     return {**content, "notes": notes_json(notes_on(facts))}
 

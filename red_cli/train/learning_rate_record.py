@@ -53,7 +53,7 @@ class LearningRateSearch:
         """Why the rate may not fit the base, and what to do; None if it was searched."""
         if self.sweeps:
             return None
-        why = f"The learning rate {self.rate:g} is a usual one, as the run is too short for a search"
+        why = f"The learning rate {self.rate:g} is the method's usual one, not searched"
         return f"{why}. Try a third of it, and three times it."
 
     def summary(self) -> dict[str, Any]:

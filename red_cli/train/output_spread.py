@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +83,7 @@ def measure_output_spread(
         for hook in hooks:
             hook.remove()
     tokens = max((spread.tokens for spread in spreads.values()), default=0)
-    return tokens, {path: spread.value for path, spread in spreads.items() if spread.tokens > 1}
+    return tokens, {path: value for path, spread in spreads.items() if math.isfinite(value := spread.value)}
 
 
 class _Spread:
@@ -98,16 +99,21 @@ class _Spread:
         """A forward hook that adds the output, of shape (..., d)."""
 
         def add(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            values = output.detach().reshape(-1, output.shape[-1]).cpu().double()
+            values = output.detach().reshape(-1, output.shape[-1])
+            if not len(values):  # an expert that no token reached
+                return
+            variance, mean = (each.cpu().double() for each in torch.var_mean(values.float(), dim=0, correction=0))
             self.tokens += len(values)
-            self.sums = self.sums + values.sum(dim=0)
-            self.squares = self.squares + values.square().sum(dim=0)
+            self.sums = self.sums + len(values) * mean
+            self.squares = self.squares + len(values) * (variance + mean.square())
 
         return add
 
     @property
     def value(self) -> float:
-        """The median of the standard deviations of the d values."""
+        """The median of the standard deviations of the d values; NaN of fewer than two tokens."""
+        if self.tokens < 2:
+            return math.nan
         mean = torch.as_tensor(self.sums) / self.tokens
         variance = torch.as_tensor(self.squares) / self.tokens - mean.square()
         return float(variance.clamp(min=0).sqrt().median())

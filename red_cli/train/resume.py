@@ -83,6 +83,8 @@ def _refuse_changes(changed: list[str], what: str, hint: str) -> None:
     """Refuse to use or resume the run folder of another recipe, naming the keys `changed`; `what` is first."""
     if changed:
         listed = "\n".join(f"  {line}" for line in changed)
+        if any(line.startswith("train.rates: absolute") for line in changed):
+            hint = f"To keep its rates: train.rates=absolute. {hint}"
         raise UserError("different-recipe", f"{what} another recipe:\n{listed}", hint=hint)
 
 

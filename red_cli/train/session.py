@@ -53,7 +53,7 @@ class Session:
         trained: the trainable parameters of `runtime.model`, for saving.
         counts: the numbers of parameters, taken before the base is sharded.
         inputs: the digests of rows and base that checkpoints record.
-        output_spread: measured before the first step; None if the method has no edits, or an earlier start measured it.
+        output_spread: the unit of relative learning rates; None if they are absolute, or the run resumes.
         samples: the prompts that each evaluation answers; None for none.
         lock: the lock of the run folder; None during a learning-rate search.
     """

@@ -85,11 +85,10 @@ def build_session(
         load_init(trained, recipe, base_record.digest)
     optimizer, engine = build_engine(recipe, trained, accelerator, processes, schedule.strategy)
     spread = None
-    if recipe.method_spec.edits and processes.broadcast(checkpoint is None or not folder.output_spread.is_file()):
+    if recipe.relative_rates and checkpoint is None:  # else its optimiser state has the units
         listener.status("measuring the outputs")
         spread = output_spread_of(trained, prepared, settings.batch_size, processes)
-        if checkpoint is None:  # else its optimiser state has the units
-            set_units(optimizer, spread.modules)
+        set_units(optimizer, spread.modules)
     scheduler = build_scheduler(optimizer, settings.lr_scheduler_type, schedule.warmup_steps, schedule.total_steps)
     session = Session(
         folder=folder,
@@ -162,9 +161,19 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
     task = session.prepared.task
     plan = {"total_steps": session.schedule.total_steps, "metric": task.metric, "split": task.validation_splits[0]}
     folder.write_start(recipe, note, plan)
-    if session.output_spread is not None and folder.writes:
-        write_json(folder.output_spread, asdict(session.output_spread))
+    _write_output_spread(session)
     session.trackers.start(_flat_settings(session.recipe))
+
+
+def _write_output_spread(session: Session) -> None:
+    """Write the output spread at the start of a training run. A run without relative rates measures it for reports."""
+    if not session.recipe.method_spec.edits or session.processes.broadcast(session.folder.output_spread.is_file()):
+        return
+    spread = session.output_spread or output_spread_of(
+        session.trained, session.prepared, session.settings.batch_size, session.processes
+    )
+    if session.folder.writes:
+        write_json(session.folder.output_spread, asdict(spread))
 
 
 def _find_micro_batch_size(session: Session) -> int:

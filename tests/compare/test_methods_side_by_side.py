@@ -149,6 +149,25 @@ def test_a_run_of_a_comparison_is_the_run_it_would_be_alone(
         assert (tmp_path / "run" / method / "seed42" / name).read_bytes() == (tmp_path / method / name).read_bytes()
 
 
+def test_the_rate_of_a_method_fits_its_kind_of_rates(recipe: Path) -> None:
+    """Relative and absolute rates are different units: neither takes the value of the other."""
+    red = method_named("red")
+
+    def planned(path: Path, options: list[str], grids: list[str]) -> list[tuple[object, str | None]]:
+        plan = plan_comparison(str(path), None, options, ["red"], None, grids)
+        return [(run.loaded.recipe.train.learning_rate, run.rate) for run in plan.runs]
+
+    both, usual = ["train.rates=relative,absolute"], (METHODS["red"].relative_rate, "usual")
+    assert planned(recipe, [], both) == [(0.01, "recipe"), (red.rates.usual, "usual")]
+    assert planned(recipe, ["red:train.rates=absolute"], []) == [(red.rates.usual, "usual")]
+    without = recipe.with_name("without.yaml")
+    without.write_text(recipe.read_text().replace("learning_rate: 1e-2", "weight_decay: 0"))
+    assert planned(without, [], both) == [usual, (red.rates.usual, "usual")]
+    searched = recipe.with_name("searched.yaml")
+    searched.write_text(recipe.read_text().replace("learning_rate: 1e-2", "learning_rate: auto"))
+    assert planned(searched, [], both) == [(usual[0], "recipe"), ("auto", "search")]
+
+
 def test_a_method_that_fails_does_not_stop_the_others(
     red, recipe: Path, tmp_path: Path, in_process: list[list[str]]
 ) -> None:

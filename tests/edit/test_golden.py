@@ -167,7 +167,7 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
         scoring=scoring,
     )
     trained = trained_red(model)
-    optimizer = build_optimizer(trained, recipe.train)
+    optimizer = build_optimizer(trained, recipe)
     engine = Replicated(model, trained, optimizer, SINGLE_PROCESS, sharded=False)
     warmup = options["warmup_steps"]
     scheduler = build_scheduler(optimizer, recipe.train.lr_scheduler_type, warmup, steps)

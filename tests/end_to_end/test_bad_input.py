@@ -99,11 +99,6 @@ TRAIN_FAULTS = {
         "/no.json",
     ),
     "nothing to spread": (["launch.strategy=fsdp", "method=full"], "conflicting-keys", "launch.strategy: fsdp"),
-    "a search that cannot be": (
-        ["launch.strategy=zero2", "train.learning_rate=auto"],
-        "conflicting-keys",
-        "launch.strategy: zero2",
-    ),
     "labels given wrongly": (["task.labels=[good, bad]"], "invalid-label", "row 1"),
 }
 

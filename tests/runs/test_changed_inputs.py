@@ -295,7 +295,7 @@ def test_a_rate_that_was_searched_on_other_rows_is_not_used(
 ) -> None:
     """The run ends after its search, before its first checkpoint."""
     recipe = classification(tmp_path)
-    keys = ["train.learning_rate=auto", "train.max_steps=96"]
+    keys = ["train.learning_rate=auto", "train.rates=absolute", "train.max_steps=96"]
 
     def ended(*arguments: object) -> None:
         raise KeyboardInterrupt

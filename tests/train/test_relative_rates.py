@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from red_cli.plan.search_plan import plan_search
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.methods import METHODS
 from red_cli.train.optimizer import set_units
+from red_cli.train.output_spread import measure_output_spread
 from tests.tiny import read_lines
 
 RATE = 0.01  # of the recipe
@@ -76,6 +79,41 @@ def test_auto_is_the_usual_relative_rate_and_nothing_is_searched(recipe: Path) -
     assert load_recipe(str(recipe), None, [*auto, "launch.strategy=zero2"]).recipe.train.learning_rate == usual
     for others in (["method=lora"], ["train.rates=absolute"]):
         assert load_recipe(str(recipe), None, [*auto, *others]).recipe.train.learning_rate == "auto"
+
+
+@pytest.mark.parametrize("spread", [math.nan, math.inf, 0.0])
+def test_an_output_without_a_usable_spread_has_the_median_of_the_others(spread: float) -> None:
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(4, 4) for name in "abc"})
+    with torch.no_grad():
+        model["a"].weight.fill_(spread)
+    inputs = torch.randn(6, 4)
+    spreads = measure_output_spread(model, list("abc"), lambda: [model[name](inputs) for name in "abc"])[1]
+    groups = [{"params": [vector.bias], "lr": 1.0, "module": name, "unit": 1.0} for name, vector in model.items()]
+    optimizer = torch.optim.AdamW(groups)
+    set_units(optimizer, spreads)
+    assert optimizer.param_groups[0]["lr"] == sorted([spreads["b"], spreads["c"]])[1]
+
+
+def test_methods_without_relative_rates_need_no_search_under_deepspeed(recipe: Path) -> None:
+    """They have none: a sweep resets parameters, which DeepSpeed flattens. Their usual rate is named as such."""
+    for keys in (["method=lora"], ["method=full"], ["train.rates=absolute"]):
+        loaded = load_recipe(str(recipe), None, ["train.learning_rate=auto", "launch.strategy=zero2", *keys])
+        plan = plan_search(loaded.recipe.method, ["model.layer.0.output.dense"], 10_000, "zero2")
+        assert (plan.sweeps, plan.why_none) == (0, "zero2 has no search")
+        assert loaded.recipe.train.rates == "absolute"
+    alone = ["method=head", "train.learning_rate=auto", "train.head_learning_rate=0.01"]
+    assert load_recipe(str(recipe), None, alone).recipe.train.learning_rate == 0.01
+
+
+def test_a_record_of_version_0_1_of_another_method_is_the_same_recipe(red, recipe: Path, tmp_path: Path) -> None:
+    keys = ["method=head", "train.max_steps=1"]
+    assert red("train", recipe, *keys).code == 0
+    content = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert content["train"].pop("rates") == "absolute"
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(content))
+    assert red("train", recipe, *keys).code == 0  # shows the finished run
+    (tmp_path / "more.yaml").write_text("extends: run/recipe.yaml\nmethod: red\n")
+    assert load_recipe(str(tmp_path / "more.yaml")).recipe.train.rates == "absolute"
 
 
 def test_a_record_of_version_0_1_keeps_its_absolute_rates(red, recipe: Path, tmp_path: Path) -> None:
