@@ -13,7 +13,7 @@ from red_cli.base_model.hub import require_local_base
 from red_cli.edit import adapter
 from red_cli.edit.adapter_config import AdapterConfig, read_adapter_config, require_same_base
 from red_cli.edit.attach import DEFAULT
-from red_cli.edit.model_kinds import KINDS
+from red_cli.edit.model_kinds import HEAD_TASK_TYPES, KINDS
 from red_cli.errors import UserError
 from red_cli.export.classes import auto_class
 
@@ -70,12 +70,26 @@ def load(folder: str | Path, base: str | Path | None = None, **options: Any) -> 
         "id2label": dict(enumerate(config.label_names)),
         "label2id": {label: index for index, label in enumerate(config.label_names)},
     }
-    model = _class_of(config).from_pretrained(
-        name,
-        **{"revision": config.revision if base is None else None, **(labels or {})},
-        # a base with a head for other labels: that of the adapter replaces it
-        **{"ignore_mismatched_sizes": bool(config.head), **options},
-    )
+    try:
+        model = _class_of(config).from_pretrained(
+            name,
+            **{"revision": config.revision if base is None else None, **(labels or {})},
+            # a base with a head for other labels: that of the adapter replaces it
+            **{"ignore_mismatched_sizes": bool(config.head), **options},
+        )
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise UserError(
+            "code-not-allowed", f"{name} needs its own Python code", hint="Allow it: trust_remote_code=True"
+        ) from None
+    if config.architecture not in (None, type(model).__name__):
+        raise UserError(
+            "base-mismatch",
+            f"{folder} was trained in the class {config.architecture}; the base loads as {type(model).__name__}",
+            hint="If the base brings that class: red_cli.load(…, trust_remote_code=True). Or load the base in it "
+            f"yourself, then: red_cli.load_adapter(model, {str(folder)!r})",
+        )
     load_adapter(model, folder)
     return model.eval()
 
@@ -83,7 +97,10 @@ def load(folder: str | Path, base: str | Path | None = None, **options: Any) -> 
 def _class_of(config: AdapterConfig) -> Any:
     """The class of an adapter's model; the auto class that loads it where it is not one of transformers."""
     found = getattr(transformers, config.architecture or "", None)
-    if isinstance(found, type) and issubclass(found, PreTrainedModel):
+    if isinstance(found, type) and issubclass(found, PreTrainedModel) and found is not PreTrainedModel:
         return found
-    kinds = [kind.auto_class for kind in KINDS if kind.task_type == config.task_type and config.architecture is None]
-    return kinds[0] if kinds else getattr(transformers, auto_class(config.architecture or ""))
+    kinds = [kind.auto_class for kind in KINDS if kind.task_type == config.task_type]
+    if kinds:
+        return kinds[0]
+    ends = {task_type: end for end, task_type in HEAD_TASK_TYPES.items()}
+    return getattr(transformers, auto_class(ends.get(config.task_type, config.architecture or "")))

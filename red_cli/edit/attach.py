@@ -19,13 +19,20 @@ from red_cli.edit.attached_adapters import (
     attachment,
     head_and_new_poolers,
     head_parameter_names,
+    is_folded,
     new_parameter_names,
     require_attachment,
     vector_ids,
 )
 from red_cli.edit.config import RedConfig
 from red_cli.edit.layer import RedEdit, RedVectors, Selection, apply_edit, cast_to_weight
-from red_cli.edit.save_pretrained import expect_no_base, save_adapter_instead, save_whole_again
+from red_cli.edit.save_pretrained import (
+    expect_no_base,
+    refuse_whole,
+    save_adapter_instead,
+    save_if_declared,
+    save_whole_again,
+)
 from red_cli.edit.targets import find_targets, resolve_positions
 from red_cli.errors import UserError, some_of
 
@@ -58,8 +65,8 @@ def attach(
         The paths of the edited modules. Scale and bias are float32 of shape (d,); they start at 1 and 0.
 
     Raises:
-        UserError: the name is taken, no module matches `config`, or a parameter of `train_head` does not exist or
-            cannot train. The model is unchanged then.
+        UserError: the name is taken, a part or a model around this one has edits, no module matches `config`, or a
+            parameter of `train_head` does not exist or cannot train. The model is unchanged then.
     """
     attached = attachment(model)
     if attached is not None and name in attached.adapters:
@@ -72,6 +79,12 @@ def attach(
             f"{name!r} cannot be the name of an adapter",
             hint="Take a word of letters, digits and _.",
         )
+    if attached is None and any(isinstance(module, RedEdit) for module in model.modules()):
+        raise UserError(
+            "invalid-adapter-name",
+            f"a part of the {type(model).__name__}, or a model around it, has edits already",
+            hint="Detach those first, or attach to that model.",
+        )
     config = resolve_positions(config, model.config.model_type)
     targets = find_targets(model, config)
     trained = parameters_to_train(model, train_head)
@@ -81,6 +94,11 @@ def attach(
             "whoever loads the adapter gets others at random",
             stacklevel=2,
         )
+    if is_folded(model):
+        warnings.warn(
+            "edits were folded into this model: an adapter attached to it can be folded too, but not saved",
+            stacklevel=2,
+        )
     if attached is None:
         trained_before = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
         attached = model.red_attachment = Attachment(Selection(), trained_before)
@@ -88,6 +106,7 @@ def attach(
             model.register_forward_pre_hook(push_adapter_names, with_kwargs=True),
             model.register_forward_hook(pop_adapter_names, always_call=True),
             model.register_load_state_dict_post_hook(expect_no_base),
+            model.register_state_dict_pre_hook(refuse_whole),
         ]
         model.requires_grad_(False)
     for target in targets:
@@ -107,7 +126,8 @@ def attach(
 def detach(model: PreTrainedModel, name: str | None = None) -> None:
     """Remove the adapter `name`, or all adapters if it is None.
 
-    Removing the last one restores the base bit for bit, with its head and its `requires_grad` flags.
+    Removing the last one restores the base bit for bit, with its head and its `requires_grad` flags. Parameters that
+    the user unfroze keep their trained values.
 
     Raises:
         UserError: the model has no edits, or no adapter `name`.
@@ -133,6 +153,7 @@ def detach(model: PreTrainedModel, name: str | None = None) -> None:
         for hook in (*attached.call_hooks, *attached.casts.values()):
             hook.remove()
         save_whole_again(model)
+        save_if_declared(model)
         del model.red_attachment
 
 

@@ -18,6 +18,7 @@ from red_cli.edit.model_kinds import kind_of
 from red_cli.errors import UserError
 
 POOLER = "pooler"  # the part of a base that may be missing in its files
+FOLDED = "red_folded"  # the mark of a module with a folded edit: whether it gained a bias
 _LOADED = "_is_hf_initialized"  # transformers' mark of parameters that it loaded from files
 
 
@@ -123,6 +124,16 @@ def full_size(parameter: nn.Parameter) -> int:
     if packed is not None:
         return math.prod(packed.shape)
     return getattr(parameter, "ds_numel", parameter.numel())
+
+
+def gained_biases(model: nn.Module) -> list[str]:
+    """The names of the biases that modules gained when edits were folded."""
+    return [f"{path}.bias" for path, module in model.named_modules() if getattr(module, FOLDED, False)]
+
+
+def is_folded(model: nn.Module) -> bool:
+    """Whether edits were folded into the model's weights, so that it is no longer the base in the files."""
+    return any(hasattr(module, FOLDED) for module in model.modules())
 
 
 def vector_ids(model: nn.Module) -> set[int]:

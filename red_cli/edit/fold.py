@@ -13,9 +13,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from red_cli.edit.attach import detach
-from red_cli.edit.attached_adapters import attachment, edits, require_attachment
+from red_cli.edit.attached_adapters import FOLDED, attachment, edits, require_attachment
 from red_cli.edit.layer import RedVectors, apply_edit
-from red_cli.edit.save_pretrained import save_if_declared
 from red_cli.errors import UserError
 
 # Weight shapes: Linear (out, in), Conv1D (in, out), LayerNorm (d,). The output dimension is scaled.
@@ -29,6 +28,8 @@ def fold(model: PreTrainedModel) -> list[str]:
     W' = diag(scale) W and b' = scale * b + bias, from equation (3) of the paper and the module's y = W x + b. The
     arithmetic is float32; the result has the weight's dtype. A module without a bias gets one if the edit has one. A
     mixture-of-experts block takes a scale into the last weights of its experts.
+
+    The modules stay marked: no later adapter of this model can be saved, since it would name the unfolded base.
 
     Returns:
         The paths of the modules that gained a bias. The configuration must declare it before the model is saved.
@@ -55,11 +56,12 @@ def fold(model: PreTrainedModel) -> list[str]:
                 "unsupported-model", f"{path} shares its weight with another module: folding would edit both"
             )
     gained = [path for path, edit in edited.items() if _fold_module(model.get_submodule(path), edit)]
+    for path in edited:
+        module = model.get_submodule(path)
+        setattr(module, FOLDED, path in gained or getattr(module, FOLDED, False))
     for key, value in attached.base_head.items():  # the trained head stays, in the base's dtype
         attached.base_head[key] = model.get_parameter(key).detach().to(value.dtype, copy=True)
     detach(model)
-    if gained:
-        save_if_declared(model)
     return gained
 
 

@@ -61,8 +61,12 @@ ENCODER_DECODER = ModelKind(
 )
 KINDS = (SEQUENCE_CLASSIFIER, DECODER, ENCODER_DECODER)
 NO_TASK = "FEATURE_EXTRACTION"  # the task type of any other model, and of a classifier without a trained head
-# The ends of other classes' names -> their task types in adapter files
-_OTHER_TASK_TYPES = {"ForTokenClassification": "TOKEN_CLS", "ForQuestionAnswering": "QUESTION_ANS"}
+# The ends of the names of classes whose head trains -> their task types in adapter files
+HEAD_TASK_TYPES = {
+    "ForSequenceClassification": SEQUENCE_CLASSIFIER.task_type,
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+}
 
 
 def language_model_kind(config: PretrainedConfig) -> ModelKind:
@@ -85,9 +89,13 @@ def language_model_kind(config: PretrainedConfig) -> ModelKind:
 
 
 def kind_of(model: PreTrainedModel) -> ModelKind | None:
-    """The kind of a model by its class; None for any other class, such as a bare encoder."""
-    model_type, name = model.config.model_type, type(model).__name__
-    return next((kind for kind in KINDS if kind.class_names.get(model_type) == name), None)
+    """The kind of a model by its class or one that it extends; None for any other, such as a bare encoder."""
+    for known in type(model).__mro__:
+        model_types = (model.config.model_type, getattr(getattr(known, "config_class", None), "model_type", ""))
+        for kind in KINDS:
+            if known.__name__ in [kind.class_names.get(model_type) for model_type in model_types]:
+                return kind
+    return None
 
 
 def task_type(model: PreTrainedModel, trained_head: bool) -> str:
@@ -95,8 +103,17 @@ def task_type(model: PreTrainedModel, trained_head: bool) -> str:
     kind = kind_of(model)
     if kind is not None and (trained_head or not kind.trains_head):
         return kind.task_type
-    name = type(model).__name__
-    return next((other for end, other in _OTHER_TASK_TYPES.items() if trained_head and name.endswith(end)), NO_TASK)
+    if not trained_head:
+        return NO_TASK
+    classes = type(model).__mro__
+    for known in classes:
+        for end, other in HEAD_TASK_TYPES.items():
+            if known.__name__.endswith(end):
+                return other
+    # a head of a class of the user's own labels texts, unless that class extends another head of transformers
+    theirs = [known.__name__ for known in classes if known.__module__.startswith("transformers.")]
+    own = not classes[0].__module__.startswith("transformers.") and not any("For" in name for name in theirs)
+    return SEQUENCE_CLASSIFIER.task_type if own else NO_TASK
 
 
 def own_label_names(config: PretrainedConfig) -> list[str] | None:

@@ -23,10 +23,12 @@ from red_cli.edit.attached_adapters import (
     active_adapter,
     edits,
     head_parameter_names,
+    is_folded,
     require_attachment,
     vector_ids,
 )
 from red_cli.edit.model_kinds import own_label_names, task_type
+from red_cli.errors import UserError
 from red_cli.files import write_bytes, write_json
 
 
@@ -49,8 +51,14 @@ def save_adapter(
         state_dict: the model's state, where its parameters are sharded over processes.
 
     Raises:
-        UserError: the model has no edits.
+        UserError: the model has no edits; or others were folded into its weights, which the recorded base lacks.
     """
+    if is_folded(model):
+        raise UserError(
+            "unsupported-model",
+            "edits were folded into the model before, so that its adapter would belong to no base in files",
+            hint="Save an adapter before folding, then: red export ADAPTER --output MODEL; attach to MODEL.",
+        )
     adapter, head = active_adapter(model), trained_base_parameters(model)
     folder = Path(folder)
     weights = save(adapter_tensors(model, state_dict), metadata={"format": "pt"})
@@ -59,7 +67,7 @@ def save_adapter(
         base_model_name_or_path=model.config._name_or_path,
         revision=base_revision,
         task_type=task_type(model, trained_head),
-        architecture=type(model).__name__,
+        architecture=type(model).__name__.removeprefix("FSDP"),
         red=adapter.config,
         target_modules=adapter.paths,
         head=head,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
 from functools import partial
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_config import CONFIG_FILE
-from red_cli.edit.attached_adapters import active_adapter, require_attachment
+from red_cli.edit.attached_adapters import active_adapter, attachment, gained_biases, require_attachment
 from red_cli.edit.save import adapter_tensors, save_adapter, trained_names
 from red_cli.errors import UserError, some_of
 from red_cli.files import write_bytes, write_text
@@ -59,9 +60,37 @@ def save_whole_again(model: nn.Module) -> None:
         vars(module).pop(_METHOD, None)
 
 
-def save_if_declared(model: PreTrainedModel) -> None:
-    """Let `save_pretrained` of a model whose modules gained biases write it only if its configuration has them."""
-    vars(model)[_METHOD] = partial(_save_declared, model)
+def save_if_declared(model: nn.Module) -> None:
+    """Let a model, and the models in it, whose modules gained biases be saved only if its configuration has them."""
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel) and gained_biases(part):
+            vars(part)[_METHOD] = partial(_save_declared, part)
+    if gained_biases(model) and refuse_whole not in model._state_dict_pre_hooks.values():
+        model.register_state_dict_pre_hook(refuse_whole)
+
+
+def refuse_whole(part: nn.Module, prefix: str, _: bool) -> None:
+    """The hook before `state_dict` of a model with edits or gained biases: may a model around it be saved?
+
+    The part does not know the models around it, but sees whose `save_pretrained` asks for its weights.
+
+    Raises:
+        UserError: plain loading of the model around it would drop edits or biases.
+    """
+    frame = inspect.currentframe() if prefix else None
+    while frame is not None:
+        whole = frame.f_locals.get("self")
+        if frame.f_code.co_name == _METHOD and isinstance(whole, PreTrainedModel) and whole is not part:
+            if attachment(part) is not None:
+                raise UserError(
+                    "unsupported-model",
+                    f"{prefix[:-1]} in the {type(whole).__name__} has edits, which plain loading would drop",
+                    hint="Attach to the whole model; or save the part, whose save_pretrained writes the adapter; or "
+                    "fold the edits first: red_cli.fold.",
+                )
+            _require_declared(whole)
+            return
+        frame = frame.f_back
 
 
 def save_pretrained(
@@ -113,7 +142,10 @@ def save_pretrained(
 
 
 def expect_no_base(model: nn.Module, keys: Any) -> None:
-    """The hook after `load_state_dict`: the base is not missing in a file that holds all that trains, and no more."""
+    """The hook after `load_state_dict`: the base is not missing in a file that holds all that trains, and no more.
+
+    So `load_state_dict(…, strict=True)` of exactly that part reports that all keys match; the base stays as it is.
+    """
     assert isinstance(model, PreTrainedModel)
     if require_attachment(model).active is None or keys.unexpected_keys:
         return
@@ -127,15 +159,20 @@ def _save_declared(model: PreTrainedModel, *arguments: Any, **options: Any) -> N
     Raises:
         UserError: a model of this configuration has no place for a bias, so that plain loading would drop it.
     """
+    _require_declared(model)
+    type(model).save_pretrained(model, *arguments, **options)
+
+
+def _require_declared(model: PreTrainedModel) -> None:
+    """Check that a model of this configuration has the gained biases; raises what `_save_declared` does."""
     with torch.device("meta"):
-        plain = type(model)(model.config)
-    if lost := [name for name in model.state_dict() if name not in plain.state_dict()]:
+        plain = {name for name, _ in type(model)(model.config).named_parameters()}
+    if lost := [name for name in gained_biases(model) if name not in plain]:
         raise UserError(
             "unsupported-model",
             f"plain loading would drop folded biases, which the configuration does not declare: {some_of(lost)}",
             hint="Save the adapter before folding, then: red export ADAPTER --output MODEL",
         )
-    type(model).save_pretrained(model, *arguments, **options)
 
 
 def _refuse_part(path: str, *_: Any, **__: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from transformers import PreTrainedModel
 
 import red_cli
 from red_cli import RedConfig, attach, fold, load_adapter, save_adapter
-from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
+from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config
+from tests.export.test_export import edit_json
 from tests.failures import fails
-from tests.tiny import first_output, random_vectors, tiny_config, tiny_inputs, tiny_model
+from tests.tiny import first_output, make_base, random_vectors, tiny_config, tiny_inputs, tiny_model
 
 # class -> options of from_pretrained, what attach is given, whether the user unfreezes embeddings, what is saved
 HEADS = {
@@ -174,6 +176,42 @@ def test_a_quantised_head_is_refused(tmp_path: Path) -> None:
     model = transformers.BertForSequenceClassification.from_pretrained(tmp_path, quantization_config=quantised)
     with fails("unsupported-model", "classifier.weight", "llm_int8_skip_modules"):
         attach(model, RedConfig())
+
+
+# what the base's own classifier extends it by; the class in it answers otherwise than that of transformers
+OWN_CLASS = """
+from transformers import BertForSequenceClassification
+
+class Own(BertForSequenceClassification):
+    def forward(self, *arguments, **options):
+        output = super().forward(*arguments, **options)
+        output.logits = output.logits * 3
+        return output
+"""
+
+
+def test_the_adapter_of_a_class_of_the_base_loads_in_that_class_alone(red: Callable, tmp_path: Path) -> None:
+    base, folder = make_base(tmp_path / "base"), tmp_path / "adapter"
+    (base / "own.py").write_text(OWN_CLASS)
+    edit_json(base / "config.json", auto_map={"AutoModelForSequenceClassification": "own.Own"})
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(base, trust_remote_code=True)
+    attach(model, RedConfig())
+    train_at_random(model)
+    save_adapter(model, folder)
+    config = read_adapter_config(folder)
+    assert (config.architecture, config.task_type, config.classifies) == ("Own", "SEQ_CLS", True)
+    loaded = red_cli.load(folder, trust_remote_code=True)
+    assert type(loaded).__name__ == "Own"
+    assert torch.equal(logits(loaded), logits(model))
+    with fails("base-mismatch", "Own", "trust_remote_code=True"):
+        red_cli.load(folder)
+    outcome = red("predict", folder, "--text", "a film was", "model.trust_remote_code=true", "--json")
+    assert outcome.code == 0, outcome.err
+
+    for other in ("PreTrainedModel", "AutoModel", "pipeline"):
+        edit_json(folder / CONFIG_FILE, architecture=other)
+        with fails("base-mismatch", other):
+            red_cli.load(folder)
 
 
 def test_loading_names_the_base_that_is_missing(tmp_path: Path) -> None:

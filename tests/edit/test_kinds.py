@@ -6,11 +6,31 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForSequenceClassification
+from torch import nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForMultipleChoice,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    BertPreTrainedModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 
 from red_cli import RedConfig, attach, load_adapter, save_adapter
 from red_cli.edit.attached_adapters import count, head_parameter_names
-from red_cli.edit.model_kinds import DECODER, ENCODER_DECODER, SEQUENCE_CLASSIFIER, kind_of, language_model_kind
+from red_cli.edit.model_kinds import (
+    DECODER,
+    ENCODER_DECODER,
+    NO_TASK,
+    SEQUENCE_CLASSIFIER,
+    kind_of,
+    language_model_kind,
+    task_type,
+)
 from red_cli.errors import UserError
 from tests.tiny import DECODERS, ENCODERS, SEQ2SEQ, random_vectors, tiny_config, tiny_model
 
@@ -51,6 +71,49 @@ def test_encoders_write_no_text(model_type: str) -> None:
     with pytest.raises(UserError, match=model_type) as caught:
         language_model_kind(tiny_config(model_type))
     assert caught.value.code == "unsupported-model"
+
+
+class OwnClassifier(BertForSequenceClassification):
+    pass
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+
+class OwnWriter(LlamaForCausalLM):
+    config_class = OwnConfig
+
+
+class OwnTagger(BertForTokenClassification):
+    pass
+
+
+class OwnChoice(BertForMultipleChoice):
+    pass
+
+
+class OwnHead(BertPreTrainedModel):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.bert, self.decide = BertModel(config), nn.Linear(config.hidden_size, 2)
+
+
+OWN = {
+    OwnClassifier: ("SEQ_CLS", NO_TASK),
+    OwnWriter: ("CAUSAL_LM", "CAUSAL_LM"),
+    OwnTagger: ("TOKEN_CLS", NO_TASK),
+    OwnChoice: (NO_TASK, NO_TASK),
+    OwnHead: ("SEQ_CLS", NO_TASK),
+}
+
+
+@pytest.mark.parametrize(("own", "expected"), OWN.items())
+def test_task_types_of_classes_of_ones_own(own: type[PreTrainedModel], expected: tuple[str, str]) -> None:
+    sizes = tiny_config("llama" if own is OwnWriter else "bert").to_dict()
+    model = own(own.config_class(**{key: value for key, value in sizes.items() if key != "model_type"}))
+    assert (task_type(model, trained_head=True), task_type(model, trained_head=False)) == expected
+    assert bool(head_parameter_names(model)) == (own is not OwnWriter)
 
 
 def test_a_head_without_a_name_of_its_own() -> None:

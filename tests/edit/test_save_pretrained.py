@@ -202,11 +202,45 @@ def test_what_plain_loading_would_drop_is_refused(tmp_path: Path) -> None:
     llama = tiny_model("llama")
     attach(llama, RedConfig())
     fold(llama)
-    with fails("unsupported-model", "model.layers.0.mlp.down_proj.bias", "red export"):
-        llama.save_pretrained(tmp_path / "folded")
+    for end in (None, detach, fold):  # biases that were folded before stay undeclared
+        if end is not None:
+            with pytest.warns(UserWarning, match="not saved"):
+                attach(llama, RedConfig())
+            with fails("unsupported-model", "red export"):
+                llama.save_pretrained(tmp_path / "adapter")
+            end(llama)
+        with fails("unsupported-model", "model.layers.0.mlp.down_proj.bias", "red export"):
+            llama.save_pretrained(tmp_path / "folded")
+        with fails("unsupported-model", "layers.0.mlp.down_proj.bias", "red export"):
+            llama.model.save_pretrained(tmp_path / "folded")
+    assert names(tmp_path) == {"whole", "two"}
     llama.config.mlp_bias = True
     llama.save_pretrained(tmp_path / "folded")
     assert "model.layers.0.mlp.down_proj.bias" in load_file(tmp_path / "folded" / "model.safetensors")
+
+
+@pytest.mark.parametrize("end", [None, fold])
+def test_a_model_around_a_part_with_edits_is_refused(tmp_path: Path, end: Callable | None) -> None:
+    whole = tiny_model("llama")
+    attach(whole.model, RedConfig())
+    with fails("invalid-adapter-name", "LlamaForCausalLM"):
+        attach(whole, RedConfig())
+    if end is not None:
+        end(whole.model)
+    with fails(
+        "unsupported-model", "model in the LlamaForCausalLM" if end is None else "model.layers.0.mlp.down_proj.bias"
+    ):
+        whole.save_pretrained(tmp_path / "whole")
+    assert "model.safetensors" not in names(tmp_path / "whole")
+    whole.state_dict()  # a state that no `save_pretrained` writes loads into the same model
+    if end is None:
+        whole.model.save_pretrained(tmp_path / "part")
+        assert names(tmp_path / "part") == ADAPTER
+        detach(whole.model)
+    whole.config.mlp_bias = end is not None
+    whole.save_pretrained(tmp_path / "whole")
+    plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "whole")
+    assert torch.equal(logits(plain), logits(whole))
 
 
 def test_commands_take_a_checkpoint(red: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
