@@ -268,10 +268,6 @@ FAULTS = {
     "low precision": (["method=full", "model.dtype=bfloat16"], "conflicting-keys", "model.dtype: "),
     "quantised": (["method=bitfit", "model.quantization=int8"], "conflicting-keys", "method: "),
     "not auto": (["train.learning_rate=automatic"], "invalid-value", "train.learning_rate: "),
-    "auto for nothing": (
-        ["method=head", "train.learning_rate=auto", "train.head_learning_rate=1"], "conflicting-keys",
-        "train.head_learning_rate: ",
-    ),
 }  # fmt: skip
 
 
