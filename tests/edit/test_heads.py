@@ -1,4 +1,4 @@
-"""What trains beside the vectors is saved with them: an adapter answers the same whatever the seed of who loads it."""
+"""Everything that trains is saved with the vectors: an adapter answers the same under any seed."""
 
 from __future__ import annotations
 
