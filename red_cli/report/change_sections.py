@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from red_cli.formatting import three_digits
 from red_cli.report.adapter_changes import NORM, AdapterChanges, ModuleChange
-from red_cli.report.bias_spread import OutputSpread
 from red_cli.report.document import Section, Table
 from red_cli.report.draw_one_run import TITLES, draw_heat_map
 from red_cli.report.module_paths import readable_kind
 from red_cli.report.style import can_draw
+from red_cli.runs.output_spread_file import OutputSpread
 
 _EXPLANATION = (
     f"{NORM}. A scale starts at 1 and a bias at 0; shown is how far each went. "
@@ -45,7 +45,7 @@ def change_sections(changes: AdapterChanges, spread: OutputSpread | None) -> lis
 def _spread_section(changes: AdapterChanges, spread: OutputSpread | None) -> Section:
     """The section of a report on the biases against the spread of their modules' outputs."""
     heading = "Bias against the output it is added to"
-    shares = {} if spread is None else spread.shares(changes)
+    shares = {} if spread is None else bias_shares(changes, spread)
     if spread is None or not shares:
         return Section(heading, text="The spread of the outputs is not recorded for this adapter.")
     found = {(module.label, module.layer): shares.get(module.path) for module in changes.modules}
@@ -53,6 +53,15 @@ def _spread_section(changes: AdapterChanges, spread: OutputSpread | None) -> Sec
     percent = [[None if value is None else value * 100 for value in row] for row in grid]
     text = f"{_SPREAD}, over {spread.tokens:,} tokens of {spread.rows} training rows."
     return Section(heading, text=text, table=_layer_table(changes, percent, "bias"))
+
+
+def bias_shares(changes: AdapterChanges, spread: OutputSpread) -> dict[str, float]:
+    """Path of a module -> root mean square of its bias, divided by the spread of its output."""
+    return {
+        module.path: module.changes["bias"].rms / spread.modules[module.path]
+        for module in changes.modules
+        if "bias" in module.changes and spread.modules.get(module.path)
+    }
 
 
 def _layer_table(changes: AdapterChanges, grid: Sequence[Sequence[float | None]], component: str) -> Table:

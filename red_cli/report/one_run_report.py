@@ -10,7 +10,6 @@ from red_cli.errors import UserError
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.metrics import UNTUNED, format_score, is_percentage
 from red_cli.report.adapter_changes import AdapterChanges, read_adapter_changes
-from red_cli.report.bias_spread import OutputSpread, read_output_spread
 from red_cli.report.change_sections import change_sections
 from red_cli.report.document import ReportDocument, Section, Table
 from red_cli.report.draw_one_run import draw_curve
@@ -30,6 +29,7 @@ from red_cli.report.style import NO_PICTURES, can_draw
 from red_cli.report.training_log import Curve, read_curve
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import is_adapter
+from red_cli.runs.output_spread_file import OutputSpread, read_output_spread
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,23 +14,9 @@ from red_cli.distributed.process_group import Processes
 from red_cli.edit.attached_adapters import require_attachment
 from red_cli.methods.method import Trained
 from red_cli.plan.prepare import Prepared
+from red_cli.runs.output_spread_file import OutputSpread
 
 _LEAST_ROWS, _MOST_ROWS = 8, 32
-
-
-@dataclass(frozen=True)
-class OutputSpread:
-    """The content of output_spread.json.
-
-    Attributes:
-        rows: the number of training rows.
-        tokens: the most tokens that a module saw.
-        modules: path of a module -> median over the features of the standard deviation of its output over tokens.
-    """
-
-    rows: int
-    tokens: int
-    modules: dict[str, float]
 
 
 def output_spread_of(trained: Trained, prepared: Prepared, batch_size: int, processes: Processes) -> OutputSpread:

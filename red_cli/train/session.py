@@ -21,13 +21,13 @@ from red_cli.plan.schedule import Schedule
 from red_cli.recipe.schema import Recipe, Train
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.inputs import RunInputs
+from red_cli.runs.output_spread_file import OutputSpread
 from red_cli.tasks.base import Batch
 from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.packing import pack
 from red_cli.train.checkpoint_folder import TrainingState
 from red_cli.train.events import TrainingListener
 from red_cli.train.lock import FolderLock
-from red_cli.train.output_spread import OutputSpread
 from red_cli.train.samples import SamplePrompts
 from red_cli.train.trackers import Trackers
 

@@ -12,11 +12,12 @@ from red_cli.errors import UserError
 from red_cli.export.card import Use, run_card
 from red_cli.recipe.load import load_recipe
 from red_cli.report.adapter_changes import read_adapter_changes
-from red_cli.report.bias_spread import OutputSpread, read_output_spread
+from red_cli.report.change_sections import bias_shares
 from red_cli.report.document import Section
 from red_cli.report.many_runs import compare_runs
 from red_cli.report.one_run_report import report_on, run_document
 from red_cli.runs.folder import RunFolder
+from red_cli.runs.output_spread_file import OutputSpread, read_output_spread
 from tests.report.finished import finished_run
 from tests.report.full_run import CONFUSION, LABELS, NASTY, full_run, layered_adapter
 from tests.report.test_adapter_changes import adapter
@@ -114,7 +115,7 @@ def test_many_classes_show_their_largest_confusions(tmp_path: Path) -> None:
 def test_a_bias_in_percent_of_its_modules_output(tmp_path: Path) -> None:
     changes = read_adapter_changes(adapter(tmp_path))
     spread = OutputSpread(8, 100, {module.path: 2.0 for module in changes.modules[:2]})
-    assert spread.shares(changes) == {
+    assert bias_shares(changes, spread) == {
         module.path: module.changes["bias"].rms / 2 for module in changes.modules[:2]
     }  # fmt: skip
 
