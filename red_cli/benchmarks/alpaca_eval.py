@@ -21,7 +21,6 @@ from red_cli.benchmarks.question_suites import (
 from red_cli.benchmarks.request import SuiteRequest
 from red_cli.errors import UserError, first_line
 from red_cli.files import write_json
-from red_cli.inference.evaluate import model_identity
 from red_cli.inference.generate import ResumableOutput
 from red_cli.recipe.sections import Decoding
 from red_cli.runs.events import Listener
@@ -51,7 +50,7 @@ def answer_alpaca_eval(target: Opened, request: SuiteRequest, output: Path, list
         prompt_ids(template, [{"role": "user", "content": str(question["instruction"])}]) for question in questions
     ]
     runtime = load_live(target, base, listener)
-    resumable = ResumableOutput(path.with_suffix(".partial.jsonl"), model_identity(target))
+    resumable = ResumableOutput(path.with_suffix(".partial.jsonl"), target.identity)
     answers = write_answers(runtime, prompts, options, template.end, resumable)
     generator = model_name(target)
     rows = [

@@ -25,7 +25,6 @@ from red_cli.benchmarks.question_suites import (
 from red_cli.benchmarks.request import SuiteRequest
 from red_cli.errors import UserError
 from red_cli.files import write_text
-from red_cli.inference.evaluate import model_identity
 from red_cli.inference.generate import ResumableOutput
 from red_cli.recipe.sections import Decoding
 from red_cli.runs.events import Listener
@@ -63,7 +62,7 @@ def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listene
     base = open_language_model(target)
     name, template = choose_template(request.template, target.recipe, base.tokenizer)
     runtime = load_live(target, base, listener)
-    identity = model_identity(target)
+    identity = target.identity
     answers: dict[int, list[Generated]] = {place: [] for place in range(len(questions))}
     resumables = []
     for temperature in sorted({_temperature(question) for question in questions}):

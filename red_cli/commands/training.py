@@ -91,7 +91,7 @@ def _require_epochs(epochs: float) -> None:
 
 
 def _finished_before(loaded: LoadedRecipe) -> dict[str, Any] | None:
-    """The result of the run in the recipe's folder if it is finished; its base and data may be gone by now."""
+    """The result that the command train prints if the run is finished; its base and data may be gone by now."""
     from red_cli.runs.preflight import preflight_training
     from red_cli.train.resume import finished_result
 

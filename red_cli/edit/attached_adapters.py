@@ -127,7 +127,7 @@ def full_size(parameter: nn.Parameter) -> int:
 
 
 def gained_biases(model: nn.Module) -> list[str]:
-    """The names of the biases that modules gained when edits were folded."""
+    """The names of the biases that modules gained when an attached adapter was folded."""
     return [f"{path}.bias" for path, module in model.named_modules() if getattr(module, FOLDED, False)]
 
 

@@ -76,7 +76,7 @@ def evaluate(
         listener.note(line)
     runtime = load_runtime(target, base, listener)
     name = f"{split}-first-{limit}" if limited else split
-    resumable = ResumableOutput(folder.partial(name), model_identity(target))
+    resumable = ResumableOutput(folder.partial(name), target.identity)
     size = recipe.train.micro_batch_size or recipe.train.batch_size
     with runtime.autocast():
         try:
@@ -148,14 +148,6 @@ def _untuned(target: Opened, folder: RunFolder, split: str) -> dict[str, Any]:
     if untuned is None or untuned["split"] != split:
         return {"untuned": None}
     return {"untuned": untuned, "parameters": metrics["parameters"]}
-
-
-def model_identity(target: Opened) -> str:
-    """What identifies a scored run, adapter or export: its weights' names, sizes, times, and the model section."""
-    place = target.adapter or target.folder
-    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir())]
-    weights = [file for file in files if "safetensors" in file[0]]
-    return f"{weights} {target.recipe.model.model_dump_json()}"
 
 
 def default_split(recipe: Recipe) -> tuple[str, str]:

@@ -16,7 +16,6 @@ import red_cli
 from red_cli.errors import Interrupted, UserError
 from red_cli.files import replacing
 from red_cli.inference.answers import Answer, AnswerForm, Threshold, kind_of_problem
-from red_cli.inference.evaluate import model_identity
 from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.input_columns import InputColumns
 from red_cli.inference.input_file import InputFile, InputPart
@@ -139,7 +138,7 @@ def _label_names(task: Task, opened: Opened) -> list[str] | None:
 def _subject(opened: Opened, request: PredictionRequest) -> str:
     """The digest of all on which predicting every row of a file depends: model, recipe, file and columns."""
     recipe = opened.recipe.model_dump(include={"task", "model", "data", "eval"}, mode="json")
-    about = [red_cli.__version__, model_identity(opened), recipe, request.file.digest, dict(request.columns.read)]
+    about = [red_cli.__version__, opened.identity, recipe, request.file.digest, dict(request.columns.read)]
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -155,7 +154,7 @@ def _predict_parts(
     progress = _Progress(listener, first, file.rows)
     runtime = load_runtime(opened, encoder.base, progress)
     predictor = RowPredictor(encoder, runtime, request.columns, str(file.path))
-    identity, started = model_identity(opened), time.monotonic()
+    identity, started = opened.identity, time.monotonic()
     with runtime.autocast():
         for part in islice(file.parts(), done, None):
             progress.begin(first, len(part))

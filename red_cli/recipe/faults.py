@@ -204,7 +204,7 @@ def _meant_nested(key: str, value: Any, keys: Sequence[str]) -> str:
 
 
 def origin_of(path: KeyPath, origins: Mapping[KeyPath, str]) -> str:
-    """Where a key was given; for an absent one, its section."""
+    """Where the key of a fault was set; for an absent one, its section."""
     while path and path not in origins:
         path = path[:-1]
     return origins.get(path, "the recipe")

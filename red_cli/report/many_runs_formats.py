@@ -83,7 +83,7 @@ def _csv(comparison: RunComparison) -> str:
 
 
 def _markdown(comparison: RunComparison) -> str:
-    """The table of a comparison in Markdown."""
+    """The table of many runs in Markdown, to paste."""
     return markdown_table(Cells(comparison).table)
 
 

@@ -161,7 +161,7 @@ def _how_many(run: FinishedRun, split: str, shown: int) -> str:
 
 
 def _sure(error: Mapping[str, Any]) -> str:
-    """How sure a wrong prediction of a report was; empty for tasks without probabilities."""
+    """In the section on errors, how sure a prediction was; empty for tasks without probabilities."""
     return f", {error['probability']:.1%} sure" if "probability" in error else ""
 
 

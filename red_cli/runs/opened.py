@@ -44,6 +44,14 @@ class Opened:
         assert self.opened_recipe is not None
         return self.opened_recipe.recipe
 
+    @property
+    def identity(self) -> str:
+        """What an opened model is recognised by: its weight files' names, sizes and times, and the model section."""
+        place = self.adapter or self.folder
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir())]
+        weights = [file for file in files if "safetensors" in file[0]]
+        return f"{weights} {self.recipe.model.model_dump_json()}"
+
     def require_consent(self) -> None:
         """Check that the recipe in the folder does not ask to run Python code of the base.
 

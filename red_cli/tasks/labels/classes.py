@@ -21,7 +21,7 @@ def is_blank(value: Any) -> bool:
 
 
 def is_hidden(value: Any, names: Sequence[str] | None) -> bool:
-    """Whether a label is blank, or -1 although no class has that name."""
+    """Whether a label is empty: blank, or -1 although no class has that name."""
     return is_blank(value) or ("-1" not in (names or ()) and value in _HIDDEN)
 
 
