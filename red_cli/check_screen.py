@@ -119,7 +119,7 @@ def _bar(share: float, longest: int) -> str:
 
 
 def _span_lines(row: ShownRow, width: int) -> list[Line]:
-    """A row whose answer is text: the parts that count towards the loss begin with an arrow, the others are dimmed."""
+    """The screen's row whose answer is text: parts that count towards the loss have an arrow, others are dimmed."""
     lines: list[Line] = [("a row, with → before what counts towards the loss", False)]
     for counts, text in row.spans[:_MOST_SPANS]:
         parts = _folded(terminal_line(text), width - 2)

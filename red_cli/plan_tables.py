@@ -27,7 +27,7 @@ def plan_rows(plan: PlanSummary, folder: str) -> list[tuple[str, str]]:
 
 
 def subject_rows(plan: PlanSummary) -> list[tuple[str, str]]:
-    """The base, its architecture, the task, the method and what it trains."""
+    """The rows of a plan on its subject: the base, its architecture, the task, the method and what it trains."""
     counts = plan.counts
     return [
         ("base", plan.base),

@@ -147,7 +147,7 @@ def read_index(file: Path) -> dict[str, str]:
 
 
 def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
-    """Yield (name, byte range) of each tensor in a safetensors file of a base, in byte order.
+    """Read the header of one of the base's files: yield (name, byte range) of each tensor, in byte order.
 
     Raises:
         UserError: the file is missing, or its header does not match its size.

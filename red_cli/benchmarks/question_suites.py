@@ -131,7 +131,7 @@ def read_questions(path: Path, needed: Sequence[str]) -> list[dict[str, object]]
 
 
 def require_absent(path: Path) -> None:
-    """Check that a file of answers does not exist.
+    """Check that a benchmark's file of answers does not exist.
 
     Raises:
         UserError: it exists.

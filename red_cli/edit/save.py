@@ -101,7 +101,7 @@ def adapter_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
 
 
 def trained_base_parameters(model: PreTrainedModel) -> list[str]:
-    """The names of the base's parameters that train: the adapter's head, then those that the user unfroze."""
+    """The names of parameters to save with the vectors: the adapter's head, then what the user unfroze."""
     head, vectors = active_adapter(model).head, vector_ids(model)
     others = [
         name

@@ -204,7 +204,7 @@ def _read(path: Path) -> Document:
 
 
 def _with_rates(document: Document) -> Document:
-    """The recorded recipe as a source. One of version 0.1 has no train.rates: its rates were absolute."""
+    """A recorded recipe as a source. One of version 0.1 has no train.rates: its rates were absolute."""
     train = document.data.get("train")
     if isinstance(train, dict) and train.keys() >= _OF_EVERY_RECORD and "rates" not in train:
         train["rates"] = "absolute"

@@ -146,7 +146,7 @@ def _interval_text(metric: str, low: float, high: float) -> str:
 
 
 def _empty_answers(facts: Facts, split: SplitFacts) -> Iterator[Note]:
-    """The note on generated texts without any characters."""
+    """A note on a result: generated texts without any characters."""
     if split.empty:
         yield Note(
             "empty-answers",
