@@ -250,9 +250,9 @@ class Train(Section):
     )
     rates: Annotated[Literal["relative", "absolute"], Role.TRAINING] = Field(
         default="relative",
-        description="RED: relative multiplies the learning rate of each bias by the spread of its module's output, and "
-        "divides those of all vectors by the number of edited modules in a layer, so that one rate fits modules and "
-        "bases; absolute: the same rate for every vector, as published.",
+        description="RED: relative multiplies the learning rate of each bias by the spread of its module's output and "
+        "that of scales by 4, and divides both by the number of edited modules in a layer, so that one rate fits "
+        "modules and bases; absolute: the same rate for every vector, as published.",
     )
     head_learning_rate: Annotated[Positive | None, Role.TRAINING] = Field(
         default=None, description="Learning rate of the head; default: learning_rate, undivided."

@@ -13,27 +13,29 @@ from red_cli.methods.method import Trained, most_in_a_layer
 from red_cli.recipe.schema import Recipe
 
 _MODULE, _UNIT = "module", "unit"  # of a parameter group with a relative learning rate
+_SCALE_UNIT = 4.0  # of scales, where a bias's unit is the spread of its module's output; measured: docs/results.md
 
 
 def build_optimizer(trained: Trained, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW with parameter groups: the method's without weight decay, the method's with it, and the head.
 
-    Where learning rates are relative, each vector has its share of the rate: edits in the same layer add up. Each bias
-    has a group of its own, for `set_units`. `train.learning_rate` must be a number.
+    Where learning rates are relative, each vector has its share of the rate: edits in the same layer add up. Scales
+    take four times the rate. Each bias has a group of its own, for `set_units`. `train.learning_rate` must be a number.
     """
     settings = recipe.train
     rate, decay = settings.learning_rate, settings.weight_decay
     assert not isinstance(rate, str)
     relative = trained.module_of_bias if recipe.relative_rates else {}
     share = 1 / most_in_a_layer(trained.modules) if recipe.relative_rates else 1.0
-    shared = {"lr": rate * share, _UNIT: share} if recipe.relative_rates else {"lr": rate}
+    of_bias = {"lr": rate * share, _UNIT: share}
+    of_scale = {"lr": rate * share * _SCALE_UNIT, _UNIT: share * _SCALE_UNIT} if recipe.relative_rates else {"lr": rate}
     spared = [name for name in trained.method_parameters if name in trained.no_decay]
     decayed = [name for name in trained.method_parameters if name not in trained.no_decay and name not in relative]
     groups: list[dict[str, Any]] = [
-        {"params": trained.parameters(spared), "weight_decay": 0.0, **shared},
-        {"params": trained.parameters(decayed), "weight_decay": decay, **shared},
+        {"params": trained.parameters(spared), "weight_decay": 0.0, **of_scale},
+        {"params": trained.parameters(decayed), "weight_decay": decay, **of_scale},
         *(
-            {"params": trained.parameters([name]), "weight_decay": decay, _MODULE: path, **shared}
+            {"params": trained.parameters([name]), "weight_decay": decay, _MODULE: path, **of_bias}
             for name, path in relative.items()
         ),
         {
