@@ -134,6 +134,7 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
             "data": {"path": "unused"},
             "train": {
                 "learning_rate": options["lr"],
+                "rates": "absolute",
                 "adam_epsilon": options["eps"],
                 "warmup_steps": options["warmup_steps"],
                 "max_steps": steps,
