@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from red_cli.edit.attached_adapters import activate
     from red_cli.edit.config import RedConfig
     from red_cli.edit.fold import fold
+    from red_cli.train.own_loop import parameter_groups
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ _HOME = {
     "fold": "red_cli.edit.fold",
     "load": "red_cli.api",
     "load_adapter": "red_cli.api",
+    "parameter_groups": "red_cli.train.own_loop",
     "save_adapter": "red_cli.edit.adapter",
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "fold",
     "load",
     "load_adapter",
+    "parameter_groups",
     "save_adapter",
 ]
 

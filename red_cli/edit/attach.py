@@ -41,7 +41,7 @@ DEFAULT = "default"
 
 def attach(
     model: PreTrainedModel,
-    config: RedConfig,
+    config: RedConfig | None = None,
     name: str = DEFAULT,
     *,
     train_head: bool | Sequence[str] = True,
@@ -56,6 +56,7 @@ def attach(
     `save_pretrained` of the model writes the adapter until it is detached or folded.
 
     Args:
+        config: None: the paper's RED, an edit after each feed-forward network.
         train_head: whether the model's head trains with the vectors and is saved with them. A head is what stands
             outside the base, such as a classifier, and a pooler that the base's files lack; a language model has none.
             False is for a head that is part of the base's files: others start at random. Or the names of parameters
@@ -85,7 +86,7 @@ def attach(
             f"a part of the {type(model).__name__}, or a model around it, has edits already",
             hint="Detach those first, or attach to that model.",
         )
-    config = resolve_positions(config, model.config.model_type)
+    config = resolve_positions(config or RedConfig(), model.config.model_type)
     targets = find_targets(model, config)
     trained = parameters_to_train(model, train_head)
     if random := [name for name in new_parameter_names(model) if name not in trained]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,33 +17,17 @@ _SCALE_UNIT = 4.0  # of scales, where a bias's unit is the spread of its module'
 
 
 def build_optimizer(trained: Trained, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW with parameter groups: the method's without weight decay, the method's with it, and the head.
+    """AdamW over the trainable parameters, in groups, with the recipe's learning rates.
 
-    Where learning rates are relative, each vector has its share of the rate: edits in the same layer add up. Scales
-    take four times the rate. Each bias has a group of its own, for `set_units`. `train.learning_rate` must be a number.
+    Where they are relative, `set_units` follows. `train.learning_rate` must be a number.
     """
     settings = recipe.train
     rate, decay = settings.learning_rate, settings.weight_decay
     assert not isinstance(rate, str)
-    relative = trained.module_of_bias if recipe.relative_rates else {}
-    share = 1 / most_in_a_layer(trained.modules) if recipe.relative_rates else 1.0
-    of_bias = {"lr": rate * share, _UNIT: share}
-    of_scale = {"lr": rate * share * _SCALE_UNIT, _UNIT: share * _SCALE_UNIT} if recipe.relative_rates else {"lr": rate}
-    spared = [name for name in trained.method_parameters if name in trained.no_decay]
-    decayed = [name for name in trained.method_parameters if name not in trained.no_decay and name not in relative]
-    groups: list[dict[str, Any]] = [
-        {"params": trained.parameters(spared), "weight_decay": 0.0, **of_scale},
-        {"params": trained.parameters(decayed), "weight_decay": decay, **of_scale},
-        *(
-            {"params": trained.parameters([name]), "weight_decay": decay, _MODULE: path, **of_bias}
-            for name, path in relative.items()
-        ),
-        {
-            "params": trained.parameters(trained.head),
-            "lr": settings.head_learning_rate or rate,
-            "weight_decay": decay,
-        },
-    ]
+    groups = relative_groups(trained, rate, decay) if recipe.relative_rates else _absolute_groups(trained, rate, decay)
+    groups.append(
+        {"params": trained.parameters(trained.head), "lr": settings.head_learning_rate or rate, "weight_decay": decay}
+    )
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         betas=(settings.adam_beta1, settings.adam_beta2),
@@ -52,17 +36,52 @@ def build_optimizer(trained: Trained, recipe: Recipe) -> torch.optim.AdamW:
     )
 
 
-def set_units(optimizer: torch.optim.Optimizer, spreads: Mapping[str, float]) -> None:
-    """Multiply the relative learning rates of an optimiser that has not stepped by the spread of the module's output.
+def relative_groups(trained: Trained, rate: float, decay: float) -> list[dict[str, Any]]:
+    """Parameter groups of RED's vectors for the relative learning rate `rate`: all scales, and each bias by itself.
+
+    Each vector has its share of the rate, since edits in the same layer add up. Scales take four times the rate and no
+    weight decay. `set_units` multiplies the rate of each bias by the spread of its module's output.
+    """
+    share = 1 / most_in_a_layer(trained.modules)
+    scales = [name for name in trained.method_parameters if name not in trained.module_of_bias]
+    unit = share * _SCALE_UNIT
+    return [
+        {"params": trained.parameters(scales), "lr": rate * unit, "weight_decay": 0.0, _UNIT: unit},
+        *(
+            {
+                "params": trained.parameters([name]),
+                "lr": rate * share,
+                "weight_decay": decay,
+                _MODULE: path,
+                _UNIT: share,
+            }
+            for name, path in trained.module_of_bias.items()
+        ),
+    ]
+
+
+def _absolute_groups(trained: Trained, rate: float, decay: float) -> list[dict[str, Any]]:
+    """Parameter groups of a method for one learning rate: those without weight decay, and those with it."""
+    spared = [name for name in trained.method_parameters if name in trained.no_decay]
+    decayed = [name for name in trained.method_parameters if name not in trained.no_decay]
+    return [
+        {"params": trained.parameters(spared), "lr": rate, "weight_decay": 0.0},
+        {"params": trained.parameters(decayed), "lr": rate, "weight_decay": decay},
+    ]
+
+
+def set_units(groups: Iterable[dict[str, Any]], spreads: Mapping[str, float]) -> None:
+    """Multiply the relative learning rates of groups that have not stepped by the spread of the module's output.
 
     A module without a spread, such as an expert that no row reached, has the median spread of the others.
 
     Args:
+        groups: of `relative_groups`, or of an optimiser that has them.
         spreads: path of a module -> the spread of its output.
     """
     known = sorted(value for value in spreads.values() if value > 0)
     middle = known[len(known) // 2] if known else 1.0
-    for group in optimizer.param_groups:
+    for group in groups:
         if _MODULE in group:
             spread = spreads.get(group[_MODULE]) or middle
             group[_UNIT] *= spread

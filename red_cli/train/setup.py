@@ -88,7 +88,7 @@ def build_session(
     if recipe.relative_rates and checkpoint is None:  # else its optimiser state has the units
         listener.status("measuring the outputs")
         spread = output_spread_of(trained, prepared, settings.batch_size, processes)
-        set_units(optimizer, spread.modules)
+        set_units(optimizer.param_groups, spread.modules)
     scheduler = build_scheduler(optimizer, settings.lr_scheduler_type, schedule.warmup_steps, schedule.total_steps)
     session = Session(
         folder=folder,

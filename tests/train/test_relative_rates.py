@@ -68,7 +68,7 @@ def test_a_module_that_no_row_reached_has_the_median_spread() -> None:
         {"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.5, "module": name, "unit": 1.0} for name in "abcd"
     ]
     optimizer = torch.optim.AdamW([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.5}, *groups])
-    set_units(optimizer, {"a": 1.0, "b": 2.0, "c": 4.0})
+    set_units(optimizer.param_groups, {"a": 1.0, "b": 2.0, "c": 4.0})
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5, 1.0, 2.0, 1.0]
 
 
@@ -90,7 +90,7 @@ def test_an_output_without_a_usable_spread_has_the_median_of_the_others(spread: 
     spreads = measure_output_spread(model, list("abc"), lambda: [model[name](inputs) for name in "abc"])[1]
     groups = [{"params": [vector.bias], "lr": 1.0, "module": name, "unit": 1.0} for name, vector in model.items()]
     optimizer = torch.optim.AdamW(groups)
-    set_units(optimizer, spreads)
+    set_units(optimizer.param_groups, spreads)
     assert optimizer.param_groups[0]["lr"] == sorted([spreads["b"], spreads["c"]])[1]
 
 
