@@ -1,0 +1,212 @@
+"""RED in training loops of others: the page's examples as they stand, and TRL's trainers with attach and with PEFT."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+import red_cli
+from red_cli.edit.attached_adapters import attachment, edits
+from red_cli.errors import UserError
+from red_cli.methods.red import trained_red
+from red_cli.train.output_spread import measure_output_spread
+from tests.tiny import make_base, make_language_model, tiny_inputs, tiny_model
+
+PAGE = (Path(__file__).parents[1] / "docs" / "guide" / "own_loop.md").read_text()
+EXAMPLES = {
+    f"{heading} {number}": block
+    for heading, section in re.findall(r"(?ms)^## (.*?)\n(.*?)(?=^## |\Z)", PAGE)
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", section, re.DOTALL), start=1)
+}
+DECODER, ENCODER = "HuggingFaceTB/SmolLM2-135M", "FacebookAI/roberta-base"
+TRAINERS = ["SFT", "DPO", "Reward", "GRPO"]
+STEPS = 4
+
+
+@pytest.fixture
+def bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, the current one, with tiny bases under the page's names."""
+    make_language_model(tmp_path / DECODER, "llama", letters=True)
+    make_base(tmp_path / ENCODER, "roberta")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "example", [pytest.param(name, marks=[] if name[0] in "PT" else pytest.mark.slow) for name in EXAMPLES]
+)
+def test_an_example_trains_and_what_it_saves_answers_alike(
+    example: str, bases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "peft" in EXAMPLES[example]:
+        pytest.importorskip("peft")
+    if "trl" in EXAMPLES[example]:
+        on_cpu(pytest.importorskip("trl"), monkeypatch)
+    training, loading = EXAMPLES[example].rsplit("\n\n", 1)
+    names: dict[str, Any] = {}
+    torch.manual_seed(1)
+    exec(training, names)
+    trained = plain_model(names.get("trainer"), names.get("model"))
+    assert moved(trained) > 0
+    torch.manual_seed(2)
+    exec(loading, names)
+    assert largest_difference(trained, names["model"]) == 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["attach", "peft"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", TRAINERS)
+def test_a_trainer_of_trl(
+    kind: str, way: str, dtype: torch.dtype, bases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only vectors, and a new head, move; the base is in memory once; and the saved adapter answers alike."""
+    trl = pytest.importorskip("trl")
+    on_cpu(trl, monkeypatch)
+    torch.manual_seed(0)
+    classes = {"num_labels": 1} if kind == "Reward" else {}
+    auto = AutoModelForSequenceClassification if classes else AutoModelForCausalLM
+    model = auto.from_pretrained(DECODER, dtype=dtype, **classes)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    options: dict[str, Any] = {}
+    if way == "attach":
+        red_cli.attach(model)
+        model.enable_input_require_grads()
+    else:
+        peft = pytest.importorskip("red_cli.peft")
+        head = {"task_type": "SEQ_CLS", "modules_to_save": ["score"]} if classes else {}
+        options["peft_config"] = peft.RedConfig(**head)
+    trainer = trl_trainer(trl, kind, way)(model, train_dataset=preferences(kind), **options)
+    assert getattr(trainer, "ref_model", None) is None
+    trainable = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    assert trainable
+    assert all(".red" in name or ("score" in name and bool(classes)) for name in trainable)
+    trainer.train()
+    assert trainer.state.global_step == STEPS
+    trained = plain_model(trainer, None)
+    assert moved(trained) > 0
+    vectors = [vector for _, each in edits(trained) for vector in each.parameters()]
+    assert {vector.dtype for vector in vectors} == {torch.float32}
+    after = {plain_name(name): value for name, value in trained.state_dict().items()}
+    for name, value in before.items():
+        if name.startswith("score"):
+            continue
+        assert torch.equal(after[name], value), name
+    trainer.save_model("adapter")
+    files = {path.name: path.stat().st_size for path in Path("adapter").glob("*.safetensors")}
+    assert list(files) == ["adapter_model.safetensors"]
+    torch.manual_seed(7)
+    loaded = red_cli.load("adapter", dtype=dtype)
+    assert largest_difference(trained, loaded) == 0.0
+
+
+def trl_trainer(trl: Any, kind: str, way: str) -> Callable[..., Any]:
+    """TRL's trainer of this kind with gradient checkpointing and four steps; it takes a model and rows."""
+    own = {
+        "SFT": {"max_length": 16},
+        "DPO": {"precompute_ref_log_probs": way == "attach"},
+        "Reward": {},
+        "GRPO": {"num_generations": 2, "max_completion_length": 4, "beta": 0.0 if way == "attach" else 0.1},
+    }[kind]
+    arguments = getattr(trl, f"{kind}Config")(
+        "out", max_steps=STEPS, per_device_train_batch_size=2, learning_rate=1e-2, report_to="none",
+        save_strategy="no", gradient_checkpointing=True, bf16=False, **own,
+    )  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(DECODER)
+    options: dict[str, Any] = {"args": arguments, "processing_class": tokenizer}
+    if kind == "GRPO":
+        options["reward_funcs"] = lambda completions, **columns: [float(index) for index, _ in enumerate(completions)]
+    return partial(getattr(trl, f"{kind}Trainer"), **options)
+
+
+def preferences(kind: str) -> Dataset:
+    """Eight rows with the columns that a trainer of this kind reads."""
+    columns = {
+        "SFT": {"prompt": "a film", "completion": " so good"},
+        "DPO": {"prompt": "a film", "chosen": " so good", "rejected": " so dull"},
+        "Reward": {"prompt": "a film", "chosen": " so good", "rejected": " so dull"},
+        "GRPO": {"prompt": "a film"},
+    }[kind]
+    return Dataset.from_dict({name: [text] * 8 for name, text in columns.items()})
+
+
+def on_cpu(trl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page says to add without a GPU."""
+    for kind in TRAINERS:
+        monkeypatch.setattr(trl, f"{kind}Config", partial(getattr(trl, f"{kind}Config"), use_cpu=True))
+
+
+def plain_model(trainer: Any, model: torch.nn.Module | None) -> PreTrainedModel:
+    """The model with the edits that a trainer trained, without the wrappers of Accelerate and PEFT."""
+    if trainer is not None:
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    assert model is not None
+    return next(module for module in model.modules() if attachment(module) is not None)
+
+
+def plain_name(name: str) -> str:
+    return name.replace("modules_to_save.default.", "").replace("original_module.", "")
+
+
+def moved(model: PreTrainedModel) -> float:
+    """The largest change of a vector from its neutral value."""
+    return max(
+        float((value.detach() - float(kind == "scale")).abs().max())
+        for _, vectors in edits(model)
+        for kind, value in vectors.named_parameters()
+    )
+
+
+def largest_difference(trained: torch.nn.Module, loaded: torch.nn.Module) -> float:
+    """Of the logits of some tokens, in evaluation mode."""
+    inputs = {name: value.to(next(trained.parameters()).device) for name, value in tiny_inputs().items()}
+    inputs = {name: value for name, value in inputs.items() if name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        logits = [model.eval()(**inputs).logits.float() for model in (trained, loaded)]
+    return float((logits[0] - logits[1]).abs().max())
+
+
+def test_a_group_has_the_learning_rate_of_red_train() -> None:
+    """2e-2 in all: half of it times the spread for each of two biases in a layer, and twice of it for scales."""
+    model = tiny_model("bert")
+    red_cli.attach(model, red_cli.RedConfig(positions=["ffn", "attn"]))
+    inputs = tiny_inputs()
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    inputs["attention_mask"][0, 5:] = 0
+    groups = red_cli.parameter_groups(model, [inputs], weight_decay=0.1, head_learning_rate=3e-4)
+    trained = trained_red(model)
+
+    def forward() -> None:
+        for row, length in enumerate([5, 12, 12, 12]):
+            model(**{name: value[row : row + 1, :length] for name, value in inputs.items()})
+
+    tokens, spreads = measure_output_spread(model, trained.modules, forward)
+    assert tokens == 5 + 3 * 12
+    scales, *biases, head = groups
+    assert (scales["lr"], scales["weight_decay"]) == (pytest.approx(2e-2 * 4 / 2), 0)
+    assert (head["lr"], head["weight_decay"]) == (3e-4, 0.1)
+    assert {id(each) for each in head["params"]} == {id(model.get_parameter(name)) for name in trained.head}
+    for group, (name, path) in zip(biases, trained.module_of_bias.items(), strict=True):
+        assert group["params"] == [model.get_parameter(name)]
+        assert group["lr"] == pytest.approx(2e-2 / 2 * spreads[path])
+    assert model.red_attachment.selection.active == "default"
+
+
+@pytest.mark.parametrize(
+    ("attached", "batches", "code"), [(False, [tiny_inputs()], "invalid-adapter-name"), (True, [], "no-rows")]
+)
+def test_what_cannot_be_measured_is_refused(attached: bool, batches: list[dict[str, torch.Tensor]], code: str) -> None:
+    model = tiny_model("bert")
+    if attached:
+        red_cli.attach(model)
+    with pytest.raises(UserError) as caught:
+        red_cli.parameter_groups(model, batches)
+    assert caught.value.code == code
