@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "red_cli"
 ROOMS = [
     "cli",
     "api",
+    "peft",
     "commands",
     "progress",
     "console",

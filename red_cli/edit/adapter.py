@@ -6,13 +6,18 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config, require_same_base
+from red_cli.edit.adapter_config import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    read_adapter_config,
+    require_same_base,
+    require_same_modules,
+)
 from red_cli.edit.attach import DEFAULT, attach, detach
 from red_cli.edit.save import adapter_parameters
 from red_cli.edit.save import adapter_tensors as adapter_tensors
 from red_cli.edit.save import save_adapter as save_adapter
 from red_cli.edit.tensor_file import copy_into
-from red_cli.errors import UserError, some_of
 
 
 def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT) -> list[str]:
@@ -32,11 +37,7 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
     require_same_base(model, config, folder)
     paths = attach(model, config.red, name, train_head=config.head)
     try:
-        if set(paths) != set(config.target_modules):
-            differing = sorted(set(paths) ^ set(config.target_modules))
-            raise UserError(
-                "base-mismatch", f"{folder}: the adapter edits other modules than this base has: {some_of(differing)}"
-            )
+        require_same_modules(paths, config, folder)
         load_adapter_weights(model, folder)
     except BaseException:
         detach(model, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -129,14 +130,30 @@ def require_same_base(model: PreTrainedModel, recorded: OnBase, folder: Path) ->
     Raises:
         UserError: architecture, width, depth or vocabulary differ, or a head parameter does not exist.
     """
-    here, there = BaseIdentity.of(model).model_dump(), recorded.base.model_dump()
-    differing = [f"{name} {there[name]} (here {here[name]})" for name in there if here[name] != there[name]]
+    require_same_identity(BaseIdentity.of(model), {name for name, _ in model.named_parameters()}, recorded, folder)
+
+
+def require_same_identity(here: BaseIdentity, parameters: Container[str], recorded: OnBase, folder: Path) -> None:
+    """Check a base by its identity and the names of its parameters; raises what `require_same_base` raises."""
+    own, there = here.model_dump(), recorded.base.model_dump()
+    differing = [f"{name} {there[name]} (here {own[name]})" for name in there if own[name] != there[name]]
     if differing:
         raise UserError(
             "base-mismatch",
             f"{folder} belongs to another base, {recorded.base_model_name_or_path}: {', '.join(differing)}",
             hint="Give that base, or train again for this one.",
         )
-    known = {name for name, _ in model.named_parameters()}
-    if missing := [name for name in recorded.head if name not in known]:
+    if missing := [name for name in recorded.head if name not in parameters]:
         raise UserError("base-mismatch", f"{folder}: this base has no such head parameters: {some_of(missing)}")
+
+
+def require_same_modules(paths: Iterable[str], recorded: AdapterConfig, folder: Path) -> None:
+    """Check that an adapter's configuration selects the modules of this base that the adapter edits.
+
+    Raises:
+        UserError: it selects others.
+    """
+    if differing := sorted({*paths} ^ {*recorded.target_modules}):
+        raise UserError(
+            "base-mismatch", f"{folder}: the adapter edits other modules than this base has: {some_of(differing)}"
+        )

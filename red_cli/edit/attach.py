@@ -112,7 +112,7 @@ def attach(
         model.requires_grad_(False)
     for target in targets:
         module = model.get_submodule(target.path)
-        device = _device(module)
+        device = device_of(module)
         if target.path not in attached.hooks:
             module.red = RedEdit(attached.selection)
             attached.hooks[target.path] = module.register_forward_hook(apply_edit)
@@ -221,8 +221,11 @@ def train_head(model: PreTrainedModel, names: list[str]) -> None:
 train_parameters = train_head  # inside `attach`, whose argument has that name
 
 
-def _device(module: nn.Module) -> torch.device:
-    """The device a module computes on. An offloaded module has its weights on the meta device between calls."""
+def device_of(module: nn.Module) -> torch.device:
+    """The device on which a module computes, where `attach` puts its vectors.
+
+    An offloaded module has its weights on the meta device between calls.
+    """
     hook = getattr(module, "_hf_hook", None)
     executes_on = getattr(hook, "execution_device", None)
     return next(module.parameters()).device if executes_on is None else torch.device(executes_on)

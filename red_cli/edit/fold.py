@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from red_cli.edit.attach import detach
 from red_cli.edit.attached_adapters import FOLDED, attachment, edits, require_attachment
-from red_cli.edit.layer import RedVectors, apply_edit
+from red_cli.edit.layer import Vectors, apply_edit
 from red_cli.errors import UserError
 
 # Weight shapes: Linear (out, in), Conv1D (in, out), LayerNorm (d,). The output dimension is scaled.
@@ -46,6 +46,20 @@ def fold(model: PreTrainedModel) -> list[str]:
             hint="Detach the others.",
         )
     edited = dict(edits(model))
+    require_foldable(model, edited)
+    gained = fold_vectors(model, edited)
+    for key, value in attached.base_head.items():  # the trained head stays, in the base's dtype
+        attached.base_head[key] = model.get_parameter(key).detach().to(value.dtype, copy=True)
+    detach(model)
+    return gained
+
+
+def require_foldable(model: nn.Module, edited: Mapping[str, Vectors]) -> None:
+    """Check that modules can hold vectors, by the path of the module, in their weights.
+
+    Raises:
+        UserError: a module cannot hold them, or shares its weight with another module.
+    """
     owners = Counter(id(weight) for module in model.modules() for weight in module.parameters(recurse=False))
     for path, edit in edited.items():
         module = model.get_submodule(path)
@@ -55,13 +69,18 @@ def fold(model: PreTrainedModel) -> list[str]:
             raise UserError(
                 "unsupported-model", f"{path} shares its weight with another module: folding would edit both"
             )
-    gained = [path for path, edit in edited.items() if _fold_module(model.get_submodule(path), edit)]
+
+
+def fold_vectors(model: nn.Module, edited: Mapping[str, Vectors]) -> list[str]:
+    """Fold vectors, by the path of the module, into weights that can hold them, and mark the modules as folded.
+
+    Returns:
+        The paths of the modules that gained a bias.
+    """
+    gained = [path for path, edit in edited.items() if fold_module(model.get_submodule(path), edit)]
     for path in edited:
         module = model.get_submodule(path)
         setattr(module, FOLDED, path in gained or getattr(module, FOLDED, False))
-    for key, value in attached.base_head.items():  # the trained head stays, in the base's dtype
-        attached.base_head[key] = model.get_parameter(key).detach().to(value.dtype, copy=True)
-    detach(model)
     return gained
 
 
@@ -86,7 +105,7 @@ def folded(model: PreTrainedModel) -> Iterator[None]:
             module.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
             if module.bias is not None:
                 module.bias = nn.Parameter(module.bias.detach().clone(), requires_grad=False)
-            _fold_module(module, edit)
+            fold_module(module, edit)
             if module.bias is not None:
                 module.bias.requires_grad_(False)
         yield
@@ -97,7 +116,7 @@ def folded(model: PreTrainedModel) -> Iterator[None]:
                 attached.hooks[path] = module.register_forward_hook(apply_edit)
 
 
-def _can_hold(module: nn.Module, edit: RedVectors) -> bool:
+def _can_hold(module: nn.Module, edit: Vectors) -> bool:
     """Whether an edit can be folded into the weights of this module."""
     if isinstance(module, nn.LayerNorm):
         return type(module).forward is nn.LayerNorm.forward  # some subclasses scale by (1 + weight)
@@ -112,9 +131,17 @@ def _last_weights(block: nn.Module) -> list[nn.Parameter]:
     return [parameter for name, parameter in block.named_parameters() if name in names]
 
 
+def foldable_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """The parameters that folding changes, by their names in the module; None is a bias that it may gain."""
+    if isinstance(module, _FOLDABLE):
+        return {name: module._parameters[name] for name in ("weight", "bias")}
+    last = {id(weight) for weight in _last_weights(module)}
+    return {name: parameter for name, parameter in module.named_parameters() if id(parameter) in last}
+
+
 @torch.no_grad()
-def _fold_module(module: Any, edit: RedVectors) -> bool:
-    """Fold in place; return whether the module gained a bias."""
+def fold_module(module: Any, edit: Vectors) -> bool:
+    """Fold vectors into one module in place; return whether the module gained a bias."""
     if not isinstance(module, _FOLDABLE):
         for weight in _last_weights(module):
             _scale(weight, edit, weight.dim() - 2)
@@ -129,7 +156,7 @@ def _fold_module(module: Any, edit: RedVectors) -> bool:
     return False
 
 
-def _scale(weight: Tensor, edit: RedVectors, dimension: int) -> None:
+def _scale(weight: Tensor, edit: Vectors, dimension: int) -> None:
     """Multiply `weight` along `dimension` by the edit's scale, in float32 and without a full copy."""
     if edit.scale is None:
         return

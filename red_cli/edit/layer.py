@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from red_cli.errors import UserError
+
+
+class Vectors(Protocol):
+    """One adapter's vectors for one module, each of shape (width,); a vector that is None does not exist."""
+
+    @property
+    def scale(self) -> Tensor | None:
+        """What the output is multiplied by."""
+
+    @property
+    def bias(self) -> Tensor | None:
+        """What is added to the product."""
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Edit `hidden` of shape (..., width)."""
 
 
 class RedVectors(nn.Module):
@@ -39,15 +54,20 @@ class RedVectors(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Edit `hidden` of shape (..., width). The vectors are cast to its dtype; the activations are not cast."""
-        if self.scale is not None and self.bias is not None:
-            return torch.addcmul(self.bias.to(hidden.dtype), hidden, self.scale.to(hidden.dtype))
-        if self.scale is not None:
-            return hidden * self.scale.to(hidden.dtype)
-        assert self.bias is not None
-        return hidden + self.bias.to(hidden.dtype)
+        return edit_hidden(hidden, self)
 
     def extra_repr(self) -> str:
         return f"width={self.width}, components={[name for name, _ in self.named_parameters()]}"
+
+
+def edit_hidden(hidden: Tensor, vectors: Vectors) -> Tensor:
+    """The edit of `hidden` of shape (..., width), equation (3); the vectors are cast to its dtype."""
+    if vectors.scale is not None and vectors.bias is not None:
+        return torch.addcmul(vectors.bias.to(hidden.dtype), hidden, vectors.scale.to(hidden.dtype))
+    if vectors.scale is not None:
+        return hidden * vectors.scale.to(hidden.dtype)
+    assert vectors.bias is not None
+    return hidden + vectors.bias.to(hidden.dtype)
 
 
 @dataclass
@@ -65,7 +85,11 @@ class RedEdit(nn.Module):
         super().__init__()
         self.selection = selection
 
-    def vectors(self, name: str | None) -> RedVectors | None:
+    def names(self) -> list[str]:
+        """The names of the adapters that edit this module."""
+        return list(self._modules)
+
+    def vectors(self, name: str | None) -> Vectors | None:
         """The vectors of an adapter, or None if it does not edit this module."""
         found = self._modules.get(name) if name is not None else None
         return found if isinstance(found, RedVectors) else None
@@ -81,7 +105,7 @@ class RedEdit(nn.Module):
         """Edit each row of the batch with its own adapter, by one gather from a table of all adapters' vectors."""
         if hidden.shape[0] % len(rows):
             raise UserError("invalid-adapter-name", f"{len(rows)} adapter names for a batch of {hidden.shape[0]} rows")
-        names = [None, *self._modules]
+        names = [None, *self.names()]
         width = hidden.shape[-1]
         ones, zeros = hidden.new_ones(width), hidden.new_zeros(width)
         table = torch.stack([tensor for name in names for tensor in self._pair(name, ones, zeros)])

@@ -71,7 +71,7 @@ def save_adapter(
         red=adapter.config,
         target_modules=adapter.paths,
         head=head,
-        label_names=_label_names(model, trained_head),
+        label_names=label_names(model, trained_head),
         base=BaseIdentity.of(model),
         base_digest=base_digest,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
@@ -122,8 +122,8 @@ def _names(model: PreTrainedModel, head: list[str]) -> dict[str, str]:
     return {KEY_PREFIX + key: name for key, name in (vectors | dict(zip(head, head, strict=True))).items()}
 
 
-def _label_names(model: PreTrainedModel, trained_head: bool) -> list[str] | None:
-    """Label names in the order of class ids; without a trained head, those set in the configuration, or None."""
+def label_names(model: PreTrainedModel, trained_head: bool) -> list[str] | None:
+    """The label names to save, in the order of class ids; without a trained head, those that were set, or None."""
     names = own_label_names(model.config)
     if names is None and trained_head:
         return [str(name) for _, name in sorted(model.config.id2label.items())]

@@ -1,0 +1,159 @@
+"""The configuration of RED in PEFT, and its file `adapter_config.json`, which is that of every adapter of RED."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import re
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig
+from pydantic import ValidationError
+from safetensors import safe_open
+
+from red_cli.edit import config as edit_config
+from red_cli.edit.adapter_config import CONFIG_FILE, KEY_PREFIX, WEIGHTS_FILE, AdapterConfig
+from red_cli.errors import UserError
+from red_cli.files import write_json
+from red_cli.peft.base import Attached
+from red_cli.peft.registration import red_type
+
+# What only the file of a saved adapter holds
+_RECORD = (
+    "red", "architecture", "head", "label_names", "base", "base_digest", "weights_sha256", "library_versions"
+)  # fmt: skip
+
+
+@dataclass
+class RedConfig(PeftConfig):
+    """Which modules are edited, by which vectors, and what trains besides: `red_cli.RedConfig` for PEFT.
+
+    Args:
+        positions: outputs to edit in each layer, "red++" or a list of ffn, attn, query, key, value, qkv, ffn_norm,
+            attn_norm.
+        components: "scale", "bias" or both.
+        layers: "all", a range such as "8:" or "2:6", or a list of numbers from 0.
+        target_modules: a regular expression that matches full module paths, instead of positions; or, as elsewhere in
+            PEFT, a list of the ends of paths.
+        modules_to_save: the ends of the paths of modules that train in full and are saved with the vectors. With the
+            task types SEQ_CLS, TOKEN_CLS and QUESTION_ANS the head is one, and a pooler that the base's files lack.
+
+    The other fields are what the file of a saved adapter records; they are not for the user.
+
+    Raises:
+        UserError: the file of a saved adapter has a missing or wrong key.
+    """
+
+    positions: Any = field(default_factory=lambda: ["ffn"])
+    components: Any = field(default_factory=lambda: ["scale", "bias"])
+    layers: Any = "all"
+    target_modules: Any = None
+    modules_to_save: Any = None
+    red: Any = field(default=None, repr=False)
+    architecture: Any = field(default=None, repr=False)
+    head: Any = field(default=None, repr=False)
+    label_names: Any = field(default=None, repr=False)
+    base: Any = field(default=None, repr=False)
+    base_digest: Any = field(default=None, repr=False)
+    weights_sha256: Any = field(default=None, repr=False)
+    library_versions: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = red_type()
+        self.folder: Path | None = None  # that it was read from
+        self.record: AdapterConfig | None = None  # its content
+        self.attached: Attached | None = None  # what the tuner found in the model
+        if self.red is not None:
+            self.record = _record(self)
+            self._take_options(self.record.red)
+            self.modules_to_save = list(dict.fromkeys(name.rpartition(".")[0] for name in self.record.head)) or None
+        elif self.target_modules is not None and not isinstance(self.target_modules, str):
+            self.target_modules = "|".join(rf"(?:.*\.)?{re.escape(name)}" for name in self.target_modules)
+        self._take_options(self.edit)
+
+    @property
+    def edit(self) -> edit_config.RedConfig:
+        """The configuration of the edits alone.
+
+        Raises:
+            pydantic.ValidationError: an option has a value that cannot be used.
+        """
+        names = edit_config.RedConfig.model_fields
+        return edit_config.RedConfig(**{name: getattr(self, name) for name in names})
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any) -> Any:
+        config = super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+        config.folder = Path(pretrained_model_name_or_path, subfolder or "")
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as plain data, without what a saved file records."""
+        return {key: value for key, value in asdict(self).items() if key not in _RECORD}
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write `adapter_config.json` for the vectors in the folder; the options alone where the folder has none.
+
+        Raises:
+            UserError: the folder has vectors in a format other than safetensors, or the model's weights hold folded
+                edits, so that its base is in no file.
+        """
+        folder = Path(save_directory)
+        weights = folder / WEIGHTS_FILE
+        if self.attached is None or not weights.is_file():
+            if weights.with_suffix(".bin").is_file():
+                raise UserError(
+                    "unsupported-file",
+                    f"{folder} holds a pickle, which red does not read",
+                    hint="Save with safe_serialization=True.",
+                )
+            super().save_pretrained(str(folder), **kwargs)
+            return
+        base = self.attached.base
+        if base.folded:
+            raise UserError(
+                "unsupported-model",
+                "edits were folded into the model before, so that its adapter would belong to no base in files",
+                hint="Save an adapter before merging; or save the merged model, and attach to that.",
+            )
+        vectors = {*self.attached.keys(self.edit)}
+        with safe_open(weights, framework="numpy") as file:
+            head = [key.removeprefix(KEY_PREFIX) for key in file.keys() if key not in vectors]  # noqa: SIM118
+        trained_head = bool({*head} & base.head)
+        content = AdapterConfig(
+            base_model_name_or_path=self.base_model_name_or_path or "",
+            revision=self.revision,
+            task_type=self.task_type or base.task_types[trained_head],
+            architecture=base.architecture,
+            red=self.attached.edit,
+            target_modules=self.attached.paths,
+            head=head,
+            label_names=base.label_names[trained_head] if self.record is None else self.record.label_names,
+            base=base.identity,
+            base_digest=None if self.record is None else self.record.base_digest,
+            weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+            library_versions={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
+        )
+        write_json(folder / CONFIG_FILE, content.model_dump())
+
+    def _take_options(self, edit: edit_config.RedConfig) -> None:
+        """Take the values of an edit's configuration."""
+        for name in edit_config.RedConfig.model_fields:
+            setattr(self, name, getattr(edit, name))
+
+
+def _record(config: RedConfig) -> AdapterConfig:
+    """The content of an adapter's file from the fields that PEFT filled with it."""
+    known = {item.name for item in fields(config)} & {*AdapterConfig.model_fields}
+    content = {name: getattr(config, name) for name in known}
+    try:
+        return AdapterConfig.model_validate(
+            content | {"peft_type": "RED", "task_type": str(getattr(config.task_type, "value", config.task_type))}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError("file-damaged", f"{CONFIG_FILE}: key {key!r}: {first['msg']}") from None
