@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.extras import cases
+from tests.tiny import make_language_model
 
 ROOT = Path(__file__).parents[1]
+ONE_RUN = ["--methods", "RED", "--rates", 0.02, "--keys", "task.template=human-assistant"]
 BENCHMARKS = {
     "encode": ["--rows", 60, "--tokens", 20, "--repeats", 1],
     "adapters": ["--rows", 2, "--adapters", 2, "--length", 4, "--repeats", 1],
@@ -24,6 +26,7 @@ BENCHMARKS = {
     "launch": ["--recipe", "RECIPE", "--steps", 2, "--strategies", "single"],
     "packing": ["--width", 64, "--layers", 1, "--longest", 32, "--repeats", 1],
     "quickstart": ["--rows", 32, "--seeds", 0, "--epochs", 1],
+    "rates": ["CSV", "--data", ".", "--tasks", "JSON answers", "--rows", 8, "--decoder", "DECODER", *ONE_RUN],
     "text_loss": ["--data", "TEXTS", "--steps", 1, "--threads", 1, "--vocabulary", 300],
     "train": ["--recipe", "RECIPE", "--steps", 1, "--micro-batch-size", 16],
     "train epoch": ["--published-epoch", "RECIPE"],  # half of --epoch, the half that no other test runs
@@ -65,7 +68,11 @@ def run(name: str, arguments: list[object], monkeypatch: pytest.MonkeyPatch) -> 
 def test_benchmarks_run(
     case: str, tmp_path: Path, texts: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    places = {"WORK": tmp_path / "work", "TEXTS": texts, "RECIPE": recipe}
+    places = {"WORK": tmp_path / "work", "TEXTS": texts, "RECIPE": recipe, "CSV": tmp_path / "rates.csv"}
+    if "DECODER" in BENCHMARKS[case]:
+        places["DECODER"] = make_language_model(
+            tmp_path / "decoder", "llama", letters=True, max_position_embeddings=512
+        )
     arguments = [places.get(argument, argument) for argument in BENCHMARKS[case]]
     run(case.split()[0], arguments, monkeypatch)
     assert capsys.readouterr().out or case == "train epoch"

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import red_cli
-from red_cli.edit.attached_adapters import attachment, edits
 from red_cli.errors import UserError
 from red_cli.methods.red import trained_red
 from red_cli.train.output_spread import measure_output_spread
@@ -93,8 +92,7 @@ def test_a_trainer_of_trl(
     assert trainer.state.global_step == STEPS
     trained = plain_model(trainer, None)
     assert moved(trained) > 0
-    vectors = [vector for _, each in edits(trained) for vector in each.parameters()]
-    assert {vector.dtype for vector in vectors} == {torch.float32}
+    assert {vector.dtype for vector in vectors_of(trained).values()} == {torch.float32}
     after = {plain_name(name): value for name, value in trained.state_dict().items()}
     for name, value in before.items():
         if name.startswith("score"):
@@ -144,25 +142,26 @@ def on_cpu(trl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(trl, f"{kind}Config", partial(getattr(trl, f"{kind}Config"), use_cpu=True))
 
 
-def plain_model(trainer: Any, model: torch.nn.Module | None) -> PreTrainedModel:
-    """The model with the edits that a trainer trained, without the wrappers of Accelerate and PEFT."""
+def plain_model(trainer: Any, model: torch.nn.Module | None) -> torch.nn.Module:
+    """The model with the edits that a trainer trained, without the wrappers of Accelerate."""
     if trainer is not None:
         model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     assert model is not None
-    return next(module for module in model.modules() if attachment(module) is not None)
+    return model
+
+
+def vectors_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach() for name, value in model.named_parameters() if ".red." in name}
 
 
 def plain_name(name: str) -> str:
-    return name.replace("modules_to_save.default.", "").replace("original_module.", "")
+    """The name of a parameter in the base, without what PEFT puts around it."""
+    return name.removeprefix("base_model.model.").replace("modules_to_save.default.", "").replace("base_layer.", "")
 
 
-def moved(model: PreTrainedModel) -> float:
+def moved(model: torch.nn.Module) -> float:
     """The largest change of a vector from its neutral value."""
-    return max(
-        float((value.detach() - float(kind == "scale")).abs().max())
-        for _, vectors in edits(model)
-        for kind, value in vectors.named_parameters()
-    )
+    return max(float((value - float("scale" in name)).abs().max()) for name, value in vectors_of(model).items())
 
 
 def largest_difference(trained: torch.nn.Module, loaded: torch.nn.Module) -> float:
@@ -198,6 +197,19 @@ def test_a_group_has_the_learning_rate_of_red_train() -> None:
         assert group["params"] == [model.get_parameter(name)]
         assert group["lr"] == pytest.approx(2e-2 / 2 * spreads[path])
     assert model.red_attachment.selection.active == "default"
+
+
+def test_a_model_of_peft_has_the_same_groups() -> None:
+    peft, red_peft = pytest.importorskip("peft"), pytest.importorskip("red_cli.peft")
+    plain, wrapped = tiny_model("llama"), tiny_model("llama")
+    red_cli.attach(plain, red_cli.RedConfig(positions=["ffn", "attn"]))
+    wrapped = peft.get_peft_model(wrapped, red_peft.RedConfig(positions=["ffn", "attn"]))
+    batches = [tiny_inputs("llama")]
+    first, second = (red_cli.parameter_groups(model, batches) for model in (plain, wrapped))
+    assert [group["lr"] for group in first] == [group["lr"] for group in second]
+    assert len(first) > 2
+    shapes = [[[parameter.shape for parameter in group["params"]] for group in groups] for groups in (first, second)]
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize(

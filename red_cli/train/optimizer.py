@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
@@ -24,7 +25,13 @@ def build_optimizer(trained: Trained, recipe: Recipe) -> torch.optim.AdamW:
     settings = recipe.train
     rate, decay = settings.learning_rate, settings.weight_decay
     assert not isinstance(rate, str)
-    groups = relative_groups(trained, rate, decay) if recipe.relative_rates else _absolute_groups(trained, rate, decay)
+    if recipe.relative_rates:
+        biases = trained.module_of_bias
+        scales = [name for name in trained.method_parameters if name not in biases]
+        named_biases = [(path, trained.model.get_parameter(name)) for name, path in biases.items()]
+        groups = relative_groups(trained.modules, trained.parameters(scales), named_biases, rate, decay)
+    else:
+        groups = _absolute_groups(trained, rate, decay)
     groups.append(
         {"params": trained.parameters(trained.head), "lr": settings.head_learning_rate or rate, "weight_decay": decay}
     )
@@ -36,26 +43,29 @@ def build_optimizer(trained: Trained, recipe: Recipe) -> torch.optim.AdamW:
     )
 
 
-def relative_groups(trained: Trained, rate: float, decay: float) -> list[dict[str, Any]]:
+def relative_groups(
+    modules: Sequence[str],
+    scales: Sequence[nn.Parameter],
+    biases: Sequence[tuple[str, nn.Parameter]],
+    rate: float,
+    decay: float,
+) -> list[dict[str, Any]]:
     """Parameter groups of RED's vectors for the relative learning rate `rate`: all scales, and each bias by itself.
 
     Each vector has its share of the rate, since edits in the same layer add up. Scales take four times the rate and no
     weight decay. `set_units` multiplies the rate of each bias by the spread of its module's output.
+
+    Args:
+        modules: the paths of the edited modules.
+        biases: (path of the edited module, its bias).
     """
-    share = 1 / most_in_a_layer(trained.modules)
-    scales = [name for name in trained.method_parameters if name not in trained.module_of_bias]
+    share = 1 / most_in_a_layer(modules)
     unit = share * _SCALE_UNIT
     return [
-        {"params": trained.parameters(scales), "lr": rate * unit, "weight_decay": 0.0, _UNIT: unit},
+        {"params": list(scales), "lr": rate * unit, "weight_decay": 0.0, _UNIT: unit},
         *(
-            {
-                "params": trained.parameters([name]),
-                "lr": rate * share,
-                "weight_decay": decay,
-                _MODULE: path,
-                _UNIT: share,
-            }
-            for name, path in trained.module_of_bias.items()
+            {"params": [bias], "lr": rate * share, "weight_decay": decay, _MODULE: path, _UNIT: share}
+            for path, bias in biases
         ),
     ]
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from red_cli.edit.attached_adapters import attachment, require_attachment
+from red_cli.edit.layer import RedEdit, Vectors
 from red_cli.errors import UserError
-from red_cli.methods.red import trained_red
 from red_cli.recipe.methods import METHODS
 from red_cli.train.optimizer import relative_groups, set_units
 from red_cli.train.output_spread import measure_output_spread
@@ -45,30 +43,38 @@ def parameter_groups(
         The groups: the scales, each bias, and what trains besides the vectors.
 
     Raises:
-        UserError: the model has no edits, no adapter is active, or `batches` has no row.
+        UserError: no edit of the model trains, or `batches` has no row.
     """
-    edited = _edited_model(model)
-    trained = trained_red(edited)
+    edits = {path.removesuffix(".red"): edit for path, edit in model.named_modules() if isinstance(edit, RedEdit)}
+    trained = [(path, vectors) for path, edit in edits.items() for vectors in _trained_vectors(edit)]
+    if not trained:
+        raise UserError("invalid-adapter-name", "no edit of the model trains", hint="Attach an adapter first.")
     rate = METHODS["red"].relative_rate if learning_rate is None else learning_rate
     assert rate is not None
-    groups = relative_groups(trained, rate, weight_decay)
-    set_units(groups, _output_spreads(edited, trained.modules, batches))
-    vectors = {id(parameter) for group in groups for parameter in group["params"]}
-    others = [each for each in model.parameters() if each.requires_grad and id(each) not in vectors]
+    modules = list(dict.fromkeys(path for path, _ in trained))
+    scales = [vectors.scale for _, vectors in trained if isinstance(vectors.scale, nn.Parameter)]
+    biases = [(path, vectors.bias) for path, vectors in trained if isinstance(vectors.bias, nn.Parameter)]
+    groups = relative_groups(modules, scales, biases, rate, weight_decay)
+    set_units(groups, _output_spreads(model, edits, modules, batches))
+    known = {id(parameter) for group in groups for parameter in group["params"]}
+    others = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in known]
     groups.append({"params": others, "lr": head_learning_rate or rate, "weight_decay": weight_decay})
     return [group for group in groups if group["params"]]
 
 
-def _edited_model(model: nn.Module) -> PreTrainedModel:
-    """The model itself, or the model in it, that has the edits."""
-    found = next((module for module in model.modules() if attachment(module) is not None), model)
-    require_attachment(found)
-    assert isinstance(found, PreTrainedModel)
-    return found
+def _trained_vectors(edit: RedEdit) -> list[Vectors]:
+    """The vectors of the adapters of one module that train."""
+    every = [edit.vectors(name) for name in edit.names()]
+    return [
+        vectors
+        for vectors in every
+        if vectors is not None
+        and any(part is not None and part.requires_grad for part in (vectors.scale, vectors.bias))
+    ]
 
 
 def _output_spreads(
-    model: PreTrainedModel, paths: list[str], batches: Iterable[Mapping[str, Any]]
+    model: nn.Module, edits: Mapping[str, RedEdit], modules: Sequence[str], batches: Iterable[Mapping[str, Any]]
 ) -> Mapping[str, float]:
     """Path of an edited module -> the spread of its output over the rows of `batches`, without the edits."""
     rows = [row for batch in batches for row in _rows_without_padding(batch)]
@@ -80,12 +86,14 @@ def _output_spreads(
         for row in rows:
             model(**{name: value.to(device) for name, value in row.items()})
 
-    selection = require_attachment(model).selection
-    active, selection.active = selection.active, None
+    selections = {id(edit.selection): edit.selection for edit in edits.values()}.values()
+    for selection in selections:
+        selection.rows = [None]  # the one row of each batch is not edited
     try:
-        return measure_output_spread(model, paths, forward)[1]
+        return measure_output_spread(model, modules, forward)[1]
     finally:
-        selection.active = active
+        for selection in selections:
+            selection.rows = None
 
 
 def _rows_without_padding(batch: Mapping[str, Any]) -> Iterable[dict[str, Tensor]]:
