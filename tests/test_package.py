@@ -91,7 +91,7 @@ USER = """
 import red_cli
 reveal_type(red_cli.attach)
 reveal_type(red_cli.load)
-red_cli.attach(None, "ffn", train_head=red_cli.RedConfig())
+red_cli.attach(None, "ffn", train_head=3)
 red_cli.atach
 """
 
