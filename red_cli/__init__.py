@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from red_cli.edit.fold import fold
     from red_cli.train.own_loop import parameter_groups
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "RedConfig": "red_cli.edit.config",
@@ -45,8 +45,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """An attribute of the package `red_cli`, imported on first use so that commands do not wait for torch."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'red_cli' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+if not TYPE_CHECKING:  # type checkers would take any name
+
+    def __getattr__(name: str) -> Any:
+        """An attribute of the package `red_cli`, imported on first use so that commands do not wait for torch."""
+        if name not in _HOME:
+            raise AttributeError(f"module 'red_cli' has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOME[name]), name)

@@ -22,6 +22,7 @@ make_environment() {
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
   echo "Making an environment in $folder (a few minutes the first time) …" >&2
   rm -f "$stamp"
+  if [ "$versions" = newest ]; then rm -rf "$folder"; fi # uv keeps what is there and fits
   "${PYTHON:-python3}" -m venv "$folder"
   install_torch "$python" "$versions"
   { listed "$versions" | sed '/^torch==/d'; versions_of "$python" torch; } >"$list"
@@ -57,16 +58,37 @@ install_torch() {
 }
 
 # What torch depends on comes with the project, from the same list as everything else.
-pip_torch() { "$1" -m pip install --quiet --quiet --upgrade --no-deps "${@:2}"; }
+# Python compiles what is imported, and leaves out the most.
+pip_torch() { "$1" -m pip install --quiet --quiet --no-compile --upgrade --no-deps "${@:2}"; }
 
-# The list holds for the tools that pip builds source distributions with as well: older pips read PIP_CONSTRAINT for
-# them, newer ones PIP_BUILD_CONSTRAINT. Both are split at spaces, so the list is named by an address.
+# The list holds for the tools that build source distributions as well. uv installs in a fraction of pip's time; where it
+# cannot, as behind settings that pip alone knows, pip does.
 install_project() {
-  local python=$1 list=$2 extra=$3 address
-  address=$("$python" -c 'import pathlib, sys; print(pathlib.Path(sys.argv[1]).resolve().as_uri())' "$list")
-  PIP_CONSTRAINT=$address PIP_BUILD_CONSTRAINT=$address "$python" -m pip install --quiet --quiet \
-    --upgrade --upgrade-strategy eager --editable "$project$extra"
+  local python=$1 list=$2 what=$project${3:-}
+  install_by_uv "$python" "$list" "$what" || install_by_pip "$python" "$list" "$what"
 }
+
+# uv reads no settings of pip, so it is told pip's index and certificates.
+install_by_uv() {
+  local python=$1 list=$2 index=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-}} certificates=${SSL_CERT_FILE:-${PIP_CERT:-}}
+  index=${index:-$(pip_setting "$python" index-url)} certificates=${certificates:-$(pip_setting "$python" cert)}
+  PIP_CONSTRAINT=$(address_of "$python" "$list") "$python" -m pip install --quiet --quiet uv || return
+  env ${index:+"UV_DEFAULT_INDEX=$index"} ${certificates:+"SSL_CERT_FILE=$certificates"} \
+    "$python" -m uv pip install --quiet --python "$python" --constraint "$list" --build-constraint "$list" --editable "$3"
+}
+
+# Older pips read PIP_CONSTRAINT for what they build with, newer ones PIP_BUILD_CONSTRAINT.
+install_by_pip() {
+  local python=$1 address
+  address=$(address_of "$python" "$2")
+  PIP_CONSTRAINT=$address PIP_BUILD_CONSTRAINT=$address "$python" -m pip install --quiet --quiet \
+    --upgrade --upgrade-strategy eager --editable "$3"
+}
+
+pip_setting() { "$1" -m pip config get "global.$2" 2>/dev/null || true; }
+
+# pip splits its variables at spaces, so a file is named by an address.
+address_of() { "$1" -c 'import pathlib, sys; print(pathlib.Path(sys.argv[1]).resolve().as_uri())' "$2"; }
 
 # NAME==VERSION of each installed package named, without the label of a build.
 versions_of() {

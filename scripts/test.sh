@@ -17,4 +17,4 @@ make_environment "$project/$environment" "$versions" dev
 echo "$versions versions: $(versions_of "$environment/bin/python" torch transformers accelerate datasets pydantic numpy)"
 install_java
 export OMP_NUM_THREADS=1 # one thread a worker: threads that wait for each other's cores are slower than one
-exec "$environment/bin/python" -m pytest --numprocesses 2 -m "not slow" "$@"
+exec "$environment/bin/python" -m pytest --numprocesses 2 --dist worksteal -m "not slow" "$@"

@@ -14,7 +14,7 @@ from red_cli.errors import UserError, first_line
 from red_cli.files import replacing_folder
 
 SUFFIX = ".gguf"
-INSTALL_GGUF = "Install it: pip install 'red-cli[gguf]'"
+INSTALL_GGUF = "Install it: pip install 'red-finetune[gguf]'"
 _ORIGINAL = "Take the original model, as a folder or by its name on the Hub."
 
 

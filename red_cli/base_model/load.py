@@ -112,7 +112,7 @@ def _quantization(
         raise UserError(
             "missing-dependency",
             "model.quantization: bitsandbytes is not installed",
-            hint="Install it: pip install 'red-cli[quant]'",
+            hint="Install it: pip install 'red-finetune[quant]'",
         )
     # With None, the library skips the output layer of a language model
     head = sorted({name.split(".")[0] for name in head_parameter_names(skeleton(config, model, kind))}) or None

@@ -54,7 +54,7 @@ def harness_version() -> str:
     """
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError(
-            "missing-dependency", "lm-evaluation-harness is not installed", hint="pip install 'red-cli[lm-eval]'"
+            "missing-dependency", "lm-evaluation-harness is not installed", hint="pip install 'red-finetune[lm-eval]'"
         )
     import lm_eval
 

@@ -34,7 +34,7 @@ def require_deepspeed(launch: Launch, max_grad_norm: float | None) -> None:
         raise UserError(
             "missing-dependency",
             "launch.strategy: deepspeed is not installed",
-            hint="Install it: pip install 'red-cli[deepspeed]'",
+            hint="Install it: pip install 'red-finetune[deepspeed]'",
         )
     deepspeed_config(launch, launch.strategy, max_grad_norm)
 

@@ -190,7 +190,7 @@ def require_package(name: MethodName) -> None:
         raise UserError(
             "missing-dependency",
             f"method {name}: {spec.package} is not installed",
-            hint=f"Install it: pip install 'red-cli[{spec.extra}]'",
+            hint=f"Install it: pip install 'red-finetune[{spec.extra}]'",
         )
 
 

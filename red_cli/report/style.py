@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NO_PICTURES = "no pictures: they need matplotlib. pip install 'red-cli[plot]'"
+NO_PICTURES = "no pictures: they need matplotlib. pip install 'red-finetune[plot]'"
 # Inches. An inch is 72 units of an SVG picture, so on a phone, about 370 pixels wide, a unit is a pixel.
 WIDTH = 5.2
 TEXT, SMALL = 11, 10  # points; smaller text cannot be read on a phone

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import red_cli
 from red_cli.errors import UserError
 from red_cli.escape import file_name
 from red_cli.files import require_inside, write_json, write_text
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from red_cli.tasks.base import Prediction
 
 _WRITTEN_TO = ("predictions", "evaluations", "suites", "alpaca-eval", "mt-bench", "mt-bench/model_answer")
-_LIBRARIES = ("red-cli", "torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scikit-learn")
+_LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ class RunFolder:
 
 def environment() -> dict[str, Any]:
     """The versions of Python and libraries, the platform and the command line."""
-    versions = {}
+    versions = {"red-finetune": red_cli.__version__}
     for name in _LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)

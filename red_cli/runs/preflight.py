@@ -122,7 +122,7 @@ def _require_trackers(names: Sequence[str]) -> None:
             hint = did_you_mean(name, known) + f"Known: {', '.join(known)}"
             raise UserError("unknown-name", f"train.report_to: no such tracker: {one_line(name)}", hint=hint)
         if importlib.util.find_spec(name) is None:
-            extra = "'red-cli[track]'" if name == "tensorboard" else name
+            extra = "'red-finetune[track]'" if name == "tensorboard" else name
             raise UserError(
                 "missing-dependency",
                 f"train.report_to: {name} is not installed",

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
+import red_cli
 from red_cli.base_model.digest import record_base
 from red_cli.base_model.prepare import uses_bf16
 from red_cli.inference.predict import predict
@@ -29,7 +30,7 @@ from red_cli.train.session import Session
 
 MOST_GENERATED = 200  # rows: an untuned model rarely ends its texts, so that each takes the most tokens
 _ROOMS = ("inference", "recipe", "tasks")  # whose code makes scores of a model
-_LIBRARIES = ("red-cli", "torch", "transformers")
+_LIBRARIES = ("torch", "transformers")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _key(session: Session) -> str | None:
     if digest is None or digest.weights is None:
         return None
     about = {
-        "versions": [version(name) for name in _LIBRARIES],
+        "versions": [red_cli.__version__, *(version(name) for name in _LIBRARIES)],
         "code": code_digest(_ROOMS),
         "base": [digest.config, digest.weights, digest.tokenizer],
         "model": recipe.model.model_dump(exclude={"name_or_path", "revision"}),

@@ -41,7 +41,7 @@ def test_without_the_package_the_extra_is_named(red, tmp_path: Path, monkeypatch
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     outcome = red("convert", file, "--output", tmp_path / "base", "--json")
     assert (outcome.code, outcome.json["error"]["code"]) == (2, "missing-dependency")
-    assert "red-cli[gguf]" in outcome.json["error"]["hint"]
+    assert "red-finetune[gguf]" in outcome.json["error"]["hint"]
 
 
 def test_a_checkpoint_needs_its_base_and_a_gguf_file_takes_none(red, tmp_path: Path) -> None:

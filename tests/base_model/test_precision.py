@@ -109,7 +109,7 @@ def test_quantisation_without_its_extra_is_named(red, recipe: Path, tmp_path: Pa
     monkeypatch.setattr(base_model.importlib.util, "find_spec", lambda name: None)
     outcome = red("train", recipe, "model.quantization=nf4", "--json")
     assert (outcome.code, outcome.json["error"]["code"]) == (2, "missing-dependency")
-    assert "red-cli[quant]" in outcome.err
+    assert "red-finetune[quant]" in outcome.err
 
 
 @pytest.mark.parametrize("bf16", [False, True])

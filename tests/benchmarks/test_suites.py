@@ -320,7 +320,7 @@ def test_the_harness_is_not_installed(red, folder: Path, monkeypatch: pytest.Mon
         importlib.util, "find_spec", lambda name, *others: None if name == "lm_eval" else found(name, *others)
     )
     outcome = red("eval", folder / "run", "--suite", "open-llm", "--json")
-    assert_failed(outcome, "missing-dependency", "pip install 'red-cli[lm-eval]'")
+    assert_failed(outcome, "missing-dependency", "pip install 'red-finetune[lm-eval]'")
 
 
 def test_suites_are_for_language_models(red, recipe: Path, tmp_path: Path) -> None:

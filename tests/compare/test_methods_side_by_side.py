@@ -265,7 +265,7 @@ def test_a_missing_package_is_an_error_before_anything_trains(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else real(name, *rest))
     outcome = red("compare", recipe, "--methods", "red,lora", "--json")
     assert (outcome.code, outcome.json["error"]["code"]) == (2, "missing-dependency")
-    assert "red-cli[baselines]" in outcome.err
+    assert "red-finetune[baselines]" in outcome.err
     assert in_process == []
 
 

@@ -140,7 +140,7 @@ def test_a_strategy_without_its_extra(red, recipe: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "deepspeed" else found(name))
     outcome = red("train", recipe, "launch.strategy=zero3", "--json")
     assert (outcome.code, outcome.json["error"]["code"]) == (2, "missing-dependency")
-    assert "pip install 'red-cli[deepspeed]'" in outcome.err
+    assert "pip install 'red-finetune[deepspeed]'" in outcome.err
     assert not (tmp_path / "run").exists()
 
 

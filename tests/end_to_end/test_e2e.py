@@ -163,6 +163,6 @@ def test_what_metrics_need_is_checked_before_training(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sacrebleu" else real(name))
     for command in ("train", "check"):
         outcome = red(command, "e2e_nlg", *keys, "--json")
-        assert_failed(outcome, "missing-dependency", "BLEU", "sacrebleu", "pip install 'red-cli[nlg]'")
+        assert_failed(outcome, "missing-dependency", "BLEU", "sacrebleu", "pip install 'red-finetune[nlg]'")
     assert not run.exists()
     assert red("check", "e2e_nlg", *keys, "eval.metrics=[NIST]").code == 0

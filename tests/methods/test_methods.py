@@ -293,7 +293,7 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else real(name, *rest))
     error = red(command, recipe, "method=lora", "--json").json["error"]
     assert error["code"] == "missing-dependency"
-    assert "pip install 'red-cli[baselines]'" in error["hint"]
+    assert "pip install 'red-finetune[baselines]'" in error["hint"]
     assert not (tmp_path / "run").exists()
 
 

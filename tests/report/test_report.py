@@ -214,13 +214,13 @@ def test_without_matplotlib_all_but_the_pictures_is_there(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     outcome = red("report", folder)
     assert outcome.code == 0, outcome.err
-    assert outcome.err.count("red-cli[plot]") == 1
+    assert outcome.err.count("red-finetune[plot]") == 1
     assert len(outcome.err.splitlines()) == 1
     assert not list((folder / "report").glob("*.png"))
     page = Page((folder / "report" / "report.html").read_text())
     assert "svg" not in page.tags
     assert page.tags.count("table") >= 2
-    assert "red-cli[plot]" in page.text
+    assert "red-finetune[plot]" in page.text
 
 
 def unfinish(run: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from red_cli.errors import UserError, first_line, shown
 
-INSTALL = "pip install 'red-cli[excel]'"
+INSTALL = "pip install 'red-finetune[excel]'"
 
 
 def sheet_rows(path: Path) -> tuple[list[list[str]], str | None]:

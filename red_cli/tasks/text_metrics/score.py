@@ -92,7 +92,7 @@ def require_packages(names: Iterable[str]) -> None:
             raise UserError(
                 "missing-dependency",
                 f"{name} needs {package.replace('_', '-')}, which is not installed",
-                hint="Install it: pip install 'red-cli[nlg]'",
+                hint="Install it: pip install 'red-finetune[nlg]'",
             )
 
 

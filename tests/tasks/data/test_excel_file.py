@@ -79,5 +79,5 @@ def test_a_file_that_is_no_workbook_is_named(tmp_path: Path) -> None:
 def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_workbook(tmp_path / "train.xlsx", SHEET)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with fails("missing-dependency", "train.xlsx", "pip install 'red-cli[excel]'"):
+    with fails("missing-dependency", "train.xlsx", "pip install 'red-finetune[excel]'"):
         read_files([tmp_path / "train.xlsx"])

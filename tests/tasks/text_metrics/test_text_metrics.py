@@ -215,5 +215,5 @@ def test_texts_that_do_not_match() -> None:
 @pytest.mark.parametrize("name", sorted(set(METRICS) - {"NIST"}))
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
-    with fails("missing-dependency", name, "red-cli[nlg]"):
+    with fails("missing-dependency", name, "red-finetune[nlg]"):
         require_packages(["NIST", name])
