@@ -43,7 +43,7 @@ def class_tables(result: Mapping[str, Any], width: int) -> list[list[list[str]]]
 def class_table(
     classes: Sequence[Mapping[str, Any]], confusion: Sequence[Sequence[int]] | None, width: int
 ) -> list[list[str]]:
-    """The classes of a split with their scores, heading first; of more than 20 classes the 20 of the lowest F1.
+    """A table of the classes of a scored split, heading first; of more than 20 classes the 20 of the lowest F1.
 
     The confusion matrix follows in the same rows if it fits into `width` columns, else the most frequent mistake.
     """

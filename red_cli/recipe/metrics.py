@@ -107,7 +107,7 @@ def stored_title(result: Mapping[str, Any], metric: str) -> str:
 
 
 def untuned_remark(untuned: Mapping[str, Any], examples: int, head: int) -> str:
-    """What a reader of an untuned score in metrics.json knows to compare it with the tuned one.
+    """How the metric of the untuned model is comparable with the tuned one, in words.
 
     Args:
         examples: the rows that the tuned score of the same split is of.

@@ -90,7 +90,7 @@ def is_adapter(path: Path) -> bool:
 
 
 def run_folders(path: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """`path` itself if its kind is a run, else the runs in its subfolders; subfolders of runs are not searched."""
+    """The folders whose kind is a run: `path` itself, or those below it; subfolders of runs are not searched."""
     if is_run(path):
         yield path
     elif depth > 0 and not is_adapter(path):

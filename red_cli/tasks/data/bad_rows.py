@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from red_cli.error_codes import Code
 from red_cli.errors import UserError, shown
-from red_cli.recipe.sections import BadRows
+from red_cli.recipe.sections import BadRows, Data
 from red_cli.tasks.data.json_columns import is_json
 from red_cli.tasks.data.rows import Rows
 
@@ -129,3 +129,22 @@ def _by_reason(rows: Rows, faults: Mapping[int, Fault]) -> list[str]:
     for index in sorted(faults):
         found.setdefault(faults[index].reason, []).append(index)
     return [f"{len(indices):,} with {reason} ({rows.first_numbers(indices)})" for reason, indices in found.items()]
+
+
+def check_truncation(data: Data, rows: Rows, cut: int, first: int, limit: int) -> None:
+    """Refuse rows that cannot be used since they are too long, if data.too_long is "refuse".
+
+    Args:
+        cut: number of rows longer than `limit` tokens.
+        first: index of the first of them.
+
+    Raises:
+        UserError: `cut` is not 0.
+    """
+    if cut and data.too_long == "refuse":
+        raise UserError(
+            "too-long",
+            f"{rows.source}: {cut:,} of {rows.table.num_rows:,} rows are longer than {limit:,} tokens, the first is"
+            f" row {rows.numbers([first])}",
+            hint="Shorten them, raise data.max_length if the base takes more, or cut them: data.too_long=cut",
+        )

@@ -45,7 +45,7 @@ def values_of(column: pa.ChunkedArray, field: pa.Field) -> list[Any]:
 
 
 def first_mixed(values: Sequence[Any]) -> int | None:
-    """The index at which no one Arrow type holds a column of texts, numbers or truth values; None if unmixed."""
+    """The index from which a column is kept as JSON text, as no one Arrow type holds its values; None if one does."""
     first = None
     for index, value in enumerate(values):
         kind = "text" if isinstance(value, str) else type(value)

@@ -121,25 +121,6 @@ def _by_class(order: NDArray[np.int64], classes: Sequence[Hashable], share: floa
     return np.array([index for part in parts for index in part], dtype=np.int64)
 
 
-def check_truncation(data: Data, rows: Rows, cut: int, first: int, limit: int) -> None:
-    """Refuse a split of which rows are too long, the paper's or any other, if data.too_long is "refuse".
-
-    Args:
-        cut: number of rows longer than `limit` tokens.
-        first: index of the first of them.
-
-    Raises:
-        UserError: `cut` is not 0.
-    """
-    if cut and data.too_long == "refuse":
-        raise UserError(
-            "too-long",
-            f"{rows.source}: {cut:,} of {rows.table.num_rows:,} rows are longer than {limit:,} tokens, the first is"
-            f" row {rows.numbers([first])}",
-            hint="Shorten them, raise data.max_length if the base takes more, or cut them: data.too_long=cut",
-        )
-
-
 SELECTION, SCORED = "paper_validation", "paper_test"
 LARGE_VALIDATION = 2000  # rows; of a larger validation set SELECTION_ROWS are for selection, of others half
 SELECTION_ROWS = 1000

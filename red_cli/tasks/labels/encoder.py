@@ -16,10 +16,9 @@ from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.base import TEXT_COLUMNS
 from red_cli.recipe.template import fields
 from red_cli.tasks.base import Base, Batch, Encoded, ModelRunner, Prediction, TokenPreview
-from red_cli.tasks.data.bad_rows import text_faults, without_bad_rows
+from red_cli.tasks.data.bad_rows import check_truncation, text_faults, without_bad_rows
 from red_cli.tasks.data.growing import GrowingArray, offsets_of
 from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
-from red_cli.tasks.data.splits import check_truncation
 from red_cli.tasks.data.texts import filled_texts
 from red_cli.tasks.labels.targets import Target, has_labels
 from red_cli.tasks.special_ids import find_affixes

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from red_cli.errors import UserError
 from red_cli.recipe.tasks.base import DEFAULT_NEW_TOKENS
 from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction, TokenPreview
+from red_cli.tasks.data.bad_rows import check_truncation
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.splits import check_truncation
 from red_cli.tasks.data.texts import TextMaker
 from red_cli.tasks.special_ids import Affixes, SpecialIds
 from red_cli.tasks.special_texts import Marks
