@@ -2,7 +2,8 @@
 
     python tools/draw_rates.py docs/figures
 
-Relative and absolute rates are curves of their own. The wider the plateau of a curve, the less its rate matters.
+Relative and absolute rates are curves of their own; x1 is relative with scales at the rate itself, not four times it.
+The wider the plateau of a curve, the less its rate matters.
 """
 
 from __future__ import annotations
@@ -61,7 +62,11 @@ def draw(tasks: dict[str, dict[str, Curve]], path: Path) -> None:
     for panel, (task, curves) in zip(panels, tasks.items(), strict=True):
         for name, curve in curves.items():
             rates = sorted(curve)
-            style = {"linestyle": "-" if "relative" in name else "--", "marker": "o", "markersize": 3}
+            style = {
+                "linestyle": {"relative": "-", "relative x1": ":"}.get(name.partition(", ")[2], "--"),
+                "marker": "o",
+                "markersize": 3,
+            }
             panel.plot(rates, [abs(mean(curve[rate])) for rate in rates], label=name, **style)
         panel.set_xscale("log")
         panel.xaxis.set_minor_formatter(NullFormatter())
