@@ -17,10 +17,10 @@ from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_
 from tests.extras import has_extra
 from tests.failures import fails
 from tests.peft.conftest import Row, fill
-from tests.tiny import LAYERS, tiny_model
+from tests.tiny import LAYERS, first_output, tiny_inputs, tiny_model
 
 if has_extra("baselines"):
-    from peft import PeftConfig, PeftModel, get_peft_model
+    from peft import AutoPeftModel, PeftConfig, PeftModel, get_peft_model
 
     from red_cli.peft import PeftEdit, RedConfig
 
@@ -141,6 +141,27 @@ def test_options(row: Row, tmp_path: Path, options: dict, modules: int) -> None:
     assert torch.equal(row.outputs(red_cli.load(tmp_path)), expected)
     assert torch.equal(row.outputs(PeftModel.from_pretrained(row.load(), str(tmp_path))), expected)
     assert len(read_adapter_config(tmp_path).target_modules) == modules
+
+
+@pytest.mark.parametrize("name", ["clip", "vit", "mixtral"])
+def test_other_kinds_of_model(name: str, tmp_path: Path) -> None:
+    """Without a task in PEFT; a mixture's blocks take scales alone."""
+    options = {"components": ["scale"]} if name == "mixtral" else {}
+    base = tiny_model(name)
+    base.save_pretrained(tmp_path / "base")
+    kind, inputs = type(base), tiny_inputs(name)
+    model = get_peft_model(kind.from_pretrained(tmp_path / "base"), RedConfig(**options)).eval()
+    fill(model)
+    model.save_pretrained(tmp_path / "adapter")
+    loaded = [red_cli.load(tmp_path / "adapter"), PeftModel.from_pretrained(base, str(tmp_path / "adapter"))]
+    if name != "mixtral":
+        loaded.append(AutoPeftModel.from_pretrained(str(tmp_path / "adapter")))
+    with torch.inference_mode():
+        expected = first_output(model, inputs)
+        assert all(torch.equal(first_output(one, inputs), expected) for one in loaded)
+        model.merge_and_unload().save_pretrained(tmp_path / "merged")
+        merged = first_output(kind.from_pretrained(tmp_path / "merged"), inputs)
+    assert (merged - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_a_configuration_alone_is_saved_and_read(tmp_path: Path) -> None:
