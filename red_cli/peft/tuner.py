@@ -18,7 +18,7 @@ from red_cli.peft.base import Base
 from red_cli.peft.config import RedConfig
 from red_cli.peft.fit import fit, require_loading_of_heads
 from red_cli.peft.layer import PeftEdit
-from red_cli.peft.merge import declare_biases, float32_heads, head_dtypes, restore_head_dtypes
+from red_cli.peft.merge import declare_biases, float32_heads, head_dtypes, name_labels, restore_head_dtypes
 from red_cli.peft.registration import PREFIX
 from red_cli.peft.rows import adapter_of_each_row
 
@@ -120,6 +120,8 @@ class RedModel(BaseTuner):
         """
         if merge:
             self._require_foldable(adapter_names)
+        chosen = self.active_adapters if adapter_names is None else adapter_names
+        records = [self.peft_config[name].record for name in chosen]
         dtypes, gained = head_dtypes(self.model), []
         for path, layer in self._layers().items():
             if merge:
@@ -134,6 +136,8 @@ class RedModel(BaseTuner):
         restore_head_dtypes(model, dtypes)
         if merge:
             declare_biases(model, gained)
+            for record in records:
+                name_labels(model, None if record is None else record.label_names)
             save_if_declared(model)
         return model
 

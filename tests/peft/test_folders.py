@@ -97,6 +97,7 @@ def test_a_changed_base_is_refused(red: Callable, recipe: Path, finished: Path, 
     with torch.inference_mode():
         assert torch.equal(model(**ids).logits, reference(**ids).logits)
     model.save_pretrained(tmp_path / "again")
+    assert read_adapter_config(tmp_path / "again").base_digest == read_adapter_config(finished / "adapter").base_digest
     outcomes = [
         red("predict", tmp_path / "again", "--text", "a good film", "--json"),
         red("predict", finished, "--text", "a good film", "--json"),
@@ -104,6 +105,7 @@ def test_a_changed_base_is_refused(red: Callable, recipe: Path, finished: Path, 
     assert [outcome.json["predictions"] for outcome in outcomes] == [outcomes[0].json["predictions"]] * 2
     shutil.copytree(tmp_path / "again", finished / "adapter", dirs_exist_ok=True)
     assert red("eval", finished, "--json").code == 0
+    assert model.merge_and_unload().config.id2label == {0: "negative", 1: "positive"}
 
 
 def test_a_folder_of_peft_is_exported(red: Callable, row: Row, tmp_path: Path) -> None:
