@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import transformers
 from peft import PeftConfig
 from pydantic import ValidationError
 from safetensors import safe_open
 
 from red_cli.edit import config as edit_config
 from red_cli.edit.adapter_config import CONFIG_FILE, KEY_PREFIX, WEIGHTS_FILE, AdapterConfig
+from red_cli.edit.model_kinds import NO_TASK
 from red_cli.errors import UserError
 from red_cli.files import write_json
 from red_cli.peft.base import Attached
@@ -46,11 +49,11 @@ class RedConfig(PeftConfig):
         UserError: the file of a saved adapter has a missing or wrong key.
     """
 
-    positions: Any = field(default_factory=lambda: ["ffn"])
-    components: Any = field(default_factory=lambda: ["scale", "bias"])
-    layers: Any = "all"
-    target_modules: Any = None
-    modules_to_save: Any = None
+    positions: list[str] | str = field(default_factory=lambda: ["ffn"])
+    components: list[str] = field(default_factory=lambda: ["scale", "bias"])
+    layers: str | list[int] = "all"
+    target_modules: str | Collection[str] | None = None
+    modules_to_save: list[str] | None = None
     red: Any = field(default=None, repr=False)
     architecture: Any = field(default=None, repr=False)
     head: Any = field(default=None, repr=False)
@@ -70,6 +73,8 @@ class RedConfig(PeftConfig):
             self.record = _record(self)
             self._take_options(self.record.red)
             self.modules_to_save = list(dict.fromkeys(name.rpartition(".")[0] for name in self.record.head)) or None
+            if self.record.task_type == NO_TASK:
+                self._take_class(self.record.architecture)
         elif self.target_modules is not None and not isinstance(self.target_modules, str):
             self.target_modules = "|".join(rf"(?:.*\.)?{re.escape(name)}" for name in self.target_modules)
         self._take_options(self.edit)
@@ -138,6 +143,15 @@ class RedConfig(PeftConfig):
             library_versions={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
         )
         write_json(folder / CONFIG_FILE, content.model_dump())
+
+    def _take_class(self, architecture: str | None) -> None:
+        """Let PEFT load the class that was trained, with any inputs, where an adapter has no task.
+
+        Its own class for that type passes the inputs of texts alone.
+        """
+        self.task_type = None
+        if architecture is not None and hasattr(transformers, architecture):
+            self.auto_mapping = {"base_model_class": architecture, "parent_library": "transformers"}
 
     def _take_options(self, edit: edit_config.RedConfig) -> None:
         """Take the values of an edit's configuration."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import transformers
+from packaging.version import Version
 from transformers import PreTrainedModel
 
 from red_cli.base_model.digest import require_unchanged_base
@@ -17,12 +19,15 @@ from red_cli.edit.adapter_config import (
     require_same_modules,
 )
 from red_cli.edit.attach import parameters_to_train
+from red_cli.edit.layer import RedEdit
 from red_cli.edit.model_kinds import HEAD_TASK_TYPES
 from red_cli.edit.targets import find_targets, resolve_positions
 from red_cli.edit.tensor_file import Form, read_tensors
 from red_cli.errors import UserError, some_of
 from red_cli.peft.base import Attached, Base
 from red_cli.peft.config import RedConfig
+
+_READS_HEADS = "5.18"  # the first version of transformers that loads modules_to_save of an adapter folder
 
 
 def fit(config: RedConfig, model: PreTrainedModel, base: Base) -> None:
@@ -46,6 +51,27 @@ def fit(config: RedConfig, model: PreTrainedModel, base: Base) -> None:
             stacklevel=2,
         )
     config.attached, config.modules_to_save = attached, trained or None
+
+
+def require_loading_of_heads(config: RedConfig, model: PreTrainedModel) -> None:
+    """Check that transformers' own loading of an adapter folder reads the trained head, and not only the vectors.
+
+    Raises:
+        UserError: there is a head, and transformers would leave it at random, or use that of an earlier adapter.
+    """
+    if config.record is None or not config.record.head:
+        return
+    hint = "Load the base, then PeftModel.from_pretrained(base, FOLDER) and its load_adapter; or red_cli.load(FOLDER)."
+    if Version(transformers.__version__) < Version(_READS_HEADS):
+        raise UserError(
+            "version-too-old",
+            f"transformers {transformers.__version__} by itself reads an adapter without its trained head",
+            hint=f"{hint} transformers {_READS_HEADS} reads it.",
+        )
+    if any(isinstance(module, RedEdit) for module in model.modules()):
+        raise UserError(
+            "unsupported-method", "transformers by itself does not switch the heads of several adapters", hint=hint
+        )
 
 
 def _modules_to_save(config: RedConfig, base: Base) -> list[str]:

@@ -35,6 +35,13 @@ def declare_biases(model: PreTrainedModel, gained: list[str]) -> None:
             _add_zeros(module)
 
 
+def name_labels(model: PreTrainedModel, names: list[str] | None) -> None:
+    """Take the label names of a merged adapter into the configuration, where the model has as many labels."""
+    if names is not None and len(names) == model.config.num_labels:
+        model.config.id2label = dict(enumerate(names))
+        model.config.label2id = {name: index for index, name in enumerate(names)}
+
+
 def float32_heads(model: nn.Module, adapter_name: str) -> None:
     """Make the modules that train in full beside an adapter float32, as its vectors are, and cast their inputs."""
     for wrapper in _wrappers(model).values():

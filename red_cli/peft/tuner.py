@@ -16,9 +16,9 @@ from red_cli.edit.layer import Selection, Vectors
 from red_cli.edit.save_pretrained import save_if_declared
 from red_cli.peft.base import Base
 from red_cli.peft.config import RedConfig
-from red_cli.peft.fit import fit
+from red_cli.peft.fit import fit, require_loading_of_heads
 from red_cli.peft.layer import PeftEdit
-from red_cli.peft.merge import declare_biases, float32_heads, head_dtypes, restore_head_dtypes
+from red_cli.peft.merge import declare_biases, float32_heads, head_dtypes, name_labels, restore_head_dtypes
 from red_cli.peft.registration import PREFIX
 from red_cli.peft.rows import adapter_of_each_row
 
@@ -29,6 +29,18 @@ class RedModel(BaseTuner):
     prefix = PREFIX
     tuner_layer_cls = PeftEdit
     target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 - `positions` are found by `edit/targets.py`
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        peft_config: RedConfig | dict[str, RedConfig],
+        adapter_name: str,
+        low_cpu_mem_usage: bool = False,
+        state_dict: dict[str, torch.Tensor] | None = None,
+    ) -> None:
+        if isinstance(peft_config, RedConfig):  # from transformers' own loading; PEFT's models hand over a dictionary
+            require_loading_of_heads(peft_config, model)
+        super().__init__(model, peft_config, adapter_name, low_cpu_mem_usage, state_dict)
 
     def inject_adapter(
         self,
@@ -43,8 +55,11 @@ class RedModel(BaseTuner):
         Raises:
             UserError: what `red_cli.peft.fit.fit` raises. The model is unchanged then.
         """
-        if not hasattr(self, "selection"):
-            self.selection, self.base = Selection(), Base.of(model)
+        if "selection" not in vars(self):
+            before = [config.attached for config in self.peft_config.values() if config.attached is not None]
+            present = [*self._layers().values()]
+            self.selection = present[0].selection if present else Selection()
+            self.base = before[0].base if present and before else Base.of(model)
         fit(self.peft_config[adapter_name], model, self.base)
         super().inject_adapter(model, adapter_name, low_cpu_mem_usage=low_cpu_mem_usage)
         float32_heads(model, adapter_name)
@@ -105,6 +120,8 @@ class RedModel(BaseTuner):
         """
         if merge:
             self._require_foldable(adapter_names)
+        chosen = self.active_adapters if adapter_names is None else adapter_names
+        records = [self.peft_config[name].record for name in chosen]
         dtypes, gained = head_dtypes(self.model), []
         for path, layer in self._layers().items():
             if merge:
@@ -119,6 +136,8 @@ class RedModel(BaseTuner):
         restore_head_dtypes(model, dtypes)
         if merge:
             declare_biases(model, gained)
+            for record in records:
+                name_labels(model, None if record is None else record.label_names)
             save_if_declared(model)
         return model
 
