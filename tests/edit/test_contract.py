@@ -194,7 +194,7 @@ def test_a_shared_weight_is_not_folded_into() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_type", "backend"),
-    [*((name, "eager") for name in ARCHITECTURES), ("bert", "inductor"), ("llama", "inductor")],
+    [*((name, "eager") for name in ARCHITECTURES), ("llama", "inductor")],
 )
 def test_compiled_models_are_edited(model_type: str, backend: str) -> None:
     model = tiny_model(model_type)
