@@ -36,6 +36,14 @@ class FormatOption(str, Enum):
     gguf = "gguf"
 
 
+class TargetOption(str, Enum):
+    """What will run an exported model."""
+
+    transformers = "transformers"
+    vllm = "vllm"
+    llama_cpp = "llama.cpp"
+
+
 class DtypeOption(str, Enum):
     """The dtype of exported weights."""
 
@@ -137,6 +145,10 @@ def export(
             help="merged: ordinary weights; adapter: to share; code: own modelling file; gguf: for llama.cpp.",
         ),
     ] = FormatOption.merged,
+    served_by: Annotated[
+        TargetOption | None,
+        typer.Option("--target", help="What will run the model: refuse an export of which it would drop biases."),
+    ] = None,
     dtype: Annotated[DtypeOption | None, typer.Option(help="The dtype of the weights; default: the base's.")] = None,
     verify: Annotated[bool, typer.Option(help="Load the result and compare its logits with the adapter's.")] = True,
     push_to_hub: Annotated[str | None, typer.Option(metavar="USER/NAME", help="Upload it to the Hub, private.")] = None,
@@ -160,7 +172,10 @@ def export(
             from red_cli.export.verify import verify as run_verification
 
             compare = run_verification
-        result = run_export(source, output, form.value, dtype and dtype.value, compare, push_to_hub, terminal)
+        result = run_export(
+            source, output, form.value, dtype and dtype.value, compare, push_to_hub, terminal,
+            None if served_by is None else served_by.value,
+        )  # fmt: skip
     if json:
         console.print_json(result)
         return

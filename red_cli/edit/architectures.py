@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, NamedTuple
 
-from red_cli.edit.as_llama import MISTRAL, PHI3, QWEN2, AsLlama
+from red_cli.edit.as_llama import MISTRAL, PHI3, QWEN2, SMOLLM3, AsLlama
 from red_cli.edit.config import Position
-
-# Whether a server also reads biases that a configuration turns on, or those alone that each model of the class has
-Biases = Literal["all", "own"]
-
-
-class Servers(NamedTuple):
-    """Which servers of texts run an architecture; None: not on their list. docs/serving.md says what was tried.
-
-    Attributes:
-        vllm: by the list in its `model_executor/models/registry.py`.
-        llama_cpp: by the list in its `convert_hf_to_gguf.py`, or by `red export --format gguf`.
-    """
-
-    vllm: Biases | None = None
-    llama_cpp: Biases | None = None
+from red_cli.edit.servers import (
+    BOTH,
+    BUT_OUTPUT_IN_LLAMA_CPP,
+    EVERY,
+    NOT_ATTENTION,
+    NOT_OUTPUT,
+    VLLM,
+    Reads,
+    Servers,
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +107,6 @@ _ENCODER_DECODER = _separate("layers", "fc2", r"(?:self|encoder)_attn", output="
 _BART = _ENCODER_DECODER | _names("layers", ffn_norm="final_layer_norm", attn_norm=r"(?:self|encoder)_attn_layer_norm")
 _FUSED_BLOCK = {"attn": r"self_attention\.dense", "qkv": r"self_attention\.query_key_value"}
 _packing = partial(Architecture, keeps_texts_apart=True)
-_ALL, _OWN, _VLLM = Servers("all", "all"), Servers("own", "own"), Servers(vllm="all")
 
 # model_type of the configuration -> architecture
 ARCHITECTURES: dict[str, Architecture] = {
@@ -130,60 +123,65 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     # decoders
     "gpt2": _packing(
-        _names("h", ffn=r"mlp\.c_proj", attn=r"attn\.c_proj", qkv=r"attn\.c_attn"), conv1d=True, servers=_ALL
+        _names("h", ffn=r"mlp\.c_proj", attn=r"attn\.c_proj", qkv=r"attn\.c_attn"), conv1d=True, servers=BOTH
     ),
     "gpt_neo": _packing(_separate("h", r"mlp\.c_proj", r"attn\.attention", output="out_proj")),
-    "gptj": _packing(_separate("h", r"mlp\.fc_out", "attn", output="out_proj"), servers=_VLLM),
+    "gptj": _packing(_separate("h", r"mlp\.fc_out", "attn", output="out_proj"), servers=VLLM),
     "gpt_neox": _packing(
         _names("layers", ffn=r"mlp\.dense_4h_to_h", attn=r"attention\.dense", qkv=r"attention\.query_key_value"),
         {r"attention\.(?:dense|query_key_value)": "attention_bias"},
-        servers=_OWN,
+        servers=BOTH,
     ),
     "opt": Architecture(
         _separate("layers", "fc2", "self_attn", output="out_proj"),
         {r"fc[12]|self_attn\.(?:[qkv]|out)_proj": "enable_bias"},
-        servers=_VLLM,
+        servers=VLLM,
     ),
-    "bloom": Architecture(_names("h", ffn=r"mlp\.dense_4h_to_h", **_FUSED_BLOCK), servers=_ALL),
+    "bloom": Architecture(_names("h", ffn=r"mlp\.dense_4h_to_h", **_FUSED_BLOCK), servers=BOTH),
     "falcon": Architecture(
         _names("h", ffn=r"mlp\.dense_4h_to_h", **_FUSED_BLOCK),
         {r"mlp\.dense_(?:h_to_4h|4h_to_h)|self_attention\.(?:dense|query_key_value)": "bias"},
-        servers=_OWN,
+        servers=Servers(EVERY, Reads(r"self_attention\.dense|mlp\.dense_\w+", run=True)),
     ),
-    "mpt": Architecture(
-        _names("blocks", ffn=r"ffn\.down_proj", attn=r"attn\.out_proj", qkv=r"attn\.Wqkv"), servers=Servers(vllm="own")
-    ),
-    "phi": _packing(_separate("layers", r"mlp\.fc2", "self_attn", output="dense"), servers=_ALL),
+    "mpt": Architecture(_names("blocks", ffn=r"ffn\.down_proj", attn=r"attn\.out_proj", qkv=r"attn\.Wqkv")),
+    "phi": _packing(_separate("layers", r"mlp\.fc2", "self_attn", output="dense"), servers=BOTH),
     "phi3": _packing(
         _names("layers", ffn=r"mlp\.down_proj", attn=r"self_attn\.o_proj", qkv=r"self_attn\.qkv_proj"),
         as_llama=PHI3,
-        servers=_OWN,
+        servers=BOTH,
     ),
     "starcoder2": _packing(
         _separate("layers", r"mlp\.c_proj", "self_attn"),
         {r"mlp\.c_(?:fc|proj)|self_attn\.[qkvo]_proj": "use_bias"},
-        servers=_ALL,
+        servers=BOTH,
     ),
-    "stablelm": _packing(_LLAMA, {r"self_attn\.[qkv]_proj": "use_qkv_bias"}, servers=_OWN),
-    "llama": _packing(_LLAMA, _EVERY_BIAS, servers=_ALL),
-    "mistral": _packing(_LLAMA, as_llama=MISTRAL, servers=_OWN),
-    "qwen2": _packing(_LLAMA, as_llama=QWEN2, servers=_OWN),
-    "qwen3": _packing(_LLAMA, _ATTENTION_BIAS, servers=_OWN),
-    "gemma": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=_OWN),
-    "gemma2": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=_OWN),
-    "gemma3_text": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=_OWN),
-    "olmo": _packing(_LLAMA, _ATTENTION_BIAS, servers=_OWN),
-    "olmo2": _packing(_LLAMA, _ATTENTION_BIAS, servers=_OWN),
-    "granite": _packing(_LLAMA, _EVERY_BIAS, servers=Servers("all", "own")),
-    "smollm3": _packing(_LLAMA, _EVERY_BIAS, servers=Servers(llama_cpp="own")),
-    "cohere": _packing(_LLAMA, _ATTENTION_BIAS, servers=_OWN),
+    "stablelm": _packing(_LLAMA, {r"self_attn\.[qkv]_proj": "use_qkv_bias"}, servers=BOTH),
+    "llama": _packing(_LLAMA, _EVERY_BIAS, servers=BOTH),
+    "mistral": _packing(_LLAMA, as_llama=MISTRAL, servers=BOTH),
+    "qwen2": _packing(_LLAMA, as_llama=QWEN2, servers=BOTH),
+    "qwen3": _packing(_LLAMA, _ATTENTION_BIAS, servers=Servers(NOT_OUTPUT, NOT_OUTPUT)),
+    "gemma": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=Servers(NOT_ATTENTION, NOT_OUTPUT)),
+    "gemma2": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=BUT_OUTPUT_IN_LLAMA_CPP),
+    "gemma3_text": _packing(
+        _LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=Servers(EVERY, Reads(r"self_attn\.o_proj"))
+    ),
+    "olmo": _packing(_LLAMA, _ATTENTION_BIAS, servers=BUT_OUTPUT_IN_LLAMA_CPP),
+    "olmo2": _packing(_LLAMA, _ATTENTION_BIAS, servers=BUT_OUTPUT_IN_LLAMA_CPP),
+    "granite": _packing(_LLAMA, _EVERY_BIAS, servers=BOTH),
+    "smollm3": _packing(
+        _LLAMA,
+        _EVERY_BIAS,
+        as_llama=SMOLLM3,
+        servers=Servers(EVERY, Reads(r"self_attn\.o_proj|mlp\.\w+_proj", run=True)),
+    ),
+    "cohere": _packing(_LLAMA, _ATTENTION_BIAS, servers=Servers(NOT_ATTENTION, NOT_OUTPUT)),
     "mixtral": _packing(
         _MIXTURE,
         in_files={r"layers\.(\d+)\.mlp": r"layers\.LAYER\.block_sparse_moe\.experts\.\d+\.w2"},
-        servers=_OWN,
+        servers=BOTH,
     ),
-    "qwen3_moe": _packing(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS, servers=_OWN),
-    "olmoe": _packing(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS, servers=_OWN),
+    "qwen3_moe": _packing(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS, servers=Servers(NOT_OUTPUT, NOT_OUTPUT)),
+    "olmoe": _packing(_MIXTURE, _ATTENTION_BIAS, in_files=_EXPERTS, servers=Servers(NOT_ATTENTION, NOT_OUTPUT)),
     # encoder-decoders: layers count within each stack, attention means self- and cross-attention
     "t5": Architecture(_T5),
     "mt5": Architecture(_T5),

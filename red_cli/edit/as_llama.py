@@ -45,8 +45,20 @@ def _phi3_obstacle(config: Mapping[str, Any]) -> str | None:
     return _window_obstacle(config, None) or (None if share == 1.0 else f"only {share:.0%} of a head is rotated")
 
 
+def _smollm3_obstacle(config: Mapping[str, Any]) -> str | None:
+    """Why the architecture SmolLM3 is not equivalent to a LLaMA: layers without positions, a window; None if it is."""
+    interval, count = config.get("no_rope_layer_interval", 4), config["num_hidden_layers"]
+    rotated = config.get("no_rope_layers") or [(layer + 1) % interval for layer in range(count)]
+    if not all(rotated):
+        return "some of its layers have no positions (no_rope_layers)"
+    if any(config.get(key) for key in ("attention_bias", "mlp_bias")):
+        return "it has biases already"
+    return _qwen2_obstacle(config)
+
+
 MISTRAL = AsLlama(lambda config: _window_obstacle(config, 4096))
 QWEN2 = AsLlama(_qwen2_obstacle, always=("attention_bias",))
 PHI3 = AsLlama(
     _phi3_obstacle, split={"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 )
+SMOLLM3 = AsLlama(_smollm3_obstacle)

@@ -29,6 +29,7 @@ from red_cli.export.model import (
     write_model,
 )
 from red_cli.export.python_use import Input, gguf_use, model_use
+from red_cli.export.servers import Target, require_form, require_served
 from red_cli.export.shared_recipe import exported_recipe, shared_name, shared_recipe
 from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing, replacing_folder, write_json, write_text
@@ -161,6 +162,7 @@ def export(
     verify: Verify | None,
     repository: str | None,
     listener: Listener,
+    target: Target | None = None,
 ) -> dict[str, Any]:
     """Write the folder `output`, or the file OUT.gguf, atomically.
 
@@ -168,18 +170,21 @@ def export(
         dtype: torch's name of the weights' dtype; None keeps the base's.
         verify: compares the written model with the adapter; None skips this.
         repository: USER/NAME on the Hub to upload the folder to.
+        target: what will run the model, and so must read all of its biases; None: any.
 
     Returns:
         "output", "format", "edited_modules", "remarks", "ends" and "ends_text" (of `write_ends`), the result of
         `verify`, "pushed_to", "gguf" (of `WrittenGguf`), and "dtype", that of the folded weights.
 
     Raises:
-        UserError: `output` is not empty or not of this form, there is too little space, or the edits do not fit the
-            base or architecture.
+        UserError: `output` is not empty or not of this form, there is too little space, the edits do not fit the
+            base or architecture, or the target would compute something else.
         RunFailed: the written model differs from the adapter, and is deleted; or the upload failed.
     """
     if is_gguf(output.name):
         _require_file_alone(output, form, repository)
+    if target is not None:
+        require_form(target, form)
     if repository is not None:
         require_push_access(repository)
     if source.unfinished:
@@ -194,7 +199,7 @@ def export(
         if origin.base != source.base:
             listener.note(f"The base is a local folder, {source.base}: users of the adapter need it as well.")
     else:
-        result |= _write_model(source, output, form, dtype, verify, origin, listener)
+        result |= _write_model(source, output, form, dtype, verify, origin, listener, target)
     if repository is not None:
         listener.status("uploading")
         result["pushed_to"] = push(output, repository)
@@ -220,6 +225,7 @@ def _write_model(
     verify: Verify | None,
     origin: Provenance,
     listener: Listener,
+    target: Target | None,
 ) -> dict[str, Any]:
     """Write a trained adapter as merged weights or as a model with its own code, and verify it if asked for."""
     listener.status("finding the base")
@@ -232,6 +238,8 @@ def _write_model(
     require_base(base, source.adapter)
     make = {"merged": merged_model, "code": model_with_code, "gguf": merged_llama}[form]
     exported = make(base, source.adapter, dtype)
+    if target is not None:
+        require_served(target, exported)
     if form == "gguf":
         require_gguf(exported.architecture, exported.config, base.folder)
     require_space(output, exported.size * (2 if form == "gguf" else 1))  # a GGUF file is made from merged weights

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from red_cli.base_model.files import BaseFiles, read_base
 from red_cli.base_model.hub import cached_folder
-from red_cli.edit.architectures import Biases, architecture_of
 from red_cli.export.card import Use
 from red_cli.export.classes import auto_class
 from red_cli.export.code import is_own_code
 from red_cli.export.gguf_model import GGUF_NAME, require_gguf
 from red_cli.export.model import merged_llama, merged_model
 from red_cli.export.python_use import DECODER, Input, gguf_use, model_use, one_line
+from red_cli.export.servers import Target, unread_biases
 from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.methods.trained_files import trained_method
 from red_cli.recipe.methods import METHODS
@@ -42,7 +42,7 @@ class Facts:
         exports: the forms of export that are possible; of runs and adapters.
         loader: the auto class of transformers that loads the model; of models.
         with_code: whether the model has its own modelling file.
-        config: the content of its config.json; of models.
+        unread: server -> the modules whose biases it has no place for; of models, and servers that run them.
     """
 
     place: Path
@@ -52,7 +52,7 @@ class Facts:
     exports: tuple[Export, ...] = ()
     loader: str = ""
     with_code: bool = False
-    config: dict[str, Any] = field(default_factory=dict)
+    unread: Mapping[Target, list[str]] = field(default_factory=dict)
 
     def output_of(self, form: Export) -> Path:
         """Where an export in this form is suggested: in a run folder, and next to an adapter."""
@@ -75,7 +75,7 @@ def facts_about(place: Path, recipe: Recipe | None, scored: bool = False) -> Fac
     files = read_base(str(place), place)
     architecture = str(files.architecture)
     own = is_own_code(place, architecture)
-    return Facts(place, "model", recipe, scored, (), auto_class(architecture), own, files.config)
+    return Facts(place, "model", recipe, scored, (), auto_class(architecture), own, _unread(files))
 
 
 def suggestions(place: Path, recipe: Recipe | None, scored: bool = False) -> list[str]:
@@ -119,21 +119,23 @@ def run_use(folder: Path, recipe: Recipe, loader: str) -> Use:
 
 
 def _servers(facts: Facts, named: str) -> list[str]:
-    """The next steps with servers that run a model of texts with all of its biases, and llama.cpp's converter."""
+    """The next steps with servers that read all biases of a model of texts, and llama.cpp's converter."""
     if facts.loader != DECODER or facts.with_code:
         return []
-    row = architecture_of(str(facts.config.get("model_type")))
-    turned_on = any(facts.config.get(key) for key in row.bias_switches.values())
-
-    def reads_all(biases: Biases | None) -> bool:
-        return biases == "all" or (biases == "own" and not turned_on)
-
     lines = [f"transformers serve {named}"]
-    if reads_all(row.servers.vllm):
-        lines.append(f"vllm serve {named}")
-    if reads_all(row.servers.llama_cpp):
+    if "vllm" in facts.unread:
+        option = "--model-impl transformers  # vLLM's own code drops biases of this model"
+        lines.append(f"vllm serve {named}" + (f" {option}" if facts.unread["vllm"] else ""))
+    if facts.unread.get("llama.cpp") == []:
         lines.append(f"python convert_hf_to_gguf.py {named}")
     return lines
+
+
+def _unread(files: BaseFiles) -> dict[Target, list[str]]:
+    """The modules whose biases each server has no place for, of the servers that run a model of texts."""
+    servers: tuple[Target, ...] = ("vllm", "llama.cpp")
+    found = {server: unread_biases(server, files.model_type, files.tensors.items()) for server in servers}
+    return {server: paths for server, paths in found.items() if paths is not None}
 
 
 def _exports(adapter: Path) -> tuple[Export, ...]:

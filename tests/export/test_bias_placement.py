@@ -14,12 +14,15 @@ import torch
 import transformers
 
 from red_cli import RedConfig, attach, detach, save_adapter
+from red_cli.base_model.files import read_base
 from red_cli.base_model.load import load_base, load_config
 from red_cli.base_model.prepare import fit_config
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.model_kinds import SEQUENCE_CLASSIFIER
 from red_cli.errors import UserError
 from red_cli.export.export import export, open_source
+from red_cli.export.model import merged_llama, write_model
+from red_cli.export.vectors import read_vectors
 from red_cli.recipe.schema import Model
 from red_cli.runs.events import NullListener
 from tests.tiny import (
@@ -35,7 +38,10 @@ from tests.tiny import (
 )
 
 BOTH = ("scale", "bias")
-AS_LLAMA = {"mistral": {"sliding_window": None}, "qwen2": {}, "phi3": {}}
+# architecture -> changes of the configuration with which a LLaMA computes the same
+AS_LLAMA = {
+    "mistral": {"sliding_window": None}, "qwen2": {}, "phi3": {}, "smollm3": {"no_rope_layers": [1, 1, 1]}
+}  # fmt: skip
 ATTENTION = ("attn", "query", "key", "value", "qkv")
 # (architecture, position) pairs where a bias has no place
 UNPLACED = {
@@ -157,7 +163,8 @@ def test_merged_is_the_adapter_or_is_refused(model_type: str, tmp_path: Path) ->
     def check(positions: list[str]) -> None:
         with edited(model, positions, tmp_path, BOTH) as folder:
             merged = load(written(folder))
-            is_llama = model_type in AS_LLAMA and (model_type != "qwen2" or {"ffn", "attn"} & set(positions))
+            own = {"qwen2": {"query", "key", "value"}, "smollm3": set(positions)}.get(model_type, set())
+            is_llama = model_type in AS_LLAMA and not own.issuperset(positions)
             assert merged.config.model_type == ("llama" if is_llama else model_type)
             assert_same(model, merged, model_type, generate="ffn" in positions and len(positions) > 1)
 
@@ -187,6 +194,21 @@ def test_code_carries_the_bias(model_type: str, tmp_path: Path) -> None:
             assert_same(model, load(written(folder, "code")), model_type, generate="ffn" in positions)
 
     together(check, UNPLACED_BY_MODEL.get(model_type, ["ffn"]))
+
+
+@pytest.mark.parametrize("model_type", AS_LLAMA)
+@pytest.mark.parametrize("components", [BOTH, ["scale"]], ids=["both", "scale"])
+def test_a_llama_computes_the_same_whatever_is_edited(model_type: str, components: list[str], tmp_path: Path) -> None:
+    """Also where the architecture has places of its own, as for a GGUF file."""
+    model = save_base(model_type, tmp_path)
+    with edited(model, list(ARCHITECTURES[model_type].positions), tmp_path, components) as folder:
+        arrays = read_vectors(folder / "adapter")
+        exported = merged_llama(read_base("base", tmp_path / "base"), arrays, None)
+        (tmp_path / "llama").mkdir()
+        write_model(exported, tmp_path / "llama", NullListener().writing)
+        llama = load(tmp_path / "llama")
+        assert llama.config.model_type == "llama"
+        assert_same(model, llama, model_type, generate=True)
 
 
 @pytest.mark.parametrize("model_type", ENCODERS)

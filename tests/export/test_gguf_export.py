@@ -108,6 +108,7 @@ MODELS = [
     ("mistral", "SentencePiece, no space", {"sliding_window": None}, "float16"),
     ("qwen2", "qwen2", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "float32"),
     ("phi3", "dbrx", {"tie_word_embeddings": True}, "float32"),
+    ("smollm3", "smollm", {"no_rope_layers": [1, 1, 1]}, "float32"),
 ]
 
 
@@ -194,6 +195,10 @@ def test_llama_cpp_computes_what_transformers_does(
 REFUSED = {
     "another architecture": ("gpt2", "smollm", {}, "gpt2"),
     "an encoder": ("bert", "smollm", {}, "bert"),
+    "layers without positions": ("smollm3", "smollm", {"no_rope_layer_interval": 2}, "no_rope_layers"),
+    "biases of the base": (
+        "smollm3", "smollm", {"no_rope_layers": [1, 1, 1], "attention_bias": True}, "biases already"
+    ),
     "positions that are computed otherwise": (
         "llama", "smollm", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "dynamic",
     ),

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from red_cli.edit.architectures import ARCHITECTURES, Servers
 from red_cli.export.next_steps import Facts, next_steps
 from red_cli.recipe.load import load_recipe
 from tests.export.test_ends import GENERATION, MESSAGES, make_base, write_rows
@@ -25,7 +24,6 @@ from tests.extras import has_extra
 from tests.tiny import make_base as make_encoder
 from tests.tiny import make_data
 
-ROOT = Path(__file__).parents[2]
 _ENCODER = ("red.positions=[ffn]", "train.max_steps=1")
 _PAIR = "data.columns={text: text, text_pair: text_pair, label: label}"
 
@@ -134,33 +132,25 @@ def test_the_line_runs_in_a_shell(red, tmp_path: Path, name: str) -> None:
     assert re.search(CASES[name].shown, shell.stdout)
 
 
-# configuration -> servers of texts that run the model with every bias
-SERVED = {
-    "a LLaMA with added biases": ({"model_type": "llama", "mlp_bias": True}, ["transformers", "vllm", "llama.cpp"]),
-    "biases that vLLM drops": ({"model_type": "qwen3", "attention_bias": True}, ["transformers"]),
-    "scales alone": ({"model_type": "qwen3", "attention_bias": False}, ["transformers", "vllm", "llama.cpp"]),
-    "vLLM alone": ({"model_type": "gptj"}, ["transformers", "vllm"]),
-    "not on the list": ({"model_type": "gpt_neo"}, ["transformers"]),
-}
+# modules whose biases a server has no place for, by server -> the lines of servers
+SERVED: dict[str, tuple[dict, list[str]]] = {
+    "every bias": ({"vllm": [], "llama.cpp": []}, ["vllm serve out", "python convert_hf_to_gguf.py out"]),
+    "biases that both drop": (
+        {"vllm": ["o_proj"], "llama.cpp": ["o_proj"]}, ["vllm serve out --model-impl transformers"]
+    ),
+    "on one list": ({"vllm": []}, ["vllm serve out"]),
+    "on no list": ({}, []),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SERVED)
 def test_servers_are_those_that_read_every_bias(name: str) -> None:
-    config, servers = SERVED[name]
+    unread, servers = SERVED[name]
     recipe = load_recipe("generation", None, []).recipe
-    lines = next_steps(Facts(Path("out"), "model", recipe, True, (), "AutoModelForCausalLM", False, config))
-    shown = {"transformers serve out": "transformers", "vllm serve out": "vllm",
-             "python convert_hf_to_gguf.py out": "llama.cpp"}  # fmt: skip
-    assert [shown[line] for line in lines if line in shown] == servers
-
-
-def test_the_page_of_servers_has_the_table() -> None:
-    table = (ROOT / "docs" / "serving.md").read_text().partition("| model type |")[2].partition("\n\n")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
-    shown = {name: tuple(row[1:]) for row in rows for name in re.findall(r"[\w-]+", row[0])}
-    words = {"all": "every bias", "own": "its own biases", None: "no"}
-    servers = {name: row.servers for name, row in ARCHITECTURES.items() if row.servers != Servers()}
-    assert shown == {name: (words[found.vllm], words[found.llama_cpp]) for name, found in servers.items()}
+    lines = next_steps(Facts(Path("out"), "model", recipe, True, (), "AutoModelForCausalLM", False, unread))
+    shown = [line.partition("  #")[0] for line in lines if "vllm" in line or "gguf" in line]
+    assert shown == servers
+    assert "transformers serve out" in lines
 
 
 def test_a_run_that_fits_llama_cpp_says_so(red, tmp_path: Path) -> None:
