@@ -157,10 +157,11 @@ def silence_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
     import datasets
-    import torch
     import transformers
 
-    if not torch.cuda.is_available():
+    from red_cli.distributed.device import has_accelerator
+
+    if not has_accelerator():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed reports on standard output that it found none
     transformers.logging.set_verbosity_error()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its import resets the level

@@ -9,14 +9,17 @@ from pathlib import Path
 import psutil
 import torch
 
+from red_cli.distributed.device import chosen_device, peak_memory, reset_peak_memory
+
 _STATUS = Path("/proc/self/status")
+_TEXTS = ("can't allocate memory", "out of memory")  # of CPUs, and of devices that raise no OutOfMemoryError
 _CLEAR_PEAK = Path("/proc/self/clear_refs")
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The peak memory in bytes: of the GPU `device`, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+    """The peak memory in bytes: of `device`, or of this process where a device measures none."""
+    if (measured := peak_memory(device)) is not None:
+        return measured
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
     if _STATUS.is_file():  # Linux; ru_maxrss would start at the peak of the parent process
@@ -30,12 +33,13 @@ def peak_bytes(device: torch.device) -> int:
 
 def reset_peak() -> None:
     """Reset the peak, where the system allows it, because several runs may share a process."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    reset_peak_memory(chosen_device())
     with contextlib.suppress(OSError):
         _CLEAR_PEAK.write_text("5")
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Detect an out-of-memory error, on CUDA or on a CPU, by its class or its text."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """Detect an out-of-memory error of any device, by its class or its text."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)
+    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import math
 
-import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.base_model.load import load_tokenizer
 from red_cli.base_model.positions import most_positions
+from red_cli.distributed.device import chosen_device, has_accelerator, prefers_bf16
 from red_cli.edit.architectures import architecture_of
 from red_cli.edit.model_kinds import ModelKind
 from red_cli.errors import UserError
@@ -102,7 +102,7 @@ def _max_length(wanted: int | None, most: int) -> int:
 def uses_bf16(settings: Train) -> bool:
     """Whether the prepared base computes in bfloat16 autocast, in training and in inference."""
     if settings.bf16 == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return prefers_bf16(chosen_device())
     return settings.bf16
 
 
@@ -113,5 +113,5 @@ def fit_attention(config: PretrainedConfig, kind: ModelKind, settings: Train, ma
     which is a third of a training step.
     """
     short = max_length <= _PLAIN_ATTENTION_UP_TO
-    if kind.trains_head and short and uses_bf16(settings) and not torch.cuda.is_available():
+    if kind.trains_head and short and uses_bf16(settings) and not has_accelerator():
         config._attn_implementation = "eager"

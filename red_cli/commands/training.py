@@ -257,8 +257,7 @@ def check(
     with Terminal(json_output=json) as terminal:
         terminal.status("reading the data")
         console.silence_libraries()
-        from torch import cuda
-
+        from red_cli.distributed.device import has_accelerator
         from red_cli.plan.data_summary import summarise_data
         from red_cli.plan.devices import device_options
         from red_cli.plan.memory import device_memory as this_device
@@ -287,6 +286,6 @@ def check(
     console.print_lines(check_screen.check_rows(plan, data, str(loaded.run_folder), width))
     console.print_text()
     console.print_dimmed(check_screen.example_lines(plan, data, width))
-    if devices and (device_memory is not None or cuda.is_available()):
+    if devices and (device_memory is not None or has_accelerator()):
         console.print_text(f"\nOn devices of {device_bytes / 2**30:.1f} GiB, {devices[0].rows} rows at once on each:")
         console.print_columns(devices_columns(devices))

@@ -70,9 +70,9 @@ def deepspeed_config(launch: Launch, strategy: str, max_grad_norm: float | None)
         "stage": stage,
     }
     if launch.offload:
-        import torch
+        from red_cli.distributed.device import has_accelerator
 
-        zero["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+        zero["offload_param"] = {"device": "cpu", "pin_memory": has_accelerator()}
     return {
         **{key: value for key, value in config.items() if value != "auto" and key != "train_batch_size"},
         "zero_optimization": zero,

@@ -19,16 +19,18 @@ from red_cli.subprocesses import import_path
 _USUAL_PORT = 29500
 _SHUTDOWN_SECONDS = 15  # until the other processes are killed, once one has failed
 _FORWARDED_SIGNALS = known_signals("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+_DEVICE_NAMES = {"npu": "NPU", "mlu": "MLU", "hpu": "HPU"}
 _LAUNCHER_SIGNALS = "SIGQUIT"  # the only one that the launcher handles itself
 
 
 def visible_devices() -> tuple[int, str]:
     """The number of devices of this machine to launch processes on, and their kind in words: GPUs, or else cores."""
-    import torch
+    from red_cli.distributed.device import chosen_device, device_count
 
-    if torch.cuda.is_available():
-        count = torch.cuda.device_count()
-        return count, "GPU" if count == 1 else "GPUs"
+    device = chosen_device()
+    if device.type != "cpu":
+        count, what = device_count(device), _DEVICE_NAMES.get(device.type, "GPU")
+        return count, what if count == 1 else f"{what}s"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores, "core" if cores == 1 else "cores"
 
@@ -46,7 +48,7 @@ def processes_to_start(launch: Launch) -> int:
     devices, what = visible_devices()
     wanted = launch.num_processes
     if wanted is None:
-        return launch.num_machines * (devices if what.startswith("GPU") else 1)
+        return launch.num_machines * (1 if what.startswith("core") else devices)
     here = wanted // launch.num_machines
     if here > devices:
         raise UserError(

@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, distributed
 
+from red_cli.distributed.device import CPU, chosen_device, set_device, sums_float64
 from red_cli.distributed.launch import free_port
 from red_cli.distributed.worker_process import expected_processes, is_worker
 from red_cli.errors import UserError
@@ -33,7 +34,7 @@ class Processes:
 
     index: int = 0
     count: int = 1
-    device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
+    device: torch.device = CPU
 
     @property
     def main(self) -> bool:
@@ -52,6 +53,8 @@ class Processes:
         """The sum of a number over the ranks, in float64."""
         if self.count == 1:
             return number
+        if not sums_float64(self.device):
+            return sum(self.gather(number))
         found = torch.tensor(number, dtype=torch.float64, device=self.device)
         distributed.all_reduce(found)
         return float(found)
@@ -114,11 +117,10 @@ def join_processes(launch: Launch) -> Processes:
     """
     if not is_worker():
         if launch.strategy not in DEEPSPEED:
-            return SINGLE_PROCESS
+            return Processes(device=chosen_device())
         _set_single_process_environment()
-    on_cpu = not torch.cuda.is_available()
     options: dict[str, Any] = {} if PartialState._shared_state else {"timeout": timedelta(seconds=1800)}
-    state = PartialState(cpu=on_cpu, **options)
+    state = PartialState(cpu=chosen_device() == CPU, **options)
     expected = expected_processes()
     if state.num_processes != expected:
         raise UserError(
@@ -132,8 +134,7 @@ def join_processes(launch: Launch) -> Processes:
             f"launch.num_processes is {launch.num_processes}, but {state.num_processes} processes were started",
             hint="Omit it if another launcher starts the processes.",
         )
-    if not on_cpu:
-        torch.cuda.set_device(state.device)
+    set_device(state.device)
     return Processes(state.process_index, state.num_processes, state.device)
 
 

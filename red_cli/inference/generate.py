@@ -19,6 +19,7 @@ from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from red_cli.base_model.peak_memory import out_of_memory
 from red_cli.base_model.prepare import uses_bf16
+from red_cli.distributed.device import forked_generators, shares_memory
 from red_cli.edit.fold import folded
 from red_cli.errors import RunFailed, UserError
 from red_cli.files import write_text
@@ -164,8 +165,8 @@ class Decoder:
         inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         padding = (1 - inputs["attention_mask"]).sum(1) * int(not encoder_decoder)  # of the decoder's input
         against_repetition = penalties(self.options.repetition_penalty, self.options.no_repeat_ngram_size, padding)
-        devices = [model.device] if model.device.type == "cuda" else []
-        with self.runtime.without_gradients(), torch.random.fork_rng(devices, enabled=self.options.do_sample):
+        forked = forked_generators(model.device) if self.options.do_sample else contextlib.nullcontext()
+        with self.runtime.without_gradients(), forked:
             if self.options.do_sample:
                 torch.manual_seed(self.runtime.recipe.train.seed + first)
             read = {} if encoder_decoder or sharded else _prefill(model, inputs, self.options.num_beams)
@@ -185,11 +186,11 @@ class Decoder:
         return decoded(self.runtime.tokenizer, kept)
 
     def _most_at_once(self, prompts: list[Ids], max_new_tokens: int) -> int:
-        """The first batch size; on a CPU a safe one, since running out of memory there ends the process."""
+        """The first batch size; a safe one where the machine's own memory could run out."""
         beams = self.options.num_beams
         device = self.runtime.model.device.type
         most = max(1, _SEQUENCES_AT_ONCE.get(device, _SEQUENCES_AT_ONCE["cuda"]) // beams)
-        if device != "cpu":
+        if not shares_memory(self.runtime.model.device):
             return most
         config = self.runtime.model.config.get_text_config(decoder=True)
         tokens = max((len(prompt) for prompt in prompts), default=0) + max_new_tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from red_cli.base_model.load import to_device
 from red_cli.base_model.prepare import longest_sequence, uses_bf16
+from red_cli.distributed.device import chosen_device
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.events import Listener
@@ -48,7 +49,9 @@ class Runtime:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Compute in the recipe's precision inside the block."""
-        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=uses_bf16(self.recipe.train))
+        if not uses_bf16(self.recipe.train):
+            return nullcontext()
+        return torch.autocast(self.model.device.type, torch.bfloat16)
 
     def without_gradients(self) -> AbstractContextManager[Any]:
         """Record no gradients inside the block; a sharded base cannot use inference mode."""
@@ -56,11 +59,12 @@ class Runtime:
 
 
 def load_runtime(opened: Opened, base: Base, listener: Listener) -> Runtime:
-    """Load a trained model to the GPU, or to the CPU of a machine without one.
+    """Load a trained model to the device that training would use.
 
     Raises:
         UserError: as `load_model`.
     """
-    model = load_model(opened, base)
-    to_device(model, "cuda" if torch.cuda.is_available() else "cpu")
-    return Runtime(model, base, opened.recipe, listener)
+    device = chosen_device()
+    model = load_model(opened, base, device)
+    to_device(model, device)
+    return Runtime(model, base, opened.recipe, listener, Processes(device=device))

@@ -9,6 +9,7 @@ import psutil
 import torch
 from transformers import PreTrainedModel
 
+from red_cli.distributed.device import chosen_device, shares_memory, total_memory
 from red_cli.edit.attached_adapters import Counts
 from red_cli.plan.meta_attention import FusedAttention
 from red_cli.recipe.schema import Model
@@ -23,7 +24,7 @@ _LOGITS_BYTES, _LOGITS_COPIES = 4, 3  # float32: logits, softmax and gradient
 class MemoryEstimate:
     """Peak memory of a training step, in bytes.
 
-    `libraries` is the memory that this process has in use already; 0 on a GPU, which has memory of its own.
+    `libraries` is the memory that this process has in use already; 0 on a device with memory of its own.
     """
 
     libraries: int
@@ -60,7 +61,7 @@ def estimate_memory(
         labelled: the number of tokens per row that get logits over the vocabulary.
     """
     return MemoryEstimate(
-        libraries=0 if torch.cuda.is_available() else psutil.Process().memory_info().rss,
+        libraries=psutil.Process().memory_info().rss if shares_memory(chosen_device()) else 0,
         base=int(counts.base * base_bytes_per_parameter),
         trained=(counts.edited + counts.head) * _ADAM_BYTES,
         activations_per_row=_saved_bytes(model, lengths),
@@ -100,7 +101,5 @@ def _saved_bytes(model: PreTrainedModel, lengths: Mapping[str, int]) -> int:
 
 
 def device_memory(processes_here: int) -> int:
-    """The memory in bytes that may be used in one process: that of its GPU, or its share of the machine's."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
-    return psutil.virtual_memory().total // processes_here
+    """The memory in bytes that may be used in one process: that of its device, or its share of the machine's."""
+    return total_memory(chosen_device(), processes_here)

@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from red_cli.distributed.device import chosen_device
+
 
 class FusedAttention(TorchFunctionMode):
     """Inside the block, scaled_dot_product_attention on the meta device saves inputs, output and one number per row.
 
     The fused kernels of CPUs and GPUs save these. The meta device would use the unfused computation, which saves the
-    scores of all pairs of tokens. CPUs use it too if dropout is on; then nothing is changed.
+    scores of all pairs of tokens. CPUs use it too if dropout is on, and MPS always; then nothing is changed.
     """
 
     def __torch_function__(
@@ -23,7 +25,8 @@ class FusedAttention(TorchFunctionMode):
     ) -> Any:
         options = kwargs or {}
         if func is functional.scaled_dot_product_attention:
-            fused = torch.cuda.is_available() or not options.get("dropout_p")
+            device = chosen_device().type
+            fused = device != "mps" and not (device == "cpu" and options.get("dropout_p"))
             inputs = [*args, *(options[name] for name in ("query", "key", "value") if name in options)][:3]
             if fused and all(tensor.is_meta for tensor in inputs):
                 return _Fused.apply(*inputs)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import psutil
-import torch
 
 from red_cli.base_model.peak_memory import out_of_memory
+from red_cli.distributed.device import chosen_device, empty_cache, shares_memory
 from red_cli.errors import RunFailed
 
 _SAFE_SHARE = 0.8
@@ -16,13 +16,15 @@ _SAFE_SHARE = 0.8
 def find_micro_batch_size(try_step: Callable[[int], None], batch_size: int, estimate: Callable[[int], int]) -> int:
     """Halve `batch_size` until a training step over the longest rows fits into memory.
 
-    On a CPU, where running out of memory kills the process, sizes whose estimate does not fit are not tried.
+    Where a device shares the machine's memory, running out of it ends the process or swaps: sizes whose estimate does
+    not fit are not tried.
 
     Raises:
         RunFailed: not even one row fits.
     """
     size = batch_size
-    if not torch.cuda.is_available():
+    device = chosen_device()
+    if shares_memory(device):
         size = estimated_micro_batch_size(batch_size, estimate, psutil.virtual_memory().available)
     while True:
         try:
@@ -37,8 +39,7 @@ def find_micro_batch_size(try_step: Callable[[int], None], batch_size: int, esti
                     "not even one sequence fits into memory",
                     hint="Lower data.max_length, set train.gradient_checkpointing=true, or use a smaller base.",
                 ) from error
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        empty_cache(device)
         size = -(-size // 2)
 
 

@@ -299,7 +299,7 @@ class Train(Section):
         default=1.0, description="Clip the gradient's norm to this value; null: no clipping."
     )
     bf16: Annotated[bool | Literal["auto"], Role.TRAINING] = Field(
-        default="auto", description="bfloat16 autocast; auto: if the GPU supports it."
+        default="auto", description="bfloat16 autocast; auto: if the device supports it, except CPUs and MPS."
     )
     gradient_checkpointing: Annotated[bool, Role.TRAINING] = Field(
         default=False, description="Recompute activations in the backward pass: less memory, more time."
@@ -323,7 +323,8 @@ class Train(Section):
         default=None, description="Stop after this many evaluations without improvement."
     )
     report_to: Annotated[list[str], BeforeValidator(_names), Role.RECORDING] = Field(
-        default_factory=list, description="Trackers, e.g. [tensorboard] (extra: track); [] or none: no tracker."
+        default_factory=list,
+        description="Trackers: tensorboard (extra: track), wandb, mlflow, trackio; [] or none: no tracker.",
     )
     init_from: Annotated[str | None, Role.TRAINING, LocalPath.ALWAYS] = Field(
         default=None,

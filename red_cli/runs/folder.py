@@ -66,6 +66,11 @@ class RunFolder:
         return self.path / "output_spread.json"
 
     @property
+    def trackers(self) -> Path:
+        """The folder of the files of experiment trackers."""
+        return self.path / "trackers"
+
+    @property
     def card(self) -> Path:
         return self.path / "README.md"
 

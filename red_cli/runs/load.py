@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.digest import require_unchanged_base
@@ -53,14 +54,17 @@ def _label_names(opened: Opened, config: PretrainedConfig) -> list[str] | None:
     return None if regression else files.label_names
 
 
-def load_model(opened: Opened, base: Base) -> PreTrainedModel:
+def load_model(opened: Opened, base: Base, device: torch.device) -> PreTrainedModel:
     """Load the opened model, with its adapter if it has one, in evaluation mode.
+
+    Args:
+        device: the device of a quantised base; any other stays on the CPU.
 
     Raises:
         UserError: base or adapter cannot be loaded or do not match, or the base changed since the training.
     """
     recipe = opened.recipe
-    model, _ = load_base(recipe.model, base.config, base.kind, recipe.train.seed)
+    model, _ = load_base(recipe.model, base.config, base.kind, recipe.train.seed, device)
     if opened.adapter is not None:
         load_trained(model, opened.adapter)  # before the digest: for another architecture its error is more precise
         digest = read_trained_files(opened.adapter).base_digest

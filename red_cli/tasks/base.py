@@ -87,6 +87,11 @@ class Encoded:
         return rows.take(self.kept.tolist(), f"{rows.selection or f'all of {split}'}{but}")
 
 
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device, for a batch. Only CUDA's copies may go on meanwhile: MPS reads sources already freed."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
 @dataclass
 class Batch:
     """Tensors of some rows: `inputs` (rows, longest), `labels` or None; `weight` counts the labelled items.
@@ -99,8 +104,8 @@ class Batch:
     weight: float
 
     def to(self, device: torch.device) -> Batch:
-        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        inputs = {name: moved(tensor, device) for name, tensor in self.inputs.items()}
+        labels = None if self.labels is None else moved(self.labels, device)
         return replace(self, inputs=inputs, labels=labels)
 
 

@@ -117,7 +117,7 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
         listener.note(note)
     init_run_folder(session, search)
     chunks = synchronised_chunks(processes.max_over_ranks) if session.engine.sharded else nullcontext()
-    with recording_failure(session.folder), chunks:
+    with recording_failure(session.folder), session.trackers, chunks:
         with stop_when_asked(processes) as stop:
             try:
                 score_untuned(session, stop.check)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
+from red_cli.distributed.device import chosen_device, fuses_adamw
 from red_cli.methods.method import Trained, most_in_a_layer
 from red_cli.recipe.schema import Recipe
 
@@ -39,7 +40,7 @@ def build_optimizer(trained: Trained, recipe: Recipe) -> torch.optim.AdamW:
         [group for group in groups if group["params"]],
         betas=(settings.adam_beta1, settings.adam_beta2),
         eps=settings.adam_epsilon,
-        fused=True,
+        fused=fuses_adamw(chosen_device()),
     )
 
 

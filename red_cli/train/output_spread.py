@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from red_cli.distributed.device import chosen_device, forked_generators
 from red_cli.distributed.process_group import Processes
 from red_cli.edit.attached_adapters import require_attachment
 from red_cli.methods.method import Trained
@@ -61,7 +62,7 @@ def measure_output_spread(
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), forked_generators(chosen_device()):
             forward()
     finally:
         model.train(training)

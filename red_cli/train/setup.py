@@ -15,6 +15,7 @@ from red_cli.base_model.load import load_base, to_device
 from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.deepspeed import Zero
 from red_cli.distributed.deepspeed_config import deepspeed_config
+from red_cli.distributed.device import forked_generators
 from red_cli.distributed.engine import Engine, Replicated, shard_base
 from red_cli.distributed.process_group import Processes
 from red_cli.files import write_json
@@ -76,7 +77,7 @@ def build_session(
         mixed_precision="bf16" if uses_bf16(settings) else "no",
         cpu=processes.count > 1 and processes.device.type == "cpu",
         log_with=settings.report_to or None,
-        project_dir=folder.path,
+        project_dir=folder.trackers,
     )
     processes = replace(processes, device=accelerator.device)
     if checkpoint is not None:
@@ -102,7 +103,7 @@ def build_session(
         state=TrainingState(),
         inputs=inputs,
         base_record=base_record,
-        trackers=Trackers(accelerator, settings.report_to, listener.note),
+        trackers=Trackers(accelerator, settings.report_to, folder, listener.note),
         output_spread=spread,
     )
     seed_generators(settings.seed, processes)
@@ -162,7 +163,9 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
     plan = {"total_steps": session.schedule.total_steps, "metric": task.metric, "split": task.validation_splits[0]}
     folder.write_start(recipe, note, plan)
     _write_output_spread(session)
-    session.trackers.start(_flat_settings(session.recipe))
+    if settings.report_to:
+        session.listener.status(f"starting {', '.join(settings.report_to)}")
+    session.trackers.start(_flat_settings(session.recipe), session.state.step)
 
 
 def _write_output_spread(session: Session) -> None:
@@ -183,7 +186,7 @@ def _find_micro_batch_size(session: Session) -> int:
 
     def try_step(size: int) -> None:
         batch = session.collate(session.largest(size)).to(processes.device)
-        with torch.random.fork_rng():
+        with forked_generators(processes.device):
             (encoder.loss(engine.model, batch) / batch.weight).backward()
         session.optimisation.optimizer.zero_grad()
 

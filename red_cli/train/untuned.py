@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 import red_cli
 from red_cli.base_model.digest import record_base
 from red_cli.base_model.prepare import uses_bf16
+from red_cli.distributed.device import forked_generators
 from red_cli.inference.predict import predict
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Encoded
@@ -74,7 +74,7 @@ def _score(session: Session, check: Callable[[], None]) -> UntunedScores:
     prepared, state = session.prepared, session.state
     session.listener.status("scoring the untuned model")
     encoded = _scored_rows(prepared.encoded[prepared.task.validation_splits[0]], prepared.task.metric)
-    with torch.random.fork_rng():
+    with forked_generators(session.processes.device):
         predictions = predict(
             prepared.encoder,
             encoded,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from red_cli.edit.model_kinds import ModelKind
-from red_cli.tasks.base import Batch, Encoded
+from red_cli.tasks.base import Batch, Encoded, moved
 from red_cli.tasks.data.growing import GrowingArray, offsets_of
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.special_ids import Affixes, SpecialIds
@@ -108,11 +108,11 @@ class TextBatch(Batch):
     token_weights: Tensor | None = None
 
     def to(self, device: torch.device) -> TextBatch:
-        moved = super().to(device)
-        assert isinstance(moved, TextBatch)
-        positions, owners = (tensor.to(device, non_blocking=True) for tensor in (self.positions, self.owners))
-        weights = None if self.token_weights is None else self.token_weights.to(device, non_blocking=True)
-        return replace(moved, positions=positions, owners=owners, token_weights=weights)
+        batch = super().to(device)
+        assert isinstance(batch, TextBatch)
+        positions, owners = (moved(tensor, device) for tensor in (self.positions, self.owners))
+        weights = None if self.token_weights is None else moved(self.token_weights, device)
+        return replace(batch, positions=positions, owners=owners, token_weights=weights)
 
 
 @dataclass(frozen=True)
