@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import PLUS_PLUS, RedConfig
-from red_cli.edit.layer import RedEdit, RedVectors
+from red_cli.edit.layer import RedEdit
 from red_cli.edit.repeated_layers import search_ffn_outputs
 from red_cli.errors import UserError, shown
 from red_cli.limits import LimitReached, limited
@@ -43,8 +43,9 @@ def find_targets(model: PreTrainedModel, config: RedConfig) -> list[Target]:
             nothing; or the output width of a matched module is unknown.
     """
     config = resolve_positions(config, model.config.model_type)
-    ours = (RedEdit, RedVectors)
-    modules = {path: module for path, module in model.named_modules() if not isinstance(module, ours)}
+    every = dict(model.named_modules())
+    ours = tuple(f"{path}." for path, module in every.items() if isinstance(module, RedEdit))
+    modules = {path: module for path, module in every.items() if not f"{path}.".startswith(ours)}
     if config.target_modules is not None:
         try:
             matched = matching(config.target_modules, [path for path in modules if path])

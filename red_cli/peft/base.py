@@ -15,6 +15,7 @@ from red_cli.edit.layer import RedEdit
 from red_cli.edit.model_kinds import task_type
 from red_cli.edit.save import label_names
 from red_cli.edit.targets import Target
+from red_cli.edit.tensor_file import Form
 from red_cli.errors import UserError
 
 
@@ -24,6 +25,7 @@ class Base:
 
     Attributes:
         architecture: the name of its class.
+        modules: the paths of its modules.
         shapes: the shapes of its parameters by name.
         shared: the names of parameters that other modules use as well.
         head: the names of the head's parameters.
@@ -36,6 +38,7 @@ class Base:
 
     identity: BaseIdentity
     architecture: str
+    modules: frozenset[str]
     shapes: dict[str, tuple[int, ...]]
     shared: frozenset[str]
     head: frozenset[str]
@@ -62,6 +65,7 @@ class Base:
         return cls(
             identity=BaseIdentity.of(model),
             architecture=type(model).__name__.removeprefix("FSDP"),
+            modules=frozenset(path for path, _ in model.named_modules()),
             shapes={name: tuple(parameter.shape) for name, parameter in named.items()},
             shared=frozenset(name for name, number in every if uses[number] > 1),
             head=frozenset(head_parameter_names(model)),
@@ -99,8 +103,10 @@ class Attached:
         """The widths of the edited modules by path."""
         return {target.path: target.width for target in self.targets}
 
-    def keys(self, edit: RedConfig) -> Iterator[str]:
-        """The keys of the vectors in an adapter file."""
-        for path in self.paths:
-            for component in edit.components:
-                yield f"{KEY_PREFIX}{path}.red.{component}"
+    def forms(self) -> dict[str, Form]:
+        """The shapes and dtypes of the vectors in an adapter file, by key."""
+        return {
+            f"{KEY_PREFIX}{target.path}.red.{component}": ((target.width,), "float32")
+            for target in self.targets
+            for component in self.edit.components
+        }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from huggingface_hub import hf_hub_download
 from peft import PeftConfig
 from pydantic import ValidationError
 from safetensors import safe_open
@@ -93,6 +94,13 @@ class RedConfig(PeftConfig):
     def from_pretrained(cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any) -> Any:
         config = super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
         config.folder = Path(pretrained_model_name_or_path, subfolder or "")
+        if not config.folder.is_dir():  # on the Hub: the file that PEFT will load, so that it can be checked before
+            options, *_ = cls._split_kwargs(kwargs)
+            try:
+                file = hf_hub_download(pretrained_model_name_or_path, WEIGHTS_FILE, subfolder=subfolder, **options)
+            except (OSError, ValueError):
+                return config
+            config.folder = Path(file).parent
         return config
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,7 +132,7 @@ class RedConfig(PeftConfig):
                 "edits were folded into the model before, so that its adapter would belong to no base in files",
                 hint="Save an adapter before merging; or save the merged model, and attach to that.",
             )
-        vectors = {*self.attached.keys(self.edit)}
+        vectors = self.attached.forms()
         with safe_open(weights, framework="numpy") as file:
             head = [key.removeprefix(KEY_PREFIX) for key in file.keys() if key not in vectors]  # noqa: SIM118
         trained_head = bool({*head} & base.head)

@@ -22,7 +22,7 @@ from red_cli.edit.attach import parameters_to_train
 from red_cli.edit.layer import RedEdit
 from red_cli.edit.model_kinds import HEAD_TASK_TYPES
 from red_cli.edit.targets import find_targets, resolve_positions
-from red_cli.edit.tensor_file import Form, read_tensors
+from red_cli.edit.tensor_file import read_tensors
 from red_cli.errors import UserError, some_of
 from red_cli.peft.base import Attached, Base
 from red_cli.peft.config import RedConfig
@@ -39,7 +39,8 @@ def fit(config: RedConfig, model: PreTrainedModel, base: Base) -> None:
     """
     config.attached = None
     edit = resolve_positions(config.edit, base.identity.model_type)
-    attached = Attached(base, edit, find_targets(model, edit))
+    targets = [target for target in find_targets(model, edit) if target.path in base.modules]
+    attached = Attached(base, edit, targets)
     trained = _modules_to_save(config, base)
     _require_trainable(trained, attached, model)
     if config.record is not None:
@@ -116,16 +117,19 @@ def _require_same(record: AdapterConfig, folder: Path | None, attached: Attached
     where, base = folder or Path(CONFIG_FILE), attached.base
     require_same_identity(base.identity, base.shapes, record, where)
     require_same_modules(attached.paths, record, where)
+    labels = len(record.label_names or ())
+    if record.classifies and labels != model.config.num_labels:
+        raise UserError(
+            "labels-mismatch",
+            f"{where} has a head for {labels} labels, and the model one for {model.config.num_labels}",
+            hint=f"Load the base with num_labels={labels}.",
+        )
     if model.config._name_or_path:
         require_unchanged_base(
             model.config._name_or_path, getattr(model.config, "_commit_hash", None), record.base_digest, where,
             "Load the unchanged base: from_pretrained(FOLDER), or with its revision.",
         )  # fmt: skip
     if folder is not None and folder.is_dir():
-        widths = attached.widths
-        expected: dict[str, Form] = {
-            key: ((widths[key.removeprefix(KEY_PREFIX).rpartition(".red.")[0]],), "float32")
-            for key in attached.keys(record.red)
-        }
+        expected = attached.forms()
         expected |= {KEY_PREFIX + name: (base.shapes[name], "float32") for name in record.head}
         read_tensors(folder / WEIGHTS_FILE, expected, record.weights_sha256, CONFIG_FILE, "pt")

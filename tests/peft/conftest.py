@@ -59,18 +59,18 @@ def change_head(model: PreTrainedModel) -> None:
 
 
 @pytest.fixture(scope="session")
-def make_row(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Row]:
+def make_row(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Row]:
     """Make a kind of model once a session, by its model type."""
 
     @cache
-    def make(name: str) -> Row:
+    def make(name: str, components: tuple[str, ...] = ("scale", "bias")) -> Row:
         folder = tmp_path_factory.mktemp(name)
         model = tiny_model(name)
         model.save_pretrained(folder / "base")
         row = Row(name, folder / "base", folder / "adapter", torch.empty(0), torch.empty(0), type(model))
         model = row.load()
         row.plain = row.outputs(model)
-        attach(model, RedConfig())
+        attach(model, RedConfig(components=list(components)))
         random_vectors(model)
         change_head(model)
         row.edited = row.outputs(model)

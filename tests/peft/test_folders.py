@@ -71,6 +71,37 @@ def test_damaged_folders_are_refused(row: Row, adapter: Path, damage: Callable, 
     assert not [module for module in base.modules() if isinstance(module, PeftEdit)]
 
 
+def test_old_folders_stay_readable(row: Row, adapter: Path) -> None:
+    """Files of version 0.1 lack some keys."""
+    content = json.loads((adapter / CONFIG_FILE).read_text())
+    for key in ("architecture", "revision", "base_digest"):
+        del content[key]
+    (adapter / CONFIG_FILE).write_text(json.dumps(content))
+    assert torch.equal(row.outputs(PeftModel.from_pretrained(row.load(), str(adapter))), row.edited)
+
+
+def test_folders_of_the_hub_are_checked(row: Row, adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of weights is found in the cache, and compared with its digest before the model is touched."""
+
+    def download(name: str, file: str, **_: object) -> str:
+        assert name == "someone/adapter"
+        return str(adapter / file)
+
+    for module in ("peft.config", "peft.utils.save_and_load", "red_cli.peft.config"):
+        monkeypatch.setattr(f"{module}.hf_hub_download", download)
+    monkeypatch.setattr("peft.utils.save_and_load.file_exists", lambda **_: True)
+    assert torch.equal(row.outputs(PeftModel.from_pretrained(row.load(), "someone/adapter")), row.edited)
+    flip_a_bit(adapter)
+    with fails("file-damaged", "digest"):
+        PeftModel.from_pretrained(row.load(), "someone/adapter")
+
+
+def test_a_head_for_other_labels_is_named(make_row: Callable[[str], Row]) -> None:
+    row = make_row("bert")
+    with fails("labels-mismatch", "num_labels=3"):
+        PeftModel.from_pretrained(row.load(num_labels=2, ignore_mismatched_sizes=True), str(row.adapter))
+
+
 def test_another_base_is_refused(row: Row) -> None:
     for changes in ({"vocab_size": 40}, {"num_hidden_layers": LAYERS - 1}):
         with fails("base-mismatch", "belongs to another base"):
@@ -129,6 +160,7 @@ OPTIONS = {
     "a pattern": ({"target_modules": r".*\.(up|gate)_proj"}, 2 * LAYERS),
     "ends of paths": ({"target_modules": ["q_proj", "mlp.down_proj"]}, 2 * LAYERS),
     "a set": ({"target_modules": {"o_proj"}}, LAYERS),
+    "an open pattern": ({"target_modules": ".*down_proj.*"}, LAYERS),
 }
 
 
@@ -136,13 +168,16 @@ OPTIONS = {
 def test_options(row: Row, tmp_path: Path, options: dict, modules: int) -> None:
     model = get_peft_model(row.load(), RedConfig(task_type=row.task, **options))
     fill(model)
-    assert len(model.base_model.targeted_module_names) == modules
+    assert len({*model.base_model.targeted_module_names}) == modules
     model.save_pretrained(tmp_path)
     expected = row.outputs(model)
     assert not torch.equal(expected, row.plain)
     assert torch.equal(row.outputs(red_cli.load(tmp_path)), expected)
     assert torch.equal(row.outputs(PeftModel.from_pretrained(row.load(), str(tmp_path))), expected)
     assert len(read_adapter_config(tmp_path).target_modules) == modules
+    model.add_adapter("second", RedConfig(task_type=row.task, **options))
+    assert torch.equal(row.outputs(model), expected)
+    assert len({*model.base_model.targeted_module_names}) == modules
 
 
 @pytest.mark.parametrize("name", ["clip", "vit", "mixtral"])
