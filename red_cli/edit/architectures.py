@@ -141,7 +141,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "falcon": Architecture(
         _names("h", ffn=r"mlp\.dense_4h_to_h", **_FUSED_BLOCK),
         {r"mlp\.dense_(?:h_to_4h|4h_to_h)|self_attention\.(?:dense|query_key_value)": "bias"},
-        servers=Servers(EVERY, Reads(r"self_attention\.dense|mlp\.dense_\w+", run=True)),
+        servers=Servers(EVERY, Reads(r"self_attention\.\w+|mlp\.\w+")),
     ),
     "mpt": Architecture(_names("blocks", ffn=r"ffn\.down_proj", attn=r"attn\.out_proj", qkv=r"attn\.Wqkv")),
     "phi": _packing(_separate("layers", r"mlp\.fc2", "self_attn", output="dense"), servers=BOTH),
@@ -162,9 +162,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen3": _packing(_LLAMA, _ATTENTION_BIAS, servers=Servers(NOT_OUTPUT, NOT_OUTPUT)),
     "gemma": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=Servers(NOT_ATTENTION, NOT_OUTPUT)),
     "gemma2": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=BUT_OUTPUT_IN_LLAMA_CPP),
-    "gemma3_text": _packing(
-        _LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=Servers(EVERY, Reads(r"self_attn\.o_proj"))
-    ),
+    "gemma3_text": _packing(_LLAMA, _ATTENTION_BIAS, one_plus_norm=True, servers=BUT_OUTPUT_IN_LLAMA_CPP),
     "olmo": _packing(_LLAMA, _ATTENTION_BIAS, servers=BUT_OUTPUT_IN_LLAMA_CPP),
     "olmo2": _packing(_LLAMA, _ATTENTION_BIAS, servers=BUT_OUTPUT_IN_LLAMA_CPP),
     "granite": _packing(_LLAMA, _EVERY_BIAS, servers=BOTH),
