@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from red_cli.api import load, load_adapter
+    from red_cli.api import load, load_adapter, train_recipe
     from red_cli.edit.adapter import save_adapter
     from red_cli.edit.adapter_of_each_row import adapter_rows
     from red_cli.edit.attach import attach, detach
@@ -26,6 +26,7 @@ _HOME = {
     "load": "red_cli.api",
     "load_adapter": "red_cli.api",
     "save_adapter": "red_cli.edit.adapter",
+    "train_recipe": "red_cli.api",
 }
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "load",
     "load_adapter",
     "save_adapter",
+    "train_recipe",
 ]
 
 
