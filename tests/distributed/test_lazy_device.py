@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import read_lines
+from tests.tiny import make_data, read_lines
 
 pytestmark = pytest.mark.slow  # each command is a process of its own, and the device traces every operation
 
@@ -28,10 +28,11 @@ def losses(run: Path) -> list[float]:
 
 
 def test_training_evaluation_and_prediction(recipe: Path, tmp_path: Path) -> None:
-    found = {}
+    data, found = make_data(tmp_path / "few", train=8, validation=8, test=8), {}
     for device in ON:
         run = tmp_path / device
-        options = ["train.max_steps=3", "train.micro_batch_size=null", "model.dropout=0", f"output.dir={run}"]
+        few = [f"data.path={data}", "train.batch_size=4", "train.max_steps=2", "train.micro_batch_size=null"]
+        options = [*few, "model.dropout=0", f"output.dir={run}"]
         metrics = json.loads(red(device, "train", recipe, *options, "--json"))
         assert metrics["training"]["device"] == device
         red(device, "eval", run)
