@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from red_cli.api import load, load_adapter
+    from red_cli.api import load, load_adapter, train_recipe
     from red_cli.edit.adapter import save_adapter
     from red_cli.edit.adapter_of_each_row import adapter_rows
     from red_cli.edit.attach import attach, detach
@@ -28,6 +28,7 @@ _HOME = {
     "load_adapter": "red_cli.api",
     "parameter_groups": "red_cli.train.own_loop",
     "save_adapter": "red_cli.edit.adapter",
+    "train_recipe": "red_cli.api",
 }
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "load_adapter",
     "parameter_groups",
     "save_adapter",
+    "train_recipe",
 ]
 
 

@@ -94,6 +94,38 @@ def load(folder: str | Path, base: str | Path | None = None, **options: Any) -> 
     return model.eval()
 
 
+def train_recipe(recipe: str | Path, *overrides: str, variant: str | None = None) -> dict[str, Any]:
+    """Train a recipe in this process, or resume its run, as `red train` does; a finished run is not trained again.
+
+    Lines of progress go to standard error. Only the command starts several processes.
+
+    Args:
+        recipe: a recipe by name, or a YAML file.
+        overrides: KEY=VALUE, as on the command line.
+        variant: one of the recipe's variants.
+
+    Returns:
+        The content of metrics.json, and the run folder's path under "folder".
+
+    Raises:
+        UserError: the recipe, data, base or folder cannot be used; nothing has been trained.
+        RunFailed: the loss is not finite, or not even one row fits into memory.
+        Interrupted: the user stopped the run; a checkpoint is saved.
+    """
+    from red_cli.console import silenced_libraries
+    from red_cli.progress import Terminal
+    from red_cli.recipe.load import load_recipe
+    from red_cli.train.loop import train
+    from red_cli.train.resume import finished_result, require_new_or_resumable_folder
+
+    loaded = load_recipe(str(recipe), variant, list(overrides))
+    if (result := finished_result(loaded)) is not None:
+        return result
+    require_new_or_resumable_folder(loaded)
+    with silenced_libraries(), Terminal() as terminal:
+        return train(loaded, terminal)
+
+
 def _class_of(config: AdapterConfig) -> Any:
     """The class of an adapter's model; the auto class that loads it where it is not one of transformers."""
     found = getattr(transformers, config.architecture or "", None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from red_cli.errors import Interrupted, RedError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _LABEL_WIDTH = 14
 _NARROWEST = 24  # columns of values below which they continue under the label
 _ERROR = "error:"
+_LOUD = ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes", "DeepSpeed", "matplotlib", "lm_eval")
 
 
 def print_json(value: Any) -> None:
@@ -99,8 +101,8 @@ def copy_to_stdout(file: IO[bytes]) -> None:
 
 
 def is_typed() -> bool:
-    """Whether standard input is a terminal."""
-    return sys.stdin.isatty()
+    """Whether standard input is a terminal that can be typed on; the one that a notebook gives to a command is not."""
+    return sys.stdin.isatty() and not in_notebook()
 
 
 def ask() -> str | None:
@@ -148,12 +150,9 @@ def silence_libraries() -> None:
     """
     if os.environ.get("RED_DEBUG"):
         return
-    import logging
-
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # such failures are also raised
     warnings.filterwarnings("ignore")
-    loud = ("datasets", "huggingface_hub", "accelerate", "torch", "bitsandbytes", "DeepSpeed", "matplotlib", "lm_eval")
-    for name in loud:
+    for name in _LOUD:
         logging.getLogger(name).setLevel(logging.ERROR)
 
     import datasets
@@ -169,6 +168,30 @@ def silence_libraries() -> None:
     datasets.disable_progress_bars()
 
 
+@contextlib.contextmanager
+def silenced_libraries() -> Iterator[None]:
+    """Hide warnings and progress bars of other libraries inside the block; afterwards they are as before."""
+    import datasets
+    import transformers
+
+    loggers = [logging.getLogger(name) for name in _LOUD]
+    levels = [logger.level for logger in loggers]
+    verbosity, bars = transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
+    of_datasets = datasets.are_progress_bars_disabled()
+    with warnings.catch_warnings():
+        silence_libraries()
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+            transformers.logging.set_verbosity(verbosity)
+            if bars:
+                transformers.utils.logging.enable_progress_bar()
+            if not of_datasets:
+                datasets.enable_progress_bars()
+
+
 def print_dimmed(lines: Iterable[tuple[str, bool]]) -> None:
     """Print lines, each dimmed or not."""
     console = console_of(stderr=False)
@@ -177,10 +200,19 @@ def print_dimmed(lines: Iterable[tuple[str, bool]]) -> None:
 
 
 def console_of(stderr: bool) -> Console:
-    """A rich console on standard output or standard error."""
+    """A rich console on standard output or standard error; in a notebook, plain text without control codes."""
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    return Console(stderr=stderr, force_terminal=False if in_notebook() else None, force_jupyter=False)
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook, or was started from a cell.
+
+    The output is kept with the notebook then, although commands of cells get a terminal: whatever a terminal would
+    overwrite stays. The first variable is set by what starts the kernel, the second by the kernel.
+    """
+    return "JPY_PARENT_PID" in os.environ or "matplotlib_inline" in os.environ.get("MPLBACKEND", "")
 
 
 def _fitted(console: Console, text: str, indent: int = 0) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 
 if importlib.util.find_spec("peft") is None:
-    raise ModuleNotFoundError("red_cli.peft needs PEFT: pip install 'red-cli[baselines]'", name="peft")
+    raise ModuleNotFoundError("red_cli.peft needs PEFT: pip install 'red-finetune[baselines]'", name="peft")
 
 from red_cli.peft.config import RedConfig
 from red_cli.peft.layer import PeftEdit

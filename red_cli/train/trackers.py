@@ -83,8 +83,14 @@ class Trackers:
 
     def end(self) -> None:
         """Flush and close the trackers; they take nothing more."""
-        self._attempt(self._accelerator.end_training)
+        self._attempt(self._end)
         self._works = False
+
+    def _end(self) -> None:
+        self._accelerator.end_training()
+        trackio: Any = sys.modules.get("trackio") if "trackio" in self._names and self._folder.writes else None
+        if trackio is not None:
+            trackio.finish()  # else it ends its run again when the process ends, and says so on standard output
 
     def _options(self, name: str, runs: dict[str, str], continued: bool, step: int) -> dict[str, Any]:
         """The options of a tracker beyond its project: its place, its run, and what it forgets of later steps."""

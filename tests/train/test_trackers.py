@@ -100,10 +100,13 @@ def test_a_users_own_places_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "logging_dir" not in found.options["mlflow"]
 
 
-def test_trackio_reads_its_place_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackio_reads_its_place_once_and_ends_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: Any = SimpleNamespace(TRACKIO_DIR=Path("elsewhere"))
+    ended: list[bool] = []
     monkeypatch.setitem(sys.modules, "trackio.utils", loaded)
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(finish=lambda: ended.append(True)))
     start(tmp_path / "run", 0)
+    assert ended == [True]
     assert str(loaded.TRACKIO_DIR) == str(tmp_path / "run" / "trackers" / "trackio")
 
 
