@@ -10,17 +10,18 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from huggingface_hub import hf_hub_download
 from peft import PeftConfig
 from pydantic import ValidationError
-from safetensors import safe_open
+from safetensors.torch import load_file, save
 
 from red_cli.edit import config as edit_config
 from red_cli.edit.adapter_config import CONFIG_FILE, KEY_PREFIX, WEIGHTS_FILE, AdapterConfig
 from red_cli.edit.model_kinds import NO_TASK
 from red_cli.errors import UserError
-from red_cli.files import write_json
+from red_cli.files import write_bytes, write_json
 from red_cli.peft.base import Attached
 from red_cli.peft.registration import red_type
 
@@ -110,6 +111,8 @@ class RedConfig(PeftConfig):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write `adapter_config.json` for the vectors in the folder; the options alone where the folder has none.
 
+        The vectors are rewritten as float32 if they are not.
+
         Raises:
             UserError: the folder has vectors in a format other than safetensors, or the model's weights hold folded
                 edits, so that its base is in no file.
@@ -132,9 +135,11 @@ class RedConfig(PeftConfig):
                 "edits were folded into the model before, so that its adapter would belong to no base in files",
                 hint="Save an adapter before merging; or save the merged model, and attach to that.",
             )
-        vectors = self.attached.forms()
-        with safe_open(weights, framework="numpy") as file:
-            head = [key.removeprefix(KEY_PREFIX) for key in file.keys() if key not in vectors]  # noqa: SIM118
+        tensors, vectors = load_file(weights), self.attached.forms()
+        if any(tensor.dtype != torch.float32 for tensor in tensors.values()):  # of a model that was cast
+            tensors = {key: tensor.float() for key, tensor in tensors.items()}
+            write_bytes(weights, save(tensors, metadata={"format": "pt"}))
+        head = [key.removeprefix(KEY_PREFIX) for key in tensors if key not in vectors]
         trained_head = bool({*head} & base.head)
         content = AdapterConfig(
             base_model_name_or_path=self.base_model_name_or_path or "",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments
 
 import red_cli
@@ -57,6 +58,24 @@ def test_checkpoints_are_adapters_and_resume(row: Row, tmp_path: Path) -> None:
 
 def test_the_best_checkpoint_is_loaded_at_the_end(row: Row, tmp_path: Path) -> None:
     run = trainer(row, tmp_path, eval_strategy="steps", eval_steps=2, load_best_model_at_end=True,
-                  metric_for_best_model="loss", greater_is_better=True, gradient_checkpointing=True)  # fmt: skip
+                  metric_for_best_model="loss", greater_is_better=True, bf16=True, bf16_full_eval=True)  # fmt: skip
+    run.train()
+    best = Path(run.state.best_model_checkpoint)
+    assert {tensor.dtype for tensor in load_file(best / WEIGHTS_FILE).values()} == {torch.float32}
+    red_cli.load(best)
+
+
+def test_a_model_that_was_cast_is_saved_as_float32(row: Row, tmp_path: Path) -> None:
+    model = PeftModel.from_pretrained(row.load(), str(row.adapter)).to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    expected = {key: value.bfloat16().float() for key, value in load_file(row.adapter / WEIGHTS_FILE).items()}
+    found = load_file(tmp_path / WEIGHTS_FILE)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    red_cli.load(tmp_path)
+
+
+def test_gradient_checkpointing(row: Row, tmp_path: Path) -> None:
+    run = trainer(row, tmp_path, load_best_model_at_end=True, eval_strategy="steps", eval_steps=2,
+                  gradient_checkpointing=True)  # fmt: skip
     run.train()
     assert torch.equal(row.outputs(run.model), row.outputs(red_cli.load(run.state.best_model_checkpoint)))
