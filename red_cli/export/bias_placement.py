@@ -114,7 +114,7 @@ def _no_place(message: str) -> UserError:
         "unsupported-model",
         message,
         hint="Keep it as an adapter (--format adapter), train with red.components=[scale], which folds everywhere, or "
-        "export with --format code: a model with its own modelling file, loaded with trust_remote_code=True.",
+        "export with --format code: a model with its own code, for transformers alone (trust_remote_code=True).",
     )
 
 
