@@ -192,7 +192,9 @@ def run(task: Task, base: str, folder: Path, keys: list[str]) -> tuple[str, str]
     name, percent = task.metric[0], 1 if task.metric[1] == "loss" else 100
     try:
         for step in (train, [*command, "eval", str(target)]):
-            subprocess.run(step, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            outcome = subprocess.run(step, capture_output=True, text=True, check=False)
+            if outcome.returncode:
+                sys.exit(outcome.stderr)
         splits = json.loads((target / "metrics.json").read_text())["splits"]
     finally:
         shutil.rmtree(target, ignore_errors=True)

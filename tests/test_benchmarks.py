@@ -7,9 +7,11 @@ import importlib.util
 import itertools
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.extras import cases
 from tests.tiny import make_language_model
@@ -32,6 +34,14 @@ BENCHMARKS = {
     "train epoch": ["--published-epoch", "RECIPE"],  # half of --epoch, the half that no other test runs
     "train decoder": ["--decoder", "--steps", 1, "--length", 8],
 }
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Programs choose their number of threads, on which the last bits of other tests depend."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -70,9 +80,10 @@ def test_benchmarks_run(
 ) -> None:
     places = {"WORK": tmp_path / "work", "TEXTS": texts, "RECIPE": recipe, "CSV": tmp_path / "rates.csv"}
     if "DECODER" in BENCHMARKS[case]:
-        places["DECODER"] = make_language_model(
-            tmp_path / "decoder", "llama", letters=True, max_position_embeddings=512
-        )
+        base = make_language_model(tmp_path / "decoder", "llama", letters=True, max_position_embeddings=512)
+        settings = base / "tokenizer_config.json"
+        settings.write_text(settings.read_text().replace('"model_max_length": 64', '"model_max_length": 512'))
+        places["DECODER"] = base
     arguments = [places.get(argument, argument) for argument in BENCHMARKS[case]]
     run(case.split()[0], arguments, monkeypatch)
     assert capsys.readouterr().out or case == "train epoch"

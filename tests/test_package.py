@@ -109,7 +109,7 @@ def test_types_reach_those_who_install_the_wheel(wheel: zipfile.ZipFile, tmp_pat
     found = [json.loads(line) for line in outcome.stdout.splitlines()]
     assert {each["file"] for each in found} == {"user.py"}, outcome.stdout + outcome.stderr
     notes = [each["message"] for each in found if each["severity"] == "note"]
-    assert "config: red_cli.edit.config.RedConfig, name: str =, *, train_head: bool |" in notes[0]
+    assert "config: red_cli.edit.config.RedConfig | None =, name: str =, *, train_head: bool |" in notes[0]
     assert notes[1].startswith('Revealed type is "def (folder: ')
     errors = [(each["line"], each["code"]) for each in found if each["severity"] == "error"]
     assert errors == [(5, "arg-type"), (5, "arg-type"), (6, "attr-defined")]
