@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from red_cli.base_model.stored_tensor import StoredTensor, Vector, to_float32
@@ -20,12 +20,6 @@ _FORMS: dict[Target, tuple[str, ...]] = {
     "llama.cpp": ("merged", "gguf"),
 }
 _SCALES = "train with red.components=[scale], which every server reads"
-# What else a user can do where the target has no place for a bias
-_WAYS_OUT: dict[Target, str] = {
-    "transformers": "",
-    "vllm": f"Export with --target transformers, then `vllm serve --model-impl transformers` reads them; or {_SCALES}.",
-    "llama.cpp": f"Give --target transformers or vllm; or {_SCALES}.",
-}
 
 
 def require_form(target: Target, form: str) -> None:
@@ -51,8 +45,8 @@ def require_served(target: Target, exported: Exported) -> None:
     if target == "transformers":
         return
     model_type = exported.config["model_type"]
-    outputs = (output for outputs in exported.shards.values() for output in outputs)
-    unread = unread_biases(target, model_type, ((output.name, output.content) for output in outputs))
+    tensors = [(output.name, output.content) for outputs in exported.shards.values() for output in outputs]
+    unread = unread_biases(target, model_type, tensors)
     if unread is None or auto_class(exported.architecture) != DECODER:
         raise UserError(
             "unsupported-model",
@@ -63,8 +57,18 @@ def require_served(target: Target, exported: Exported) -> None:
         raise UserError(
             "unsupported-model",
             f"{target} has no place for {len(unread)} biases of this {model_type} model, the first at {unread[0]}",
-            hint=_WAYS_OUT[target],
+            hint=_way_out(target, model_type, tensors),
         )
+
+
+def _way_out(target: Target, model_type: str, tensors: Sequence[tuple[str, StoredTensor | Vector]]) -> str:
+    """What else a user can do where the target has no place for a bias."""
+    if target == "vllm":
+        return (
+            f"Export with --target transformers, then `vllm serve --model-impl transformers` reads them; or {_SCALES}."
+        )
+    others = ["transformers", *(["vllm"] if unread_biases("vllm", model_type, tensors) == [] else [])]
+    return f"Give --target {' or '.join(others)}; or {_SCALES}."
 
 
 def unread_biases(
