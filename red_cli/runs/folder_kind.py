@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,5 +100,11 @@ def run_folders(path: Path, depth: int = DEPTH) -> Iterator[Path]:
 
 
 def subfolders(path: Path) -> list[Path]:
-    """The folders in a folder of any kind, by name, without hidden ones."""
-    return [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    """The folders in a folder of any kind, without hidden ones, by name: `run2` before `run10`."""
+    folders = [child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    return sorted(folders, key=lambda folder: (_texts_and_numbers(folder.name), folder.name))
+
+
+def _texts_and_numbers(name: str) -> list[str | int]:
+    """A name as texts and numbers in turn, which sorts the numbers in it by their size."""
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", name))]

@@ -13,6 +13,7 @@ import pytest
 from accelerate import Accelerator
 
 from red_cli.errors import RunFailed, UserError
+from red_cli.runs.folder_kind import subfolders
 from red_cli.train import loop as train_module
 from red_cli.train.lock import LOCK_FILE, FolderLock
 
@@ -160,3 +161,10 @@ def test_a_tracker_that_fails_later_does_not_end_the_run(
     outcome = red(*command)
     assert outcome.code == 0
     assert outcome.err.count("ConnectionError") == 1
+
+
+def test_folders_are_listed_by_the_numbers_in_their_names(tmp_path: Path) -> None:
+    names = ["a", "run1", "run2", "run10", "run10-more1", "run10-more2"]
+    for name in [*reversed(names), ".hidden"]:
+        (tmp_path / name).mkdir()
+    assert [folder.name for folder in subfolders(tmp_path)] == names
