@@ -57,17 +57,17 @@ def draw(tasks: dict[str, dict[str, Curve]], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
-    figure = Figure(figsize=(3.2 * len(tasks), 3.0), layout="constrained")
+    figure = Figure(figsize=(3.2 * len(tasks), 3.3), layout="constrained")
+    names = sorted({name for curves in tasks.values() for name in curves})
+    colours = {name: f"C{index}" for index, name in enumerate(names)}  # the same in every panel
+    lines = {}
     panels = figure.subplots(1, len(tasks), squeeze=False, sharex=True)[0]
     for panel, (task, curves) in zip(panels, tasks.items(), strict=True):
         for name, curve in curves.items():
             rates = sorted(curve)
-            style = {
-                "linestyle": {"relative": "-", "relative x1": ":"}.get(name.partition(", ")[2], "--"),
-                "marker": "o",
-                "markersize": 3,
-            }
-            panel.plot(rates, [abs(mean(curve[rate])) for rate in rates], label=name, **style)
+            kind = {"relative": "-", "relative x1": ":"}.get(name.partition(", ")[2], "--")
+            values = [abs(mean(curve[rate])) for rate in rates]
+            (lines[name],) = panel.plot(rates, values, color=colours[name], linestyle=kind, marker="o", markersize=3)
         panel.set_xscale("log")
         panel.xaxis.set_minor_formatter(NullFormatter())
         if "(loss)" in task:
@@ -77,7 +77,8 @@ def draw(tasks: dict[str, dict[str, Curve]], path: Path) -> None:
         panel.set_title(task, fontsize=9)
         panel.set_xlabel("learning rate", fontsize=8)
         panel.tick_params(labelsize=7)
-    panels[0].legend(fontsize=6)
+    shown = [name for name in names if name in lines]
+    figure.legend([lines[name] for name in shown], shown, fontsize=7, ncols=len(shown), loc="outside lower center")
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
