@@ -212,6 +212,24 @@ def test_a_model_of_peft_has_the_same_groups() -> None:
     assert shapes[0] == shapes[1]
 
 
+def test_padding_of_an_encoder_decoder_is_not_measured_and_modes_stay() -> None:
+    model = tiny_model("t5")
+    red_cli.attach(model)
+    texts, answers = [[5, 6, 7, 8], [9, 10]], [[11, 12], [13, 14, 15, 16]]
+    padded = {
+        "input_ids": torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]),
+        "labels": torch.tensor([[11, 12, -100, -100], [13, 14, 15, 16]]),
+    }
+    apart = [{"input_ids": [text], "labels": [answer]} for text, answer in zip(texts, answers, strict=True)]
+    model.train().encoder.eval()
+    modes = [module.training for module in model.modules()]
+    assert {*modes} == {True, False}
+    first, second = (red_cli.parameter_groups(model, batches) for batches in ([padded], apart))
+    assert [group["lr"] for group in first] == pytest.approx([group["lr"] for group in second], rel=1e-6)
+    assert [module.training for module in model.modules()] == modes
+
+
 @pytest.mark.parametrize(
     ("attached", "batches", "code"), [(False, [tiny_inputs()], "invalid-adapter-name"), (True, [], "no-rows")]
 )

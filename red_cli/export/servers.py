@@ -26,7 +26,7 @@ def require_form(target: Target, form: str) -> None:
     """Check that a target takes exports of this form.
 
     Raises:
-        UserError: it does not; the hint names the forms that it takes.
+        UserError: it does not; the message names the forms that it takes.
     """
     if form not in _FORMS[target]:
         raise UserError(

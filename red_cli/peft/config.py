@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from peft import PeftConfig
 from pydantic import ValidationError
 from safetensors.torch import load_file, save
@@ -71,6 +72,7 @@ class RedConfig(PeftConfig):
         self.folder: Path | None = None  # that it was read from
         self.record: AdapterConfig | None = None  # its content
         self.attached: Attached | None = None  # what the tuner found in the model
+        self.loaded_by_transformers = False  # whose `save_pretrained` writes a configuration before its vectors
         if self.red is not None:
             self.record = _record(self)
             self._take_options(self.record.red)
@@ -99,9 +101,13 @@ class RedConfig(PeftConfig):
             options, *_ = cls._split_kwargs(kwargs)
             try:
                 file = hf_hub_download(pretrained_model_name_or_path, WEIGHTS_FILE, subfolder=subfolder, **options)
-            except (OSError, ValueError):
-                return config
+            except EntryNotFoundError:
+                raise UserError(
+                    "file-not-found", f"{pretrained_model_name_or_path} on the Hub has no {WEIGHTS_FILE}"
+                ) from None
             config.folder = Path(file).parent
+        if config.record is None and (config.folder / WEIGHTS_FILE).is_file():
+            raise UserError("file-damaged", f"{config.folder / CONFIG_FILE}: key 'red' is missing")
         return config
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,18 +120,25 @@ class RedConfig(PeftConfig):
         The vectors are rewritten as float32 if they are not.
 
         Raises:
-            UserError: the folder has vectors in a format other than safetensors, or the model's weights hold folded
-                edits, so that its base is in no file.
+            UserError: the folder has vectors in a format other than safetensors; the model's weights hold folded
+                edits, so that its base is in no file; or transformers by itself loaded the adapter, whose own saving
+                would write vectors that do not belong to the configuration.
         """
         folder = Path(save_directory)
         weights = folder / WEIGHTS_FILE
+        if self.loaded_by_transformers:
+            raise UserError(
+                "unsupported-method",
+                "transformers by itself does not save an adapter of RED",
+                hint="Load it by PeftModel.from_pretrained(base, FOLDER) or red_cli.load(FOLDER), and save that model.",
+            )
+        if weights.with_suffix(".bin").is_file():
+            raise UserError(
+                "unsupported-file",
+                f"{folder} holds a pickle, which red does not read",
+                hint="Save with safe_serialization=True, into a folder without it.",
+            )
         if self.attached is None or not weights.is_file():
-            if weights.with_suffix(".bin").is_file():
-                raise UserError(
-                    "unsupported-file",
-                    f"{folder} holds a pickle, which red does not read",
-                    hint="Save with safe_serialization=True.",
-                )
             super().save_pretrained(str(folder), **kwargs)
             return
         base = self.attached.base

@@ -27,6 +27,7 @@ from red_cli.errors import UserError, some_of
 from red_cli.peft.base import Attached, Base
 from red_cli.peft.config import RedConfig
 
+_NAMED_BY_PEFT = ("classifier", "score", "qa_outputs")  # its classes name them all, whichever the model has
 _READS_HEADS = "5.18"  # the first version of transformers that loads modules_to_save of an adapter folder
 
 
@@ -34,8 +35,8 @@ def fit(config: RedConfig, model: PreTrainedModel, base: Base) -> None:
     """Fit an adapter's configuration to a model: find the modules to edit, and those that train in full.
 
     Raises:
-        UserError: no module matches; a module to train is quantised, edited, or shares its weight; or the adapter was
-            saved for another base, or its files are damaged.
+        UserError: no module matches; a module to train does not exist, is quantised, edited, or shares its weight; or
+            the adapter was saved for another base, or its files are damaged.
     """
     config.attached = None
     edit = resolve_positions(config.edit, base.identity.model_type)
@@ -87,7 +88,14 @@ def _modules_to_save(config: RedConfig, base: Base) -> list[str]:
                 hint="Load it without PEFT: red_cli.load(FOLDER).",
             )
         return owners
-    owners = list(base.parts(config.modules_to_save or []))
+    wanted = config.modules_to_save or []
+    if unknown := [name for name in wanted if name not in _NAMED_BY_PEFT and not any(base.parts([name]))]:
+        raise UserError(
+            "unknown-name",
+            f"modules_to_save: the model has no module {some_of(unknown)}",
+            hint="Give ends of paths of the base's modules, such as lm_head.",
+        )
+    owners = list(base.parts(wanted))
     if getattr(config.task_type, "value", config.task_type) in HEAD_TASK_TYPES.values():
         owners += [name.rpartition(".")[0] for name in base.new_head]
     return list(dict.fromkeys(owners))

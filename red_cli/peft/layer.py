@@ -75,9 +75,11 @@ class PeftEdit(RedEdit, BaseTunerLayer):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Edit `hidden` of shape (..., width) by the active adapters in turn, or each row by its own."""
+        if self.disable_adapters:
+            return hidden
         if self.selection.rows is not None:
             return self._edit_rows(hidden, self.selection.rows)
-        if self.disable_adapters or self.merged:
+        if self.merged:
             return hidden
         for name in self.active_adapters:
             vectors = self.vectors(name)

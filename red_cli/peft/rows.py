@@ -54,6 +54,8 @@ def _of_each_row(
     names: list[str | None], wrapper: Any, inputs: tuple[Tensor, ...], options: dict[str, Any], output: Tensor
 ) -> Tensor:
     """The forward hook of a module of `modules_to_save`: compute each row by the copy of its own adapter."""
+    if wrapper.disable_adapters:
+        return output
     batch, *others = inputs
     repeats = len(batch) // len(names)
     own = [name if name in wrapper.modules_to_save else None for name in names for _ in range(repeats)]

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from red_cli.edit.fold import require_foldable
 from red_cli.edit.layer import Selection, Vectors
 from red_cli.edit.save_pretrained import save_if_declared
+from red_cli.errors import UserError
 from red_cli.peft.base import Base
 from red_cli.peft.config import RedConfig
 from red_cli.peft.fit import fit, require_loading_of_heads
@@ -40,6 +41,7 @@ class RedModel(BaseTuner):
     ) -> None:
         if isinstance(peft_config, RedConfig):  # from transformers' own loading; PEFT's models hand over a dictionary
             require_loading_of_heads(peft_config, model)
+            peft_config.loaded_by_transformers = True
         super().__init__(model, peft_config, adapter_name, low_cpu_mem_usage, state_dict)
 
     def inject_adapter(
@@ -101,10 +103,12 @@ class RedModel(BaseTuner):
         """Fold adapters into the weights until `unmerge_adapter`, which restores them bit for bit.
 
         Raises:
-            UserError: a module cannot hold its edit. The model is unchanged then.
+            UserError: a module cannot hold its edit, or the head is that of another adapter. The model is unchanged
+                then.
         """
-        self._require_foldable(adapter_names)
-        super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
+        self._require_mergeable(adapter_names)
+        with self._all_or_none():
+            super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
 
     def _unload_and_optionally_merge(
         self,
@@ -116,18 +120,21 @@ class RedModel(BaseTuner):
         """Take the edits away, folded into the weights or not, and declare biases that modules gained.
 
         Raises:
-            UserError: a module cannot hold its edit. The model is unchanged then.
+            UserError: a module cannot hold its edit, or the head is that of another adapter. The model is unchanged
+                then.
         """
         if merge:
-            self._require_foldable(adapter_names)
+            self._require_mergeable(adapter_names)
         chosen = self.active_adapters if adapter_names is None else adapter_names
         records = [self.peft_config[name].record for name in chosen]
         dtypes, gained = head_dtypes(self.model), []
+        with self._all_or_none():
+            for layer in self._layers().values():
+                if merge:
+                    layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
+                else:
+                    layer.unmerge()
         for path, layer in self._layers().items():
-            if merge:
-                layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
-            else:
-                layer.unmerge()
             if layer.remove():
                 gained.append(path)
         model = super()._unload_and_optionally_merge(
@@ -146,9 +153,30 @@ class RedModel(BaseTuner):
         found = {path: module for path, module in self.model.named_modules() if isinstance(module, PeftEdit)}
         return {path.removesuffix(".red"): layer for path, layer in found.items()}
 
-    def _require_foldable(self, adapter_names: list[str] | None) -> None:
-        """Check that the modules of adapters can hold their edits; raises what `merge_adapter` raises."""
-        for name in self.active_adapters if adapter_names is None else adapter_names:
+    @contextmanager
+    def _all_or_none(self) -> Iterator[None]:
+        """Give every layer what it had merged before, if merging fails in one of them."""
+        before = [(layer, layer.merged_adapters) for layer in self._layers().values()]
+        try:
+            yield
+        except BaseException:
+            for layer, merged in before:
+                if layer.merged_adapters != merged:
+                    layer.unmerge()
+                    layer.merge(adapter_names=merged)
+            raise
+
+    def _require_mergeable(self, adapter_names: list[str] | None) -> None:
+        """Check that modules can hold the edits of adapters, and that the head is theirs; raises as `merge_adapter`."""
+        chosen = self.active_adapters if adapter_names is None else adapter_names
+        active = self.active_adapters
+        if {*chosen} != {*active} and head_dtypes(self.model):
+            raise UserError(
+                "invalid-adapter-name",
+                f"the modules that train in full are those of {', '.join(active)}, not of {', '.join(chosen)}",
+                hint=f"Call set_adapter({chosen[0]!r}) first.",
+            )
+        for name in chosen:
             edited: dict[str, Vectors] = {}
             for path, layer in self._layers().items():
                 vectors = layer.vectors(name)

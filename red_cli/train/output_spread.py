@@ -59,13 +59,14 @@ def measure_output_spread(
         model.get_submodule(path).register_forward_hook(spread.hook, prepend=True)  # before the edit
         for path, spread in spreads.items()
     ]
-    training = model.training
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         with torch.no_grad(), forked_generators(chosen_device()):
             forward()
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
         for hook in hooks:
             hook.remove()
     tokens = max((spread.tokens for spread in spreads.values()), default=0)

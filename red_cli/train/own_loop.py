@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from red_cli.edit.layer import RedEdit, Vectors
 from red_cli.errors import UserError
 from red_cli.recipe.methods import METHODS
 from red_cli.train.optimizer import relative_groups, set_units
 from red_cli.train.output_spread import measure_output_spread
-
-_MASK = "attention_mask"
 
 
 def parameter_groups(
@@ -34,7 +33,8 @@ def parameter_groups(
     Args:
         model: with the edits of `attach`, or in PEFT's model.
         batches: inputs of the model, such as what a tokenizer returns for 8 to 32 texts. Values are tensors of shape
-            (rows, …); an `attention_mask` of shape (rows, tokens) tells the padding, which is not measured.
+            (rows, …); an `attention_mask` of shape (rows, tokens) tells the padding, which is not measured. Labels of
+            an encoder-decoder are cut where they are -100 or padding, its decoder's inputs by their own mask.
         learning_rate: relative; None: the usual one of the method, 2e-2.
         head_learning_rate: of all that trains besides the vectors; None: `learning_rate`.
         weight_decay: of biases and the head. Scales have none.
@@ -58,7 +58,13 @@ def parameter_groups(
     set_units(groups, _output_spreads(model, edits, modules, batches))
     known = {id(parameter) for group in groups for parameter in group["params"]}
     others = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in known]
-    groups.append({"params": others, "lr": head_learning_rate or rate, "weight_decay": weight_decay})
+    groups.append(
+        {
+            "params": others,
+            "lr": rate if head_learning_rate is None else head_learning_rate,
+            "weight_decay": weight_decay,
+        }
+    )
     return [group for group in groups if group["params"]]
 
 
@@ -77,7 +83,8 @@ def _output_spreads(
     model: nn.Module, edits: Mapping[str, RedEdit], modules: Sequence[str], batches: Iterable[Mapping[str, Any]]
 ) -> Mapping[str, float]:
     """Path of an edited module -> the spread of its output over the rows of `batches`, without the edits."""
-    rows = [row for batch in batches for row in _rows_without_padding(batch)]
+    config: PretrainedConfig = model.config
+    rows = [row for batch in batches for row in _rows_without_padding(batch, config)]
     if not rows:
         raise UserError("no-rows", "no batch to measure the outputs with", hint="Give at least one batch of inputs.")
     device = next(model.parameters()).device
@@ -96,13 +103,22 @@ def _output_spreads(
             selection.rows = None
 
 
-def _rows_without_padding(batch: Mapping[str, Any]) -> Iterable[dict[str, Tensor]]:
-    """Each row of a batch as a batch of one, cut to the tokens that its attention mask shows."""
+def _rows_without_padding(batch: Mapping[str, Any], config: PretrainedConfig) -> Iterable[dict[str, Tensor]]:
+    """Each row of a batch as a batch of one, cut to the tokens that are no padding."""
     tensors = {name: torch.as_tensor(value) for name, value in batch.items() if value is not None}
-    mask = tensors.get(_MASK)
     for row in range(len(next(iter(tensors.values()), []))):
-        kept = None if mask is None else mask[row].bool()
+        kept = {name: _no_padding(name, tensors, row, config) for name in tensors}
         yield {
-            name: value[row : row + 1, kept] if mask is not None and value.shape == mask.shape else value[row : row + 1]
+            name: value[row : row + 1] if kept[name] is None else value[row : row + 1, kept[name]]
             for name, value in tensors.items()
         }
+
+
+def _no_padding(name: str, tensors: Mapping[str, Tensor], row: int, config: PretrainedConfig) -> Tensor | None:
+    """The tokens of one row of the input `name` that are no padding, as truth values; None: all."""
+    value, mask = tensors[name], tensors.get("attention_mask")
+    if config.is_encoder_decoder and name == "labels":
+        return (value[row] != -100) & (value[row] != config.pad_token_id)
+    if name.startswith("decoder_"):
+        mask = tensors.get("decoder_attention_mask")
+    return mask[row].bool() if mask is not None and mask.shape == value.shape else None

@@ -57,6 +57,7 @@ DAMAGES = {
     "a missing key": (drop_a_key, "file-damaged", "missing"),
     "a wrong record": (lambda folder: change(folder, base={"model_type": 3}), "file-damaged", "base"),
     "other modules": (lambda folder: change(folder, target_modules=["lm_head"]), "base-mismatch", "lm_head"),
+    "no record": (lambda folder: change(folder, red=None), "file-damaged", "'red'"),
     "no weights": (lambda folder: (folder / WEIGHTS_FILE).unlink(), "file-damaged", WEIGHTS_FILE),
 }
 
@@ -231,6 +232,8 @@ def test_modules_to_save(row: Row, tmp_path: Path) -> None:
 
 
 def test_what_cannot_train_in_full_is_refused(row: Row) -> None:
+    with fails("unknown-name", "lm_heads"):
+        get_peft_model(row.load(), RedConfig(modules_to_save=["lm_head", "lm_heads"]))
     with fails("unsupported-model", "either edited or trained in full"):
         get_peft_model(row.load(), RedConfig(modules_to_save=["down_proj"]))
     tied = tiny_model("llama", tie_word_embeddings=True)
@@ -252,8 +255,14 @@ def test_an_adapter_of_a_merged_model_is_not_saved(row: Row, tmp_path: Path) -> 
     again = get_peft_model(merged, RedConfig())
     with fails("unsupported-model", "folded"):
         again.save_pretrained(tmp_path / "one")
-    with fails("unsupported-file"):
-        get_peft_model(row.load(), RedConfig()).save_pretrained(tmp_path / "two", safe_serialization=False)
+    model = get_peft_model(row.load(), RedConfig())
+    for before in ([], [model.save_pretrained]):  # an empty folder, and one with vectors of an earlier time
+        for save in before:
+            save(tmp_path / "two")
+        with fails("unsupported-file"):
+            model.save_pretrained(tmp_path / "two", safe_serialization=False)
+        for pickle in (tmp_path / "two").glob("*.bin"):
+            pickle.unlink()
 
 
 def test_several_adapters_are_saved_apart(row: Row, tmp_path: Path) -> None:
