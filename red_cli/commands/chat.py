@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import Annotated
 
 import typer
@@ -23,6 +25,12 @@ def chat(
     recipe: RecipeOption = None,
 ) -> None:
     """Talk with a run of a text task. Each line of standard input is a message."""
+    if sys.stdin.isatty() and not console.is_typed():
+        raise UserError(
+            "invalid-option",
+            "chat: what you say cannot be typed in a cell of a notebook",
+            hint=f"Pipe it in: !echo TEXT | red chat {shlex.quote(str(target))}",
+        )
     with Terminal() as terminal:
         terminal.status("loading the model")
         target, overrides = trained_folder(target, overrides)

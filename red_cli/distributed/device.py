@@ -24,11 +24,17 @@ def chosen_device() -> torch.device:
     """The device of this process: Accelerate's, which is a CPU if ACCELERATE_USE_CPU is set."""
     if PartialState._shared_state:
         return PartialState().device  # that of this rank
-    if (named := os.environ.get("ACCELERATE_TORCH_DEVICE")) is not None:
-        return torch.device(named)
+    if (named := named_device()) is not None:
+        return named
     if parse_flag_from_env("ACCELERATE_USE_CPU"):
         return CPU
     return PartialState.default_device.fget(None)  # a PartialState of its own could join a process group
+
+
+def named_device() -> torch.device | None:
+    """The device that Accelerate's variable names, if it is set."""
+    named = os.environ.get("ACCELERATE_TORCH_DEVICE")
+    return None if named is None else torch.device(named)
 
 
 def has_accelerator() -> bool:

@@ -25,11 +25,13 @@ _LAUNCHER_SIGNALS = "SIGQUIT"  # the only one that the launcher handles itself
 
 def visible_devices() -> tuple[int, str]:
     """The number of devices of this machine to launch processes on, and their kind in words: GPUs, or else cores."""
-    from red_cli.distributed.device import chosen_device, device_count
+    from red_cli.distributed.device import chosen_device, device_count, named_device
 
     device = chosen_device()
     if device.type != "cpu":
-        count, what = device_count(device), _DEVICE_NAMES.get(device.type, "GPU")
+        named = named_device()
+        count = device_count(device) if named is None or named.index is None else 1  # all processes would take that one
+        what = _DEVICE_NAMES.get(device.type, "GPU")
         return count, what if count == 1 else f"{what}s"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores, "core" if cores == 1 else "cores"

@@ -117,7 +117,8 @@ def join_processes(launch: Launch) -> Processes:
     """
     if not is_worker():
         if launch.strategy not in DEEPSPEED:
-            return Processes(device=chosen_device())
+            set_device(device := chosen_device())
+            return Processes(device=device)
         _set_single_process_environment()
     options: dict[str, Any] = {} if PartialState._shared_state else {"timeout": timedelta(seconds=1800)}
     state = PartialState(cpu=chosen_device() == CPU, **options)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from red_cli.base_model.load import to_device
 from red_cli.base_model.prepare import longest_sequence, uses_bf16
-from red_cli.distributed.device import chosen_device
+from red_cli.distributed.device import chosen_device, set_device
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.events import Listener
@@ -65,6 +65,7 @@ def load_runtime(opened: Opened, base: Base, listener: Listener) -> Runtime:
         UserError: as `load_model`.
     """
     device = chosen_device()
+    set_device(device)
     model = load_model(opened, base, device)
     to_device(model, device)
     return Runtime(model, base, opened.recipe, listener, Processes(device=device))

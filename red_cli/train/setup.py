@@ -76,8 +76,6 @@ def build_session(
     accelerator = Accelerator(
         mixed_precision="bf16" if uses_bf16(settings) else "no",
         cpu=processes.count > 1 and processes.device.type == "cpu",
-        log_with=settings.report_to or None,
-        project_dir=folder.trackers,
     )
     processes = replace(processes, device=accelerator.device)
     if checkpoint is not None:
@@ -103,7 +101,7 @@ def build_session(
         state=TrainingState(),
         inputs=inputs,
         base_record=base_record,
-        trackers=Trackers(accelerator, settings.report_to, folder, listener.note),
+        trackers=Trackers(settings.report_to, folder, listener.note),
         output_spread=spread,
     )
     seed_generators(settings.seed, processes)

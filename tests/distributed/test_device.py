@@ -90,6 +90,25 @@ def test_a_command_asks_for_it(
     assert asked == [device], outcome.err
 
 
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_a_named_device_becomes_the_current_one(
+    red: Callable,
+    choose: Callable,
+    asked: list,
+    finished: Path,
+    recipe: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    current: list[torch.device] = []
+    choose("xpu")
+    monkeypatch.setattr(torch.xpu, "set_device", current.append)
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "xpu:1")
+    arguments = {"train": [recipe, f"output.dir={finished.parent / 'one'}", "train.rates=absolute"], "eval": [finished]}
+    outcome = red(command, *arguments[command])
+    assert asked == current == [torch.device("xpu:1")], outcome.err
+
+
 def test_so_does_chat(
     red: Callable, choose: Callable, asked: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +186,8 @@ def test_a_process_for_each(monkeypatch: pytest.MonkeyPatch, kind: str, found: t
     monkeypatch.setattr(torch, kind, module, raising=False)
     monkeypatch.setattr(devices, "chosen_device", lambda: SimpleNamespace(type=kind, index=None))
     assert launch.visible_devices() == found
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "xpu:1")  # stock torch knows no npu
+    assert launch.visible_devices()[0] == 1
 
 
 def test_only_copies_to_cuda_go_on_meanwhile() -> None:

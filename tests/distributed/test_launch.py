@@ -11,7 +11,7 @@ import pytest
 
 from red_cli.distributed.launch import free_port
 from tests.conftest import run_red
-from tests.extras import has_extra
+from tests.extras import has_extra, needs_extra
 from tests.tiny import make_language_model, read_lines
 from tests.train.started import PATIENCE, adapter_bytes, largest_difference, logged, losses, start, train
 
@@ -157,6 +157,16 @@ def test_started_by_another_launcher(plain: Path, spread: Callable[[str], Path],
     assert code == 1  # the launcher's
     assert json.loads(out)["error"]["code"] == "invalid-launch"
     assert "launch.num_processes is 3, but 2 processes" in err
+
+
+@needs_extra("track")
+def test_trackers_end_before_the_processes_do(plain: Path, tmp_path: Path) -> None:
+    run, keys = tmp_path / "run", ("train.max_steps=4", "train.report_to=tensorboard", "--json")
+    code, out, err = train(plain, run, TWO, "launch.strategy=ddp", "train.micro_batch_size=1", *keys)
+    assert code == 0, err
+    assert json.loads(out)["training"]["processes"] == 2
+    assert "failed" not in err
+    assert len(list((run / "trackers" / "red").glob("events.*"))) == 1  # one rank's
 
 
 def machine_keys(port: int) -> list[str]:

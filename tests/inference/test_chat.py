@@ -137,3 +137,15 @@ def test_a_classifier_does_not_talk(say: Callable, red: Callable, tmp_path: Path
     outcome = say("b\n", tmp_path / "labels")
     assert outcome.code == 2
     assert "does not support the task classification" in outcome.err
+
+
+def test_a_cell_of_a_notebook_is_refused(
+    red: Callable, say: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands have a terminal, which nobody can type on."""
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    assert "!echo" not in say("bcd\n", tmp_path / "run").err  # but there is no run
+    monkeypatch.setattr("sys.stdin", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
+    outcome = red("chat", tmp_path / "run")
+    assert outcome.code == 2
+    assert f"!echo TEXT | red chat {tmp_path / 'run'}" in outcome.err.replace("\n", " ")
