@@ -1,4 +1,4 @@
-"""The edits of one module as a layer of PEFT, which stands beside the module and not around it."""
+"""The edits of one module as a layer of PEFT, which is a part of the module and does not wrap it."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def name_labels(model: PreTrainedModel, names: list[str] | None) -> None:
 
 
 def float32_heads(model: nn.Module, adapter_name: str) -> None:
-    """Make the modules that train in full beside an adapter float32, as its vectors are, and cast their inputs."""
+    """Make the modules that an adapter trains in full float32, as its vectors are, and cast their inputs."""
     for wrapper in _wrappers(model).values():
         if adapter_name not in wrapper.modules_to_save:
             continue

@@ -86,7 +86,7 @@ def test_every_strategy_trains_the_same(single: Path, spread: Callable[[str], Pa
 
 
 def test_a_run_resumes_under_other_strategies(plain: Path, single: Path, tmp_path: Path) -> None:
-    """Interrupted by one strategy, gone on with by the next."""
+    """Interrupted under one strategy, resumed under the next."""
     run, slow = tmp_path / "run", ("train.save_steps=1", TWO)
     *interrupted, last = ["ddp", "zero2", "zero3", "fsdp"] if has_extra("deepspeed") else ["ddp", "fsdp"]
     done = 0
