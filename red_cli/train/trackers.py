@@ -101,10 +101,8 @@ class Trackers:
     def _options(self, name: str, run: str, continued: bool, step: int) -> dict[str, Any]:
         """The options of a tracker beyond its project: its place, its run, and what it forgets of later steps."""
         folder = self._folder
-        if name == "tensorboard":
-            return {
-                "purge_step": step + 1
-            }  # from step 0 too: an earlier run may have ended before its first checkpoint
+        if name == "tensorboard":  # from step 0 too: an earlier run may have ended before its first checkpoint
+            return {"purge_step": step + 1}
         if name == "wandb":
             place = {} if "WANDB_DIR" in os.environ else {"dir": str(folder.trackers)}
             return {"name": folder.path.name, "id": run, **place, **({"resume": "allow"} if continued else {})}

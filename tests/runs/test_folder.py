@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from accelerate import Accelerator
+from accelerate.tracking import TensorBoardTracker
 
 from red_cli.errors import RunFailed, UserError
 from red_cli.runs.folder_kind import subfolders
@@ -141,7 +141,7 @@ def test_a_tracker_that_cannot_start_is_named(
         raise RuntimeError("nobody is logged in\nand more")
 
     command = tracking(recipe)
-    monkeypatch.setattr(Accelerator, "init_trackers", fail)
+    monkeypatch.setattr(TensorBoardTracker, "start", fail)
     outcome = red(*command, "--json")
     assert (outcome.code, outcome.json["error"]["code"]) == (UserError.exit_code, "unavailable")
     assert "train.report_to: tensorboard" in outcome.err
@@ -157,7 +157,7 @@ def test_a_tracker_that_fails_later_does_not_end_the_run(
         raise ConnectionError
 
     command = tracking(recipe)
-    monkeypatch.setattr(Accelerator, "log", fail)
+    monkeypatch.setattr(TensorBoardTracker, "log", fail)
     outcome = red(*command)
     assert outcome.code == 0
     assert outcome.err.count("ConnectionError") == 1
