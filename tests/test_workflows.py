@@ -22,6 +22,17 @@ def test_they_read_only_and_end() -> None:
         assert all(0 < job["timeout-minutes"] <= 90 for job in flow["jobs"].values())
 
 
+def test_only_the_site_may_write_and_pages_alone() -> None:
+    given = {
+        name: job["permissions"]
+        for flow in WORKFLOWS.values()
+        for name, job in flow["jobs"].items()
+        if "permissions" in job
+    }
+    assert given == {"publish": {"contents": "read", "pages": "write", "id-token": "write"}}
+    assert WORKFLOWS["site"][True]["push"]["branches"] == ["main"]  # and nobody's pull request
+
+
 @pytest.mark.parametrize("place", STEPS, ids="-".join)
 def test_each_job_checks_out_and_has_a_python(place: tuple[str, str]) -> None:
     first, second, *_ = STEPS[place]
