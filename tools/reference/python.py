@@ -14,7 +14,7 @@ from pathlib import Path
 from reference.markdown import block, code, page, text
 
 _ROOT = Path(__file__).resolve().parents[2]
-_LONGEST_LINE = 88
+_LONGEST_LINE = 76
 _PARTS = re.compile(r"^(Args|Returns|Raises|Attributes|Yields):$", re.MULTILINE)
 _INTRODUCTION = """\
 Every name on this page can be imported from `red_cli` or `red_cli.peft`; other modules may change between versions.

@@ -27,7 +27,7 @@ def make() -> str:
     return page(
         "Recipes",
         _INTRODUCTION,
-        table(("recipe", "task", "base", "what it trains"), (_row(*item) for item in merged.items())),
+        table(("recipe", "base", "what it trains"), (_row(*item) for item in merged.items())),
         "## Variants",
         *(part for rows, names in groups.items() if rows for part in _group(names, rows)),
     )
@@ -36,13 +36,7 @@ def make() -> str:
 def _row(name: str, recipe: Merged) -> tuple[str, ...]:
     """The row of a recipe, without a variant."""
     title = recipe_title(recipe_folder() / f"{name}.yaml")
-    return code(name), code(_task(recipe.data)), code(_base(recipe.data)), text(title)
-
-
-def _task(data: Mapping[str, Any]) -> str:
-    """The task of a recipe, with its subset."""
-    task = data["task"]
-    return "/".join(task[key] for key in ("name", "subset") if key in task)
+    return code(name), code(_base(recipe.data)), text(title)
 
 
 def _base(data: Mapping[str, Any]) -> str:
