@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from pydantic import BaseModel
 
@@ -157,13 +157,13 @@ def _with_choices(kind: str, listed: str) -> str:
 
 def _description(plain: str) -> str:
     """The meaning of a key, the keys and file names in it as code."""
-    escaped = text(plain)
-    return re.sub(r"(?<![\w.])[a-z]+\.[a-z_.]*[a-z_](?![\w.]*\w)", lambda match: _known(match[0]), escaped)
+    known = {*recipe_keys(), *(path.rpartition(".")[2] for path in recipe_keys())}
+    return re.sub(r"(?<![\w.])[a-z_]+(?:\.[a-z_]+)*(?!\w)", lambda match: _known(match[0], known), text(plain))
 
 
-def _known(words: str) -> str:
-    """A dotted word as code if it is a key."""
-    return code(words) if words in recipe_keys() else words
+def _known(words: str, known: Collection[str]) -> str:
+    """A word as code if it is a key, or the last part of one that is no plain word."""
+    return code(words) if words in known and ("." in words or "_" in words) else words
 
 
 def _first_line(kind: type[BaseModel]) -> str:

@@ -9,6 +9,7 @@ from red_cli.recipe.metrics import (
     CLASSIFICATION_METRICS,
     REGRESSION_METRICS,
     TEXT_METRICS,
+    is_percentage,
     metric_spec,
 )
 from red_cli.recipe.tasks.base import TaskSettings
@@ -20,8 +21,9 @@ from reference.markdown import code, codes, page, table, text
 _OF_ANSWERS = ("loss", "perplexity", "exact_match", "likelihood_accuracy")
 _COUNTS = ("unfinished", "no_label", "no_number", "no_answer")
 _INTRODUCTION = """\
-`eval.metric` chooses the metric that selects the best evaluation, and `eval.metrics` further ones for generated
-texts. `metrics.json` has fractions and coefficients; tables show them times 100, and the others as they are.
+`eval.metric` chooses the metric that selects the best evaluation, and `eval.metrics` further ones for generated texts.
+In `metrics.json` every score is as the metric defines it. Tables show fractions and correlations times 100, and
+these as they are: {as_it_is}.
 """
 _TEXTS = """\
 `red score` computes these for any files, and `red eval` for the texts of a run. The packages are in the extra
@@ -32,9 +34,10 @@ definitions imply.
 
 def make() -> str:
     """The text of the page."""
+    every = (*CLASSIFICATION_METRICS, *REGRESSION_METRICS, *TEXT_METRICS, *_OF_ANSWERS)
     return page(
         "Metrics",
-        _INTRODUCTION,
+        _INTRODUCTION.format(as_it_is=codes(name for name in every if not is_percentage(name))),
         "## Labels",
         _table(CLASSIFICATION_METRICS),
         "## Numbers",
@@ -56,21 +59,13 @@ def make() -> str:
 
 def _table(names: Iterable[str]) -> str:
     """The table of metrics."""
-    rows = [
-        (code(name), _direction(name), _shown(name), _needs(name), text(metric_spec(name).meaning)) for name in names
-    ]
-    return table(("metric", "better", "shown as", "needs", "meaning"), rows)
+    return table(("metric", "needs", "meaning"), ((code(name), _needs(name), _meaning(name)) for name in names))
 
 
-def _direction(name: str) -> str:
-    """Which scores of a metric are better; empty for a count."""
-    return "" if name in _COUNTS else "lower" if metric_spec(name).lower_is_better else "higher"
-
-
-def _shown(name: str) -> str:
-    """An example of a score as tables show it; empty for a count."""
-    form = metric_spec(name).format
-    return "" if name in _COUNTS else "times 100" if form is None else "as it is"
+def _meaning(name: str) -> str:
+    """What a metric measures, and whether lower scores are better."""
+    spec = metric_spec(name)
+    return f"{text(spec.meaning)} Lower is better." if spec.lower_is_better else text(spec.meaning)
 
 
 def _needs(name: str) -> str:
