@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +13,13 @@ from red_cli import console
 from red_cli import plan_and_result_tables as tables
 from red_cli.commands.completion import complete_run
 from red_cli.commands.options import (
+    DtypeOption,
+    FormatOption,
     Json,
     Overrides,
     RecipeOption,
     TargetArgument,
+    TargetOption,
     open_target,
     require_trained,
     trained_folder,
@@ -25,31 +27,6 @@ from red_cli.commands.options import (
 from red_cli.errors import UserError
 from red_cli.finding_tables import class_tables, finding_rows
 from red_cli.progress import Terminal
-
-
-class FormatOption(str, Enum):
-    """The form of an export."""
-
-    merged = "merged"
-    adapter = "adapter"
-    code = "code"
-    gguf = "gguf"
-
-
-class TargetOption(str, Enum):
-    """What will run an exported model."""
-
-    transformers = "transformers"
-    vllm = "vllm"
-    llama_cpp = "llama.cpp"
-
-
-class DtypeOption(str, Enum):
-    """The dtype of exported weights."""
-
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
 
 
 def evaluate(

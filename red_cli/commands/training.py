@@ -257,16 +257,16 @@ def check(
     with Terminal(json_output=json) as terminal:
         terminal.status("reading the data")
         console.silence_libraries()
-        from red_cli.distributed.device import has_accelerator
+        from red_cli.distributed.device import chosen_device, has_accelerator
+        from red_cli.distributed.device import device_memory as memory_of
         from red_cli.plan.data_summary import summarise_data
         from red_cli.plan.devices import device_options
-        from red_cli.plan.memory import device_memory as this_device
         from red_cli.plan.plan import make_plan
         from red_cli.plan.prepare import prepare
 
         prepared = prepare(loaded.recipe)
         plan, data = make_plan(loaded, prepared).summary, summarise_data(prepared)
-        device_bytes = this_device(1) if device_memory is None else int(device_memory * 2**30)
+        device_bytes = memory_of(chosen_device(), 1) if device_memory is None else int(device_memory * 2**30)
         devices = device_options(plan, loaded.recipe, device_bytes)
     if json:
         console.print_json(

@@ -80,7 +80,7 @@ def empty_cache(device: torch.device) -> None:
     _call(device, "empty_cache", None)
 
 
-def total_memory(device: torch.device, processes_here: int) -> int:
+def device_memory(device: torch.device, processes_here: int) -> int:
     """The memory in bytes that may be used in one process: that of its device, or its share of the machine's."""
     properties = _call(device, "get_device_properties", None, device)
     if (total := getattr(properties, "total_memory", None)) is not None:
