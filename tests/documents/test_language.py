@@ -113,6 +113,13 @@ def words_of_code(source: str) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string
 
 
+def test_the_glossary_is_alphabetical() -> None:
+    rows = (ROOT / "docs" / "glossary.md").read_text().partition("| --- |")[2].splitlines()[1:]
+    terms = [row.split("|")[1].strip() for row in rows]
+    assert len(terms) > 40
+    assert terms == sorted(terms, key=str.lower)
+
+
 def test_sentences_of_a_page() -> None:
     page = """
 # A heading of some words. More.
