@@ -22,7 +22,7 @@ from tests.tiny import first_output, make_base, tiny_inputs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README + (ROOT / "docs" / "paper.md").read_text(), re.DOTALL)
+BLOCKS = re.findall(r"```bash\n(.*?)```", README + (ROOT / "docs" / "guide" / "paper.md").read_text(), re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.startswith("red ")]
 
 
