@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from red_cli.base_model.peak_memory import out_of_memory
 from red_cli.base_model.prepare import uses_bf16
-from red_cli.distributed.device import forked_generators, shares_memory
+from red_cli.distributed.device import forked_generators
 from red_cli.edit.fold import folded
 from red_cli.errors import RunFailed, UserError
 from red_cli.files import write_text
+from red_cli.inference.decoding_memory import most_at_once
 from red_cli.inference.logits_processors import penalties
 from red_cli.inference.runtime import Runtime
 from red_cli.recipe.sections import Decoding
@@ -30,11 +30,6 @@ from red_cli.tasks.base import Generated
 from red_cli.tasks.special_ids import SpecialIds, decoded
 
 Ids = Sequence[int]
-# Beams of all prompts together: more gain nothing on a CPU, since they exceed its caches, and little on a GPU.
-_SEQUENCES_AT_ONCE = {"cpu": 64, "cuda": 1024}
-_SAFE_SHARE = 0.5
-_FLOAT_BYTES = 4
-_COPIES = {"cache": 2, "logits": 4}  # reordering beams copies the cache; logits are copied a few times
 
 
 class ResumableOutput:
@@ -126,7 +121,8 @@ class Decoder:
             self.runtime.listener.note(f"Resuming: {len(found):,} of {len(prompts):,} prompts are already decoded.")
         order = sorted((place for place in range(len(prompts)) if place not in found), key=lambda at: -len(prompts[at]))
         mine = processes.shard(order)
-        size = recipe.eval.batch_size or min(processes.gather(self._most_at_once(prompts, max_new_tokens)))
+        fitting = most_at_once(self.runtime, [len(prompt) for prompt in prompts], self.options.num_beams, max_new_tokens)
+        size = recipe.eval.batch_size or min(processes.gather(fitting))
         with eval_mode(model), folded(model) if self.fold else contextlib.nullcontext():
             tokens = 0
             self._report(len(found), len(prompts), tokens)
@@ -184,21 +180,6 @@ class Decoder:
     def _text(self, ids: list[int], ends: SpecialIds) -> str:
         kept = ids[:-1] if ids and ids[-1] == ends.end else ids
         return decoded(self.runtime.tokenizer, kept)
-
-    def _most_at_once(self, prompts: list[Ids], max_new_tokens: int) -> int:
-        """The first batch size; a safe one where the machine's own memory could run out."""
-        beams = self.options.num_beams
-        device = self.runtime.model.device.type
-        most = max(1, _SEQUENCES_AT_ONCE.get(device, _SEQUENCES_AT_ONCE["cuda"]) // beams)
-        if not shares_memory(self.runtime.model.device):
-            return most
-        config = self.runtime.model.config.get_text_config(decoder=True)
-        tokens = max((len(prompt) for prompt in prompts), default=0) + max_new_tokens
-        cache = 2 * config.num_hidden_layers * config.hidden_size * tokens * _COPIES["cache"]
-        sequence = (cache + config.vocab_size * _COPIES["logits"]) * _FLOAT_BYTES
-        available = psutil.virtual_memory().available / self.runtime.processes.count
-        fitting = available * _SAFE_SHARE / (sequence * beams)
-        return max(1, min(most, int(fitting)))
 
 
 def generation_config(options: Decoding, ends: SpecialIds, max_new_tokens: int) -> GenerationConfig:
