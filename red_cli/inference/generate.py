@@ -121,7 +121,7 @@ class Decoder:
             self.runtime.listener.note(f"Resuming: {len(found):,} of {len(prompts):,} prompts are already decoded.")
         order = sorted((place for place in range(len(prompts)) if place not in found), key=lambda at: -len(prompts[at]))
         mine = processes.shard(order)
-        fitting = most_at_once(self.runtime, [len(prompt) for prompt in prompts], self.options.num_beams, max_new_tokens)
+        fitting = most_at_once(self.runtime, [*map(len, prompts)], self.options.num_beams, max_new_tokens)
         size = recipe.eval.batch_size or min(processes.gather(fitting))
         with eval_mode(model), folded(model) if self.fold else contextlib.nullcontext():
             tokens = 0
