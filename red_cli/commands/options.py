@@ -127,10 +127,11 @@ def trained_folder(target: Path, overrides: list[str] | None) -> tuple[Path, lis
     """
     if target.is_dir():
         return target, overrides or []
+    from red_cli.distributed.worker_process import started_by_red
     from red_cli.runs.run_of_recipe import run_of
 
     folder, remaining = run_of(target, overrides or [])
-    if folder != target:
+    if folder != target and not started_by_red():  # the process that started this one has said so
         console.print_text(f"{target} is no run; the run {folder} is used", stderr=True)
     return folder, remaining
 

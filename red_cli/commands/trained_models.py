@@ -24,9 +24,11 @@ from red_cli.commands.options import (
     require_trained,
     trained_folder,
 )
+from red_cli.commands.processes import require_strategy_for_inference, started_elsewhere
 from red_cli.errors import UserError
 from red_cli.finding_tables import class_tables, finding_rows
 from red_cli.progress import Terminal
+from red_cli.signals import sigterm_as_interrupt
 
 
 def evaluate(
@@ -61,6 +63,9 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score a run, an adapter or an exported model; writes metrics.json and predictions/."""
+    from red_cli.distributed.worker_process import is_main, silence_worker
+
+    silence_worker()
     target, overrides = trained_folder(target, overrides)
     asked = {"questions": questions, "template": template, "shots": shots, "tasks": tasks, "limit": limit}
     if suite is not None:
@@ -78,10 +83,17 @@ def evaluate(
 
         folder = output or evaluation_folder(target, overrides or [])
         preflight_evaluation(opened, split, folder)
+        require_strategy_for_inference(opened.recipe.launch)
+    if started_elsewhere(opened.recipe.launch, json):
+        return
+    with Terminal(json_output=json) as terminal, sigterm_as_interrupt():
+        terminal.status("starting")
         console.silence_libraries()
         from red_cli.inference.evaluate import evaluate as run_evaluation
 
         result = run_evaluation(opened, split, folder, terminal, limit)
+    if not is_main():
+        return
     if json:
         console.print_json(result)
     else:
@@ -225,11 +237,20 @@ def evaluate_suite(
 
         folder = output or evaluation_folder(target, overrides)
         preflight_evaluation(opened, None, folder)
+        require_strategy_for_inference(opened.recipe.launch)
+    if started_elsewhere(opened.recipe.launch, json):
+        return
+    with Terminal(json_output=json) as terminal, sigterm_as_interrupt():
+        terminal.status("starting")
         console.silence_libraries()
         from red_cli.benchmarks.evaluate import evaluate_suite as run_suite
         from red_cli.benchmarks.request import SuiteRequest
 
         result = run_suite(opened, SuiteRequest(overrides=overrides, **asked), folder, terminal)
+    from red_cli.distributed.worker_process import is_main
+
+    if not is_main():
+        return
     if json:
         console.print_json(result)
         return

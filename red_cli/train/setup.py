@@ -120,7 +120,7 @@ def build_engine(
     """Set up a training run from its recipe: the optimiser and the engine of `choice`; FSDP shards the base."""
     model = trained.model
     if choice.strategy == "fsdp":
-        shard_base(model, trained, processes)
+        shard_base(model, trained.parameters(trained.names), processes)
     elif not choice.sharded:
         to_device(model, accelerator.device)
     # evaluation_mode: accelerate sets the precision and does not wrap the model
