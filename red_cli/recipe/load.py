@@ -167,7 +167,7 @@ def _with_variant(file: Merged, variants: dict[str, Any], variant: str | None) -
 
 
 def variants_of(path: Path) -> list[str]:
-    """The names of the variants that a recipe file can be loaded with, including those of files it extends."""
+    """The variants that a recipe can be loaded with, by name, including those of recipes it extends."""
     variants = merge_sources(read_sources(path))[0].data.get("variants", {})
     return list(variants) if _well_formed(variants) else []
 

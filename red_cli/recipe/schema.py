@@ -103,14 +103,14 @@ class Output(Section):
     )
 
 
-class Subject(Section):
-    """The keys of the task and the base."""
+class TaskAndModel(Section):
+    """The first keys of a recipe: the task and the base model."""
 
     task: Annotated[Task, Role.TASK] = Field(description="The task by its name, with the keys of its own.")
     model: Model = Field(description="The base model.")
 
 
-class Recipe(MethodChoice, Subject):  # fields of the last base class come first
+class Recipe(MethodChoice, TaskAndModel):  # fields of the last base class come first
     """A resolved recipe: the variant is merged in, and overrides are applied."""
 
     data: Data = Field(default_factory=Data)
