@@ -14,6 +14,7 @@ from accelerate.utils import is_bf16_available, parse_flag_from_env
 from torch import Tensor
 
 CPU = torch.device("cpu")
+USABLE_SHARE = 0.9  # of a device's memory
 _SHARES_MEMORY = ("cpu", "mps")  # with the machine
 _COMPUTES_IN_FLOAT32 = ("cpu", "mps")  # unless the recipe says otherwise: bfloat16 is emulated on some of their kinds
 _SUMS_FLOAT64 = ("cpu", "cuda")

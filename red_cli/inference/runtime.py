@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from red_cli.base_model.load import to_device
 from red_cli.base_model.prepare import longest_sequence, uses_bf16
-from red_cli.distributed.device import total_memory
+from red_cli.distributed.device import USABLE_SHARE, device_memory
 from red_cli.distributed.engine import shard_base
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes, join_processes
 from red_cli.recipe.schema import Recipe
@@ -22,8 +22,6 @@ from red_cli.runs.load import load_model
 from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Base
 from red_cli.tasks.text.token_loss import synchronised_chunks
-
-_USABLE_SHARE = 0.9  # of a device's memory
 
 
 @dataclass(frozen=True)
@@ -103,4 +101,4 @@ def _is_sharded(model: PreTrainedModel, recipe: Recipe, processes: Processes) ->
         return recipe.launch.strategy == "fsdp"
     needed = sum(parameter.nbytes for parameter in model.parameters())
     here = max(1, processes.count // recipe.launch.num_machines)
-    return needed > total_memory(processes.device, here) * _USABLE_SHARE
+    return needed > device_memory(processes.device, here) * USABLE_SHARE

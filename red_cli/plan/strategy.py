@@ -5,14 +5,12 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from red_cli.distributed.device import chosen_device, device_memory
+from red_cli.distributed.device import USABLE_SHARE, chosen_device, device_memory
 from red_cli.distributed.process_group import Processes
 from red_cli.formatting import byte_size
 from red_cli.plan.memory import MemoryEstimate
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import DEEPSPEED, SHARDED
-
-USABLE_SHARE = 0.9  # of a device's memory
 
 
 @dataclass(frozen=True)
