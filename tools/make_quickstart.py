@@ -210,14 +210,14 @@ tags: [roberta, masked-lm, synthetic]
 # Quickstart base
 
 A very small RoBERTa encoder for trying out the toolkit without access to any hub. `tools/make_quickstart.py` made it
-and the labelled set beside it, from seed {seed}; nothing was copied or downloaded.
+and the labelled set next to it, from seed {seed}; nothing was copied or downloaded.
 
 ## How it was made
 
 - **Corpus**: {documents} documents ({words} words) of English-like product reviews, written by a small grammar and a
   word list ({vocabulary} distinct words, {sentiment} of which carry sentiment). Most documents are a review and then a
   remark of its writer ("I love it.", "It let me down."), as in reviews that people write. The corpus holds no labels
-  and no review of the labelled set, but its remarks agree with its reviews: that is what meaning is learnt from.
+  and no review of the labelled set, but its remarks agree with its reviews: the base learns meaning from them.
 - **Order**: short documents of one mind first ({simple}), then single clauses ({single}), then the mix ({mixed}).
 - **Tokenizer**: lower-casing byte-level BPE, {tokens} tokens.
 - **Model**: {layers} layers of width {width}, {parameters} parameters with the masked-language-modelling head; word
@@ -234,11 +234,11 @@ and the labelled set beside it, from seed {seed}; nothing was copied or download
 sentiment are disjoint between the three splits, which the script checks; all of them occur in the pretraining corpus.
 Grammar, connectives, negations, products and parts are shared.
 
-The task was made to tell methods apart: how often a review concedes a point (always) and denies the opposite (40 % of
+The task was made to separate methods: how often a review concedes a point (always) and denies the opposite (40 % of
 the clauses; both are rarer in the corpus) was settled after seeing, on other draws of the splits and an earlier base,
 that a linear probe then falls well short of RED; the length of pretraining was settled the same way (with 100,000
 documents in the last stage RED came to 88 % and the best probe to 75 %). How far apart the methods are here says little
-of other tasks.
+about other tasks.
 
 ## Limits
 

@@ -34,7 +34,8 @@ from red_cli.edit.save_pretrained import (
     save_whole_again,
 )
 from red_cli.edit.targets import find_targets, resolve_positions
-from red_cli.errors import UserError, some_of
+from red_cli.errors import UserError
+from red_cli.formatting import some_of
 
 DEFAULT = "default"
 
@@ -58,9 +59,9 @@ def attach(
     Args:
         config: None: the paper's RED, an edit after each feed-forward network.
         train_head: whether the model's head trains with the vectors and is saved with them. A head is what stands
-            outside the base, such as a classifier, and a pooler that the base's files lack; a language model has none.
-            False is for a head that is part of the base's files: others start at random. Or the names of parameters
-            or modules of the base that train, be they of a head or not.
+            outside the base, such as a classifier, and a pooler that is not in the base's files; a language model has
+            none. False is for a head that is part of the base's files: others start at random. Or the names of
+            parameters or modules of the base that train, be they of a head or not.
 
     Returns:
         The paths of the edited modules. Scale and bias are float32 of shape (d,); they start at 1 and 0.

@@ -51,7 +51,8 @@ def save_adapter(
         state_dict: the model's state, where its parameters are sharded over processes.
 
     Raises:
-        UserError: the model has no edits; or others were folded into its weights, which the recorded base lacks.
+        UserError: the model has no edits; or others were folded into its weights, which are no longer the recorded
+            base's.
     """
     if is_folded(model):
         raise UserError(

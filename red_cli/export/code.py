@@ -12,7 +12,7 @@ from red_cli.export.classes import auto_class
 MODELLING_FILE = "modeling_red.py"
 _PREFIX = "Red"  # of the class in the modelling file
 _MATRIX = 2
-_SOURCE = '''"""{architecture} with a bias after some modules, learnt by Representation EDiting (arXiv 2402.15179)."""
+_SOURCE = '''"""{architecture} with a bias after some modules, trained by Representation EDiting (arXiv 2402.15179)."""
 
 import torch
 from torch import nn

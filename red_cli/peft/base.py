@@ -29,7 +29,7 @@ class Base:
         shapes: the shapes of its parameters by name.
         shared: the names of parameters that other modules use as well.
         head: the names of the head's parameters.
-        new_head: those of the head, and of poolers that the base's files lack, if there is a head.
+        new_head: those of the head, and of poolers that are not in the base's files, if there is a head.
         random: those of `new_head` that the base's files do not hold.
         task_types: the task type of an adapter without and with a trained head.
         label_names: the label names of an adapter without and with a trained head.

@@ -44,7 +44,8 @@ class RedConfig(PeftConfig):
         target_modules: a regular expression that matches full module paths, instead of positions; or, as elsewhere in
             PEFT, a list of the ends of paths.
         modules_to_save: the ends of the paths of modules that train in full and are saved with the vectors. With the
-            task types SEQ_CLS, TOKEN_CLS and QUESTION_ANS the head is one, and a pooler that the base's files lack.
+            task types SEQ_CLS, TOKEN_CLS and QUESTION_ANS the head is one, and so is a pooler that is
+            not in the base's files.
 
     The other fields are what the file of a saved adapter records; they are not for the user.
 

@@ -96,7 +96,7 @@ def _series(comparison: RunComparison, names: dict[TaskColumn, str]) -> list[_Se
     one_base = len({row.base for row in comparison.rows}) == 1
     found: list[_Series] = []
     for row in comparison.rows:
-        if row.is_untuned:  # so far below the others that these could not be told apart
+        if row.is_untuned:  # so far below the others that these would look the same
             continue
         marks = {names[column]: _Mark(group.mean, group.std, list(group.scores.values()))
                  for column, group in row.cells.items()}  # fmt: skip

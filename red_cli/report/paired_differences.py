@@ -14,7 +14,7 @@ from red_cli.report.names import TaskColumn
 
 _TEXT = (
     "Each seed's score less that of the same seed in the reference, {reference}, and the mean with its 95% interval by "
-    "Student's t. An interval that holds 0 does not tell the two apart. Two seeds have both differences instead."
+    "Student's t. An interval that contains 0 shows no difference. Two seeds have both differences instead."
 )
 
 

@@ -88,7 +88,7 @@ class Encoded:
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device, for a batch. Only CUDA's copies may go on meanwhile: MPS reads sources already freed."""
+    """A tensor on a device, for a batch. Only CUDA copies asynchronously: MPS reads sources already freed."""
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 

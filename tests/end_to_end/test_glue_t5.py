@@ -4,31 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.tasks.glue import GLUE
-from tests.tiny import make_language_model, read_lines, sentences
+from tests.glue_files import write_glue
+from tests.tiny import make_language_model, read_lines
 
 ROWS = 24
 # The large tasks' paper cut takes 1,000 training rows to choose by; so many are needed, and none of them is slow.
 LARGE_ROWS = 1032
-
-
-def write_glue(folder: Path, subset: str, train_rows: int) -> Path:
-    facts = GLUE[subset]
-    for seed, (split, count) in enumerate(
-        {"train": train_rows, **dict.fromkeys(facts.validation_splits, ROWS)}.items()
-    ):
-        texts = [str(row["text"])[:20] for row in sentences(count, seed)]
-        labels = np.arange(count) % len(facts.labels) if facts.labels else np.arange(count) % 26 / 5
-        columns = dict.fromkeys(facts.columns, texts) | {"label": labels}
-        folder.mkdir(exist_ok=True)
-        pyarrow.parquet.write_table(pa.table(columns), folder / f"{split}.parquet")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +27,7 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_variant(red, tmp_path: Path, t5: Path, subset: str, split: str) -> None:
     facts = GLUE[subset]
     from_training = split == "paper" and facts.large
-    folder = write_glue(tmp_path / subset, subset, LARGE_ROWS if from_training else 3 * ROWS)
+    folder = write_glue(tmp_path / subset, subset, LARGE_ROWS if from_training else 3 * ROWS, ROWS)
     options = [
         f"model.name_or_path={t5}", f"data.path={folder}", f"eval.split={split}", f"output.dir={tmp_path / 'run'}",
         "train.num_train_epochs=1", "train.batch_size=16", "train.micro_batch_size=16", "train.logging_steps=1",

@@ -261,5 +261,5 @@ def _tool_calls(calls: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON has it: templates are foreign code, and get no other objects."""
+    """The value as JSON has it: templates are code of others, and get no other objects."""
     return value if isinstance(value, str | int | float | bool) else json.loads(json.dumps(value, default=str))

@@ -24,7 +24,7 @@ class Fault:
     Attributes:
         reason: the kind of fault, the same words for every row that has it: "an empty label".
         detail: what this row holds, for the first row of a reason; None if the reason says it all.
-        hint: how to mend it.
+        hint: how to fix it.
         code: of the error, if all bad rows of a split have the same.
     """
 
@@ -108,8 +108,8 @@ def _refusal(rows: Rows, faults: Mapping[int, Fault]) -> UserError:
     """The error that lists every reason with its first rows; a single bad row is described in full."""
     first = min(faults)
     fault = faults[first]
-    mend = "Mend the row" if len(faults) == 1 else "Mend the rows"
-    hint = f"{fault.hint or f'{mend}.'} To leave out rows that cannot be used: data.bad_rows=drop"
+    fix = "Fix the row" if len(faults) == 1 else "Fix the rows"
+    hint = f"{fault.hint or f'{fix}.'} To leave out rows that cannot be used: data.bad_rows=drop"
     codes = {each.code for each in faults.values()}
     code = fault.code if len(codes) == 1 else "invalid-row"
     if len(faults) == 1:
