@@ -1,4 +1,4 @@
-"""What the page of runs names: rows of RTE and a tiny base under the name of a real one. The quickstart needs no more."""
+"""What the page of runs names: rows of RTE and a tiny base under the name of a real one."""
 
 from __future__ import annotations
 
