@@ -1,4 +1,4 @@
-"""RED in training loops of others: the page's examples as they stand, and TRL's trainers with attach and with PEFT."""
+"""RED in training loops of others: the page's Python as it stands, and TRL's trainers with attach and with PEFT."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ import red_cli
 from red_cli.errors import UserError
 from red_cli.methods.red import trained_red
 from red_cli.train.output_spread import measure_output_spread
-from tests.tiny import make_base, make_language_model, tiny_inputs, tiny_model
+from tests.tiny import first_output, make_base, make_language_model, random_vectors, tiny_inputs, tiny_model
 
 PAGE = (Path(__file__).parents[1] / "docs" / "guide" / "own_loop.md").read_text()
-EXAMPLES = {
-    f"{heading} {number}": block
-    for heading, section in re.findall(r"(?ms)^## (.*?)\n(.*?)(?=^## |\Z)", PAGE)
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", section, re.DOTALL), start=1)
-}
-DECODER, ENCODER = "HuggingFaceTB/SmolLM2-135M", "FacebookAI/roberta-base"
 TRAINERS = ["SFT", "DPO", "Reward", "GRPO"]
+BLOCKS = dict(re.findall(r"(?ms)^## ([^\n]+)\n(?:(?!^## ).)*?```python\n(.*?)```", PAGE))
+EXAMPLES = {heading: BLOCKS[heading] for heading in ("PyTorch", "Trainer", *TRAINERS)}
+DECODER, ENCODER = "HuggingFaceTB/SmolLM2-135M", "FacebookAI/roberta-base"
 STEPS = 4
 
 
@@ -58,6 +55,42 @@ def test_an_example_trains_and_what_it_saves_answers_alike(
     torch.manual_seed(2)
     exec(loading, names)
     assert largest_difference(trained, names["model"]) == 0.0
+
+
+def test_the_other_python_of_the_page(bases: Path) -> None:
+    """What is saved, loaded and folded, several adapters in a batch, and PEFT; with random vectors as training."""
+    pytest.importorskip("peft")
+    assert len(EXAMPLES) + 3 == len(BLOCKS) == PAGE.count("```python")
+    names: dict[str, Any] = {}
+    attaching, loading = BLOCKS["Save, load and fold"].split("...  # your loop\n")
+    exec(attaching, names)
+    random_vectors(names["model"].train())
+    trained, inputs = names["model"].eval(), tiny_inputs()
+    expected = first_output(trained, inputs)
+    exec(loading, names)
+    tuned = AutoModelForSequenceClassification.from_pretrained("topics")
+    for model in (names["model"], tuned):
+        torch.testing.assert_close(first_output(model, inputs), expected, atol=1e-5, rtol=0)
+
+    for seed, name in enumerate(["reviews", "questions"]):
+        model = AutoModelForCausalLM.from_pretrained(DECODER)
+        red_cli.attach(model)
+        random_vectors(model, seed)
+        red_cli.save_adapter(model, f"adapters/{name}")
+    names = {"batch": tiny_inputs("llama")}
+    exec(BLOCKS["Several adapters"], names)
+    assert names["base"].red_attachment.selection.active == "reviews"
+
+    attaching, loading = re.split(r"(?m)^\.\.\..*\n", BLOCKS["PEFT"])
+    names = {name: AutoModelForCausalLM.from_pretrained(DECODER) for name in ("base", "plain_base")}
+    exec(attaching, names)
+    for vector in vectors_of(names["model"]).values():
+        vector.add_(0.1)
+    expected = first_output(names["model"].eval(), tiny_inputs("llama"))
+    exec(loading, names)
+    assert not vectors_of(names["model"])
+    merged = first_output(names["model"].eval(), tiny_inputs("llama"))
+    torch.testing.assert_close(merged, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow

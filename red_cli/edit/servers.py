@@ -26,7 +26,7 @@ class Reads:
 
 
 class Servers(NamedTuple):
-    """Which servers of texts run an architecture; None: not on their list. docs/serving.md says what was tried."""
+    """Which servers run an architecture; None: not on their list. docs/servers.md says what was tried."""
 
     vllm: Reads | None = None
     llama_cpp: Reads | None = None

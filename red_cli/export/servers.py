@@ -51,7 +51,7 @@ def require_served(target: Target, exported: Exported) -> None:
         raise UserError(
             "unsupported-model",
             f"{target} is not known to run {exported.architecture}",
-            hint="Export without --target; docs/serving.md lists the models that each server runs.",
+            hint="Export without --target; docs/guide/serving.md lists the models that each server runs.",
         )
     if unread:
         raise UserError(

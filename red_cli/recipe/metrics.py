@@ -164,10 +164,12 @@ def format_score(metric: str, value: float) -> str:
 def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
     """The metrics that summarise a split: those of generated texts, else the metric that selects the best evaluation.
 
+    None if neither was computed, as of metrics that need Java.
+
     Args:
         scores: metric -> value, as in metrics.json, without metrics that were not computed.
     """
-    return [name for name in TEXT_METRICS if name in scores] or [metric]
+    return [name for name in TEXT_METRICS if name in scores] or [name for name in (metric,) if name in scores]
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

@@ -43,7 +43,7 @@ class LocalPath(Enum):
 
 
 class Text(Enum):
-    """Marks texts that may be empty, since they are used verbatim."""
+    """Marks keys whose texts may be empty, since they are used verbatim."""
 
     MAY_BE_EMPTY = auto()
 

@@ -63,8 +63,10 @@ class Eval(Section):
         description="The metric that selects the best checkpoint; default: the task's own, and for "
         "classification macro F1 where one class has more than half of the training rows.",
     )
-    metrics: Annotated[list[TextMetric] | None, Role.FIGURES, V0_2] = Field(
-        default=None, description="Metrics of generated texts (extra: nlg); default: for e2e its five, else none."
+    metrics: Annotated[list[TextMetric | Literal["loss"]] | None, Role.FIGURES, V0_2] = Field(
+        default=None,
+        description="Metrics of generated texts (extra: nlg), and loss; default: loss, and for e2e its five. A list "
+        "without loss saves its pass over all rows, unless loss selects the best checkpoint of a training.",
     )
     untuned: Annotated[bool, Role.RECORDING, V0_2] = Field(
         default=True,
@@ -101,14 +103,14 @@ class Output(Section):
     )
 
 
-class Subject(Section):
-    """The keys of the task and the base."""
+class TaskAndModel(Section):
+    """The first keys of a recipe: the task and the base model."""
 
     task: Annotated[Task, Role.TASK] = Field(description="The task by its name, with the keys of its own.")
     model: Model = Field(description="The base model.")
 
 
-class Recipe(MethodChoice, Subject):  # fields of the last base class come first
+class Recipe(MethodChoice, TaskAndModel):  # fields of the last base class come first
     """A resolved recipe: the variant is merged in, and overrides are applied."""
 
     data: Data = Field(default_factory=Data)
@@ -201,8 +203,13 @@ def _without_absent(section: BaseModel) -> dict[str, Any]:
 def text_metrics(recipe: Recipe) -> tuple[str, ...]:
     """The values of the schema's keys eval.metrics (default: the task's) and eval.metric that score texts."""
     named = recipe.task.default_text_metrics if recipe.eval.metrics is None else recipe.eval.metrics
-    chosen = [recipe.eval.metric] if recipe.eval.metric in TEXT_METRICS else []
-    return tuple(dict.fromkeys([*named, *chosen]))
+    return tuple(dict.fromkeys(name for name in (*named, recipe.eval.metric) if name in TEXT_METRICS))
+
+
+def loss_metrics(recipe: Recipe) -> tuple[str, ...]:
+    """The metrics of the loss that the schema's key eval.metrics asks for: none if it lists others alone."""
+    named = recipe.eval.metrics
+    return () if named and "loss" not in named else ("loss", "perplexity")
 
 
 class _PublishedNames(GenerateJsonSchema):

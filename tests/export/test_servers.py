@@ -18,7 +18,7 @@ from red_cli.export.servers import Target, unread_biases
 from red_cli.runs.events import NullListener
 from tests.tiny import random_vectors, tiny_model
 
-PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "serving.md"
 SCALE, BOTH = ["scale"], ["scale", "bias"]
 # (model type, target, positions, components, form) -> what the error names; None: it is written
 CASES: dict[tuple, str | None] = {

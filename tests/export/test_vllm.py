@@ -1,6 +1,6 @@
 """vLLM writes the tokens that transformers does, for exports of each architecture that the table says it reads.
 
-`RED_VLLM_PYTHON=/path/to/python` names the interpreter of an environment with vLLM (docs/serving.md).
+`RED_VLLM_PYTHON=/path/to/python` names the interpreter of an environment with vLLM (docs/servers.md).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def make() -> str:
         ),
         (
             str(UserError.exit_code),
-            "The input is wrong, such as a key, a file or an option. The hint says how to mend it.",
+            "The input is wrong, such as a key, a file or an option. The hint says how to fix it.",
         ),
         (str(Interrupted.exit_code), "You stopped the command."),
     ]
