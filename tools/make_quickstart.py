@@ -234,10 +234,11 @@ and the labelled set next to it, from seed {seed}; nothing was copied or downloa
 sentiment are disjoint between the three splits, which the script checks; all of them occur in the pretraining corpus.
 Grammar, connectives, negations, products and parts are shared.
 
-The task was made to separate methods. Every review concedes a point, and 40 % of the clauses deny the opposite; both
-are rarer in the corpus. These shares were chosen after seeing that a linear probe then falls well short of RED, on other
-draws of the splits and an earlier base. The length of pretraining was chosen the same way: with 100,000 documents in the
-last stage RED came to 88 % and the best probe to 75 %. How far apart the methods are here says little about other tasks.
+The task was made to separate methods. Every review concedes a point, and 40 % of the clauses deny the opposite;
+both are rarer in the corpus. These shares were chosen after seeing that a linear probe then falls well short of RED,
+on other draws of the splits and an earlier base. The length of pretraining was chosen the same way: with 100,000
+documents in the last stage RED came to 88 % and the best probe to 75 %. How far apart the methods are here says little
+about other tasks.
 
 ## Limits
 
