@@ -69,8 +69,8 @@ def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listene
         places = [place for place, question in enumerate(questions) if _temperature(question) == temperature]
         options = suite_decoding(_decoding(temperature), target.recipe, request.overrides)
         for turn in range(2):
-            name = f"{model_id}.turn{turn + 1}-{temperature:g}.partial.jsonl"
-            resumables.append(ResumableOutput(path.with_name(name), identity))
+            partial = path.with_name(f"{model_id}.turn{turn + 1}-{temperature:g}.partial.jsonl")
+            resumables.append(ResumableOutput(partial, identity))
             asked = [prompt_ids(template, _conversation(questions[place], answers[place])) for place in places]
             written = write_answers(runtime, asked, options, template.end, resumables[-1])
             for place, answer in zip(places, written, strict=True):
