@@ -6,27 +6,30 @@
 The tasks are CoLA, MRPC, RTE and SST-2 (parquet files in DATA/glue) on the encoder, and E2E NLG (DATA/e2e_nlg) and JSON
 answers (conversations made here from a grammar) on the decoder. Training rows that are set apart choose the best
 evaluation and are the `value`; the validation files are the `test`, which chooses nothing. Each run adds a line to the
-CSV file; what is in it is not run again, so that a stopped benchmark resumes. `tools/draw_rates.py` draws the file.
+CSV file; what is in it is not run again, so that a stopped benchmark resumes. `tools/draw_figures.py` draws the file.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import io
 import json
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import yaml
+
+from red_cli.cli import app
 
 FIELDS = ("task", "measure", "method", "rates", "rate", "seed", "value", "test")
 METHODS: dict[str, list[str]] = {
@@ -164,37 +167,34 @@ def main() -> None:
     parser.add_argument("--keys", nargs="*", default=[], help="further recipe keys, KEY=VALUE")
     options = parser.parse_args()
     done = read_done(options.file)
-    for name in options.tasks:
-        task = TASKS[name]
-        with tempfile.TemporaryDirectory() as folder:
-            task.write(options.data, Path(folder), options.rows)
-            for method in options.methods:
-                rates = "relative" if method.startswith("RED") and not options.absolute else "absolute"
-                for rate in options.rates or RATES[method, rates]:
-                    for seed in options.seeds:
-                        key = (name, method, rates, f"{rate:g}", str(seed))
-                        if key in done:
-                            continue
-                        base = str(Path(getattr(options, task.base)).resolve())
-                        keys = [*METHODS[method], f"train.rates={rates}", f"train.learning_rate={rate}", *options.keys]
-                        value, test = run(task, base, Path(folder), [*keys, f"train.seed={seed}"])
-                        row = dict(zip(FIELDS, (name, task.metric[1], *key[1:], value, test), strict=True))
-                        add_row(options.file, row)
-                        print(*row.values(), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.tasks:
+            (Path(folder) / name).mkdir()
+            TASKS[name].write(options.data, Path(folder) / name, options.rows)
+        for seed, name, method in product(options.seeds, options.tasks, options.methods):
+            task, rates = TASKS[name], "relative" if method.startswith("RED") and not options.absolute else "absolute"
+            for rate in options.rates or RATES[method, rates]:
+                key = (name, method, rates, f"{rate:g}", str(seed))
+                if key in done:
+                    continue
+                base = str(Path(getattr(options, task.base)).resolve())
+                keys = [*METHODS[method], f"train.rates={rates}", f"train.learning_rate={rate}", *options.keys]
+                value, test = run(task, base, Path(folder) / name, [*keys, f"train.seed={seed}"])
+                row = dict(zip(FIELDS, (name, task.metric[1], *key[1:], value, test), strict=True))
+                add_row(options.file, row)
+                print(*row.values(), flush=True)
 
 
 def run(task: Task, base: str, folder: Path, keys: list[str]) -> tuple[str, str]:
-    """Train and score by the commands; returns the value of the rows set apart, and of the test rows."""
+    """Train and score by the commands, in this process; returns the values of the rows set apart and of the test."""
     recipe, target = folder / "recipe.yaml", folder / "run"
     recipe.write_text(yaml.safe_dump({**task.recipe, "model": {"name_or_path": base}, "data": {"path": str(folder)}}))
-    command = [sys.executable, "-m", "red_cli"]
-    train = [*command, "train", str(recipe), f"output.dir={target}", "eval.untuned=false", *keys]
+    train = ["train", str(recipe), f"output.dir={target}", "eval.untuned=false", *keys]
     name, percent = task.metric[0], 1 if task.metric[1] == "loss" else 100
     try:
-        for step in (train, [*command, "eval", str(target)]):
-            outcome = subprocess.run(step, capture_output=True, text=True, check=False)
-            if outcome.returncode:
-                sys.exit(outcome.stderr)
+        for command in (train, ["eval", str(target)]):
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                app(command, standalone_mode=False)
         splits = json.loads((target / "metrics.json").read_text())["splits"]
     finally:
         shutil.rmtree(target, ignore_errors=True)

@@ -59,7 +59,6 @@ class Interrupted(RedError):
     exit_code = 130
 
 
-_MOST_NAMED = 3  # names in a list
 _MOST_SHOWN = 80  # characters of a value in a message
 _LONGEST_REASON = 200  # characters of another library's message
 _LONGEST_NAME = 100  # longer names are not compared
@@ -84,12 +83,6 @@ def first_line(error: BaseException | str) -> str:
     """The first line of an exception's message, cut to 200 characters; its class if the message is empty."""
     lines = (line.strip() for line in str(error).splitlines())
     return one_line(next((line for line in lines if line), type(error).__name__), _LONGEST_REASON)
-
-
-def some_of(names: Sequence[str]) -> str:
-    """Names for the message of an error: the first three, and the number of others."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:

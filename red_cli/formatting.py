@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 
 _TIME_OF_DAY = re.compile(r"\d\d:\d\d:\d\d  ")
+_MOST_NAMED = 3  # names in a list
 _SLOW = 0.01  # a second; below, the time that one takes says more
 
 
@@ -37,6 +38,12 @@ def short_count(count: float) -> str:
 def number_of(count: int, noun: str) -> str:
     """A count with its noun as plain text, such as `1 row` or `2,500 rows`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Names as plain text: the first three, and the number of others."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def byte_size(count: int) -> str:

@@ -90,8 +90,26 @@ def test_benchmarks_run(
 
 
 def test_every_benchmark_is_tried() -> None:
-    files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"measuring"}
+    files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"measuring", "rates_table"}
     assert files == {case.split()[0] for case in BENCHMARKS}
+
+
+def test_tables_of_rates_pair_by_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """RED - LoRA by seed is 1, 2 and 3 on one task, and 4 on the other, which has a single seed of RED."""
+    red, lora = {("A", 1): 11, ("A", 2): 14, ("A", 3): 17, ("B", 1): 9}, {("A", 1): 10, ("A", 2): 12, ("A", 3): 14}
+    lora |= {("B", seed): 5 for seed in (1, 2)}
+    scores = {"RED": red, "LoRA": lora}
+    rows = [
+        f"{task},m,{name},r,0.1,{seed},0,{score}" for name in scores for (task, seed), score in scores[name].items()
+    ]
+    (tmp_path / "rates.csv").write_text("\n".join(["task,measure,method,rates,rate,seed,value,test", *rows]))
+    run("rates_table", [tmp_path / "rates.csv"], monkeypatch)
+    printed = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert ["RED", "14.00 ± 3.00 (3)", "9.00 (1)", "10.00 (1)"] in printed
+    assert ["LoRA", "12.00 ± 2.00 (3)", "5.00 ± 0.00 (2)", "8.00 ± 0.71 (2)"] in printed
+    assert ["RED", "+2.00 ± 0.58 (3)", "+4.00 (1)", "+2.50 (1)"] in printed
 
 
 def test_the_bundled_rows_are_those_of_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:

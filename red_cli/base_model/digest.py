@@ -189,8 +189,9 @@ def base_files(name: str, revision: str | None) -> Path | None:
 
 
 def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecord:
-    """Digest a run's base, to detect changes later. It has been loaded before, so no network is used.
+    """The digest of a base's configuration, weights and tokenizer, to detect changes later.
 
+    The base has been loaded before, so no network is used.
     The digest has fewer parts for a base that edits cannot be folded into (8-bit weights, an old pickle).
 
     Args:

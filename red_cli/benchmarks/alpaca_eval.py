@@ -52,6 +52,8 @@ def answer_alpaca_eval(target: Opened, request: SuiteRequest, output: Path, list
     runtime = load_live(target, base, listener)
     resumable = ResumableOutput(path.with_suffix(".partial.jsonl"), target.identity)
     answers = write_answers(runtime, prompts, options, template.end, resumable)
+    if not runtime.processes.main:
+        return {}
     generator = model_name(target)
     rows = [
         {

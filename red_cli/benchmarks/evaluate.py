@@ -16,6 +16,7 @@ from red_cli.benchmarks.harness import TaskResult, find_tasks, harness_model, ha
 from red_cli.benchmarks.open_llm import ASKED, leaderboard
 from red_cli.benchmarks.question_suites import load_live, open_language_model
 from red_cli.benchmarks.request import SuiteRequest
+from red_cli.distributed.worker_process import is_main
 from red_cli.errors import Interrupted, UserError
 from red_cli.escape import file_name
 from red_cli.files import write_text
@@ -32,6 +33,8 @@ _BATCH_SIZE = 8  # requests, unless the recipe sets eval.batch_size
 
 def evaluate_suite(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
     """Run a benchmark on `target`; record the result in <output>/metrics.json under suites.<name>.
+
+    Every rank answers a share of the questions; rank 0 writes, and the others return an empty result.
 
     Returns:
         "suite", "folder", and for a benchmark with a judge "answers" (the file it reads), "questions", "unfinished",
@@ -56,6 +59,8 @@ def evaluate_suite(target: Opened, request: SuiteRequest, output: Path, listener
         result = _open_llm(target, request, output, listener)
     else:
         result = _tasks(target, request, output, listener)
+    if not is_main():
+        return {}
     suites = {**folder.read_metrics().get("suites", {}), request.suite: _without_next(result)}
     folder.write_metrics({"suites": suites})
     return {"suite": request.suite, "folder": str(folder.path), **result}
@@ -69,7 +74,7 @@ def _open_llm(target: Opened, request: SuiteRequest, output: Path, listener: Lis
     by_shots = groupby(sorted(ASKED, key=attrgetter("shots")), key=attrgetter("shots"))
     parts = [load_tasks(manager, [column.task for column in columns], shots) for shots, columns in by_shots]
     found = _run(load_live(target, base, listener), parts, request.limit, output)
-    return {**_about(request), **leaderboard(found), "tasks": _plain(found)}
+    return {**_about(request), **leaderboard(found), "tasks": _plain(found)} if found else {}
 
 
 def _tasks(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:

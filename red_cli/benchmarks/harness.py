@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from red_cli.base_model.prepare import uses_bf16
 from red_cli.errors import UserError, did_you_mean, first_line, shown
@@ -93,7 +94,17 @@ def find_tasks(names: Sequence[str], folder: Path | None, others: Sequence[str] 
 
 
 def harness_model(runtime: Runtime, batch_size: int) -> Any:
-    """The harness's wrapper of a model, with progress, for batches of `batch_size` requests."""
+    """The harness's wrapper of a model, with progress, for batches of `batch_size` requests; ranks share the requests.
+
+    Raises:
+        UserError: the ranks share the base as well.
+    """
+    if runtime.sharded:
+        raise UserError(
+            "invalid-launch",
+            "lm-evaluation-harness needs the full base on each device",
+            hint="Start fewer processes with more memory each, or launch.strategy=ddp if it fits.",
+        )
     from lm_eval.models.huggingface import HFLM
 
     class ProgressHFLM(HFLM):  # type: ignore[misc, unused-ignore]
@@ -119,10 +130,14 @@ def harness_model(runtime: Runtime, batch_size: int) -> Any:
             runtime.listener.evaluating(self.done, max(self.total, self.done))
             self.done += rows
 
-    return ProgressHFLM(
+    lm = ProgressHFLM(
         pretrained=runtime.model, tokenizer=runtime.tokenizer, batch_size=batch_size, max_length=runtime.context,
         mixed_precision_dtype=torch.bfloat16 if uses_bf16(runtime.recipe.train) else None,
     )  # fmt: skip
+    if runtime.processes.count > 1:
+        lm._rank, lm._world_size = runtime.processes.index, runtime.processes.count
+        lm.accelerator = Accelerator()
+    return lm
 
 
 def load_tasks(manager: Any, names: Sequence[str], shots: int | None) -> Any:
@@ -159,7 +174,7 @@ def load_tasks(manager: Any, names: Sequence[str], shots: int | None) -> Any:
 
 
 def run_tasks(lm: Any, loaded: Any, limit: int | None) -> HarnessResult:
-    """Run `loaded` tasks on a model, with the harness's seeds.
+    """Run `loaded` tasks on a model, with the harness's seeds. On other ranks than 0 the result is empty.
 
     Args:
         lm: from `harness_model`.
@@ -171,8 +186,16 @@ def run_tasks(lm: Any, loaded: Any, limit: int | None) -> HarnessResult:
     np.random.seed(_SEEDS["numpy"])
     torch.manual_seed(_SEEDS["torch"])
     found = evaluate(lm, loaded, limit=limit, log_samples=True)
-    answers = {name: [_answer(sample) for sample in samples] for name, samples in found["samples"].items()}
+    if found is None:
+        return HarnessResult({}, {})
+    answers = {name: [_answer(sample) for sample in _in_order(samples)] for name, samples in found["samples"].items()}
     return HarnessResult({name: _result(name, found) for name in found["results"]}, answers)
+
+
+def _in_order(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The samples of a harness task in the order of one process: those of a filter together, by question."""
+    filters = list(dict.fromkeys(sample.get("filter") for sample in samples))
+    return sorted(samples, key=lambda sample: (filters.index(sample.get("filter")), sample["doc_id"]))
 
 
 def _result(name: str, found: dict[str, Any]) -> TaskResult:

@@ -75,6 +75,8 @@ def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listene
             written = write_answers(runtime, asked, options, template.end, resumables[-1])
             for place, answer in zip(places, written, strict=True):
                 answers[place].append(answer)
+    if not runtime.processes.main:
+        return {}
     lines = [
         json.dumps(_line(question, answers[place], model_id), ensure_ascii=False)
         for place, question in sorted(enumerate(questions), key=lambda item: _order(item[1]))

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from red_cli.errors import Interrupted, UserError, did_you_mean, shown
 from red_cli.inference.generate import Decoder, ResumableOutput
-from red_cli.inference.runtime import Runtime, load_runtime
+from red_cli.inference.runtime import Runtime, join_for_inference, load_runtime
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
@@ -43,7 +43,7 @@ def open_language_model(target: Opened) -> Base:
 def load_live(opened: Opened, base: Base, listener: Listener) -> Runtime:
     """Load the model that answers a question suite."""
     listener.status("loading the model")
-    return load_runtime(opened, base, listener)
+    return load_runtime(opened, base, listener, join_for_inference(opened.recipe.launch))
 
 
 def model_name(target: Opened) -> str:
@@ -89,7 +89,7 @@ def write_answers(
         runtime.listener.note(f"{cut:,} of {len(prompts):,} prompts lost their beginning: longer than {room:,} tokens.")
     base = runtime.base
     ends = replace(find_special_ids(base.tokenizer, base.config, base.kind, None), end=end)
-    with runtime.autocast():
+    with runtime.predicting():
         try:
             return Decoder(runtime, options, resumable).generate([prompt[-room:] for prompt in prompts], ends, wanted)
         except KeyboardInterrupt:

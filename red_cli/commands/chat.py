@@ -10,6 +10,7 @@ import typer
 
 from red_cli import console
 from red_cli.commands.options import Overrides, RecipeOption, TargetArgument, trained_folder
+from red_cli.commands.processes import require_one_process
 from red_cli.errors import UserError
 from red_cli.progress import Terminal
 
@@ -37,6 +38,7 @@ def chat(
         from red_cli.runs.recipe_of_model import open_with_any_recipe
 
         opened = open_with_any_recipe(target, recipe, overrides or [])
+        require_one_process(opened.recipe.launch, "chat", "red predict and red eval share rows over several.")
         console.silence_libraries()
         from red_cli.inference.chat import open_chat
 

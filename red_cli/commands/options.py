@@ -1,10 +1,11 @@
-"""Arguments and options of several commands."""
+"""Arguments and options of commands: those of several, and the choices of an option."""
 
 from __future__ import annotations
 
 import functools
 import re
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,32 @@ from red_cli.recipe.variables import VariableError, expanded_path
 
 if TYPE_CHECKING:
     from red_cli.runs.opened import Opened
+
+
+class FormatOption(str, Enum):
+    """The form of an export."""
+
+    merged = "merged"
+    adapter = "adapter"
+    code = "code"
+    gguf = "gguf"
+
+
+class TargetOption(str, Enum):
+    """What will run an exported model."""
+
+    transformers = "transformers"
+    vllm = "vllm"
+    llama_cpp = "llama.cpp"
+
+
+class DtypeOption(str, Enum):
+    """The dtype of exported weights."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
 
 RecipeArgument = Annotated[
     str,
@@ -100,10 +127,11 @@ def trained_folder(target: Path, overrides: list[str] | None) -> tuple[Path, lis
     """
     if target.is_dir():
         return target, overrides or []
+    from red_cli.distributed.worker_process import started_by_red
     from red_cli.runs.run_of_recipe import run_of
 
     folder, remaining = run_of(target, overrides or [])
-    if folder != target:
+    if folder != target and not started_by_red():  # the process that started this one has said so
         console.print_text(f"{target} is no run; the run {folder} is used", stderr=True)
     return folder, remaining
 

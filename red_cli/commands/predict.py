@@ -14,6 +14,7 @@ import typer
 from red_cli import console
 from red_cli.commands.options import Json, RecipeOption, TargetArgument, require_trained, trained_folder
 from red_cli.commands.prediction_screen import prediction_rows, print_answers
+from red_cli.commands.processes import require_one_process, require_strategy_for_inference, started_elsewhere
 from red_cli.errors import UserError
 from red_cli.progress import Terminal
 from red_cli.signals import sigterm_as_interrupt
@@ -54,7 +55,11 @@ def predict(
     """Predict every row of a file: its rows with the columns prediction, probability, p_LABEL and problem.
 
     A row that cannot be predicted stays, with its reason under `problem`. The same command resumes a stopped one.
+    All visible devices share the rows of a file.
     """
+    from red_cli.distributed.worker_process import is_main, silence_worker
+
+    silence_worker()
     if file is not None and "=" in file and not Path(file).exists():
         overrides = [file, *(overrides or [])]
         file = None
@@ -81,10 +86,17 @@ def predict(
         opened = open_with_any_recipe(target, recipe, overrides or [])
         used = opened.recipe
         require_model_folder(used.model.name_or_path)
+        require_strategy_for_inference(used.launch)
+        if file == _STDIN:
+            require_one_process(used.launch, "standard input", "Give the rows as a file to share them out.")
         threshold = threshold_of(used, min_probability, unknown)
         delimiter = used.data.delimiter_character if _sets_delimiter(overrides or []) else None
         terminal.status("reading the rows")
         rows, columns = open_rows(file, text or [], column or [], used, delimiter, Path(folder))
+        if source is not None or (text and used.launch.num_processes is not None):  # a few texts need one device
+            terminal.__exit__(None, None, None)
+            if started_elsewhere(used.launch, json):
+                return
         for note in rows.notes:
             terminal.note(note)
         terminal.status("loading the model")
@@ -104,6 +116,8 @@ def predict(
         )
         with sigterm_as_interrupt(), (Path(folder) / "shown").open("w+b") as stream:
             result = predict_file(opened, request, terminal, stream)
+            if not is_main():
+                return
             stream.seek(0)
             if output is None and not json and not as_table:
                 terminal.__exit__(None, None, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,42 +13,22 @@ from red_cli import console
 from red_cli import plan_and_result_tables as tables
 from red_cli.commands.completion import complete_run
 from red_cli.commands.options import (
+    DtypeOption,
+    FormatOption,
     Json,
     Overrides,
     RecipeOption,
     TargetArgument,
+    TargetOption,
     open_target,
     require_trained,
     trained_folder,
 )
+from red_cli.commands.processes import require_strategy_for_inference, started_elsewhere
 from red_cli.errors import UserError
 from red_cli.finding_tables import class_tables, finding_rows
 from red_cli.progress import Terminal
-
-
-class FormatOption(str, Enum):
-    """The form of an export."""
-
-    merged = "merged"
-    adapter = "adapter"
-    code = "code"
-    gguf = "gguf"
-
-
-class TargetOption(str, Enum):
-    """What will run an exported model."""
-
-    transformers = "transformers"
-    vllm = "vllm"
-    llama_cpp = "llama.cpp"
-
-
-class DtypeOption(str, Enum):
-    """The dtype of exported weights."""
-
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
+from red_cli.signals import sigterm_as_interrupt
 
 
 def evaluate(
@@ -84,6 +63,9 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score a run, an adapter or an exported model; writes metrics.json and predictions/."""
+    from red_cli.distributed.worker_process import is_main, silence_worker
+
+    silence_worker()
     target, overrides = trained_folder(target, overrides)
     asked = {"questions": questions, "template": template, "shots": shots, "tasks": tasks, "limit": limit}
     if suite is not None:
@@ -101,10 +83,17 @@ def evaluate(
 
         folder = output or evaluation_folder(target, overrides or [])
         preflight_evaluation(opened, split, folder)
+        require_strategy_for_inference(opened.recipe.launch)
+    if started_elsewhere(opened.recipe.launch, json):
+        return
+    with Terminal(json_output=json) as terminal, sigterm_as_interrupt():
+        terminal.status("starting")
         console.silence_libraries()
         from red_cli.inference.evaluate import evaluate as run_evaluation
 
         result = run_evaluation(opened, split, folder, terminal, limit)
+    if not is_main():
+        return
     if json:
         console.print_json(result)
     else:
@@ -248,11 +237,20 @@ def evaluate_suite(
 
         folder = output or evaluation_folder(target, overrides)
         preflight_evaluation(opened, None, folder)
+        require_strategy_for_inference(opened.recipe.launch)
+    if started_elsewhere(opened.recipe.launch, json):
+        return
+    with Terminal(json_output=json) as terminal, sigterm_as_interrupt():
+        terminal.status("starting")
         console.silence_libraries()
         from red_cli.benchmarks.evaluate import evaluate_suite as run_suite
         from red_cli.benchmarks.request import SuiteRequest
 
         result = run_suite(opened, SuiteRequest(overrides=overrides, **asked), folder, terminal)
+    from red_cli.distributed.worker_process import is_main
+
+    if not is_main():
+        return
     if json:
         console.print_json(result)
         return

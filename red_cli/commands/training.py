@@ -14,6 +14,7 @@ from red_cli import check_screen, console
 from red_cli import plan_and_result_tables as tables
 from red_cli.commands.data_file import confirm_training, data_file_of, recipe_of_data_file, refuse_data_file
 from red_cli.commands.options import Json, Overrides, RecipeArgument, RecipeOrFile, Seeds, Variant
+from red_cli.commands.processes import started_elsewhere
 from red_cli.errors import UserError
 from red_cli.finding_tables import class_tables, finding_rows
 from red_cli.plan_tables import devices_columns
@@ -70,7 +71,7 @@ def train(
         require_init_from(loaded)
     if data_file is not None and not confirm_training(recipe, yes, json):
         return
-    if _started_elsewhere(loaded.recipe, json):
+    if started_elsewhere(loaded.recipe.launch, json):
         return
     if seeds is not None:
         _train_seeds(recipe, overrides or [], variant, seeds, more_epochs, json)
@@ -117,22 +118,6 @@ def _show_result(result: dict[str, Any], recipe: Recipe, json: bool) -> None:
     from red_cli.export.next_steps import suggestions
 
     console.next_commands(*suggestions(Path(result["folder"]), recipe))
-
-
-def _started_elsewhere(recipe: Recipe, json: bool) -> bool:
-    """Run this command in several processes if the recipe or the machine asks for them; return whether it was."""
-    launch = recipe.launch
-    if launch.strategy == "single" or (launch.num_machines == 1 and launch.num_processes == 1):
-        return False
-    with Terminal(json_output=json) as terminal:
-        terminal.status("starting")
-        console.silence_libraries()
-        from red_cli.distributed.launch import processes_to_start, start_processes
-
-        count = processes_to_start(launch)
-    if count > 1:
-        start_processes(sys.argv[1:], launch, count)
-    return count > 1
 
 
 def _train_seeds(
@@ -257,16 +242,16 @@ def check(
     with Terminal(json_output=json) as terminal:
         terminal.status("reading the data")
         console.silence_libraries()
-        from red_cli.distributed.device import has_accelerator
+        from red_cli.distributed.device import chosen_device, has_accelerator
+        from red_cli.distributed.device import device_memory as memory_of
         from red_cli.plan.data_summary import summarise_data
         from red_cli.plan.devices import device_options
-        from red_cli.plan.memory import device_memory as this_device
         from red_cli.plan.plan import make_plan
         from red_cli.plan.prepare import prepare
 
         prepared = prepare(loaded.recipe)
         plan, data = make_plan(loaded, prepared).summary, summarise_data(prepared)
-        device_bytes = this_device(1) if device_memory is None else int(device_memory * 2**30)
+        device_bytes = memory_of(chosen_device(), 1) if device_memory is None else int(device_memory * 2**30)
         devices = device_options(plan, loaded.recipe, device_bytes)
     if json:
         console.print_json(

@@ -47,7 +47,7 @@ def summarise(
         chose_best: whether "all", "some" or "none" of its rows selected the best evaluation.
 
     Returns:
-        The content of comparison.json (docs/formats.md).
+        The content of comparison.json (docs/reference/file_formats.md).
     """
     lost = {(entry["name"], entry["seed"]) for entry in failed}
     kept = [run for run in runs if (run.name, run.seed) not in lost]

@@ -7,6 +7,7 @@ from red_cli.compare.learning_rates import without_weights
 from red_cli.inference.evaluate import evaluate
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.metrics import UNTUNED
+from red_cli.recipe.schema import Recipe
 from red_cli.runs.consent import OpenedRecipe
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
@@ -30,8 +31,9 @@ def score_untuned(loaded: LoadedRecipe, split: str, listener: Listener) -> None:
     base_size = without_weights(recipe).counts.base
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.write_start(recipe, note="Nothing was trained: these are the scores of the base itself.")
-    base = OpenedBase(folder.path, None, OpenedRecipe(recipe), same_rows=True, label_names=label_names)
     used, metric = {}, task.metric
+    opened = OpenedRecipe(_with_selection(recipe, metric))
+    base = OpenedBase(folder.path, None, opened, same_rows=True, label_names=label_names)
     for name in dict.fromkeys([scored, selection, split]):
         result = evaluate(base, name, folder.path, listener)
         used[name] = {key: result[key] for key in ("split", "examples", "rows")}
@@ -58,3 +60,11 @@ def score_untuned(loaded: LoadedRecipe, split: str, listener: Listener) -> None:
             },
         }
     )
+
+
+def _with_selection(recipe: Recipe, metric: str) -> Recipe:
+    """The recipe of a base to score: the loss that selects checkpoints is computed, whatever eval.metrics lists."""
+    if metric != "loss" or not recipe.eval.metrics:
+        return recipe
+    listed = recipe.eval.model_copy(update={"metrics": [*recipe.eval.metrics, "loss"]})
+    return recipe.model_copy(update={"eval": listed})

@@ -14,6 +14,7 @@ from accelerate.utils import is_bf16_available, parse_flag_from_env
 from torch import Tensor
 
 CPU = torch.device("cpu")
+USABLE_SHARE = 0.9  # of a device's memory
 _SHARES_MEMORY = ("cpu", "mps")  # with the machine
 _COMPUTES_IN_FLOAT32 = ("cpu", "mps")  # unless the recipe says otherwise: bfloat16 is emulated on some of their kinds
 _SUMS_FLOAT64 = ("cpu", "cuda")
@@ -80,7 +81,7 @@ def empty_cache(device: torch.device) -> None:
     _call(device, "empty_cache", None)
 
 
-def total_memory(device: torch.device, processes_here: int) -> int:
+def device_memory(device: torch.device, processes_here: int) -> int:
     """The memory in bytes that may be used in one process: that of its device, or its share of the machine's."""
     properties = _call(device, "get_device_properties", None, device)
     if (total := getattr(properties, "total_memory", None)) is not None:

@@ -6,6 +6,7 @@ The gradients are so few that one hand-written all-reduce per step replaces Dist
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -114,17 +115,17 @@ class Replicated:
                 parameter.grad = None
 
 
-def shard_base(model: PreTrainedModel, trained: Trained, processes: Processes) -> None:
+def shard_base(model: PreTrainedModel, trained: Sequence[nn.Parameter], processes: Processes) -> None:
     """Shard the frozen parameters of `model` over the ranks by FSDP, block by block.
 
-    Trainable parameters stay replicated; the engine all-reduces their gradients.
+    The `trained` ones stay replicated; in training, the engine all-reduces their gradients.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     device = processes.device
     mesh = init_device_mesh(device.type, (processes.count,))
-    parameters = set(trained.parameters(trained.names))
+    parameters = set(trained)
     for parameter in parameters:
         parameter.data = parameter.data.to(device)
     for module in (*blocks(model), model):

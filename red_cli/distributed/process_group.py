@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import torch
 from accelerate import PartialState
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import _get_default_store
 
 from red_cli.distributed.device import CPU, chosen_device, set_device, sums_float64
 from red_cli.distributed.launch import free_port
@@ -78,11 +79,9 @@ class Processes:
             distributed.broadcast_object_list(found, src=0, device=self.device)
         return cast(_T, found[0])
 
-    def shard(self, items: Sequence[_T]) -> list[_T]:
-        """Every count-th item from this rank's on. All ranks get the same number; the last item fills the gaps."""
-        mine = list(items[self.index :: self.count])
-        missing = -(-len(items) // self.count) - len(mine)
-        return [*mine, *list(items[-1:]) * missing]
+    def store(self) -> distributed.Store | None:
+        """The key-value store by which the ranks found each other; None for a single process."""
+        return None if self.count == 1 else _get_default_store()
 
     def barrier(self) -> None:
         """Wait until all ranks have arrived."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from red_cli.edit.config import RedConfig
-from red_cli.errors import UserError, shown, some_of
+from red_cli.errors import UserError, shown
 from red_cli.files import ADAPTER_CONFIG_FILE, read_json
+from red_cli.formatting import some_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

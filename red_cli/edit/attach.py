@@ -34,7 +34,8 @@ from red_cli.edit.save_pretrained import (
     save_whole_again,
 )
 from red_cli.edit.targets import find_targets, resolve_positions
-from red_cli.errors import UserError, some_of
+from red_cli.errors import UserError
+from red_cli.formatting import some_of
 
 DEFAULT = "default"
 

@@ -17,8 +17,9 @@ from transformers import PreTrainedModel
 from red_cli.edit.adapter_config import CONFIG_FILE
 from red_cli.edit.attached_adapters import active_adapter, attachment, gained_biases, require_attachment
 from red_cli.edit.save import adapter_tensors, save_adapter, trained_names
-from red_cli.errors import UserError, some_of
+from red_cli.errors import UserError
 from red_cli.files import write_bytes, write_text
+from red_cli.formatting import some_of
 
 _METHOD = "save_pretrained"
 _WHOLE_MODEL = ("config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from red_cli.errors import UserError, first_line, some_of
+from red_cli.errors import UserError, first_line
 from red_cli.files import file_sha256
+from red_cli.formatting import some_of
 
 if TYPE_CHECKING:  # torch is imported where its tensors are returned
     from torch import Tensor, nn

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from red_cli.errors import UserError, one_line, shown, some_of
+from red_cli.errors import UserError, one_line, shown
+from red_cli.formatting import some_of
 from red_cli.guess.columns import Column, judged_columns
 from red_cli.tasks.data.rows import Rows, column_not_found
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
+from red_cli.distributed.device import chosen_device, set_device
+from red_cli.distributed.process_group import Processes
 from red_cli.edit.attached_adapters import activate, require_attachment
 from red_cli.errors import UserError
 from red_cli.inference.generate import eval_mode, generation_config
@@ -136,7 +138,8 @@ def open_chat(target: Opened, system: str | None, with_base: bool, listener: Lis
     except UserError as error:
         hint = "Where it needs a system message: --system TEXT" if error.code == "invalid-template" else error.hint
         raise UserError(error.code, error.message, hint=hint) from None
-    runtime = load_runtime(target, prepared, listener)
+    set_device(device := chosen_device())
+    runtime = load_runtime(target, prepared, listener, Processes(device=device))
     torch.manual_seed(recipe.train.seed)
     # Beam search decides a text only at its end, so nothing could be shown before.
     options = (recipe.eval.generation or Decoding()).model_copy(update={"num_beams": 1})

@@ -14,11 +14,11 @@ from red_cli.inference.errors_file import write_errors
 from red_cli.inference.findings import find, notes_json
 from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.predict import predict
-from red_cli.inference.runtime import load_runtime
+from red_cli.inference.runtime import join_for_inference, load_runtime
 from red_cli.recipe.metrics import metric_names
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.recipe.shipped_rates import rate_advice
-from red_cli.runs.events import Listener
+from red_cli.runs.events import Listener, NullListener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.load import load_task
 from red_cli.runs.metrics_file import is_finished
@@ -39,6 +39,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score `target` on a split of its task's data; write metrics.json and predictions/ to `output`.
 
+    Every rank predicts a share of the rows; rank 0 scores and writes, and the others return an empty result.
+
     A split without labels is predicted but not scored. "chose_best" of the result says whether all, some or none of the
     rows chose the run's best evaluation; None if unknown.
 
@@ -54,6 +56,9 @@ def evaluate(
     recipe = target.recipe
     folder = RunFolder(output)
     preflight_evaluation(target, split, output)
+    processes = join_for_inference(recipe.launch)
+    if not processes.main:
+        listener = NullListener()
     listener.status("reading the data, loading the model")
     task, base = load_task(target)
     split, splits = _choose_split(task, split, recipe.train.seed)
@@ -74,11 +79,11 @@ def evaluate(
         listener.note(note)
     for line in SpecialTokens.of(encoder, rows).lines(split):
         listener.note(line)
-    runtime = load_runtime(target, base, listener)
+    runtime = load_runtime(target, base, listener, processes)
     name = f"{split}-first-{limit}" if limited else split
     resumable = ResumableOutput(folder.partial(name), target.identity)
     size = recipe.train.micro_batch_size or recipe.train.batch_size
-    with runtime.autocast():
+    with runtime.predicting():
         try:
             predictions = predict(encoder, encoded, runtime, micro_batch_size=size, final=True, resumable=resumable)
         except KeyboardInterrupt:
@@ -90,6 +95,8 @@ def evaluate(
                 f"stopped while generating texts; {resumable.path} keeps the finished ones",
                 hint=f"Resume with the same command{elsewhere}.",
             ) from None
+    if not processes.main:
+        return {}
     folder.write_predictions(name, predictions, rows.source_indices)
     texts, references = task.generated_texts(predictions)
     if texts:

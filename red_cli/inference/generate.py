@@ -6,35 +6,30 @@ import contextlib
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
-from red_cli.base_model.peak_memory import out_of_memory
 from red_cli.base_model.prepare import uses_bf16
-from red_cli.distributed.device import forked_generators, shares_memory
+from red_cli.distributed.device import forked_generators
 from red_cli.edit.fold import folded
 from red_cli.errors import RunFailed, UserError
 from red_cli.files import write_text
+from red_cli.inference.decoding_memory import most_at_once
 from red_cli.inference.logits_processors import penalties
 from red_cli.inference.runtime import Runtime
+from red_cli.inference.shared_rows import NEVER_STOP, SharedRows, StopSignal
 from red_cli.recipe.sections import Decoding
 from red_cli.tasks.base import Generated
 from red_cli.tasks.special_ids import SpecialIds, decoded
 
 Ids = Sequence[int]
-# Beams of all prompts together: more gain nothing on a CPU, since they exceed its caches, and little on a GPU.
-_SEQUENCES_AT_ONCE = {"cpu": 64, "cuda": 1024}
-_SAFE_SHARE = 0.5
-_FLOAT_BYTES = 4
-_COPIES = {"cache": 2, "logits": 4}  # reordering beams copies the cache; logits are copied a few times
 
 
 class ResumableOutput:
@@ -76,23 +71,19 @@ class ResumableOutput:
         return complete
 
 
-def no_check() -> None:
-    """The default check between batches of generation, which never stops it."""
-
-
 @dataclass(frozen=True)
 class Decoder:
     """Generates texts with a model. The recipe's eval.batch_size (None: as many as fit) and train.seed apply.
 
     Attributes:
         resumable: stores texts while they are generated; None stores nothing.
-        check: called after each batch in all ranks; an exception ends the decoding.
+        stop: ends the decoding between batches, by raising on all ranks.
     """
 
     runtime: Runtime
     options: Decoding
     resumable: ResumableOutput | None = None
-    check: Callable[[], None] = no_check
+    stop: StopSignal = NEVER_STOP
 
     @property
     def fold(self) -> bool:
@@ -120,41 +111,40 @@ class Decoder:
     def _decode_all(self, prompts: list[Ids], ends: SpecialIds, max_new_tokens: int) -> list[list[int]]:
         model, processes, recipe = self.runtime.model, self.runtime.processes, self.runtime.recipe
         config = generation_config(self.options, ends, max_new_tokens)
+        resumable = self.resumable if processes.main else None
         about = f"{self.options!r} {config!r} {recipe.train.seed}"
-        found = {} if self.resumable is None else self.resumable.open(prompts, about)
-        if found:
-            self.runtime.listener.note(f"Resuming: {len(found):,} of {len(prompts):,} prompts are already decoded.")
-        order = sorted((place for place in range(len(prompts)) if place not in found), key=lambda at: -len(prompts[at]))
-        mine = processes.shard(order)
-        size = recipe.eval.batch_size or min(processes.gather(self._most_at_once(prompts, max_new_tokens)))
+        there = {} if resumable is None else resumable.open(prompts, about)
+        fitting = most_at_once(self.runtime, [*map(len, prompts)], self.options.num_beams, max_new_tokens)
+        (there, _), *_ = starts = processes.gather((there, fitting))
+        size = recipe.eval.batch_size or min(most for _, most in starts)
+        if there:
+            self.runtime.listener.note(f"Resuming: {len(there):,} of {len(prompts):,} prompts are already decoded.")
+        seen, tokens = set(there), 0
+
+        def show(decoded_texts: list[tuple[int, list[int]]]) -> None:
+            nonlocal tokens
+            for place, ids in decoded_texts:
+                if place not in seen:
+                    seen.add(place)
+                    tokens += len(ids)
+                    if resumable is not None:
+                        resumable.add(place, ids, self._text(ids, ends))
+            self.runtime.listener.decoding(len(seen), len(prompts), tokens)
+
+        work = SharedRows(
+            processes=processes,
+            compute=lambda places: self._decode([prompts[place] for place in places], config, ends, places[0]),
+            summary=lambda part: list(part.items()),
+            done=show,
+            lockstep=self.runtime.sharded,
+            not_even_one=_not_even_one,
+            stop=self.stop,
+        )
+        order = sorted((place for place in range(len(prompts)) if place not in there), key=lambda at: -len(prompts[at]))
         with eval_mode(model), folded(model) if self.fold else contextlib.nullcontext():
-            tokens = 0
-            self._report(len(found), len(prompts), tokens)
-            while mine:
-                places, answers, failed = mine[:size], list[list[int]](), None
-                try:
-                    answers = self._decode([prompts[place] for place in places], config, ends, places[0])
-                except RuntimeError as error:
-                    if not out_of_memory(error):
-                        raise
-                    failed = error
-                if any(processes.any_rank(failed is not None)):
-                    if size == 1:
-                        raise RunFailed(
-                            "out-of-memory",
-                            "not even one prompt fits into memory while decoding",
-                            hint="Lower eval.generation.num_beams or eval.generation.max_new_tokens.",
-                        ) from failed
-                    size = -(-len(places) // 2)
-                    continue
-                for part in processes.gather(dict(zip(places, answers, strict=True))):
-                    for place, ids in part.items():
-                        if place not in found and self.resumable is not None:
-                            self.resumable.add(place, ids, self._text(ids, ends))
-                        tokens += len(ids) if place not in found else 0
-                        found[place] = ids
-                mine = mine[size:]
-                self._report(len(found), len(prompts), tokens)
+            show([])
+            # Tokens are drawn for a batch together: the batches of a single process draw the same texts
+            found = there | work.results(order, size, unit=size if self.options.do_sample else 1)
         return [found[place] for place in range(len(prompts))]
 
     def _decode(self, prompts: list[Ids], config: GenerationConfig, ends: SpecialIds, first: int) -> list[list[int]]:
@@ -177,28 +167,17 @@ class Decoder:
         start = 1 if encoder_decoder else inputs["input_ids"].shape[1]
         return [_until_end(row, ends.end) for row in written[:, start:].tolist()]
 
-    def _report(self, done: int, total: int, tokens: int) -> None:
-        self.check()
-        self.runtime.listener.decoding(done, total, tokens)
-
     def _text(self, ids: list[int], ends: SpecialIds) -> str:
         kept = ids[:-1] if ids and ids[-1] == ends.end else ids
         return decoded(self.runtime.tokenizer, kept)
 
-    def _most_at_once(self, prompts: list[Ids], max_new_tokens: int) -> int:
-        """The first batch size; a safe one where the machine's own memory could run out."""
-        beams = self.options.num_beams
-        device = self.runtime.model.device.type
-        most = max(1, _SEQUENCES_AT_ONCE.get(device, _SEQUENCES_AT_ONCE["cuda"]) // beams)
-        if not shares_memory(self.runtime.model.device):
-            return most
-        config = self.runtime.model.config.get_text_config(decoder=True)
-        tokens = max((len(prompt) for prompt in prompts), default=0) + max_new_tokens
-        cache = 2 * config.num_hidden_layers * config.hidden_size * tokens * _COPIES["cache"]
-        sequence = (cache + config.vocab_size * _COPIES["logits"]) * _FLOAT_BYTES
-        available = psutil.virtual_memory().available / self.runtime.processes.count
-        fitting = available * _SAFE_SHARE / (sequence * beams)
-        return max(1, min(most, int(fitting)))
+
+def _not_even_one() -> RunFailed:
+    return RunFailed(
+        "out-of-memory",
+        "not even one prompt fits into memory while decoding",
+        hint="Lower eval.generation.num_beams or eval.generation.max_new_tokens.",
+    )
 
 
 def generation_config(options: Decoding, ends: SpecialIds, max_new_tokens: int) -> GenerationConfig:

@@ -24,7 +24,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def texts_as_file(texts: Sequence[str], column: str, folder: Path) -> Path:
-    """Write texts to a JSONL file with one column."""
+    """Write the texts that a command line gives as rows to a JSONL file with one column."""
     path = folder / "texts.jsonl"
     path.write_text("".join(json.dumps({column: text}) + "\n" for text in texts), encoding="utf-8")
     return path

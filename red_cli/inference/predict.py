@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import nn
 
-from red_cli.base_model.peak_memory import out_of_memory
-from red_cli.inference.generate import Decoder, ResumableOutput, no_check
+from red_cli.errors import RunFailed
+from red_cli.inference.generate import Decoder, ResumableOutput
 from red_cli.inference.runtime import Runtime
+from red_cli.inference.shared_rows import NEVER_STOP, SharedRows, StopSignal
 from red_cli.tasks.base import Encoded, Encoder, Generated, ModelRunner, Prediction
 from red_cli.tasks.special_ids import SpecialIds
 
@@ -27,7 +28,7 @@ def predict(
     micro_batch_size: int,
     final: bool,
     resumable: ResumableOutput | None = None,
-    check: Callable[[], None] = no_check,
+    stop: StopSignal = NEVER_STOP,
 ) -> list[Prediction]:
     """Predict every row of a split, in the rows' order.
 
@@ -35,11 +36,9 @@ def predict(
         micro_batch_size: rows of a training micro-batch; without eval.batch_size a forward pass takes twice as many.
         final: whether to predict for all metrics, or only for `task.metric`.
         resumable: stores texts while they are generated.
-        check: called between batches in all ranks; an exception ends the prediction.
+        stop: ends the prediction between batches, by raising on all ranks.
     """
-    runner = model_runner(
-        encoder, encoded, runtime, micro_batch_size=micro_batch_size, resumable=resumable, check=check
-    )
+    runner = model_runner(encoder, encoded, runtime, micro_batch_size=micro_batch_size, resumable=resumable, stop=stop)
     return encoder.answer(encoded, runner, final)
 
 
@@ -50,11 +49,11 @@ def model_runner(
     *,
     micro_batch_size: int,
     resumable: ResumableOutput | None = None,
-    check: Callable[[], None] = no_check,
+    stop: StopSignal = NEVER_STOP,
 ) -> ModelRunner:
     """What runs the model over a split to predict it. The arguments are those of `predict`."""
     size = runtime.recipe.eval.batch_size or _TRAINING_TO_EVALUATION * micro_batch_size
-    return _Predictor(runtime, encoder, encoded, size, resumable, check)
+    return _Predictor(runtime, encoder, encoded, size, resumable, stop)
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class _Predictor:
     encoded: Encoded
     batch_size: int
     resumable: ResumableOutput | None
-    check: Callable[[], None]
+    stop: StopSignal
 
     @property
     def context(self) -> int:
@@ -75,45 +74,46 @@ class _Predictor:
     def generate(self, prompts: Sequence[Sequence[int]], ends: SpecialIds, max_new_tokens: int) -> list[Generated]:
         options = self.runtime.recipe.eval.generation
         assert options is not None
-        decoder = Decoder(self.runtime, options, self.resumable, self.check)
+        decoder = Decoder(self.runtime, options, self.resumable, self.stop)
         return decoder.generate(prompts, ends, max_new_tokens)
 
     def note(self, text: str) -> None:
         self.runtime.listener.note(text)
 
     def forward(self, predict: Callable[[nn.Module, Any], list[T]], encoded: Encoded | None = None) -> list[T]:
-        """Apply `predict` to batches of all rows; the results are in the rows' order.
-
-        The longest rows come first, so that memory runs out at once or never; then the batch size is halved. Each rank
-        takes a share of the rows, in as many batches as the others.
-        """
-        model, processes, batch_size = self.runtime.model, self.runtime.processes, self.batch_size
+        """Apply `predict` to batches of all rows; the results are in the rows' order. Each rank takes a share."""
+        model = self.runtime.model
         encoded = self.encoded if encoded is None else encoded
         order = np.argsort(-encoded.lengths, kind="stable").tolist()
-        mine = processes.shard(order)
-        found: dict[int, T] = {}
+        done = 0
+
+        def compute(rows: Sequence[int]) -> list[T]:
+            with self.runtime.without_gradients():
+                return predict(model, self.encoder.collate(encoded, np.array(rows)).to(model.device))
+
+        def show(rows: int) -> None:
+            nonlocal done
+            done = min(done + rows, len(order))
+            self.runtime.listener.evaluating(done, len(order))
+
+        work = SharedRows(
+            processes=self.runtime.processes,
+            compute=compute,
+            summary=len,
+            done=show,
+            lockstep=self.runtime.sharded,
+            not_even_one=_not_even_one,
+            stop=self.stop,
+        )
         was_training = model.training
         model.eval()
-        done = 0
         try:
-            while done < len(mine):
-                rows = np.array(mine[done : done + batch_size])
-                failed, predictions = None, list[T]()
-                try:
-                    with self.runtime.without_gradients():
-                        predictions = predict(model, self.encoder.collate(encoded, rows).to(model.device))
-                except RuntimeError as error:
-                    if not out_of_memory(error) or batch_size == 1:
-                        raise
-                    failed = error
-                if any(processes.any_rank(failed is not None)):
-                    batch_size = -(-batch_size // 2)
-                    continue
-                found.update(zip(rows.tolist(), predictions, strict=True))
-                done += len(rows)
-                self.check()
-                self.runtime.listener.evaluating(min(done * processes.count, len(order)), len(order))
+            answers = work.results(order, self.batch_size)
         finally:
             model.train(was_training)
-        answers = {row: answer for part in processes.gather(found) for row, answer in part.items()}
         return [answers[row] for row in range(len(encoded))]
+
+
+def _not_even_one() -> RunFailed:
+    hint = "Lower data.max_length, or use a smaller base."
+    return RunFailed("out-of-memory", "not even one row fits into memory", hint=hint)

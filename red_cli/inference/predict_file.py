@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import red_cli
+from red_cli.distributed.process_group import Processes
 from red_cli.errors import Interrupted, UserError
 from red_cli.files import replacing
 from red_cli.inference.answers import Answer, AnswerForm, Threshold, kind_of_problem
@@ -22,7 +23,7 @@ from red_cli.inference.input_file import InputFile, InputPart
 from red_cli.inference.output_file import new_names, opened_for_writing, write_rows
 from red_cli.inference.partial_answers import PartialAnswers
 from red_cli.inference.row_answers import RowPredictor
-from red_cli.inference.runtime import load_runtime
+from red_cli.inference.runtime import join_for_inference, load_runtime
 from red_cli.runs.events import Listener, NullListener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.load import load_task
@@ -57,7 +58,8 @@ def predict_file(opened: Opened, request: PredictionRequest, listener: Listener,
     """Predict every row of a file; its rows are written in their order, with the predictions in new columns.
 
     A row that cannot be encoded has no prediction, and its reason in the column `problem`. A stopped prediction
-    resumes; the output appears only when all rows are there.
+    resumes; the output appears only when all rows are there. Every rank predicts a share of the rows; rank 0 writes,
+    and the others return an empty result.
 
     Returns:
         What was predicted: numbers of rows, labels and problems, the new columns, and the output.
@@ -68,20 +70,25 @@ def predict_file(opened: Opened, request: PredictionRequest, listener: Listener,
     """
     file = request.file
     opened = _for_reading(opened, request.columns)
+    processes = join_for_inference(opened.recipe.launch)
+    if not processes.main:
+        listener = NullListener()
     listener.status("loading the model")
     task, base = load_task(opened)
     label_names = _label_names(task, opened)
     encoder = task.bind(base, label_names)
     form = AnswerForm.of(opened.recipe, label_names)
     kept = PartialAnswers(request.partial, _subject(opened, request), file.sizes)
-    done = kept.open()
+    done = processes.broadcast(kept.open() if processes.main else None)
     rows_before = sum(kept.sizes[:done])
     asked_again, seconds = 0, 0.0
     try:
         if done:
             listener.note(f"Resuming: {rows_before:,} of {file.rows:,} rows are already predicted.")
         if done < len(kept.sizes):
-            asked_again, seconds = _predict_parts(opened, request, encoder, kept, done, listener)
+            asked_again, seconds = _predict_parts(opened, request, encoder, kept, done, listener, processes)
+        if not processes.main:
+            return {}
         listener.status("writing")
         summary = _Summary()
         lost = _write(request, form, kept, summary, stream)
@@ -93,7 +100,8 @@ def predict_file(opened: Opened, request: PredictionRequest, listener: Listener,
             "interrupted", f"stopped; {kept.path} keeps the finished rows", hint="Resume with the same command."
         ) from None
     finally:
-        kept.release()
+        if processes.main:
+            kept.release()
     named = dict(zip(form.columns(), new_names(file, list(form.columns())), strict=True))
     return {
         "rows": file.rows,
@@ -143,7 +151,13 @@ def _subject(opened: Opened, request: PredictionRequest) -> str:
 
 
 def _predict_parts(
-    opened: Opened, request: PredictionRequest, encoder: Encoder, kept: PartialAnswers, done: int, listener: Listener
+    opened: Opened,
+    request: PredictionRequest,
+    encoder: Encoder,
+    kept: PartialAnswers,
+    done: int,
+    listener: Listener,
+    processes: Processes,
 ) -> tuple[int, float]:
     """Predict the parts of the file after the first `done`.
 
@@ -152,15 +166,17 @@ def _predict_parts(
     """
     file, first = request.file, sum(kept.sizes[:done])
     progress = _Progress(listener, first, file.rows)
-    runtime = load_runtime(opened, encoder.base, progress)
+    runtime = load_runtime(opened, encoder.base, progress, processes)
     predictor = RowPredictor(encoder, runtime, request.columns, str(file.path))
     identity, started = opened.identity, time.monotonic()
-    with runtime.autocast():
+    with runtime.predicting():
         for part in islice(file.parts(), done, None):
             progress.begin(first, len(part))
             resumable = ResumableOutput(kept.texts, identity) if request.output is not None else None
-            kept.add(predictor.answers(file.table(part, dict(request.columns.read)), resumable))
-            kept.texts.unlink(missing_ok=True)
+            answers = predictor.answers(file.table(part, dict(request.columns.read)), resumable)
+            if processes.main:
+                kept.add(answers)
+                kept.texts.unlink(missing_ok=True)
             first += len(part)
             progress.evaluating(len(part), len(part))
     return predictor.asked_again, time.monotonic() - started

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from red_cli.base_model.load import to_device
 from red_cli.base_model.prepare import longest_sequence, uses_bf16
-from red_cli.distributed.device import chosen_device, set_device
-from red_cli.distributed.process_group import SINGLE_PROCESS, Processes
+from red_cli.distributed.device import USABLE_SHARE, device_memory
+from red_cli.distributed.engine import shard_base
+from red_cli.distributed.process_group import SINGLE_PROCESS, Processes, join_processes
 from red_cli.recipe.schema import Recipe
-from red_cli.runs.events import Listener
+from red_cli.recipe.sections import DEEPSPEED, Launch
+from red_cli.runs.events import Listener, NullListener
 from red_cli.runs.load import load_model
 from red_cli.runs.opened import Opened
 from red_cli.tasks.base import Base
+from red_cli.tasks.text.token_loss import synchronised_chunks
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,48 @@ class Runtime:
             return nullcontext()
         return torch.autocast(self.model.device.type, torch.bfloat16)
 
+    @contextmanager
+    def predicting(self) -> Iterator[None]:
+        """Compute inside the block in the recipe's precision, and in step with the other ranks if they share a base."""
+        chunks = synchronised_chunks(self.processes.max_over_ranks) if self.sharded else nullcontext()
+        with self.autocast(), chunks:
+            yield
+
     def without_gradients(self) -> AbstractContextManager[Any]:
         """Record no gradients inside the block; a sharded base cannot use inference mode."""
         return torch.no_grad() if self.sharded else torch.inference_mode()
 
 
-def load_runtime(opened: Opened, base: Base, listener: Listener) -> Runtime:
-    """Load a trained model to the device that training would use.
+def join_for_inference(launch: Launch) -> Processes:
+    """Join the other processes of a prediction, if a launcher started several.
+
+    Raises:
+        UserError: as `join_processes`.
+    """
+    strategy = "auto" if launch.strategy in DEEPSPEED else launch.strategy
+    return join_processes(launch.model_copy(update={"strategy": strategy}))
+
+
+def load_runtime(opened: Opened, base: Base, listener: Listener, processes: Processes) -> Runtime:
+    """Load a trained model to the device of this process, or its share of the base if that fits on no device.
 
     Raises:
         UserError: as `load_model`.
     """
-    device = chosen_device()
-    set_device(device)
-    model = load_model(opened, base, device)
-    to_device(model, device)
-    return Runtime(model, base, opened.recipe, listener, Processes(device=device))
+    recipe, device = opened.recipe, processes.device
+    model, trained = load_model(opened, base, device)
+    sharded = processes.count > 1 and _is_sharded(model, recipe, processes)
+    if sharded:
+        shard_base(model, trained, processes)
+    else:
+        to_device(model, device)
+    return Runtime(model, base, recipe, listener if processes.main else NullListener(), processes, sharded)
+
+
+def _is_sharded(model: PreTrainedModel, recipe: Recipe, processes: Processes) -> bool:
+    """Whether the ranks share a base: if the recipe says so, or leaves it open and the base fits on no device."""
+    if recipe.launch.strategy != "auto" or recipe.model.quantization is not None:
+        return recipe.launch.strategy == "fsdp"
+    needed = sum(parameter.nbytes for parameter in model.parameters())
+    here = max(1, processes.count // recipe.launch.num_machines)
+    return needed > device_memory(processes.device, here) * USABLE_SHARE

@@ -23,7 +23,8 @@ from red_cli.edit.layer import RedEdit
 from red_cli.edit.model_kinds import HEAD_TASK_TYPES
 from red_cli.edit.targets import find_targets, resolve_positions
 from red_cli.edit.tensor_file import read_tensors
-from red_cli.errors import UserError, some_of
+from red_cli.errors import UserError
+from red_cli.formatting import some_of
 from red_cli.peft.base import Attached, Base
 from red_cli.peft.config import RedConfig
 

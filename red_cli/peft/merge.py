@@ -16,7 +16,9 @@ from red_cli.export.bias_placement import place_biases
 
 
 def declare_biases(model: PreTrainedModel, gained: list[str]) -> None:
-    """Turn on the configuration's switches for the biases that the modules `gained` have, and add those of zeros.
+    """After PEFT's merge, turn on the configuration's switches for the biases of the modules `gained`.
+
+    Biases that a switch turns on and that no module gained are added as zeros.
 
     The switches are those that `red export` turns on. Where the architecture has none, the configuration stays, and
     `save_pretrained` of the model refuses.

@@ -19,7 +19,7 @@ _SHOWN_NUMBERS = 3  # rows of a regression that are shown
 
 @dataclass(frozen=True)
 class ShownRow:
-    """A row as the model sees it.
+    """A row of the data summary of `red check`, as the model sees it.
 
     Attributes:
         label: of a label task; None if the answer is part of the text.

@@ -6,9 +6,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from red_cli.distributed.device import USABLE_SHARE
 from red_cli.plan.memory import MemoryEstimate
 from red_cli.plan.plan import PlanSummary
-from red_cli.plan.strategy import USABLE_SHARE
 from red_cli.recipe.schema import Recipe
 
 DEVICES = (1, 2, 4, 8)

@@ -9,7 +9,7 @@ import psutil
 import torch
 from transformers import PreTrainedModel
 
-from red_cli.distributed.device import chosen_device, shares_memory, total_memory
+from red_cli.distributed.device import chosen_device, shares_memory
 from red_cli.edit.attached_adapters import Counts
 from red_cli.plan.meta_attention import FusedAttention
 from red_cli.recipe.schema import Model
@@ -98,8 +98,3 @@ def _saved_bytes(model: PreTrainedModel, lengths: Mapping[str, int]) -> int:
     model.train(was_training)
     del output
     return sum(size for size, _ in kept.values())
-
-
-def device_memory(processes_here: int) -> int:
-    """The memory in bytes that may be used in one process: that of its device, or its share of the machine's."""
-    return total_memory(chosen_device(), processes_here)

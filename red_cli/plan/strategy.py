@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
+from red_cli.distributed.device import USABLE_SHARE, chosen_device, device_memory
 from red_cli.distributed.process_group import Processes
 from red_cli.formatting import byte_size
-from red_cli.plan.memory import MemoryEstimate, device_memory
+from red_cli.plan.memory import MemoryEstimate
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import DEEPSPEED, SHARDED
-
-USABLE_SHARE = 0.9  # of a device's memory
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def choose_strategy(recipe: Recipe, memory: MemoryEstimate | None, processes: Pr
     if wanted != "auto":
         return StrategyChoice(wanted)
     here = max(1, processes.count // recipe.launch.num_machines)
-    usable = int(device_memory(here) * USABLE_SHARE)
+    usable = int(device_memory(chosen_device(), here) * USABLE_SHARE)
     rows = recipe.train.micro_batch_size or 1
     needed = 0 if memory is None else memory.of_rows(rows)
     sizes = f"{byte_size(needed)} of {byte_size(usable)} usable on each"

@@ -14,6 +14,7 @@ from red_cli.recipe.yaml_file import dump_flow
 
 _WORDS = {"string": "text", "integer": "whole number", "boolean": "true or false", "null": "null", "number": "number"}
 _BOUNDS = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
+_EMPTY: dict[str | None, Any] = {"array": [], "object": {}}  # defaults that the JSON schema leaves out, by type
 _HUGE = 1_000_000  # larger bounds only refuse typing errors
 
 
@@ -44,6 +45,14 @@ def key_helps() -> dict[str, KeyHelp]:
     """What explains each recipe key: dotted path -> help, sections before their keys."""
     schema = json_schema()
     return {path: _help(path, _nodes(schema, schema, path.split("."))) for path in recipe_keys()}
+
+
+def task_key_helps(task: str) -> dict[str, KeyHelp]:
+    """What explains the recipe keys of one task, which may differ from those of other tasks: dotted path -> help."""
+    schema = json_schema_once()
+    nodes = {path: _nodes(schema, schema, path.split(".")) for path in recipe_keys() if path.startswith("task.")}
+    own = {path: [node for node in found if _task_of(schema, node[0]) == task] for path, found in nodes.items()}
+    return {path: _help(path, found) for path, found in own.items() if found}
 
 
 def find_keys(pattern: str | None) -> list[KeyHelp]:
@@ -95,9 +104,11 @@ def _help(path: str, nodes: list[tuple[str, dict[str, Any]]]) -> KeyHelp:
     first = entries[0]
     choices = tuple(dict.fromkeys(choice for entry in entries for choice in _choices(schema, entry)))
     tasks = tuple(_task_of(schema, name) for name, _ in nodes) if path.startswith("task.") else ()
-    default = dump_flow(first["default"]) if "default" in first else None
     words = list(dict.fromkeys(part for entry in entries for part in _type(schema, entry)))
-    kind = "section" if recipe_keys()[path].is_section else " or ".join(words) or "one of its choices"
+    if choices and not set(words) - {"null"}:
+        words = ["one of its choices", *words]
+    kind = "section" if recipe_keys()[path].is_section else " or ".join(words)
+    default = None if first["required"] else dump_flow(first.get("default", _EMPTY.get(first.get("type"))))
     described = " ".join(dict.fromkeys(_description(schema, entry) for entry in entries))
     return KeyHelp(path, kind, None if kind == "section" else default, choices, described, tasks)
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from red_cli.recipe.roles import SAME_RUN, LocalPath, Role, Text
+from red_cli.recipe.roles import FIRST_VERSION, SAME_RUN, LocalPath, Role, Since, Text
 from red_cli.recipe.schema import Recipe
 
-_Marker = TypeVar("_Marker", Role, LocalPath, Text)
+_Marker = TypeVar("_Marker", Role, LocalPath, Text, Since)
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Key:
         role: of the key or of its section; None for a section whose keys have different roles.
         is_section: whether it contains keys.
         may_be_empty: whether the key, or its section, may have an empty text as value.
+        since: the version of red that introduced it, such as 0.2.
     """
 
     path: str
@@ -32,6 +33,7 @@ class Key:
     local_path: LocalPath | None
     is_section: bool
     may_be_empty: bool
+    since: str
 
 
 def walk(model: type[BaseModel], parent: Key | None = None) -> Iterator[Key]:
@@ -44,10 +46,19 @@ def walk(model: type[BaseModel], parent: Key | None = None) -> Iterator[Key]:
             local_path=_marker(field, LocalPath),
             is_section=bool(sections),
             may_be_empty=_marker(field, Text) is not None or (parent is not None and parent.may_be_empty),
+            since=_since(model, field, parent),
         )
         yield key
         for section in sections:
             yield from walk(section, key)
+
+
+def _since(model: type[BaseModel], field: FieldInfo, parent: Key | None) -> str:
+    """The version that introduced a key of the schema: by its own mark, or that of the sections around it."""
+    own = _marker(field, Since) or getattr(model, "since", None)
+    if own is not None:
+        return own.version
+    return FIRST_VERSION.version if parent is None else parent.since
 
 
 def _marker(field: FieldInfo, kind: type[_Marker]) -> _Marker | None:
@@ -64,7 +75,10 @@ def _sections(field: FieldInfo) -> list[type[BaseModel]]:
 @cache
 def recipe_keys() -> dict[str, Key]:
     """Dotted path -> key, for every key of a recipe."""
-    return {key.path: key for key in walk(Recipe)}
+    keys: dict[str, Key] = {}
+    for key in walk(Recipe):
+        keys.setdefault(key.path, key)
+    return keys
 
 
 def key_paths() -> list[str]:

@@ -20,7 +20,15 @@ from red_cli.recipe.find import find_recipe
 from red_cli.recipe.overrides import InvalidOverride, parse_override
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import KeyFault
-from red_cli.recipe.sources import Merged, Source, merge_sources, read_alone, read_sources, resolve_paths
+from red_cli.recipe.sources import (
+    Merged,
+    Source,
+    merge_sources,
+    read_alone,
+    read_sources,
+    resolve_paths,
+    without_launch,
+)
 from red_cli.recipe.yaml_file import KeyPath
 
 _MOST_COPIES = 200_000  # keys times variants of a file: each variant is validated with all keys
@@ -69,6 +77,31 @@ def load_recipe(name_or_path: str, variant: str | None = None, overrides: Sequen
         overrides,
         lambda recipe: {"conflicting-keys": inconsistencies(recipe), "invalid-value": mistakes(recipe)},
     )
+
+
+def load_recipe_to_apply(name_or_path: str, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """Load a recipe as `load_recipe` does, for a trained model: where it trains has no effect, only `overrides` has.
+
+    Raises:
+        UserError: as there.
+    """
+    sources = without_launch(read_sources(find_recipe(name_or_path)))
+    return _load(
+        sources,
+        None,
+        overrides,
+        lambda recipe: {"conflicting-keys": inconsistencies(recipe), "invalid-value": mistakes(recipe)},
+    )
+
+
+def load_opened_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """Load the recipe of a folder that is opened as `load_trained_recipe` does; `overrides` alone say where it runs.
+
+    Raises:
+        UserError: as there.
+    """
+    sources = without_launch(read_alone(find_recipe(str(path))))
+    return _load(sources, None, overrides, lambda recipe: {"conflicting-keys": inconsistencies(recipe)})
 
 
 def load_trained_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
@@ -134,7 +167,7 @@ def _with_variant(file: Merged, variants: dict[str, Any], variant: str | None) -
 
 
 def variants_of(path: Path) -> list[str]:
-    """The names of the variants that a recipe file can be loaded with, including those of files it extends."""
+    """The variants that a recipe can be loaded with, by name, including those of recipes it extends."""
     variants = merge_sources(read_sources(path))[0].data.get("variants", {})
     return list(variants) if _well_formed(variants) else []
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from red_cli.edit.config import Position, RedConfig, pattern_that_compiles
 from red_cli.errors import UserError
-from red_cli.recipe.roles import Role
+from red_cli.recipe.roles import V0_2, Role
 from red_cli.recipe.sections import Count, Dropout, Positive, Section
 
 _PLUS_PLUS = ({"ffn", "attn", "query", "key", "value"}, {"ffn", "attn", "qkv"})
@@ -142,12 +142,12 @@ _NEEDED = "; ".join(f"{', '.join(names)}: extra {extra}" for extra, names in _EX
 class MethodChoice(Section):
     """The recipe keys that choose the method, and a section for each method that has options."""
 
-    method: Annotated[MethodName, Role.METHOD] = Field(
+    method: Annotated[MethodName, Role.METHOD, V0_2] = Field(
         default="red", description=f"The method: RED, or one to compare it with ({_NEEDED})."
     )
     red: Annotated[RedConfig, Role.OPTIONS] = Field(default_factory=RedConfig)
-    lora: Annotated[Lora | None, Role.OPTIONS] = Field(default=None, description="Options of method lora.")
-    ia3: Annotated[Ia3 | None, Role.OPTIONS] = Field(default=None, description="Options of method ia3.")
+    lora: Annotated[Lora | None, Role.OPTIONS, V0_2] = Field(default=None, description="Options of method lora.")
+    ia3: Annotated[Ia3 | None, Role.OPTIONS, V0_2] = Field(default=None, description="Options of method ia3.")
 
     @property
     def method_spec(self) -> MethodSpec:

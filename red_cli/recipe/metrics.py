@@ -35,33 +35,54 @@ E2E_METRICS: tuple[TextMetric, ...] = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CID
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """How to display a score.
+    """How to display a score, and what it measures.
 
     Attributes:
         title: the metric's title; None: its name, with spaces.
         format: the number format; None: a fraction or coefficient, shown times 100 with two decimals.
         lower_is_better: whether a lower score is better.
+        meaning: what it measures, for the reference.
     """
 
     title: str | None = None
     format: str | None = None
     lower_is_better: bool = False
+    meaning: str = ""
 
 
-# Metrics with their own title, format or direction
+_ROUGE = "Mean F1 of {} with the best reference: words of a-z and 0-9, not stemmed; for English."
+_COUNT = ",.0f"
 _SPECS = {
-    "f1": MetricSpec("F1"),
-    "macro_f1": MetricSpec("macro F1"),
-    "matthews_correlation": MetricSpec("Matthews correlation"),
-    "pearson": MetricSpec("Pearson's correlation"),
-    "spearman": MetricSpec("Spearman's correlation"),
-    "ROUGE_L": MetricSpec("ROUGE_L"),
-    "NIST": MetricSpec(format=".3f"),
-    "CIDEr": MetricSpec(format=".3f"),
-    "loss": MetricSpec(format=".4f", lower_is_better=True),
-    "perplexity": MetricSpec(format=".4g", lower_is_better=True),
-    # counts of answers
-    **dict.fromkeys(("unfinished", "no_label", "no_number", "no_answer"), MetricSpec(format=",.0f")),
+    "accuracy": MetricSpec(meaning="Fraction of right answers; of several commonsense tasks the mean over tasks."),
+    "f1": MetricSpec("F1", meaning="F1 of the second of two classes; of more classes the mean over all."),
+    "macro_f1": MetricSpec("macro F1", meaning="Mean F1 over all classes."),
+    "matthews_correlation": MetricSpec("Matthews correlation", meaning="Correlation of predicted and true classes."),
+    "pearson": MetricSpec("Pearson's correlation", meaning="Linear correlation of predicted and true numbers."),
+    "spearman": MetricSpec("Spearman's correlation", meaning="Correlation of their ranks."),
+    "BLEU": MetricSpec(
+        meaning="Corpus BLEU-4 of mteval-v13a: its tokens, lower case, closest reference length, smoothed where an "
+        "order has no match."
+    ),
+    "NIST": MetricSpec(format=".3f", meaning="NIST-5 of mteval-v13a over the same tokens; from 0 up."),
+    "METEOR": MetricSpec(meaning="METEOR 1.5 for English with `-norm`, over PTB tokens without punctuation."),
+    "ROUGE_L": MetricSpec(
+        "ROUGE_L",
+        meaning="That of COCO: mean over inputs of the F with β 1.2 of the best precision and the best recall of any "
+        "reference.",
+    ),
+    "CIDEr": MetricSpec(format=".3f", meaning="That of COCO: TF-IDF of up to 4 words, σ 6; from 0 to 10."),
+    "chrF": MetricSpec(meaning="Corpus chrF2 of sacrebleu: up to 6 characters; case counts."),
+    "rouge1": MetricSpec(meaning=_ROUGE.format("single words")),
+    "rouge2": MetricSpec(meaning=_ROUGE.format("pairs of words")),
+    "rougeL": MetricSpec(meaning=_ROUGE.format("the longest common subsequence")),
+    "exact_match": MetricSpec(meaning="Fraction of the generated texts that equal a completion of their prompt."),
+    "likelihood_accuracy": MetricSpec(meaning="Fraction of the questions whose right answer has the likeliest text."),
+    "loss": MetricSpec(format=".4f", lower_is_better=True, meaning="Mean cross-entropy, in nats per labelled token."),
+    "perplexity": MetricSpec(format=".4g", lower_is_better=True, meaning="The exponential of the loss."),
+    "unfinished": MetricSpec(format=_COUNT, meaning="Generated texts that were cut at the maximum number of tokens."),
+    "no_label": MetricSpec(format=_COUNT, meaning="Generated texts that are no label; they count as wrong."),
+    "no_number": MetricSpec(format=_COUNT, meaning="Generated texts that are no number; they count as wrong."),
+    "no_answer": MetricSpec(format=_COUNT, meaning="Generated texts without an answer; they count as wrong."),
 }
 
 
@@ -143,10 +164,12 @@ def format_score(metric: str, value: float) -> str:
 def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
     """The metrics that summarise a split: those of generated texts, else the metric that selects the best evaluation.
 
+    None if neither was computed, as of metrics that need Java.
+
     Args:
         scores: metric -> value, as in metrics.json, without metrics that were not computed.
     """
-    return [name for name in TEXT_METRICS if name in scores] or [metric]
+    return [name for name in TEXT_METRICS if name in scores] or [name for name in (metric,) if name in scores]
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from red_cli.edit.config import RedConfig
 from red_cli.recipe.methods import is_plus_plus
 from red_cli.recipe.metrics import Metric
+from red_cli.recipe.roles import V0_2
 from red_cli.recipe.sections import Section
 
 RED, RED_PLUS_PLUS = "RED", "RED++"
@@ -29,7 +31,9 @@ class Paper(Section):
     """The paper's figures, shown next to ours."""
 
     model: str = Field(description="The base that the figures belong to.")
-    task: str | None = Field(default=None, description="The task that they belong to, such as glue/sst2.")
+    task: Annotated[str | None, V0_2] = Field(
+        default=None, description="The task that they belong to, such as glue/sst2."
+    )
     table: str = Field(description="Table of arXiv 2402.15179v3.")
     score: float | dict[Metric, float] = Field(
         description="In the paper's unit: percent, or 100 times the coefficient. A task with several metrics has one "

@@ -6,6 +6,7 @@ A field carries its `Role`, as in `seed: Annotated[int, Role.SEED]`. The role of
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, auto
 
 
@@ -42,10 +43,23 @@ class LocalPath(Enum):
 
 
 class Text(Enum):
-    """Marks texts that may be empty, since they are used verbatim."""
+    """Marks keys whose texts may be empty, since they are used verbatim."""
 
     MAY_BE_EMPTY = auto()
 
+
+@dataclass(frozen=True)
+class Since:
+    """Marks a key with the version of red that introduced it; a section's mark holds for all of its keys.
+
+    Without a mark a key is of the first version.
+    """
+
+    version: str
+
+
+FIRST_VERSION = Since("0.1")
+V0_2 = Since("0.2")
 
 # Keys that may change when a run is resumed: training has the same result
 SAME_RUN = frozenset({Role.RECORDING, Role.FIGURES, Role.OUTPUT, Role.MACHINE, Role.COSMETIC})

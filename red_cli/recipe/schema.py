@@ -10,7 +10,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from red_cli.recipe.methods import MethodChoice
 from red_cli.recipe.metrics import TEXT_METRICS, Metric, TextMetric
 from red_cli.recipe.paper import Paper
-from red_cli.recipe.roles import LocalPath, Role, Text
+from red_cli.recipe.roles import V0_2, LocalPath, Role, Text
 from red_cli.recipe.sections import Count, CountFromZero, Data, Decoding, Dropout, Launch, Section, Train
 from red_cli.recipe.tasks.registry import Task
 
@@ -30,13 +30,13 @@ class Model(Section):
         default="float32",
         description="dtype of the frozen base; auto: the checkpoint's. Vectors are always float32.",
     )
-    quantization: Annotated[Literal["int8", "nf4"] | None, Role.BASE] = Field(
+    quantization: Annotated[Literal["int8", "nf4"] | None, Role.BASE, V0_2] = Field(
         default=None, description="Load the frozen base in 8 or 4 bits (8bit, 4bit) with bitsandbytes (extra: quant)."
     )
     dropout: Annotated[Dropout | None, Role.BASE] = Field(
         default=None, description="Every dropout rate of the base; default: the base's own."
     )
-    classifier_dropout: Annotated[Dropout | None, Role.BASE] = Field(
+    classifier_dropout: Annotated[Dropout | None, Role.BASE, V0_2] = Field(
         default=None, description="Dropout of the classification head; default: the base's own."
     )
     trust_remote_code: Annotated[bool, Role.BASE] = Field(
@@ -53,7 +53,7 @@ class Model(Section):
 class Eval(Section):
     """How results are scored."""
 
-    split: Annotated[Literal["standard", "paper"], Role.SPLIT] = Field(
+    split: Annotated[Literal["standard", "paper"], Role.SPLIT, V0_2] = Field(
         default="standard",
         description="standard: the validation split selects the best evaluation and is scored. paper: the paper's "
         "splits of GLUE, drawn with train.seed: one part of the official validation set selects, the other is scored.",
@@ -63,27 +63,29 @@ class Eval(Section):
         description="The metric that selects the best checkpoint; default: the task's own, and for "
         "classification macro F1 where one class has more than half of the training rows.",
     )
-    metrics: Annotated[list[TextMetric] | None, Role.FIGURES] = Field(
-        default=None, description="Metrics of generated texts (extra: nlg); default: for e2e its five, else none."
+    metrics: Annotated[list[TextMetric | Literal["loss"]] | None, Role.FIGURES, V0_2] = Field(
+        default=None,
+        description="Metrics of generated texts (extra: nlg), and loss; default: loss, and for e2e its five. A list "
+        "without loss saves its pass over all rows, unless loss selects the best checkpoint of a training.",
     )
-    untuned: Annotated[bool, Role.RECORDING] = Field(
+    untuned: Annotated[bool, Role.RECORDING, V0_2] = Field(
         default=True,
         description="Score the selection split before training too; of generated texts at most 200 rows.",
     )
     batch_size: Annotated[Count | None, Role.INFERENCE_BATCH] = Field(
         default=None, description="Sequences per batch; default: twice the training's."
     )
-    samples: Annotated[CountFromZero, Role.RECORDING] = Field(
+    samples: Annotated[CountFromZero, Role.RECORDING, V0_2] = Field(
         default=0,
         description="Generation and instruction: show and log the answers to this many prompts of the selection split, "
         "the same ones at each evaluation.",
     )
-    max_rows: Annotated[Count | None, Role.TRAINING] = Field(
+    max_rows: Annotated[Count | None, Role.TRAINING, V0_2] = Field(
         default=None,
         description="During training evaluate on at most this many rows of the selection split, always the same, drawn "
         "by class with train.seed; the final evaluation takes all rows. Default: all.",
     )
-    generation: Annotated[Decoding | None, Role.DECODING] = Field(
+    generation: Annotated[Decoding | None, Role.DECODING, V0_2] = Field(
         default=None, description="How texts are generated, in tasks that generate."
     )
 
@@ -101,20 +103,20 @@ class Output(Section):
     )
 
 
-class Subject(Section):
-    """The keys of the task and the base."""
+class TaskAndModel(Section):
+    """The first keys of a recipe: the task and the base model."""
 
     task: Annotated[Task, Role.TASK] = Field(description="The task by its name, with the keys of its own.")
     model: Model = Field(description="The base model.")
 
 
-class Recipe(MethodChoice, Subject):  # fields of the last base class come first
+class Recipe(MethodChoice, TaskAndModel):  # fields of the last base class come first
     """A resolved recipe: the variant is merged in, and overrides are applied."""
 
     data: Data = Field(default_factory=Data)
     train: Train = Field(default_factory=Train)
     eval: Eval = Field(default_factory=Eval)
-    launch: Annotated[Launch, Role.MACHINE] = Field(default_factory=Launch)
+    launch: Annotated[Launch, Role.MACHINE, V0_2] = Field(default_factory=Launch)
     output: Annotated[Output, Role.OUTPUT] = Field(default_factory=Output)
     paper: Annotated[Paper | None, Role.COSMETIC, Text.MAY_BE_EMPTY] = None
 
@@ -201,8 +203,13 @@ def _without_absent(section: BaseModel) -> dict[str, Any]:
 def text_metrics(recipe: Recipe) -> tuple[str, ...]:
     """The values of the schema's keys eval.metrics (default: the task's) and eval.metric that score texts."""
     named = recipe.task.default_text_metrics if recipe.eval.metrics is None else recipe.eval.metrics
-    chosen = [recipe.eval.metric] if recipe.eval.metric in TEXT_METRICS else []
-    return tuple(dict.fromkeys([*named, *chosen]))
+    return tuple(dict.fromkeys(name for name in (*named, recipe.eval.metric) if name in TEXT_METRICS))
+
+
+def loss_metrics(recipe: Recipe) -> tuple[str, ...]:
+    """The metrics of the loss that the schema's key eval.metrics asks for: none if it lists others alone."""
+    named = recipe.eval.metrics
+    return () if named and "loss" not in named else ("loss", "perplexity")
 
 
 class _PublishedNames(GenerateJsonSchema):

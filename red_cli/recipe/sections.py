@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from red_cli.recipe.roles import LocalPath, Role
+from red_cli.recipe.roles import V0_2, LocalPath, Role
 
 _MOST = 1_000_000_000  # of any count: a larger number is a typing error, and would overflow
 
@@ -110,19 +110,25 @@ SplitName = Literal["train", "validation", "test"]
 class Columns(Section):
     """The columns of the data."""
 
-    messages: str | None = Field(
+    messages: Annotated[str | None, V0_2] = Field(
         default=None, description="Instruction: column of lists of messages with role and content; default: messages."
     )
-    instruction: str | None = Field(
+    instruction: Annotated[str | None, V0_2] = Field(
         default=None, description="Instruction: column of the instruction; default: instruction."
     )
-    input: str | None = Field(default=None, description="Instruction: column of its input; default: input, if present.")
-    output: str | None = Field(default=None, description="Instruction: column of the answer; default: output.")
+    input: Annotated[str | None, V0_2] = Field(
+        default=None, description="Instruction: column of its input; default: input, if present."
+    )
+    output: Annotated[str | None, V0_2] = Field(
+        default=None, description="Instruction: column of the answer; default: output."
+    )
     text: str | None = Field(default=None, description="Column of the text; default: text, or sentence.")
     text_pair: str | None = Field(default=None, description="Column of the second text of a pair.")
     label: str | None = Field(default=None, description="Column of the label; default: label.")
-    prompt: str | None = Field(default=None, description="Generation: column of the prompt; default: prompt.")
-    completion: str | None = Field(
+    prompt: Annotated[str | None, V0_2] = Field(
+        default=None, description="Generation: column of the prompt; default: prompt."
+    )
+    completion: Annotated[str | None, V0_2] = Field(
         default=None, description="Generation: column of the completion; default: completion."
     )
 
@@ -142,15 +148,15 @@ def _delimiter(value: str) -> str:
 class Data(Section):
     """The data: sources, splits, columns, lengths."""
 
-    splits: Annotated[dict[SplitName, str] | None, Role.SOURCE] = Field(
+    splits: Annotated[dict[SplitName, str] | None, Role.SOURCE, V0_2] = Field(
         default=None, description="Names of the splits in a data set on the Hub, such as {train: train_sft}."
     )
-    streaming: Annotated[bool, Role.READING] = Field(
+    streaming: Annotated[bool, Role.READING, V0_2] = Field(
         default=False,
         description="Instruction: read only the training rows that train.max_steps needs, shuffled in a buffer, for "
         "data sets that are too large to download.",
     )
-    max_prompt_length: Annotated[Count | None, Role.READING] = Field(
+    max_prompt_length: Annotated[Count | None, Role.READING, V0_2] = Field(
         default=None, description="Instruction: drop rows with more tokens than this before the first answer."
     )
     path: Annotated[str | None, Role.SOURCE, LocalPath.OR_HUB_NAME] = Field(
@@ -160,7 +166,7 @@ class Data(Section):
     name: Annotated[str | None, Role.SOURCE] = Field(
         default=None, description="Configuration of a data set on the Hub."
     )
-    revision: Annotated[str | None, Role.SOURCE] = Field(
+    revision: Annotated[str | None, Role.SOURCE, V0_2] = Field(
         default=None, description="Branch, tag or commit of a data set on the Hub."
     )
     train: Annotated[str | None, Role.SOURCE, LocalPath.ALWAYS] = Field(
@@ -175,13 +181,13 @@ class Data(Section):
     validation_share: Annotated[Share | None, Role.SOURCE] = Field(
         default=None, description="Fraction of the training rows to use as validation split, drawn with train.seed."
     )
-    delimiter: Annotated[str | None, AfterValidator(_delimiter), Role.SOURCE] = Field(
+    delimiter: Annotated[str | None, AfterValidator(_delimiter), Role.SOURCE, V0_2] = Field(
         default=None,
         description="The character between the cells of CSV and TSV files, or tab; default: that of the ending, or "
         "another of , ; | and tab that fits the file.",
     )
     columns: Annotated[Columns, Role.READING] = Field(default_factory=Columns, description="The columns of the data.")
-    max_train_rows: Annotated[Count | None, Role.READING] = Field(
+    max_train_rows: Annotated[Count | None, Role.READING, V0_2] = Field(
         default=None, description="Train on at most this many rows, drawn with train.seed."
     )
     max_length: Annotated[Count | None, Role.READING] = Field(
@@ -189,12 +195,12 @@ class Data(Section):
         description="Maximum tokens of a sequence (prompt and completion together; each, for an encoder-decoder); "
         "longer ones are truncated. Default: the maximum of the base.",
     )
-    too_long: Annotated[Literal["cut", "refuse", "drop"], Role.READING] = Field(
+    too_long: Annotated[Literal["cut", "refuse", "drop"], Role.READING, V0_2] = Field(
         default="cut",
         description="What to do with longer sequences. cut: truncate them (prompts at the start, conversations at the "
         "end); refuse: stop with an error; drop: leave them out (instruction only).",
     )
-    bad_rows: Annotated[BadRows, Role.READING] = Field(
+    bad_rows: Annotated[BadRows, Role.READING, V0_2] = Field(
         default="refuse",
         description="What to do with rows that cannot be used, such as an empty label or a turn without content. "
         "refuse: stop, with all of them counted by reason; drop: leave them out.",
@@ -248,7 +254,7 @@ class Train(Section):
         description="Peak learning rate; auto: the method's usual one where train.rates makes it fit any base, else "
         "found by a short search before the run.",
     )
-    rates: Annotated[Literal["relative", "absolute"], Role.TRAINING] = Field(
+    rates: Annotated[Literal["relative", "absolute"], Role.TRAINING, V0_2] = Field(
         default="relative",
         description="RED: relative multiplies the learning rate of each bias by the spread of its module's output and "
         "that of scales by 4, and divides both by the number of edited modules in a layer, so that one rate fits "
@@ -281,16 +287,16 @@ class Train(Section):
     weight_decay: Annotated[NotNegative, Role.TRAINING] = Field(
         default=0.0, description="AdamW's, on biases and head. Not applied to scales, whose neutral value is 1."
     )
-    adam_beta1: Annotated[float, Field(ge=0, lt=1), Role.TRAINING] = Field(
+    adam_beta1: Annotated[float, Field(ge=0, lt=1), Role.TRAINING, V0_2] = Field(
         default=0.9, description="AdamW's decay rate of the mean of gradients."
     )
-    adam_beta2: Annotated[float, Field(ge=0, lt=1), Role.TRAINING] = Field(
+    adam_beta2: Annotated[float, Field(ge=0, lt=1), Role.TRAINING, V0_2] = Field(
         default=0.999, description="AdamW's decay rate of the mean of squared gradients."
     )
-    adam_epsilon: Annotated[Positive, Role.TRAINING] = Field(
+    adam_epsilon: Annotated[Positive, Role.TRAINING, V0_2] = Field(
         default=1e-8, description="AdamW's epsilon, added to the denominator of a step."
     )
-    class_weights: Annotated[ClassWeights | None, Role.TRAINING] = Field(
+    class_weights: Annotated[ClassWeights | None, Role.TRAINING, V0_2] = Field(
         default=None,
         description="Classification: how much the rows of a class count in the training loss, {label: weight}, others "
         "1; balanced: the rarer the more. The loss of a step is the weighted mean; metrics are not weighted.",
@@ -304,7 +310,7 @@ class Train(Section):
     gradient_checkpointing: Annotated[bool, Role.TRAINING] = Field(
         default=False, description="Recompute activations in the backward pass: less memory, more time."
     )
-    packing: Annotated[bool, Role.TRAINING] = Field(
+    packing: Annotated[bool, Role.TRAINING, V0_2] = Field(
         default=False,
         description="Pack the sequences of a step instead of padding, without attention across them.",
     )
@@ -326,7 +332,7 @@ class Train(Section):
         default_factory=list,
         description="Trackers: tensorboard (extra: track), wandb, mlflow, trackio; [] or none: no tracker.",
     )
-    init_from: Annotated[str | None, Role.TRAINING, LocalPath.ALWAYS] = Field(
+    init_from: Annotated[str | None, Role.TRAINING, LocalPath.ALWAYS, V0_2] = Field(
         default=None,
         description="A finished run or an adapter whose trained parameters, head included, this run starts from: of "
         "the same base, method, modules and labels. Default: a new adapter.",

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from red_cli.errors import UserError, some_of
+from red_cli.errors import UserError
+from red_cli.formatting import some_of
 from red_cli.recipe.find import recipe_folder, recipe_names
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe

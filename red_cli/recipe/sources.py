@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -252,3 +252,15 @@ def _parts(variants: Any) -> dict[str, dict[str, Any]]:
     return (
         {name: part for name, part in variants.items() if isinstance(part, dict)} if isinstance(variants, dict) else {}
     )
+
+
+def without_launch(sources: list[Source]) -> list[Source]:
+    """The sources of a recipe without their section `launch`: another machine has other devices."""
+    return [replace(source, document=_without(source.document, "launch")) for source in sources]
+
+
+def _without(document: Document, section: str) -> Document:
+    """A document of a recipe's source without a section."""
+    data = {key: value for key, value in document.data.items() if key != section}
+    faults = [fault for fault in document.faults if fault[1][:1] != (section,)]
+    return replace(document, data=data, faults=faults)

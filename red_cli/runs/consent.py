@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.recipe.load import load_recipe, load_trained_recipe
+from red_cli.recipe.load import load_opened_recipe, load_recipe_to_apply
 from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.schema import ALLOW_CODE, ALLOW_CODE_KEY, HOW_TO_ALLOW, Model, Recipe
 
@@ -48,10 +48,10 @@ def recipe_with_consent(named: str | None, found: Path | None, overrides: Sequen
         UserError: the recipe cannot be used.
     """
     if named is not None:
-        return OpenedRecipe(load_recipe(named, overrides=overrides).recipe)
+        return OpenedRecipe(load_recipe_to_apply(named, overrides).recipe)
     assert found is not None
-    asked = load_trained_recipe(found, overrides).recipe
-    recipe = load_trained_recipe(found, [f"{ALLOW_CODE_KEY}=false", *overrides]).recipe
+    asked = load_opened_recipe(found, overrides).recipe
+    recipe = load_opened_recipe(found, [f"{ALLOW_CODE_KEY}=false", *overrides]).recipe
     asks = asked.model.trust_remote_code and not recipe.model.trust_remote_code
     return OpenedRecipe(recipe, found if asks else None)
 

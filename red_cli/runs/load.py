@@ -54,8 +54,8 @@ def _label_names(opened: Opened, config: PretrainedConfig) -> list[str] | None:
     return None if regression else files.label_names
 
 
-def load_model(opened: Opened, base: Base, device: torch.device) -> PreTrainedModel:
-    """Load the opened model, with its adapter if it has one, in evaluation mode.
+def load_model(opened: Opened, base: Base, device: torch.device) -> tuple[PreTrainedModel, list[torch.nn.Parameter]]:
+    """Load the opened model, with its adapter if it has one, in evaluation mode; and the adapter's parameters.
 
     Args:
         device: the device of a quantised base; any other stays on the CPU.
@@ -65,8 +65,12 @@ def load_model(opened: Opened, base: Base, device: torch.device) -> PreTrainedMo
     """
     recipe = opened.recipe
     model, _ = load_base(recipe.model, base.config, base.kind, recipe.train.seed, device)
+    parameters: list[torch.nn.Parameter] = []
     if opened.adapter is not None:
-        load_trained(model, opened.adapter)  # before the digest: for another architecture its error is more precise
+        trained = load_trained(
+            model, opened.adapter
+        )  # before the digest: for another architecture its error is more precise
         digest = read_trained_files(opened.adapter).base_digest
         require_unchanged_base(recipe.model.name_or_path, recipe.model.revision, digest, opened.adapter)
-    return model.eval()
+        parameters = trained.parameters(trained.names)
+    return model.eval(), parameters

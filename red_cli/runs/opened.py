@@ -8,10 +8,10 @@ from pathlib import Path
 
 from red_cli.errors import UserError
 from red_cli.methods.trained_files import read_trained_files
-from red_cli.recipe.keys import values_of
+from red_cli.recipe.keys import role_of, values_of
 from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.overrides import named_keys, named_with_role
-from red_cli.recipe.roles import ROWS, TRAINED
+from red_cli.recipe.roles import ROWS, TRAINED, Role
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.consent import OpenedRecipe, is_consent, recipe_with_consent
 from red_cli.runs.folder import RunFolder
@@ -145,14 +145,23 @@ def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str])
 
 
 def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
-    """Where results of an opened model go: `folder`, or a numbered one in it if overrides change its recipe."""
-    if all(is_consent(override) for override in overrides):
+    """Where results of an opened model go: `folder`, or a numbered one in it if overrides change its recipe.
+
+    Consent to run code and processes change no result.
+    """
+    if all(is_consent(override) or _sets_machine_alone(override) for override in overrides):
         return folder
     RunFolder(folder).require_own_folders()
     number = 1
     while (folder / "evaluations" / str(number)).exists():
         number += 1
     return folder / "evaluations" / str(number)
+
+
+def _sets_machine_alone(override: str) -> bool:
+    """Whether an override of an opened recipe sets only processes and devices."""
+    keys = named_keys([override])
+    return bool(keys) and all(role_of(named.key) is Role.MACHINE for named in keys)
 
 
 def require_adapter(opened: Opened) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from red_cli.errors import UserError, nearest, some_of
+from red_cli.errors import UserError, nearest
+from red_cli.formatting import some_of
 from red_cli.recipe.find import recipe_names
 from red_cli.recipe.roles import TRAINED, Role
 from red_cli.runs.folder_kind import folder_kind

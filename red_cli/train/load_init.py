@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from red_cli.edit.adapter_config import AdapterConfig, BaseDigest, require_same_base
-from red_cli.errors import UserError, some_of
+from red_cli.errors import UserError
+from red_cli.formatting import some_of
 from red_cli.methods.attach_save_load import load_trained_weights
 from red_cli.methods.method import Trained
 from red_cli.recipe.schema import Recipe

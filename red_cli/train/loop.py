@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +21,8 @@ from red_cli.export.card import run_card
 from red_cli.export.next_steps import run_use
 from red_cli.files import write_text
 from red_cli.formatting import rounded_rate
-from red_cli.inference.predict import no_check, predict
+from red_cli.inference.predict import predict
+from red_cli.inference.shared_rows import NEVER_STOP, StopSignal
 from red_cli.methods.attach_save_load import load_trained_weights, save_trained
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
@@ -120,7 +121,7 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
     with recording_failure(session.folder), session.trackers, chunks:
         with stop_when_asked(processes) as stop:
             try:
-                score_untuned(session, stop.check)
+                score_untuned(session, stop)
                 run_steps(session, stop)
             except StopRequested:
                 path = _save(session)
@@ -209,7 +210,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop, training_loss: float | 
     task, state, recipe = session.prepared.task, session.state, session.recipe
     split = task.validation_splits[0]
     whole = session.prepared.selection is session.prepared.encoded[split]
-    predictions = _predict_rows(session, session.prepared.selection, stop.check)
+    predictions = _predict_rows(session, session.prepared.selection, stop)
     scores = task.score(predictions, session.prepared.label_names)
     value = scores[task.metric]
     better = is_better(task.metric, value, state.best_value)
@@ -224,7 +225,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop, training_loss: float | 
             session.folder.write_predictions(split, predictions, session.prepared.source_indices[split])
     state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
     state.evaluated_step = state.step
-    samples = [] if session.samples is None else session.samples.answers(predictions, session.runtime, stop.check)
+    samples = [] if session.samples is None else session.samples.answers(predictions, session.runtime, stop)
     _log(session, {f"{split}_{name}": number for name, number in scores.items()}, samples)
     session.listener.evaluated(
         Evaluation(
@@ -306,15 +307,15 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
     return {**metrics, "folder": str(folder.path)}
 
 
-def _predict(session: Session, split: str, check: Callable[[], None] = no_check) -> list[Prediction]:
+def _predict(session: Session, split: str, stop: StopSignal = NEVER_STOP) -> list[Prediction]:
     """The predictions for every row of a split that the training loop evaluates."""
-    return _predict_rows(session, session.prepared.encoded[split], check)
+    return _predict_rows(session, session.prepared.encoded[split], stop)
 
 
-def _predict_rows(session: Session, encoded: Encoded, check: Callable[[], None] = no_check) -> list[Prediction]:
+def _predict_rows(session: Session, encoded: Encoded, stop: StopSignal = NEVER_STOP) -> list[Prediction]:
     """The predictions for encoded rows, for the evaluate step of the training loop."""
     encoder, size = session.prepared.encoder, session.state.micro_batch_size
-    return predict(encoder, encoded, session.runtime, micro_batch_size=size, final=False, check=check)
+    return predict(encoder, encoded, session.runtime, micro_batch_size=size, final=False, stop=stop)
 
 
 def _log(session: Session, values: dict[str, float], samples: Sequence[Sample] = ()) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from red_cli.inference.generate import Decoder
 from red_cli.inference.runtime import Runtime
+from red_cli.inference.shared_rows import StopSignal
 from red_cli.plan.prepare import Prepared
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.text.encoded_texts import EncodedTexts
@@ -31,7 +32,7 @@ class SamplePrompts:
     ids: Sequence[Sequence[int]]
     max_new_tokens: int
 
-    def answers(self, predictions: Sequence[Prediction], runtime: Runtime, check: Callable[[], None]) -> list[Sample]:
+    def answers(self, predictions: Sequence[Prediction], runtime: Runtime, stop: StopSignal) -> list[Sample]:
         """Answer the prompts, by the evaluation's own texts if it generated any. All ranks call it.
 
         Nothing that training draws or computes depends on it.
@@ -40,7 +41,7 @@ class SamplePrompts:
         if None in texts:
             options = runtime.recipe.eval.generation
             assert options is not None
-            decoder = Decoder(runtime, options, check=check)
+            decoder = Decoder(runtime, options, stop=stop)
             texts = [each.text for each in decoder.generate(self.ids, self.encoder.special_ids, self.max_new_tokens)]
         return [Sample(*each) for each in zip(self.prompts, map(str, texts), self.labels, strict=True)]
 

@@ -15,14 +15,13 @@ from red_cli.base_model.load import load_base, to_device
 from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.deepspeed import Zero
 from red_cli.distributed.deepspeed_config import deepspeed_config
-from red_cli.distributed.device import forked_generators
+from red_cli.distributed.device import chosen_device, device_memory, forked_generators
 from red_cli.distributed.engine import Engine, Replicated, shard_base
 from red_cli.distributed.process_group import Processes
 from red_cli.files import write_json
 from red_cli.inference.runtime import Runtime
 from red_cli.methods.attach_save_load import attach_method, load_trained_weights
 from red_cli.methods.method import Trained
-from red_cli.plan.memory import device_memory
 from red_cli.plan.micro_batch_size import estimated_micro_batch_size, find_micro_batch_size
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
@@ -121,7 +120,7 @@ def build_engine(
     """Set up a training run from its recipe: the optimiser and the engine of `choice`; FSDP shards the base."""
     model = trained.model
     if choice.strategy == "fsdp":
-        shard_base(model, trained, processes)
+        shard_base(model, trained.parameters(trained.names), processes)
     elif not choice.sharded:
         to_device(model, accelerator.device)
     # evaluation_mode: accelerate sets the precision and does not wrap the model
@@ -194,7 +193,8 @@ def _find_micro_batch_size(session: Session) -> int:
     engine.model.train()
     most = min(-(-session.settings.batch_size // processes.count), len(encoded))
     if schedule.strategy.deepspeed:  # a backward pass without a step would corrupt its state
-        return processes.broadcast(estimated_micro_batch_size(most, estimate, device_memory(processes.count)))
+        memory = device_memory(chosen_device(), processes.count)
+        return processes.broadcast(estimated_micro_batch_size(most, estimate, memory))
     return min(processes.gather(find_micro_batch_size(try_step, most, estimate)))
 
 

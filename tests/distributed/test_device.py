@@ -163,7 +163,7 @@ def test_measures_and_generators(monkeypatch: pytest.MonkeyPatch, kind: str, mak
     monkeypatch.setattr(torch, kind, SimpleNamespace(**make(calls)), raising=False)
     device: Any = SimpleNamespace(type=kind, index=None)
     assert devices.device_count(device) == (1 if kind == "mps" else 2)
-    assert (devices.total_memory(device, 4), devices.peak_memory(device)) == (7, 5)
+    assert (devices.device_memory(device, 4), devices.peak_memory(device)) == (7, 5)
     devices.empty_cache(device)
     devices.reset_peak_memory(device)
     assert calls == ["empty_cache"] + ["reset_peak_memory_stats"] * (kind != "mps")

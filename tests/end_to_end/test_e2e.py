@@ -84,8 +84,11 @@ def test_train_eval_and_score(
     shown = {task["metric"]: task["mean"] for task in table["rows"][0]["tasks"]}
     assert shown == pytest.approx({"BLEU": 100 * result["scores"]["BLEU"], "NIST": result["scores"]["NIST"]})
     # other metrics are a matter of scoring alone
-    others = red("eval", run, "eval.metrics=[chrF, rougeL]", "--json").json
+    others = red("eval", run, "eval.metrics=[loss, chrF, rougeL]", "--json").json
     assert others["scores"].keys() == {"loss", "perplexity", "chrF", "rougeL", "unfinished"}
+    without = red("eval", run, "eval.metrics=[chrF]", "--json").json
+    assert without["scores"].keys() == {"chrF", "unfinished"}
+    assert "loss" not in read_lines(Path(without["predictions"]))[0]
     assert red("eval", run, "eval.metrics=[]", "--json").json["scores"].keys() == {"loss", "perplexity", "unfinished"}
 
 
@@ -127,7 +130,9 @@ def test_texts_may_choose_the_best(red, base: Path, tmp_path: Path, metric: str)
               and f"validation_{metric}" in line]  # fmt: skip
     assert len(values) == 3
     assert outcome.json["best"]["value"] == max(values)
-    assert {metric, "rouge1", "exact_match", "loss"} <= outcome.json["splits"]["validation"].keys()
+    scores = outcome.json["splits"]["validation"]
+    assert {metric, "rouge1", "exact_match"} <= scores.keys()
+    assert "loss" not in scores  # neither listed nor selecting
 
 
 FAULTS = {

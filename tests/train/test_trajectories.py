@@ -110,9 +110,12 @@ KINDS = {
     "regression": Kind(make_base, labelled, {"name": "regression"}, {**PAIRS, "label": "score"}),
     "text-to-text": Kind(letter_t5, labelled, TEXT_TO_TEXT, eval=ACCURACY),
     "generation": Kind(
-        make_language_model, completed, {"name": "generation"}, eval={"metric": "exact_match", "metrics": ["chrF"]}
+        make_language_model,
+        completed,
+        {"name": "generation"},
+        eval={"metric": "exact_match", "metrics": ["loss", "chrF"]},
     ),
-    "e2e": Kind(make_language_model, described, {"name": "e2e"}, eval={"metrics": ["chrF"]}),
+    "e2e": Kind(make_language_model, described, {"name": "e2e"}, eval={"metrics": ["loss", "chrF"]}),
     "instruction": Kind(talking_base, talked, {"name": "instruction"}),
     "instruction-packed": Kind(talking_base, talked, {"name": "instruction"}, train={"packing": True}),
     "commonsense": Kind(asked_base, asked, {"name": "commonsense", "prompt_template": "{instruction} : "}),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from pydantic import ConfigDict
 
 from red_cli.recipe.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, TEXT_METRICS, Metric, TextMetric
+from red_cli.recipe.roles import FIRST_VERSION, Since
 from red_cli.recipe.sections import Columns, Data, KeyFault, Section, Train
 from red_cli.recipe.template import fields
 
@@ -40,6 +41,7 @@ class TaskSettings(Section):
     """The settings of a task. A subclass has the key `name`, and `subset` if the task has several parts.
 
     Attributes:
+        since: the version that introduced the task.
         reads: the keys of data.columns that it uses.
         rows: a description of a row.
         learns_texts: whether it trains on tokens of texts, so that rows can be packed and texts scored.
@@ -57,6 +59,7 @@ class TaskSettings(Section):
     if TYPE_CHECKING:
         name: str
 
+    since: ClassVar[Since] = FIRST_VERSION
     reads: ClassVar[tuple[str, ...]]
     rows: ClassVar[str]
     learns_texts: ClassVar[bool] = False

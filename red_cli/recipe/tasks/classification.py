@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from red_cli.recipe.metrics import Metric
+from red_cli.recipe.roles import V0_2
 from red_cli.recipe.tasks.base import INPUT_TEMPLATE, LABEL_TEXTS, NAME, TEXT_TO_TEXT, LabelSettings
 from red_cli.recipe.template import LabelTexts, Template
 
@@ -19,9 +20,9 @@ class ClassificationSettings(LabelSettings):
     labels: list[str] | None = Field(
         default=None, min_length=2, description="Label names in the order of ids; default: those of the training split."
     )
-    text_to_text: bool = Field(default=False, description=TEXT_TO_TEXT)
-    prompt_template: Template | None = Field(default=None, description=INPUT_TEMPLATE)
-    label_texts: LabelTexts | None = Field(default=None, description=LABEL_TEXTS)
+    text_to_text: Annotated[bool, V0_2] = Field(default=False, description=TEXT_TO_TEXT)
+    prompt_template: Annotated[Template | None, V0_2] = Field(default=None, description=INPUT_TEMPLATE)
+    label_texts: Annotated[LabelTexts | None, V0_2] = Field(default=None, description=LABEL_TEXTS)
 
     def default_metric(self, classes: Mapping[str, int]) -> Metric:
         """Macro F1 where one class has more than half of the rows, since always answering it is accurate there."""

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from red_cli.recipe.metrics import Metric
+from red_cli.recipe.roles import V0_2, Since
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.base import NAME, TaskSettings
 from red_cli.recipe.template import Template, fields
@@ -31,6 +32,7 @@ class CommonsenseSettings(TaskSettings):
         default=None, description="The prompt, with columns in braces: '{instruction}\\n'; default: the protocol's."
     )
 
+    since: ClassVar[Since] = V0_2
     reads: ClassVar[tuple[str, ...]] = ("prompt", "completion", "label")
     source_hint: ClassVar[str | None] = "The protocol's data: git clone https://github.com/AGI-Edgerunners/LLM-Adapters"
     has_own_layout: ClassVar[bool] = True

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from red_cli.recipe.metrics import E2E_METRICS, TEXT_METRICS, Metric, TextMetric
+from red_cli.recipe.roles import V0_2, Since
 from red_cli.recipe.sections import Columns
 from red_cli.recipe.tasks.base import NAME, CompletionSettings
 
@@ -24,6 +25,7 @@ class E2eSettings(CompletionSettings):
         "prefix-tuning; published: unchanged, as in RED's published code.",
     )
 
+    since: ClassVar[Since] = V0_2
     has_source: ClassVar[bool] = True
     has_own_layout: ClassVar[bool] = True
     default_text_metrics: ClassVar[tuple[TextMetric, ...]] = E2E_METRICS

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from red_cli.recipe.roles import V0_2, Since
 from red_cli.recipe.sections import Data, KeyFault, Train
 from red_cli.recipe.tasks.base import NAME, CompletionSettings
 from red_cli.recipe.template import Template
@@ -26,6 +27,7 @@ class GenerationSettings(CompletionSettings):
         default=None, description="The token that ends a completion; default: the tokenizer's EOS token."
     )
 
+    since: ClassVar[Since] = V0_2
     can_chat: ClassVar[bool] = True
 
     def template(self, part: str) -> str | None:

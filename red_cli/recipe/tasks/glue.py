@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from red_cli.recipe.metrics import Metric
+from red_cli.recipe.roles import V0_2
 from red_cli.recipe.sections import Columns, Data, KeyFault, Train
 from red_cli.recipe.tasks.base import INPUT_TEMPLATE, LABEL_TEXTS, NAME, TEXT_TO_TEXT, Heading, LabelSettings
 from red_cli.recipe.template import LabelTexts, Template
@@ -67,9 +68,9 @@ class GlueSettings(LabelSettings):
 
     name: Literal["glue"] = Field(description=NAME)
     subset: GlueSubset = Field(description="The GLUE task.")
-    text_to_text: bool = Field(default=False, description=TEXT_TO_TEXT)
-    prompt_template: Template | None = Field(default=None, description=INPUT_TEMPLATE)
-    label_texts: LabelTexts | None = Field(default=None, description=LABEL_TEXTS)
+    text_to_text: Annotated[bool, V0_2] = Field(default=False, description=TEXT_TO_TEXT)
+    prompt_template: Annotated[Template | None, V0_2] = Field(default=None, description=INPUT_TEMPLATE)
+    label_texts: Annotated[LabelTexts | None, V0_2] = Field(default=None, description=LABEL_TEXTS)
 
     has_source: ClassVar[bool] = True
     has_paper_split: ClassVar[bool] = True

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from red_cli.recipe.roles import LocalPath, Text
+from red_cli.recipe.roles import V0_2, LocalPath, Since, Text
 from red_cli.recipe.sections import Columns, Data, KeyFault, Train
 from red_cli.recipe.tasks.base import NAME, TemplateChoice, TextSettings
 from red_cli.recipe.template import OWN, read_template
@@ -29,6 +29,7 @@ class InstructionSettings(TextSettings):
         default=False, description="Include all tokens in the loss, not only the assistant's turns."
     )
 
+    since: ClassVar[Since] = V0_2
     reads: ClassVar[tuple[str, ...]] = ("messages", "instruction", "input", "output", "prompt", "completion")
     rows: ClassVar[str] = "messages, prompt and completion, or instruction and output"
     can_chat: ClassVar[bool] = True

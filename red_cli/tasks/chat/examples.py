@@ -17,7 +17,7 @@ from red_cli.tasks.data.growing import GrowingArray
 
 @dataclass
 class Examples:
-    """Examples of a split.
+    """The examples that the conversations of a split make.
 
     Attributes:
         max_length: most tokens of an example; a longer one is cut, or left out with `drop`.

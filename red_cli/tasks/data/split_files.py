@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from red_cli.errors import UserError, one_line, some_of
+from red_cli.errors import UserError, one_line
 from red_cli.files import read_json
+from red_cli.formatting import some_of
 from red_cli.recipe.sections import Data
 
 # Name of a file in a data folder -> split it holds

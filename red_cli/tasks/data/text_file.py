@@ -48,7 +48,7 @@ def open_text(path: Path, newline: str = "") -> Iterator[IO[str]]:
 
 
 def not_utf8(path: Path) -> UserError:
-    """The error for a file that is not UTF-8 text: what it is instead, or its first line with another encoding."""
+    """The error for a text file that is not UTF-8: what it is instead, or its first line with another encoding."""
     with open_bytes(path) as file:
         start = file.read(8)
         for magic, (what, hint) in _OTHER_KINDS.items():

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from red_cli.errors import one_line, shown, some_of
+from red_cli.errors import one_line, shown
+from red_cli.formatting import some_of
 
 _HIDDEN = (-1, "-1")  # as in the Hub's GLUE
 

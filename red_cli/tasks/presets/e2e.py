@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError, shown
-from red_cli.recipe.schema import Recipe, text_metrics
+from red_cli.recipe.schema import Recipe, loss_metrics, text_metrics
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.e2e import MEANING, OFFICIAL_NAMES, TEXT, E2eSettings
 from red_cli.tasks.base import builds
@@ -50,7 +50,7 @@ def e2e_task(
         source=Source(data, partial(_official_files, data)),
         kind=kind,
         metric=recipe.eval.metric or settings.metrics[0],
-        metrics=("loss", "perplexity", *text_metrics(recipe)),
+        metrics=(*loss_metrics(recipe), *text_metrics(recipe)),
         max_new_tokens=recipe.eval.max_new_tokens,
         texts=texts,
         ends_prompts=True,

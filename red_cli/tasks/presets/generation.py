@@ -6,7 +6,7 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Recipe, text_metrics
+from red_cli.recipe.schema import Recipe, loss_metrics, text_metrics
 from red_cli.recipe.tasks.generation import GenerationSettings
 from red_cli.tasks.base import builds
 from red_cli.tasks.data.splits import Source
@@ -34,7 +34,7 @@ def generation_task(
         source=Source.of(recipe.data, texts.label_column),
         kind=kind,
         metric=recipe.eval.metric or settings.metrics[0],
-        metrics=("loss", "perplexity", "exact_match", *text_metrics(recipe)),
+        metrics=(*loss_metrics(recipe), "exact_match", *text_metrics(recipe)),
         max_new_tokens=recipe.eval.max_new_tokens,
         texts=texts,
         train_on_prompt=settings.train_on_prompt,

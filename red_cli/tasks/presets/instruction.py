@@ -6,7 +6,7 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Recipe, text_metrics
+from red_cli.recipe.schema import Recipe, loss_metrics, text_metrics
 from red_cli.recipe.tasks.instruction import InstructionSettings
 from red_cli.tasks.base import builds
 from red_cli.tasks.chat.conversations import label_column
@@ -40,7 +40,7 @@ def instruction_task(
         source=source,
         kind=kind,
         metric=recipe.eval.metric or settings.metrics[0],
-        metrics=("loss", "perplexity", "exact_match", *text_metrics(recipe)),
+        metrics=(*loss_metrics(recipe), "exact_match", *text_metrics(recipe)),
         max_new_tokens=recipe.eval.max_new_tokens,
         template=settings.chat_template,
         train_on_prompt=settings.train_on_prompt,

@@ -76,9 +76,14 @@ class TextEncoder(ABC):
         return losses_of(model, batch).sum()
 
     def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:
-        """Compute losses if there are completions; generate texts with `final` or if `metric` needs them."""
+        """Compute losses if a metric needs them; generate texts with `final` or if `metric` needs them.
+
+        With `final`, the metric that selected the best checkpoint needs none any more.
+        """
         assert isinstance(encoded, EncodedTexts)
-        answers = [Prediction(None, None)] * len(encoded) if encoded.labels is None else runner.forward(self._losses)
+        needed = set(self.task.metrics if final else (*self.task.metrics, self.task.metric)) & {*OF_LOSSES}
+        scored = encoded.labels is not None and needed
+        answers = runner.forward(self._losses) if scored else [Prediction(None, None)] * len(encoded)
         labels = [None] * len(encoded) if encoded.completions is None else encoded.completions
         prompts = list(encoded.prompts)
         texts: Sequence[Generated | None] = [None] * len(encoded)

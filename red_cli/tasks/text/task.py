@@ -53,12 +53,14 @@ class TextTask:
         return {}
 
     def score(self, predictions: Sequence[Prediction], label_names: list[str] | None) -> dict[str, float]:
-        """The mean loss of tokens, and metrics of generated texts.
+        """The mean loss of tokens if it was computed, and metrics of generated texts.
 
         Each distinct prompt counts once, with all its completions as references.
         """
-        loss = mean_loss(predictions)
-        scores = {"loss": loss, "perplexity": math.exp(min(loss, _LARGEST_LOSS))}
+        scores: dict[str, float] = {}
+        if any(answer.loss is not None for answer in predictions):
+            loss = mean_loss(predictions)
+            scores = {"loss": loss, "perplexity": math.exp(min(loss, _LARGEST_LOSS))}
         texts, references = self.generated_texts(predictions)
         if texts:
             scores |= text_scores(texts, references, [name for name in self.metrics if name not in OF_LOSSES])

@@ -1,0 +1,87 @@
+"""Divide rows over the ranks, and tell rank 0 meanwhile what the others have done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from torch import distributed
+
+from red_cli.distributed.process_group import Processes
+
+_T = TypeVar("_T")
+_STOP = "stop"
+
+
+def share_of(items: Sequence[_T], processes: Processes, unit: int = 1) -> list[_T]:
+    """Every count-th unit of `unit` items from this rank's on: the shares of all ranks together are the items."""
+    units = [items[start : start + unit] for start in range(0, len(items), unit)]
+    return [item for each in units[processes.index :: processes.count] for item in each]
+
+
+def equal_share_of(items: Sequence[_T], processes: Processes, unit: int = 1) -> list[_T]:
+    """A share as of `share_of`, with the same number of items on each rank; the last item fills the gaps."""
+    missing = -len(items) % (unit * processes.count)
+    return share_of([*items, *list(items[-1:]) * missing], processes, unit)
+
+
+class Messages:
+    """Messages from the other ranks to rank 0, and a request to stop from any rank to all. Nothing waits for them.
+
+    All ranks make one at the same place. With a single process, no message is sent.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._index, self._sent = processes.index, 0
+        self._read = dict.fromkeys(range(1, processes.count), 0)
+        store = processes.store()
+        number = 0 if store is None else store.add(f"red/{self._index}", 1)
+        self._store = None if store is None else distributed.PrefixStore(f"red/messages/{number}", store)
+
+    def send(self, content: Any) -> None:
+        """Send what JSON can hold, except None, to rank 0."""
+        if self._store is not None:
+            self._store.set(f"{self._index}/{self._sent}", json.dumps(content))
+            self._sent += 1
+
+    def end(self) -> None:
+        """Tell rank 0 that this rank sends no more."""
+        self.send(None)
+
+    def receive(self) -> list[Any]:
+        """The messages that have arrived at rank 0 since the last call."""
+        found: list[Any] = []
+        for rank in list(self._read):
+            while rank in self._read and (text := self._next(rank)) is not None:
+                content = json.loads(text)
+                if content is None:
+                    del self._read[rank]
+                else:
+                    found.append(content)
+        return found
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether rank 0 has received all messages of all ranks."""
+        return not self._read
+
+    def ask_to_stop(self) -> None:
+        """Ask all ranks to stop."""
+        if self._store is not None:
+            self._store.set(_STOP, _STOP)
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether a rank asked all to stop."""
+        return self._store is not None and self._store.check([_STOP])
+
+    def _next(self, rank: int) -> bytes | None:
+        """The next message of a rank; None if it has not arrived."""
+        key = f"{rank}/{self._read[rank]}"
+        if self._store is None or not self._store.check([key]):
+            return None
+        text: bytes = self._store.get(key)
+        self._store.delete_key(key)
+        self._read[rank] += 1
+        return text

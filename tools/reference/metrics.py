@@ -1,0 +1,98 @@
+"""The page of metrics: what each measures, how it is shown, and which tasks can select by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import get_args
+
+from red_cli.recipe.metrics import (
+    CLASSIFICATION_METRICS,
+    REGRESSION_METRICS,
+    TEXT_METRICS,
+    metric_spec,
+)
+from red_cli.recipe.tasks.base import TaskSettings
+from red_cli.recipe.tasks.glue import GlueSettings, GlueSubset
+from red_cli.recipe.tasks.registry import TASKS
+from red_cli.tasks.text_metrics.score import METRICS
+from reference.markdown import code, codes, page, table, text
+
+_OF_ANSWERS = ("loss", "perplexity", "exact_match", "likelihood_accuracy")
+_COUNTS = ("unfinished", "no_label", "no_number", "no_answer")
+_INTRODUCTION = """\
+`eval.metric` chooses the metric that selects the best evaluation, and `eval.metrics` further ones for generated
+texts. `metrics.json` has fractions and coefficients; tables show them times 100, and the others as they are.
+"""
+_TEXTS = """\
+`red score` computes these for any files, and `red eval` for the texts of a run. The packages are in the extra
+`nlg`: `pip install 'red-finetune[nlg]'`. [Metrics of generated text](text_metrics.md) says what their official
+definitions imply.
+"""
+
+
+def make() -> str:
+    """The text of the page."""
+    return page(
+        "Metrics",
+        _INTRODUCTION,
+        "## Labels",
+        _table(CLASSIFICATION_METRICS),
+        "## Numbers",
+        _table(REGRESSION_METRICS),
+        "## Generated texts",
+        _TEXTS,
+        _table(TEXT_METRICS),
+        "## Losses and answers",
+        _table(_OF_ANSWERS),
+        "## Counts",
+        "These count answers that no metric can use. They select nothing.",
+        _table(_COUNTS),
+        "## Which task can select by which metric",
+        "The first one is the default. In classification, `macro_f1` is the default where one class has more than half "
+        "of the training rows.",
+        table(("task", "metrics"), _by_task()),
+    )
+
+
+def _table(names: Iterable[str]) -> str:
+    """The table of metrics."""
+    rows = [
+        (code(name), _direction(name), _shown(name), _needs(name), text(metric_spec(name).meaning)) for name in names
+    ]
+    return table(("metric", "better", "shown as", "needs", "meaning"), rows)
+
+
+def _direction(name: str) -> str:
+    """Which scores of a metric are better; empty for a count."""
+    return "" if name in _COUNTS else "lower" if metric_spec(name).lower_is_better else "higher"
+
+
+def _shown(name: str) -> str:
+    """An example of a score as tables show it; empty for a count."""
+    form = metric_spec(name).format
+    return "" if name in _COUNTS else "times 100" if form is None else "as it is"
+
+
+def _needs(name: str) -> str:
+    """The packages and programs that a metric needs besides those of red."""
+    facts = METRICS.get(name)
+    if facts is None:
+        return ""
+    package = [facts.package.replace("_", "-")] if facts.package else []
+    return ", ".join([*package, *(["Java"] if facts.java else [])])
+
+
+def _by_task() -> Iterable[tuple[str, str]]:
+    """The rows of the table by task: its name, and the metrics that can select, the default first."""
+    for kind in TASKS:
+        if kind is GlueSettings:
+            for subset in get_args(GlueSubset):
+                yield _row(GlueSettings(name="glue", subset=subset))
+        else:
+            (name,) = get_args(kind.model_fields["name"].annotation)
+            yield _row(kind(name=name))
+
+
+def _row(settings: TaskSettings) -> tuple[str, str]:
+    """The row of one task."""
+    return code(settings.title), codes(settings.metrics)
