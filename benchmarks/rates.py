@@ -6,7 +6,7 @@
 The tasks are CoLA, MRPC, RTE and SST-2 (parquet files in DATA/glue) on the encoder, and E2E NLG (DATA/e2e_nlg) and JSON
 answers (conversations made here from a grammar) on the decoder. Training rows that are set apart choose the best
 evaluation and are the `value`; the validation files are the `test`, which chooses nothing. Each run adds a line to the
-CSV file; what is in it is not run again, so that a stopped benchmark resumes. `tools/draw_rates.py` draws the file.
+CSV file; what is in it is not run again, so that a stopped benchmark resumes. `tools/draw_figures.py` draws the file.
 """
 
 from __future__ import annotations

@@ -100,9 +100,9 @@ class Terminal:
         self._say(text)
 
     def _say(self, text: str, style: str | None = None) -> None:
-        """Print a line that stays on standard error."""
+        """Print a line that stays on standard error, above a live line: its own console alone erases that first."""
         text = terminal_text(text)
-        print_styled(console_of(stderr=True), text if self.live else stamped(text), style=style)
+        print_styled(self.console, text if self.live else stamped(text), style=style)
         self._pace.printed()
         self._phase_pace.printed()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from red_cli import progress
 from red_cli.formatting import rounded_rate, speed_text, unstamped
@@ -92,6 +94,16 @@ def test_an_evaluation_is_a_line_that_stays(capsys: pytest.CaptureFixture[str]) 
     assert unstamped(first) == "  ".join(fields).replace("\x1b", "\\x1b")
     assert all(line != unstamped(line) and "\x1b" not in line for line in (first, *samples))
     assert [unstamped(line).split()[0] for line in samples] == ["prompt", "answer", "prompt", "answer", "label"]
+
+
+def test_an_evaluation_replaces_the_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = StringIO()
+    monkeypatch.setattr(progress, "console_of", lambda stderr: Console(file=output, force_terminal=True, width=100))
+    with Terminal() as terminal:
+        terminal.stepped(Step(6, 12, 0.0, 0.5, 1e-3, 10.0))
+        terminal.evaluated(EVALUATION)
+    before, _, _ = output.getvalue().partition("epoch 1.00  step 6/12")
+    assert before.rpartition("\x1b[2K")[2] == "\x1b[1m"  # the live line is erased, and the evaluation is bold
 
 
 @pytest.mark.parametrize("width", [20, 80, 200])

@@ -230,14 +230,14 @@ and the labelled set next to it, from seed {seed}; nothing was copied or downloa
 
 `train.csv` ({train} rows), `validation.csv` ({validation}) and `test.csv` ({test}): columns `review` and `label`
 (`positive` or `negative`, half each). Every review makes one point and concedes another that goes the other way
-("although", "but", "never mind that"); its label is that of the point it does not concede. The words that carry
+("although", "but", "never mind that"). Its label is that of the point it does not concede. The words that carry
 sentiment are disjoint between the three splits, which the script checks; all of them occur in the pretraining corpus.
 Grammar, connectives, negations, products and parts are shared.
 
-The task was made to separate methods: how often a review concedes a point (always) and denies the opposite (40 % of
-the clauses; both are rarer in the corpus) was settled after seeing, on other draws of the splits and an earlier base,
-that a linear probe then falls well short of RED; the length of pretraining was settled the same way (with 100,000
-documents in the last stage RED came to 88 % and the best probe to 75 %). How far apart the methods are here says little
+The task was made to separate methods. Every review concedes a point, and 40 % of the clauses deny the opposite;
+both are rarer in the corpus. These shares were chosen after seeing that a linear probe then falls well short of RED,
+on other draws of the splits and an earlier base. The length of pretraining was chosen the same way: with 100,000
+documents in the last stage RED came to 88 % and the best probe to 75 %. How far apart the methods are here says little
 about other tasks.
 
 ## Limits

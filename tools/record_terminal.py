@@ -3,8 +3,9 @@
     pip install pyte
     python tools/record_terminal.py docs/images/recording.svg
 
-The commands run for real in a temporary folder. Their output keeps its own timing, sped up, with pauses cut. The picture
-is animated by CSS alone, has a light and a dark form, and shows its last screen where motion is unwanted.
+The commands run for real in a temporary folder. Their output keeps its own timing, sped up, with pauses cut, and the
+path of this checkout is shown as ~/red. The picture is animated by CSS alone, has a light and a dark form, and shows
+its last screen where motion is unwanted.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from xml.sax.saxutils import escape
 
 import pyte
 
+ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("red check quickstart", "red train quickstart", "red report runs/quickstart-seed42")
 COLUMNS, VIEW = 100, 30  # of the terminal, and of the lines in view
 TALL = 1000  # lines of the emulated screen, so that it never scrolls: the picture scrolls instead
@@ -35,14 +37,16 @@ PAUSE, READING, LAST = 0.6, 2.5, 6.0  # seconds: the longest pause, before the n
 FRAME = 0.12  # seconds between two states of a line
 
 CELL, LINE, MARGIN, BAR = 8.4, 18, 14, 30  # pixels
-NAMED = {"brown": "yellow", "brightbrown": "yellow"}  # of pyte -> of the terminal
+NAMED = {"brown": "yellow", "ff005f": "magenta", "5faf00": "green", "3a3a3a": "black"}  # pyte's -> of the picture
 LIGHT = {
-    "paper": "#ffffff", "bar": "#e9ecef", "default": "#24292f", "red": "#cf222e", "green": "#116329", "yellow": "#7d4e00",
-    "blue": "#0550ae", "magenta": "#8250df", "cyan": "#1b6c8f", "white": "#57606a", "black": "#6e7781",
+    "paper": "#ffffff", "bar": "#e9ecef", "default": "#24292f", "red": "#cf222e", "green": "#116329",
+    "yellow": "#7d4e00", "blue": "#0550ae", "magenta": "#8250df", "cyan": "#1b6c8f", "white": "#57606a",
+    "black": "#d0d7de",
 }  # fmt: skip
 DARK = {
-    "paper": "#0d1117", "bar": "#21262d", "default": "#e6edf3", "red": "#ff7b72", "green": "#7ee787", "yellow": "#f2cc60",
-    "blue": "#79c0ff", "magenta": "#d2a8ff", "cyan": "#76e3ea", "white": "#c9d1d9", "black": "#8b949e",
+    "paper": "#0d1117", "bar": "#21262d", "default": "#e6edf3", "red": "#ff7b72", "green": "#7ee787",
+    "yellow": "#f2cc60", "blue": "#79c0ff", "magenta": "#d2a8ff", "cyan": "#76e3ea", "white": "#c9d1d9",
+    "black": "#484f58",
 }  # fmt: skip
 
 Run = tuple[int, str, str, bool]  # column, text, colour, bold
@@ -67,7 +71,7 @@ def main() -> None:
         outputs = [list(output_of(command, Path(folder))) for command in COMMANDS]
     speed = max(1.0, sum(min(gap, PAUSE * 4) for output in outputs for gap, _ in output) / LENGTH)
     lines, scrolls, length = film(list(events_of(outputs, speed)))
-    path.write_text(picture(lines, scrolls, length, speed), encoding="utf-8")
+    path.write_text(picture(lines, scrolls, length), encoding="utf-8")
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB, {length:.0f} s, {speed:.1f} times as fast, {len(lines)} texts")
 
 
@@ -92,7 +96,7 @@ def output_of(command: str, folder: Path) -> Iterator[Event]:
         text = left.decode(errors="ignore")
         left = left[len(text.encode()) :]
         now = time.monotonic()
-        yield now - before, text
+        yield now - before, text.replace(str(ROOT), "~/red")
         before = now
     os.close(ours)
     if process.wait():
@@ -145,7 +149,7 @@ def runs_of(cells: dict[int, pyte.screens.Char]) -> Iterator[Run]:
     start, text, style = 0, "", ("default", False)
     for column in range(COLUMNS + 1):
         cell = cells[column] if column < COLUMNS else None
-        own = ("", False) if cell is None else (NAMED.get(cell.fg, cell.fg).removeprefix("bright"), cell.bold)
+        own = ("", False) if cell is None else (colour_of(cell.fg), cell.bold)
         if text and own != style:
             if text.strip():
                 yield start + len(text) - len(text.lstrip()), text.strip(), *style
@@ -156,7 +160,14 @@ def runs_of(cells: dict[int, pyte.screens.Char]) -> Iterator[Run]:
             text += cell.data
 
 
-def picture(lines: Sequence[Shown], scrolls: Sequence[tuple[float, int]], length: float, speed: float) -> str:
+def colour_of(name: str) -> str:
+    """The colour of the picture for one of pyte's."""
+    plain = name.removeprefix("bright")
+    plain = NAMED.get(plain, plain)
+    return plain if plain in LIGHT else "default"
+
+
+def picture(lines: Sequence[Shown], scrolls: Sequence[tuple[float, int]], length: float) -> str:
     """The lines as an animated SVG. Texts that come and go at the same times share an animation."""
     width, height = COLUMNS * CELL + 2 * MARGIN, VIEW * LINE + 2 * MARGIN + BAR
     names: dict[tuple[float, float | None], str] = {}
@@ -179,8 +190,8 @@ def picture(lines: Sequence[Shown], scrolls: Sequence[tuple[float, int]], length
     style = "\n".join(
         [
             *colours,
-            "text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;fill:var(--default);"
-            "white-space:pre}",
+            "text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;"
+            "fill:var(--default);white-space:pre}",
             f"#screen text,#roll{{animation-duration:{length:.2f}s;animation-timing-function:step-end;"
             "animation-iteration-count:infinite}",
             ".gone{visibility:hidden}.b{font-weight:bold}",
@@ -192,15 +203,15 @@ def picture(lines: Sequence[Shown], scrolls: Sequence[tuple[float, int]], length
     )
     title = f"Terminal: {', '.join(COMMANDS)}"
     return f"""\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" \
-role="img" aria-label="{escape(title)}">
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" \
+height="{height:.0f}" role="img" aria-label="{escape(title)}">
 <title>{escape(title)}</title>
 <style>
 {style}
 </style>
 <rect width="100%" height="100%" rx="8" fill="var(--paper)" stroke="var(--bar)"/>
 <path d="M0 {BAR}V8a8 8 0 0 1 8-8H{width - 8:.0f}a8 8 0 0 1 8 8V{BAR}z" fill="var(--bar)"/>
-<text x="{MARGIN}" y="20" class="white">red quickstart, {speed:.1f} times as fast as it ran on a CPU</text>
+<text x="{MARGIN}" y="20" class="white">red quickstart on a CPU, sped up</text>
 <svg id="screen" x="{MARGIN}" y="{BAR + MARGIN}" width="{COLUMNS * CELL:.0f}" height="{VIEW * LINE}">
 <g id="roll"><g transform="translate(0 13)">
 {chr(10).join(texts)}

@@ -44,7 +44,7 @@ class SharedRows(Generic[_T]):
 
     Attributes:
         compute: the results of some rows, in their order.
-        summary: what rank 0 is told of a batch's results: what JSON can hold, except None.
+        summary: what rank 0 receives about a batch's results: what JSON can hold, except None.
         done: called on rank 0 with the summary of each batch of any rank; it shows progress and keeps results.
         lockstep: whether every batch is collective, as of a sharded base: all ranks then compute equally many batches,
             and some rows twice.

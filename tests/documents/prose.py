@@ -17,7 +17,7 @@ from markdown_it.token import Token
 from tests.documents.pages import GUIDE, name_of, tokens_of
 
 _CODE = "\ue000"  # stands for a code span, which counts as one word
-_NO_END = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|etc|al|Fig|No|Nr|approx|St)\.|\b[A-Z]\.)[\"')\]]*$")
+_NO_END = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|etc|al|Fig|No|Nr|approx|St)\.|(?<![\w-])[A-Z]\.)[\"')\]]*$")
 _END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s+[^\sa-z])")
 _WORD = re.compile(rf"[\w{_CODE}]")
 

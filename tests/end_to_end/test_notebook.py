@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,11 @@ import pytest
 from red_cli import console
 
 MISSING = [name for name in ("nbconvert", "nbformat", "ipykernel") if importlib.util.find_spec(name) is None]
-COMMAND = "!{python} -m red_cli train {recipe} output.dir=shell train.max_steps=6"
-TRAIN = """\
-import red_cli
-
-result = red_cli.train_recipe({recipe!r}, "output.dir=python", "train.max_steps=6")
-print(result["folder"], result["training"]["steps"])"""
-REFUSED = "!{python} -m red_cli train {file}"
+ROOT = Path(__file__).parents[2]
+NOTEBOOK = ROOT / "docs" / "notebooks" / "quickstart.ipynb"
+REFUSED = "!red train {file}"
+# A command in a cell is a process that imports torch; these run in this process instead
+SHORT = ("check", "report", "predict")
 
 
 @pytest.mark.parametrize(
@@ -47,32 +48,61 @@ def test_a_notebook_is_known(monkeypatch: pytest.MonkeyPatch, variables: dict[st
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}")
-def test_cells(recipe: Path, data: Path, tmp_path: Path) -> None:
+def test_the_notebook_of_the_documentation(
+    red: Callable[..., Any], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands, but for fewer steps, and with a cell that is refused."""
     import nbformat
 
     file = tmp_path / "reviews.csv"
     file.write_text((data / "train.csv").read_text())
-    cells = [text.format(python=sys.executable, recipe=str(recipe), file=file) for text in (COMMAND, TRAIN, REFUSED)]
+    notebook = nbformat.read(NOTEBOOK, 4)
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    short = [source for source in sources if source.startswith(tuple(f"!red {name} " for name in SHORT))]
+    assert len(short) == len(SHORT)
+    run = [*(source for source in sources if source not in short), REFUSED.format(file=file)]
+    cells = [nbformat.v4.new_code_cell(changed(source)) for source in run]
     path = tmp_path / "notebook.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
-    root = str(Path(__file__).parents[2])
-    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     own = {name: str(tmp_path / name) for name in ("IPYTHONDIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
     command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "notebook", "--output", "done", str(path)]
     environment = {**os.environ, **own, "PYTHONPATH": paths}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    shell, python, refused = nbformat.read(tmp_path / "done.ipynb", 4).cells
-    for cell in (shell, python):
+    executed = nbformat.read(tmp_path / "done.ipynb", 4).cells
+    shell = next(cell for cell in executed if "red_cli train quickstart" in cell.source)
+    python = next(cell for cell in executed if "train_recipe(" in cell.source)
+    for cell, folder in ((shell, "runs/quickstart-seed42"), (python, "runs/quickstart-seed43")):
         text = printed(cell)
         lines = text.splitlines()
         assert "Traceback" not in text
         assert "\x1b" not in text
         assert len(lines) < 60
         assert sum("step 6/6" in line for line in lines) == 1  # the evaluation, with its scores
-        assert any(line.startswith("run folder") and line.endswith(folder(cell is shell)) for line in lines)
-    assert f"{folder(False)} 6" in printed(python)
-    assert "--yes" in printed(refused)  # no question, which nobody could answer
+        assert any(line.startswith("run folder") and line.endswith(folder) for line in lines)
+    assert "runs/quickstart-seed43 6" in printed(python)
+    assert "--yes" in printed(executed[-1])  # no question, which nobody could answer
+    monkeypatch.chdir(tmp_path)
+    for source in short:
+        outcome = red(*shlex.split(source)[1:])
+        assert outcome.code == 0, outcome.err
+
+
+def changed(source: str) -> str:
+    """A cell that this interpreter runs, in six steps."""
+    source = source.replace("!red ", f"!{sys.executable} -m red_cli ").replace(
+        "train.max_steps=38", "train.max_steps=6"
+    )
+    return source.replace("train quickstart", "train quickstart train.max_steps=6")
+
+
+def test_the_notebook_holds_little() -> None:
+    """Outputs are small, and name no folder of a machine."""
+    text = NOTEBOOK.read_text()
+    assert len(text) < 40_000
+    assert "image/png" not in text
+    assert not re.search(r"/(?:home|root|work|tmp)/", text)
 
 
 def printed(cell: Any) -> str:
@@ -81,7 +111,3 @@ def printed(cell: Any) -> str:
     text = "".join(output.text for output in cell.outputs).replace("\r\n", "\n")
     assert "\r" not in text
     return text
-
-
-def folder(of_shell: bool) -> str:
-    return "shell" if of_shell else "python"
