@@ -25,7 +25,7 @@ from red_cli.files import write_json
 from red_cli.inference.generate import ResumableOutput
 from red_cli.recipe.sections import Decoding
 from red_cli.runs.events import Listener
-from red_cli.runs.opened import Opened
+from red_cli.runs.open_trained import Opened
 
 NAME = "alpaca-eval"
 # AlpacaEval prescribes no decoding options; these are of the paper's code, generate_alpaca_eval.py

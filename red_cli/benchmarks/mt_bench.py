@@ -29,7 +29,7 @@ from red_cli.files import write_text
 from red_cli.inference.generate import ResumableOutput
 from red_cli.recipe.sections import Decoding
 from red_cli.runs.events import Listener
-from red_cli.runs.opened import Opened
+from red_cli.runs.open_trained import Opened
 from red_cli.tasks.base import Generated
 
 NAME = "mt-bench"

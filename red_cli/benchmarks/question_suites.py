@@ -20,8 +20,8 @@ from red_cli.recipe.sections import Decoding
 from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.recipe.template import NAMED_TEMPLATES, OWN, read_template
 from red_cli.runs.events import Listener
-from red_cli.runs.load import load_task
-from red_cli.runs.opened import Opened
+from red_cli.runs.load_opened import load_task
+from red_cli.runs.open_trained import Opened
 from red_cli.tasks.base import Base, Generated
 from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Conversation
