@@ -208,6 +208,8 @@ def test_mt_bench(red, folder: Path, tmp_path: Path) -> None:
         assert set(row) == {"question_id", "answer_id", "model_id", "choices", "tstamp"}
         assert (row["model_id"], row["choices"][0]["index"], len(row["choices"][0]["turns"])) == ("run", 0, 2)
     assert "gen_judgment.py --model-list run" in outcome.out
+    noted = json.loads((tmp_path / "out" / "metrics.json").read_text())["suites"]["mt-bench"]
+    assert noted["template"] == "human-assistant"
     assert list(path.parent.iterdir()) == [path]
     assert red(*command, "--output", tmp_path / "again").code == 0
     again = read_lines(tmp_path / "again" / "mt-bench" / "model_answer" / "run.jsonl")
