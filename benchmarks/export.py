@@ -74,7 +74,7 @@ def make_adapter(base: Path, folder: Path) -> None:
     from red_cli import RedConfig, attach, save_adapter
     from red_cli.base_model.digest import record_base
     from red_cli.edit.attached_adapters import edits
-    from red_cli.recipe.schema import Model
+    from red_cli.recipe.sections import Model
 
     config = AutoConfig.from_pretrained(base)
     with torch.device("meta"):

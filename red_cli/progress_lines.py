@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from red_cli.errors import one_line
 from red_cli.formatting import duration, shortened, speed_text
-from red_cli.recipe.metrics import format_score
+from red_cli.recipe.score_format import format_score
 
 if TYPE_CHECKING:
     from red_cli.train.events import Evaluation, Sample, Step

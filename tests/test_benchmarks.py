@@ -22,6 +22,7 @@ BENCHMARKS = {
     "encode": ["--rows", 60, "--tokens", 20, "--repeats", 1, "--tasks", "instruction"],
     "adapters": ["--rows", 2, "--adapters", 2, "--length", 4, "--repeats", 1],
     "ends": ["--work", "WORK", "--steps", 1, "--rows", 1],
+    "evaluate": ["--processes", 1, "--prompts", 3, "--max-new-tokens", 2, "--rounds", 1, "--width", 32, "--layers", 1],
     "export": ["--billions", 0.085, "--pairs", 1, "--work", "WORK"],
     "fold": ["--layers", 1, "--width", 64, "--rounds", 1],
     "generate": ["--data", "TEXTS", "--rows", 2, "--threads", 1, "--vocabulary", 300, "--max-new-tokens", 2],

@@ -15,11 +15,11 @@ from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
 from red_cli.base_model.files import BaseFiles, json_or_none, read_base, stored_chat_template
 from red_cli.base_model.hub import cached_folder, commit_of
 from red_cli.base_model.stored_tensor import StoredTensor
-from red_cli.edit.adapter_config import BaseDigest
+from red_cli.edit.recorded_base import BaseDigest
 from red_cli.errors import UserError
 from red_cli.files import file_sha256, read_json
 from red_cli.recipe.methods import METHODS, MethodName
-from red_cli.recipe.schema import Model
+from red_cli.recipe.sections import Model
 
 # Keys of config.json that differ between savings of the same model
 _UNSTEADY = ("transformers_version", "_name_or_path", "architectures", "torch_dtype", "dtype")

@@ -19,10 +19,11 @@ from transformers import (
 
 from red_cli.base_model.files import BIASES_KEY
 from red_cli.base_model.hub import require_model_folder
-from red_cli.edit.attached_adapters import POOLER, head_parameter_names
 from red_cli.edit.model_kinds import ModelKind
+from red_cli.edit.trained_head import POOLER, head_parameter_names
 from red_cli.errors import UserError, first_line
-from red_cli.recipe.schema import HOW_TO_ALLOW, Model
+from red_cli.recipe.schema import HOW_TO_ALLOW
+from red_cli.recipe.sections import Model
 
 _T = TypeVar("_T")
 _PROBE = "a"

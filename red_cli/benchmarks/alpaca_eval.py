@@ -19,12 +19,13 @@ from red_cli.benchmarks.question_suites import (
     write_answers,
 )
 from red_cli.benchmarks.request import SuiteRequest
+from red_cli.distributed.process_group import Processes
 from red_cli.errors import UserError, first_line
 from red_cli.files import write_json
 from red_cli.inference.generate import ResumableOutput
 from red_cli.recipe.sections import Decoding
 from red_cli.runs.events import Listener
-from red_cli.runs.opened import Opened
+from red_cli.runs.open_trained import Opened
 
 NAME = "alpaca-eval"
 # AlpacaEval prescribes no decoding options; these are of the paper's code, generate_alpaca_eval.py
@@ -32,7 +33,9 @@ DECODING = Decoding(max_new_tokens=768, repetition_penalty=1.1, no_repeat_ngram_
 _HUB_NAME, _HUB_FILE = "tatsu-lab/alpaca_eval", "alpaca_eval.json"  # 805 instructions
 
 
-def answer_alpaca_eval(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+def answer_alpaca_eval(
+    target: Opened, request: SuiteRequest, output: Path, listener: Listener, processes: Processes
+) -> dict[str, Any]:
     """Answer the 805 instructions, or those of request.questions; write <output>/alpaca-eval/outputs.json.
 
     Raises:
@@ -41,7 +44,8 @@ def answer_alpaca_eval(target: Opened, request: SuiteRequest, output: Path, list
     request.only("questions", "template", "limit")
     path = output / NAME / "outputs.json"
     require_absent(path)
-    source = request.questions or _from_hub()
+    with processes.main_first():
+        source = request.questions or _from_hub()
     questions = read_questions(source, ("instruction",))[: request.limit]
     base = open_language_model(target)
     name, template = choose_template(request.template, target.recipe, base.tokenizer)
@@ -49,10 +53,10 @@ def answer_alpaca_eval(target: Opened, request: SuiteRequest, output: Path, list
     prompts = [
         prompt_ids(template, [{"role": "user", "content": str(question["instruction"])}]) for question in questions
     ]
-    runtime = load_live(target, base, listener)
+    runtime = load_live(target, base, listener, processes)
     resumable = ResumableOutput(path.with_suffix(".partial.jsonl"), target.identity)
     answers = write_answers(runtime, prompts, options, template.end, resumable)
-    if not runtime.processes.main:
+    if not processes.main:
         return {}
     generator = model_name(target)
     rows = [

@@ -16,14 +16,14 @@ from red_cli.benchmarks.harness import TaskResult, find_tasks, harness_model, ha
 from red_cli.benchmarks.open_llm import ASKED, leaderboard
 from red_cli.benchmarks.question_suites import load_live, open_language_model
 from red_cli.benchmarks.request import SuiteRequest
-from red_cli.distributed.worker_process import is_main
+from red_cli.distributed.process_group import Processes
 from red_cli.errors import Interrupted, UserError
 from red_cli.escape import file_name
 from red_cli.files import write_text
-from red_cli.inference.runtime import Runtime
+from red_cli.inference.runtime import Runtime, join_for_inference
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.opened import Opened
+from red_cli.runs.open_trained import Opened
 from red_cli.runs.preflight import preflight_evaluation
 
 OPEN_LLM = "open-llm"
@@ -47,37 +47,43 @@ def evaluate_suite(target: Opened, request: SuiteRequest, output: Path, listener
     """
     folder = RunFolder(output)
     preflight_evaluation(target, None, output)
+    processes = join_for_inference(target.recipe.launch)
     listener.status("looking for the questions")
     answering = {alpaca_eval.NAME: alpaca_eval.answer_alpaca_eval, mt_bench.NAME: mt_bench.answer_mt_bench}
     if request.suite in answering:
         try:
-            result = answering[request.suite](target, request, output, listener)
+            result = answering[request.suite](target, request, output, listener, processes)
         except Interrupted as stop:
             elsewhere = "" if output == target.folder else f" and --output {shlex.quote(str(output))}"
             raise Interrupted("interrupted", stop.message, hint=f"Resume with the same command{elsewhere}.") from None
     elif request.suite == OPEN_LLM:
-        result = _open_llm(target, request, output, listener)
+        result = _open_llm(target, request, output, listener, processes)
     else:
-        result = _tasks(target, request, output, listener)
-    if not is_main():
+        result = _tasks(target, request, output, listener, processes)
+    if not processes.main:
         return {}
     suites = {**folder.read_metrics().get("suites", {}), request.suite: _without_next(result)}
     folder.write_metrics({"suites": suites})
     return {"suite": request.suite, "folder": str(folder.path), **result}
 
 
-def _open_llm(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+def _open_llm(
+    target: Opened, request: SuiteRequest, output: Path, listener: Listener, processes: Processes
+) -> dict[str, Any]:
     """Run the Open LLM Leaderboard benchmark, once for each number of shots; return its figures."""
     request.only("limit", "tasks")
     manager = find_tasks([column.task for column in ASKED], request.tasks)
     base = open_language_model(target)
     by_shots = groupby(sorted(ASKED, key=attrgetter("shots")), key=attrgetter("shots"))
-    parts = [load_tasks(manager, [column.task for column in columns], shots) for shots, columns in by_shots]
-    found = _run(load_live(target, base, listener), parts, request.limit, output)
-    return {**_about(request), **leaderboard(found), "tasks": _plain(found)} if found else {}
+    with processes.main_first():
+        parts = [load_tasks(manager, [column.task for column in columns], shots) for shots, columns in by_shots]
+    found = _run(load_live(target, base, listener, processes), parts, request.limit, output)
+    return {**_about(request), **leaderboard(found), "tasks": _plain(found)}
 
 
-def _tasks(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+def _tasks(
+    target: Opened, request: SuiteRequest, output: Path, listener: Listener, processes: Processes
+) -> dict[str, Any]:
     """Evaluate the named tasks of a benchmark; return their figures."""
     request.only("shots", "tasks", "limit")
     names = [name.strip() for name in request.suite.split(",") if name.strip()]
@@ -87,8 +93,9 @@ def _tasks(target: Opened, request: SuiteRequest, output: Path, listener: Listen
         )
     manager = find_tasks(names, request.tasks, SUITES)
     base = open_language_model(target)
-    parts = [load_tasks(manager, names, request.shots)]
-    found = _run(load_live(target, base, listener), parts, request.limit, output)
+    with processes.main_first():
+        parts = [load_tasks(manager, names, request.shots)]
+    found = _run(load_live(target, base, listener, processes), parts, request.limit, output)
     return {**_about(request), "tasks": _plain(found)}
 
 
@@ -99,6 +106,8 @@ def _run(runtime: Runtime, parts: Sequence[Any], limit: int | None, output: Path
     for loaded in parts:
         found = run_tasks(lm, loaded, limit)
         results.update(found.tasks)
+        if not runtime.processes.main:
+            continue
         for task, lines in found.answers.items():
             text = "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines)
             write_text(output / "suites" / file_name(f"{task}.jsonl"), text)

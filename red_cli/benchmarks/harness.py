@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from red_cli.base_model.prepare import uses_bf16
+from red_cli.distributed.shares import share_of
 from red_cli.errors import UserError, did_you_mean, first_line, shown
 from red_cli.inference.runtime import Runtime
 
@@ -94,7 +95,10 @@ def find_tasks(names: Sequence[str], folder: Path | None, others: Sequence[str] 
 
 
 def harness_model(runtime: Runtime, batch_size: int) -> Any:
-    """The harness's wrapper of a model, with progress, for batches of `batch_size` requests; ranks share the requests.
+    """The harness's wrapper of a model, with progress, for batches of `batch_size` requests.
+
+    Every rank evaluates the same tasks. The ranks share the requests, not the harness's questions: it would answer some
+    of these twice, and compute the errors of scores in another order.
 
     Raises:
         UserError: the ranks share the base as well.
@@ -107,16 +111,29 @@ def harness_model(runtime: Runtime, batch_size: int) -> Any:
         )
     from lm_eval.models.huggingface import HFLM
 
+    processes = runtime.processes
+
     class ProgressHFLM(HFLM):  # type: ignore[misc, unused-ignore]
         done = total = 0
 
         def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
-            self.done, self.total = 0, len(requests)
-            return super().loglikelihood(requests, disable_tqdm=True)
+            return self._shared(requests, super().loglikelihood)
+
+        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            return self._shared(requests, super().loglikelihood_rolling)
 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
-            self.done, self.total = 0, len(requests)
-            return super().generate_until(requests, disable_tqdm=True)
+            return self._shared(requests, super().generate_until)
+
+        def _shared(self, requests: Any, answer: Callable[..., Any]) -> list[Any]:
+            # Those of a question stay together, since they share its prompt
+            groups = [list(found) for _, found in groupby(range(len(requests)), key=lambda at: _question(requests[at]))]
+            mine = [place for group in share_of(groups, processes) for place in group]
+            self.done, self.total = 0, len(mine)
+            answers = answer([requests[place] for place in mine], disable_tqdm=True) if mine else []
+            parts = processes.gather(dict(zip(mine, answers, strict=True)))
+            found = {place: each for part in parts for place, each in part.items()}
+            return [found[place] for place in range(len(requests))]
 
         def _model_call(self, inps: Any, *others: Any, **named: Any) -> Any:
             self._report(len(inps))
@@ -130,14 +147,15 @@ def harness_model(runtime: Runtime, batch_size: int) -> Any:
             runtime.listener.evaluating(self.done, max(self.total, self.done))
             self.done += rows
 
-    lm = ProgressHFLM(
+    return ProgressHFLM(
         pretrained=runtime.model, tokenizer=runtime.tokenizer, batch_size=batch_size, max_length=runtime.context,
         mixed_precision_dtype=torch.bfloat16 if uses_bf16(runtime.recipe.train) else None,
     )  # fmt: skip
-    if runtime.processes.count > 1:
-        lm._rank, lm._world_size = runtime.processes.index, runtime.processes.count
-        lm.accelerator = Accelerator()
-    return lm
+
+
+def _question(request: Any) -> tuple[Any, Any]:
+    """The question that a request of the harness belongs to."""
+    return getattr(request, "task_name", None), getattr(request, "doc_id", None)
 
 
 def load_tasks(manager: Any, names: Sequence[str], shots: int | None) -> Any:
@@ -174,7 +192,7 @@ def load_tasks(manager: Any, names: Sequence[str], shots: int | None) -> Any:
 
 
 def run_tasks(lm: Any, loaded: Any, limit: int | None) -> HarnessResult:
-    """Run `loaded` tasks on a model, with the harness's seeds. On other ranks than 0 the result is empty.
+    """Run `loaded` tasks on a model, with the harness's seeds.
 
     Args:
         lm: from `harness_model`.
@@ -186,16 +204,8 @@ def run_tasks(lm: Any, loaded: Any, limit: int | None) -> HarnessResult:
     np.random.seed(_SEEDS["numpy"])
     torch.manual_seed(_SEEDS["torch"])
     found = evaluate(lm, loaded, limit=limit, log_samples=True)
-    if found is None:
-        return HarnessResult({}, {})
-    answers = {name: [_answer(sample) for sample in _in_order(samples)] for name, samples in found["samples"].items()}
+    answers = {name: [_answer(sample) for sample in samples] for name, samples in found["samples"].items()}
     return HarnessResult({name: _result(name, found) for name in found["results"]}, answers)
-
-
-def _in_order(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The samples of a harness task in the order of one process: those of a filter together, by question."""
-    filters = list(dict.fromkeys(sample.get("filter") for sample in samples))
-    return sorted(samples, key=lambda sample: (filters.index(sample.get("filter")), sample["doc_id"]))
 
 
 def _result(name: str, found: dict[str, Any]) -> TaskResult:

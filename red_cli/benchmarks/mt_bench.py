@@ -23,12 +23,13 @@ from red_cli.benchmarks.question_suites import (
     write_answers,
 )
 from red_cli.benchmarks.request import SuiteRequest
+from red_cli.distributed.process_group import Processes
 from red_cli.errors import UserError
 from red_cli.files import write_text
 from red_cli.inference.generate import ResumableOutput
 from red_cli.recipe.sections import Decoding
 from red_cli.runs.events import Listener
-from red_cli.runs.opened import Opened
+from red_cli.runs.open_trained import Opened
 from red_cli.tasks.base import Generated
 
 NAME = "mt-bench"
@@ -42,7 +43,9 @@ _ID_LENGTH = 22  # of FastChat's answer ids
 Question = dict[str, Any]
 
 
-def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listener: Listener) -> dict[str, Any]:
+def answer_mt_bench(
+    target: Opened, request: SuiteRequest, output: Path, listener: Listener, processes: Processes
+) -> dict[str, Any]:
     """Answer both turns of request.questions; write <output>/mt-bench/model_answer/<model>.jsonl.
 
     Raises:
@@ -61,7 +64,7 @@ def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listene
     questions = _read(request.questions)[: request.limit]
     base = open_language_model(target)
     name, template = choose_template(request.template, target.recipe, base.tokenizer)
-    runtime = load_live(target, base, listener)
+    runtime = load_live(target, base, listener, processes)
     identity = target.identity
     answers: dict[int, list[Generated]] = {place: [] for place in range(len(questions))}
     resumables = []
@@ -75,7 +78,7 @@ def answer_mt_bench(target: Opened, request: SuiteRequest, output: Path, listene
             written = write_answers(runtime, asked, options, template.end, resumables[-1])
             for place, answer in zip(places, written, strict=True):
                 answers[place].append(answer)
-    if not runtime.processes.main:
+    if not processes.main:
         return {}
     lines = [
         json.dumps(_line(question, answers[place], model_id), ensure_ascii=False)

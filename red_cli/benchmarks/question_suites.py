@@ -9,9 +9,10 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from red_cli.distributed.process_group import Processes
 from red_cli.errors import Interrupted, UserError, did_you_mean, shown
 from red_cli.inference.generate import Decoder, ResumableOutput
-from red_cli.inference.runtime import Runtime, join_for_inference, load_runtime
+from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
@@ -19,8 +20,8 @@ from red_cli.recipe.sections import Decoding
 from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.recipe.template import NAMED_TEMPLATES, OWN, read_template
 from red_cli.runs.events import Listener
-from red_cli.runs.load import load_task
-from red_cli.runs.opened import Opened
+from red_cli.runs.load_opened import load_task
+from red_cli.runs.open_trained import Opened
 from red_cli.tasks.base import Base, Generated
 from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Conversation
@@ -40,10 +41,10 @@ def open_language_model(target: Opened) -> Base:
     return base
 
 
-def load_live(opened: Opened, base: Base, listener: Listener) -> Runtime:
+def load_live(opened: Opened, base: Base, listener: Listener, processes: Processes) -> Runtime:
     """Load the model that answers a question suite."""
     listener.status("loading the model")
-    return load_runtime(opened, base, listener, join_for_inference(opened.recipe.launch))
+    return load_runtime(opened, base, listener, processes)
 
 
 def model_name(target: Opened) -> str:

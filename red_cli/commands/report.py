@@ -13,7 +13,8 @@ import typer
 from red_cli import console
 from red_cli import plan_and_result_tables as tables
 from red_cli.commands.completion import complete_run
-from red_cli.commands.options import Json, trained_folder, with_similar_runs
+from red_cli.commands.options import Json
+from red_cli.commands.run_argument import trained_folder, with_similar_runs
 from red_cli.errors import UserError
 from red_cli.progress import Terminal
 
@@ -72,7 +73,7 @@ def report(
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         from red_cli.files import require_inside
-        from red_cli.report.style import NO_PICTURES, can_draw
+        from red_cli.report.picture import NO_PICTURES, can_draw
         from red_cli.report.write import check_output
         from red_cli.runs.folder_kind import is_adapter, is_run
 

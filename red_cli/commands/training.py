@@ -190,9 +190,9 @@ def compare(
     find_recipe(recipe)
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")
+        from red_cli.compare.comparison import compare as run_comparison
+        from red_cli.compare.comparison import parse_methods, plan_comparison
         from red_cli.compare.comparison_table import notes_of, tables_of
-        from red_cli.compare.methods import compare as run_comparison
-        from red_cli.compare.methods import parse_methods, plan_comparison
         from red_cli.compare.seeds import parse_seeds
 
         numbers = None if seeds is None else parse_seeds(seeds)

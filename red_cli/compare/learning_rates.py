@@ -82,7 +82,7 @@ def without_weights(recipe: Recipe) -> Trained:
         UserError: the base does not exist, or the method does not fit it.
     """
     from red_cli.base_model.load import load_config, skeleton
-    from red_cli.edit.attached_adapters import head_parameter_names
+    from red_cli.edit.trained_head import head_parameter_names
     from red_cli.methods.attach_save_load import attach_method
     from red_cli.tasks.build import build_task
 

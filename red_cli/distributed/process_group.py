@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -11,7 +12,7 @@ from typing import Any, TypeVar, cast
 import torch
 from accelerate import PartialState
 from torch import Tensor, distributed
-from torch.distributed.distributed_c10d import _get_default_store
+from torch.distributed.distributed_c10d import _get_default_store  # torch has no public name for it
 
 from red_cli.distributed.device import CPU, chosen_device, set_device, sums_float64
 from red_cli.distributed.launch import free_port
@@ -87,6 +88,15 @@ class Processes:
         """Wait until all ranks have arrived."""
         if self.count > 1:
             self.any_rank(False)
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Run the block on rank 0 before the other ranks, which then find what it has downloaded and cached."""
+        if not self.main:
+            self.barrier()
+        yield
+        if self.main:
+            self.barrier()
 
     def all_reduce_(self, tensors: Sequence[Tensor]) -> None:
         """Sum each tensor over the ranks in place; small tensors share a message."""

@@ -6,14 +6,9 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    read_adapter_config,
-    require_same_base,
-    require_same_modules,
-)
+from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config, require_same_modules
 from red_cli.edit.attach import DEFAULT, attach, detach
+from red_cli.edit.recorded_base import require_same_base
 from red_cli.edit.save import adapter_parameters
 from red_cli.edit.save import adapter_tensors as adapter_tensors
 from red_cli.edit.save import save_adapter as save_adapter

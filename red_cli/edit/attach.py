@@ -11,21 +11,17 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_of_each_row import pop_adapter_names, push_adapter_names
 from red_cli.edit.attached_adapters import (
-    POOLER,
     Adapter,
     Attachment,
     activate,
     active_adapter,
     attachment,
-    head_and_new_poolers,
-    head_parameter_names,
     is_folded,
-    new_parameter_names,
     require_attachment,
     vector_ids,
 )
 from red_cli.edit.config import RedConfig
-from red_cli.edit.layer import RedEdit, RedVectors, Selection, apply_edit, cast_to_weight
+from red_cli.edit.layer import RedEdit, RedVectors, Selection, apply_edit
 from red_cli.edit.save_pretrained import (
     expect_no_base,
     refuse_whole,
@@ -34,6 +30,13 @@ from red_cli.edit.save_pretrained import (
     save_whole_again,
 )
 from red_cli.edit.targets import find_targets, resolve_positions
+from red_cli.edit.trained_head import (
+    POOLER,
+    cast_to_weight,
+    head_and_new_poolers,
+    head_parameter_names,
+    new_parameter_names,
+)
 from red_cli.errors import UserError
 from red_cli.formatting import some_of
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from red_cli.base_model.prepare import longest_sequence
+from red_cli.base_model.positions import longest_sequence
 from red_cli.errors import RunFailed
 from red_cli.inference.generate import eval_mode, generation_config
 from red_cli.recipe.sections import Decoding

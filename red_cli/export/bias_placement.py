@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from red_cli.edit.architectures import ARCHITECTURES, architecture_of
-from red_cli.edit.as_llama import AsLlama
+from red_cli.edit.architectures_as_llama import AsLlama
 from red_cli.errors import UserError
 from red_cli.export.classes import configuration
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from red_cli.base_model.files import BaseFiles
 from red_cli.errors import UserError, first_line
-from red_cli.export.vectors import AdapterArrays
+from red_cli.export.adapter_arrays import AdapterArrays
 
 # The end of a class's name -> the auto class of transformers that loads it
 _AUTO_CLASSES = {

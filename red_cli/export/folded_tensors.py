@@ -14,8 +14,8 @@ from red_cli.base_model.files import SINGLE_FILE, BaseFiles
 from red_cli.base_model.stored_tensor import SIZES, StoredTensor, Vector, is_float, to_float32, vector
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
+from red_cli.export.adapter_arrays import AdapterArrays, Edit
 from red_cli.export.bias_placement import BiasPlacement
-from red_cli.export.vectors import AdapterArrays, Edit
 
 _MATRIX = 2
 

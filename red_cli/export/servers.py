@@ -9,7 +9,7 @@ from red_cli.base_model.stored_tensor import StoredTensor, Vector, to_float32
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
 from red_cli.export.classes import auto_class
-from red_cli.export.model import Exported
+from red_cli.export.exported_model import Exported
 from red_cli.export.python_use import DECODER
 
 Target = Literal["transformers", "vllm", "llama.cpp"]

@@ -11,10 +11,10 @@ from safetensors.torch import save
 from torch import nn
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import BaseDigest, BaseIdentity
+from red_cli.edit.recorded_base import BaseDigest, BaseIdentity
 from red_cli.edit.tensor_file import copy_into
 from red_cli.files import write_bytes, write_json
-from red_cli.methods.trained_files import TRAINED_FILE, TrainedConfig, read_trained_config
+from red_cli.methods.trained_description import TRAINED_FILE, TrainedConfig, read_trained_config
 from red_cli.recipe.methods import MethodName
 
 

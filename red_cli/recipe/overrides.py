@@ -9,7 +9,7 @@ from typing import Any
 
 from red_cli.errors import one_line
 from red_cli.recipe.aliases import alias_of
-from red_cli.recipe.keys import key_at, role_of
+from red_cli.recipe.keys_by_role import key_at, role_of
 from red_cli.recipe.roles import Role
 from red_cli.recipe.yaml_file import parse_value
 

@@ -1,7 +1,7 @@
 """The roles of recipe keys, and sets of roles that decide how commands treat a key.
 
 A field carries its `Role`, as in `seed: Annotated[int, Role.SEED]`. The role of a section holds for all of its keys.
-`red_cli.recipe.keys` looks roles up by key.
+`red_cli.recipe.keys_by_role` looks roles up by key.
 """
 
 from __future__ import annotations

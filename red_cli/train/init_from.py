@@ -14,7 +14,7 @@ from red_cli.edit.adapter_config import AdapterConfig, read_adapter_config
 from red_cli.errors import UserError
 from red_cli.files import TRAINED_FILE, expand_user
 from red_cli.formatting import number_of
-from red_cli.methods.trained_files import TrainedConfig, read_trained_config, read_trained_files
+from red_cli.methods.trained_description import TrainedConfig, read_trained_config, read_trained_files
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder

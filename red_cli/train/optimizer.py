@@ -1,4 +1,4 @@
-"""AdamW over the trainable parameters, and the learning-rate scheduler."""
+"""AdamW over the trainable parameters."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
-from transformers import get_scheduler
 
 from red_cli.distributed.device import chosen_device, fuses_adamw
-from red_cli.methods.method import Trained, most_in_a_layer
+from red_cli.edit.repeated_layers import most_in_a_layer
+from red_cli.methods.method import Trained
 from red_cli.recipe.schema import Recipe
 
 _MODULE, _UNIT = "module", "unit"  # of a parameter group with a relative learning rate
@@ -103,8 +102,3 @@ def learning_rate_of(optimizer: torch.optim.Optimizer) -> float:
     """The optimiser's learning rate in its unit: of the first group, relative to the spread if it is relative."""
     group = optimizer.param_groups[0]
     return float(group["lr"]) / float(group.get(_UNIT, 1.0))
-
-
-def build_scheduler(optimizer: torch.optim.Optimizer, name: str, warmup_steps: int, total_steps: int) -> LRScheduler:
-    """The learning-rate scheduler `name` of transformers; it steps once per optimiser step."""
-    return get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=total_steps)

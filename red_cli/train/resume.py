@@ -8,7 +8,7 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.files import expand_user
-from red_cli.recipe.keys import role_of, training_keys
+from red_cli.recipe.keys_by_role import role_of, training_keys
 from red_cli.recipe.load import LoadedRecipe, load_trained_recipe
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe, with_metric

@@ -11,7 +11,7 @@ from red_cli.base_model.load import load_config, skeleton
 from red_cli.base_model.prepare import fit_config
 from red_cli.edit.model_kinds import SEQUENCE_CLASSIFIER
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Model
+from red_cli.recipe.sections import Model
 from tests.tiny import ENCODERS, tiny_config
 
 

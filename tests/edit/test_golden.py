@@ -24,8 +24,9 @@ from red_cli.distributed.engine import Replicated
 from red_cli.distributed.process_group import SINGLE_PROCESS
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.edit.attach import train_head
-from red_cli.edit.attached_adapters import edits, head_parameter_names
+from red_cli.edit.attached_adapters import edits
 from red_cli.edit.published import read_published
+from red_cli.edit.trained_head import head_parameter_names
 from red_cli.inference.runtime import Runtime
 from red_cli.methods.red import trained_red
 from red_cli.plan.batches import BatchSampler
@@ -40,7 +41,8 @@ from red_cli.tasks.data.rows import RowsUsed
 from red_cli.train.checkpoint_folder import TrainingState
 from red_cli.train.events import NullTrainingListener
 from red_cli.train.loop import optimizer_step
-from red_cli.train.optimizer import build_optimizer, build_scheduler
+from red_cli.train.optimizer import build_optimizer
+from red_cli.train.schedules import build_scheduler
 from red_cli.train.session import Optimisation, Session
 
 _NAMES = {"scaling": "scale", "bias": "bias"}

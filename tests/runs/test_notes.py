@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from red_cli.runs.metrics_file import merged_metrics
-from red_cli.runs.notes import FEW_ROWS, Facts, SplitFacts, correlation_interval, interval, notes_on
+from red_cli.runs.result_notes import FEW_ROWS, Facts, SplitFacts, correlation_interval, interval, notes_on
 
 GOOD = SplitFacts("validation", 1000, value=0.9, predicted={"a": 500, "b": 500}, majority=("a", 0.6),
                   share=("accuracy", 0.9))  # fmt: skip

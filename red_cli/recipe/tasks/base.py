@@ -9,8 +9,9 @@ from pydantic import ConfigDict
 
 from red_cli.recipe.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, TEXT_METRICS, Metric, TextMetric
 from red_cli.recipe.roles import FIRST_VERSION, Since
-from red_cli.recipe.sections import Columns, Data, KeyFault, Section, Train
+from red_cli.recipe.sections import Columns, Data, KeyFault, Section
 from red_cli.recipe.template import fields
+from red_cli.recipe.train_section import Train
 
 DEFAULT_NEW_TOKENS = 128  # of a generated text, if the recipe does not set it
 NAME = "The task."

@@ -19,6 +19,19 @@ Readers = dict[str, Callable[[], Rows]]  # split -> function that reads it
 
 
 @dataclass(frozen=True)
+class Splits:
+    """Some splits of a task's data.
+
+    Attributes:
+        rows: by the split's name.
+        label_names: in the order of class ids; None if answers are numbers or texts.
+    """
+
+    rows: dict[str, Rows]
+    label_names: list[str] | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """Where the splits of a task come from.
 

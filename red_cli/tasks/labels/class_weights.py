@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from red_cli.errors import UserError, did_you_mean, one_line, shown
 from red_cli.formatting import some_of
-from red_cli.recipe.sections import ClassWeights
+from red_cli.recipe.train_section import ClassWeights
 from red_cli.tasks.base import Encoder
 from red_cli.tasks.labels.encoder import LabelEncoder
 

@@ -15,8 +15,8 @@ from red_cli.recipe.tasks.base import LabelSettings
 from red_cli.recipe.template import fields
 from red_cli.tasks.base import Base, Prediction
 from red_cli.tasks.data.bad_rows import text_faults, without_bad_rows
-from red_cli.tasks.data.rows import Rows, Splits
-from red_cli.tasks.data.splits import PaperCut, Source, split_validation
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.splits import PaperCut, Source, Splits, split_validation
 from red_cli.tasks.labels import encoder
 from red_cli.tasks.labels.classes import counted, nearly_equal
 from red_cli.tasks.labels.encoder import LabelEncoder

@@ -8,8 +8,8 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError
-from red_cli.recipe.metrics import format_score
 from red_cli.recipe.schema import Recipe
+from red_cli.recipe.score_format import format_score
 from red_cli.recipe.sections import Columns
 from red_cli.recipe.tasks.commonsense import CommonsenseSettings
 from red_cli.tasks.base import builds

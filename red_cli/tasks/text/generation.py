@@ -12,7 +12,8 @@ from red_cli.recipe.sections import BadRows, Columns
 from red_cli.recipe.template import fields, fill
 from red_cli.tasks.base import Base
 from red_cli.tasks.data.bad_rows import blank_faults, check_truncation, text_faults, without_bad_rows
-from red_cli.tasks.data.rows import CHUNK_ROWS, Rows, Splits
+from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
+from red_cli.tasks.data.splits import Splits
 from red_cli.tasks.data.texts import TextMaker, TextsOfRows, column_texts, filled_texts
 from red_cli.tasks.special_ids import Affixes, SpecialIds, find_affixes, find_special_ids
 from red_cli.tasks.text.encoded_texts import EncodedTexts, TextsBuilder, TruncatedExample, truncate

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from red_cli.edit.model_kinds import ModelKind
 from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Prediction
-from red_cli.tasks.data.rows import Rows, Splits
-from red_cli.tasks.data.splits import PaperCut, Source
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.splits import PaperCut, Source, Splits
 from red_cli.tasks.text.token_loss import mean_loss
 from red_cli.tasks.text_metrics.score import score_texts
 

@@ -15,11 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.text.encoded_texts import TextBatch
+from red_cli.tasks.text.output_layer import OutputLayer, logits_and_layer
 
 CHUNK_BYTES = 2**27  # of float32 logits at once
 _CHUNKS: ContextVar[Callable[[int], int]] = ContextVar("chunks", default=lambda chunks: chunks)
@@ -27,7 +29,10 @@ _CHUNKS: ContextVar[Callable[[int], int]] = ContextVar("chunks", default=lambda 
 
 @contextmanager
 def synchronised_chunks(agree: Callable[[int], int]) -> Iterator[None]:
-    """Inside the block token losses take `agree(chunks)` chunks of a batch, so that all ranks take as many."""
+    """Inside the block the model computes `agree(chunks)` chunks of a batch, so that all ranks run it as many times.
+
+    Chunks that need the output layer alone, which all ranks hold, need no agreement.
+    """
     token = _CHUNKS.set(agree)
     try:
         yield
@@ -52,8 +57,8 @@ def losses_of(model: nn.Module, batch: TextBatch) -> Tensor:
 def token_losses(model: nn.Module, inputs: dict[str, Tensor], positions: Tensor, targets: Tensor) -> Tensor:
     """The cross-entropy at some positions, (positions,) float32; equal to that of all logits.
 
-    A hook replaces the input of the output layer, so that the model itself does all that it does to logits afterwards
-    (a bias, a scale, a soft cap). Chunks after the first are recomputed in the backward pass.
+    The model runs once and makes the logits of the first chunk. Those of the others come from its output layer and what
+    follows it (a bias, a scale, a soft cap); where that is not known, from the model on one token.
 
     Args:
         inputs: the model's inputs, tensors (rows, length).
@@ -68,38 +73,93 @@ def token_losses(model: nn.Module, inputs: dict[str, Tensor], positions: Tensor,
         hidden.append(states.flatten(0, -2)[positions])
         return hidden[0][:size]
 
-    logits = _logits(model, inner, inputs, keep_labelled)
-    losses = [_cross_entropy(logits, targets[:size])]
+    logits, layer = logits_and_layer(model, inner, inputs, keep_labelled)
+    losses = _cross_entropy(logits, targets[:size])
+    del logits
+    states = hidden[0]
+    if layer is not None:
+        return torch.cat([losses, *_losses_of_layer(layer, states[size:], targets[size:], size)])
     first_token = {name: tensor[:1, :1] for name, tensor in inputs.items()}
 
     def chunk_losses(states: Tensor, labels: Tensor) -> Tensor:
         """Run the model on one token, so that it computes the logits of these states in its own way."""
-        return _cross_entropy(_logits(inner, inner, first_token, lambda _: states), labels)
+        return _cross_entropy(logits_and_layer(inner, inner, first_token, lambda _: states)[0], labels)
 
+    return _losses_of_model(chunk_losses, losses, states, targets, size)
+
+
+def _losses_of_layer(layer: OutputLayer, states: Tensor, targets: Tensor, size: int) -> list[Tensor]:
+    """The losses of further states, in chunks of `size`, by the output layer alone."""
+    if not len(states):
+        return []
+    chunks = list(zip(states.split(size), targets.split(size), strict=True))
+
+    def losses_of_chunk(states: Tensor, targets: Tensor) -> Tensor:
+        return _cross_entropy(layer.logits(states), targets)
+
+    if not torch.is_grad_enabled():
+        return [losses_of_chunk(*chunk) for chunk in chunks]
+    found = []
+    for chunk_states, chunk_targets in chunks:
+        leaf = chunk_states.detach().requires_grad_()
+        losses = losses_of_chunk(leaf, chunk_targets)
+        if _needs_others(losses, leaf):  # the layer trains
+            return [checkpoint(losses_of_chunk, *chunk, use_reentrant=False) for chunk in chunks]
+        (gradients,) = torch.autograd.grad(losses.sum(), leaf)
+        found.append(_LossesWithGradients.apply(chunk_states, losses.detach(), gradients))
+    return found
+
+
+def _needs_others(losses: Tensor, leaf: Tensor) -> bool:
+    """Whether gradients of losses by an output layer reach another tensor than the layer's input states, a leaf."""
+    nodes: list[Any] = [losses.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if getattr(node, "variable", leaf) is not leaf:
+            return True
+        nodes += [inner for inner, _ in node.next_functions if inner is not None]
+    return False
+
+
+class _LossesWithGradients(torch.autograd.Function):
+    """The losses of a chunk by a frozen output layer, whose gradients were computed with them.
+
+    Each loss depends on one state alone, so its gradient times that of the loss is the state's. No logits are kept, and
+    none are computed again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, losses: Tensor, gradients: Tensor) -> Tensor:
+        ctx.save_for_backward(gradients)
+        return losses.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (gradients,) = ctx.saved_tensors
+        return (gradients * gradient.unsqueeze(-1)).to(gradients.dtype), None, None
+
+
+def _losses_of_model(
+    losses_of_chunk: Callable[[Tensor, Tensor], Tensor], first: Tensor, states: Tensor, targets: Tensor, size: int
+) -> Tensor:
+    """All losses, with those of the chunks after the first by the model; they are recomputed in the backward pass.
+
+    Args:
+        first: the losses of the first chunk.
+    """
+    losses = [first]
     recompute = torch.is_grad_enabled()
-    for number in range(1, _CHUNKS.get()(max(1, -(-len(positions) // size)))):
+    for number in range(1, _CHUNKS.get()(max(1, -(-len(states) // size)))):
         here = slice(number * size, (number + 1) * size)
-        own = number * size < len(positions)
-        chunk = (hidden[0][here], targets[here]) if own else (hidden[0][:1], targets[:1])
-        found = checkpoint(chunk_losses, *chunk, use_reentrant=False) if recompute else chunk_losses(*chunk)
+        own = number * size < len(states)
+        chunk = (states[here], targets[here]) if own else (states[:1], targets[:1])
+        found = checkpoint(losses_of_chunk, *chunk, use_reentrant=False) if recompute else losses_of_chunk(*chunk)
         if own:
             losses.append(found)
         else:  # another rank's chunk: it needs this rank's forward and backward pass, which count 0
             losses[0] = losses[0] + 0.0 * found.sum()
     return torch.cat(losses)
-
-
-def _logits(model: nn.Module, inner: Any, inputs: dict[str, Tensor], swap: Any) -> Tensor:
-    """The model's logits, (states, vocabulary), for `swap(states)` instead of the output layer's input states."""
-
-    def hook(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (swap(arguments[0]).unsqueeze(0), *arguments[1:])
-
-    handle = inner.get_output_embeddings().register_forward_pre_hook(hook)
-    try:
-        return model(**inputs, use_cache=False).logits.flatten(0, -2)
-    finally:
-        handle.remove()
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from pathlib import Path
 from tests.documents.workspaces import conversations, write_jsonl, write_model, write_tickets
 
 EXTRA_KEYS = {
-    "train quickstart": ["train.max_steps=4", "train.warmup_ratio=0"],
-    "train tickets.csv": ["train.max_steps=4"],
+    "train quickstart": ["train.max_steps=2", "train.warmup_ratio=0", "data.max_train_rows=64"],
+    "eval runs/quickstart-seed42": ["--limit", "20"],
+    "train tickets.csv": ["train.max_steps=2"],
     "train orders.jsonl": ["train.max_steps=2"],
     "chat": ["eval.generation.max_new_tokens=8"],
 }

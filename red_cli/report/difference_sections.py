@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from red_cli.compare.differences import PairedDifferences, paired, signed
+from red_cli.compare.paired_differences import PairedDifferences, paired, signed
 from red_cli.recipe.paper import RED
 from red_cli.report.document import Section, Table
 from red_cli.report.many_runs import Row, RunComparison

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from red_cli.recipe.metrics import display_value, metric_spec, stored_title
+from red_cli.recipe.metric_names import stored_title
+from red_cli.recipe.metrics import metric_spec
+from red_cli.recipe.score_format import display_value
 
 _CONFIDENCE = 0.95
 _FEWEST = 3  # seeds of an interval: of two, both differences say more

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from red_cli.errors import one_line
-from red_cli.recipe.metrics import REGRESSION_METRICS, format_score, is_better, is_percentage
+from red_cli.recipe.metrics import REGRESSION_METRICS, is_better
+from red_cli.recipe.score_format import format_score, is_percentage
 
 FEW_ROWS = 200  # a score of fewer rows gets a note with its interval
 _NEAR_EDGE = 0.05  # share of the whole gain: a smaller last gain is not a rise

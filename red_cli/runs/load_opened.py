@@ -11,8 +11,8 @@ from red_cli.base_model.prepare import prepare_base
 from red_cli.edit.model_kinds import NO_TASK
 from red_cli.errors import UserError
 from red_cli.methods.attach_save_load import load_trained
-from red_cli.methods.trained_files import read_trained_files
-from red_cli.runs.opened import Opened, OpenedAdapter, OpenedBase
+from red_cli.methods.trained_description import read_trained_files
+from red_cli.runs.open_trained import Opened, OpenedAdapter, OpenedBase
 from red_cli.tasks.base import Base, Task
 from red_cli.tasks.build import build_task
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.methods.trained_files import read_trained_files
-from red_cli.recipe.keys import role_of, values_of
+from red_cli.methods.trained_description import read_trained_files
+from red_cli.recipe.keys_by_role import role_of, values_of
 from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.overrides import named_keys, named_with_role
 from red_cli.recipe.roles import ROWS, TRAINED, Role

@@ -1,0 +1,224 @@
+"""What a training imports, what a step on several processes sends, and what it costs to compute the loss in chunks.
+
+    python benchmarks/scale.py [--parts imports,messages,chunks] [--layers 4] [--chunks 12] [--width 384] [--rounds 7]
+
+  imports    processor seconds and modules up to the first step of the quickstart, and those of importing torch,
+             transformers and the base's class alone
+  messages   collectives of a step and reads of the device by the host, of two processes of ddp and of fsdp on a random
+             GPT-2 whose loss is computed in chunks; counted by torch's profiler on rank 0
+  chunks     processor time of a step whose loss is computed in chunks, of that in one; medians of rounds in turn
+
+"model for each chunk" runs the model on one token for each further chunk, as `red` does where it does not know what
+follows an output layer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from measuring import END, parser_for, train_tokenizer
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from red_cli.console import silence_libraries
+from red_cli.distributed.launch import free_port
+from red_cli.distributed.process_group import join_processes
+from red_cli.plan.plan import make_plan
+from red_cli.plan.prepare import prepare
+from red_cli.recipe.load import load_recipe
+from red_cli.tasks.text import token_loss
+from red_cli.tasks.text.token_loss import synchronised_chunks
+from red_cli.train.events import NullTrainingListener
+from red_cli.train.session import Session
+from red_cli.train.setup import build_session
+from red_cli.train.step import optimizer_step
+
+_RANK_FOLDER = "RED_BENCHMARK_FOLDER"  # set for a process of the part "messages"
+_ROWS, _WORDS = 8, 191
+# Imports the libraries alone, or trains the quickstart up to its first step, and prints seconds and modules.
+_LIBRARIES = "import torch, transformers; from transformers import RobertaForSequenceClassification"
+_TRAINING = """
+from red_cli.recipe.load import load_recipe
+from red_cli.train import loop
+def first_step(session, rows):
+    raise StopIteration
+loop.optimizer_step = first_step
+try:
+    loop.train(load_recipe("quickstart", overrides=["output.dir={folder}", "train.micro_batch_size=8"]))
+except StopIteration:
+    pass
+"""
+_PRINT = "\nimport sys, time; print(time.process_time(), len(sys.modules))"
+# collectives as torch's profiler names them, and reads of a number by the host
+_COUNTED = {"all-gathers": "c10d::_allgather_base_", "all-reduces": "c10d::allreduce_", "gathers": "c10d::allgather_",
+            "host reads": "aten::_local_scalar_dense"}  # fmt: skip
+
+
+def imports(rounds: int) -> None:
+    seconds: dict[str, list[float]] = {"libraries": [], "first step": []}
+    modules: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(rounds):
+            programs = {"libraries": _LIBRARIES, "first step": _TRAINING.replace("{folder}", f"{folder}/{number}")}
+            for name, program in programs.items():
+                run = subprocess.run([sys.executable, "-c", program + _PRINT], stdout=subprocess.PIPE, text=True,
+                                     stderr=subprocess.DEVNULL, check=True)  # fmt: skip
+                found = run.stdout.split()[-2:]
+                seconds[name].append(float(found[0]))
+                modules[name] = int(found[1])
+    libraries, first = (statistics.median(found) for found in seconds.values())
+    print(f"up to the first step {first:.1f} s of processor time, {modules['first step']:,} modules;")
+    print(f"torch, transformers and the base's class alone {libraries:.1f} s, {modules['libraries']:,} modules")
+    print(f"ratio {first / libraries:.2f}", flush=True)
+
+
+def make_run(folder: Path, layers: int, width: int, vocabulary: int) -> None:
+    """A random GPT-2, its tokenizer, and rows that all have as many words."""
+    words = ["river", "stone", "green", "light", "paper", "sound", "north", "table"]
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(words, k=_WORDS)) for _ in range(4 * _ROWS)]
+    train_tokenizer(texts).save_pretrained(folder)
+    sizes = {"n_layer": layers, "n_embd": width, "n_head": 4, "vocab_size": vocabulary, "n_positions": 512}
+    no_dropout = {"resid_pdrop": 0.0, "attn_pdrop": 0.0, "embd_pdrop": 0.0}
+    config = GPT2Config(bos_token_id=END, eos_token_id=END, **sizes, **no_dropout)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    rows = [{"prompt": "say", "completion": f" {text}"} for text in texts]
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def session_of(folder: Path, strategy: str) -> Session:
+    """`red train`'s own session for the rows of `folder`, which one micro-batch on each process takes."""
+    files = [f"data.{split}={folder / split}.jsonl" for split in ("train", "validation")]
+    overrides = [f"model.name_or_path={folder}", "data.path=null", *files, f"output.dir={folder / strategy}",
+                 "data.columns={prompt: prompt, completion: completion}", f"launch.strategy={strategy}",
+                 f"train.batch_size={_ROWS}", f"train.micro_batch_size={_ROWS}", "train.max_steps=10",
+                 "train.learning_rate=1e-3"]  # fmt: skip
+    loaded = load_recipe("generation", overrides=overrides)
+    processes = join_processes(loaded.recipe.launch)
+    prepared = prepare(loaded.recipe)
+    schedule = make_plan(loaded, prepared, processes).schedule
+    session = build_session(loaded, prepared, schedule, None, NullTrainingListener(), processes)
+    session.engine.model.train()
+    return session
+
+
+@contextmanager
+def loss_in_chunks(session: Session, chunks: int, known: bool = True) -> Iterator[Callable[[], object]]:
+    """A step whose loss takes so many chunks.
+
+    Args:
+        known: whether what follows the output layer is known.
+    """
+    rows = next(iter(session.schedule.sampler.from_step(0)))
+    labelled = session.collate(session.micro_batches(rows)[0]).weight
+    earlier = token_loss.CHUNK_BYTES, token_loss.logits_and_layer
+    make = token_loss.logits_and_layer
+    token_loss.CHUNK_BYTES = -(-labelled // chunks) * 4 * session.model.config.vocab_size
+    if not known:
+        token_loss.logits_and_layer = lambda *arguments: (make(*arguments)[0], None)
+    agree = session.processes.max_over_ranks
+    try:
+        with synchronised_chunks(agree) if session.engine.sharded else nullcontext():
+            yield lambda: optimizer_step(session, rows)
+    finally:
+        token_loss.CHUNK_BYTES, token_loss.logits_and_layer = earlier
+
+
+def one_rank(folder: Path) -> None:
+    """Count the messages of a step on one of two processes; rank 0 writes them to counts.json."""
+    silence_libraries()
+    torch.set_num_threads(1)
+    ways = json.loads((folder / "ways.json").read_text())
+    counts = []
+    for strategy, chunks, known in ways:
+        session = session_of(folder, strategy)
+        with loss_in_chunks(session, chunks, known) as step:
+            step()
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+                step()
+        calls = {event.key: event.count for event in profile.key_averages()}
+        counts.append({name: calls.get(key, 0) for name, key in _COUNTED.items()})
+    if os.environ["RANK"] == "0":
+        (folder / "counts.json").write_text(json.dumps(counts))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def messages(layers: int, chunks: int) -> None:
+    ways = [("ddp", 1, True), ("fsdp", 1, True), ("fsdp", chunks, True), ("fsdp", chunks, False)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_run(folder, layers, 32, 320)
+        (folder / "ways.json").write_text(json.dumps(ways))
+        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1",
+                  "MASTER_PORT": str(free_port()), "ACCELERATE_USE_CPU": "1", _RANK_FOLDER: str(folder)}  # fmt: skip
+        ranks = [
+            subprocess.Popen([sys.executable, __file__], env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank})
+            for rank in ("0", "1")
+        ]
+        if any(rank.wait() for rank in ranks):
+            raise SystemExit("a process failed")
+        counts = json.loads((folder / "counts.json").read_text())
+    print(f"a step of two processes, {layers} blocks:")
+    print(f"{'':36}" + "".join(f"{name:>13}" for name in _COUNTED))
+    for (strategy, count, known), found in zip(ways, counts, strict=True):
+        way = f"{strategy}, {count} chunk{'s' * (count > 1)}{'' if known else ', model for each chunk'}"
+        print(f"{way:36}" + "".join(f"{number:13}" for number in found.values()), flush=True)
+
+
+def time_of_chunks(layers: int, chunks: int, width: int, vocabulary: int, rounds: int) -> None:
+    ways = {"1 chunk": (1, True), f"{chunks} chunks": (chunks, True), "model for each chunk": (chunks, False)}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as name:
+        make_run(Path(name), layers, width, vocabulary)
+        session = session_of(Path(name), "single")
+        for number in range(rounds + 1):
+            for way in random.Random(number).sample(list(ways), len(ways)):
+                with loss_in_chunks(session, *ways[way]) as step:
+                    started = time.process_time()
+                    step()
+                    if number:
+                        seconds[way].append(time.process_time() - started)
+    single = seconds["1 chunk"]
+    print(f"a step of {_ROWS * (_WORDS + 1)} tokens, {layers} blocks of width {width}, vocabulary {vocabulary:,}:")
+    for way, times in seconds.items():
+        ratio = statistics.median(own / one for own, one in zip(times, single, strict=True))
+        print(f"{way:24}{statistics.median(times) * 1000:8.0f} ms{ratio:8.2f} of 1 chunk", flush=True)
+
+
+def main() -> None:
+    parser = parser_for(__doc__)
+    parser.add_argument("--parts", default="imports,messages,chunks")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--chunks", type=int, default=12)
+    parser.add_argument("--width", type=int, default=384)
+    parser.add_argument("--vocabulary", type=int, default=16384)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    silence_libraries()
+    parts = arguments.parts.split(",")
+    if "imports" in parts:
+        imports(arguments.rounds)
+    if "messages" in parts:
+        messages(arguments.layers, arguments.chunks)
+    if "chunks" in parts:
+        time_of_chunks(arguments.layers, arguments.chunks, arguments.width, arguments.vocabulary, arguments.rounds)
+
+
+if __name__ == "__main__":
+    if _RANK_FOLDER in os.environ:
+        one_rank(Path(os.environ[_RANK_FOLDER]))
+    else:
+        main()
