@@ -25,7 +25,7 @@ _MOST_LEFT_OUT = 5
 
 
 class TableFormat(str, Enum):
-    """The formats of the table of many runs."""
+    """The values of the option --format of `red report`, for the table of many runs."""
 
     latex = "latex"
     csv = "csv"

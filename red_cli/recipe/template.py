@@ -22,7 +22,7 @@ _LONGEST = 100_000  # characters
 
 
 def fields(template: str) -> list[str]:
-    """The distinct names in braces, in order.
+    """The distinct names in braces in a template's text, in order.
 
     Raises:
         ValueError: a brace is unmatched (a literal brace is doubled), or a name is empty or has a format or attribute.

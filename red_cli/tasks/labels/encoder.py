@@ -158,5 +158,5 @@ def text_columns(data: Data, rows: Rows) -> list[str]:
 
 
 def label_column(data: Data) -> str:
-    """The column of the labels."""
+    """The column that the encoder reads labels from."""
     return data.columns.label or "label"

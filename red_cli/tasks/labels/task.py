@@ -138,7 +138,7 @@ def as_text_to_text(
     label_texts: list[str] | None = None,
     decimals: int = 1,
 ) -> LabelTask:
-    """The task of classification or regression; its answers are written as text if task.text_to_text is set.
+    """The label task, with its answers written as text if task.text_to_text is set.
 
     Raises:
         UserError: the base is not an encoder-decoder.

@@ -24,7 +24,7 @@ from red_cli.tasks.text.token_ids import running_ids, token_ids
 
 @dataclass(frozen=True)
 class TemplateTexts:
-    """Prompts and completions from columns, or from templates with columns in braces."""
+    """Prompts and completions of generation, from columns, or from templates with columns in braces."""
 
     columns: Columns
     prompt_template: str | None = None
@@ -105,7 +105,7 @@ class TemplateTexts:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationTask(TextTask):
-    """A prompt -> a text.
+    """The task of generation: a prompt -> a text.
 
     Attributes:
         texts: makes prompts and completions from rows.
@@ -160,7 +160,7 @@ class GenerationTask(TextTask):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationEncoder(TextEncoder):
-    """Rows of prompts and completions -> batches -> texts."""
+    """The encoder of generation: rows of prompts and completions -> batches -> texts."""
 
     task: GenerationTask
 
