@@ -71,7 +71,7 @@ def _range(values: Sequence[float]) -> str:
 _GAP = 2
 
 
-def comparison_lines(comparison: RunComparison, width: int) -> list[str]:
+def terminal_lines(comparison: RunComparison, width: int) -> list[str]:
     """The table of many runs as lines for a terminal of `width` columns.
 
     If a single table is too wide, mean, deviation and the paper's figure get a line each and the tasks are split into
