@@ -11,9 +11,10 @@ from transformers import PreTrainedModel
 from red_cli.base_model.digest import require_unchanged_base
 from red_cli.base_model.hub import require_local_base
 from red_cli.edit import adapter
-from red_cli.edit.adapter_config import AdapterConfig, read_adapter_config, require_same_base
+from red_cli.edit.adapter_config import AdapterConfig, read_adapter_config
 from red_cli.edit.attach import DEFAULT
 from red_cli.edit.model_kinds import HEAD_TASK_TYPES, KINDS
+from red_cli.edit.recorded_base import require_same_base
 from red_cli.errors import UserError
 from red_cli.export.classes import auto_class
 

@@ -14,7 +14,7 @@ from red_cli import console
 from red_cli.commands import chat, keys, predict, recipes, report, runs, score, training
 from red_cli.commands import trained_models as results
 from red_cli.commands.examples import examples_of
-from red_cli.commands.options import with_expanded_paths
+from red_cli.commands.expand_paths import with_expanded_paths
 from red_cli.commands.usage_errors import Group, UsageError, usage_error
 from red_cli.errors import Interrupted, RedError, UserError, from_os_error, out_of_space
 from red_cli.escape import terminal_text

@@ -7,7 +7,8 @@ from typing import Any
 
 from red_cli.errors import one_line
 from red_cli.formatting import aligned
-from red_cli.recipe.metrics import format_score, stored_name, untuned_remark
+from red_cli.recipe.metric_names import stored_name
+from red_cli.recipe.score_format import format_score, untuned_remark
 
 MOST_CLASSES = 20  # rows of a table; of more classes the worst
 _MOST_ERRORS = 3

@@ -8,7 +8,8 @@ from typing import Any
 from red_cli.finding_tables import floor_rows
 from red_cli.formatting import byte_size, duration, plus_minus, speed_text
 from red_cli.plan_tables import counts_text, cut_text, scoring_rows
-from red_cli.recipe.metrics import format_score, format_scores, stored_name
+from red_cli.recipe.metric_names import stored_name
+from red_cli.recipe.score_format import format_score, format_scores
 
 # The note on scored rows that also selected the best evaluation
 _CHOSE = {"all": ", which chose the best step", "some": ", some of which chose the best step", "none": ""}

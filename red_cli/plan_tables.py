@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from red_cli.formatting import byte_size
-from red_cli.recipe.metrics import metric_name
+from red_cli.recipe.metric_names import metric_name
 from red_cli.tasks.labels.classes import classes_text
 
 if TYPE_CHECKING:

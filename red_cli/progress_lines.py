@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from red_cli.errors import one_line
 from red_cli.formatting import duration, shortened, speed_text
-from red_cli.recipe.metrics import format_score
+from red_cli.recipe.score_format import format_score
 
 if TYPE_CHECKING:
     from red_cli.train.events import Evaluation, Sample, Step
@@ -23,7 +23,7 @@ _PART_WIDTH = 2 + max(map(len, _SAMPLE_PARTS)) + len(_GAP)
 
 
 class Pace:
-    """Decides when a further plain line of progress is due, so that neither a flood of lines nor silence results."""
+    """When a further plain line of progress is due, so that there is neither a flood of lines nor silence."""
 
     def __init__(self) -> None:
         self._printed = time.monotonic()

@@ -33,7 +33,7 @@ COMMANDS = ("red check quickstart", "red train quickstart", "red report runs/qui
 COLUMNS, VIEW = 100, 30  # of the terminal, and of the lines in view
 TALL = 1000  # lines of the emulated screen, so that it never scrolls: the picture scrolls instead
 LENGTH = 24.0  # seconds that the output takes in the picture
-PAUSE, READING, LAST = 0.6, 2.5, 6.0  # seconds: the longest pause, before the next command, and at the end
+START, PAUSE, READING, LAST = 1.5, 0.6, 2.5, 6.0  # seconds: starting, the longest pause, before a command, at the end
 FRAME = 0.12  # seconds between two states of a line
 
 CELL, LINE, MARGIN, BAR = 8.4, 18, 14, 30  # pixels
@@ -69,7 +69,8 @@ def main() -> None:
     path = parser.parse_args().file
     with tempfile.TemporaryDirectory() as folder:
         outputs = [list(output_of(command, Path(folder))) for command in COMMANDS]
-    speed = max(1.0, sum(min(gap, PAUSE * 4) for output in outputs for gap, _ in output) / LENGTH)
+    outputs = [with_short_start(output) for output in outputs]
+    speed = max(1.0, sum(gap for output in outputs for gap, _ in output) / LENGTH)
     lines, scrolls, length = film(list(events_of(outputs, speed)))
     path.write_text(picture(lines, scrolls, length), encoding="utf-8")
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB, {length:.0f} s, {speed:.1f} times as fast, {len(lines)} texts")
@@ -103,12 +104,18 @@ def output_of(command: str, folder: Path) -> Iterator[Event]:
         raise SystemExit(f"{command} failed: exit code {process.returncode}")
 
 
+def with_short_start(output: Sequence[Event]) -> list[Event]:
+    """The output without the time before its first line, in which libraries are imported and a spinner turns."""
+    first = next((index for index, (_, text) in enumerate(output) if "\n" in text), 0)
+    return [(0.0, "".join(text for _, text in output[: max(first - 1, 0)])), *output[max(first - 1, 0) :]]
+
+
 def events_of(outputs: Sequence[Sequence[Event]], speed: float) -> Iterator[Event]:
     """The output of all commands, with a prompt before each, in the time of the picture."""
     for number, (command, output) in enumerate(zip(COMMANDS, outputs, strict=True)):
         yield READING if number else 0.0, f"\x1b[32m$\x1b[0m \x1b[1m{command}\x1b[0m\r\n"
         for index, (gap, text) in enumerate(output):
-            yield (PAUSE if index == 0 else min(gap / speed, PAUSE)), text
+            yield (START if index <= 1 else min(gap / speed, PAUSE)), text
     yield READING, "\x1b[32m$\x1b[0m "
 
 

@@ -15,11 +15,11 @@ from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
 from red_cli.base_model.files import BaseFiles, json_or_none, read_base, stored_chat_template
 from red_cli.base_model.hub import cached_folder, commit_of
 from red_cli.base_model.stored_tensor import StoredTensor
-from red_cli.edit.adapter_config import BaseDigest
+from red_cli.edit.recorded_base import BaseDigest
 from red_cli.errors import UserError
 from red_cli.files import file_sha256, read_json
 from red_cli.recipe.methods import METHODS, MethodName
-from red_cli.recipe.schema import Model
+from red_cli.recipe.sections import Model
 
 # Keys of config.json that differ between savings of the same model
 _UNSTEADY = ("transformers_version", "_name_or_path", "architectures", "torch_dtype", "dtype")
@@ -183,13 +183,13 @@ class BaseRecord:
     digest: BaseDigest | None
 
 
-def base_files(name: str, revision: str | None) -> Path | None:
+def digest_folder(name: str, revision: str | None) -> Path | None:
     """The folder whose files a base's digest covers: local, or the Hub's cached snapshot; None without either."""
     return Path(name) if Path(name).is_dir() else cached_folder(name, revision)
 
 
-def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecord:
-    """The digest of a base's configuration, weights and tokenizer, to detect changes later.
+def record_digest(model: Model, method: MethodName, paths: list[str]) -> BaseRecord:
+    """Record the digest of a base's configuration, weights and tokenizer, to detect changes later.
 
     The base has been loaded before, so no network is used.
     The digest has fewer parts for a base that edits cannot be folded into (8-bit weights, an old pickle).
@@ -198,7 +198,7 @@ def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecor
         paths: paths of the modules that RED edits.
     """
     name, revision = model.name_or_path, model.revision
-    folder = base_files(name, revision)
+    folder = digest_folder(name, revision)
     if folder is None:
         return BaseRecord(revision, None)
     revision = commit_of(folder) or revision
@@ -229,7 +229,7 @@ def require_unchanged_base(
     Raises:
         UserError: the configuration, weights or tokenizer have changed; the message names which.
     """
-    folder = None if then is None else base_files(name, revision)
+    folder = None if then is None else digest_folder(name, revision)
     if then is None or folder is None:
         return
     if changed := changed_parts(name, folder, then):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from red_cli.base_model.gguf_file import require_no_gguf
+from red_cli.base_model.convert_gguf import require_no_gguf
 from red_cli.errors import RunFailed, UserError, first_line
 
 # Files of a base that belong to any model made from it, by name.

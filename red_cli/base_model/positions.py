@@ -9,8 +9,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_MAPPING,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+_NO_LIMIT = 10**6  # tokenizers without a limit have 10**30
 _TABLE_NAMES = ("position", "embed_pos", "wpe")  # parts of the names that transformers gives to tables of positions
 _TABLE_DIMENSIONS = 2
 # Positions of something other than tokens: of pictures, of sound, of boxes on a page, of entities
@@ -104,3 +111,8 @@ def _first_row(module: nn.Module) -> int:
     """The row of the first token: after the padding's, or after those that the module skips."""
     padding, offset = getattr(module, "padding_idx", None), getattr(module, "offset", 0)
     return int(offset) if padding is None else padding + 1
+
+
+def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The longest sequence, in tokens, that the positions of a base and its tokenizer allow."""
+    return min(tokenizer.model_max_length, most_positions(config) or _NO_LIMIT, _NO_LIMIT)

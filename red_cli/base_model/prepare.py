@@ -8,18 +8,18 @@ import math
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.base_model.load import load_tokenizer
-from red_cli.base_model.positions import most_positions
+from red_cli.base_model.positions import longest_sequence
 from red_cli.distributed.device import chosen_device, has_accelerator, prefers_bf16
 from red_cli.edit.architectures import architecture_of
 from red_cli.edit.model_kinds import ModelKind
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Model, Recipe, Train
+from red_cli.recipe.schema import Recipe, Train
+from red_cli.recipe.sections import Model
 from red_cli.tasks.base import Base
 from red_cli.tasks.special_ids import padding_id
 
 _USUAL_HEAD_DROPOUT = "classifier_dropout"
 _PLAIN_ATTENTION_UP_TO = 512  # tokens; plain attention saves the scores of all pairs
-_NO_LIMIT = 10**6  # tokenizers without a limit have 10**30
 
 
 def prepare_base(config: PretrainedConfig, recipe: Recipe, kind: ModelKind, label_names: list[str] | None) -> Base:
@@ -85,11 +85,6 @@ def usable_padding_id(tokenizer: PreTrainedTokenizerBase, vocabulary: float) -> 
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= vocabulary:
         tokenizer.pad_token = None
     return padding_id(tokenizer)
-
-
-def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The limit for the maximum length of a prepared base, in tokens, by its configuration and tokenizer."""
-    return min(tokenizer.model_max_length, most_positions(config) or _NO_LIMIT, _NO_LIMIT)
 
 
 def _max_length(wanted: int | None, most: int) -> int:

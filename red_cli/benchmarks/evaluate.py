@@ -23,7 +23,7 @@ from red_cli.files import write_text
 from red_cli.inference.runtime import Runtime, join_for_inference
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.opened import Opened
+from red_cli.runs.open_trained import Opened
 from red_cli.runs.preflight import preflight_evaluation
 
 OPEN_LLM = "open-llm"

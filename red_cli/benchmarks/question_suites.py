@@ -20,8 +20,8 @@ from red_cli.recipe.sections import Decoding
 from red_cli.recipe.tasks.base import TemplateChoice
 from red_cli.recipe.template import NAMED_TEMPLATES, OWN, read_template
 from red_cli.runs.events import Listener
-from red_cli.runs.load import load_task
-from red_cli.runs.opened import Opened
+from red_cli.runs.load_opened import load_task
+from red_cli.runs.open_trained import Opened
 from red_cli.tasks.base import Base, Generated
 from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Conversation
@@ -144,8 +144,8 @@ def require_absent(path: Path) -> None:
 _PAPER_TEMPLATE = "human-assistant"
 
 
-def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ChatTemplate]:
-    """The name and the template of a question suite's prompts: `named`, else the training's, else the model's own.
+def suite_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ChatTemplate]:
+    """The template that a question suite writes its prompts with: `named`, else the training's, else the model's.
 
     Raises:
         UserError: there is no such template, it fails, or the model has no chat template.

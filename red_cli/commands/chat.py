@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from red_cli import console
-from red_cli.commands.options import Overrides, RecipeOption, TargetArgument, trained_folder
+from red_cli.commands.options import Overrides, RecipeOption, TargetArgument
 from red_cli.commands.processes import require_one_process
+from red_cli.commands.run_argument import trained_folder
 from red_cli.errors import UserError
 from red_cli.progress import Terminal
 

@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 
 from red_cli import console
-from red_cli.commands.options import Json, RecipeOption, TargetArgument, require_trained, trained_folder
+from red_cli.commands.options import Json, RecipeOption, TargetArgument
 from red_cli.commands.prediction_screen import prediction_rows, print_answers
 from red_cli.commands.processes import require_one_process, require_strategy_for_inference, started_elsewhere
+from red_cli.commands.run_argument import require_trained, trained_folder
 from red_cli.errors import UserError
 from red_cli.progress import Terminal
 from red_cli.signals import sigterm_as_interrupt

@@ -13,7 +13,8 @@ import typer
 from red_cli import console
 from red_cli import plan_and_result_tables as tables
 from red_cli.commands.completion import complete_run
-from red_cli.commands.options import Json, trained_folder, with_similar_runs
+from red_cli.commands.options import Json
+from red_cli.commands.run_argument import trained_folder, with_similar_runs
 from red_cli.errors import UserError
 from red_cli.progress import Terminal
 
@@ -24,7 +25,7 @@ _MOST_LEFT_OUT = 5
 
 
 class TableFormat(str, Enum):
-    """The formats of the table of many runs."""
+    """The values of the option --format of `red report`, for the table of many runs."""
 
     latex = "latex"
     csv = "csv"
@@ -72,7 +73,7 @@ def report(
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         from red_cli.files import require_inside
-        from red_cli.report.style import NO_PICTURES, can_draw
+        from red_cli.report.picture import NO_PICTURES, can_draw
         from red_cli.report.write import check_output
         from red_cli.runs.folder_kind import is_adapter, is_run
 
@@ -138,7 +139,7 @@ def _report_runs(folders: list[Path], output: Path) -> _Answer:
     from red_cli.report.many_runs import compare_runs
     from red_cli.report.many_runs_cells import Cells
     from red_cli.report.many_runs_report import comparison_data, comparison_document
-    from red_cli.report.terminal import comparison_lines
+    from red_cli.report.terminal import terminal_lines
     from red_cli.report.write import write_report
 
     comparison = compare_runs(folders)
@@ -153,7 +154,7 @@ def _report_runs(folders: list[Path], output: Path) -> _Answer:
         *_listed("left out", left_out),
         ("report", str(files[0])),
     ]
-    table = "\n".join(comparison_lines(comparison, console.width())) + "\n"
+    table = "\n".join(terminal_lines(comparison, console.width())) + "\n"
     return _Answer({**data, "files": [str(file) for file in files]}, rows, table)
 
 

@@ -14,7 +14,7 @@ import typer
 from red_cli import console
 from red_cli.commands.options import Json
 from red_cli.formatting import byte_size, number_of, shortened
-from red_cli.recipe.metrics import format_score
+from red_cli.recipe.score_format import format_score
 
 if TYPE_CHECKING:
     from red_cli.compare.list_runs import RunList

@@ -20,11 +20,9 @@ from red_cli.commands.options import (
     RecipeOption,
     TargetArgument,
     TargetOption,
-    open_target,
-    require_trained,
-    trained_folder,
 )
 from red_cli.commands.processes import require_strategy_for_inference, started_elsewhere
+from red_cli.commands.run_argument import open_target, require_trained, trained_folder
 from red_cli.errors import UserError
 from red_cli.finding_tables import class_tables, finding_rows
 from red_cli.progress import Terminal
@@ -78,7 +76,7 @@ def evaluate(
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         opened = open_target(target, recipe, overrides or [])
-        from red_cli.runs.opened import evaluation_folder
+        from red_cli.runs.open_trained import evaluation_folder
         from red_cli.runs.preflight import preflight_evaluation
 
         folder = output or evaluation_folder(target, overrides or [])
@@ -186,7 +184,7 @@ def convert(
     json: Json = False,
 ) -> None:
     """Convert a checkpoint of the paper's published code to an adapter, or a GGUF file to a base."""
-    from red_cli.base_model.gguf_file import is_gguf
+    from red_cli.base_model.convert_gguf import is_gguf
 
     if is_gguf(str(checkpoint)):
         if base is not None:
@@ -195,7 +193,7 @@ def convert(
         with Terminal(json_output=json) as terminal:
             terminal.status("converting")
             console.silence_libraries()
-            from red_cli.base_model.gguf_file import convert_gguf
+            from red_cli.base_model.convert_gguf import convert_gguf
 
             result = convert_gguf(checkpoint, output)
         if json:
@@ -227,12 +225,12 @@ def convert(
 def evaluate_suite(
     target: Path, overrides: list[str], recipe: str | None, output: Path | None, asked: dict[str, Any], json: bool
 ) -> None:
-    """Run a benchmark on a model and show its results; `asked` holds the fields of a SuiteRequest."""
+    """`red eval` of a trained model on a benchmark: run it and show the results; `asked` is for a SuiteRequest."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars; read when tqdm is imported
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         opened = open_target(target, recipe, overrides)
-        from red_cli.runs.opened import evaluation_folder
+        from red_cli.runs.open_trained import evaluation_folder
         from red_cli.runs.preflight import preflight_evaluation
 
         folder = output or evaluation_folder(target, overrides)

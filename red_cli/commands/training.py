@@ -147,7 +147,7 @@ def _train_seeds(
 
 
 class NamesMethods(TyperCommand):
-    """A command whose help names the methods. They are imported only when it is shown, because that is slow."""
+    """The class of `red compare`: its help names the methods, imported only when it is shown, since that is slow."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from red_cli.recipe.methods import compared_methods
@@ -190,9 +190,9 @@ def compare(
     find_recipe(recipe)
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")
+        from red_cli.compare.comparison import compare as run_comparison
+        from red_cli.compare.comparison import parse_methods, plan_comparison
         from red_cli.compare.comparison_table import notes_of, tables_of
-        from red_cli.compare.methods import compare as run_comparison
-        from red_cli.compare.methods import parse_methods, plan_comparison
         from red_cli.compare.seeds import parse_seeds
 
         numbers = None if seeds is None else parse_seeds(seeds)

@@ -121,7 +121,7 @@ def _usual_value(key: str) -> str:
 
 def _keys() -> list[str]:
     """The keys of recipes that hold a value. Their schema is imported only when an option is unknown."""
-    from red_cli.recipe.keys import recipe_keys
+    from red_cli.recipe.keys_by_role import recipe_keys
 
     return [path for path, key in recipe_keys().items() if not key.is_section]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from red_cli.compare.differences import difference_rows
 from red_cli.compare.grid import Setting
+from red_cli.compare.paired_differences import difference_rows
 from red_cli.escape import markdown_code
 from red_cli.files import write_json, write_text
-from red_cli.recipe.metrics import UNTUNED, format_scores, is_percentage, stored_title
+from red_cli.recipe.metric_names import stored_title
+from red_cli.recipe.metrics import UNTUNED
+from red_cli.recipe.score_format import format_scores, is_percentage
 
 _NONE, _BEST = "-", "*"
 _RATES = {
@@ -136,7 +138,7 @@ def notes_of(result: dict[str, Any]) -> list[str]:
 
 
 def write_comparison(folder: Path, result: dict[str, Any]) -> None:
-    """Write a comparison to comparison.json and its table to comparison.md, each atomically."""
+    """Write the comparison's table to comparison.md, and its data to comparison.json, each atomically."""
     write_json(folder / JSON_FILE, result)
     if not result["rows"]:
         return

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from red_cli.errors import UserError, one_line, shown
-from red_cli.recipe.keys import role_of
+from red_cli.recipe.keys_by_role import role_of
 from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.roles import SHARED
 from red_cli.recipe.yaml_file import dump_flow, parse_value

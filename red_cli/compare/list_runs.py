@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from red_cli.compare.planned_runs import read_planned
+from red_cli.compare.planned_runs_file import read_planned
 from red_cli.runs.folder_kind import DEPTH, folder_kind, no_folder, subfolders
 from red_cli.train.run_state import RunState, is_started, read_run_state
 

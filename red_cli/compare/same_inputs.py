@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from red_cli.edit.adapter_config import BaseDigest
+from red_cli.edit.recorded_base import BaseDigest
 from red_cli.errors import UserError
-from red_cli.recipe.keys import values_of
+from red_cli.recipe.keys_by_role import values_of
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.roles import ROWS
 from red_cli.recipe.schema import Recipe

@@ -11,9 +11,9 @@ from typing import Any
 from red_cli.compare.same_inputs import require_same_inputs
 from red_cli.errors import UserError, shown
 from red_cli.recipe.load import LoadedRecipe, load_recipe
-from red_cli.recipe.metrics import mean_and_spread
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
+from red_cli.recipe.score_format import mean_and_spread
 from red_cli.runs.folder import RunFolder
 from red_cli.train.events import TrainingListener
 from red_cli.train.resume import is_finished

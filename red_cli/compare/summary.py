@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from red_cli.compare.differences import differences
 from red_cli.compare.grid import Point
+from red_cli.compare.paired_differences import differences
 from red_cli.compare.same_inputs import require_same_inputs
 from red_cli.recipe.load import LoadedRecipe
-from red_cli.recipe.metrics import UNTUNED, headline_metrics, is_better, mean_and_spread
+from red_cli.recipe.metrics import UNTUNED, headline_metrics, is_better
+from red_cli.recipe.score_format import mean_and_spread
 from red_cli.runs.folder import RunFolder
 
 

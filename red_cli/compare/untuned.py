@@ -11,7 +11,7 @@ from red_cli.recipe.schema import Recipe
 from red_cli.runs.consent import OpenedRecipe
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.opened import OpenedBase
+from red_cli.runs.open_trained import OpenedBase
 from red_cli.tasks.base import scored_split
 from red_cli.tasks.build import build_task
 

@@ -6,14 +6,9 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    read_adapter_config,
-    require_same_base,
-    require_same_modules,
-)
+from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config, require_same_modules
 from red_cli.edit.attach import DEFAULT, attach, detach
+from red_cli.edit.recorded_base import require_same_base
 from red_cli.edit.save import adapter_parameters
 from red_cli.edit.save import adapter_tensors as adapter_tensors
 from red_cli.edit.save import save_adapter as save_adapter
@@ -46,6 +41,6 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
 
 
 def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
-    """Copy the tensors in `folder` into the existing edits and head of `model`; raises what `load_adapter` raises."""
+    """Load the adapter in `folder` into the existing edits and head of `model`; raises what `load_adapter` raises."""
     file = Path(folder) / WEIGHTS_FILE
     copy_into(adapter_parameters(model), file, read_adapter_config(folder).weights_sha256, CONFIG_FILE, "float32")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from red_cli.edit.as_llama import MISTRAL, PHI3, QWEN2, SMOLLM3, AsLlama
+from red_cli.edit.architectures_as_llama import MISTRAL, PHI3, QWEN2, SMOLLM3, AsLlama
 from red_cli.edit.config import Position
 from red_cli.edit.servers import (
     BOTH,

@@ -10,21 +10,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformers import MODEL_MAPPING, PreTrainedModel
+from transformers import PreTrainedModel
 
 from red_cli.edit.config import RedConfig
 from red_cli.edit.layer import RedVectors, Selection
-from red_cli.edit.model_kinds import kind_of
 from red_cli.errors import UserError
 
-POOLER = "pooler"  # the part of a base that may be missing in its files
 FOLDED = "red_folded"  # the mark of a module with a folded edit: whether it gained a bias
-_LOADED = "_is_hf_initialized"  # transformers' mark of parameters that it loaded from files
 
 
 @dataclass
-class Adapter:
-    """One adapter attached to a model.
+class AttachedAdapter:
+    """An adapter that is attached to a model.
 
     Attributes:
         paths: the paths of the modules it edits.
@@ -42,7 +39,7 @@ class Attachment:
 
     selection: Selection
     trained_before: set[str]  # names of the parameters that required gradients before
-    adapters: dict[str, Adapter] = field(default_factory=dict)
+    adapters: dict[str, AttachedAdapter] = field(default_factory=dict)
     hooks: dict[str, RemovableHandle] = field(default_factory=dict)  # path of an edited module -> its forward hook
     call_hooks: list[RemovableHandle] = field(default_factory=list)  # on the model itself
     casts: dict[str, RemovableHandle] = field(default_factory=dict)  # path of a head module -> its input cast
@@ -50,7 +47,7 @@ class Attachment:
     base_head: dict[str, Tensor] = field(default_factory=dict)  # the base's values of the head's parameters
 
     @property
-    def active(self) -> Adapter | None:
+    def active(self) -> AttachedAdapter | None:
         """The active adapter, or None."""
         return None if self.selection.active is None else self.adapters[self.selection.active]
 
@@ -72,7 +69,7 @@ def require_attachment(model: nn.Module) -> Attachment:
     return attached
 
 
-def active_adapter(model: nn.Module) -> Adapter:
+def active_adapter(model: nn.Module) -> AttachedAdapter:
     """The active adapter.
 
     Raises:
@@ -97,7 +94,7 @@ def edits(model: nn.Module) -> Iterator[tuple[str, RedVectors]]:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of parameters by role. The paper's "#Params" is `edited` alone."""
+    """Numbers of parameters of a model with an attached adapter, by role. The paper's "#Params" is `edited` alone."""
 
     edited: int
     head: int
@@ -127,12 +124,12 @@ def full_size(parameter: nn.Parameter) -> int:
 
 
 def gained_biases(model: nn.Module) -> list[str]:
-    """The names of the biases that modules gained when an attached adapter was folded."""
+    """The names of the biases that a model's modules gained when its attached adapter was folded."""
     return [f"{path}.bias" for path, module in model.named_modules() if getattr(module, FOLDED, False)]
 
 
 def is_folded(model: nn.Module) -> bool:
-    """Whether edits were folded into the model's weights, so that it is no longer the base in the files."""
+    """Whether a model had attached adapters whose edits were folded, so that it is no longer the base in the files."""
     return any(hasattr(module, FOLDED) for module in model.modules())
 
 
@@ -140,51 +137,6 @@ def vector_ids(model: nn.Module) -> set[int]:
     """The ids of the parameters that are vectors of any adapter."""
     every = [module for module in model.modules() if isinstance(module, RedVectors)]
     return {id(parameter) for vectors in every for parameter in vectors.parameters()}
-
-
-def head_parameter_names(model: PreTrainedModel) -> list[str]:
-    """The names of parameters outside `model.base_model` and attached adapters: the head's, if there is one.
-
-    A language model has no head: its output layer is pretrained, and often shares the embedding table.
-    """
-    kind = kind_of(model)
-    if not kind.trains_head if kind is not None else model.get_output_embeddings() is not None:
-        return []
-    base, vectors = model.base_model, vector_ids(model)
-    if base is model:
-        outside = {f"{part}." for part, _ in model.named_children()} - _parts_of_base(model)
-        named = [name for name, _ in model.named_parameters() if name.startswith(tuple(outside))]
-    else:
-        inside = {id(parameter) for parameter in base.parameters()}
-        named = [name for name, parameter in model.named_parameters() if id(parameter) not in inside]
-    return [name for name in named if id(model.get_parameter(name)) not in vectors]
-
-
-def head_and_new_poolers(model: PreTrainedModel) -> list[str]:
-    """The names of the head's parameters and, where there is a head, of poolers that the base's files do not hold."""
-    wanted = {*head_parameter_names(model), *new_parameter_names(model)}
-    return [name for name, _ in model.named_parameters() if name in wanted]
-
-
-def new_parameter_names(model: PreTrainedModel) -> list[str]:
-    """The names of parameters of a head and its pooler that the base's files do not hold, so that they are random.
-
-    transformers marks the parameters that it loads. In a model that was not loaded from files none is: no name then.
-    """
-    head = {*head_parameter_names(model)}
-    marks = {name: getattr(parameter, _LOADED, False) for name, parameter in model.named_parameters()}
-    if not head or not any(marks.values()):
-        return []
-    return [name for name, loaded in marks.items() if not loaded and (name in head or POOLER in name.split("."))]
-
-
-def _parts_of_base(model: PreTrainedModel) -> set[str]:
-    """The parts of the base's class as beginnings of names, for a class that adds its head to them in one module."""
-    kind = MODEL_MAPPING.get(type(model.config), None)
-    if kind is None or isinstance(model, kind):
-        return {f"{part}." for part, _ in model.named_children()}
-    with torch.device("meta"):
-        return {f"{part}." for part, _ in kind(model.config).named_children()}
 
 
 def activate(model: PreTrainedModel, name: str | None) -> None:
@@ -216,7 +168,7 @@ def _load_head(model: PreTrainedModel, values: dict[str, Tensor], trained: bool)
         model.get_parameter(key).requires_grad_(trained).copy_(value)
 
 
-def _set_requires_grad(model: PreTrainedModel, adapter: Adapter, name: str | None, trained: bool) -> None:
+def _set_requires_grad(model: PreTrainedModel, adapter: AttachedAdapter, name: str | None, trained: bool) -> None:
     """Make the vectors that `attach` added under a name trainable, or freeze them."""
     for path in adapter.paths:
         model.get_submodule(f"{path}.red.{name}").requires_grad_(trained)

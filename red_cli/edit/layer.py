@@ -13,7 +13,7 @@ from red_cli.errors import UserError
 
 
 class Vectors(Protocol):
-    """One adapter's vectors for one module, each of shape (width,); a vector that is None does not exist."""
+    """The layer's vectors for one module, each of shape (width,); a vector that is None does not exist."""
 
     @property
     def scale(self) -> Tensor | None:
@@ -130,11 +130,3 @@ def apply_edit(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Te
     """The forward hook of an edited module; a plain function, so that models can be copied and pickled."""
     edit: RedEdit = module.red  # type: ignore[assignment]
     return edit(output)
-
-
-def cast_to_weight(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The forward pre-hook of a layer of another dtype than the base, which casts the layer's inputs to it."""
-    dtype = next(module.parameters(recurse=False)).dtype
-    return tuple(
-        value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -90,3 +92,9 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 def _has_parameters(module: nn.Module) -> bool:
     """Whether a repeated layer has any parameters."""
     return next(module.parameters(), None) is not None
+
+
+def most_in_a_layer(modules: Sequence[str]) -> int:
+    """The most modules in one of the repeated layers; a layer is a path up to its first number."""
+    layers = [match[0] if (match := re.match(r".*?\.\d+(?=\.)", path)) else path for path in modules]
+    return max(Counter(layers).values(), default=0)

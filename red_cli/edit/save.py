@@ -11,23 +11,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import (
-    CONFIG_FILE,
-    KEY_PREFIX,
-    WEIGHTS_FILE,
-    AdapterConfig,
-    BaseDigest,
-    BaseIdentity,
-)
-from red_cli.edit.attached_adapters import (
-    active_adapter,
-    edits,
-    head_parameter_names,
-    is_folded,
-    require_attachment,
-    vector_ids,
-)
+from red_cli.edit.adapter_config import CONFIG_FILE, KEY_PREFIX, WEIGHTS_FILE, AdapterConfig
+from red_cli.edit.attached_adapters import active_adapter, edits, is_folded, require_attachment, vector_ids
 from red_cli.edit.model_kinds import own_label_names, task_type
+from red_cli.edit.recorded_base import BaseDigest, BaseIdentity
+from red_cli.edit.trained_head import head_parameter_names
 from red_cli.errors import UserError
 from red_cli.files import write_bytes, write_json
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from red_cli.base_model.prepare import longest_sequence
+from red_cli.base_model.positions import longest_sequence
 from red_cli.errors import RunFailed
 from red_cli.inference.generate import eval_mode, generation_config
 from red_cli.recipe.sections import Decoding
@@ -65,7 +65,7 @@ class Question:
 def compare_answers(
     question: Question, expected: list[int], model: PreTrainedModel, tolerance: float
 ) -> dict[str, Any]:
-    """Generate the answer of the exported model and compare it with the adapter's, `expected`.
+    """Generate an answer with the exported model and compare it with the adapter's answer, `expected`.
 
     Args:
         tolerance: the largest difference of logits by rounding, relative to the largest logit.

@@ -13,13 +13,14 @@ from red_cli.escape import markdown_block, markdown_code, markdown_text, termina
 from red_cli.export.python_use import Input, adapter_use
 from red_cli.export.shared_recipe import is_local, shared_name, shared_recipe
 from red_cli.recipe.methods import METHODS
-from red_cli.recipe.metrics import format_score, stored_title
+from red_cli.recipe.metric_names import stored_title
+from red_cli.recipe.score_format import format_score
 from red_cli.recipe.yaml_file import dump
 
 
 @dataclass(frozen=True)
 class Use:
-    """How a model is used: commands for a terminal, and lines of Python; either may be empty."""
+    """How a model's card says to use it: commands for a terminal, and lines of Python; either may be empty."""
 
     commands: Sequence[str] = ()
     python: Sequence[str] = ()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from red_cli.base_model.files import BaseFiles
 from red_cli.errors import UserError, first_line
-from red_cli.export.vectors import AdapterArrays
+from red_cli.export.adapter_arrays import AdapterArrays
 
 # The end of a class's name -> the auto class of transformers that loads it
 _AUTO_CLASSES = {
@@ -26,7 +26,7 @@ _NAMES_OF_KERNELS = ("attn_implementation", "experts_implementation")  # may nam
 
 
 def require_known(name: str) -> None:
-    """Check that transformers exports `name`, without loading torch.
+    """Check that transformers has the class of a model that is exported, without loading torch.
 
     Raises:
         UserError: it does not.

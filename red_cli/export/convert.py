@@ -15,7 +15,7 @@ from red_cli.edit.attached_adapters import count
 from red_cli.edit.model_kinds import DECODER, ENCODER_DECODER, SEQUENCE_CLASSIFIER
 from red_cli.edit.published import Published, attach_published, read_published
 from red_cli.files import replacing_folder
-from red_cli.recipe.schema import Model
+from red_cli.recipe.sections import Model
 
 
 def convert(checkpoint: Path, base: str, output: Path) -> dict[str, Any]:

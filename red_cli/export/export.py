@@ -10,31 +10,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from red_cli.base_model.convert_gguf import is_gguf
 from red_cli.base_model.files import read_base
-from red_cli.base_model.gguf_file import is_gguf
 from red_cli.base_model.hub import base_folder, cached_folder, commit_of, push, require_push_access
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
 from red_cli.errors import UserError, one_line
+from red_cli.export.adapter_arrays import AdapterArrays, read_vectors
 from red_cli.export.card import Use, adapter_card, merged_card
+from red_cli.export.checks import require_base, require_space
 from red_cli.export.classes import auto_class
 from red_cli.export.ends import write_ends
+from red_cli.export.exported_model import Exported, merged_llama, merged_model, model_with_code, write_model
 from red_cli.export.gguf_model import GGUF_NAME, WrittenGguf, require_gguf, write_gguf
-from red_cli.export.model import (
-    Exported,
-    merged_llama,
-    merged_model,
-    model_with_code,
-    require_base,
-    require_space,
-    write_model,
-)
 from red_cli.export.python_use import Input, gguf_use, model_use
 from red_cli.export.servers import Target, require_form, require_served
 from red_cli.export.shared_recipe import exported_recipe, shared_name, shared_recipe
-from red_cli.export.vectors import AdapterArrays, read_vectors
 from red_cli.files import replacing, replacing_folder, write_json, write_text
-from red_cli.methods.trained_files import trained_method
-from red_cli.recipe.keys import role_of
+from red_cli.methods.trained_description import trained_method
+from red_cli.recipe.keys_by_role import role_of
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.roles import DATA
@@ -45,7 +38,7 @@ from red_cli.runs.consent import is_consent
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import RECIPE_FILE
-from red_cli.runs.opened import OpenedAdapter, open_trained, require_adapter
+from red_cli.runs.open_trained import OpenedAdapter, open_trained, require_adapter
 from red_cli.signals import sigterm_as_interrupt
 
 Format = Literal["merged", "adapter", "code", "gguf"]
@@ -76,7 +69,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What an export records about its origin.
+    """What `red export` records about the origin of a model.
 
     Attributes:
         recipe: the resolved recipe as it is written, or None.

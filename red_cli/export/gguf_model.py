@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from red_cli.base_model.convert_gguf import INSTALL_GGUF
 from red_cli.base_model.files import BaseFiles, read_base
-from red_cli.base_model.gguf_file import INSTALL_GGUF
 from red_cli.errors import UserError
 from red_cli.export.classes import configuration
 from red_cli.export.ends import end_ids
@@ -20,7 +20,7 @@ from red_cli.export.gguf_weights import (
     rope_factors,
     written_bytes,
 )
-from red_cli.recipe.schema import Model
+from red_cli.recipe.sections import Model
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase

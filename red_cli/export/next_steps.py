@@ -11,15 +11,15 @@ from typing import Literal
 
 from red_cli.base_model.files import BaseFiles, read_base
 from red_cli.base_model.hub import cached_folder
+from red_cli.export.adapter_arrays import AdapterArrays, read_vectors
 from red_cli.export.card import Use
 from red_cli.export.classes import auto_class
 from red_cli.export.code import is_own_code
+from red_cli.export.exported_model import merged_llama, merged_model
 from red_cli.export.gguf_model import GGUF_NAME, require_gguf
-from red_cli.export.model import merged_llama, merged_model
 from red_cli.export.python_use import DECODER, Input, gguf_use, model_use, one_line
 from red_cli.export.servers import Target, unread_biases
-from red_cli.export.vectors import AdapterArrays, read_vectors
-from red_cli.methods.trained_files import trained_method
+from red_cli.methods.trained_description import trained_method
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from red_cli.recipe.keys import Key, recipe_keys
+from red_cli.recipe.keys_by_role import Key, recipe_keys
 from red_cli.recipe.roles import DATA, PLACE, LocalPath
 
 _PLACE = [key.path for key in recipe_keys().values() if key.is_section and key.role in PLACE]

@@ -10,7 +10,7 @@ from red_cli.base_model.files import BaseFiles
 from red_cli.base_model.prepare import prepare_base
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.export.classes import configuration
-from red_cli.export.model import exported_config
+from red_cli.export.exported_model import exported_config
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Base, Encoder, Task
 from red_cli.tasks.build import build_task

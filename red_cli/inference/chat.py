@@ -20,8 +20,8 @@ from red_cli.inference.logits_processors import penalties
 from red_cli.inference.runtime import Runtime, load_runtime
 from red_cli.recipe.sections import Decoding
 from red_cli.runs.events import Listener
-from red_cli.runs.load import load_task
-from red_cli.runs.opened import Opened
+from red_cli.runs.load_opened import load_task
+from red_cli.runs.open_trained import Opened
 from red_cli.tasks.chat.messages import Message
 from red_cli.tasks.text.encoder import ChatEncoder
 

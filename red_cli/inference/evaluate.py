@@ -15,19 +15,20 @@ from red_cli.inference.findings import find, notes_json
 from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.predict import predict
 from red_cli.inference.runtime import join_for_inference, load_runtime
-from red_cli.recipe.metrics import metric_names
+from red_cli.recipe.metric_names import metric_names
 from red_cli.recipe.schema import Recipe, text_metrics
 from red_cli.recipe.shipped_rates import rate_advice
 from red_cli.runs.events import Listener, NullListener
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.load import load_task
+from red_cli.runs.load_opened import load_task
 from red_cli.runs.metrics_file import is_finished
-from red_cli.runs.notes import Facts, notes_on
-from red_cli.runs.opened import Opened
+from red_cli.runs.open_trained import Opened
 from red_cli.runs.preflight import preflight_evaluation
+from red_cli.runs.result_notes import Facts, notes_on
 from red_cli.tasks.base import Task, chose_best, scored_split
 from red_cli.tasks.build import build_task
-from red_cli.tasks.data.rows import RowsUsed, Splits
+from red_cli.tasks.data.rows import RowsUsed
+from red_cli.tasks.data.splits import Splits
 from red_cli.tasks.encoded.cached import encode_splits, uses_text
 from red_cli.tasks.special_tokens import SpecialTokens
 from red_cli.tasks.text_metrics.score import not_computed

@@ -26,8 +26,8 @@ from red_cli.inference.row_answers import RowPredictor
 from red_cli.inference.runtime import join_for_inference, load_runtime
 from red_cli.runs.events import Listener, NullListener
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.load import load_task
-from red_cli.runs.opened import Opened
+from red_cli.runs.load_opened import load_task
+from red_cli.runs.open_trained import Opened
 from red_cli.tasks.base import Encoder, Task
 from red_cli.tasks.labels.task import LabelTask
 

@@ -11,15 +11,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from red_cli.base_model.load import to_device
-from red_cli.base_model.prepare import longest_sequence, uses_bf16
+from red_cli.base_model.positions import longest_sequence
+from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.device import USABLE_SHARE, device_memory
 from red_cli.distributed.engine import shard_base
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes, join_processes
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import DEEPSPEED, Launch
 from red_cli.runs.events import Listener, NullListener
-from red_cli.runs.load import load_model
-from red_cli.runs.opened import Opened
+from red_cli.runs.load_opened import load_model
+from red_cli.runs.open_trained import Opened
 from red_cli.tasks.base import Base
 from red_cli.tasks.text.token_loss import synchronised_chunks
 
@@ -70,7 +71,7 @@ class Runtime:
 
 
 def join_for_inference(launch: Launch) -> Processes:
-    """Join the other processes of a prediction, if a launcher started several.
+    """The start of a runtime for predictions: join the other processes, if a launcher started several.
 
     Raises:
         UserError: as `join_processes`.

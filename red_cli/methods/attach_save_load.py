@@ -7,9 +7,9 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import BaseDigest
+from red_cli.edit.recorded_base import BaseDigest
 from red_cli.methods.method import Method, Trained
-from red_cli.methods.trained_files import read_trained_files
+from red_cli.methods.trained_description import read_trained_files
 from red_cli.recipe.methods import MethodName
 from red_cli.recipe.schema import Recipe
 

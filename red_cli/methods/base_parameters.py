@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import BaseDigest, require_same_base
 from red_cli.edit.attached_adapters import full_size
-from red_cli.edit.layer import cast_to_weight
+from red_cli.edit.recorded_base import BaseDigest, require_same_base
+from red_cli.edit.trained_head import cast_to_weight
 from red_cli.errors import UserError
 from red_cli.methods.method import Method, Rates, Trained
-from red_cli.methods.trained_files import read_trained_config
+from red_cli.methods.trained_description import read_trained_config
 from red_cli.methods.trained_tensors import copy_trained, write_trained
 from red_cli.recipe.methods import MethodName
 
@@ -94,5 +94,5 @@ def set_trainable(model: PreTrainedModel, names: list[str], head: list[str]) -> 
 
 
 def base_size(model: PreTrainedModel, head: list[str]) -> int:
-    """The number of parameters of a base without adapters and without its head."""
+    """The number of the base's own parameters, without adapters and without its head."""
     return sum(full_size(parameter) for name, parameter in model.named_parameters() if name not in set(head))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import BaseDigest
 from red_cli.edit.attached_adapters import Counts
+from red_cli.edit.recorded_base import BaseDigest
+from red_cli.edit.repeated_layers import most_in_a_layer
 
 
 @dataclass
@@ -58,7 +57,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates of a method, tuned on GLUE tasks and one base (docs/results.md).
+    """A method's learning rates, tuned on GLUE tasks and one base (docs/results.md).
 
     Attributes:
         lowest, highest: bounds of the search.
@@ -70,12 +69,6 @@ class Rates:
     highest: float
     usual: float
     below_edge: float = 2.5
-
-
-def most_in_a_layer(modules: Sequence[str]) -> int:
-    """The most modules per layer, a path up to its first number; decides which learning rates a method has."""
-    layers = [match[0] if (match := re.match(r".*?\.\d+(?=\.)", path)) else path for path in modules]
-    return max(Counter(layers).values(), default=0)
 
 
 @dataclass(frozen=True)

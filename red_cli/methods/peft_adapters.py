@@ -12,14 +12,14 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from red_cli.edit.adapter_config import BaseDigest, require_same_base
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.config import Position, RedConfig
+from red_cli.edit.recorded_base import BaseDigest, require_same_base
 from red_cli.edit.targets import find_targets
 from red_cli.errors import UserError, first_line
 from red_cli.methods.base_parameters import base_size, set_trainable
 from red_cli.methods.method import Method, Rates, Trained
-from red_cli.methods.trained_files import read_trained_config
+from red_cli.methods.trained_description import read_trained_config
 from red_cli.methods.trained_tensors import copy_trained, write_trained
 from red_cli.recipe.methods import METHODS, MethodName, require_package
 

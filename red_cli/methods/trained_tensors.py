@@ -11,10 +11,10 @@ from safetensors.torch import save
 from torch import nn
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import BaseDigest, BaseIdentity
+from red_cli.edit.recorded_base import BaseDigest, BaseIdentity
 from red_cli.edit.tensor_file import copy_into
 from red_cli.files import write_bytes, write_json
-from red_cli.methods.trained_files import TRAINED_FILE, TrainedConfig, read_trained_config
+from red_cli.methods.trained_description import TRAINED_FILE, TrainedConfig, read_trained_config
 from red_cli.recipe.methods import MethodName
 
 
@@ -30,7 +30,7 @@ def write_trained(
     digest: BaseDigest | None,
     libraries: tuple[str, ...] = ("torch", "transformers"),
 ) -> None:
-    """Save the tensors `parameters` by key in `folder / weights_file`, and their description in `trained.json`."""
+    """Save the trained tensors `parameters` by key in `folder / weights_file`, and describe them in `trained.json`."""
     tensors = {key: parameter.detach().cpu().contiguous() for key, parameter in parameters.items()}
     weights = save(tensors, metadata={"format": "pt"})
     names: dict[int, Any] = model.config.id2label
@@ -52,7 +52,7 @@ def write_trained(
 
 
 def copy_trained(folder: Path, parameters: dict[str, nn.Parameter]) -> None:
-    """Copy the saved tensors into `parameters`. After an error nothing is changed.
+    """Load the trained tensors of a folder into `parameters`. After an error nothing is changed.
 
     Raises:
         UserError: the file is missing or damaged; a key, shape or dtype differs; or a value is not finite.

@@ -8,20 +8,22 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_config import KEY_PREFIX, BaseIdentity
-from red_cli.edit.attached_adapters import head_and_new_poolers, head_parameter_names, is_folded, new_parameter_names
+from red_cli.edit.adapter_config import KEY_PREFIX
+from red_cli.edit.attached_adapters import is_folded
 from red_cli.edit.config import RedConfig
 from red_cli.edit.layer import RedEdit
 from red_cli.edit.model_kinds import task_type
+from red_cli.edit.recorded_base import BaseIdentity
 from red_cli.edit.save import label_names
 from red_cli.edit.targets import Target
 from red_cli.edit.tensor_file import Form
+from red_cli.edit.trained_head import head_and_new_poolers, head_parameter_names, new_parameter_names
 from red_cli.errors import UserError
 
 
 @dataclass(frozen=True)
 class Base:
-    """A model before the first adapter was attached.
+    """PEFT's base: a model as it was before the first adapter was attached.
 
     Attributes:
         architecture: the name of its class.
@@ -87,7 +89,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Attached:
-    """An adapter as the model has it: its edits' configuration with positions resolved, and the edited modules."""
+    """An adapter on PEFT's base: its edits' configuration with positions resolved, and the edited modules."""
 
     base: Base
     edit: RedConfig

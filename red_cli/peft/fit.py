@@ -10,17 +10,11 @@ from packaging.version import Version
 from transformers import PreTrainedModel
 
 from red_cli.base_model.digest import require_unchanged_base
-from red_cli.edit.adapter_config import (
-    CONFIG_FILE,
-    KEY_PREFIX,
-    WEIGHTS_FILE,
-    AdapterConfig,
-    require_same_identity,
-    require_same_modules,
-)
+from red_cli.edit.adapter_config import CONFIG_FILE, KEY_PREFIX, WEIGHTS_FILE, AdapterConfig, require_same_modules
 from red_cli.edit.attach import parameters_to_train
 from red_cli.edit.layer import RedEdit
 from red_cli.edit.model_kinds import HEAD_TASK_TYPES
+from red_cli.edit.recorded_base import require_same_identity
 from red_cli.edit.targets import find_targets, resolve_positions
 from red_cli.edit.tensor_file import read_tensors
 from red_cli.errors import UserError
@@ -57,7 +51,7 @@ def fit(config: RedConfig, model: PreTrainedModel, base: Base) -> None:
 
 
 def require_loading_of_heads(config: RedConfig, model: PreTrainedModel) -> None:
-    """Check that transformers' own loading of an adapter folder reads the trained head, and not only the vectors.
+    """Check that an adapter with a trained head fits transformers' own loading, which would read only the vectors.
 
     Raises:
         UserError: there is a head, and transformers would leave it at random, or use that of an earlier adapter.

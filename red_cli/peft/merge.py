@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 
 import torch
-from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from red_cli.edit.layer import cast_to_weight
 from red_cli.errors import UserError
 from red_cli.export.bias_placement import place_biases
 
@@ -42,36 +40,6 @@ def name_labels(model: PreTrainedModel, names: list[str] | None) -> None:
     if names is not None and len(names) == model.config.num_labels:
         model.config.id2label = dict(enumerate(names))
         model.config.label2id = {name: index for index, name in enumerate(names)}
-
-
-def float32_heads(model: nn.Module, adapter_name: str) -> None:
-    """Make the modules that an adapter trains in full float32, as its vectors are, and cast their inputs."""
-    for wrapper in _wrappers(model).values():
-        if adapter_name not in wrapper.modules_to_save:
-            continue
-        module = wrapper.modules_to_save[adapter_name]
-        if any(parameter.dtype != torch.float32 for parameter in module.parameters()):
-            module.float()
-            module.register_forward_pre_hook(cast_to_weight)
-
-
-def head_dtypes(model: nn.Module) -> dict[str, torch.dtype]:
-    """The base's dtypes of the modules that train in full, by path."""
-    return {path: next(wrapper.original_module.parameters()).dtype for path, wrapper in _wrappers(model).items()}
-
-
-def restore_head_dtypes(model: nn.Module, dtypes: dict[str, torch.dtype]) -> None:
-    """Cast the trained head to the base's dtypes once the adapter is merged."""
-    for path, dtype in dtypes.items():
-        module = model.get_submodule(path).to(dtype)
-        for number, hook in [*module._forward_pre_hooks.items()]:
-            if hook is cast_to_weight:
-                del module._forward_pre_hooks[number]
-
-
-def _wrappers(model: nn.Module) -> dict[str, ModulesToSaveWrapper]:
-    """The modules of `modules_to_save` by path."""
-    return {path: module for path, module in model.named_modules() if isinstance(module, ModulesToSaveWrapper)}
 
 
 def _add_zeros(module: nn.Linear | Conv1D) -> None:

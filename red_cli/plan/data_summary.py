@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -15,6 +15,42 @@ from red_cli.tasks.base import Encoded
 from red_cli.tasks.text.encoded_texts import EncodedTexts
 
 _SHOWN_NUMBERS = 3  # rows of a regression that are shown
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The summary of a split's data by length: tokens per row."""
+
+    rows: int
+    shortest: int
+    median: int
+    percentile_95: int
+    longest: int
+    truncated: int
+    ends_cut: int
+    left_out: dict[str, int]  # reason -> number of rows that are skipped
+
+    @classmethod
+    def of(cls, encoded: Encoded, left_out: Mapping[str, int]) -> Lengths:
+        lengths = encoded.lengths
+        middle, high = np.percentile(lengths, [50, 95])
+        return cls(len(encoded), int(lengths.min()), int(middle), int(high), int(lengths.max()),
+                   encoded.truncated, encoded.ends_cut, {**left_out, **encoded.left_out})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row in the summary of the data, as the model sees it.
+
+    Attributes:
+        masked: the number of tokens before the first that counts towards the loss.
+        learnt: the loss mask; its name is the key of `red check --json`.
+    """
+
+    tokens: list[str]
+    masked: int
+    label: str | float | None
+    learnt: list[bool]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from red_cli.distributed.device import chosen_device, shares_memory
 from red_cli.edit.attached_adapters import Counts
 from red_cli.plan.meta_attention import FusedAttention
-from red_cli.recipe.schema import Model
+from red_cli.recipe.sections import Model
 from red_cli.tasks.text.token_loss import CHUNK_BYTES
 
 _ADAM_BYTES = 16  # per float32 parameter: value, gradient and two moments

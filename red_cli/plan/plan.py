@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedModel
 
-from red_cli.base_model.load import skeleton
+from red_cli.base_model.load import load_skeleton
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes
-from red_cli.edit.attached_adapters import Counts, edits, head_parameter_names
-from red_cli.edit.repeated_layers import blocks
+from red_cli.edit.attached_adapters import Counts, edits
+from red_cli.edit.repeated_layers import blocks, most_in_a_layer
+from red_cli.edit.trained_head import head_parameter_names
 from red_cli.errors import UserError
 from red_cli.export.bias_placement import place_biases
 from red_cli.methods.attach_save_load import attach_method
-from red_cli.methods.method import Trained, most_in_a_layer
+from red_cli.methods.method import Trained
+from red_cli.plan.data_summary import Example, Lengths
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter
 from red_cli.plan.prepare import Prepared, Scoring
 from red_cli.plan.schedule import Schedule, make_schedule, schedule_notes
@@ -25,47 +26,10 @@ from red_cli.plan.search_plan import SearchPlan
 from red_cli.plan.strategy import StrategyChoice
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
-from red_cli.tasks.base import Encoded
 from red_cli.tasks.encoded.cached import uses_text
 from red_cli.tasks.special_tokens import SpecialTokens
 
 _SHOWN_EXAMPLES = 3
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Tokens per row of a split."""
-
-    rows: int
-    shortest: int
-    median: int
-    percentile_95: int
-    longest: int
-    truncated: int
-    ends_cut: int
-    left_out: dict[str, int]  # reason -> number of rows that are skipped
-
-    @classmethod
-    def of(cls, encoded: Encoded, left_out: Mapping[str, int]) -> Lengths:
-        lengths = encoded.lengths
-        middle, high = np.percentile(lengths, [50, 95])
-        return cls(len(encoded), int(lengths.min()), int(middle), int(high), int(lengths.max()),
-                   encoded.truncated, encoded.ends_cut, {**left_out, **encoded.left_out})  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Example:
-    """A row as the model sees it.
-
-    Attributes:
-        masked: the number of tokens before the first that counts towards the loss.
-        learnt: the loss mask; its name is the key of `red check --json`.
-    """
-
-    tokens: list[str]
-    masked: int
-    label: str | float | None
-    learnt: list[bool]
 
 
 @dataclass(frozen=True)
@@ -216,7 +180,7 @@ def make_plan(loaded: LoadedRecipe, prepared: Prepared, processes: Processes = S
     Raises:
         UserError: the architecture or a position is unknown, or the schedule cannot be used.
     """
-    model = skeleton(prepared.base.config, loaded.recipe.model, prepared.task.kind)
+    model = load_skeleton(prepared.base.config, loaded.recipe.model, prepared.task.kind)
     trained = attach_method(model, loaded.recipe, head_parameter_names(model))
     schedule = make_schedule(loaded, prepared, trained, processes)
     return Plan(schedule, summarise(loaded, prepared, trained, schedule, processes))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
-from red_cli.recipe.keys import key_at, values_of
+from red_cli.recipe.keys_by_role import key_at, values_of
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
-from red_cli.recipe.sections import DEEPSPEED, Decoding, KeyFault, faults_of_decoding
+from red_cli.recipe.sections import DEEPSPEED, Decoding, KeyFault
 
 
 def inconsistencies(recipe: Recipe) -> list[KeyFault]:
@@ -209,3 +210,24 @@ def _is_local(path: str) -> bool:
         return Path(path).exists()
     except (OSError, ValueError):
         return False
+
+
+def faults_of_decoding(decoding: Decoding | None, generates: bool) -> list[KeyFault]:
+    """The keys of decoding that have no effect, inconsistent with the rest: (key path, what is wrong)."""
+    path = ("eval", "generation")
+    if decoding is None:
+        return []
+    if not generates:
+        return [(path, "this task generates no texts")]
+    needs: dict[str, tuple[str, bool]] = {
+        "length_penalty": ("num_beams above 1", decoding.num_beams > 1),
+        "early_stopping": ("num_beams above 1", decoding.num_beams > 1),
+        **dict.fromkeys(("temperature", "top_k", "top_p"), ("do_sample: true", decoding.do_sample)),
+    }
+    idle = [name for name, (_, met) in needs.items() if not met and getattr(decoding, name) != _default(name)]
+    return [((*path, name), f"has an effect only with {needs[name][0]}") for name in idle]
+
+
+def _default(name: str) -> Any:
+    """The default value of a key of decoding, one of the sections of a recipe."""
+    return Decoding.model_fields[name].default

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from red_cli.recipe.aliases import alias_of
-from red_cli.recipe.keys import recipe_keys
+from red_cli.recipe.keys_by_role import recipe_keys
 from red_cli.recipe.schema import json_schema
 from red_cli.recipe.yaml_file import dump_flow
 
@@ -115,7 +115,7 @@ def _help(path: str, nodes: list[tuple[str, dict[str, Any]]]) -> KeyHelp:
 
 @cache
 def json_schema_once() -> dict[str, Any]:
-    """The JSON schema of recipes, made once for all keys."""
+    """The JSON schema that explanations of keys are read from, made once."""
     return json_schema()
 
 

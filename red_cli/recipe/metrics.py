@@ -1,4 +1,4 @@
-"""The metrics: their names, directions and formats; comparing, formatting and averaging scores.
+"""The metrics: their names, directions, formats and meanings; which of two scores is better, and which sum up a split.
 
 `tasks/labels/metrics.py` computes those of labels and numbers, `tasks/text_metrics/score.py` those of texts.
 """
@@ -6,16 +6,10 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from red_cli.errors import one_line
-
-_TWO = 2  # classes, of which F1 is that of the second
-_MACRO_F1 = "f1 (macro)"  # the name that metrics.json has
-_LONGEST_LABEL = 30  # characters of a class in the name of a metric
 Untuned = Literal["none"]  # what comparisons and metrics.json call a base that nothing was trained on, as a method
 UNTUNED: Untuned = "none"
 ClassificationMetric = Literal["accuracy", "f1", "matthews_correlation", "macro_f1"]
@@ -29,7 +23,6 @@ REGRESSION_METRICS: tuple[RegressionMetric, ...] = get_args(RegressionMetric)
 TEXT_METRICS: tuple[TextMetric, ...] = get_args(TextMetric)
 # Computed for every classification; macro_f1 only if it selects, since f1 is the same for more than two classes
 LABEL_METRICS = tuple(name for name in CLASSIFICATION_METRICS if name != "macro_f1")
-_BOTH = 2  # scores, whose deviation says no more than the two
 E2E_METRICS: tuple[TextMetric, ...] = ("BLEU", "NIST", "METEOR", "ROUGE_L", "CIDEr")  # as in Tables 2 and 8
 
 
@@ -91,74 +84,11 @@ def metric_spec(name: str) -> MetricSpec:
     return _SPECS.get(name, MetricSpec())
 
 
-def metric_name(metric: str, label_names: Sequence[str] | None) -> str:
-    """The name to show: that of F1 says of which class it is, or that it is the mean over all classes.
-
-    Args:
-        label_names: in the order of class ids; None if unknown, or if answers are numbers or texts.
-    """
-    classes = 0 if label_names is None else len(label_names)
-    if metric == "macro_f1" or (metric == "f1" and classes > _TWO):
-        return _MACRO_F1
-    return f"f1 of {one_line(label_names[1], _LONGEST_LABEL)}" if label_names and metric == "f1" else metric
-
-
-def metric_names(metrics: Iterable[str], label_names: Sequence[str] | None) -> dict[str, str]:
-    """Metric -> the name to show, for those whose name says more than the metric."""
-    names = {metric: metric_name(metric, label_names) for metric in metrics}
-    return {metric: name for metric, name in names.items() if name != metric}
-
-
-def stored_name(result: Mapping[str, Any], metric: str) -> str:
-    """The name to show of a metric in a result, such as metrics.json, which has these names."""
-    return str(result.get("metric_names", {}).get(metric, metric))
-
-
-def stored_title(result: Mapping[str, Any], metric: str) -> str:
-    """A metric of a result in words, for titles and tables: that of F1 is `macro F1` or `F1 of spam`, where known.
-
-    A part of a metric, such as accuracy.boolq, is `accuracy of boolq`.
-    """
-    metric, _, part = metric.partition(".")
-    name = stored_name(result, metric)
-    if name == _MACRO_F1:
-        metric = name = "macro_f1"
-    title = metric_spec(metric).title or metric.replace("_", " ")
-    return f"{title}{name.removeprefix(metric)}{f' of {part}' if part else ''}"
-
-
-def untuned_remark(untuned: Mapping[str, Any], examples: int, head: int) -> str:
-    """How the metric of the untuned model is comparable with the tuned one, in words.
-
-    Args:
-        examples: the rows that the tuned score of the same split is of.
-        head: the trained parameters of the run's head; before training its values are random.
-    """
-    with_head = ", with a new head" if head else ""
-    some = "" if untuned["examples"] == examples else f", on {untuned['examples']:,} of {examples:,} rows"
-    return f"before training{with_head}{some}"
-
-
 def is_better(metric: str, value: float, best: float | None) -> bool:
     """Whether `value` is better by this metric than the `best` so far; None: there is no earlier score."""
     if best is None or math.isnan(best):
         return True
     return value < best if metric_spec(metric).lower_is_better else value > best
-
-
-def is_percentage(metric: str) -> bool:
-    """Whether a metric is a share or a coefficient, which is shown times 100."""
-    return metric_spec(metric).format is None
-
-
-def display_value(metric: str, value: float) -> float:
-    """A score in the unit of display and of publications: times 100 if it is a percentage."""
-    return value * 100 if is_percentage(metric) else value
-
-
-def format_score(metric: str, value: float) -> str:
-    """The score of a metric in that metric's own format, or with two decimals if it has none."""
-    return f"{display_value(metric, value):{metric_spec(metric).format or '.2f'}}"
 
 
 def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
@@ -170,16 +100,3 @@ def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
         scores: metric -> value, as in metrics.json, without metrics that were not computed.
     """
     return [name for name in TEXT_METRICS if name in scores] or [name for name in (metric,) if name in scores]
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Average one metric's scores: their mean and sample standard deviation (n - 1), None for a single score."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
-def format_scores(metric: str, values: Sequence[float]) -> str:
-    """One metric's scores over seeds, averaged as text: mean ± sample deviation, but both scores of two."""
-    if len(values) == _BOTH:
-        return " / ".join(format_score(metric, value) for value in values)
-    mean, spread = mean_and_spread(values)
-    return format_score(metric, mean) + ("" if spread is None else f" ± {format_score(metric, spread)}")

@@ -2,105 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from red_cli.recipe.methods import MethodChoice
-from red_cli.recipe.metrics import TEXT_METRICS, Metric, TextMetric
+from red_cli.recipe.metrics import TEXT_METRICS, Metric
 from red_cli.recipe.paper import Paper
-from red_cli.recipe.roles import V0_2, LocalPath, Role, Text
-from red_cli.recipe.sections import Count, CountFromZero, Data, Decoding, Dropout, Launch, Section, Train
+from red_cli.recipe.roles import V0_2, Role, Text
+from red_cli.recipe.sections import Data, Decoding, Eval, Launch, Model, Output, Section
 from red_cli.recipe.tasks.registry import Task
+from red_cli.recipe.train_section import Train
 
 ALLOW_CODE_KEY = "model.trust_remote_code"
 ALLOW_CODE = f"{ALLOW_CODE_KEY}=true"
 HOW_TO_ALLOW = f"Read the code. To run it, add this to the command: {ALLOW_CODE}"
-
-
-class Model(Section):
-    """The base model."""
-
-    name_or_path: Annotated[str, Role.BASE, LocalPath.OR_HUB_NAME] = Field(
-        description="The base: a model folder, or a name on the Hugging Face Hub."
-    )
-    revision: Annotated[str | None, Role.BASE] = Field(default=None, description="Branch, tag or commit on the Hub.")
-    dtype: Annotated[Literal["float32", "bfloat16", "float16", "auto"], Role.BASE] = Field(
-        default="float32",
-        description="dtype of the frozen base; auto: the checkpoint's. Vectors are always float32.",
-    )
-    quantization: Annotated[Literal["int8", "nf4"] | None, Role.BASE, V0_2] = Field(
-        default=None, description="Load the frozen base in 8 or 4 bits (8bit, 4bit) with bitsandbytes (extra: quant)."
-    )
-    dropout: Annotated[Dropout | None, Role.BASE] = Field(
-        default=None, description="Every dropout rate of the base; default: the base's own."
-    )
-    classifier_dropout: Annotated[Dropout | None, Role.BASE, V0_2] = Field(
-        default=None, description="Dropout of the classification head; default: the base's own."
-    )
-    trust_remote_code: Annotated[bool, Role.BASE] = Field(
-        default=False,
-        description="Run Python code bundled with the model. The recipe of an opened folder cannot set this.",
-    )
-
-    @field_validator("quantization", mode="before")
-    @classmethod
-    def _by_bits(cls, value: Any) -> Any:
-        return {"8bit": "int8", "4bit": "nf4"}.get(value, value) if isinstance(value, str) else value
-
-
-class Eval(Section):
-    """How results are scored."""
-
-    split: Annotated[Literal["standard", "paper"], Role.SPLIT, V0_2] = Field(
-        default="standard",
-        description="standard: the validation split selects the best evaluation and is scored. paper: the paper's "
-        "splits of GLUE, drawn with train.seed: one part of the official validation set selects, the other is scored.",
-    )
-    metric: Annotated[Metric | None, Role.METRIC] = Field(
-        default=None,
-        description="The metric that selects the best checkpoint; default: the task's own, and for "
-        "classification macro F1 where one class has more than half of the training rows.",
-    )
-    metrics: Annotated[list[TextMetric | Literal["loss"]] | None, Role.FIGURES, V0_2] = Field(
-        default=None,
-        description="Metrics of generated texts (extra: nlg), and loss; default: loss, and for e2e its five. A list "
-        "without loss saves its pass over all rows, unless loss selects the best checkpoint of a training.",
-    )
-    untuned: Annotated[bool, Role.RECORDING, V0_2] = Field(
-        default=True,
-        description="Score the selection split before training too; of generated texts at most 200 rows.",
-    )
-    batch_size: Annotated[Count | None, Role.INFERENCE_BATCH] = Field(
-        default=None, description="Sequences per batch; default: twice the training's."
-    )
-    samples: Annotated[CountFromZero, Role.RECORDING, V0_2] = Field(
-        default=0,
-        description="Generation and instruction: show and log the answers to this many prompts of the selection split, "
-        "the same ones at each evaluation.",
-    )
-    max_rows: Annotated[Count | None, Role.TRAINING, V0_2] = Field(
-        default=None,
-        description="During training evaluate on at most this many rows of the selection split, always the same, drawn "
-        "by class with train.seed; the final evaluation takes all rows. Default: all.",
-    )
-    generation: Annotated[Decoding | None, Role.DECODING, V0_2] = Field(
-        default=None, description="How texts are generated, in tasks that generate."
-    )
-
-    @property
-    def max_new_tokens(self) -> int | None:
-        """The largest number of tokens of a generated text, if the recipe sets it."""
-        return None if self.generation is None else self.generation.max_new_tokens
-
-
-class Output(Section):
-    """Where the run is written."""
-
-    dir: Annotated[str | None, LocalPath.FROM_HERE] = Field(
-        default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>."
-    )
 
 
 class TaskAndModel(Section):
@@ -179,7 +96,7 @@ class RecipeFile(Recipe):
 
 
 def with_metric(recipe: Recipe, metric: Metric) -> Recipe:
-    """The recipe with another value of the schema's key eval.metric."""
+    """The recipe with another value of eval.metric in its schema."""
     return recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"metric": metric})})
 
 

@@ -1,11 +1,12 @@
-"""The sections data, train, launch and decoding of a recipe, and their value types."""
+"""The sections model, data, eval, output, launch and decoding of a recipe, and their value types."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from red_cli.recipe.metrics import Metric, TextMetric
 from red_cli.recipe.roles import V0_2, LocalPath, Role
 
 _MOST = 1_000_000_000  # of any count: a larger number is a typing error, and would overflow
@@ -51,27 +52,6 @@ class Decoding(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="Sampling: from the likeliest tokens with this total probability."
     )
-
-
-def faults_of_decoding(decoding: Decoding | None, generates: bool) -> list[KeyFault]:
-    """Keys of decoding, a section of the recipe, that have no effect: (key path, what is wrong)."""
-    path = ("eval", "generation")
-    if decoding is None:
-        return []
-    if not generates:
-        return [(path, "this task generates no texts")]
-    needs: dict[str, tuple[str, bool]] = {
-        "length_penalty": ("num_beams above 1", decoding.num_beams > 1),
-        "early_stopping": ("num_beams above 1", decoding.num_beams > 1),
-        **dict.fromkeys(("temperature", "top_k", "top_p"), ("do_sample: true", decoding.do_sample)),
-    }
-    idle = [name for name, (_, met) in needs.items() if not met and getattr(decoding, name) != _default(name)]
-    return [((*path, name), f"has an effect only with {needs[name][0]}") for name in idle]
-
-
-def _default(name: str) -> Any:
-    """The default value of a key of decoding, one of the sections of a recipe."""
-    return Decoding.model_fields[name].default
 
 
 Strategy = Literal["auto", "single", "ddp", "zero2", "zero3", "fsdp"]
@@ -212,131 +192,85 @@ class Data(Section):
         return "\t" if self.delimiter == "tab" else self.delimiter
 
 
-SchedulerName = Literal[
-    "linear",
-    "cosine",
-    "cosine_with_restarts",
-    "polynomial",
-    "constant",
-    "constant_with_warmup",
-    "inverse_sqrt",
-]
+class Model(Section):
+    """The base model."""
 
-
-_NONE = ("none", "null", "no", "false", "")
-
-
-def _names(value: Any) -> Any:
-    """A list of names as recipes may write it: one name, several with commas, or none."""
-    if value is None or value is False or (isinstance(value, str) and value.strip().lower() in _NONE):
-        return []
-    if isinstance(value, str):
-        return [name.strip() for name in value.split(",")]
-    if isinstance(value, list) and len(value) == 1:
-        return _names(value[0]) if isinstance(value[0], str | None) else value
-    return value
-
-
-ClassWeights = Annotated[
-    Annotated[Literal["balanced"], Tag("word")] | Annotated[dict[str, Positive], Field(min_length=1), Tag("mapping")],
-    Discriminator(lambda value: "mapping" if isinstance(value, dict) else "word"),  # one message for a wrong value
-]
-
-
-class Train(Section):
-    """How the parameters are trained."""
-
-    seed: Annotated[int, Field(ge=0, lt=2**32), Role.SEED] = Field(
-        default=42, description="Seed of head initialisation, order of rows and dropout."
+    name_or_path: Annotated[str, Role.BASE, LocalPath.OR_HUB_NAME] = Field(
+        description="The base: a model folder, or a name on the Hugging Face Hub."
     )
-    learning_rate: Annotated[Positive | Literal["auto"], Role.TRAINING] = Field(
-        default="auto",
-        description="Peak learning rate; auto: the method's usual one where train.rates makes it fit any base, else "
-        "found by a short search before the run.",
+    revision: Annotated[str | None, Role.BASE] = Field(default=None, description="Branch, tag or commit on the Hub.")
+    dtype: Annotated[Literal["float32", "bfloat16", "float16", "auto"], Role.BASE] = Field(
+        default="float32",
+        description="dtype of the frozen base; auto: the checkpoint's. Vectors are always float32.",
     )
-    rates: Annotated[Literal["relative", "absolute"], Role.TRAINING, V0_2] = Field(
-        default="relative",
-        description="RED: relative multiplies the learning rate of each bias by the spread of its module's output and "
-        "that of scales by 4, and divides both by the number of edited modules in a layer, so that one rate fits "
-        "modules and bases; absolute: the same rate for every vector, as published.",
+    quantization: Annotated[Literal["int8", "nf4"] | None, Role.BASE, V0_2] = Field(
+        default=None, description="Load the frozen base in 8 or 4 bits (8bit, 4bit) with bitsandbytes (extra: quant)."
     )
-    head_learning_rate: Annotated[Positive | None, Role.TRAINING] = Field(
-        default=None, description="Learning rate of the head; default: learning_rate, undivided."
+    dropout: Annotated[Dropout | None, Role.BASE] = Field(
+        default=None, description="Every dropout rate of the base; default: the base's own."
     )
-    num_train_epochs: Annotated[Positive, Role.TRAINING] = Field(
-        default=3.0, le=1_000_000, description="Epochs: passes over the training split."
+    classifier_dropout: Annotated[Dropout | None, Role.BASE, V0_2] = Field(
+        default=None, description="Dropout of the classification head; default: the base's own."
     )
-    max_steps: Annotated[Count | None, Role.TRAINING] = Field(
-        default=None, description="Stop after this many optimiser steps; overrides num_train_epochs."
-    )
-    batch_size: Annotated[Count, Role.TRAINING] = Field(
-        default=32, description="Sequences per optimiser step, over all devices."
-    )
-    micro_batch_size: Annotated[Count | None, Role.MICRO_BATCH] = Field(
-        default=None, description="Sequences per forward pass on one device; default: found by trying."
-    )
-    lr_scheduler_type: Annotated[SchedulerName, Role.TRAINING] = Field(
-        default="linear", description="Learning-rate schedule."
-    )
-    warmup_ratio: Annotated[float, Field(ge=0, le=1), Role.TRAINING] = Field(
-        default=0.0, description="Fraction of the steps that warm up."
-    )
-    warmup_steps: Annotated[CountFromZero | None, Role.TRAINING] = Field(
-        default=None, description="Number of warm-up steps, instead of warmup_ratio."
-    )
-    weight_decay: Annotated[NotNegative, Role.TRAINING] = Field(
-        default=0.0, description="AdamW's, on biases and head. Not applied to scales, whose neutral value is 1."
-    )
-    adam_beta1: Annotated[float, Field(ge=0, lt=1), Role.TRAINING, V0_2] = Field(
-        default=0.9, description="AdamW's decay rate of the mean of gradients."
-    )
-    adam_beta2: Annotated[float, Field(ge=0, lt=1), Role.TRAINING, V0_2] = Field(
-        default=0.999, description="AdamW's decay rate of the mean of squared gradients."
-    )
-    adam_epsilon: Annotated[Positive, Role.TRAINING, V0_2] = Field(
-        default=1e-8, description="AdamW's epsilon, added to the denominator of a step."
-    )
-    class_weights: Annotated[ClassWeights | None, Role.TRAINING, V0_2] = Field(
-        default=None,
-        description="Classification: how much the rows of a class count in the training loss, {label: weight}, others "
-        "1; balanced: the rarer the more. The loss of a step is the weighted mean; metrics are not weighted.",
-    )
-    max_grad_norm: Annotated[Positive | None, Role.TRAINING] = Field(
-        default=1.0, description="Clip the gradient's norm to this value; null: no clipping."
-    )
-    bf16: Annotated[bool | Literal["auto"], Role.TRAINING] = Field(
-        default="auto", description="bfloat16 autocast; auto: if the device supports it, except CPUs and MPS."
-    )
-    gradient_checkpointing: Annotated[bool, Role.TRAINING] = Field(
-        default=False, description="Recompute activations in the backward pass: less memory, more time."
-    )
-    packing: Annotated[bool, Role.TRAINING, V0_2] = Field(
+    trust_remote_code: Annotated[bool, Role.BASE] = Field(
         default=False,
-        description="Pack the sequences of a step instead of padding, without attention across them.",
+        description="Run Python code bundled with the model. The recipe of an opened folder cannot set this.",
     )
-    group_by_length: Annotated[bool, Role.TRAINING] = Field(
-        default=True, description="Batch the rows of a step by similar length, which reduces padding."
+
+    @field_validator("quantization", mode="before")
+    @classmethod
+    def _by_bits(cls, value: Any) -> Any:
+        return {"8bit": "int8", "4bit": "nf4"}.get(value, value) if isinstance(value, str) else value
+
+
+class Eval(Section):
+    """How results are scored."""
+
+    split: Annotated[Literal["standard", "paper"], Role.SPLIT, V0_2] = Field(
+        default="standard",
+        description="standard: the validation split selects the best evaluation and is scored. paper: the paper's "
+        "splits of GLUE, drawn with train.seed: one part of the official validation set selects, the other is scored.",
     )
-    logging_steps: Annotated[Count, Role.RECORDING] = Field(default=10, description="Steps between lines of log.jsonl.")
-    eval_steps: Annotated[Count | None, Role.TRAINING] = Field(
-        default=None, description="Steps between evaluations; default: one per epoch."
-    )
-    save_steps: Annotated[Count | None, Role.RECORDING] = Field(
-        default=None, description="Steps between checkpoints; default: at evaluations."
-    )
-    save_total_limit: Annotated[Count, Role.RECORDING] = Field(default=2, description="Number of checkpoints to keep.")
-    early_stopping_patience: Annotated[Count | None, Role.TRAINING] = Field(
-        default=None, description="Stop after this many evaluations without improvement."
-    )
-    report_to: Annotated[list[str], BeforeValidator(_names), Role.RECORDING] = Field(
-        default_factory=list,
-        description="Trackers: tensorboard (extra: track), wandb, mlflow, trackio; [] or none: no tracker.",
-    )
-    init_from: Annotated[str | None, Role.TRAINING, LocalPath.ALWAYS, V0_2] = Field(
+    metric: Annotated[Metric | None, Role.METRIC] = Field(
         default=None,
-        description="A finished run or an adapter whose trained parameters, head included, this run starts from: of "
-        "the same base, method, modules and labels. Default: a new adapter.",
+        description="The metric that selects the best checkpoint; default: the task's own, and for "
+        "classification macro F1 where one class has more than half of the training rows.",
     )
-    resume_from_checkpoint: Annotated[bool | str, Role.RECORDING, LocalPath.FROM_HERE] = Field(
-        default=False, description="Resume from the last checkpoint of the run folder (true), or from the one given."
+    metrics: Annotated[list[TextMetric | Literal["loss"]] | None, Role.FIGURES, V0_2] = Field(
+        default=None,
+        description="Metrics of generated texts (extra: nlg), and loss; default: loss, and for e2e its five. A list "
+        "without loss saves its pass over all rows, unless loss selects the best checkpoint of a training.",
+    )
+    untuned: Annotated[bool, Role.RECORDING, V0_2] = Field(
+        default=True,
+        description="Score the selection split before training too; of generated texts at most 200 rows.",
+    )
+    batch_size: Annotated[Count | None, Role.INFERENCE_BATCH] = Field(
+        default=None, description="Sequences per batch; default: twice the training's."
+    )
+    samples: Annotated[CountFromZero, Role.RECORDING, V0_2] = Field(
+        default=0,
+        description="Generation and instruction: show and log the answers to this many prompts of the selection split, "
+        "the same ones at each evaluation.",
+    )
+    max_rows: Annotated[Count | None, Role.TRAINING, V0_2] = Field(
+        default=None,
+        description="During training evaluate on at most this many rows of the selection split, always the same, drawn "
+        "by class with train.seed; the final evaluation takes all rows. Default: all.",
+    )
+    generation: Annotated[Decoding | None, Role.DECODING, V0_2] = Field(
+        default=None, description="How texts are generated, in tasks that generate."
+    )
+
+    @property
+    def max_new_tokens(self) -> int | None:
+        """The largest number of tokens of a generated text, if the recipe sets it."""
+        return None if self.generation is None else self.generation.max_new_tokens
+
+
+class Output(Section):
+    """Where the run is written."""
+
+    dir: Annotated[str | None, LocalPath.FROM_HERE] = Field(
+        default=None, description="Run folder; default: runs/<recipe>[-<variant>]-seed<seed>."
     )

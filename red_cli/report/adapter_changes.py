@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.errors import UserError
-from red_cli.export.vectors import read_vectors
+from red_cli.export.adapter_arrays import read_vectors
 from red_cli.report.module_paths import ModulePath, kind_labels, parse_module_path
+from red_cli.runs.output_spread_file import OutputSpread
 
 # The values of a vector before training
 _START = {"scale": 1.0, "bias": 0.0}
@@ -150,3 +151,12 @@ def _arranged(config: AdapterConfig, paths: list[ModulePath], modules: list[Modu
         config.base_model_name_or_path, list(config.red.components), rows, [stacks[label] for label in rows], columns,
         modules,
     )  # fmt: skip
+
+
+def bias_shares(changes: AdapterChanges, spread: OutputSpread) -> dict[str, float]:
+    """The change of each module's bias: path -> root mean square, divided by the spread of the module's output."""
+    return {
+        module.path: module.changes["bias"].rms / spread.modules[module.path]
+        for module in changes.modules
+        if "bias" in module.changes and spread.modules.get(module.path)
+    }

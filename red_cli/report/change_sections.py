@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from red_cli.formatting import three_digits
-from red_cli.report.adapter_changes import NORM, AdapterChanges, ModuleChange
+from red_cli.report.adapter_changes import NORM, AdapterChanges, ModuleChange, bias_shares
 from red_cli.report.document import Section, Table
 from red_cli.report.draw_one_run import TITLES, draw_heat_map
 from red_cli.report.module_paths import readable_kind
-from red_cli.report.style import can_draw
+from red_cli.report.picture import can_draw
 from red_cli.runs.output_spread_file import OutputSpread
 
 _EXPLANATION = (
@@ -53,15 +53,6 @@ def _spread_section(changes: AdapterChanges, spread: OutputSpread | None) -> Sec
     percent = [[None if value is None else value * 100 for value in row] for row in grid]
     text = f"{_SPREAD}, over {spread.tokens:,} tokens of {spread.rows} training rows."
     return Section(heading, text=text, table=_layer_table(changes, percent, "bias"))
-
-
-def bias_shares(changes: AdapterChanges, spread: OutputSpread) -> dict[str, float]:
-    """Path of a module -> root mean square of its bias, divided by the spread of its output."""
-    return {
-        module.path: module.changes["bias"].rms / spread.modules[module.path]
-        for module in changes.modules
-        if "bias" in module.changes and spread.modules.get(module.path)
-    }
 
 
 def _layer_table(changes: AdapterChanges, grid: Sequence[Sequence[float | None]], component: str) -> Table:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from red_cli.recipe.metrics import is_percentage
+from red_cli.recipe.score_format import is_percentage
 from red_cli.report.many_runs import Row, RunComparison
 from red_cli.report.many_runs_cells import AVERAGE, BOTH, spread_text, unit
 from red_cli.report.names import TaskColumn

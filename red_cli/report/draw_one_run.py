@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.formatting import shortened, three_digits
-from red_cli.recipe.metrics import display_value, format_score, is_percentage
+from red_cli.recipe.score_format import display_value, format_score, is_percentage
 from red_cli.report.adapter_changes import AdapterChanges
 from red_cli.report.module_paths import readable_kind
 from red_cli.report.picture import Picture, picture_of

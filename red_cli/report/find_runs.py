@@ -9,7 +9,7 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_trained_recipe
-from red_cli.recipe.metrics import stored_title
+from red_cli.recipe.metric_names import stored_title
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_adapter, no_folder, not_trained, run_folders
@@ -19,7 +19,7 @@ _LINES = 2  # of an error message, which may list several faults
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run: its folder, its recipe, and the content of its metrics.json."""
+    """A finished run that was found: its folder, its recipe, and the content of its metrics.json."""
 
     path: Path
     recipe: Recipe

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from red_cli.recipe.keys import role_of, training_keys
-from red_cli.recipe.metrics import UNTUNED, display_value, headline_metrics, mean_and_spread
+from red_cli.recipe.keys_by_role import role_of, training_keys
+from red_cli.recipe.metrics import UNTUNED, headline_metrics
 from red_cli.recipe.paper import Paper
 from red_cli.recipe.roles import SAME_GROUP, TRAINED, Role
+from red_cli.recipe.score_format import display_value, mean_and_spread
 from red_cli.report.find_runs import FinishedRun, LeftOut
 
 _TEST = "test"

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.errors import UserError
-from red_cli.recipe.metrics import UNTUNED, mean_and_spread
+from red_cli.recipe.metrics import UNTUNED
 from red_cli.recipe.paper import RED, Figure, Paper
+from red_cli.recipe.score_format import mean_and_spread
 from red_cli.report.find_runs import LeftOut, find_runs
 from red_cli.report.groups import Group, group_runs
 from red_cli.report.names import TaskColumn, base_name, method_name, shown_value, task_column
@@ -38,7 +39,7 @@ class Average:
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one base and method, grouped by task.
+    """A row of the report of many runs: those of one base and method, by task.
 
     Attributes:
         protocol: the recipe's eval.split, which decides which rows select and which are scored.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from red_cli.formatting import plus_minus, two_digits
-from red_cli.recipe.metrics import is_percentage
+from red_cli.recipe.score_format import is_percentage
 from red_cli.report.document import Table
 from red_cli.report.groups import Group
 from red_cli.report.many_runs import Average, Row, RunComparison

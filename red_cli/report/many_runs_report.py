@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from red_cli.report.difference_sections import differences_section, paired_differences
 from red_cli.report.document import ReportDocument, Section, Table
 from red_cli.report.draw_many_runs import draw_comparison
 from red_cli.report.draw_score_by_parameters import draw_score_by_parameters, has_scores_by_parameters
 from red_cli.report.many_runs import RunComparison
 from red_cli.report.many_runs_cells import Cells, unit
-from red_cli.report.paired_differences import differences_section, paired_differences
-from red_cli.report.style import NO_PICTURES, can_draw
+from red_cli.report.picture import NO_PICTURES, can_draw
 
 
 def comparison_document(comparison: RunComparison) -> ReportDocument:

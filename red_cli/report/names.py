@@ -9,17 +9,50 @@ from typing import Any
 
 from red_cli.formatting import shortened
 from red_cli.recipe.methods import METHODS, is_plus_plus
-from red_cli.recipe.metrics import TEXT_METRICS, UNTUNED, is_percentage
+from red_cli.recipe.metrics import TEXT_METRICS, UNTUNED
 from red_cli.recipe.paper import RED, RED_PLUS_PLUS
+from red_cli.recipe.score_format import is_percentage
 from red_cli.report.find_runs import FinishedRun
 
+# Recipe key -> its words, where they are not those of the key itself
+_WORDS = {
+    "model.name_or_path": "base",
+    "model.dtype": "number type of the base",
+    "model.revision": "revision of the base",
+    "red.positions": "edited outputs",
+    "red.components": "trained vectors",
+    "red.layers": "edited layers",
+    "red.target_modules": "edited modules",
+    "train.num_train_epochs": "epochs",
+    "train.max_steps": "most steps",
+    "train.lr_scheduler_type": "learning-rate schedule",
+    "train.head_learning_rate": "learning rate of the head",
+    "train.warmup_ratio": "warm-up, share of the steps",
+    "train.warmup_steps": "warm-up steps",
+    "train.adam_beta1": "Adam beta 1",
+    "train.adam_beta2": "Adam beta 2",
+    "train.adam_epsilon": "Adam epsilon",
+    "train.max_grad_norm": "largest norm of the gradient",
+    "train.bf16": "bfloat16",
+    "train.eval_steps": "steps between evaluations",
+    "train.micro_batch_size": "rows in a forward pass",
+    "train.batch_size": "batch size, rows",
+    "data.path": "source",
+    "data.name": "configuration",
+    "data.max_length": "most tokens of a row",
+    "data.max_train_rows": "most training rows",
+    "data.max_prompt_length": "most tokens of a prompt",
+    "data.too_long": "longer rows",
+    "data.bad_rows": "unusable rows",
+    "data.validation_share": "share of validation",
+}
 _AFTER_PUBLISHED = 1000  # the place of columns that no published table has
 _LONGEST_VALUE = 40
 
 
 @dataclass(frozen=True)
 class TaskColumn:
-    """A column of a table: a task and one of its metrics.
+    """The names of a table's column: a task and one of its metrics.
 
     Attributes:
         order: the sort key of columns: GLUE as in the paper, then all others by name.
@@ -93,3 +126,15 @@ def shown_value(value: Any) -> str:
     """A recipe's value as a name of at most 40 characters; long values are cut at the start."""
     text = "unset" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     return shortened(text, _LONGEST_VALUE)
+
+
+def method_title(run: FinishedRun) -> str:
+    """The name of a run's method in a report; "the untuned base" for a run without one."""
+    method = METHODS.get(run.metrics.get("method", "red"))
+    return "the untuned base" if method is None else method.title
+
+
+def setting_name(key: str) -> str:
+    """The name of a setting: a key of the recipe in words."""
+    words = key.rpartition(".")[2].replace("_", " ")
+    return _WORDS.get(key) or (f"column of {words}" if key.startswith("data.columns.") else words)

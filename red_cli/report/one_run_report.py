@@ -8,24 +8,24 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.recipe.methods import METHODS
-from red_cli.recipe.metrics import UNTUNED, format_score, is_percentage
+from red_cli.recipe.metrics import UNTUNED
+from red_cli.recipe.score_format import format_score, is_percentage
 from red_cli.report.adapter_changes import AdapterChanges, read_adapter_changes
 from red_cli.report.change_sections import change_sections
 from red_cli.report.document import ReportDocument, Section, Table
 from red_cli.report.draw_one_run import draw_curve
 from red_cli.report.find_runs import FinishedRun, read_run
-from red_cli.report.names import base_name
+from red_cli.report.names import base_name, method_title
+from red_cli.report.picture import NO_PICTURES, can_draw
 from red_cli.report.result_sections import (
     class_sections,
     error_sections,
     facts_section,
-    method_title,
     sample_sections,
     scores_section,
     untuned_score,
 )
 from red_cli.report.settings_sections import data_section, settings_section
-from red_cli.report.style import NO_PICTURES, can_draw
 from red_cli.report.training_log import Curve, read_curve
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import is_adapter
@@ -90,7 +90,7 @@ def report_on(folder: Path) -> RunReport:
 
 
 def origin_rows(report: RunReport) -> list[tuple[str, str]]:
-    """Label and value of what identifies the report: task, base and seed, or adapter and base."""
+    """The first rows of the report of one run or adapter, label and value: task, base and seed, or adapter and base."""
     if report.run is not None:
         recipe, metrics = report.run.recipe, report.run.metrics
         return [("task", metrics["task"]), ("base", recipe.model.name_or_path), ("seed", str(report.run.seed))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import re
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from red_cli.report.style import VARIABLES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NO_PICTURES = "no pictures: they need matplotlib. pip install 'red-finetune[plot]'"
 _DPI = 200
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _HEX = re.compile(r"#[0-9a-fA-F]{6}\b")
@@ -99,3 +101,8 @@ def _without_font(style: str) -> str:
     size = re.search(r"font(?:-size)?:[^;]*?([\d.]+)px", style)
     kept = [part.strip() for part in style.split(";") if part.strip() and not part.strip().startswith("font")]
     return "; ".join([*kept, *([f"font-size: {size[1]}px"] if size else [])])
+
+
+def can_draw() -> bool:
+    """Whether pictures can be drawn: matplotlib, which is optional, is installed."""
+    return importlib.util.find_spec("matplotlib") is not None

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from red_cli.formatting import beginning, byte_size, duration, plus_minus
-from red_cli.recipe.methods import METHODS
-from red_cli.recipe.metrics import UNTUNED, display_value, format_score, is_percentage, untuned_remark
+from red_cli.recipe.metrics import UNTUNED
 from red_cli.recipe.paper import Paper
+from red_cli.recipe.score_format import display_value, format_score, is_percentage, untuned_remark
 from red_cli.report.document import Fact, Quote, Section, Table
 from red_cli.report.find_runs import FinishedRun
 from red_cli.report.training_log import Curve, Sample
@@ -188,9 +188,3 @@ def _when(step: int) -> str:
 def _answer(samples: Sequence[Sample], number: int) -> str:
     """The answer to one of the samples' prompts, cut to a report's length."""
     return beginning(samples[number].answer, _LONGEST_TEXT) if number < len(samples) else ""
-
-
-def method_title(run: FinishedRun) -> str:
-    """The method as the sections of a run's results write it; "the untuned base" for a run without one."""
-    method = METHODS.get(run.metrics.get("method", "red"))
-    return "the untuned base" if method is None else method.title

@@ -4,48 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from red_cli.recipe.keys import values_of
+from red_cli.recipe.keys_by_role import values_of
 from red_cli.recipe.metrics import UNTUNED
 from red_cli.recipe.roles import DATA, Role
 from red_cli.report.document import Section, Table
 from red_cli.report.find_runs import FinishedRun
 from red_cli.report.module_paths import readable_kind
-from red_cli.report.result_sections import method_title
+from red_cli.report.names import method_title, setting_name
 
 _TRAINED_BY = frozenset({Role.OPTIONS, Role.SEED, Role.TRAINING, Role.MICRO_BATCH, Role.BASE, Role.DECODING})
 _OF_THE_BASE = frozenset({Role.SEED, Role.BASE, Role.DECODING})
-# Recipe key -> its words, where they are not those of the key itself
-_WORDS = {
-    "model.name_or_path": "base",
-    "model.dtype": "number type of the base",
-    "model.revision": "revision of the base",
-    "red.positions": "edited outputs",
-    "red.components": "trained vectors",
-    "red.layers": "edited layers",
-    "red.target_modules": "edited modules",
-    "train.num_train_epochs": "epochs",
-    "train.max_steps": "most steps",
-    "train.lr_scheduler_type": "learning-rate schedule",
-    "train.head_learning_rate": "learning rate of the head",
-    "train.warmup_ratio": "warm-up, share of the steps",
-    "train.warmup_steps": "warm-up steps",
-    "train.adam_beta1": "Adam beta 1",
-    "train.adam_beta2": "Adam beta 2",
-    "train.adam_epsilon": "Adam epsilon",
-    "train.max_grad_norm": "largest norm of the gradient",
-    "train.bf16": "bfloat16",
-    "train.eval_steps": "steps between evaluations",
-    "train.micro_batch_size": "rows in a forward pass",
-    "train.batch_size": "batch size, rows",
-    "data.path": "source",
-    "data.name": "configuration",
-    "data.max_length": "most tokens of a row",
-    "data.max_train_rows": "most training rows",
-    "data.max_prompt_length": "most tokens of a prompt",
-    "data.too_long": "longer rows",
-    "data.bad_rows": "unusable rows",
-    "data.validation_share": "share of validation",
-}
 _UNSAID = ("trust_remote_code", "streaming")  # switches that say nothing while they are off
 
 
@@ -83,12 +51,6 @@ def data_section(run: FinishedRun) -> Section:
     used = dict.fromkeys(scoring[part]["rows"] for part in ("selection", "scored"))
     rows.append(["scored rows", "; ".join(used)])
     return Section("Data", table=Table(["", ""], rows, left=2))
-
-
-def setting_name(key: str) -> str:
-    """A key of the recipe in words, as the sections of a run's settings and data show it."""
-    words = key.rpartition(".")[2].replace("_", " ")
-    return _WORDS.get(key) or (f"column of {words}" if key.startswith("data.columns.") else words)
 
 
 def _is_unsaid(key: str, value: Any) -> bool:

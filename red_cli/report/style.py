@@ -1,15 +1,13 @@
-"""The style of pictures, and the check for matplotlib, which is optional."""
+"""The style of pictures: sizes, colours, and figures without a frame."""
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NO_PICTURES = "no pictures: they need matplotlib. pip install 'red-finetune[plot]'"
 # Inches. An inch is 72 units of an SVG picture, so on a phone, about 370 pixels wide, a unit is a pixel.
 WIDTH = 5.2
 TEXT, SMALL = 11, 10  # points; smaller text cannot be read on a phone
@@ -25,11 +23,6 @@ VARIABLES = {
     HUES["scale"]: "--heat-scale", HUES["bias"]: "--heat-bias",
     **{colour: f"--series-{number}" for number, (colour, _) in enumerate(SERIES, start=1)},
 }  # fmt: skip
-
-
-def can_draw() -> bool:
-    """The check for matplotlib, which is optional: whether it is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
 
 
 def new_figure(height: float, gap: float = 0.02) -> Figure:

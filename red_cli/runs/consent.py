@@ -9,12 +9,13 @@ from pathlib import Path
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_opened_recipe, load_recipe_to_apply
 from red_cli.recipe.overrides import named_keys
-from red_cli.recipe.schema import ALLOW_CODE, ALLOW_CODE_KEY, HOW_TO_ALLOW, Model, Recipe
+from red_cli.recipe.schema import ALLOW_CODE, ALLOW_CODE_KEY, HOW_TO_ALLOW, Recipe
+from red_cli.recipe.sections import Model
 
 
 @dataclass(frozen=True)
 class OpenedRecipe:
-    """The recipe of a folder that is opened.
+    """The recipe of an opened folder, and whether the user gave consent to run the base's code.
 
     Attributes:
         recipe: the recipe; `model.trust_remote_code` is true only if the user set it.

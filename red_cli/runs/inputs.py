@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from red_cli.edit.adapter_config import BaseDigest
+from red_cli.edit.recorded_base import BaseDigest
 from red_cli.errors import UserError
 
 if TYPE_CHECKING:

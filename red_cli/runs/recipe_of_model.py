@@ -12,13 +12,13 @@ from red_cli.base_model.files import stored_chat_template
 from red_cli.edit.adapter_config import read_adapter_config
 from red_cli.errors import UserError
 from red_cli.files import ADAPTER_CONFIG_FILE, read_json
-from red_cli.methods.trained_files import read_trained_files
+from red_cli.methods.trained_description import read_trained_files
 from red_cli.recipe.overrides import named_keys, named_with_role
 from red_cli.recipe.roles import TRAINED
 from red_cli.recipe.yaml_file import dump
 from red_cli.runs.consent import recipe_with_consent
 from red_cli.runs.folder_kind import RECIPE_FILE, require_kind
-from red_cli.runs.opened import Opened, OpenedAdapter, OpenedModel, open_for_inference, open_trained
+from red_cli.runs.open_trained import Opened, OpenedAdapter, OpenedModel, open_for_inference, open_trained
 
 _HEAD, _DECODER = "ForSequenceClassification", ("ForCausalLM", "LMHeadModel")
 _WRITERS = ("ForConditionalGeneration",)  # of encoder-decoders

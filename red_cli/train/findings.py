@@ -11,7 +11,7 @@ from red_cli.inference.errors_file import write_errors
 from red_cli.inference.findings import Findings, find, notes_json
 from red_cli.recipe.shipped_rates import rate_advice
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.notes import Facts, SplitFacts, notes_on
+from red_cli.runs.result_notes import Facts, SplitFacts, notes_on
 from red_cli.train.session import Session
 from red_cli.train.untuned import untuned_json
 

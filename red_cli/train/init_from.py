@@ -14,7 +14,7 @@ from red_cli.edit.adapter_config import AdapterConfig, read_adapter_config
 from red_cli.errors import UserError
 from red_cli.files import TRAINED_FILE, expand_user
 from red_cli.formatting import number_of
-from red_cli.methods.trained_files import TrainedConfig, read_trained_config, read_trained_files
+from red_cli.methods.trained_description import TrainedConfig, read_trained_config, read_trained_files
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
@@ -28,7 +28,7 @@ _FREE = {"dropout"}  # of a method, may differ: it is no part of what was traine
 
 
 def with_more_epochs(loaded: LoadedRecipe, epochs: float) -> LoadedRecipe:
-    """The recipe of the run that trains the recipe's finished run `epochs` further, in a folder next to it.
+    """The recipe of a run initialised from the recipe's finished run: `epochs` further, in a folder next to it.
 
     Raises:
         UserError: there is no such run, it is unfinished, or it is one of another recipe.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from red_cli.edit.adapter_config import AdapterConfig, BaseDigest, require_same_base
+from red_cli.edit.adapter_config import AdapterConfig
+from red_cli.edit.recorded_base import BaseDigest, require_same_base
 from red_cli.errors import UserError
 from red_cli.formatting import some_of
 from red_cli.methods.attach_save_load import load_trained_weights

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.base_model.peak_memory import peak_bytes, reset_peak
-from red_cli.base_model.prepare import longest_sequence
+from red_cli.base_model.positions import longest_sequence
 from red_cli.distributed.engine import NotFinite
 from red_cli.distributed.process_group import Processes, join_processes
 from red_cli.errors import Interrupted, RunFailed
@@ -27,7 +27,8 @@ from red_cli.methods.attach_save_load import load_trained_weights, save_trained
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import LoadedRecipe
-from red_cli.recipe.metrics import is_better, metric_names
+from red_cli.recipe.metric_names import metric_names
+from red_cli.recipe.metrics import is_better
 from red_cli.recipe.schema import resolved, with_metric
 from red_cli.recipe.shipped_rates import unsearched_rate
 from red_cli.runs.failure_record import recording_failure
@@ -57,7 +58,7 @@ _SHOWN_ROWS = 8
 
 
 def train(loaded: LoadedRecipe, listener: TrainingListener | None = None) -> dict[str, Any]:
-    """Train a recipe from the beginning, or resume from its last checkpoint.
+    """The training loop: train a recipe from the beginning, or resume from its last checkpoint.
 
     Returns:
         The content of metrics.json, and the run folder's path under "folder".

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from red_cli.distributed.device import chosen_device, fuses_adamw
-from red_cli.methods.method import Trained, most_in_a_layer
+from red_cli.edit.repeated_layers import most_in_a_layer
+from red_cli.methods.method import Trained
 from red_cli.recipe.schema import Recipe
 
 _MODULE, _UNIT = "module", "unit"  # of a parameter group with a relative learning rate

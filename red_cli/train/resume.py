@@ -8,7 +8,7 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.files import expand_user
-from red_cli.recipe.keys import role_of, training_keys
+from red_cli.recipe.keys_by_role import role_of, training_keys
 from red_cli.recipe.load import LoadedRecipe, load_trained_recipe
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe, with_metric
@@ -138,7 +138,7 @@ def _named_checkpoint(loaded: LoadedRecipe, name: str) -> Path:
 
 
 def is_finished(loaded: LoadedRecipe) -> bool:
-    """Whether the run folder holds this run and it finished. An unfinished run can be resumed.
+    """Whether there is nothing to resume: the run folder holds this run, and it finished.
 
     Raises:
         UserError: the folder is not a run, or holds a run of another recipe.

@@ -12,7 +12,7 @@ from functools import partial
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from red_cli.recipe.sections import SchedulerName
+from red_cli.recipe.train_section import SchedulerName
 
 _INVERSE_SQRT_STEPS = 10_000  # the time scale of inverse_sqrt without warm-up
 # polynomial ends at transformers' default, as a share of AdamW's default rate; the recipe's rates are of the groups

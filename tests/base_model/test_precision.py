@@ -14,7 +14,8 @@ from red_cli.base_model.prepare import fit_attention
 from red_cli.edit.attached_adapters import count, edits
 from red_cli.edit.model_kinds import SEQUENCE_CLASSIFIER
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Model, Train
+from red_cli.recipe.schema import Train
+from red_cli.recipe.sections import Model
 from tests.tiny import first_output, make_base, random_vectors, tiny_inputs, tiny_model
 
 LLAMA = {"hidden_size": 64, "intermediate_size": 128, "num_key_value_heads": 4, "head_dim": 16}

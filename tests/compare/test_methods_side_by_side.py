@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from red_cli.compare import methods as compare_module
+from red_cli.compare import comparison as compare_module
+from red_cli.compare.comparison import plan_comparison
 from red_cli.compare.comparison_table import tables_of
-from red_cli.compare.differences import PairedDifferences, paired, signed
 from red_cli.compare.grid import parse_grids, points_of
-from red_cli.compare.methods import plan_comparison
+from red_cli.compare.paired_differences import PairedDifferences, paired, signed
 from red_cli.methods.attach_save_load import method_named
 from red_cli.recipe.methods import METHODS
 from red_cli.subprocesses import run_red

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from red_cli.recipe.metrics import mean_and_spread
+from red_cli.recipe.score_format import mean_and_spread
 from red_cli.train import loop as train_module
 from tests.failures import assert_failed
 

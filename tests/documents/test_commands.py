@@ -19,7 +19,6 @@ from tests.documents.pages import GUIDE, Block, blocks_of, name_of
 
 # Pages whose Python has tests of its own
 PYTHON_ELSEWHERE = {"own_loop.md": "tests/test_own_loop.py"}
-NOT_YET: set[str] = set()
 MOST_NOT_RUN = 3
 
 PAGES = [pytest.param(page, id=name_of(page)) for page in GUIDE]
@@ -51,8 +50,6 @@ def run_page(page: Path, slow: bool, folder: Path, red) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs(page: Path, red, tmp_path: Path) -> None:
-    if page.name in NOT_YET:
-        pytest.skip("being rewritten")
     run_page(page, False, tmp_path, red)
 
 

@@ -17,7 +17,7 @@ from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.error_codes import MEANINGS
 from red_cli.recipe.explain import key_helps
 from red_cli.recipe.find import find_recipe, recipe_names
-from red_cli.recipe.keys import recipe_keys
+from red_cli.recipe.keys_by_role import recipe_keys
 from red_cli.recipe.load import variants_of
 from red_cli.recipe.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, TEXT_METRICS, metric_spec
 

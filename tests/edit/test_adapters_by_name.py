@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from red_cli import RedConfig, activate, adapter_rows, attach, detach, fold, load_adapter, save_adapter
-from red_cli.edit.attached_adapters import attachment, count, edits, head_parameter_names
+from red_cli.edit.attached_adapters import attachment, count, edits
+from red_cli.edit.trained_head import head_parameter_names
 from red_cli.errors import UserError
 from tests.tiny import first_output, random_vectors, tiny_inputs, tiny_model
 

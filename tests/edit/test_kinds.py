@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from red_cli import RedConfig, attach, load_adapter, save_adapter
-from red_cli.edit.attached_adapters import count, head_parameter_names
+from red_cli.edit.attached_adapters import count
 from red_cli.edit.model_kinds import (
     DECODER,
     ENCODER_DECODER,
@@ -31,6 +31,7 @@ from red_cli.edit.model_kinds import (
     language_model_kind,
     task_type,
 )
+from red_cli.edit.trained_head import head_parameter_names
 from red_cli.errors import UserError
 from tests.tiny import DECODERS, ENCODERS, SEQ2SEQ, random_vectors, tiny_config, tiny_model
 

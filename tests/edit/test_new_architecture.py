@@ -17,7 +17,7 @@ from red_cli import RedConfig, attach, fold, load_adapter, save_adapter
 from red_cli.base_model.prepare import fit_config
 from red_cli.edit import model_kinds as kinds
 from red_cli.edit.architectures import ARCHITECTURES, Architecture
-from red_cli.recipe.schema import Model
+from red_cli.recipe.sections import Model
 from tests.conftest import write_recipe
 from tests.tiny import LAYERS, VOCABULARY, WIDTH, first_output, make_base, random_vectors, tiny_inputs
 

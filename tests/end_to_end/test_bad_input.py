@@ -368,7 +368,7 @@ def test_eval_and_export_of_missing_folders_and_splits(red, finished: Path, tmp_
 def test_an_export_that_differs_is_deleted(
     red, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from red_cli.export import model as model_module
+    from red_cli.export import exported_model as model_module
 
     real_write = model_module.write_shards
 

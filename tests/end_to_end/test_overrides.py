@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from red_cli.benchmarks.question_suites import suite_decoding
-from red_cli.compare.methods import plan_comparison
+from red_cli.compare.comparison import plan_comparison
 from red_cli.compare.seeds import load_seeds
 from red_cli.errors import UserError
 from red_cli.export.export import open_source
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.sections import Decoding
-from red_cli.runs.opened import open_for_inference
+from red_cli.runs.open_trained import open_for_inference
 from red_cli.train.loop import train
 from tests.tiny import make_data
 

@@ -20,10 +20,10 @@ from red_cli.base_model.prepare import fit_config
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.model_kinds import SEQUENCE_CLASSIFIER
 from red_cli.errors import UserError
+from red_cli.export.adapter_arrays import read_vectors
 from red_cli.export.export import export, open_source
-from red_cli.export.model import merged_llama, write_model
-from red_cli.export.vectors import read_vectors
-from red_cli.recipe.schema import Model
+from red_cli.export.exported_model import merged_llama, write_model
+from red_cli.recipe.sections import Model
 from red_cli.runs.events import NullListener
 from tests.tiny import (
     DECODERS,

@@ -16,11 +16,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from red_cli import RedConfig, attach, save_adapter
-from red_cli.base_model.digest import record_base
+from red_cli.base_model.digest import record_digest
 from red_cli.base_model.stored_tensor import from_float32, to_float32
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config
 from red_cli.edit.attached_adapters import active_adapter, edits
-from red_cli.recipe.schema import Model
+from red_cli.recipe.sections import Model
 from tests.export.test_bias_placement import load
 from tests.tiny import first_output, make_data, random_vectors, tiny_inputs, tiny_model
 
@@ -36,7 +36,7 @@ def prepare(folder: Path, model_type: str = "llama", shard: str = "50GB", **chan
     model = type(model).from_pretrained(folder / "base").eval()
     attach(model, RedConfig())
     random_vectors(model)
-    record = record_base(Model(name_or_path=str(folder / "base")), "red", active_adapter(model).paths)
+    record = record_digest(Model(name_or_path=str(folder / "base")), "red", active_adapter(model).paths)
     assert record.digest is not None
     save_adapter(model, folder / "adapter", base_digest=record.digest)
     return first_output(model, tiny_inputs(model_type)).detach()
@@ -288,14 +288,18 @@ def test_runs_without_an_adapter(red, finished: Path, tmp_path: Path, base: Path
 
 def test_too_little_space_is_an_error_before_the_first_byte(red, tmp_path: Path, monkeypatch) -> None:
     prepare(tmp_path)
-    monkeypatch.setattr("red_cli.export.model.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1000))
-    monkeypatch.setattr("red_cli.export.model.write_shards", lambda *arguments: pytest.fail("it began to write"))
+    monkeypatch.setattr("red_cli.export.checks.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1000))
+    monkeypatch.setattr(
+        "red_cli.export.exported_model.write_shards", lambda *arguments: pytest.fail("it began to write")
+    )
     outcome = red("export", tmp_path / "adapter", "-o", tmp_path / "deep" / "merged", "--json")
     assert (outcome.code, outcome.json["error"]["code"]) == (2, "disk-full")
     assert str(tmp_path / "deep" / "merged") in outcome.err
 
 
-@pytest.mark.parametrize("where", ["red_cli.export.stream.to_float32", "red_cli.export.model.copy_auxiliary_files"])
+@pytest.mark.parametrize(
+    "where", ["red_cli.export.stream.to_float32", "red_cli.export.exported_model.copy_auxiliary_files"]
+)
 def test_an_interrupted_export_leaves_nothing(red, tmp_path: Path, monkeypatch, where: str) -> None:
     prepare(tmp_path)
 
@@ -465,6 +469,8 @@ def test_the_bases_folder_is_refused_as_output(red, tmp_path: Path, place: str) 
 
 def test_sigterm_cleans_up(red, tmp_path: Path, monkeypatch) -> None:
     prepare(tmp_path)
-    monkeypatch.setattr("red_cli.export.model.copy_auxiliary_files", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(
+        "red_cli.export.exported_model.copy_auxiliary_files", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    )
     assert red("export", tmp_path / "adapter", "-o", tmp_path / "merged", "--no-verify").code == 130
     assert {path.name for path in tmp_path.iterdir()} == {"base", "adapter"}

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from red_cli.edit.adapter_config import CONFIG_FILE
-from red_cli.methods.trained_files import TRAINED_FILE
+from red_cli.methods.trained_description import TRAINED_FILE
 from tests.export.test_export import edit_json, prepare
 from tests.tiny import sentences, write_csv
 

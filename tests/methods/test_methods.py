@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from red_cli.edit.attached_adapters import head_parameter_names
+from red_cli.edit.trained_head import head_parameter_names
 from red_cli.errors import UserError
 from red_cli.methods.attach_save_load import attach_method
 from red_cli.recipe.methods import METHODS

@@ -39,7 +39,7 @@ from red_cli.edit.targets import find_targets
 from red_cli.methods.method import Method, Rates
 from red_cli.methods.base_parameters import base_size, set_trainable
 from red_cli.methods.method import Trained
-from red_cli.methods.trained_files import read_trained_config
+from red_cli.methods.trained_description import read_trained_config
 from red_cli.methods.trained_tensors import copy_trained, write_trained
 from red_cli.recipe.methods import Gain
 

@@ -12,7 +12,7 @@ from red_cli.cli import app
 from red_cli.commands.examples import EXAMPLES
 from red_cli.recipe.aliases import COMMANDS, KEYS, OPTIONS, alias_of, commands_for, plain_name
 from red_cli.recipe.explain import find_keys, key_helps
-from red_cli.recipe.keys import recipe_keys
+from red_cli.recipe.keys_by_role import recipe_keys
 
 COMMAND_NAMES = set(get_command(app).commands)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from red_cli.errors import UserError
-from red_cli.recipe.keys import key_paths
+from red_cli.recipe.keys_by_role import key_paths
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.schema import resolved
 from red_cli.recipe.yaml_file import dump, parse_value

@@ -8,7 +8,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from red_cli.recipe.keys import Key, recipe_keys, role_of, walk
+from red_cli.recipe.keys_by_role import Key, recipe_keys, role_of, walk
 from red_cli.recipe.overrides import named_keys, named_with_role
 from red_cli.recipe.roles import DATA, ROWS, SAME_GROUP, SAME_RUN, SHARED, TRAINED, Role
 from red_cli.recipe.sections import Section

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from red_cli.commands.options import with_expanded_paths
+from red_cli.commands.expand_paths import with_expanded_paths
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_recipe, load_trained_recipe
 from tests.failures import fault_at

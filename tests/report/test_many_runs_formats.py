@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from scipy.stats import ttest_rel
 
+from red_cli.report.difference_sections import paired_differences
 from red_cli.report.draw_score_by_parameters import draw_score_by_parameters, has_scores_by_parameters
 from red_cli.report.many_runs import compare_runs
 from red_cli.report.many_runs_formats import latex_text
-from red_cli.report.paired_differences import paired_differences
 from tests.extras import needs_extra
 from tests.report.finished import finished_run
 from tests.report.full_run import methods_and_seeds

@@ -11,8 +11,7 @@ import pytest
 from red_cli.errors import UserError
 from red_cli.export.card import Use, run_card
 from red_cli.recipe.load import load_recipe
-from red_cli.report.adapter_changes import read_adapter_changes
-from red_cli.report.change_sections import bias_shares
+from red_cli.report.adapter_changes import bias_shares, read_adapter_changes
 from red_cli.report.document import Section
 from red_cli.report.many_runs import compare_runs
 from red_cli.report.one_run_report import report_on, run_document

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 from sklearn.metrics import f1_score
 
-from red_cli.recipe.metrics import metric_name, stored_title
+from red_cli.recipe.metric_names import metric_name, stored_title
 from red_cli.recipe.tasks.registry import Task
 from red_cli.train import loop as train_module
 from tests.tiny import read_lines, sentences, write_csv

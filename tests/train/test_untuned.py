@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from red_cli.recipe.metrics import untuned_remark
+from red_cli.recipe.score_format import untuned_remark
 from red_cli.train import untuned as module
 from tests.tiny import read_lines
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pydantic import BaseModel
 
 from red_cli.recipe.explain import KeyHelp, key_helps, task_key_helps
-from red_cli.recipe.keys import Key, recipe_keys, role_of, walk
+from red_cli.recipe.keys_by_role import Key, recipe_keys, role_of, walk
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.roles import SAME_RUN
 from red_cli.recipe.schema import RecipeFile

@@ -9,9 +9,9 @@ from red_cli.recipe.metrics import (
     CLASSIFICATION_METRICS,
     REGRESSION_METRICS,
     TEXT_METRICS,
-    is_percentage,
     metric_spec,
 )
+from red_cli.recipe.score_format import is_percentage
 from red_cli.recipe.tasks.base import TaskSettings
 from red_cli.recipe.tasks.glue import GlueSettings, GlueSubset
 from red_cli.recipe.tasks.registry import TASKS

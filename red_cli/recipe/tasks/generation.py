@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from red_cli.recipe.roles import V0_2, Since
-from red_cli.recipe.sections import Data, KeyFault, Train
+from red_cli.recipe.sections import Data, KeyFault
 from red_cli.recipe.tasks.base import NAME, CompletionSettings
 from red_cli.recipe.template import Template
+from red_cli.recipe.train_section import Train
 
 
 class GenerationSettings(CompletionSettings):

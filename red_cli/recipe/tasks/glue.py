@@ -9,9 +9,10 @@ from pydantic import Field
 
 from red_cli.recipe.metrics import Metric
 from red_cli.recipe.roles import V0_2
-from red_cli.recipe.sections import Columns, Data, KeyFault, Train
+from red_cli.recipe.sections import Columns, Data, KeyFault
 from red_cli.recipe.tasks.base import INPUT_TEMPLATE, LABEL_TEXTS, NAME, TEXT_TO_TEXT, Heading, LabelSettings
 from red_cli.recipe.template import LabelTexts, Template
+from red_cli.recipe.train_section import Train
 
 GlueSubset = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
 

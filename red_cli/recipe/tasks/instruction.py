@@ -7,9 +7,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from red_cli.recipe.roles import V0_2, LocalPath, Since, Text
-from red_cli.recipe.sections import Columns, Data, KeyFault, Train
+from red_cli.recipe.sections import Columns, Data, KeyFault
 from red_cli.recipe.tasks.base import NAME, TemplateChoice, TextSettings
 from red_cli.recipe.template import OWN, read_template
+from red_cli.recipe.train_section import Train
 
 
 class InstructionSettings(TextSettings):

@@ -27,7 +27,8 @@ from red_cli.tasks.chat.examples import Examples
 from red_cli.tasks.chat.messages import Observed
 from red_cli.tasks.chat.split_reader import SplitReader
 from red_cli.tasks.data.bad_rows import check_truncation, without_bad_rows
-from red_cli.tasks.data.rows import Rows, Splits
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.splits import Splits
 from red_cli.tasks.data.texts import TextMaker, TextsOfRows
 from red_cli.tasks.special_ids import Affixes, SpecialIds, padding_id
 from red_cli.tasks.special_texts import Marks

@@ -129,19 +129,6 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Splits:
-    """Some splits of a task's data.
-
-    Attributes:
-        rows: by the split's name.
-        label_names: in the order of class ids; None if answers are numbers or texts.
-    """
-
-    rows: dict[str, Rows]
-    label_names: list[str] | None = None
-
-
-@dataclass(frozen=True)
 class RowsUsed:
     """Which rows were used; `rows` says in words how to draw the same rows again."""
 
@@ -155,7 +142,7 @@ class RowsUsed:
 
 
 def plain_name(name: str) -> str:
-    """A column's name without case, with an underscore for everything but letters and digits."""
+    """The name of a column of rows without case, with an underscore for everything but letters and digits."""
     return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from red_cli.errors import UserError, did_you_mean, one_line, shown
 from red_cli.formatting import some_of
-from red_cli.recipe.sections import ClassWeights
+from red_cli.recipe.train_section import ClassWeights
 from red_cli.tasks.base import Encoder
 from red_cli.tasks.labels.encoder import LabelEncoder
 
@@ -39,7 +39,7 @@ def class_weights(wanted: ClassWeights, counts: Mapping[str, int]) -> dict[str, 
 
 
 def weights_note(weights: Mapping[str, float]) -> str:
-    """The line of a plan that shows the weights."""
+    """Class weights in words, for a plan."""
     named = [f"{one_line(label)} {weight:.3g}" for label, weight in weights.items()]
     more = f", … for {len(named):,} classes" if len(named) > _SHOWN else ""
     return f"the training loss weighs the classes, metrics do not: {', '.join(named[:_SHOWN])}{more}"

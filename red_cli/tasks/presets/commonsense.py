@@ -8,8 +8,8 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError
-from red_cli.recipe.metrics import format_score
 from red_cli.recipe.schema import Recipe
+from red_cli.recipe.score_format import format_score
 from red_cli.recipe.sections import Columns
 from red_cli.recipe.tasks.commonsense import CommonsenseSettings
 from red_cli.tasks.base import builds
@@ -54,7 +54,7 @@ def commonsense_task(
 
 
 def commonsense_table(scores: Mapping[str, float]) -> list[list[str]]:
-    """The scores of the commonsense preset as a table: a row for each scoring, a column for each task, heading first.
+    """The commonsense preset's scores as a table: a row for each scoring, a column for each task, heading first.
 
     It is empty if `scores` are not of several tasks. The average is over the tasks with a score.
     """

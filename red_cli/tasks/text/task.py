@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from red_cli.edit.model_kinds import ModelKind
 from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Prediction
-from red_cli.tasks.data.rows import Rows, Splits
-from red_cli.tasks.data.splits import PaperCut, Source
+from red_cli.tasks.data.rows import Rows
+from red_cli.tasks.data.splits import PaperCut, Source, Splits
 from red_cli.tasks.text.token_loss import mean_loss
 from red_cli.tasks.text_metrics.score import score_texts
 
@@ -79,7 +79,7 @@ class TextTask:
 
 
 def text_scores(texts: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, float]:
-    """The scoring of tasks that generate texts: metrics of one text per prompt against its completions.
+    """The scores of a text task: metrics of one text per prompt against its completions.
 
     Metrics that need Java are left out if Java is missing.
     """

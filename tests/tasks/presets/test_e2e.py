@@ -11,8 +11,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from red_cli.recipe.metrics import E2E_METRICS, TextMetric
-from red_cli.recipe.schema import Model, Recipe
-from red_cli.recipe.sections import Columns, Data
+from red_cli.recipe.schema import Recipe
+from red_cli.recipe.sections import Columns, Data, Model
 from red_cli.recipe.tasks.e2e import E2eSettings
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.presets.e2e import e2e_task, tabular

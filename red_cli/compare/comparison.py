@@ -11,7 +11,7 @@ from typing import Any
 from red_cli.compare.comparison_table import write_comparison
 from red_cli.compare.grid import Point, folder_name, parse_grids, points_of
 from red_cli.compare.learning_rates import Source, choose_rate
-from red_cli.compare.planned_runs import write_planned
+from red_cli.compare.planned_runs_file import write_planned
 from red_cli.compare.summary import row_name, summarise
 from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name
@@ -19,9 +19,11 @@ from red_cli.files import expand_user
 from red_cli.formatting import number_of, unstamped
 from red_cli.recipe.load import LoadedRecipe, load_recipe
 from red_cli.recipe.methods import compared_methods
-from red_cli.recipe.metrics import UNTUNED, format_score, headline_metrics, stored_title
+from red_cli.recipe.metric_names import stored_title
+from red_cli.recipe.metrics import UNTUNED, headline_metrics
 from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import SHARED, Role
+from red_cli.recipe.score_format import format_score
 from red_cli.runs.consent import consent_of
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
@@ -36,7 +38,7 @@ COMPARED = {UNTUNED: list[str](), **compared_methods()}
 
 @dataclass(frozen=True)
 class Run:
-    """One method under one seed, at one point of the grid."""
+    """A run of a comparison: one method under one seed, at one point of the grid."""
 
     method: str
     point: Point
@@ -53,7 +55,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs of a comparison and its output folder."""
+    """A comparison: its runs and its output folder."""
 
     folder: Path
     methods: list[str]
@@ -185,7 +187,7 @@ def _by_method(overrides: Sequence[str], methods: Sequence[str]) -> tuple[list[s
 
 
 def compare(comparison: Comparison, listener: Listener, command: Sequence[str] = ()) -> dict[str, Any]:
-    """Train the unfinished runs, score all, and write comparison.json and comparison.md.
+    """Run a comparison: train the unfinished runs, score all, and write comparison.json and comparison.md.
 
     A run's peak memory is that of its own process. Scores are those of the test split if it has labels, else of the
     selection split. Checkpoints of finished runs are deleted.
@@ -256,7 +258,7 @@ def _train(run: Run, what: str, listener: Listener) -> bool:
 def _score(run: Run, split: str, listener: Listener) -> str:
     """The run's score of a method on a split in words; computed now unless the run has done so."""
     from red_cli.inference.evaluate import evaluate
-    from red_cli.runs.opened import open_for_inference
+    from red_cli.runs.open_trained import open_for_inference
 
     folder = run.loaded.run_folder
     if split not in RunFolder(folder).read_results()["splits"]:

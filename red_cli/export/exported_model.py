@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from red_cli.base_model.digest import changed_parts, tokenizer_digest
+from red_cli.base_model.digest import tokenizer_digest
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
-from red_cli.base_model.files import BIASES_KEY, BaseFiles
+from red_cli.base_model.files import BaseFiles
 from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES, TORCH_NAMES
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.edit.architectures import architecture_of
-from red_cli.errors import UserError
+from red_cli.export.adapter_arrays import AdapterArrays, Edit
 from red_cli.export.auxiliary_files import copy_auxiliary_files, name_tokenizer_class, without_local_paths
 from red_cli.export.bias_placement import BiasPlacement, llama_config, place_biases, place_in_llama
 from red_cli.export.classes import configuration, exported_class, model_class
 from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
 from red_cli.export.folded_tensors import Shards, add_tensors, keep_known, main_dtype, named_for_loading, plan_tensors
 from red_cli.export.stream import Progress, write_shards
-from red_cli.export.vectors import AdapterArrays, Edit
 from red_cli.files import write_json, write_text
-from red_cli.formatting import byte_size
 
 Place = Callable[[str, dict[str, Any], list[str]], BiasPlacement]
-_SPARE_BYTES = 64 << 20  # for configuration, tokenizer and card
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ def merged_llama(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> 
 
 
 def as_long_as_window(base: BaseFiles) -> BaseFiles:
-    """The base of the model to be written, with its context cut to its sliding window, if it has one."""
+    """The base for an exported model, with its context cut to its sliding window, if it has one."""
     window, longest = base.config.get("sliding_window"), base.config.get("max_position_embeddings")
     if not isinstance(window, int) or not isinstance(longest, int) or window >= longest:
         return base
@@ -120,7 +116,7 @@ def _merged(base: BaseFiles, adapter: AdapterArrays, dtype: str | None, place: P
 
 
 def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
-    """Write the exported model with folded scales, and its biases by a modelling file.
+    """The exported model with folded scales, whose biases are in its own modelling file.
 
     Raises:
         UserError: the adapter does not fit the base, or the base's class is not one of transformers.
@@ -144,58 +140,6 @@ def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) 
     )
     remarks = f"Its own `{MODELLING_FILE}` adds {len(names)} biases that a {base.model_type} model has no place for."
     return Exported(base, shards, config, architecture, remarks, modelling_file(architecture))
-
-
-def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
-    """Check that the exported model's base is the one that the adapter was trained on, unchanged.
-
-    Raises:
-        UserError: it is another base, its configuration or edited weights have changed, or it has biases that its own
-            modelling file adds.
-    """
-    if BIASES_KEY in base.config:
-        raise UserError(
-            "unsupported-model",
-            f"edits cannot be folded into {base.name}: its biases are in its own modelling file",
-            hint="Share the adapter: --format adapter",
-        )
-    recorded, config = adapter.config.base, base.config
-    wrong = [
-        f"{key} {known} (here {config[key]})"
-        for key in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
-        if (known := getattr(recorded, key)) is not None and key in config and config[key] != known
-    ]
-    if wrong:
-        raise UserError(
-            "base-mismatch",
-            f"{adapter.folder} belongs to another base, {adapter.config.base_model_name_or_path}: {', '.join(wrong)}",
-            hint="Give that base with --base, or train an adapter for this one.",
-        )
-    digest = adapter.config.base_digest
-    changed = [] if digest is None else changed_parts(base.name, base.folder, digest, adapter.edits)
-    if changed:
-        raise UserError(
-            "base-changed",
-            f"the {' and the '.join(changed)} of {base.name} changed since {adapter.folder} was trained on it",
-            hint="Give the base as it was: --base FOLDER, or model.revision of the recipe for one from the Hub.",
-        )
-
-
-def require_space(folder: Path, size: int) -> None:
-    """Check that the disk has enough free space before an exported model is written.
-
-    Raises:
-        UserError: the disk of `folder` has less than `size` bytes and a reserve free.
-    """
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    needed = size + _SPARE_BYTES
-    if free < needed:
-        raise UserError(
-            "disk-full",
-            f"not enough space for {folder}: {byte_size(needed)} needed, {byte_size(free)} free",
-            hint="Free some space, or choose a folder on another disk.",
-        )
 
 
 def write_model(exported: Exported, folder: Path, progress: Progress) -> list[Path]:

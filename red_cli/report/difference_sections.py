@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from red_cli.compare.differences import PairedDifferences, paired, signed
+from red_cli.compare.paired_differences import PairedDifferences, paired, signed
 from red_cli.recipe.paper import RED
 from red_cli.report.document import Section, Table
 from red_cli.report.many_runs import Row, RunComparison
@@ -64,7 +64,7 @@ def _reference(rows: Sequence[Row]) -> Row:
 
 
 def differences_section(comparison: RunComparison) -> list[Section]:
-    """The differences between methods, paired by seed, with 95% intervals, as a section; empty if none."""
+    """The section of a report on the differences between methods, with 95% intervals; empty if there are none."""
     found = paired_differences(comparison)
     if not found:
         return []

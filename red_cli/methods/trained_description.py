@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from red_cli.edit.adapter_config import BaseDigest, BaseIdentity, ModelPath, read_adapter_config
+from red_cli.edit.adapter_config import ModelPath, read_adapter_config
+from red_cli.edit.recorded_base import BaseDigest, BaseIdentity
 from red_cli.errors import UserError
 from red_cli.files import TRAINED_FILE, read_json
 from red_cli.recipe.methods import METHODS, MethodName
