@@ -29,13 +29,13 @@ _NORMS = ("ffn_norm", "attn_norm")
 _ABSENT = "–"
 _KINDS = ("Encoders", "Decoders", "Encoder-decoders", "Images and speech")
 _INTRODUCTION = """\
-The tables go by model type, which is `model_type` in the `config.json` of a model. Llama 1 to 3 are `llama`, and Qwen2.5
-is `qwen2`. `red train` trains encoders and decoders on labels and numbers, and decoders and encoder-decoders on texts.
-From Python, you can edit all of them.
+The tables go by model type, which is `model_type` in the `config.json` of a model. Llama 1 to 3 are `llama`, and
+Qwen2.5 is `qwen2`. `red train` trains encoders and decoders on labels and numbers, and decoders and encoder-decoders
+on texts. From Python, you can edit all of them.
 
 A position names the same place in every architecture. `red.positions` takes the names below, and `red++`, which means
-`ffn`, `attn` and either `query`, `key` and `value` or `qkv`. For other model types, `red.target_modules` takes a regular
-expression of module paths. `red check` suggests one.
+`ffn`, `attn` and either `query`, `key` and `value` or `qkv`. For other model types, `red.target_modules` takes a
+regular expression of module paths. `red check` suggests one.
 """
 _HOMES = """\
 An export folds a scale into the weights of any module. A bias needs a home. The tables say where it is in a model
