@@ -66,7 +66,7 @@ _LONGEST_PATH = 300  # characters of a path
 
 
 def shown(value: object) -> str:
-    """A value as the message of an error shows it: its repr on one line, cut to 80 characters."""
+    """A value in an error's message: its repr on one line, cut to 80 characters."""
     try:
         text = repr(value[: _MOST_SHOWN + 1] if isinstance(value, str) else value)
     except (ValueError, RecursionError):  # a number with too many digits; a list that contains itself
@@ -75,7 +75,7 @@ def shown(value: object) -> str:
 
 
 def one_line(text: str, most: int = _MOST_SHOWN) -> str:
-    """Text for an error message without quotation marks, such as a key: on one line, cut to `most` characters."""
+    """Text in an error's message without quotation marks, such as a key: on one line, cut to `most` characters."""
     return beginning("".join(char if char.isprintable() else repr(char)[1:-1] for char in text[: most + 1]), most)
 
 
@@ -104,7 +104,7 @@ _FULL_DISK = ("No space left on device", "Disk quota exceeded")
 
 
 def out_of_space(error: BaseException) -> UserError | None:
-    """The UserError for a full disk, or None if `error` reports something else."""
+    """The error for a full disk, a UserError; None if `error` reports something else."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if not full and not any(text in str(error) for text in _FULL_DISK):
         return None

@@ -74,7 +74,7 @@ def speed_text(per_second: float, unit: str) -> str:
 
 
 def rounded_rate(per_second: float) -> float:
-    """A speed for a file: one decimal, or four digits if these are more."""
+    """Format a speed for a file: one decimal, or four digits if these are more."""
     return round(per_second, 1) if per_second >= 1000 else float(f"{per_second:.4g}")
 
 

@@ -23,7 +23,7 @@ _PART_WIDTH = 2 + max(map(len, _SAMPLE_PARTS)) + len(_GAP)
 
 
 class Pace:
-    """Decides when a further plain line of progress is due, so that neither a flood of lines nor silence results."""
+    """When a further plain line of progress is due, so that there is neither a flood of lines nor silence."""
 
     def __init__(self) -> None:
         self._printed = time.monotonic()

@@ -183,13 +183,13 @@ class BaseRecord:
     digest: BaseDigest | None
 
 
-def base_files(name: str, revision: str | None) -> Path | None:
+def digest_folder(name: str, revision: str | None) -> Path | None:
     """The folder whose files a base's digest covers: local, or the Hub's cached snapshot; None without either."""
     return Path(name) if Path(name).is_dir() else cached_folder(name, revision)
 
 
-def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecord:
-    """The digest of a base's configuration, weights and tokenizer, to detect changes later.
+def record_digest(model: Model, method: MethodName, paths: list[str]) -> BaseRecord:
+    """Record the digest of a base's configuration, weights and tokenizer, to detect changes later.
 
     The base has been loaded before, so no network is used.
     The digest has fewer parts for a base that edits cannot be folded into (8-bit weights, an old pickle).
@@ -198,7 +198,7 @@ def record_base(model: Model, method: MethodName, paths: list[str]) -> BaseRecor
         paths: paths of the modules that RED edits.
     """
     name, revision = model.name_or_path, model.revision
-    folder = base_files(name, revision)
+    folder = digest_folder(name, revision)
     if folder is None:
         return BaseRecord(revision, None)
     revision = commit_of(folder) or revision
@@ -229,7 +229,7 @@ def require_unchanged_base(
     Raises:
         UserError: the configuration, weights or tokenizer have changed; the message names which.
     """
-    folder = None if then is None else base_files(name, revision)
+    folder = None if then is None else digest_folder(name, revision)
     if then is None or folder is None:
         return
     if changed := changed_parts(name, folder, then):

@@ -32,8 +32,8 @@ _PROBE = "a"
 _CPU_LAYOUT_FLAG = "support_avx512bf16_for_cpu"
 
 
-def skeleton(config: PretrainedConfig, model: Model, kind: ModelKind) -> PreTrainedModel:
-    """Build the model without weights, on the meta device: enough to find modules and count parameters.
+def load_skeleton(config: PretrainedConfig, model: Model, kind: ModelKind) -> PreTrainedModel:
+    """Load a base without its weights, on the meta device: enough to find modules and count parameters.
 
     Raises:
         UserError: the architecture has no model of this kind.
@@ -116,7 +116,7 @@ def _quantization(
             hint="Install it: pip install 'red-finetune[quant]'",
         )
     # With None, the library skips the output layer of a language model
-    head = sorted({name.split(".")[0] for name in head_parameter_names(skeleton(config, model, kind))}) or None
+    head = sorted({name.split(".")[0] for name in head_parameter_names(load_skeleton(config, model, kind))}) or None
     dtype = torch.float32 if model.dtype == "auto" else getattr(torch, model.dtype)
     place = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}
     if model.quantization == "int8":
@@ -128,7 +128,7 @@ def _quantization(
 
 
 def to_device(model: PreTrainedModel, device: torch.device | str) -> None:
-    """Move a model to a device; a quantised one stays where it was loaded."""
+    """Load a model on a device: move it there, except a quantised one, which stays where it was loaded."""
     if not getattr(model, "is_quantized", False):
         model.to(device)
 

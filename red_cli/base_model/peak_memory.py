@@ -39,7 +39,7 @@ def reset_peak() -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Detect an out-of-memory error of any device, by its class or its text."""
+    """Whether an error says that the peak memory exceeded what there is, by its class or its text."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)
     )

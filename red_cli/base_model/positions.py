@@ -114,5 +114,5 @@ def _first_row(module: nn.Module) -> int:
 
 
 def longest_sequence(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The limit for the maximum length of a prepared base, in tokens, by its configuration and tokenizer."""
+    """The longest sequence, in tokens, that the positions of a base and its tokenizer allow."""
     return min(tokenizer.model_max_length, most_positions(config) or _NO_LIMIT, _NO_LIMIT)

@@ -55,7 +55,7 @@ def from_float32(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
 
 
 def require_finite(name: str, stored: NDArray[Any], dtype: str) -> None:
-    """Check that a tensor as a file stores it, in `dtype`, holds no infinite value or NaN.
+    """Check that a stored tensor, raw bytes of `dtype`, holds no infinite value or NaN.
 
     Raises:
         UserError: the stored array holds an infinite value or NaN.
@@ -73,23 +73,23 @@ def require_finite(name: str, stored: NDArray[Any], dtype: str) -> None:
 
 
 @dataclass(frozen=True)
-class Vector:
-    """A small tensor in memory."""
+class StoredVector:
+    """A tensor as a file stores it, but small and in memory."""
 
     shape: tuple[int, ...]
     dtype: str
     content: bytes
 
 
-def vector(name: str, values: NDArray[np.float32], dtype: str) -> Vector:
-    """The tensor `name` as a file stores it: float32 `values` converted to raw bytes of `dtype`.
+def stored_vector(name: str, values: NDArray[np.float32], dtype: str) -> StoredVector:
+    """The stored tensor `name`: float32 `values` converted to raw bytes of `dtype`.
 
     Raises:
         UserError: `dtype` cannot represent a value.
     """
     stored = from_float32(values, dtype)
     require_finite(name, stored, dtype)
-    return Vector(values.shape, dtype, stored.tobytes())
+    return StoredVector(values.shape, dtype, stored.tobytes())
 
 
 COPY_AGAIN = "Fetch or copy the base again."

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.benchmarks.question_suites import (
-    choose_template,
     load_live,
     model_name,
     open_language_model,
@@ -16,6 +15,7 @@ from red_cli.benchmarks.question_suites import (
     read_questions,
     require_absent,
     suite_decoding,
+    suite_template,
     write_answers,
 )
 from red_cli.benchmarks.request import SuiteRequest
@@ -48,7 +48,7 @@ def answer_alpaca_eval(
         source = request.questions or _from_hub()
     questions = read_questions(source, ("instruction",))[: request.limit]
     base = open_language_model(target)
-    name, template = choose_template(request.template, target.recipe, base.tokenizer)
+    name, template = suite_template(request.template, target.recipe, base.tokenizer)
     options = suite_decoding(DECODING, target.recipe, request.overrides)
     prompts = [
         prompt_ids(template, [{"role": "user", "content": str(question["instruction"])}]) for question in questions

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.benchmarks.question_suites import (
-    choose_template,
     load_live,
     model_name,
     open_language_model,
@@ -20,6 +19,7 @@ from red_cli.benchmarks.question_suites import (
     read_questions,
     require_absent,
     suite_decoding,
+    suite_template,
     write_answers,
 )
 from red_cli.benchmarks.request import SuiteRequest
@@ -63,7 +63,7 @@ def answer_mt_bench(
         )
     questions = _read(request.questions)[: request.limit]
     base = open_language_model(target)
-    name, template = choose_template(request.template, target.recipe, base.tokenizer)
+    name, template = suite_template(request.template, target.recipe, base.tokenizer)
     runtime = load_live(target, base, listener, processes)
     identity = target.identity
     answers: dict[int, list[Generated]] = {place: [] for place in range(len(questions))}

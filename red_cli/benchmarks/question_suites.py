@@ -144,8 +144,8 @@ def require_absent(path: Path) -> None:
 _PAPER_TEMPLATE = "human-assistant"
 
 
-def choose_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ChatTemplate]:
-    """The name and the template of a question suite's prompts: `named`, else the training's, else the model's own.
+def suite_template(named: str | None, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ChatTemplate]:
+    """The template that a question suite writes its prompts with: `named`, else the training's, else the model's.
 
     Raises:
         UserError: there is no such template, it fails, or the model has no chat template.

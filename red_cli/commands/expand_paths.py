@@ -16,7 +16,7 @@ _OVERRIDE = re.compile(r"[\w.]+=")  # in the place of a path; its key says wheth
 
 
 def with_expanded_paths(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose paths have `~` and environment variables replaced, also where no shell did so (`--output=~/x`).
+    """Expand `~` and environment variables in a command's paths, also where no shell did so (`--output=~/x`).
 
     Raises:
         UserError: a variable is not set.
@@ -30,7 +30,7 @@ def with_expanded_paths(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _expanded(name: str, value: Any) -> Any:
-    """The value of an argument or option of a command, with its paths expanded.
+    """Expand the paths in the value of a command's argument or option.
 
     Raises:
         UserError: a variable is not set.

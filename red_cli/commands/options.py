@@ -21,7 +21,7 @@ class FormatOption(str, Enum):
 
 
 class TargetOption(str, Enum):
-    """What will run an exported model."""
+    """The values of the option --target: what will run an exported model."""
 
     transformers = "transformers"
     vllm = "vllm"

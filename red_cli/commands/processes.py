@@ -46,7 +46,7 @@ def require_one_process(launch: Launch, what: str, hint: str) -> None:
 
 
 def require_strategy_for_inference(launch: Launch) -> None:
-    """Check that the strategy is one for predictions.
+    """Check that a command that predicts can start its processes by the launch strategy.
 
     Raises:
         UserError: it is one of DeepSpeed.

@@ -25,7 +25,7 @@ _MOST_LEFT_OUT = 5
 
 
 class TableFormat(str, Enum):
-    """The formats of the table of many runs."""
+    """The values of the option --format of `red report`, for the table of many runs."""
 
     latex = "latex"
     csv = "csv"
@@ -139,7 +139,7 @@ def _report_runs(folders: list[Path], output: Path) -> _Answer:
     from red_cli.report.many_runs import compare_runs
     from red_cli.report.many_runs_cells import Cells
     from red_cli.report.many_runs_report import comparison_data, comparison_document
-    from red_cli.report.terminal import comparison_lines
+    from red_cli.report.terminal import terminal_lines
     from red_cli.report.write import write_report
 
     comparison = compare_runs(folders)
@@ -154,7 +154,7 @@ def _report_runs(folders: list[Path], output: Path) -> _Answer:
         *_listed("left out", left_out),
         ("report", str(files[0])),
     ]
-    table = "\n".join(comparison_lines(comparison, console.width())) + "\n"
+    table = "\n".join(terminal_lines(comparison, console.width())) + "\n"
     return _Answer({**data, "files": [str(file) for file in files]}, rows, table)
 
 

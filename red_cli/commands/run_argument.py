@@ -15,7 +15,7 @@ _MOST_MEANT = 3  # runs in a hint
 
 
 def trained_folder(target: Path, overrides: list[str] | None) -> tuple[Path, list[str]]:
-    """The folder that an argument of several commands means, and the override options that remain.
+    """The folder that the RUN argument means, and the overrides that remain.
 
     Raises:
         UserError: the target is a recipe that has not been trained.
@@ -32,7 +32,7 @@ def trained_folder(target: Path, overrides: list[str] | None) -> tuple[Path, lis
 
 
 def with_similar_runs(error: UserError, path: Path) -> UserError:
-    """The error for an argument of several commands that is no trained model; its hint names similar runs."""
+    """The error for a RUN argument that is no trained model; its hint names similar runs."""
     from red_cli.runs.run_of_recipe import similar_runs
 
     runs = similar_runs(path)
@@ -41,7 +41,7 @@ def with_similar_runs(error: UserError, path: Path) -> UserError:
 
 
 def require_trained(target: Path, recipe: str | None) -> None:
-    """Check that the argument of several commands is a trained model. Nothing slow is imported.
+    """Check that the RUN argument is a trained model. Nothing slow is imported.
 
     Raises:
         UserError: it is something else; the hint names runs with similar names.
@@ -55,7 +55,7 @@ def require_trained(target: Path, recipe: str | None) -> None:
 
 
 def open_target(target: Path, recipe: str | None, overrides: list[str]) -> Opened:
-    """Open the trained model that the arguments and options of several commands name.
+    """Open the trained model that the RUN argument names.
 
     Raises:
         UserError: `target` is not a trained model. Nothing slow is imported before this check.

@@ -225,7 +225,7 @@ def convert(
 def evaluate_suite(
     target: Path, overrides: list[str], recipe: str | None, output: Path | None, asked: dict[str, Any], json: bool
 ) -> None:
-    """Run a benchmark on a model and show its results; `asked` holds the fields of a SuiteRequest."""
+    """`red eval` of a trained model on a benchmark: run it and show the results; `asked` is for a SuiteRequest."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # the harness's bars; read when tqdm is imported
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")

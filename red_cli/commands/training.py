@@ -147,7 +147,7 @@ def _train_seeds(
 
 
 class NamesMethods(TyperCommand):
-    """A command whose help names the methods. They are imported only when it is shown, because that is slow."""
+    """The class of `red compare`: its help names the methods, imported only when it is shown, since that is slow."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from red_cli.recipe.methods import compared_methods

@@ -38,7 +38,7 @@ COMPARED = {UNTUNED: list[str](), **compared_methods()}
 
 @dataclass(frozen=True)
 class Run:
-    """One method under one seed, at one point of the grid."""
+    """A run of a comparison: one method under one seed, at one point of the grid."""
 
     method: str
     point: Point
@@ -55,7 +55,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs of a comparison and its output folder."""
+    """A comparison: its runs and its output folder."""
 
     folder: Path
     methods: list[str]
@@ -187,7 +187,7 @@ def _by_method(overrides: Sequence[str], methods: Sequence[str]) -> tuple[list[s
 
 
 def compare(comparison: Comparison, listener: Listener, command: Sequence[str] = ()) -> dict[str, Any]:
-    """Train the unfinished runs, score all, and write comparison.json and comparison.md.
+    """Run a comparison: train the unfinished runs, score all, and write comparison.json and comparison.md.
 
     A run's peak memory is that of its own process. Scores are those of the test split if it has labels, else of the
     selection split. Checkpoints of finished runs are deleted.

@@ -138,7 +138,7 @@ def notes_of(result: dict[str, Any]) -> list[str]:
 
 
 def write_comparison(folder: Path, result: dict[str, Any]) -> None:
-    """Write a comparison to comparison.json and its table to comparison.md, each atomically."""
+    """Write the comparison's table to comparison.md, and its data to comparison.json, each atomically."""
     write_json(folder / JSON_FILE, result)
     if not result["rows"]:
         return

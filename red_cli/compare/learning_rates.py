@@ -58,7 +58,7 @@ def _as_given(given: Recipe, method: Recipe) -> bool:
 
 
 def usual_rate(recipe: Recipe) -> float:
-    """The learning rate of a method where none is set; RED's absolute one depends on how many modules a layer has.
+    """The learning rate that the runs of a comparison have where none is set.
 
     Raises:
         UserError: the base does not exist.
@@ -76,16 +76,16 @@ def usual_rate(recipe: Recipe) -> float:
 
 
 def without_weights(recipe: Recipe) -> Trained:
-    """What a learning rate is to train: the recipe's method on a model without weights.
+    """The trainable parameters whose learning rates a comparison sets, on a model without weights.
 
     Raises:
         UserError: the base does not exist, or the method does not fit it.
     """
-    from red_cli.base_model.load import load_config, skeleton
+    from red_cli.base_model.load import load_config, load_skeleton
     from red_cli.edit.trained_head import head_parameter_names
     from red_cli.methods.attach_save_load import attach_method
     from red_cli.tasks.build import build_task
 
     config = load_config(recipe.model)
-    model = skeleton(config, recipe.model, build_task(recipe, config).kind)
+    model = load_skeleton(config, recipe.model, build_task(recipe, config).kind)
     return attach_method(model, recipe, head_parameter_names(model))

@@ -18,7 +18,7 @@ _FEWEST = 3  # seeds of an interval: of two, both differences say more
 
 @dataclass(frozen=True)
 class PairedDifferences:
-    """The differences between two rows' scores, in the unit of the scores.
+    """The paired differences between two rows' scores, in the unit of the scores.
 
     Attributes:
         by_seed: seed -> difference, at least one.
@@ -44,7 +44,7 @@ class PairedDifferences:
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> PairedDifferences | None:
-    """The differences `ours` - `theirs` by seed, over the seeds that both have; None if there is no such seed.
+    """The paired differences `ours` - `theirs` over the seeds that both have; None if there is no such seed.
 
     Args:
         theirs: the scores of the reference.

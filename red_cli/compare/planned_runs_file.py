@@ -1,4 +1,4 @@
-"""The record of the runs that a comparison has planned, so that those that never started are known as well."""
+"""The file planned.json: the runs that a comparison has planned, so that those that never started are known too."""
 
 from __future__ import annotations
 

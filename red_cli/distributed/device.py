@@ -92,7 +92,7 @@ def device_memory(device: torch.device, processes_here: int) -> int:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """The peak memory in bytes of a device; None if it is not measured.
+    """What a device reports as its peak memory in bytes; None if it measures none.
 
     MPS measures no peak. What its allocator holds is close to it, since it returns memory only when it is asked to.
     """
@@ -101,7 +101,7 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Measure the peak memory of a device from here on."""
+    """Have a device measure its peak memory from here on."""
     _call(device, "reset_peak_memory_stats", None)
 
 

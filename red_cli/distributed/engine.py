@@ -20,7 +20,7 @@ from red_cli.methods.method import Trained
 
 
 class NotFinite(Exception):
-    """The loss, or the gradient, is not finite; the message says which."""
+    """The engine's error for a loss or a gradient that is not finite; the message says which."""
 
 
 class Engine(Protocol):

@@ -27,7 +27,7 @@ def equal_share_of(items: Sequence[_T], processes: Processes, unit: int = 1) -> 
 
 
 class Messages:
-    """Messages from the other ranks to rank 0, and a request to stop from any rank to all. Nothing waits for them.
+    """What ranks that work on shares send rank 0, and a request to stop from any rank to all. Nothing waits for it.
 
     All ranks make one at the same place. With a single process, no message is sent.
     """

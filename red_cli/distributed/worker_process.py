@@ -107,7 +107,7 @@ def _end_with(launcher: int) -> None:
 
 @dataclass(frozen=True)
 class Failure:
-    """The failure that a process reported before it ended.
+    """The failure that a worker process reported before it ended.
 
     Attributes:
         when: seconds since 1970.

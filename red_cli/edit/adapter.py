@@ -41,6 +41,6 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
 
 
 def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
-    """Copy the tensors in `folder` into the existing edits and head of `model`; raises what `load_adapter` raises."""
+    """Load the adapter in `folder` into the existing edits and head of `model`; raises what `load_adapter` raises."""
     file = Path(folder) / WEIGHTS_FILE
     copy_into(adapter_parameters(model), file, read_adapter_config(folder).weights_sha256, CONFIG_FILE, "float32")

@@ -72,7 +72,7 @@ def read_adapter_config(folder: str | Path) -> AdapterConfig:
 
 
 def require_same_modules(paths: Iterable[str], recorded: AdapterConfig, folder: Path) -> None:
-    """Check that an adapter's configuration selects the modules of this base that the adapter edits.
+    """Check the modules in `adapter_config.json`: its configuration selects the same ones in this base.
 
     Raises:
         UserError: it selects others.

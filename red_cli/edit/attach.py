@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_of_each_row import pop_adapter_names, push_adapter_names
 from red_cli.edit.attached_adapters import (
-    Adapter,
+    AttachedAdapter,
     Attachment,
     activate,
     active_adapter,
@@ -121,7 +121,7 @@ def attach(
             module.red = RedEdit(attached.selection)
             attached.hooks[target.path] = module.register_forward_hook(apply_edit)
         module.red.add_module(name, RedVectors(target.width, config.components, device=device))
-    attached.adapters[name] = Adapter(config, [target.path for target in targets])
+    attached.adapters[name] = AttachedAdapter(config, [target.path for target in targets])
     activate(model, name)
     train_parameters(model, trained)
     save_adapter_instead(model)
@@ -163,7 +163,7 @@ def detach(model: PreTrainedModel, name: str | None = None) -> None:
 
 
 def parameters_to_train(model: PreTrainedModel, wanted: bool | Sequence[str]) -> list[str]:
-    """The names of the base's parameters that `attach` trains: those of the head, or those that are named.
+    """The names of the parameters of the base that train once the edits are attached: the head's, or those named.
 
     Raises:
         UserError: there is no parameter or module of a name, or a parameter is quantised.

@@ -20,8 +20,8 @@ FOLDED = "red_folded"  # the mark of a module with a folded edit: whether it gai
 
 
 @dataclass
-class Adapter:
-    """One adapter attached to a model.
+class AttachedAdapter:
+    """An adapter that is attached to a model.
 
     Attributes:
         paths: the paths of the modules it edits.
@@ -39,7 +39,7 @@ class Attachment:
 
     selection: Selection
     trained_before: set[str]  # names of the parameters that required gradients before
-    adapters: dict[str, Adapter] = field(default_factory=dict)
+    adapters: dict[str, AttachedAdapter] = field(default_factory=dict)
     hooks: dict[str, RemovableHandle] = field(default_factory=dict)  # path of an edited module -> its forward hook
     call_hooks: list[RemovableHandle] = field(default_factory=list)  # on the model itself
     casts: dict[str, RemovableHandle] = field(default_factory=dict)  # path of a head module -> its input cast
@@ -47,7 +47,7 @@ class Attachment:
     base_head: dict[str, Tensor] = field(default_factory=dict)  # the base's values of the head's parameters
 
     @property
-    def active(self) -> Adapter | None:
+    def active(self) -> AttachedAdapter | None:
         """The active adapter, or None."""
         return None if self.selection.active is None else self.adapters[self.selection.active]
 
@@ -69,7 +69,7 @@ def require_attachment(model: nn.Module) -> Attachment:
     return attached
 
 
-def active_adapter(model: nn.Module) -> Adapter:
+def active_adapter(model: nn.Module) -> AttachedAdapter:
     """The active adapter.
 
     Raises:
@@ -94,7 +94,7 @@ def edits(model: nn.Module) -> Iterator[tuple[str, RedVectors]]:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of parameters by role. The paper's "#Params" is `edited` alone."""
+    """Numbers of parameters of a model with an attached adapter, by role. The paper's "#Params" is `edited` alone."""
 
     edited: int
     head: int
@@ -124,12 +124,12 @@ def full_size(parameter: nn.Parameter) -> int:
 
 
 def gained_biases(model: nn.Module) -> list[str]:
-    """The names of the biases that modules gained when an attached adapter was folded."""
+    """The names of the biases that a model's modules gained when its attached adapter was folded."""
     return [f"{path}.bias" for path, module in model.named_modules() if getattr(module, FOLDED, False)]
 
 
 def is_folded(model: nn.Module) -> bool:
-    """Whether edits were folded into the model's weights, so that it is no longer the base in the files."""
+    """Whether a model had attached adapters whose edits were folded, so that it is no longer the base in the files."""
     return any(hasattr(module, FOLDED) for module in model.modules())
 
 
@@ -168,7 +168,7 @@ def _load_head(model: PreTrainedModel, values: dict[str, Tensor], trained: bool)
         model.get_parameter(key).requires_grad_(trained).copy_(value)
 
 
-def _set_requires_grad(model: PreTrainedModel, adapter: Adapter, name: str | None, trained: bool) -> None:
+def _set_requires_grad(model: PreTrainedModel, adapter: AttachedAdapter, name: str | None, trained: bool) -> None:
     """Make the vectors that `attach` added under a name trainable, or freeze them."""
     for path in adapter.paths:
         model.get_submodule(f"{path}.red.{name}").requires_grad_(trained)

@@ -13,7 +13,7 @@ from red_cli.errors import UserError
 
 
 class Vectors(Protocol):
-    """One adapter's vectors for one module, each of shape (width,); a vector that is None does not exist."""
+    """The layer's vectors for one module, each of shape (width,); a vector that is None does not exist."""
 
     @property
     def scale(self) -> Tensor | None:

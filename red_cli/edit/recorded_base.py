@@ -18,7 +18,7 @@ _Size = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class BaseIdentity(BaseModel):
-    """What distinguishes bases without reading their weights."""
+    """The recorded identity of a base: what distinguishes it without reading its weights."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,7 +45,7 @@ class BaseIdentity(BaseModel):
 
 
 class BaseDigest(BaseModel):
-    """SHA-256 digests of a base's files at the time of the training.
+    """The recorded SHA-256 digests of a base's files at the time of the training.
 
     Attributes:
         config: of config.json, without the keys that change with every saving.
@@ -64,7 +64,7 @@ class BaseDigest(BaseModel):
 
 
 class OnBase(Protocol):
-    """A record of something trained on a base."""
+    """A record of something trained, with the recorded base."""
 
     base_model_name_or_path: str
     base: BaseIdentity
@@ -72,7 +72,7 @@ class OnBase(Protocol):
 
 
 def require_same_base(model: PreTrainedModel, recorded: OnBase, folder: Path) -> None:
-    """Check that `adapter_config.json` records this base, and a head whose parameters the base has.
+    """Check that a model is the recorded base, and has the parameters of the recorded head.
 
     Raises:
         UserError: architecture, width, depth or vocabulary differ, or a head parameter does not exist.
@@ -81,7 +81,7 @@ def require_same_base(model: PreTrainedModel, recorded: OnBase, folder: Path) ->
 
 
 def require_same_identity(here: BaseIdentity, parameters: Container[str], recorded: OnBase, folder: Path) -> None:
-    """Check a base by its identity and the names of its parameters; raises what `require_same_base` raises."""
+    """Check that an identity, and the names of parameters, are the recorded base's, as `require_same_base` does."""
     own, there = here.model_dump(), recorded.base.model_dump()
     differing = [f"{name} {there[name]} (here {own[name]})" for name in there if own[name] != there[name]]
     if differing:

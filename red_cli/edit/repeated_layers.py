@@ -95,6 +95,6 @@ def _has_parameters(module: nn.Module) -> bool:
 
 
 def most_in_a_layer(modules: Sequence[str]) -> int:
-    """The most modules per layer, a path up to its first number; decides which learning rates a method has."""
+    """The most modules in one of the repeated layers; a layer is a path up to its first number."""
     layers = [match[0] if (match := re.match(r".*?\.\d+(?=\.)", path)) else path for path in modules]
     return max(Counter(layers).values(), default=0)

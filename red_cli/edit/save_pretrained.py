@@ -62,7 +62,7 @@ def save_whole_again(model: nn.Module) -> None:
 
 
 def save_if_declared(model: nn.Module) -> None:
-    """Let a model, and the models in it, whose modules gained biases be saved only if its configuration has them."""
+    """Let `save_pretrained` refuse a model with modules that gained biases which its configuration does not have."""
     for part in model.modules():
         if isinstance(part, PreTrainedModel) and gained_biases(part):
             vars(part)[_METHOD] = partial(_save_declared, part)

@@ -141,7 +141,7 @@ def _suggestion(model: PreTrainedModel) -> str:
 
 
 def to_regex(paths: list[str]) -> str:
-    """One regular expression that matches `paths` in any layer."""
+    """The targets `paths` as one regular expression, which matches them in any layer."""
     patterns = dict.fromkeys(re.sub(r"\\\.\d+(?=\\\.)", r"\\.\\d+", re.escape(path)) for path in paths)
     return "|".join(patterns)
 

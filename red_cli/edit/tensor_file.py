@@ -85,7 +85,7 @@ def copy_into(
 
 
 def read_torch_file(file: Path) -> dict[str, Tensor]:
-    """Read a dictionary of tensors that `torch.save` wrote; unpickling is limited to tensors.
+    """Read a tensor file that `torch.save` wrote; unpickling is limited to tensors.
 
     Raises:
         UserError: the file has other content, or a value is not finite.

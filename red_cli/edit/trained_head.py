@@ -16,7 +16,7 @@ _LOADED = "_is_hf_initialized"  # transformers' mark of parameters that it loade
 
 
 def head_parameter_names(model: PreTrainedModel) -> list[str]:
-    """The names of parameters outside `model.base_model` and attached adapters: the head's, if there is one.
+    """The names of the trained head's parameters: those outside `model.base_model` and attached adapters.
 
     A language model has no head: its output layer is pretrained, and often shares the embedding table.
     """
@@ -34,13 +34,13 @@ def head_parameter_names(model: PreTrainedModel) -> list[str]:
 
 
 def head_and_new_poolers(model: PreTrainedModel) -> list[str]:
-    """The names of the head's parameters and, where there is a head, of poolers that the base's files do not hold."""
+    """The names of the trained head's parameters and, with a head, of poolers that the base's files do not hold."""
     wanted = {*head_parameter_names(model), *new_parameter_names(model)}
     return [name for name, _ in model.named_parameters() if name in wanted]
 
 
 def new_parameter_names(model: PreTrainedModel) -> list[str]:
-    """The names of parameters of a head and its pooler that the base's files do not hold, so that they are random.
+    """The names of parameters of a trained head and its pooler that are random: the base's files do not hold them.
 
     transformers marks the parameters that it loads. In a model that was not loaded from files none is: no name then.
     """
@@ -61,7 +61,7 @@ def _parts_of_base(model: PreTrainedModel) -> set[str]:
 
 
 def cast_to_weight(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The forward pre-hook of a layer of another dtype than the base, which casts the layer's inputs to it."""
+    """The forward pre-hook of a trained head of another dtype than the base, which casts the head's inputs to it."""
     dtype = next(module.parameters(recurse=False)).dtype
     return tuple(
         value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs

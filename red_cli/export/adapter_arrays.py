@@ -14,7 +14,7 @@ from red_cli.edit.tensor_file import Form, read_tensors
 
 @dataclass(frozen=True)
 class Edit:
-    """The two vectors of one module, float32 of shape (d,); None for a component that was not trained."""
+    """The arrays of one edited module, float32 of shape (d,); None for a component that was not trained."""
 
     scale: NDArray[np.float32] | None
     bias: NDArray[np.float32] | None
@@ -22,7 +22,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class AdapterArrays:
-    """An adapter: its configuration, its edits by module path, and its head by parameter name."""
+    """An adapter as arrays: its configuration, its edits by module path, and its head by parameter name."""
 
     folder: Path
     config: AdapterConfig
@@ -31,7 +31,7 @@ class AdapterArrays:
 
 
 def read_vectors(folder: Path) -> AdapterArrays:
-    """Read the adapter in `folder`.
+    """Read the arrays of the adapter in `folder`.
 
     Raises:
         UserError: a file is missing or damaged, a key is missing or unexpected, or a value is not finite.

@@ -65,7 +65,7 @@ class Question:
 def compare_answers(
     question: Question, expected: list[int], model: PreTrainedModel, tolerance: float
 ) -> dict[str, Any]:
-    """Generate the answer of the exported model and compare it with the adapter's, `expected`.
+    """Generate an answer with the exported model and compare it with the adapter's answer, `expected`.
 
     Args:
         tolerance: the largest difference of logits by rounding, relative to the largest logit.

@@ -124,7 +124,7 @@ def _switch_of(path: str, switches: Mapping[str, str]) -> str | None:
 
 
 def llama_config(config: Mapping[str, Any], placement: BiasPlacement) -> dict[str, Any]:
-    """The LLaMA configuration that stores biases as `placement` says, for the model with `config`."""
+    """The configuration that places biases in a LLaMA as `placement` says, for the model with `config`."""
     from transformers import LlamaConfig
 
     source = configuration(dict(config))

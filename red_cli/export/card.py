@@ -20,7 +20,7 @@ from red_cli.recipe.yaml_file import dump
 
 @dataclass(frozen=True)
 class Use:
-    """How a model is used: commands for a terminal, and lines of Python; either may be empty."""
+    """How a model's card says to use it: commands for a terminal, and lines of Python; either may be empty."""
 
     commands: Sequence[str] = ()
     python: Sequence[str] = ()

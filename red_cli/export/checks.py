@@ -15,7 +15,7 @@ _SPARE_BYTES = 64 << 20  # for configuration, tokenizer and card
 
 
 def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
-    """Check that the exported model's base is the one that the adapter was trained on, unchanged.
+    """Check before an export that the base is the one that the adapter was trained on, unchanged.
 
     Raises:
         UserError: it is another base, its configuration or edited weights have changed, or it has biases that its own
@@ -50,7 +50,7 @@ def require_base(base: BaseFiles, adapter: AdapterArrays) -> None:
 
 
 def require_space(folder: Path, size: int) -> None:
-    """Check that the disk has enough free space before an exported model is written.
+    """Check before an export that the disk has enough free space.
 
     Raises:
         UserError: the disk of `folder` has less than `size` bytes and a reserve free.

@@ -26,7 +26,7 @@ _NAMES_OF_KERNELS = ("attn_implementation", "experts_implementation")  # may nam
 
 
 def require_known(name: str) -> None:
-    """Check that transformers exports `name`, without loading torch.
+    """Check that transformers has the class of a model that is exported, without loading torch.
 
     Raises:
         UserError: it does not.

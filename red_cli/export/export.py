@@ -69,7 +69,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What an export records about its origin.
+    """What `red export` records about the origin of a model.
 
     Attributes:
         recipe: the resolved recipe as it is written, or None.

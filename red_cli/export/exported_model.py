@@ -89,7 +89,7 @@ def merged_llama(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> 
 
 
 def as_long_as_window(base: BaseFiles) -> BaseFiles:
-    """The base of the model to be written, with its context cut to its sliding window, if it has one."""
+    """The base for an exported model, with its context cut to its sliding window, if it has one."""
     window, longest = base.config.get("sliding_window"), base.config.get("max_position_embeddings")
     if not isinstance(window, int) or not isinstance(longest, int) or window >= longest:
         return base
@@ -116,7 +116,7 @@ def _merged(base: BaseFiles, adapter: AdapterArrays, dtype: str | None, place: P
 
 
 def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
-    """Write the exported model with folded scales, and its biases by a modelling file.
+    """The exported model with folded scales, whose biases are in its own modelling file.
 
     Raises:
         UserError: the adapter does not fit the base, or the base's class is not one of transformers.

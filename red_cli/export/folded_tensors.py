@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from red_cli.base_model.edited_modules import EditedModule, EditedModules, as_loaded
 from red_cli.base_model.files import SINGLE_FILE, BaseFiles
-from red_cli.base_model.stored_tensor import SIZES, StoredTensor, Vector, is_float, to_float32, vector
+from red_cli.base_model.stored_tensor import SIZES, StoredTensor, StoredVector, is_float, stored_vector, to_float32
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
 from red_cli.export.adapter_arrays import AdapterArrays, Edit
@@ -22,7 +22,7 @@ _MATRIX = 2
 
 @dataclass(frozen=True)
 class ExportedTensor:
-    """A tensor of the exported model.
+    """A tensor to write, with its edit still to be folded.
 
     Attributes:
         dtype: safetensors' name of the dtype that is written.
@@ -32,7 +32,7 @@ class ExportedTensor:
 
     name: str
     dtype: str
-    content: StoredTensor | Vector
+    content: StoredTensor | StoredVector
     scale: NDArray[np.float32] | None = None
     by_row: bool = True
 
@@ -99,7 +99,7 @@ def plan_tensors(
         if role == "weight" and module.bias is None and edit.bias is not None:
             outputs.append(
                 ExportedTensor(
-                    f"{names[name].rpartition('.')[0]}.bias", written, vector(module.path, edit.bias, written)
+                    f"{names[name].rpartition('.')[0]}.bias", written, stored_vector(module.path, edit.bias, written)
                 )
             )
     if placement.as_llama:
@@ -111,7 +111,9 @@ def plan_tensors(
 def add_tensors(shards: Shards, arrays: Mapping[str, NDArray[np.float32]], dtype: str) -> Shards:
     """Add tensors (a trained head, biases) to the last shard of folded tensors, or replace those of the same names."""
     added = {file: [output for output in outputs if output.name not in arrays] for file, outputs in shards.items()}
-    added[max(added)] += [ExportedTensor(name, dtype, vector(name, array, dtype)) for name, array in arrays.items()]
+    added[max(added)] += [
+        ExportedTensor(name, dtype, stored_vector(name, array, dtype)) for name, array in arrays.items()
+    ]
     return added
 
 
@@ -127,7 +129,7 @@ def main_dtype(base: BaseFiles, edited: EditedModules) -> str:
 
 
 def named_for_loading(shards: Shards) -> Shards:
-    """Name a single file of folded tensors as transformers expects; several files keep their names."""
+    """The folded tensors with their single file named as transformers expects; several files keep their names."""
     return shards if len(shards) > 1 else {SINGLE_FILE: next(iter(shards.values()))}
 
 
@@ -175,7 +177,7 @@ def _folded_weight(output: ExportedTensor, edit: Edit, columns: bool) -> Exporte
     if len(output.shape) == _MATRIX:
         return replace(output, scale=edit.scale, by_row=not columns)
     values = _read(output).reshape(output.shape) * edit.scale
-    return replace(output, content=vector(output.name, values, output.dtype))
+    return replace(output, content=stored_vector(output.name, values, output.dtype))
 
 
 def _folded_bias(output: ExportedTensor, edit: Edit) -> ExportedTensor:
@@ -185,7 +187,7 @@ def _folded_bias(output: ExportedTensor, edit: Edit) -> ExportedTensor:
         values = values * edit.scale
     if edit.bias is not None:
         values = values + edit.bias
-    return replace(output, content=vector(output.name, values, output.dtype))
+    return replace(output, content=stored_vector(output.name, values, output.dtype))
 
 
 def _read(output: ExportedTensor) -> NDArray[np.float32]:
@@ -202,7 +204,7 @@ def _add_zero_biases(shards: Shards, placement: BiasPlacement) -> None:
         for output in list(outputs):
             module, _, kind = output.name.rpartition(".")
             if kind == "weight" and f"{module}.bias" not in present and pattern.fullmatch(module):
-                zeros = vector(output.name, np.zeros(output.shape[0], dtype=np.float32), output.dtype)
+                zeros = stored_vector(output.name, np.zeros(output.shape[0], dtype=np.float32), output.dtype)
                 shards[file].append(ExportedTensor(f"{module}.bias", output.dtype, zeros))
 
 
@@ -237,4 +239,4 @@ def _rows(output: ExportedTensor, name: str, first: int, last: int) -> ExportedT
         return ExportedTensor(name, output.dtype, output.content.rows(first, last), scale)
     size = SIZES[output.dtype]
     part = output.content.content[first * size : last * size]
-    return ExportedTensor(name, output.dtype, Vector((last - first,), output.dtype, part))
+    return ExportedTensor(name, output.dtype, StoredVector((last - first,), output.dtype, part))

@@ -33,7 +33,7 @@ _COMPUTED = re.compile(r"(?:.*\.)?rotary_emb\.inv_freq")
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """A tensor of a GGUF file.
+    """The weights of one tensor as a GGUF file has them.
 
     Attributes:
         stored: its values in the merged weights.

@@ -11,7 +11,7 @@ from red_cli.escape import python_string
 from red_cli.export.classes import auto_class
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.base import DEFAULT_NEW_TOKENS
-from red_cli.recipe.template import fields, fill
+from red_cli.recipe.template import fill, template_fields
 
 CLASSIFIER, DECODER, ENCODER_DECODER = (
     "AutoModelForSequenceClassification", "AutoModelForCausalLM", "AutoModelForSeq2SeqLM",
@@ -44,7 +44,7 @@ class Input:
         if task.chat_template is not None:
             value = [{"role": "user", "content": "Hello!"}]
         elif template is not None:
-            value = fill(template, dict.fromkeys(fields(template), _TEXT))
+            value = fill(template, dict.fromkeys(template_fields(template), _TEXT))
         elif not task.writes_text and len(task.input_columns(columns)) > 1:
             value = {"text": _TEXT, "text_pair": "another text"}
         generation = recipe.eval.generation

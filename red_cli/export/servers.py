@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from red_cli.base_model.stored_tensor import StoredTensor, Vector, to_float32
+from red_cli.base_model.stored_tensor import StoredTensor, StoredVector, to_float32
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
 from red_cli.export.classes import auto_class
@@ -61,7 +61,7 @@ def require_served(target: Target, exported: Exported) -> None:
         )
 
 
-def _way_out(target: Target, model_type: str, tensors: Sequence[tuple[str, StoredTensor | Vector]]) -> str:
+def _way_out(target: Target, model_type: str, tensors: Sequence[tuple[str, StoredTensor | StoredVector]]) -> str:
     """What else a user can do where the target has no place for a bias."""
     if target == "vllm":
         return (
@@ -72,7 +72,7 @@ def _way_out(target: Target, model_type: str, tensors: Sequence[tuple[str, Store
 
 
 def unread_biases(
-    target: Target, model_type: str, tensors: Iterable[tuple[str, StoredTensor | Vector]]
+    target: Target, model_type: str, tensors: Iterable[tuple[str, StoredTensor | StoredVector]]
 ) -> list[str] | None:
     """The modules whose biases the target's class of the model has no place for.
 
@@ -96,7 +96,7 @@ def unread_biases(
     return found
 
 
-def _is_zero(tensor: StoredTensor | Vector) -> bool:
+def _is_zero(tensor: StoredTensor | StoredVector) -> bool:
     """Whether every number of a tensor that a target would drop is 0."""
-    content = tensor.content if isinstance(tensor, Vector) else tensor.read()
+    content = tensor.content if isinstance(tensor, StoredVector) else tensor.read()
     return not to_float32(content, tensor.dtype).any()

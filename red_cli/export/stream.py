@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from red_cli.base_model.files import INDEX_FILE
-from red_cli.base_model.stored_tensor import StoredTensor, Vector, from_float32, require_finite, to_float32
+from red_cli.base_model.stored_tensor import StoredTensor, StoredVector, from_float32, require_finite, to_float32
 from red_cli.errors import UserError
 from red_cli.export.folded_tensors import ExportedTensor, Shards
 from red_cli.files import write_json
@@ -161,7 +161,7 @@ def _copy_some(source: int, place: int, target: int, to: int, size: int) -> int:
 
 def _write_one(output: ExportedTensor, target: int, to: int) -> int:
     """Write a tensor whose values change; return its size in bytes."""
-    if isinstance(output.content, Vector):
+    if isinstance(output.content, StoredVector):
         os.pwrite(target, output.content.content, to)
         return output.size
     stored = output.content

@@ -10,7 +10,7 @@ from typing import Any
 
 from red_cli.errors import shown
 from red_cli.formatting import byte_size
-from red_cli.guess.siblings import SplitFiles
+from red_cli.guess.siblings import SiblingFiles
 from red_cli.guess.task import LABEL_TASKS, TaskGuess
 from red_cli.runs.data_columns import column_names
 from red_cli.tasks.data.csv_file import CsvForm, form_of
@@ -36,7 +36,7 @@ class DataSection:
 
 
 def data_section(
-    target: Path, files: SplitFiles, rows: Rows, guess: TaskGuess, share: float, given: Mapping[str, Any]
+    target: Path, files: SiblingFiles, rows: Rows, guess: TaskGuess, share: float, given: Mapping[str, Any]
 ) -> DataSection:
     """The keys for a recipe at `target`; those that the user has `given` are left to him.
 

@@ -16,12 +16,12 @@ from red_cli.files import replacing
 from red_cli.guess.data_section import data_section, file_text
 from red_cli.guess.recipe_text import Draft, recipe_text
 from red_cli.guess.settings import default_base, settings_for, template_for
-from red_cli.guess.siblings import SplitFiles, split_files_around
+from red_cli.guess.siblings import SiblingFiles, split_files_around
 from red_cli.guess.task import Given, TaskGuess, guess_task
 from red_cli.recipe.load import load_recipe, load_trained_recipe
 from red_cli.recipe.overrides import InvalidOverride, named_keys, parse_override
 from red_cli.recipe.sections import Columns, Data
-from red_cli.recipe.sources import Merged, resolve_paths
+from red_cli.recipe.sources import MergedSources, resolve_paths
 from red_cli.runs.data_columns import require_columns
 from red_cli.tasks.data.read_splits import find_splits
 from red_cli.tasks.data.rows import Rows
@@ -92,7 +92,7 @@ def _why_unfit(recipe: Path, path: Path) -> str | None:
 
 def _given(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What overrides set in the sections that the guessed recipe file keeps; invalid ones are skipped."""
-    merged = Merged()
+    merged = MergedSources()
     for text in overrides:
         try:
             nested = parse_override(text).nested
@@ -103,7 +103,7 @@ def _given(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {name: merged.data[name] if isinstance(merged.data.get(name), dict) else {} for name in _KEPT}
 
 
-def _write(target: Path, files: SplitFiles, overrides: Sequence[str]) -> list[tuple[str, str]]:
+def _write(target: Path, files: SiblingFiles, overrides: Sequence[str]) -> list[tuple[str, str]]:
     """Guess, and write the recipe; return what was guessed."""
     given = _given(overrides)
     own, path = given["data"], files.train

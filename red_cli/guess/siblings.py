@@ -17,8 +17,8 @@ _WORDS = re.compile(r"[A-Za-z]+")
 
 
 @dataclass(frozen=True)
-class SplitFiles:
-    """The files of a data set.
+class SiblingFiles:
+    """A data file and its siblings: the files of one data set.
 
     Attributes:
         train: the file that was named.
@@ -40,7 +40,7 @@ class SplitFiles:
         return folder / f"{file_name(self.name)}{'' if number == 1 else f'-{number}'}.yaml"
 
 
-def split_files_around(path: Path) -> SplitFiles:
+def split_files_around(path: Path) -> SiblingFiles:
     """The validation and test files that belong to a training file by their names.
 
     Raises:
@@ -72,11 +72,11 @@ def split_files_around(path: Path) -> SplitFiles:
         others = {}
     folder = path.resolve().parent.name
     name = stem if own is None else rest.strip("-_. ") or folder or stem
-    return SplitFiles(path, name, others)
+    return SiblingFiles(path, name, others)
 
 
 def training_file_of(folder: Path) -> Path | None:
-    """The file of the training split in a folder of split files, or None."""
+    """The file of the training split among the siblings in a folder, or None."""
     found = [path for path in sorted(folder.iterdir()) if path.is_file() and is_data_file(path)]
     return next((path for path in found if _split_and_rest(stem_of(path)) == ("train", "")), None)
 

@@ -86,7 +86,7 @@ def wrong_rows(
 
 
 def shown_errors(errors: Sequence[WrongRow]) -> list[dict[str, Any]]:
-    """The first errors as metrics.json has them, with long texts cut; without probabilities where there are none."""
+    """The first rows of the errors file for metrics.json: long texts cut, no probabilities where there are none."""
     return [
         {
             "row": error.row,

@@ -90,7 +90,7 @@ def find(
 
 
 def notes_json(notes: Sequence[Note]) -> list[dict[str, str]]:
-    """The notes in the findings on a scored split as metrics.json has them, without fields that are None."""
+    """The notes among the findings on a split, for metrics.json, without fields that are None."""
     return [{name: value for name, value in asdict(note).items() if value is not None} for note in notes]
 
 

@@ -33,7 +33,7 @@ Ids = Sequence[int]
 
 
 class ResumableOutput:
-    """A file of generated texts, from which an interrupted decoding resumes.
+    """The file that `generate` writes texts to, from which an interrupted decoding resumes.
 
     Args:
         path: the file: a line that identifies the decoding, then a line for each text.
@@ -204,7 +204,7 @@ def generation_config(options: Decoding, ends: SpecialIds, max_new_tokens: int) 
 
 @contextmanager
 def eval_mode(model: PreTrainedModel) -> Iterator[None]:
-    """For generation in the block: dropout is off, and the generation options of the model's files are ignored."""
+    """To generate in the block: dropout is off, and the generation options of the model's files are ignored."""
     training, own = model.training, model.generation_config
     model.eval()
     model.generation_config = GenerationConfig()

@@ -190,7 +190,7 @@ def header_of(path: Path, delimiter: str | None) -> list[str] | None:
 
 
 def free_name(name: str, taken: Iterable[str]) -> str:
-    """`name`, with a number from 2 on behind it where the input file already has a column of that name."""
+    """A column name that the input file leaves free: `name`, or `name` with a number from 2 on."""
     taken, number, found = set(taken), 2, name
     while found in taken:
         found, number = f"{name}_{number}", number + 1

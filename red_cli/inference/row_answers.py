@@ -40,7 +40,7 @@ _SIGNIFICANT = 6  # digits of a number
 
 @dataclass
 class RowPredictor:
-    """Predicts rows with a loaded model.
+    """Answers rows with a loaded model.
 
     Attributes:
         encoder: of the model's task.

@@ -71,7 +71,7 @@ class Runtime:
 
 
 def join_for_inference(launch: Launch) -> Processes:
-    """Join the other processes of a prediction, if a launcher started several.
+    """The start of a runtime for predictions: join the other processes, if a launcher started several.
 
     Raises:
         UserError: as `join_processes`.

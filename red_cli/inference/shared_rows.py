@@ -17,7 +17,7 @@ _LOOK_EVERY = 0.05  # seconds, while rank 0 waits for the others
 
 
 class StopSignal(Protocol):
-    """Whether the run was asked to stop."""
+    """Whether the ranks were asked to stop their work on shared rows."""
 
     @property
     def requested(self) -> bool:
@@ -28,7 +28,7 @@ class StopSignal(Protocol):
 
 
 class NeverStop:
-    """A signal that never comes."""
+    """The signal to stop the work on shared rows that never comes."""
 
     requested = False
 

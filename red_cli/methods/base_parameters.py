@@ -94,5 +94,5 @@ def set_trainable(model: PreTrainedModel, names: list[str], head: list[str]) -> 
 
 
 def base_size(model: PreTrainedModel, head: list[str]) -> int:
-    """The number of parameters of a base without adapters and without its head."""
+    """The number of the base's own parameters, without adapters and without its head."""
     return sum(full_size(parameter) for name, parameter in model.named_parameters() if name not in set(head))

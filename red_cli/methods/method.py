@@ -57,7 +57,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates of a method, tuned on GLUE tasks and one base (docs/results.md).
+    """A method's learning rates, tuned on GLUE tasks and one base (docs/results.md).
 
     Attributes:
         lowest, highest: bounds of the search.

@@ -30,7 +30,7 @@ def write_trained(
     digest: BaseDigest | None,
     libraries: tuple[str, ...] = ("torch", "transformers"),
 ) -> None:
-    """Save the tensors `parameters` by key in `folder / weights_file`, and their description in `trained.json`."""
+    """Save the trained tensors `parameters` by key in `folder / weights_file`, and describe them in `trained.json`."""
     tensors = {key: parameter.detach().cpu().contiguous() for key, parameter in parameters.items()}
     weights = save(tensors, metadata={"format": "pt"})
     names: dict[int, Any] = model.config.id2label
@@ -52,7 +52,7 @@ def write_trained(
 
 
 def copy_trained(folder: Path, parameters: dict[str, nn.Parameter]) -> None:
-    """Copy the saved tensors into `parameters`. After an error nothing is changed.
+    """Load the trained tensors of a folder into `parameters`. After an error nothing is changed.
 
     Raises:
         UserError: the file is missing or damaged; a key, shape or dtype differs; or a value is not finite.

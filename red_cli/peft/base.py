@@ -23,7 +23,7 @@ from red_cli.errors import UserError
 
 @dataclass(frozen=True)
 class Base:
-    """A model before the first adapter was attached.
+    """PEFT's base: a model as it was before the first adapter was attached.
 
     Attributes:
         architecture: the name of its class.
@@ -89,7 +89,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Attached:
-    """An adapter as the model has it: its edits' configuration with positions resolved, and the edited modules."""
+    """An adapter on PEFT's base: its edits' configuration with positions resolved, and the edited modules."""
 
     base: Base
     edit: RedConfig

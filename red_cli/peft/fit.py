@@ -51,7 +51,7 @@ def fit(config: RedConfig, model: PreTrainedModel, base: Base) -> None:
 
 
 def require_loading_of_heads(config: RedConfig, model: PreTrainedModel) -> None:
-    """Check that transformers' own loading of an adapter folder reads the trained head, and not only the vectors.
+    """Check that an adapter with a trained head fits transformers' own loading, which would read only the vectors.
 
     Raises:
         UserError: there is a head, and transformers would leave it at random, or use that of an earlier adapter.

@@ -13,7 +13,7 @@ from red_cli.edit.trained_head import cast_to_weight
 
 
 def float32_heads(model: nn.Module, adapter_name: str) -> None:
-    """Make the modules that an adapter trains in full float32, as its vectors are, and cast their inputs."""
+    """Make the heads that an adapter trains float32, as its vectors are, and cast their inputs."""
     for wrapper in _wrappers(model).values():
         if adapter_name not in wrapper.modules_to_save:
             continue
@@ -24,7 +24,7 @@ def float32_heads(model: nn.Module, adapter_name: str) -> None:
 
 
 def head_dtypes(model: nn.Module) -> dict[str, torch.dtype]:
-    """The base's dtypes of the modules that train in full, by path."""
+    """The dtypes of the heads in the base, by path."""
     return {path: next(wrapper.original_module.parameters()).dtype for path, wrapper in _wrappers(model).items()}
 
 

@@ -17,7 +17,7 @@ from red_cli.errors import UserError
 
 
 class VectorPair(NamedTuple):
-    """One adapter's vectors for one module, each of shape (width,); None does not exist."""
+    """The vectors of a tuner layer for one adapter, each of shape (width,); None does not exist."""
 
     scale: Tensor | None
     bias: Tensor | None

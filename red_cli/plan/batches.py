@@ -124,7 +124,7 @@ def shard_micro_batches(
     count: int,
     split: Callable[[RowIndices], list[MicroBatch]],
 ) -> list[MicroBatch]:
-    """The micro-batches of rank `index` of `count`; `split` makes them from the rank's share of a step's rows.
+    """The micro-batches into which rank `index` of `count` splits its share of a step's batch, made by `split`.
 
     Rows are distributed by length, so that all ranks have about the same work. All ranks get the same number of
     micro-batches, because with a sharded base every forward pass is collective.

@@ -19,7 +19,7 @@ _SHOWN_NUMBERS = 3  # rows of a regression that are shown
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens per row of a split."""
+    """The summary of a split's data by length: tokens per row."""
 
     rows: int
     shortest: int
@@ -40,7 +40,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Example:
-    """A row as the model sees it.
+    """A row in the summary of the data, as the model sees it.
 
     Attributes:
         masked: the number of tokens before the first that counts towards the loss.

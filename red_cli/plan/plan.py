@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from red_cli.base_model.load import skeleton
+from red_cli.base_model.load import load_skeleton
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes
 from red_cli.edit.attached_adapters import Counts, edits
 from red_cli.edit.repeated_layers import blocks, most_in_a_layer
@@ -180,7 +180,7 @@ def make_plan(loaded: LoadedRecipe, prepared: Prepared, processes: Processes = S
     Raises:
         UserError: the architecture or a position is unknown, or the schedule cannot be used.
     """
-    model = skeleton(prepared.base.config, loaded.recipe.model, prepared.task.kind)
+    model = load_skeleton(prepared.base.config, loaded.recipe.model, prepared.task.kind)
     trained = attach_method(model, loaded.recipe, head_parameter_names(model))
     schedule = make_schedule(loaded, prepared, trained, processes)
     return Plan(schedule, summarise(loaded, prepared, trained, schedule, processes))

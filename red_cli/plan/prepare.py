@@ -25,7 +25,7 @@ from red_cli.tasks.special_tokens import SpecialTokens
 
 @dataclass(frozen=True)
 class Scoring:
-    """The selection split, which chooses the best evaluation, and the scored split; "standard" uses one for both."""
+    """The prepared split that chooses the best evaluation, and the one that is scored; "standard" uses one for both."""
 
     split: str  # eval.split
     selection: RowsUsed
@@ -139,7 +139,7 @@ def _default_metric(recipe: Recipe, classes: Mapping[str, int]) -> tuple[Metric 
 
 
 def require_labels(encoded: Encoded, source: str, column: str) -> None:
-    """Check, while the data of a run are prepared, that a split has its column of labels.
+    """Check that a split to prepare has its column of labels.
 
     Raises:
         UserError: the column of labels is missing or empty.

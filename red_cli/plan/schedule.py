@@ -80,7 +80,7 @@ class Schedule:
 
 
 def make_schedule(loaded: LoadedRecipe, prepared: Prepared, trained: Trained, processes: Processes) -> Schedule:
-    """Make the schedule of a run; `trained` is the method on a model without weights. All ranks call it.
+    """The schedule of a run: its steps and evaluations; `trained` has no weights. All ranks call it.
 
     Raises:
         UserError: the number of steps or of warm-up steps cannot be used.

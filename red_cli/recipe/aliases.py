@@ -249,7 +249,7 @@ def in_words(alias: Alias) -> str:
 
 
 def commands_for(name: str, existing: Iterable[str]) -> list[str]:
-    """The commands to write in place of another toolkit's name or a misspelt one, of those that exist."""
+    """The commands that a name from another toolkit, or a misspelt one, is an alias of, of those that exist."""
     known, plain = set(existing), name.lower()
     named = COMMANDS.get(plain) or COMMANDS.get(plain.replace("_", "-")) or ()
     words = {command: command.split()[1] for command in named}

@@ -213,7 +213,7 @@ def _is_local(path: str) -> bool:
 
 
 def faults_of_decoding(decoding: Decoding | None, generates: bool) -> list[KeyFault]:
-    """Keys of decoding, a section of the recipe, that have no effect: (key path, what is wrong)."""
+    """The keys of decoding that have no effect, inconsistent with the rest: (key path, what is wrong)."""
     path = ("eval", "generation")
     if decoding is None:
         return []

@@ -115,7 +115,7 @@ def _help(path: str, nodes: list[tuple[str, dict[str, Any]]]) -> KeyHelp:
 
 @cache
 def json_schema_once() -> dict[str, Any]:
-    """The JSON schema of recipes, made once for all keys."""
+    """The JSON schema that explanations of keys are read from, made once."""
     return json_schema()
 
 

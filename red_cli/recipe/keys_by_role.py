@@ -94,18 +94,18 @@ def key_at(path: str) -> Key | None:
 
 
 def role_of(path: str) -> Role | None:
-    """Look up a key of the schema by its dotted path: its role; None for unknown keys and mixed sections."""
+    """The role of a key, by its dotted path; None for unknown keys and mixed sections."""
     key = key_at(path)
     return None if key is None else key.role
 
 
 def training_keys(recipe: Recipe) -> dict[str, Any]:
-    """Dotted path -> value of all the recipe's keys that determine the result of training."""
+    """Dotted path -> value of the keys whose role is to determine the result of training."""
     return values_of(recipe, frozenset(Role) - SAME_RUN)
 
 
 def values_of(recipe: Recipe, roles: Collection[Role]) -> dict[str, Any]:
-    """Dotted path of a key -> value as plain data, for the keys of these roles."""
+    """Dotted path -> value as plain data, of the keys with one of these roles."""
     flat = _flat(recipe.model_dump(mode="json"))
     return {path: value for path, value in flat.items() if role_of(path) in roles}
 

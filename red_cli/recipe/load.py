@@ -21,7 +21,7 @@ from red_cli.recipe.overrides import InvalidOverride, parse_override
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import KeyFault
 from red_cli.recipe.sources import (
-    Merged,
+    MergedSources,
     Source,
     merge_sources,
     read_alone,
@@ -95,7 +95,7 @@ def load_recipe_to_apply(name_or_path: str, overrides: Sequence[str] = ()) -> Lo
 
 
 def load_opened_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
-    """Load the recipe of a folder that is opened as `load_trained_recipe` does; `overrides` alone say where it runs.
+    """Load the recipe in a trained folder, as `load_trained_recipe` does; `overrides` alone say where it runs.
 
     Raises:
         UserError: as there.
@@ -158,7 +158,7 @@ def _load(sources: list[Source], variant: str | None, overrides: Sequence[str], 
     return LoadedRecipe(recipe, path.stem, variant, tuple(notes), chosen.origins)
 
 
-def _with_variant(file: Merged, variants: dict[str, Any], variant: str | None) -> Merged:
+def _with_variant(file: MergedSources, variants: dict[str, Any], variant: str | None) -> MergedSources:
     """Load a variant: a copy of the merged recipe file with it applied, if one is named."""
     merged = file.copy()
     if variant is not None and variants[variant]:
@@ -167,7 +167,7 @@ def _with_variant(file: Merged, variants: dict[str, Any], variant: str | None) -
 
 
 def variants_of(path: Path) -> list[str]:
-    """The variants that a recipe can be loaded with, by name, including those of recipes it extends."""
+    """The names of the variants that a recipe can be loaded with, those of recipes it extends included."""
     variants = merge_sources(read_sources(path))[0].data.get("variants", {})
     return list(variants) if _well_formed(variants) else []
 
@@ -177,7 +177,7 @@ def _well_formed(variants: Any) -> bool:
     return isinstance(variants, dict) and all(part is None or isinstance(part, dict) for part in variants.values())
 
 
-def _apply_override(merged: Merged, text: str) -> list[Fault]:
+def _apply_override(merged: MergedSources, text: str) -> list[Fault]:
     """Apply a KEY=VALUE to the recipe that is being loaded from files and variant; return all its faults."""
     where = f"command line, {one_line(text)}"
     try:
@@ -190,7 +190,7 @@ def _apply_override(merged: Merged, text: str) -> list[Fault]:
     return [Fault(where, dotted(key), text) for key, text in faults]
 
 
-def _validate(merged: Merged, check: Check) -> tuple[Recipe | None, list[Fault]]:
+def _validate(merged: MergedSources, check: Check) -> tuple[Recipe | None, list[Fault]]:
     """Validate a merged recipe by the schema and the checks; return it, or None, and its faults."""
     try:
         recipe = Recipe.model_validate(merged.data)

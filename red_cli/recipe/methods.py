@@ -171,7 +171,7 @@ class MethodChoice(Section):
 
 
 def compared_methods() -> dict[str, list[str]]:
-    """The fine-tuning methods of `METHODS` and their variants by name -> the overrides that select them."""
+    """Name of a method of `METHODS`, or of a variant of one -> the overrides that select it."""
     compared: dict[str, list[str]] = {}
     for name, spec in METHODS.items():
         variants = {variant: [f"method={name}", *keys] for variant, keys in spec.variants.items()}

@@ -14,7 +14,7 @@ _LONGEST_LABEL = 30  # characters of a class in the name of a metric
 
 
 def metric_name(metric: str, label_names: Sequence[str] | None) -> str:
-    """The name to show: that of F1 says of which class it is, or that it is the mean over all classes.
+    """The name of a metric to show: F1's says of which class it is, or that it is the mean over all classes.
 
     Args:
         label_names: in the order of class ids; None if unknown, or if answers are numbers or texts.
@@ -26,7 +26,7 @@ def metric_name(metric: str, label_names: Sequence[str] | None) -> str:
 
 
 def metric_names(metrics: Iterable[str], label_names: Sequence[str] | None) -> dict[str, str]:
-    """Metric -> the name to show, for those whose name says more than the metric."""
+    """Metric -> its name to show, for those whose name says more than the metric."""
     names = {metric: metric_name(metric, label_names) for metric in metrics}
     return {metric: name for metric, name in names.items() if name != metric}
 
@@ -37,7 +37,7 @@ def stored_name(result: Mapping[str, Any], metric: str) -> str:
 
 
 def stored_title(result: Mapping[str, Any], metric: str) -> str:
-    """A metric of a result in words, for titles and tables: that of F1 is `macro F1` or `F1 of spam`, where known.
+    """The name of a metric in a result, in words for titles and tables: `macro F1` or `F1 of spam`, where known.
 
     A part of a metric, such as accuracy.boolq, is `accuracy of boolq`.
     """

@@ -1,4 +1,4 @@
-"""The metrics: their names, directions and formats; comparing, formatting and averaging scores.
+"""The metrics: their names, directions, formats and meanings; which of two scores is better, and which sum up a split.
 
 `tasks/labels/metrics.py` computes those of labels and numbers, `tasks/text_metrics/score.py` those of texts.
 """

@@ -113,5 +113,5 @@ def named_keys(overrides: Sequence[str]) -> list[NamedKey]:
 
 
 def named_with_role(overrides: Sequence[str], roles: Container[Role]) -> list[NamedKey]:
-    """The `KEY=VALUE` overrides that set keys with the given roles."""
+    """Of `KEY=VALUE` overrides, those that set a key with one of these roles."""
     return [named for named in named_keys(overrides) if role_of(named.key) in roles]

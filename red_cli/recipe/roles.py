@@ -34,7 +34,7 @@ class Role(Enum):
 
 
 class LocalPath(Enum):
-    """Marks a key that may be a local path, relative to the recipe's folder unless noted otherwise."""
+    """A mark next to a key's role: it may be a local path, relative to the recipe's folder unless noted otherwise."""
 
     ALWAYS = auto()
     FROM_HERE = auto()  # relative to the working directory
@@ -43,14 +43,14 @@ class LocalPath(Enum):
 
 
 class Text(Enum):
-    """Marks keys whose texts may be empty, since they are used verbatim."""
+    """A mark next to a key's role: its text may be empty, since it is used verbatim."""
 
     MAY_BE_EMPTY = auto()
 
 
 @dataclass(frozen=True)
 class Since:
-    """Marks a key with the version of red that introduced it; a section's mark holds for all of its keys.
+    """A mark next to a key's role: the version of red that introduced it; a section's holds for all of its keys.
 
     Without a mark a key is of the first version.
     """

@@ -96,7 +96,7 @@ class RecipeFile(Recipe):
 
 
 def with_metric(recipe: Recipe, metric: Metric) -> Recipe:
-    """The recipe with another value of the schema's key eval.metric."""
+    """The recipe with another value of eval.metric in its schema."""
     return recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"metric": metric})})
 
 

@@ -12,7 +12,7 @@ _BOTH = 2  # scores, whose deviation says no more than the two
 
 
 def untuned_remark(untuned: Mapping[str, Any], examples: int, head: int) -> str:
-    """How the metric of the untuned model is comparable with the tuned one, in words.
+    """Text with the score of the untuned model: how it compares with the tuned one's.
 
     Args:
         examples: the rows that the tuned score of the same split is of.
@@ -24,7 +24,7 @@ def untuned_remark(untuned: Mapping[str, Any], examples: int, head: int) -> str:
 
 
 def is_percentage(metric: str) -> bool:
-    """Whether a metric is a share or a coefficient, which is shown times 100."""
+    """Whether the format of a metric's score is a percentage: a share or a coefficient, times 100."""
     return metric_spec(metric).format is None
 
 
@@ -34,17 +34,17 @@ def display_value(metric: str, value: float) -> float:
 
 
 def format_score(metric: str, value: float) -> str:
-    """The score of a metric in that metric's own format, or with two decimals if it has none."""
+    """Format the score of a metric, in the metric's own number format or with two decimals."""
     return f"{display_value(metric, value):{metric_spec(metric).format or '.2f'}}"
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Average one metric's scores: their mean and sample standard deviation (n - 1), None for a single score."""
+    """The mean of scores and their sample standard deviation (n - 1), None for a single score."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def format_scores(metric: str, values: Sequence[float]) -> str:
-    """One metric's scores over seeds, averaged as text: mean ± sample deviation, but both scores of two."""
+    """Format the scores of one metric over seeds: mean ± sample deviation, but both scores of two."""
     if len(values) == _BOTH:
         return " / ".join(format_score(metric, value) for value in values)
     mean, spread = mean_and_spread(values)

@@ -1,4 +1,4 @@
-"""The sections data, train, launch and decoding of a recipe, and their value types."""
+"""The sections model, data, eval, output, launch and decoding of a recipe, and their value types."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from red_cli.recipe.yaml_file import Document, KeyPath, read_document
 
 
 @dataclass
-class Merged:
-    """Merged recipe data.
+class MergedSources:
+    """The merged sources of a recipe.
 
     Attributes:
         origins: key path -> where the key was set, as messages show it.
@@ -32,9 +32,9 @@ class Merged:
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
 
-    def copy(self) -> Merged:
+    def copy(self) -> MergedSources:
         """A copy, to merge more parts into."""
-        return Merged(copy.deepcopy(self.data), dict(self.origins))
+        return MergedSources(copy.deepcopy(self.data), dict(self.origins))
 
     def merge(self, data: dict[str, Any], where: Callable[[KeyPath], str]) -> None:
         """Merge `data` into this: mappings key by key; any other value replaces the earlier one."""
@@ -226,9 +226,9 @@ def read_alone(path: Path) -> list[Source]:
     return [source]
 
 
-def merge_sources(sources: list[Source]) -> tuple[Merged, list[Fault]]:
+def merge_sources(sources: list[Source]) -> tuple[MergedSources, list[Fault]]:
     """Merge files, variants included; return the result and the faults of their syntax."""
-    merged = Merged(origins={(): f"{sources[-1].path}"})
+    merged = MergedSources(origins={(): f"{sources[-1].path}"})
     faults = []
     for source in sources:
         document = source.document
@@ -255,7 +255,7 @@ def _parts(variants: Any) -> dict[str, dict[str, Any]]:
 
 
 def without_launch(sources: list[Source]) -> list[Source]:
-    """The sources of a recipe without their section `launch`: another machine has other devices."""
+    """The sources of a recipe without their sections `launch`: another machine has other devices."""
     return [replace(source, document=_without(source.document, "launch")) for source in sources]
 
 

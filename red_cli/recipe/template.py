@@ -21,8 +21,8 @@ _MOST_FIELDS = 100
 _LONGEST = 100_000  # characters
 
 
-def fields(template: str) -> list[str]:
-    """The distinct names in braces, in order.
+def template_fields(template: str) -> list[str]:
+    """The distinct names in braces in a template's text, in order.
 
     Raises:
         ValueError: a brace is unmatched (a literal brace is doubled), or a name is empty or has a format or attribute.
@@ -56,7 +56,7 @@ def checked(template: str | None) -> str | None:
     if len(template) > _LONGEST:
         raise ValueError(f"text of at most {_LONGEST:,} characters")
     try:
-        names = fields(template)
+        names = template_fields(template)
     except ValueError as error:
         raise ValueError(f"text with columns in braces ({str(error).lower()})") from None
     if not names:

@@ -1,4 +1,4 @@
-"""The section of a recipe for training."""
+"""The section `train` of a recipe, and the types of its values."""
 
 from __future__ import annotations
 

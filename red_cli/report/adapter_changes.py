@@ -154,7 +154,7 @@ def _arranged(config: AdapterConfig, paths: list[ModulePath], modules: list[Modu
 
 
 def bias_shares(changes: AdapterChanges, spread: OutputSpread) -> dict[str, float]:
-    """Path of a module -> root mean square of its bias, divided by the spread of its output."""
+    """The change of each module's bias: path -> root mean square, divided by the spread of the module's output."""
     return {
         module.path: module.changes["bias"].rms / spread.modules[module.path]
         for module in changes.modules

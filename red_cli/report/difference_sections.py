@@ -64,7 +64,7 @@ def _reference(rows: Sequence[Row]) -> Row:
 
 
 def differences_section(comparison: RunComparison) -> list[Section]:
-    """The differences between methods, paired by seed, with 95% intervals, as a section; empty if none."""
+    """The section of a report on the differences between methods, with 95% intervals; empty if there are none."""
     found = paired_differences(comparison)
     if not found:
         return []

@@ -81,7 +81,7 @@ class ReportDocument:
 
 
 def render_html(document: ReportDocument) -> str:
-    """The report as one HTML page with its styles and pictures embedded, without scripts or links."""
+    """The document as one HTML page with its styles and pictures embedded, without scripts or links."""
     return _render("report.html.jinja", lambda text: html.escape(terminal_text(text)), document)
 
 

@@ -19,7 +19,7 @@ _LINES = 2  # of an error message, which may list several faults
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run: its folder, its recipe, and the content of its metrics.json."""
+    """A finished run that was found: its folder, its recipe, and the content of its metrics.json."""
 
     path: Path
     recipe: Recipe

@@ -39,7 +39,7 @@ class Average:
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of one base and method, grouped by task.
+    """A row of the report of many runs: those of one base and method, by task.
 
     Attributes:
         protocol: the recipe's eval.split, which decides which rows select and which are scored.

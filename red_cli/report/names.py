@@ -52,7 +52,7 @@ _LONGEST_VALUE = 40
 
 @dataclass(frozen=True)
 class TaskColumn:
-    """A column of a table: a task and one of its metrics.
+    """The names of a table's column: a task and one of its metrics.
 
     Attributes:
         order: the sort key of columns: GLUE as in the paper, then all others by name.
@@ -129,12 +129,12 @@ def shown_value(value: Any) -> str:
 
 
 def method_title(run: FinishedRun) -> str:
-    """The method as the sections of a run's results write it; "the untuned base" for a run without one."""
+    """The name of a run's method in a report; "the untuned base" for a run without one."""
     method = METHODS.get(run.metrics.get("method", "red"))
     return "the untuned base" if method is None else method.title
 
 
 def setting_name(key: str) -> str:
-    """A key of the recipe in words, as the sections of a run's settings and data show it."""
+    """The name of a setting: a key of the recipe in words."""
     words = key.rpartition(".")[2].replace("_", " ")
     return _WORDS.get(key) or (f"column of {words}" if key.startswith("data.columns.") else words)

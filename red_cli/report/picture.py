@@ -104,5 +104,5 @@ def _without_font(style: str) -> str:
 
 
 def can_draw() -> bool:
-    """The check for matplotlib, which is optional: whether it is installed."""
+    """Whether pictures can be drawn: matplotlib, which is optional, is installed."""
     return importlib.util.find_spec("matplotlib") is not None

@@ -1,4 +1,4 @@
-"""The style of pictures, and the check for matplotlib, which is optional."""
+"""The style of pictures: sizes, colours, and figures without a frame."""
 
 from __future__ import annotations
 

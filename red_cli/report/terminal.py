@@ -71,8 +71,8 @@ def _range(values: Sequence[float]) -> str:
 _GAP = 2
 
 
-def comparison_lines(comparison: RunComparison, width: int) -> list[str]:
-    """The lines of the table for a terminal of `width` columns.
+def terminal_lines(comparison: RunComparison, width: int) -> list[str]:
+    """The table of many runs as lines for a terminal of `width` columns.
 
     If a single table is too wide, mean, deviation and the paper's figure get a line each and the tasks are split into
     several tables. `rich.table` would instead break numbers and names across lines at the usual 80 columns.

@@ -13,7 +13,7 @@ from red_cli.errors import UserError
 
 @dataclass(frozen=True)
 class Sample:
-    """A fixed prompt as an evaluation answered it; `label` is the right answer if there is one."""
+    """A fixed prompt as an evaluation in the training log answered it; `label` is the right answer if there is one."""
 
     prompt: str
     answer: str

@@ -15,7 +15,7 @@ from red_cli.recipe.sections import Model
 
 @dataclass(frozen=True)
 class OpenedRecipe:
-    """The recipe of a folder that is opened.
+    """The recipe of an opened folder, and whether the user gave consent to run the base's code.
 
     Attributes:
         recipe: the recipe; `model.trust_remote_code` is true only if the user set it.

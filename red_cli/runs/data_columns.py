@@ -39,7 +39,7 @@ def require_columns(files: Sequence[Path], data: Data, needed: Sequence[tuple[st
 
 
 def column_names(path: Path, delimiter: str | None) -> list[str] | None:
-    """The data columns of a file, for the check before a run; None if only reading all of it tells.
+    """The columns of a data file, for the check before a run; None if only reading all of it tells.
 
     Raises:
         UserError: the file cannot be read.

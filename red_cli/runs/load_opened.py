@@ -18,7 +18,7 @@ from red_cli.tasks.build import build_task
 
 
 def load_task(opened: Opened) -> tuple[Task, Base]:
-    """Load the task and the base of a trained model. Data and weights are not read.
+    """Load the task and the base of an opened folder. Data and weights are not read.
 
     Raises:
         UserError: the configuration or the tokenizer cannot be loaded, the model was trained for another kind of task,
@@ -55,7 +55,7 @@ def _label_names(opened: Opened, config: PretrainedConfig) -> list[str] | None:
 
 
 def load_model(opened: Opened, base: Base, device: torch.device) -> tuple[PreTrainedModel, list[torch.nn.Parameter]]:
-    """Load the opened model, with its adapter if it has one, in evaluation mode; and the adapter's parameters.
+    """Load the model of an opened folder, with its adapter if it has one, in evaluation mode; and the parameters.
 
     Args:
         device: the device of a quantised base; any other stays on the CPU.

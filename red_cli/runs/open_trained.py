@@ -109,7 +109,7 @@ class OpenedBase(Opened):
 
 
 def open_trained(path: Path, recipe: str | None = None, overrides: Sequence[str] = ()) -> Opened:
-    """Open a folder with a trained model.
+    """Open a folder with a trained model: a run, an adapter or an exported model.
 
     Args:
         recipe: the name of a recipe to use instead of the one in the folder.
@@ -131,7 +131,7 @@ def open_trained(path: Path, recipe: str | None = None, overrides: Sequence[str]
 
 
 def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str]) -> Opened:
-    """Open a run, an adapter or an exported model together with its recipe; no override may change training.
+    """Open a trained model together with its recipe; no override may change training.
 
     Raises:
         UserError: the folder cannot be opened, has no adapter or recipe, or an override names a key of the training.
@@ -145,7 +145,7 @@ def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str])
 
 
 def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
-    """Where results of an opened model go: `folder`, or a numbered one in it if overrides change its recipe.
+    """The folder for results of a trained model that was opened: `folder`, or a numbered one in it with overrides.
 
     Consent to run code and processes change no result.
     """

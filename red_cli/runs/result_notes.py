@@ -21,7 +21,7 @@ _LONGEST = 40  # characters of a label
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """What is known of a scored split.
+    """The facts of a scored split that notes on its result are made from.
 
     Attributes:
         value: the score by the run's metric; None if the split is not scored by it.
@@ -48,7 +48,7 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run, or of an evaluation without one.
+    """The facts of a run, or of an evaluation without one, that notes on its result are made from.
 
     Attributes:
         splits: the scored splits.
@@ -84,8 +84,8 @@ def notes_on(facts: Facts) -> list[Note]:
     return [*of_splits, *(note for make in _OF_RUNS for note in make(facts))]
 
 
-def interval(right: float, rows: int) -> tuple[float, float]:
-    """The 95% interval of a share of `rows` rows, by Wilson's formula, which stays between 0 and 1."""
+def share_interval(right: float, rows: int) -> tuple[float, float]:
+    """The interval that a note gives of a share of `rows` rows: 95%, by Wilson's formula, between 0 and 1."""
     squared = _NORMAL**2
     middle = (right + squared / (2 * rows)) / (1 + squared / rows)
     half = _NORMAL * math.sqrt(right * (1 - right) / rows + squared / (4 * rows**2)) / (1 + squared / rows)
@@ -93,7 +93,7 @@ def interval(right: float, rows: int) -> tuple[float, float]:
 
 
 def correlation_interval(value: float, rows: int) -> tuple[float, float]:
-    """Bounds for a note on a result: a correlation of `rows` pairs at 95%, by Fisher's transformation."""
+    """The interval that a note gives of a correlation of `rows` pairs: 95%, by Fisher's transformation."""
     middle, half = math.atanh(max(-_NEARLY_ONE, min(value, _NEARLY_ONE))), _NORMAL / math.sqrt(rows - 3)
     return math.tanh(middle - half), math.tanh(middle + half)
 
@@ -131,7 +131,7 @@ def _few_rows(facts: Facts, split: SplitFacts) -> Iterator[Note]:
         return
     about = ""
     if split.share is not None:
-        about = _interval_text(split.share[0], *interval(split.share[1], split.rows))
+        about = _interval_text(split.share[0], *share_interval(split.share[1], split.rows))
     elif facts.metric in REGRESSION_METRICS and split.value is not None and split.rows >= _FEWEST_PAIRS:
         about = _interval_text(facts.metric, *correlation_interval(split.value, split.rows))
     elif split.spread is not None:

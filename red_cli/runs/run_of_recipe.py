@@ -46,7 +46,7 @@ def run_of(target: Path, overrides: Sequence[str]) -> tuple[Path, list[str]]:
 
 
 def similar_runs(path: Path) -> list[str]:
-    """Runs that a path may mean instead of a recipe's: those inside it, else similar names next to it."""
+    """The runs of a recipe, or with similar names, that a path may mean: those inside it, else those next to it."""
     if path.is_dir():
         return [str(inner) for inner in sorted(path.iterdir()) if inner.is_dir() and folder_kind(inner) is not None]
     places = [path.parent, *([Path("runs")] if path.parent == Path() else [])]

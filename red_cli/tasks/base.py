@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Base:
-    """A base model without its weights, prepared for a task.
+    """What the interface of tasks knows of a base model: no weights, but all that is prepared for a task.
 
     Attributes:
         config: has the task's labels, the recipe's dropout and the padding id.
@@ -41,7 +41,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A split as token ids, stored flat: row i is `ids[offsets[i]:offsets[i + 1]]`.
+    """The interface of an encoded split: token ids, stored flat: row i is `ids[offsets[i]:offsets[i + 1]]`.
 
     Attributes:
         features: name of a model input (input_ids, token_type_ids) -> int32 array of all tokens.
@@ -88,7 +88,7 @@ class Encoded:
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device, for a batch. Only CUDA copies asynchronously: MPS reads sources already freed."""
+    """A tensor of a Batch on a device. Only CUDA copies asynchronously: MPS reads sources already freed."""
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
@@ -139,7 +139,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Generated:
-    """A generated text, and whether it ended within the maximum number of tokens."""
+    """What a task's ModelRunner generates: a text, and whether it ended within the maximum number of tokens."""
 
     text: str
     finished: bool
@@ -167,7 +167,7 @@ class ModelRunner(Protocol):
 
 @dataclass(frozen=True)
 class TokenPreview:
-    """A row as `red check` shows it.
+    """What an Encoder shows of a row in `red check`.
 
     Attributes:
         ids: the row's token ids.
@@ -281,7 +281,7 @@ BUILDERS: dict[type[TaskSettings], Builder] = {}
 
 
 def builds(settings: type[TaskSettings]) -> Callable[[Builder], Builder]:
-    """Decorator of the interface: register a function that makes these settings' Task; it reads no data.
+    """Register the function that makes the Task of these settings.
 
     The label names are those of a trained model, or None before training. A builder reads no data.
     """

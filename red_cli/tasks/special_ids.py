@@ -94,6 +94,6 @@ def find_affixes(tokenizer: PreTrainedTokenizerBase) -> Affixes:
 
 
 def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """The text of token ids, without special tokens and outer spaces."""
+    """The text of token ids, without the special ids and outer spaces."""
     text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text.strip()

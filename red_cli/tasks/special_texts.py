@@ -74,7 +74,7 @@ def without_start(text: str, start: str) -> str:
 
 
 def without_end(text: str, end: str) -> str:
-    """A text without `end` at its end, however often it is there, and without spaces around it."""
+    """A text without the special text `end` at its end, however often it is there, and without spaces around it."""
     while end and end in text and (bare := text.rstrip() if end.strip() else text).endswith(end):
         text = bare[: -len(end)]
     return text

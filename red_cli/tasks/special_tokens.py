@@ -20,7 +20,7 @@ _PREFIX = 3  # letters of a special token by which rows are preselected: some to
 
 
 class Tokenizing(Protocol):
-    """Something with a tokenizer, such as a base."""
+    """Something whose tokenizer has special tokens, such as a base."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
@@ -41,7 +41,7 @@ class TextReader(Protocol):
 
 @dataclass(frozen=True)
 class FoundRows:
-    """The number of some rows, and the numbers of the first of them; `places` has these in words, with their files."""
+    """Rows in whose texts special tokens were found: how many, and the numbers of the first, in words with files."""
 
     rows: int
     first: list[int]

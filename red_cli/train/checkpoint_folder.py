@@ -25,7 +25,7 @@ _NAME = re.compile(r"step-(\d+)")
 
 @dataclass
 class TrainingState:
-    """The progress of a run. With trainable parameters, optimiser and generators it determines all further steps."""
+    """The progress that a checkpoint folder has; with parameters, optimiser and generators it determines the rest."""
 
     step: _Count = 0
     evaluated_step: _Count = 0

@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt of the selection split with the model's answer, and the right answer if it is known."""
+    """A prompt in an event, with the model's answer, and the right answer if it is known."""
 
     prompt: str
     answer: str

@@ -28,7 +28,7 @@ _FREE = {"dropout"}  # of a method, may differ: it is no part of what was traine
 
 
 def with_more_epochs(loaded: LoadedRecipe, epochs: float) -> LoadedRecipe:
-    """The recipe of the run that trains the recipe's finished run `epochs` further, in a folder next to it.
+    """The recipe of a run initialised from the recipe's finished run: `epochs` further, in a folder next to it.
 
     Raises:
         UserError: there is no such run, it is unfinished, or it is one of another recipe.

@@ -19,7 +19,7 @@ SEARCH_FILE = "learning_rate_search.json"
 
 @dataclass(frozen=True)
 class Sweep:
-    """A short run whose learning rate rises at each step.
+    """The record of a short run whose learning rate rises at each step.
 
     Attributes:
         rates, losses: the learning rate and the training loss of each step.

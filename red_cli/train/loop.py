@@ -58,7 +58,7 @@ _SHOWN_ROWS = 8
 
 
 def train(loaded: LoadedRecipe, listener: TrainingListener | None = None) -> dict[str, Any]:
-    """Train a recipe from the beginning, or resume from its last checkpoint.
+    """The training loop: train a recipe from the beginning, or resume from its last checkpoint.
 
     Returns:
         The content of metrics.json, and the run folder's path under "folder".

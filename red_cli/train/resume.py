@@ -138,7 +138,7 @@ def _named_checkpoint(loaded: LoadedRecipe, name: str) -> Path:
 
 
 def is_finished(loaded: LoadedRecipe) -> bool:
-    """Whether the run folder holds this run and it finished. An unfinished run can be resumed.
+    """Whether there is nothing to resume: the run folder holds this run, and it finished.
 
     Raises:
         UserError: the folder is not a run, or holds a run of another recipe.

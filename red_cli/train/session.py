@@ -38,7 +38,7 @@ _FILLERS = 16  # rows tried for each sequence of the largest packed micro-batch
 
 @dataclass(frozen=True)
 class Optimisation:
-    """The optimiser, its scheduler, and the engine that steps them on all ranks."""
+    """A session's optimiser, its scheduler, and the engine that steps them on all ranks."""
 
     optimizer: torch.optim.Optimizer
     scheduler: LRScheduler

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from red_cli.base_model.load import load_config, skeleton
+from red_cli.base_model.load import load_config, load_skeleton
 from red_cli.base_model.prepare import fit_config
 from red_cli.edit.model_kinds import SEQUENCE_CLASSIFIER
 from red_cli.errors import UserError
@@ -21,7 +21,7 @@ def test_the_heads_dropout_is_set_alone(tmp_path: Path, model_type: str) -> None
     model = Model(name_or_path=str(tmp_path), dropout=0.25, classifier_dropout=0.5)
     config = load_config(model)
     fit_config(config, model, SEQUENCE_CLASSIFIER, ["no", "yes"])
-    built = skeleton(config, model, SEQUENCE_CLASSIFIER)
+    built = load_skeleton(config, model, SEQUENCE_CLASSIFIER)
     body = built.base_model_prefix
     rates = {path: module.p for path, module in built.named_modules() if isinstance(module, nn.Dropout)}
     assert {rate for path, rate in rates.items() if not path.startswith(f"{body}.")} >= {0.5}

@@ -13,7 +13,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from red_cli.benchmarks.open_llm import ASKED, COLUMNS
-from red_cli.benchmarks.question_suites import choose_template, prompt_ids
+from red_cli.benchmarks.question_suites import prompt_ids, suite_template
 from red_cli.inference.generate import Decoder
 from red_cli.recipe.load import load_recipe
 from red_cli.tasks.presets.commonsense_protocol import ANSWER_PREFIX
@@ -250,7 +250,7 @@ def test_the_second_turn_sees_the_first(folder: Path) -> None:
     recipe = load_recipe(str(folder / "questions.yaml")).recipe
 
     def prompt(*messages: dict, named: str | None = None) -> tuple[str, str]:
-        name, template = choose_template(named, recipe, tokenizer)
+        name, template = suite_template(named, recipe, tokenizer)
         return name, tokenizer.decode(prompt_ids(template, messages))
 
     assert prompt(first) == ("human-assistant", "Human: why ?\n\nAssistant:")
@@ -258,7 +258,7 @@ def test_the_second_turn_sees_the_first(folder: Path) -> None:
     assert text == "Human: why ?\n\nAssistant: so now[END]\n\nHuman: then why ?\n\nAssistant:"
     tokenizer.chat_template = CHAT
     assert prompt(first) == ("own", "<user> why ? [END]<assistant> ")
-    assert choose_template(None, recipe, tokenizer)[1].end == tokenizer.convert_tokens_to_ids("[END]")
+    assert suite_template(None, recipe, tokenizer)[1].end == tokenizer.convert_tokens_to_ids("[END]")
     assert prompt(first, named="human-assistant")[0] == "human-assistant"
 
 

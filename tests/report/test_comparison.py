@@ -15,7 +15,7 @@ from red_cli.report.draw_many_runs import draw_comparison
 from red_cli.report.many_runs import Row, RunComparison, compare_runs
 from red_cli.report.many_runs_cells import Cells, headings
 from red_cli.report.many_runs_report import comparison_data
-from red_cli.report.terminal import comparison_lines
+from red_cli.report.terminal import terminal_lines
 from red_cli.runs.folder import RunFolder
 from tests.extras import has_extra
 from tests.report.finished import finished_run
@@ -86,7 +86,7 @@ def test_an_average_over_fewer_tasks_says_so(tmp_path: Path) -> None:
         finished_run(tmp_path / f"pp-{name}", f"glue_{name}", PLUS_PLUS, score=0.8)
     comparison = compare_runs([tmp_path])
     assert Cells(comparison).average(row(comparison, "RED++").average) == "80.00 (of 2)"
-    assert any("Avg. of 2 tasks" in line for line in comparison_lines(comparison, 70))
+    assert any("Avg. of 2 tasks" in line for line in terminal_lines(comparison, 70))
 
 
 def test_the_deviation_of_an_average_needs_the_same_seeds(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_cells_on_different_splits_are_marked(tmp_path: Path) -> None:
     cells = Cells(comparison)
     assert len({cells.mark(group) for group in comparison.groups}) == 2
     assert cells.scored_on == "(a) test; (b) validation, which also chose the best evaluation"
-    assert any(line.split() == ["scored", "b"] for line in comparison_lines(comparison, 20))
+    assert any(line.split() == ["scored", "b"] for line in terminal_lines(comparison, 20))
 
 
 def test_selection_and_scored_rows_are_distinguished(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def eight_tasks(folder: Path) -> Path:
 @pytest.mark.parametrize("width", [80, 200, 40])
 def test_the_table_fits_the_terminal(tmp_path: Path, width: int) -> None:
     comparison = compare_runs([eight_tasks(tmp_path)])
-    lines = comparison_lines(comparison, width)
+    lines = terminal_lines(comparison, width)
     assert max(map(len, lines)) <= width
     assert len(lines) <= (24 if width >= 80 else 60)
     text = "\n".join(lines)
@@ -366,7 +366,7 @@ def test_texts_have_a_column_for_each_metric_of_the_paper(tmp_path: Path) -> Non
     }  # fmt: skip
     assert found.average is None  # the metrics have different units
     assert [column.title for column in comparison.averaged] == ["SST-2"]
-    lines = comparison_lines(comparison, 80)
+    lines = terminal_lines(comparison, 80)
     assert max(map(len, lines)) <= 80
     assert "Avg." not in "\n".join(lines)
     tasks = comparison_data(comparison)["rows"][comparison.rows.index(found)]["tasks"]

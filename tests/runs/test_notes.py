@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from red_cli.runs.metrics_file import merged_metrics
-from red_cli.runs.result_notes import FEW_ROWS, Facts, SplitFacts, correlation_interval, interval, notes_on
+from red_cli.runs.result_notes import FEW_ROWS, Facts, SplitFacts, correlation_interval, notes_on, share_interval
 
 GOOD = SplitFacts("validation", 1000, value=0.9, predicted={"a": 500, "b": 500}, majority=("a", 0.6),
                   share=("accuracy", 0.9))  # fmt: skip
@@ -65,9 +65,9 @@ def test_a_good_run_has_no_notes() -> None:
 
 def test_the_interval_is_that_of_wilson() -> None:
     """Figures of R: prop.test(x, n, correct = FALSE)."""
-    assert interval(0.8, 10) == pytest.approx((0.4901625, 0.9433178), abs=2e-5)
-    assert interval(1.0, 20) == pytest.approx((0.8388, 1.0), abs=1e-4)
-    assert interval(0.0, 20)[0] == 0
+    assert share_interval(0.8, 10) == pytest.approx((0.4901625, 0.9433178), abs=2e-5)
+    assert share_interval(1.0, 20) == pytest.approx((0.8388, 1.0), abs=1e-4)
+    assert share_interval(0.0, 20)[0] == 0
 
 
 def test_the_interval_of_a_correlation_is_that_of_fisher() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from red_cli.edit.config import RedConfig
 from red_cli.recipe.find import recipe_folder, recipe_names, recipe_title
-from red_cli.recipe.sources import Merged, merge_sources, read_sources
+from red_cli.recipe.sources import MergedSources, merge_sources, read_sources
 from reference.markdown import code, codes, page, table, text
 
 _INTRODUCTION = """\
@@ -33,7 +33,7 @@ def make() -> str:
     )
 
 
-def _row(name: str, recipe: Merged) -> tuple[str, ...]:
+def _row(name: str, recipe: MergedSources) -> tuple[str, ...]:
     """The row of a recipe, without a variant."""
     title = recipe_title(recipe_folder() / f"{name}.yaml")
     return code(name), code(_task(recipe.data)), code(_base(recipe.data)), text(title)
@@ -51,7 +51,7 @@ def _base(data: Mapping[str, Any]) -> str:
     return f"{PurePath(name).name} (bundled)" if PurePath(name).is_absolute() else name
 
 
-def _variants(recipe: Merged) -> Iterable[tuple[str, ...]]:
+def _variants(recipe: MergedSources) -> Iterable[tuple[str, ...]]:
     """The rows of a recipe's variants: the name, the base and the edited positions."""
     for variant, changes in (recipe.data.get("variants") or {}).items():
         changed = recipe.copy()

@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 from red_cli.recipe.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, TEXT_METRICS, Metric, TextMetric
 from red_cli.recipe.roles import FIRST_VERSION, Since
 from red_cli.recipe.sections import Columns, Data, KeyFault, Section
-from red_cli.recipe.template import fields
+from red_cli.recipe.template import template_fields
 from red_cli.recipe.train_section import Train
 
 DEFAULT_NEW_TOKENS = 128  # of a generated text, if the recipe does not set it
@@ -180,7 +180,7 @@ class LabelSettings(TaskSettings):
 
     def input_columns(self, columns: Columns) -> list[tuple[str, ...]]:
         if self.text_to_text and self.prompt_template is not None:
-            return [(name,) for name in fields(self.prompt_template)]
+            return [(name,) for name in template_fields(self.prompt_template)]
         text = TEXT_COLUMNS if columns.text is None else (columns.text,)
         return [text] if columns.text_pair is None else [text, (columns.text_pair,)]
 
@@ -200,7 +200,7 @@ class LabelSettings(TaskSettings):
 
     def mistakes(self, data: Data) -> list[KeyFault]:
         label = data.columns.label or _LABEL
-        if self.prompt_template is None or label not in fields(self.prompt_template):
+        if self.prompt_template is None or label not in template_fields(self.prompt_template):
             return []
         return [
             (
@@ -239,7 +239,9 @@ class CompletionSettings(TextSettings):
 
     def _columns_of(self, part: str, columns: Columns) -> list[tuple[str, ...]]:
         template = self.template(part)
-        return [(name,) for name in ([getattr(columns, part) or part] if template is None else fields(template))]
+        return [
+            (name,) for name in ([getattr(columns, part) or part] if template is None else template_fields(template))
+        ]
 
     def template(self, part: str) -> str | None:
         """The template of the prompt or completion; None: it is a column."""

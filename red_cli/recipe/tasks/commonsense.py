@@ -10,7 +10,7 @@ from red_cli.recipe.metrics import Metric
 from red_cli.recipe.roles import V0_2, Since
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.base import NAME, TaskSettings
-from red_cli.recipe.template import Template, fields
+from red_cli.recipe.template import Template, template_fields
 
 INSTRUCTION, INPUT = "instruction", "input"  # columns of the question; the second need not be there
 CommonsenseSubset = Literal[
@@ -45,7 +45,7 @@ class CommonsenseSettings(TaskSettings):
 
     def input_columns(self, columns: Columns) -> list[tuple[str, ...]]:
         instruction = columns.prompt or INSTRUCTION
-        others = [] if self.prompt_template is None else fields(self.prompt_template)
+        others = [] if self.prompt_template is None else template_fields(self.prompt_template)
         return [(instruction,), *((name,) for name in others if name != INSTRUCTION)]
 
     def why_no_text(self, metric: str | None) -> str | None:

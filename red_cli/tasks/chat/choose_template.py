@@ -44,7 +44,7 @@ TAKES_INPUT = ("alpaca",)  # templates with a separate place for an instruction'
 
 
 def template_text(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The Jinja text of a built-in or own template; a built-in one begins with the BOS token if the tokenizer adds it.
+    """The text of the chosen template, built-in or own; a built-in one begins with BOS if the tokenizer adds it.
 
     Args:
         template: own, own:NAME, the name of a built-in template, or a template's text.

@@ -81,7 +81,7 @@ def form_of(rows: Rows, columns: Columns) -> str:
 
 
 def label_column(columns: Columns) -> str:
-    """The column that counts towards the loss, as far as it is known before rows are read."""
+    """The column of conversations or answers that counts towards the loss, as far as it is known before reading."""
     named = [parts[-1] for parts in _FORMS.values() if any(getattr(columns, part) for part in parts)]
     return _name(columns, named[0] if named else "messages", ())
 

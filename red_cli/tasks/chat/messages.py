@@ -37,7 +37,7 @@ _FOLLOWERS = {
 
 
 class BadRow(Exception):
-    """A row cannot be used."""
+    """The messages of a row cannot be used."""
 
     def __init__(self, reason: str, detail: str | None = None, hint: str | None = None) -> None:
         super().__init__(reason)
@@ -127,7 +127,7 @@ def require_turns(messages: Sequence[Message]) -> None:
 
 
 def decoded(value: Any) -> Any:
-    """The value of JSON text of a list or an object; any other value is returned unchanged."""
+    """The value of messages that are JSON text of a list or an object; any other value is returned unchanged."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(value)

@@ -44,7 +44,7 @@ def arrow_tables(path: Path) -> Iterator[pa.Table]:
 
 
 def stored_tables(path: Path, most: int) -> Iterator[pa.Table]:
-    """The rows of a Parquet or Arrow file in their own types, at most `most` at a time.
+    """The tables of a Parquet or Arrow file in their own types, at most `most` rows at a time.
 
     Raises:
         UserError: the file is damaged.

@@ -132,7 +132,7 @@ def _by_reason(rows: Rows, faults: Mapping[int, Fault]) -> list[str]:
 
 
 def check_truncation(data: Data, rows: Rows, cut: int, first: int, limit: int) -> None:
-    """Refuse rows that cannot be used since they are too long, if data.too_long is "refuse".
+    """Refuse bad rows: those that would be truncated, if data.too_long is "refuse".
 
     Args:
         cut: number of rows longer than `limit` tokens.

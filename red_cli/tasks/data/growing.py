@@ -43,5 +43,5 @@ class GrowingArray:
 
 
 def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Growing lengths of rows (rows,) -> where each row begins and the last one ends, (rows + 1,)."""
+    """The lengths of rows in a growing array (rows,) -> where each begins and the last ends, (rows + 1,)."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

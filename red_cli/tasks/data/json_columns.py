@@ -29,7 +29,7 @@ def is_json(field: pa.Field) -> bool:
 
 
 def is_doubled(field: pa.Field) -> bool:
-    """Whether a field's metadata marks its column as the first of several of this name in the file."""
+    """Whether a column is marked, as JSON columns are, as the first of several of its name in the file."""
     return _marked(field) == _DOUBLED
 
 
@@ -58,7 +58,7 @@ def first_mixed(values: Sequence[Any]) -> int | None:
 
 
 def first_broken(column: pa.ChunkedArray, field: pa.Field) -> int | None:
-    """The index of the first JSON value with half of a surrogate pair, which no tokenizer takes, or None."""
+    """The index of a column's first JSON value with half of a surrogate pair, which no tokenizer takes, or None."""
     if is_json(field):
         for index, text in enumerate(column.to_pylist()):
             if text is not None and "\\ud" in text:

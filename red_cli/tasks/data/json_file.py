@@ -33,7 +33,7 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def written_lines(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Read the objects of a JSONL file, each with its line's number and text; blank lines are skipped.
+    """The lines of a JSONL file: number, text and object of each; blank lines are skipped.
 
     Raises:
         UserError: the file is no UTF-8 text, or a line is not a JSON object.

@@ -142,7 +142,7 @@ class RowsUsed:
 
 
 def plain_name(name: str) -> str:
-    """A column's name without case, with an underscore for everything but letters and digits."""
+    """The name of a column of rows without case, with an underscore for everything but letters and digits."""
     return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
 
 

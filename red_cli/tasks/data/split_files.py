@@ -26,7 +26,7 @@ _NAMED = ("train", "validation", "test")  # splits with a key of their own
 
 
 def ending(path: Path) -> str:
-    """The ending that gives the format of a split's file, in lower case: ".csv", ".csv.gz", or empty."""
+    """The ending of a split's file, which gives its format, in lower case: ".csv", ".csv.gz", or empty."""
     name = path.name.lower()
     inner = Path(name.removesuffix(".gz")).suffix
     return inner + ".gz" if name.endswith(".gz") and inner in TEXT_ENDINGS else Path(name).suffix

@@ -20,7 +20,7 @@ Readers = dict[str, Callable[[], Rows]]  # split -> function that reads it
 
 @dataclass(frozen=True)
 class Splits:
-    """Some splits of a task's data.
+    """The splits of a task's data that were read.
 
     Attributes:
         rows: by the split's name.
@@ -142,7 +142,7 @@ _FEWEST = 2  # rows of a part, since a correlation needs two
 
 @dataclass(frozen=True)
 class PaperCut:
-    """How the paper's code divides the rows of a GLUE task for a family of models.
+    """How the paper's code makes splits from the rows of a GLUE task, for a family of models.
 
     Attributes:
         validation: the official validation split.
@@ -220,12 +220,12 @@ class PaperCut:
 
 
 def permutation(rows: int, seed: int) -> NDArray[np.int64]:
-    """The published code's order of `rows` rows, from numpy's legacy generator, so that the same rows are drawn."""
+    """The order in which the published code splits `rows` rows, from numpy's legacy generator."""
     return np.random.RandomState(seed).permutation(rows)
 
 
 def draw_rows(rows: Rows, most: int | None, seed: int) -> Rows:
-    """Draw at most `most` of the rows by `seed`, in the order of the file."""
+    """Draw at most `most` rows of a split by `seed`, in the order of the file."""
     if most is None or rows.table.num_rows <= most:
         return rows
     chosen = np.random.default_rng(seed).permutation(rows.table.num_rows)[:most]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError, shown
-from red_cli.recipe.template import fields
+from red_cli.recipe.template import template_fields
 from red_cli.tasks.data.rows import Rows
 
 TextMaker = Callable[[Rows, NDArray[np.int32]], list[str]]  # rows, which example of its row each text is -> texts
@@ -73,7 +73,7 @@ def column_texts(rows: Rows, name: str) -> list[str]:
 
 def filled_texts(rows: Rows, template: str) -> list[str]:
     """The template, filled with the columns that it names; the same errors."""
-    columns = {name: column_texts(rows, name) for name in fields(template)}
+    columns = {name: column_texts(rows, name) for name in template_fields(template)}
     parts: list[list[str]] = []
     for text, name, _, _ in Formatter().parse(template):
         parts += [[text] * rows.table.num_rows, *([] if name is None else [columns[name]])]

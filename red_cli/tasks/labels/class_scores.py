@@ -33,7 +33,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class MajorityScore:
-    """The score that a constant answer reaches: always the label that most rows have."""
+    """The score to set class scores against: a constant answer's, always the class of most rows."""
 
     label: str
     value: float
@@ -71,7 +71,7 @@ def confusion_matrix(predictions: Sequence[Prediction], label_names: Sequence[st
 def majority_score(
     task: Task, metric: str, predictions: Sequence[Prediction], label_names: list[str]
 ) -> MajorityScore | None:
-    """The score of always predicting the commonest class, to set class scores against; None if there is none."""
+    """The class score of always predicting the commonest class; None if there is none."""
     label = Counter(str(answer.label) for answer in predictions).most_common(1)[0][0]
     value = task.score([replace(answer, prediction=label) for answer in predictions], label_names).get(metric)
     return None if value is None else MajorityScore(label, value)

@@ -39,7 +39,7 @@ def class_weights(wanted: ClassWeights, counts: Mapping[str, int]) -> dict[str, 
 
 
 def weights_note(weights: Mapping[str, float]) -> str:
-    """The line of a plan that shows the weights."""
+    """Class weights in words, for a plan."""
     named = [f"{one_line(label)} {weight:.3g}" for label, weight in weights.items()]
     more = f", … for {len(named):,} classes" if len(named) > _SHOWN else ""
     return f"the training loss weighs the classes, metrics do not: {', '.join(named[:_SHOWN])}{more}"

@@ -14,7 +14,7 @@ from torch.nn import functional
 from red_cli.errors import UserError
 from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.base import TEXT_COLUMNS
-from red_cli.recipe.template import fields
+from red_cli.recipe.template import template_fields
 from red_cli.tasks.base import Base, Batch, Encoded, ModelRunner, Prediction, TokenPreview
 from red_cli.tasks.data.bad_rows import check_truncation, text_faults, without_bad_rows
 from red_cli.tasks.data.growing import GrowingArray, offsets_of
@@ -83,7 +83,7 @@ class LabelEncoder:
     def text_columns(self, rows: Rows) -> list[str]:
         """The columns of the text or the pair."""
         if self.prompt_template is not None:
-            return [name for name in fields(self.prompt_template) if name in rows.table.column_names]
+            return [name for name in template_fields(self.prompt_template) if name in rows.table.column_names]
         return text_columns(self.data, rows)
 
     def input_texts(self, rows: Rows) -> list[list[str]]:
@@ -158,5 +158,5 @@ def text_columns(data: Data, rows: Rows) -> list[str]:
 
 
 def label_column(data: Data) -> str:
-    """The column of the labels."""
+    """The column that the encoder reads labels from."""
     return data.columns.label or "label"

@@ -252,7 +252,7 @@ def _label_name(value: Any) -> str:
 
 
 def has_labels(rows: Rows, column: str, names: list[str] | None) -> bool:
-    """Whether rows to encode have labels that are not hidden: null, empty, or -1 as in the Hub's GLUE."""
+    """Whether rows have targets that are not hidden: null, empty, or -1 as in the Hub's GLUE."""
     if column not in rows.table.column_names:
         return False
     return not all(is_hidden(value, names) for part in rows.chunks() for value in part.column(column))

@@ -12,7 +12,7 @@ from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.base import LabelSettings
-from red_cli.recipe.template import fields
+from red_cli.recipe.template import template_fields
 from red_cli.tasks.base import Base, Prediction
 from red_cli.tasks.data.bad_rows import text_faults, without_bad_rows
 from red_cli.tasks.data.rows import Rows
@@ -88,7 +88,7 @@ class LabelTask:
     def _usable(self, split: str, rows: Rows, target: Target) -> Rows:
         """The rows of a split that can be used, or all of them refused, as data.bad_rows says."""
         template = None if self.texts is None else self.texts.prompt_template
-        names = encoder.text_columns(self.data, rows) if template is None else fields(template)
+        names = encoder.text_columns(self.data, rows) if template is None else template_fields(template)
         there = [name for name in names if name in rows.table.column_names]  # the encoder reports others
         faults = text_faults(rows, there, str if template is None else (str, int, float))
         if encoder.has_labels(rows, self.label_column, target.names):
@@ -138,7 +138,7 @@ def as_text_to_text(
     label_texts: list[str] | None = None,
     decimals: int = 1,
 ) -> LabelTask:
-    """The task of classification or regression; its answers are written as text if task.text_to_text is set.
+    """The label task, with its answers written as text if task.text_to_text is set.
 
     Raises:
         UserError: the base is not an encoder-decoder.

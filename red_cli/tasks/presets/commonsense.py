@@ -54,7 +54,7 @@ def commonsense_task(
 
 
 def commonsense_table(scores: Mapping[str, float]) -> list[list[str]]:
-    """The scores of the commonsense preset as a table: a row for each scoring, a column for each task, heading first.
+    """The commonsense preset's scores as a table: a row for each scoring, a column for each task, heading first.
 
     It is empty if `scores` are not of several tasks. The average is over the tasks with a score.
     """

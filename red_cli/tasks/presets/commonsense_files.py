@@ -17,7 +17,7 @@ import pyarrow as pa
 from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.commonsense import INPUT, INSTRUCTION, CommonsenseSettings, CommonsenseSubset
-from red_cli.recipe.template import fields, fill
+from red_cli.recipe.template import fill, template_fields
 from red_cli.tasks.data.read_splits import find_splits
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.splits import Readers
@@ -154,7 +154,9 @@ class CommonsenseFiles:
 
     def _prompts(self, rows: Rows, instructions: list[str]) -> list[str]:
         if self.prompt_template is not None:
-            named = {name: column_texts(rows, name) for name in fields(self.prompt_template) if name != INSTRUCTION}
+            named = {
+                name: column_texts(rows, name) for name in template_fields(self.prompt_template) if name != INSTRUCTION
+            }
             named[INSTRUCTION] = instructions
             return [
                 fill(self.prompt_template, {name: texts[index] for name, texts in named.items()})

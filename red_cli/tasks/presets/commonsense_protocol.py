@@ -81,7 +81,7 @@ def read_answer(text: str, options: list[str]) -> str | None:
 
 
 def subset_named(name: str) -> CommonsenseSubset | None:
-    """Which of the protocol's eight commonsense tasks a name means, such as arc_easy or social_i_qa, if any."""
+    """The task of the protocol's eight that a name means, such as arc_easy or social_i_qa, if any."""
     plain = _plain(name)
     return next((subset for subset in COMMONSENSE if _plain(subset) == _ALIASES.get(plain, plain)), None)
 

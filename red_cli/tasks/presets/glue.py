@@ -19,7 +19,7 @@ HUB_NAME = "nyu-mll/glue"
 
 @builds(GlueSettings)
 def build(recipe: Recipe, settings: GlueSettings, config: PretrainedConfig, label_names: list[str] | None) -> LabelTask:
-    """The task, with the paper's selection split if the recipe asks for it."""
+    """The GLUE task, with the paper's selection split if the recipe asks for it."""
     task = glue_task(settings.subset, recipe.data, recipe.eval.metric)
     if recipe.eval.split == "paper":
         task = with_paper_cut(task, settings.subset, config.is_encoder_decoder)

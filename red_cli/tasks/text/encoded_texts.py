@@ -117,7 +117,7 @@ class TextBatch(Batch):
 
 @dataclass(frozen=True)
 class TruncatedExample:
-    """A prompt and a completion that fit, whether either was truncated, and whether the completion lost its end."""
+    """A prompt and a completion to encode, whether either was truncated, and whether the completion lost its end."""
 
     prompt: list[int]
     completion: list[int]
@@ -128,7 +128,7 @@ class TruncatedExample:
 def truncate(
     prompt: list[int], completion: list[int] | None, affixes: Affixes, end: int, limit: int, separate: bool
 ) -> TruncatedExample:
-    """Truncation of an encoded prompt and completion to `limit` tokens, affixes and end token included.
+    """Truncate prompt and completion before they are encoded as one text of `limit` tokens, affixes and end included.
 
     The prompt loses tokens at its beginning, but keeps its last token. A completion that still does not fit loses its
     end and the end token, so that the model does not train to stop at the cut.

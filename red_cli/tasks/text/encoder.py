@@ -29,7 +29,7 @@ from red_cli.tasks.text.token_loss import losses_of, row_losses
 
 @dataclass(frozen=True)
 class PromptsToAnswer:
-    """Token ids of prompts, the most tokens of an answer, the number of prompts cut to `limit` tokens."""
+    """Encoded prompts to answer: token ids, the most tokens of an answer, and how many were cut to `limit` tokens."""
 
     ids: list[list[int]]
     max_new_tokens: int
@@ -147,7 +147,7 @@ class TextEncoder(ABC):
 
 @runtime_checkable
 class ChatEncoder(Protocol):
-    """An encoder that can encode chat messages, for decoders."""
+    """An encoder of texts that can also encode chat messages, for decoders."""
 
     @property
     def special_ids(self) -> SpecialIds:

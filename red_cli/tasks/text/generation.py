@@ -9,7 +9,7 @@ import numpy as np
 
 from red_cli.errors import UserError
 from red_cli.recipe.sections import BadRows, Columns
-from red_cli.recipe.template import fields, fill
+from red_cli.recipe.template import fill, template_fields
 from red_cli.tasks.base import Base
 from red_cli.tasks.data.bad_rows import blank_faults, check_truncation, text_faults, without_bad_rows
 from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
@@ -24,7 +24,7 @@ from red_cli.tasks.text.token_ids import running_ids, token_ids
 
 @dataclass(frozen=True)
 class TemplateTexts:
-    """Prompts and completions from columns, or from templates with columns in braces."""
+    """Prompts and completions of generation, from columns, or from templates with columns in braces."""
 
     columns: Columns
     prompt_template: str | None = None
@@ -82,7 +82,7 @@ class TemplateTexts:
             UserError: the prompt template has several columns.
         """
         template = self.prompt_template or "{prompt}"
-        names = fields(template)
+        names = template_fields(template)
         if len(names) != 1:
             raise UserError(
                 "not-a-run",
@@ -96,7 +96,7 @@ class TemplateTexts:
 
     def _names(self, part: str) -> list[str]:
         template = self._template(part)
-        return fields(template) if template is not None else [getattr(self.columns, part) or part]
+        return template_fields(template) if template is not None else [getattr(self.columns, part) or part]
 
     def _texts(self, rows: Rows, part: str) -> list[str]:
         template = self._template(part)
@@ -105,7 +105,7 @@ class TemplateTexts:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationTask(TextTask):
-    """A prompt -> a text.
+    """The task of generation: a prompt -> a text.
 
     Attributes:
         texts: makes prompts and completions from rows.
@@ -160,7 +160,7 @@ class GenerationTask(TextTask):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationEncoder(TextEncoder):
-    """Rows of prompts and completions -> batches -> texts."""
+    """The encoder of generation: rows of prompts and completions -> batches -> texts."""
 
     task: GenerationTask
 

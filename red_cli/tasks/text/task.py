@@ -79,7 +79,7 @@ class TextTask:
 
 
 def text_scores(texts: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, float]:
-    """The scoring of tasks that generate texts: metrics of one text per prompt against its completions.
+    """The scores of a text task: metrics of one text per prompt against its completions.
 
     Metrics that need Java are left out if Java is missing.
     """

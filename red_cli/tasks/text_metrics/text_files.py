@@ -45,7 +45,7 @@ def write_texts(
 
 
 def on_one_line(text: str) -> str:
-    """The text on one line of a text file, since METEOR's tokenizer takes a line break for the start of a new text."""
+    """A text as a line of a text file, since METEOR's tokenizer takes a line break for the start of a new text."""
     return " ".join(text.splitlines()).strip()
 
 

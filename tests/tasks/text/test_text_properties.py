@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from red_cli.errors import UserError
-from red_cli.recipe.template import checked, fields, fill
+from red_cli.recipe.template import checked, fill, template_fields
 from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Conversation
 from red_cli.tasks.special_ids import Affixes
@@ -72,7 +72,7 @@ def test_a_template_takes_values_as_they_are(parts: list[tuple[str, str, str]], 
     values = {name: value for _, name, value in parts}
     template = "".join(f"{escaped(text)}{{{name}}}" for text, name, _ in parts) + escaped(last)
     assert checked(template) == template
-    assert fields(template) == list(dict.fromkeys(name for _, name, _ in parts))
+    assert template_fields(template) == list(dict.fromkeys(name for _, name, _ in parts))
     assert fill(template, values) == "".join(text + values[name] for text, name, _ in parts) + last
 
 
