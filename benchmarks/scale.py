@@ -114,7 +114,7 @@ def session_of(folder: Path, strategy: str) -> Session:
 
 
 @contextmanager
-def loss_in_chunks(session: Session, chunks: int, known: bool = True) -> Iterator[Callable[[], object]]:
+def loss_in_chunks(session: Session, chunks: int, known: bool = True) -> Iterator[Callable[[], tuple[float, float]]]:
     """A step whose loss takes so many chunks.
 
     Args:
@@ -122,8 +122,7 @@ def loss_in_chunks(session: Session, chunks: int, known: bool = True) -> Iterato
     """
     rows = next(iter(session.schedule.sampler.from_step(0)))
     labelled = session.collate(session.micro_batches(rows)[0]).weight
-    earlier = token_loss.CHUNK_BYTES, token_loss.logits_and_layer
-    make = token_loss.logits_and_layer
+    earlier = _, make = token_loss.CHUNK_BYTES, token_loss.logits_and_layer
     token_loss.CHUNK_BYTES = -(-labelled // chunks) * 4 * session.model.config.vocab_size
     if not known:
         token_loss.logits_and_layer = lambda *arguments: (make(*arguments)[0], None)
@@ -140,17 +139,17 @@ def one_rank(folder: Path) -> None:
     silence_libraries()
     torch.set_num_threads(1)
     ways = json.loads((folder / "ways.json").read_text())
-    counts = []
+    counts, results = [], []
     for strategy, chunks, known in ways:
         session = session_of(folder, strategy)
         with loss_in_chunks(session, chunks, known) as step:
-            step()
+            results.append(step())
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
                 step()
         calls = {event.key: event.count for event in profile.key_averages()}
         counts.append({name: calls.get(key, 0) for name, key in _COUNTED.items()})
     if os.environ["RANK"] == "0":
-        (folder / "counts.json").write_text(json.dumps(counts))
+        (folder / "counts.json").write_text(json.dumps([counts, results]))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
@@ -169,12 +168,14 @@ def messages(layers: int, chunks: int) -> None:
         ]
         if any(rank.wait() for rank in ranks):
             raise SystemExit("a process failed")
-        counts = json.loads((folder / "counts.json").read_text())
+        counts, results = json.loads((folder / "counts.json").read_text())
     print(f"a step of two processes, {layers} blocks:")
     print(f"{'':36}" + "".join(f"{name:>13}" for name in _COUNTED))
     for (strategy, count, known), found in zip(ways, counts, strict=True):
         way = f"{strategy}, {count} chunk{'s' * (count > 1)}{'' if known else ', model for each chunk'}"
-        print(f"{way:36}" + "".join(f"{number:13}" for number in found.values()), flush=True)
+        print(f"{way:36}" + "".join(f"{number:13}" for number in found.values()))
+    apart = max(abs(found / first - 1) for result in results for found, first in zip(result, results[0], strict=True))
+    print(f"losses and gradient norms of the first step differ by at most {apart:.0e} of their size", flush=True)
 
 
 def time_of_chunks(layers: int, chunks: int, width: int, vocabulary: int, rounds: int) -> None:

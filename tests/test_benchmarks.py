@@ -30,11 +30,28 @@ BENCHMARKS = {
     "packing": ["--width", 64, "--layers", 1, "--longest", 32, "--repeats", 1],
     "quickstart": ["--rows", 32, "--seeds", 0, "--epochs", 1],
     "rates": ["CSV", "--data", ".", "--tasks", "JSON answers", "--rows", 8, "--decoder", "DECODER", *ONE_RUN],
+    "scale": ["--parts", "messages", "--layers", 2, "--chunks", 3],
+    "scale chunks": [
+        "--parts",
+        "chunks",
+        "--layers",
+        1,
+        "--chunks",
+        2,
+        "--width",
+        16,
+        "--vocabulary",
+        320,
+        "--rounds",
+        1,
+    ],
     "text_loss": ["--data", "TEXTS", "--steps", 1, "--threads", 1, "--vocabulary", 300],
     "train": ["--recipe", "RECIPE", "--steps", 1, "--micro-batch-size", 16],
     "train epoch": ["--published-epoch", "RECIPE"],  # half of --epoch, the half that no other test runs
     "train decoder": ["--decoder", "--steps", 1, "--length", 8],
 }
+# All-gathers of a step on two processes: of fsdp two for each block and one for the rest, whatever the chunks
+MESSAGES = {"ddp, 1 chunk": 0, "fsdp, 1 chunk": 5, "fsdp, 3 chunks": 5}
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +104,12 @@ def test_benchmarks_run(
         places["DECODER"] = base
     arguments = [places.get(argument, argument) for argument in BENCHMARKS[case]]
     run(case.split()[0], arguments, monkeypatch)
-    assert capsys.readouterr().out or case == "train epoch"
+    out = capsys.readouterr().out
+    assert out or case == "train epoch"
+    if case == "scale":
+        lines = {line[:36].rstrip(): line[36:].split() for line in out.splitlines()}
+        assert {way: int(lines[way][0]) for way in MESSAGES} == MESSAGES
+        assert float(out.split("differ by at most ")[1].split()[0]) < 1e-6
 
 
 def test_every_benchmark_is_tried() -> None:

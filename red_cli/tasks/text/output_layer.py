@@ -127,7 +127,7 @@ class _Recorder(TorchFunctionMode):
         given, named = tuple(map(self._placed, args)), {name: self._placed(value) for name, value in options.items()}
         if any(isinstance(value, _Place) for value in (*given, *named.values())):
             name = getattr(function, "__name__", "")
-            if name in _REPEATED:
+            if name in _REPEATED and all(map(_serves_any_position, (*given, *named.values()))):
                 if isinstance(self._placed(output), Tensor):  # else a conversion that had nothing to do
                     self._tensors.append(output)
                     self._steps.append(_Step(function, given, named))
@@ -145,6 +145,11 @@ class _Recorder(TorchFunctionMode):
         """The steps from the layer's output to `logits`; None if they are not known."""
         end = self._placed(logits)
         return tuple(self._steps[: end.number]) if self._known and isinstance(end, _Place) else None
+
+
+def _serves_any_position(value: Any) -> bool:
+    """Whether an argument of a recorded step is the same for all positions."""
+    return not isinstance(value, Tensor) or value.numel() == (value.shape[-1] if value.dim() else 1)
 
 
 def _current_autocast(device: str) -> Callable[[], AbstractContextManager[Any]]:

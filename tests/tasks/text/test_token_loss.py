@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from red_cli import RedConfig, attach
 from red_cli.tasks.text import token_loss
 from red_cli.tasks.text.encoded_texts import IGNORED
+from red_cli.tasks.text.output_layer import logits_and_layer
 from red_cli.tasks.text.token_loss import token_losses
 from tests.tiny import DECODERS, SEQ2SEQ, VOCABULARY, random_vectors, tiny_inputs, tiny_model
 
@@ -134,6 +135,25 @@ def test_the_model_itself_makes_logits_in_ways_that_are_not_known(
     with torch.no_grad():
         torch.testing.assert_close(token_losses(model, inputs, positions, targets), expected)
     assert len(runs) == 1 + -(-len(positions) // 3)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "bart"])
+def test_what_differs_between_positions_is_not_known(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(model_type, **FINISHES.get(model_type, {}))
+    own = model.forward
+    found = []
+    for factor in (torch.tensor(0.5), torch.rand(len(VOCABULARY)), torch.rand(5, 1)):
+
+        def forward(*, factor: torch.Tensor = factor, **inputs: Any) -> Any:
+            output = own(**inputs)
+            output.logits = output.logits * factor
+            return output
+
+        monkeypatch.setattr(model, "forward", forward)
+        inputs = tiny_inputs(model_type)
+        _, layer = logits_and_layer(model, model, inputs, lambda states: states.flatten(0, -2)[:5])
+        found.append(layer is not None)
+    assert found == [True, True, False]
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
