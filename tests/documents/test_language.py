@@ -15,8 +15,6 @@ from tests.documents.pages import GUIDE, ROOT, name_of
 from tests.documents.prose import described, mean_length, sentences_of
 
 MOST_WORDS = 30
-# Pages that are being rewritten
-NOT_YET = {"docs/guide/many_devices.md", "docs/guide/paper.md"}
 
 # A pattern -> what to write instead
 RETIRED = {
@@ -66,8 +64,6 @@ def guide_pages() -> list[object]:
 def test_sentences_are_short(page: Path) -> None:
     sentences = sentences_of(page.read_text())
     print(described(page, sentences))
-    if name_of(page) in NOT_YET:
-        pytest.skip("being rewritten")
     long = [sentence for sentence in sentences if sentence.words > MOST_WORDS]
     told = [f"{name_of(page)}:{sentence.line}: {sentence.words} words: {sentence.text}" for sentence in long]
     assert not told, "\n".join(told)
@@ -90,8 +86,6 @@ def texts() -> Iterator[tuple[Path, int, str]]:
     """File, line, and text to look through."""
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *(ROOT / "recipes").glob("**/*.md")]
     for path in sorted(pages):
-        if name_of(path) in NOT_YET:
-            continue
         for sentence in sentences_of(path.read_text()):
             yield path, sentence.line, re.sub("`.*?`", "", sentence.text)
     for path in sorted((ROOT / "recipes").glob("*.yaml")):

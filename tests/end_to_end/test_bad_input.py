@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from red_cli.base_model.stored_tensor import vector
+from red_cli.base_model.stored_tensor import stored_vector
 from red_cli.distributed.deepspeed_config import deepspeed_config
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.errors import UserError, out_of_space
@@ -375,7 +375,7 @@ def test_an_export_that_differs_is_deleted(
     def wrong_write(shards, folder: Path, progress) -> None:
         outputs = next(iter(shards.values()))
         outputs[:] = [
-            replace(output, content=vector(output.name, np.ones(2, dtype=np.float32), "F32"))
+            replace(output, content=stored_vector(output.name, np.ones(2, dtype=np.float32), "F32"))
             if output.name == "classifier.bias"
             else output
             for output in outputs

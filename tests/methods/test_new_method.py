@@ -33,7 +33,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from red_cli.edit.adapter_config import require_same_base
+from red_cli.edit.recorded_base import require_same_base
 from red_cli.edit.config import RedConfig
 from red_cli.edit.targets import find_targets
 from red_cli.methods.method import Method, Rates

@@ -10,7 +10,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
-from red_cli.recipe.sections import SchedulerName
+from red_cli.recipe.train_section import SchedulerName
 from red_cli.train.schedules import build_scheduler
 
 # steps to warm up, steps in all
