@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from torch import distributed
 from red_cli.distributed.process_group import Processes
 
 _T = TypeVar("_T")
-_STOP = "stop"
+_STOP, _FINISHED, _FAILED = "stop", "finished", "failed"
 
 
 def share_of(items: Sequence[_T], processes: Processes, unit: int = 1) -> list[_T]:
@@ -68,13 +69,35 @@ class Messages:
 
     def ask_to_stop(self) -> None:
         """Ask all ranks to stop."""
-        if self._store is not None:
-            self._store.set(_STOP, _STOP)
+        self._set(_STOP)
 
     @property
     def stop_asked(self) -> bool:
         """Whether a rank asked all to stop."""
         return self._store is not None and self._store.check([_STOP])
+
+    def finish(self) -> None:
+        """Tell all ranks that rank 0 has received everything, so that all of them can gather."""
+        self._set(_FINISHED)
+
+    @property
+    def finished(self) -> bool:
+        """Whether rank 0 has received everything."""
+        return self._store is None or self._store.check([_FINISHED])
+
+    def fail(self) -> None:
+        """Tell all ranks that this one failed."""
+        with contextlib.suppress(RuntimeError):  # of a store that is gone; the failure itself is reported
+            self._set(_FAILED)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a rank failed."""
+        return self._store is not None and self._store.check([_FAILED])
+
+    def _set(self, key: str) -> None:
+        if self._store is not None:
+            self._store.set(key, key)
 
     def _next(self, rank: int) -> bytes | None:
         """The next message of a rank; None if it has not arrived."""

@@ -36,10 +36,12 @@ def most_at_once(runtime: Runtime, lengths: Sequence[int], beams: int, max_new_t
 
 def cache_numbers(config: PretrainedConfig, tokens: int) -> int:
     """How many numbers the keys and values of a sequence are, with as many heads as the model keeps."""
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None)
+    if heads is None:  # a recurrent state, which is smaller
+        return int(2 * config.num_hidden_layers * config.hidden_size * tokens)
     width = getattr(config, "head_dim", None) or getattr(config, "d_kv", None) or config.hidden_size // heads
     kept = getattr(config, "num_key_value_heads", None) or heads
-    if hasattr(config, "multi_query"):  # Falcon and GPTBigCode, which name their key-value heads differently
+    if hasattr(config, "multi_query"):  # Falcon and GPTBigCode; the grouped heads of later Falcons are kept repeated
         grouped = getattr(config, "new_decoder_architecture", False)
-        kept = config.num_kv_heads if grouped else 1 if config.multi_query else heads
+        kept = 1 if config.multi_query and not grouped else heads
     return int(2 * config.num_hidden_layers * kept * width * tokens)

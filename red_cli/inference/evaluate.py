@@ -131,11 +131,12 @@ def evaluate(
         result["notes"] = notes_json(notes_on(facts))
         result |= {"untuned": None} if limited else _untuned(target, folder, split)
     if encoded.labels is not None and not limited:
+        kept = _selecting_score(folder, split, task.metric, result["scores"])
         folder.write_metrics(
             {
                 "metric": task.metric,
                 "metric_names": result["metric_names"],
-                "splits": {split: {"examples": len(predictions), **result["scores"]}},
+                "splits": {split: {"examples": len(predictions), **kept, **result["scores"]}},
                 **found.to_json(),
                 "notes": result["notes"],
             }
@@ -177,3 +178,9 @@ def _choose_split(task: Task, split: str | None, seed: int) -> tuple[str, Splits
     if split is None:
         split = names[0] if len(names) == 1 else task.validation_splits[0]
     return split, task.load(seed, (split,))
+
+
+def _selecting_score(folder: RunFolder, split: str, metric: str, scores: dict[str, float]) -> dict[str, float]:
+    """The recorded score of an evaluation's split that selected the best checkpoint, where `scores` leave it out."""
+    recorded = folder.read_metrics().get("splits", {}).get(split, {})
+    return {metric: recorded[metric]} if metric in recorded and metric not in scores else {}

@@ -143,7 +143,9 @@ class Decoder:
         order = sorted((place for place in range(len(prompts)) if place not in there), key=lambda at: -len(prompts[at]))
         with eval_mode(model), folded(model) if self.fold else contextlib.nullcontext():
             show([])
-            # Tokens are drawn for a batch together: the batches of a single process draw the same texts
+            # Tokens are drawn for a batch together: batches of a given size draw the texts of a single process
+            if self.options.do_sample and recipe.eval.batch_size is None:
+                size = max(1, min(size, -(-len(order) // processes.count)))
             found = there | work.results(order, size, unit=size if self.options.do_sample else 1)
         return [found[place] for place in range(len(prompts))]
 

@@ -88,7 +88,8 @@ def load_runtime(opened: Opened, base: Base, listener: Listener, processes: Proc
     """
     recipe, device = opened.recipe, processes.device
     model, trained = load_model(opened, base, device)
-    sharded = processes.count > 1 and _is_sharded(model, recipe, processes)
+    # The ranks agree: devices of different sizes are not all too small
+    sharded = processes.count > 1 and processes.any_rank(_is_sharded(model, recipe, processes))[0]
     if sharded:
         shard_base(model, trained, processes)
     else:

@@ -13,7 +13,8 @@ from red_cli.distributed.shares import Messages, equal_share_of, share_of
 from red_cli.errors import RunFailed
 
 _T = TypeVar("_T")
-_LOOK_EVERY = 0.05  # seconds, while rank 0 waits for the others
+_LOOK_EVERY = 0.05  # seconds, while a rank waits for the others
+_GRACE = 30  # seconds in which the launcher ends the others of a rank that failed; on other machines it does not
 
 
 class StopSignal(Protocol):
@@ -68,20 +69,27 @@ class SharedRows(Generic[_T]):
             unit: rows that stay together in a share; `size` keeps the batches of a single process.
 
         Raises:
-            RunFailed: not even one row fits into memory.
+            RunFailed: not even one row fits into memory, or another rank failed.
         """
         messages = Messages(self.processes)
         share = equal_share_of if self.lockstep else share_of
-        found = self._own(share(order, self.processes, unit), size, messages)
+        try:
+            found = self._own(share(order, self.processes, unit), size, messages)
+        except BaseException:
+            messages.fail()
+            raise
         if self.processes.main:
             self._receive(messages)
             while not messages.all_ended and not self.stop.requested:
-                time.sleep(_LOOK_EVERY)
+                self._wait(messages)
                 self._receive(messages)
             if self.stop.requested:
                 messages.ask_to_stop()
+            messages.finish()
         else:
             messages.end()
+            while not messages.finished:  # a collective that waits for the slowest rank would time out
+                self._wait(messages)
         parts = self.processes.gather(found)
         self.stop.check()
         return {row: result for part in parts for row, result in part.items()}
@@ -122,6 +130,13 @@ class SharedRows(Generic[_T]):
             self._receive(messages)
         else:
             messages.send(self.summary(part))
+
+    def _wait(self, messages: Messages) -> None:
+        """Wait a moment for the other ranks, or fail if one of them did."""
+        time.sleep(_LOOK_EVERY)
+        if messages.failed:
+            time.sleep(_GRACE)
+            raise RunFailed("process-failed", "another rank failed", hint="Its own message says why.")
 
     def _receive(self, messages: Messages) -> None:
         for content in messages.receive():

@@ -10,6 +10,7 @@ from typing import Any
 from red_cli.errors import UserError
 from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.metric_names import stored_title
+from red_cli.recipe.metrics import headline_metrics
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_adapter, no_folder, not_trained, run_folders
@@ -49,8 +50,8 @@ class FinishedRun:
         return str(self.metrics["scoring"]["selection"]["split"])
 
     def has(self, split: str) -> bool:
-        """Whether `metric` was computed on `split`."""
-        return self.metric in self.metrics["splits"].get(split, {})
+        """Whether a metric that summarises the run was computed on `split`."""
+        return bool(headline_metrics(self.metric, self.metrics["splits"].get(split, {})))
 
     def score(self, split: str, metric: str | None = None) -> float:
         """The value of a metric on `split` in the unit of metrics.json; default: the selecting metric."""

@@ -135,6 +135,30 @@ def test_texts_may_choose_the_best(red, base: Path, tmp_path: Path, metric: str)
     assert "loss" not in scores  # neither listed nor selecting
 
 
+@needs_extra("nlg")
+def test_an_evaluation_without_loss_keeps_the_loss_that_chose_the_best(red, base: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{word} is", "completion": f"{word} {word}"} for word in NEUTRAL[:8]]
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = tmp_path / "run"
+    outcome = red(
+        "train", "generation", f"model.name_or_path={base}", f"data.path={tmp_path}", f"output.dir={run}",
+        "eval.metrics=[rouge1]", "eval.generation={max_new_tokens: 4}", "train.num_train_epochs=1", "--json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    chose = outcome.json["splits"]["validation"]["loss"]
+    for split in ("validation", "test"):
+        result = red("eval", run, "--split", split, "--json").json
+        assert "rouge1" in result["scores"]
+        assert "loss" not in result["scores"]
+    splits = json.loads((run / "metrics.json").read_text())["splits"]
+    assert splits["validation"]["loss"] == chose
+    reported = red("report", run, "--output", tmp_path / "report", "--json")
+    assert reported.code == 0, reported.err
+    (row,) = red("report", tmp_path, "--output", tmp_path / "reports", "--json").json["rows"]
+    assert [(task["metric"], task["split"]) for task in row["tasks"]] == [("rouge1", "test")]
+
+
 FAULTS = {
     "no such metric": ("eval.metrics=[BLUE]", "invalid-recipe", "BLUE"),
     "key of another task": ("task.name=classification", "invalid-recipe", "task.linearization"),

@@ -8,7 +8,7 @@ import torch
 from red_cli.inference.decoding_memory import cache_numbers
 from tests.tiny import DECODERS, named, tiny_config, tiny_model
 
-CHANGED = {"llama": {"num_key_value_heads": 1}, "falcon": {"new_decoder_architecture": True}}
+CHANGED = {"llama": {"num_key_value_heads": 1}, "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2}}
 
 
 def kept_numbers(model: torch.nn.Module, tokens: int) -> int:

@@ -84,6 +84,24 @@ def test_a_row_that_does_not_fit() -> None:
         shared(Rank(), [], fitting=0).results([0, 1, 2], 2)
 
 
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_rank_that_fails_ends_the_others(failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them waits for ever, although no collective of theirs would time out."""
+    monkeypatch.setattr("red_cli.inference.shared_rows._GRACE", 0)
+
+    def work(rank: Rank) -> str:
+        rows = shared(rank, [], fitting=0 if rank.index == failing else 99)
+        try:
+            rows.results(list(range(4)), 1)
+        except RunFailed as error:
+            return error.code
+        return "finished"
+
+    results, _ = on_ranks(2, work)
+    assert results[failing] == "out-of-memory"
+    assert results[1 - failing] == "process-failed"
+
+
 @pytest.mark.parametrize("lockstep", [False, True])
 @pytest.mark.parametrize("asked", [0, 1])
 def test_a_request_to_stop_reaches_all_ranks(asked: int, lockstep: bool) -> None:

@@ -91,7 +91,7 @@ def logits_and_layer(
         recorders.append(_Recorder(output, _current_autocast(output.device.type)))
         recorders[-1].__enter__()
 
-    handles = module.register_forward_pre_hook(before), module.register_forward_hook(after)
+    handles = module.register_forward_pre_hook(before, prepend=True), module.register_forward_hook(after)
     try:
         logits = model(**inputs, use_cache=False).logits
     finally:

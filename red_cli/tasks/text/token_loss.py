@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
@@ -99,12 +100,15 @@ def _losses_of_layer(layer: OutputLayer, states: Tensor, targets: Tensor, size: 
 
     if not torch.is_grad_enabled():
         return [losses_of_chunk(*chunk) for chunk in chunks]
+    recomputed = [partial(checkpoint, losses_of_chunk, *chunk, use_reentrant=False) for chunk in chunks]
+    if any(parameter.requires_grad for parameter in layer.module.parameters()):
+        return [losses() for losses in recomputed]
     found = []
     for chunk_states, chunk_targets in chunks:
         leaf = chunk_states.detach().requires_grad_()
         losses = losses_of_chunk(leaf, chunk_targets)
         if _needs_others(losses, leaf):  # the layer trains
-            return [checkpoint(losses_of_chunk, *chunk, use_reentrant=False) for chunk in chunks]
+            return [losses() for losses in recomputed]
         (gradients,) = torch.autograd.grad(losses.sum(), leaf)
         found.append(_LossesWithGradients.apply(chunk_states, losses.detach(), gradients))
     return found
