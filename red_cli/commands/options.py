@@ -46,8 +46,9 @@ RecipeOrFile = Annotated[
     str,
     typer.Argument(
         metavar="RECIPE|FILE",
-        help="A recipe's name, the path of a YAML file, or a data file (.csv .tsv .jsonl .json .parquet .xlsx, also "
-        ".gz), whose recipe is guessed, shown and written next to it.",
+        help="A recipe's name, the path of a YAML file, a data file (.csv .tsv .json .jsonl, each also with .gz; "
+        ".parquet .arrow .feather .xlsx), or a folder with a training file. The recipe of data is guessed, shown and "
+        "written next to the file.",
         autocompletion=complete_recipe,
     ),
 ]

@@ -65,7 +65,8 @@ class Launch(Section):
     strategy: Strategy = Field(
         default="auto",
         description="single, ddp (a full base on each device), zero2, zero3 (DeepSpeed; extra: deepspeed) or fsdp; "
-        "zero3 and fsdp shard the base. auto: ddp if the base fits on each device, else zero3.",
+        "zero3 and fsdp shard the base. auto: single for one process; else ddp if the base fits on each device, else "
+        "zero3, or fsdp without DeepSpeed.",
     )
     num_processes: Count | None = Field(
         default=None,

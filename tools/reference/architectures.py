@@ -1,4 +1,4 @@
-"""The page of architectures: model types, the modules of their positions, the homes of biases, and servers."""
+"""The page of architectures: model types, the modules of their positions, the places of biases, and servers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from red_cli.edit.servers import Reads
 from reference.markdown import code, codes, page, table
 
 _MEANINGS: dict[str, str] = {
-    "ffn": "the output of the feed-forward network: the paper's RED",
+    "ffn": "the output of the feed-forward network: the paper's RED; in a mixture of experts, the output of the block",
     "attn": "the output projection of attention",
     "query": "the query projection",
     "key": "the key projection",
@@ -37,8 +37,8 @@ A position names the same place in every architecture. `red.positions` takes the
 `ffn`, `attn` and either `query`, `key` and `value` or `qkv`. For other model types, `red.target_modules` takes a
 regular expression of module paths. `red check` suggests one.
 """
-_HOMES = """\
-An export folds a scale into the weights of any module. A bias needs a home. The tables say where it is in a model
+_BIAS_PLACES = """\
+An export folds a scale into the weights of any module. A bias needs a place. The tables say where it is in a model
 with the default configuration of its type:
 
 - *own*: the module has a bias already;
@@ -46,20 +46,20 @@ with the default configuration of its type:
   on;
 - *LLaMA*: `red export` writes the model as a LLaMA that computes the same, which a sliding window or a partial
   rotation prevents;
-- *none*: there is no home. Train with `red.components=[scale]`, keep the adapter, or export with `--format code`.
+- *none*: there is no place. Train with `'red.components=[scale]'`, keep the adapter, or export with `--format code`.
 
 A dash marks a position that the architecture does not have. `red check` says so before training where a bias has no
-home.
+place.
 """
 _MODULES = "`N` is the number of the layer. Encoder-decoders count the layers of each stack."
 _EXPORTS = """\
 `red export --format adapter` and `--format code` work for every architecture, and `--format merged` wherever each
-bias has a home. `--format gguf` writes those models that are a LLaMA or become one. The table also says what
+bias has a place. `--format gguf` writes those models that are a LLaMA or become one. The table also says what
 servers read of merged weights:
 
-- *every bias*: at all positions where a bias has a home;
+- *every bias*: at all positions where a bias has a place;
 - *not at* a position: the server drops the bias there, or refuses the file;
-- *scales only*: the server has no place for any bias;
+- *scales only*: the server drops any bias, or refuses the export;
 - *no*: the server does not run this model type;
 - *(read)*: found in the server's code, and not run. Everything else was run.
 
@@ -76,8 +76,8 @@ class Layout:
     """What an architecture's own model has at each position.
 
     Attributes:
-        modules: position -> path of a module with N for its layer -> where a bias has a home.
-        unread: server -> the positions with a home whose biases the server has no place for; None: it does not run it.
+        modules: position -> path of a module with N for its layer -> where a bias has a place.
+        unread: server -> the positions with a place whose biases the server does not read; None: it does not run it.
     """
 
     kind: str
@@ -92,9 +92,9 @@ def make() -> str:
         "Architectures",
         _INTRODUCTION,
         table(("position", "what it is"), ((code(name), _MEANINGS[name]) for name in get_args(Position))),
-        "## Where a bias has a home",
-        _HOMES,
-        *(part for kind in _KINDS for part in (f"### {kind}", _table_of_homes(_of_kind(layouts, kind)))),
+        "## Where a bias has a place",
+        _BIAS_PLACES,
+        *(part for kind in _KINDS for part in (f"### {kind}", _table_of_places(_of_kind(layouts, kind)))),
         "## What can be exported and served",
         _EXPORTS,
         _table_of_servers(_of_kind(layouts, "Decoders")),
@@ -120,27 +120,27 @@ def _grouped(names: Iterable[str], key: Callable[[str], tuple[Any, ...]]) -> dic
     return groups
 
 
-def _table_of_homes(layouts: Mapping[str, Layout]) -> str:
-    """The table of homes: a row for the model types that have the same."""
+def _table_of_places(layouts: Mapping[str, Layout]) -> str:
+    """The table of places: a row for the model types that have the same."""
 
     def cells(name: str) -> tuple[str, ...]:
         modules = layouts[name].modules
         places = (("ffn",), ("attn",), _PROJECTIONS, _NORMS)
-        return tuple(_homes({home for p in place for home in modules.get(p, {}).values()}) for place in places)
+        return tuple(_bias_places({where for p in place for where in modules.get(p, {}).values()}) for place in places)
 
     groups = _grouped(layouts, cells)
     headings = ("model type", "`ffn`", "`attn`", "`query` `key` `value`, or `qkv`", "norms")
-    absent = [number for number in range(4) if all(homes[number] == _ABSENT for homes in groups)]
+    absent = [number for number in range(4) if all(places[number] == _ABSENT for places in groups)]
     rows = [
-        (codes(names, " "), *("" if n in absent else home for n, home in enumerate(homes)))
-        for homes, names in groups.items()
+        (codes(names, " "), *("" if n in absent else place for n, place in enumerate(places)))
+        for places, names in groups.items()
     ]
     return table(headings, rows)
 
 
-def _homes(homes: set[str]) -> str:
-    """The homes of biases at one position in a cell."""
-    return ", ".join(sorted(homes)) or _ABSENT
+def _bias_places(places: set[str]) -> str:
+    """The places of biases at one position in a cell."""
+    return ", ".join(sorted(places)) or _ABSENT
 
 
 def _table_of_servers(layouts: Mapping[str, Layout]) -> str:
@@ -162,8 +162,8 @@ def _reads(unread: tuple[str, ...] | None, layout: Layout, reads: Reads | None) 
     """What a server reads of a model type, in words."""
     if unread is None or reads is None:
         return "no"
-    housed = [position for position, modules in layout.modules.items() if set(modules.values()) != {"none"}]
-    words = "every bias" if not unread else "scales only" if len(unread) == len(housed) else f"not at {codes(unread)}"
+    placed = [position for position, modules in layout.modules.items() if set(modules.values()) != {"none"}]
+    words = "every bias" if not unread else "scales only" if len(unread) == len(placed) else f"not at {codes(unread)}"
     return words if reads.run else f"{words} (read)"
 
 
@@ -189,7 +189,7 @@ def layout_of(name: str) -> Layout:
         for path, has_bias in paths.items():
             if (match := re.fullmatch(rf"(?:.*\.)?{end}", path)) is not None:
                 numbered = f"{path[: match.start(1)]}N{path[match.end(1) :]}"
-                modules.setdefault(position, {})[numbered] = "own" if has_bias else _home(name, model, path)
+                modules.setdefault(position, {})[numbered] = "own" if has_bias else _bias_place(name, model, path)
                 places.setdefault(position, []).append(path)
     unread = {server: _unread(name, server, model, paths, places) for server in ("vllm", "llama.cpp")}
     return Layout(_kind(name), modules, unread)
@@ -221,8 +221,8 @@ def _placement(name: str, model: Any, path: str) -> Any:
         return None
 
 
-def _home(name: str, model: Any, path: str) -> str:
-    """Where a bias of a module without one has a home, as a cell shows it."""
+def _bias_place(name: str, model: Any, path: str) -> str:
+    """Where a bias of a module without one has a place, as a cell shows it."""
     placement = _placement(name, model, path)
     if placement is None:
         return "none"
@@ -232,7 +232,7 @@ def _home(name: str, model: Any, path: str) -> str:
 def _unread(
     name: str, server: str, model: Any, paths: Mapping[str, bool], places: Mapping[str, list[str]]
 ) -> tuple[str, ...] | None:
-    """The positions with a home for a bias that a server has no place for; None if it does not run the model type.
+    """The positions with a place for a bias that a server does not read; None if it does not run the model type.
 
     llama.cpp also refuses biases of zeros, which a key of the configuration gives to other modules.
     """
@@ -243,8 +243,8 @@ def _unread(
     found = []
     for position, modules in places.items():
         placements = {path: None if paths[path] else _placement(name, model, path) for path in modules}
-        housed = [path for path in modules if paths[path] or placements[path] is not None]
-        biased = set(housed)
+        placed = [path for path in modules if paths[path] or placements[path] is not None]
+        biased = set(placed)
         for placement in (each for each in placements.values() if each is not None):
             if placement.as_llama:
                 biased.clear()  # a LLaMA, of which both read everything

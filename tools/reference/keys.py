@@ -16,6 +16,7 @@ from red_cli.recipe.tasks.registry import TASKS
 from reference.markdown import block, code, codes, page, table, text
 
 _MOST_IN_A_TYPE = 4  # choices; more stand after the meaning
+_LISTED_ELSEWHERE = {"eval.metric": "[Metrics](metrics.md)", "eval.metrics": "[Metrics](metrics.md)"}  # many choices
 _TITLES = {"eval": "Evaluation", "launch": "Devices", "paper": "The paper's figures", "train": "Training"}
 _HEADINGS = ("key", "type", "default", "since", "meaning")
 _INTRODUCTION = """\
@@ -48,7 +49,7 @@ def make() -> str:
         _methods(),
         *(part for method in methods for part in _method(method)),
         *(part for section in others for part in _section(section)),
-        "## The file itself",
+        "## Keys of a recipe file: `extends`, `variants`",
         "These keys belong to a recipe file and not to the recipe that it resolves to.",
         _table_of_file(keys),
         "## Keys that may change when a run resumes",
@@ -129,6 +130,8 @@ def _row(found: KeyHelp, since: str) -> tuple[str, ...]:
         kind = kind.replace("true or false", _one_of([*boolean, *choices]))
     elif choices and len(choices) <= _MOST_IN_A_TYPE:
         kind = _with_choices(kind, _one_of(choices))
+    elif found.key in _LISTED_ELSEWHERE:
+        meaning = f"{meaning} Choices: {_LISTED_ELSEWHERE[found.key]}."
     elif choices:
         meaning = f"{meaning} Choices: {codes(choices)}."
     default = "*required*" if found.default is None else code(found.default)
