@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from red_cli import limits
 from red_cli.edit.config import RedConfig
 from red_cli.edit.targets import find_targets, matching
 from red_cli.errors import UserError
@@ -58,6 +60,17 @@ ENDLESS = {
 
 def chat_of(template: str) -> ChatTemplate:
     return ChatTemplate.of(TemplateChoice(template, {}), bytes_tokenizer(QWEN, None, eos_token=QWEN[2]))
+
+
+@pytest.mark.parametrize("file", [limits.__file__, contextlib.__file__, __file__])
+def test_what_leaves_a_block_is_not_interrupted(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer would stay on, and end whatever runs next."""
+    monkeypatch.setattr(limits, "_ends", [0.0])
+    names: dict[str, Any] = {"sys": sys}
+    exec(compile("frame = sys._getframe()", file, "exec"), names)
+    interrupted = pytest.raises(limits._TimeIsUp) if file == __file__ else contextlib.nullcontext()
+    with interrupted:
+        limits._handle(signal.SIGVTALRM, names["frame"])
 
 
 @pytest.mark.parametrize(("template", "fact"), ENDLESS.values(), ids=ENDLESS.keys())
