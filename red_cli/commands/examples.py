@@ -21,7 +21,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "predict": (
         "red predict runs/quickstart-seed42 new_rows.csv",
         "red predict runs/quickstart-seed42 new_rows.csv -o predictions.csv",
-        "red predict runs/quickstart-seed42 new_rows.csv launch.num_processes=2 -o predictions.csv",
+        "red predict runs/quickstart-seed42 rows.csv launch.num_processes=2 -o out.csv",
     ),
     "eval": (
         "red eval runs/quickstart-seed42",
