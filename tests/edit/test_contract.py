@@ -192,10 +192,27 @@ def test_a_shared_weight_is_not_folded_into() -> None:
     assert caught.value.code == "unsupported-model"
 
 
+_COMPILED = (
+    "bert",
+    "modernbert",
+    "deberta-v2",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "gemma2",
+    "phi3",
+    "mixtral",
+    "t5",
+    "bart",
+    "vit",
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_type", "backend"),
-    [*((name, "eager") for name in ARCHITECTURES), ("llama", "inductor")],
+    # An edit compiles alike in each; these differ in their norms, fused projections, encoders and experts.
+    [*((name, "eager") for name in _COMPILED), ("llama", "inductor")],
 )
 def test_compiled_models_are_edited(model_type: str, backend: str) -> None:
     model = tiny_model(model_type)

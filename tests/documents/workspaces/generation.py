@@ -9,6 +9,7 @@ from tests.tiny import write_csv
 
 EXTRA_KEYS = {
     "train": ["train.max_steps=2", "eval.generation.max_new_tokens=4"],
+    "train e2e_nlg": ["train.warmup_steps=0"],
     "eval": ["eval.generation.max_new_tokens=4"],
     "predict": ["eval.generation.max_new_tokens=4"],
 }

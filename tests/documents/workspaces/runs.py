@@ -11,6 +11,7 @@ _SHORT = ["train.max_steps=2", "train.warmup_ratio=0", "eval.max_rows=20", "data
 EXTRA_KEYS = {
     "train": _SHORT,
     "compare": _SHORT,
+    "compare quickstart --methods": ["--seeds", "42"],
     "eval runs/quickstart-seed42": ["--limit", "20"],
 }
 
