@@ -70,13 +70,7 @@ def load_recipe(name_or_path: str, variant: str | None = None, overrides: Sequen
     Raises:
         UserError: the recipe or variant does not exist, or there are faults; all are listed with file, line and key.
     """
-    sources = read_sources(find_recipe(name_or_path))
-    return _load(
-        sources,
-        variant,
-        overrides,
-        lambda recipe: {"conflicting-keys": inconsistencies(recipe), "invalid-value": mistakes(recipe)},
-    )
+    return _load(read_sources(find_recipe(name_or_path)), variant, overrides, _conflicts_and_mistakes)
 
 
 def load_recipe_to_apply(name_or_path: str, overrides: Sequence[str] = ()) -> LoadedRecipe:
@@ -85,13 +79,7 @@ def load_recipe_to_apply(name_or_path: str, overrides: Sequence[str] = ()) -> Lo
     Raises:
         UserError: as there.
     """
-    sources = without_launch(read_sources(find_recipe(name_or_path)))
-    return _load(
-        sources,
-        None,
-        overrides,
-        lambda recipe: {"conflicting-keys": inconsistencies(recipe), "invalid-value": mistakes(recipe)},
-    )
+    return _load(without_launch(read_sources(find_recipe(name_or_path))), None, overrides, _conflicts_and_mistakes)
 
 
 def load_opened_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
@@ -101,7 +89,7 @@ def load_opened_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecip
         UserError: as there.
     """
     sources = without_launch(read_alone(find_recipe(str(path))))
-    return _load(sources, None, overrides, lambda recipe: {"conflicting-keys": inconsistencies(recipe)})
+    return _load(sources, None, overrides, _conflicts)
 
 
 def load_trained_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
@@ -111,7 +99,17 @@ def load_trained_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedReci
         UserError: the file does not exist, or there are faults.
     """
     sources = read_alone(find_recipe(str(path)))
-    return _load(sources, None, overrides, lambda recipe: {"conflicting-keys": inconsistencies(recipe)})
+    return _load(sources, None, overrides, _conflicts)
+
+
+def _conflicts(recipe: Recipe) -> dict[Code, list[KeyFault]]:
+    """The faults between keys, for a recipe that was trained before."""
+    return {"conflicting-keys": inconsistencies(recipe)}
+
+
+def _conflicts_and_mistakes(recipe: Recipe) -> dict[Code, list[KeyFault]]:
+    """The faults between keys, and the values that can only be a mistake, for a recipe that is used now."""
+    return {**_conflicts(recipe), "invalid-value": mistakes(recipe)}
 
 
 def _load(sources: list[Source], variant: str | None, overrides: Sequence[str], check: Check) -> LoadedRecipe:
