@@ -15,8 +15,9 @@ from red_cli.inference.findings import find, notes_json
 from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.predict import predict
 from red_cli.inference.runtime import join_for_inference, load_runtime
+from red_cli.recipe.chosen_metrics import text_metrics
 from red_cli.recipe.metric_names import metric_names
-from red_cli.recipe.schema import Recipe, text_metrics
+from red_cli.recipe.schema import Recipe
 from red_cli.recipe.shipped_rates import rate_advice
 from red_cli.runs.events import Listener, NullListener
 from red_cli.runs.folder import RunFolder

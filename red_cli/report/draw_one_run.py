@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.formatting import shortened, three_digits
-from red_cli.recipe.score_format import display_value, format_score, is_percentage
+from red_cli.recipe.score_format import displayed_score, format_score, is_percentage
 from red_cli.report.adapter_changes import AdapterChanges
 from red_cli.report.module_paths import readable_kind
 from red_cli.report.picture import Picture, picture_of
@@ -120,7 +120,7 @@ def _score_panel(axes: Axes, curve: Curve, best_step: int | None) -> None:
     tidy(axes)
     steps, scores = np.array(curve.all_scores).T
     colour, mark = SERIES[1]
-    heights = [display_value(curve.metric, score) for score in scores]
+    heights = [displayed_score(curve.metric, score) for score in scores]
     axes.plot(steps, heights, color=colour, linewidth=1.6, marker=mark, markersize=4, clip_on=False)
     unit = " × 100" if is_percentage(curve.metric) else ""
     axes.set_ylabel(f"{curve.split}\n{curve.title}{unit}")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.errors import UserError
+from red_cli.recipe.chosen_metrics import headline_metrics
 from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.metric_names import stored_title
-from red_cli.recipe.metrics import headline_metrics
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_adapter, no_folder, not_trained, run_folders

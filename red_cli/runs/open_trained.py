@@ -8,9 +8,9 @@ from pathlib import Path
 
 from red_cli.errors import UserError
 from red_cli.methods.trained_description import read_trained_files
-from red_cli.recipe.keys_by_role import role_of, values_of
+from red_cli.recipe.keys_by_role import overrides_with_role, role_of, values_of
 from red_cli.recipe.load import load_trained_recipe
-from red_cli.recipe.overrides import named_keys, named_with_role
+from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.roles import ROWS, TRAINED, Role
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.consent import OpenedRecipe, is_consent, recipe_with_consent
@@ -136,7 +136,7 @@ def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str])
     Raises:
         UserError: the folder cannot be opened, has no adapter or recipe, or an override names a key of the training.
     """
-    if path.is_dir() and (late := named_with_role(overrides, TRAINED)):
+    if path.is_dir() and (late := overrides_with_role(overrides, TRAINED)):
         raise UserError("invalid-option", f"{late[0]} has no effect: {path} is already trained")
     opened = open_trained(path, recipe, overrides)
     require_adapter(opened)

@@ -9,8 +9,9 @@ from pathlib import Path
 from red_cli.base_model.hub import require_model_folder
 from red_cli.distributed.deepspeed_config import require_deepspeed
 from red_cli.errors import UserError, did_you_mean, one_line
+from red_cli.recipe.chosen_metrics import text_metrics
 from red_cli.recipe.methods import require_package
-from red_cli.recipe.schema import Recipe, text_metrics
+from red_cli.recipe.schema import Recipe
 from red_cli.runs.data_columns import require_columns
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.open_trained import Opened

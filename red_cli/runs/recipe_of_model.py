@@ -13,7 +13,8 @@ from red_cli.edit.adapter_config import read_adapter_config
 from red_cli.errors import UserError
 from red_cli.files import ADAPTER_CONFIG_FILE, read_json
 from red_cli.methods.trained_description import read_trained_files
-from red_cli.recipe.overrides import named_keys, named_with_role
+from red_cli.recipe.keys_by_role import overrides_with_role
+from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.roles import TRAINED
 from red_cli.recipe.yaml_file import dump
 from red_cli.runs.consent import recipe_with_consent
@@ -33,7 +34,7 @@ def open_with_any_recipe(path: Path, recipe: str | None, overrides: Sequence[str
     kind = require_kind(path, recipe)
     if recipe is not None or kind == "run" or open_trained(path, None, overrides).opened_recipe is not None:
         return open_for_inference(path, recipe, overrides)
-    if late := named_with_role(overrides, TRAINED):
+    if late := overrides_with_role(overrides, TRAINED):
         raise UserError("invalid-option", f"{late[0]} has no effect: {path} is already trained")
     content = _of_adapter(path) if kind == "adapter" else _of_model(path)
     content["data"] = {"path": str(path.resolve())}  # a recipe names its data, but none are read

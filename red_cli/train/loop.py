@@ -26,10 +26,11 @@ from red_cli.inference.shared_rows import NEVER_STOP, StopSignal
 from red_cli.methods.attach_save_load import load_trained_weights, save_trained
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
+from red_cli.recipe.chosen_metrics import with_metric
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.metric_names import metric_names
 from red_cli.recipe.metrics import is_better
-from red_cli.recipe.schema import resolved, with_metric
+from red_cli.recipe.schema import resolved
 from red_cli.recipe.shipped_rates import unsearched_rate
 from red_cli.runs.failure_record import recording_failure
 from red_cli.runs.inputs import RunInputs, require_same_inputs
