@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from red_cli.base_model.files import BIASES_KEY
+from red_cli.base_model.base_files import BIASES_KEY
 from red_cli.base_model.hub import require_model_folder
 from red_cli.edit.model_kinds import ModelKind
 from red_cli.edit.trained_head import POOLER, head_parameter_names

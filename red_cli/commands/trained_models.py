@@ -184,7 +184,7 @@ def convert(
     json: Json = False,
 ) -> None:
     """Convert a checkpoint of the paper's published code to an adapter, or a GGUF file to a base."""
-    from red_cli.base_model.convert_gguf import is_gguf
+    from red_cli.base_model.gguf_files import is_gguf
 
     if is_gguf(str(checkpoint)):
         if base is not None:
@@ -193,7 +193,7 @@ def convert(
         with Terminal(json_output=json) as terminal:
             terminal.status("converting")
             console.silence_libraries()
-            from red_cli.base_model.convert_gguf import convert_gguf
+            from red_cli.base_model.gguf_files import convert_gguf
 
             result = convert_gguf(checkpoint, output)
         if json:

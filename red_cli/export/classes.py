@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from red_cli.base_model.files import BaseFiles
+from red_cli.base_model.base_files import BaseFiles
 from red_cli.errors import UserError, first_line
 from red_cli.export.adapter_arrays import AdapterArrays
 

@@ -19,7 +19,7 @@ from red_cli.recipe.schema import Recipe
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from red_cli.base_model.files import BaseFiles
+    from red_cli.base_model.base_files import BaseFiles
     from red_cli.tasks.special_ids import SpecialIds
 
 GENERATION_CONFIG = "generation_config.json"

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from red_cli.base_model.convert_gguf import is_gguf
-from red_cli.base_model.files import read_base
-from red_cli.base_model.hub import base_folder, cached_folder, commit_of, push, require_push_access
+from red_cli.base_model.base_files import read_base
+from red_cli.base_model.gguf_files import is_gguf
+from red_cli.base_model.hub import base_folder, cached_folder, commit_of, push_to_hub, require_hub_access
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
 from red_cli.errors import UserError, one_line
 from red_cli.export.adapter_arrays import AdapterArrays, read_vectors
@@ -179,7 +179,7 @@ def export(
     if target is not None:
         require_form(target, form)
     if repository is not None:
-        require_push_access(repository)
+        require_hub_access(repository)
     if source.unfinished:
         listener.note("The run is not finished: this is its best adapter so far.")
     result: dict[str, Any] = {
@@ -195,7 +195,7 @@ def export(
         result |= _write_model(source, output, form, dtype, verify, origin, listener, target)
     if repository is not None:
         listener.status("uploading")
-        result["pushed_to"] = push(output, repository)
+        result["pushed_to"] = push_to_hub(output, repository)
     return result
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from red_cli.base_model.base_files import BaseFiles
 from red_cli.base_model.digest import tokenizer_digest
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
-from red_cli.base_model.files import BaseFiles
 from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES, TORCH_NAMES
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.edit.architectures import architecture_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from red_cli.base_model.convert_gguf import INSTALL_GGUF
-from red_cli.base_model.files import BaseFiles, read_base
+from red_cli.base_model.base_files import BaseFiles, read_base
+from red_cli.base_model.gguf_files import INSTALL_GGUF
 from red_cli.errors import UserError
 from red_cli.export.classes import configuration
 from red_cli.export.ends import end_ids

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from red_cli.base_model.files import BaseFiles, read_base
+from red_cli.base_model.base_files import BaseFiles, read_base
 from red_cli.base_model.hub import cached_folder
 from red_cli.export.adapter_arrays import AdapterArrays, read_vectors
 from red_cli.export.card import Use

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
-from red_cli.base_model.files import BaseFiles
+from red_cli.base_model.base_files import BaseFiles
 from red_cli.base_model.prepare import prepare_base
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.export.classes import configuration

@@ -15,9 +15,9 @@ import transformers
 from accelerate.utils import compare_versions
 from transformers import PretrainedConfig, PreTrainedModel
 
-from red_cli.base_model.files import BaseFiles, read_base
+from red_cli.base_model.base_files import BaseFiles, read_base
 from red_cli.base_model.hub import base_folder
-from red_cli.edit.adapter import load_adapter
+from red_cli.edit.load import load_adapter
 from red_cli.errors import RunFailed, UserError
 from red_cli.export.answer import Question, compare_answers
 from red_cli.export.classes import auto_class, configuration, model_class

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from red_cli.base_model.files import stored_chat_template
+from red_cli.base_model.base_files import stored_chat_template
 from red_cli.edit.adapter_config import read_adapter_config
 from red_cli.errors import UserError
 from red_cli.files import ADAPTER_CONFIG_FILE, read_json

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from red_cli.base_model.digest import record_digest
+from red_cli.base_model.digest import take_digest
 from red_cli.base_model.load import load_base, to_device
 from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.deepspeed import Zero
@@ -66,7 +66,7 @@ def build_session(
     model, head = load_base(recipe.model, prepared.base.config, prepared.task.kind, settings.seed, processes.device)
     trained = attach_method(model, recipe, head)
     counts = trained.counts
-    base_record = record_digest(recipe.model, recipe.method, trained.modules)
+    base_record = take_digest(recipe.model, recipe.method, trained.modules)
     inputs = RunInputs.of(prepared.encoded, prepared.label_names, base_record.digest)
     if checkpoint is not None and (recorded := read_inputs(checkpoint)) is not None:
         require_same_inputs(checkpoint, recorded, inputs)

@@ -20,7 +20,7 @@ from red_cli.compare.comparison import plan_comparison
 from red_cli.compare.comparison_table import tables_of
 from red_cli.compare.grid import parse_grids, points_of
 from red_cli.compare.paired_differences import PairedDifferences, paired, signed_difference
-from red_cli.methods.attach_save_load import method_named
+from red_cli.methods.method import method_named
 from red_cli.recipe.methods import METHODS
 from red_cli.subprocesses import run_red
 from tests.extras import needs_extra

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from red_cli import RedConfig, attach, detach, save_adapter
-from red_cli.base_model.files import read_base
+from red_cli.base_model.base_files import read_base
 from red_cli.base_model.load import load_base, load_config
 from red_cli.base_model.prepare import fit_config
 from red_cli.edit.architectures import ARCHITECTURES
