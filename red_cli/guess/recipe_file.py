@@ -22,7 +22,7 @@ from red_cli.recipe.load import load_recipe, load_trained_recipe
 from red_cli.recipe.overrides import InvalidOverride, named_keys, parse_override
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.sources import MergedSources, resolve_paths
-from red_cli.runs.data_columns import require_columns
+from red_cli.tasks.data.file_columns import require_columns
 from red_cli.tasks.data.read_splits import find_splits
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.labels.classes import classes_text, is_blank

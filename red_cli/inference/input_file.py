@@ -84,7 +84,7 @@ class InputFile:
         """The names of the columns, each once: a repeated one has a number."""
         names: list[str] = []
         for name in self.header:
-            names.append(free_name(name, names))
+            names.append(free_column_name(name, names))
         return names
 
     @property
@@ -189,8 +189,8 @@ def header_of(path: Path, delimiter: str | None) -> list[str] | None:
     return None if file.kind == "objects" else list(file.header)
 
 
-def free_name(name: str, taken: Iterable[str]) -> str:
-    """A column name that the input file leaves free: `name`, or `name` with a number from 2 on."""
+def free_column_name(name: str, taken: Iterable[str]) -> str:
+    """A name that no column of the input file has: `name`, or `name` with a number from 2 on."""
     taken, number, found = set(taken), 2, name
     while found in taken:
         found, number = f"{name}_{number}", number + 1

@@ -40,8 +40,8 @@ class Difference:
         }
 
 
-def paired_differences(comparison: RunComparison) -> list[Difference]:
-    """The differences of each row to the reference of its base and protocol, on the tasks and seeds that both have."""
+def differences_to_reference(comparison: RunComparison) -> list[Difference]:
+    """The differences of a section: each row to the reference of its base and protocol, by task and common seeds."""
     found = []
     for row in comparison.rows:
         others = [other for other in comparison.rows if (other.base, other.protocol) == (row.base, row.protocol)]
@@ -65,7 +65,7 @@ def _reference(rows: Sequence[Row]) -> Row:
 
 def differences_section(comparison: RunComparison) -> list[Section]:
     """The section of a report on the differences between methods, with 95% intervals; empty if there are none."""
-    found = paired_differences(comparison)
+    found = differences_to_reference(comparison)
     if not found:
         return []
     references = " or ".join(dict.fromkeys(difference.reference.title for difference in found))

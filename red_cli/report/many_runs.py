@@ -134,7 +134,7 @@ class RunComparison:
 
 
 def compare_runs(paths: Sequence[Path]) -> RunComparison:
-    """Compare all finished runs in `paths` and their subfolders.
+    """Read all finished runs in `paths` and their subfolders as one table of many runs.
 
     Raises:
         UserError: a path is not a folder, or there is no finished run.
