@@ -16,7 +16,7 @@ from red_cli.edit.attach import DEFAULT
 from red_cli.edit.model_kinds import HEAD_TASK_TYPES, KINDS
 from red_cli.edit.recorded_base import require_same_base
 from red_cli.errors import UserError
-from red_cli.export.classes import auto_class
+from red_cli.export.transformers_classes import auto_class
 
 
 def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT) -> list[str]:

@@ -210,7 +210,7 @@ def convert(
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         console.silence_libraries()
-        from red_cli.export.convert import convert as run_conversion
+        from red_cli.export.convert_published import convert as run_conversion
 
         result = run_conversion(checkpoint, base, output)
     if json:

@@ -121,9 +121,9 @@ def _generation_of(config: dict[str, Any]) -> dict[str, Any]:
     """What transformers makes of a configuration where there is no generation_config.json."""
     from transformers import GenerationConfig
 
-    from red_cli.export.classes import configuration
+    from red_cli.export.transformers_classes import build_configuration
 
-    found: dict[str, Any] = GenerationConfig.from_model_config(configuration(config)).to_diff_dict()
+    found: dict[str, Any] = GenerationConfig.from_model_config(build_configuration(config)).to_diff_dict()
     return found
 
 
