@@ -95,7 +95,7 @@ def evaluate(
     if json:
         console.print_json(result)
     else:
-        from red_cli.tasks.presets.commonsense import commonsense_table
+        from red_cli.plan_and_result_tables import commonsense_table
 
         console.print_lines(tables.evaluation_rows(result))
         console.print_parts(class_tables(result, console.width()), finding_rows(result))

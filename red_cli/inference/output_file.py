@@ -19,7 +19,7 @@ import pyarrow as pa
 from red_cli.errors import UserError
 from red_cli.formatting import number_of
 from red_cli.inference.input_file import MISSING, InputFile, InputPart, free_column_name
-from red_cli.tasks.data.json_columns import TEXT
+from red_cli.tasks.data.arrow_columns import TEXT
 from red_cli.tasks.data.split_files import ending
 
 TEXT_FORMATS = (".csv", ".tsv", ".jsonl")
