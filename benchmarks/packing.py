@@ -99,7 +99,7 @@ def timed(session: Session) -> tuple[float, list[float], int]:
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     started = clock()
     for rows in steps:
-        losses.append(optimizer_step(session, rows)[0])
+        losses.append(optimizer_step(session, rows).read().loss)
     synchronize()
     return sum(len(rows) for rows in steps) / (clock() - started), losses, tokens
 

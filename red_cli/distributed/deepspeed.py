@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from red_cli.distributed.deepspeed_config import STAGE
-from red_cli.distributed.engine import NotFinite
 from red_cli.distributed.process_group import Processes
+from red_cli.distributed.step_numbers import OwnShare, StepNumbers
 from red_cli.methods.method import Trained
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -48,16 +48,21 @@ class Zero:
     def set_accumulation_boundary(self, last: bool) -> None:
         self.engine.set_gradient_accumulation_boundary(last)
 
+    def divisor(self, weight: float) -> float:
+        """The weight of all ranks: DeepSpeed reduces gradients during the backward pass."""
+        return self.processes.all_reduce_sum(weight)
+
     def backward(self, loss: Tensor) -> None:
         self.engine.backward(loss * self.processes.count)  # DeepSpeed takes the mean over the processes
 
-    def step(self, limit: float | None) -> float:
-        """Step as `Engine.step`; `limit` is already in DeepSpeed's configuration."""
-        self.engine.step()
-        norm = float(self.engine.get_global_grad_norm())
-        if not math.isfinite(norm):
-            raise NotFinite(f"gradient norm {norm}")
-        return norm
+    def step(self, limit: float | None, own: OwnShare) -> StepNumbers:
+        """Step as `Engine.step`, but also by a norm that is not finite; `limit` is in DeepSpeed's configuration."""
+        loss, norm = self.processes.all_reduce_sum(float(own.loss)), math.nan
+        if math.isfinite(loss):
+            self.engine.step()
+            norm = float(self.engine.get_global_grad_norm())
+        stop = any(self.processes.any_rank(own.stop))
+        return StepNumbers(*(torch.tensor(number, dtype=torch.float64) for number in (loss, norm, stop)))
 
     def gathered_parameters(self, change: bool = False) -> AbstractContextManager[Any]:
         if not self.sharded:

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from red_cli.base_model.prepare import without_dropout
-from red_cli.distributed.engine import NotFinite, Replicated
+from red_cli.distributed.engine import Replicated
 from red_cli.distributed.process_group import Processes
+from red_cli.distributed.step_numbers import NotFinite
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
 from red_cli.plan.search_plan import SearchPlan
@@ -91,8 +92,8 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Train
         for group in swept:
             group["lr"] = rate
         try:
-            loss = accumulate(session, rows)
-            engine.reduce_and_clip_gradients(settings.max_grad_norm)
+            numbers = engine.reduce_and_clip_gradients(settings.max_grad_norm, accumulate(session, rows))
+            loss = numbers.read().loss
         except NotFinite:
             return Sweep(rates, losses, rate)
         rates.append(rate)

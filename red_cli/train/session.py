@@ -29,6 +29,7 @@ from red_cli.train.checkpoint_folder import TrainingState
 from red_cli.train.events import TrainingListener
 from red_cli.train.lock import FolderLock
 from red_cli.train.samples import SamplePrompts
+from red_cli.train.stopping import Stop
 from red_cli.train.trackers import Trackers
 
 # The cost of a further micro-batch, in tokens: small on a CPU, some hundred kernel launches on a GPU.
@@ -53,6 +54,7 @@ class Session:
         trained: the trainable parameters of `runtime.model`, for saving.
         counts: the numbers of parameters, taken before the base is sharded.
         inputs: the digests of rows and base that checkpoints record.
+        stop: whether the run was asked to stop.
         output_spread: the unit of relative learning rates; None if they are absolute, or the run resumes.
         samples: the prompts that each evaluation answers; None for none.
         lock: the lock of the run folder; None during a learning-rate search.
@@ -70,6 +72,7 @@ class Session:
     inputs: RunInputs
     base_record: BaseRecord
     trackers: Trackers
+    stop: Stop
     output_spread: OutputSpread | None = None
     samples: SamplePrompts | None = None
     lock: FolderLock | None = None
@@ -95,6 +98,15 @@ class Session:
     @property
     def settings(self) -> Train:
         return self.runtime.recipe.train
+
+    def require_folder(self) -> None:
+        """End the run if its folder was deleted; writing would create only a part of it.
+
+        Raises:
+            RunFailed: it was.
+        """
+        if self.processes.main and self.lock is not None:
+            self.lock.require_held()
 
     def micro_batches(self, rows: RowIndices) -> list[MicroBatch]:
         """This rank's share of a step's rows, in micro-batches of at most `state.micro_batch_size` sequences."""

@@ -39,6 +39,7 @@ from red_cli.train.optimizer import build_optimizer, set_units
 from red_cli.train.output_spread import output_spread_of
 from red_cli.train.schedules import build_scheduler
 from red_cli.train.session import Optimisation, Session
+from red_cli.train.stopping import Stop
 from red_cli.train.trackers import Trackers
 
 _SEED_STRIDE = 0x9E3779B1  # between the seeds of two ranks; far apart from the seeds of other runs
@@ -102,6 +103,7 @@ def build_session(
         inputs=inputs,
         base_record=base_record,
         trackers=Trackers(settings.report_to, folder, listener.note),
+        stop=Stop(processes),
         output_spread=spread,
     )
     seed_generators(settings.seed, processes)

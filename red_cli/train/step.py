@@ -2,51 +2,41 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from red_cli.distributed.engine import NotFinite
+from red_cli.distributed.step_numbers import OwnShare, StepNumbers
 from red_cli.train.session import Session
 
 
-def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
-    """Take one optimiser step over the rows of a global batch. A loss that is not finite changes nothing.
+def optimizer_step(session: Session, rows: NDArray[np.int64]) -> StepNumbers:
+    """Take one optimiser step over the rows of a global batch. A loss or norm that is not finite changes nothing.
 
     Returns:
-        The loss, and the gradient norm before clipping.
-
-    Raises:
-        NotFinite: the loss or the norm is not finite.
+        The loss and the gradient norm before clipping, to be read; the device may still compute them.
     """
-    loss = accumulate(session, rows)
-    norm = session.engine.step(session.settings.max_grad_norm)
+    numbers = session.engine.step(session.settings.max_grad_norm, accumulate(session, rows))
     session.optimisation.scheduler.step()
-    return loss, norm
+    return numbers
 
 
-def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
-    """Accumulate the gradients of this rank's share of a global batch; returns the loss of the full batch.
+def accumulate(session: Session, rows: NDArray[np.int64]) -> OwnShare:
+    """Accumulate the gradients of this rank's share of a global batch.
 
-    The loss is the mean over all labelled items of the step, independent of ranks and micro-batches.
-
-    Raises:
-        NotFinite: the loss is not finite.
+    After the engine's reduction they are those of the mean over all labelled items of the step, independent of ranks
+    and micro-batches.
     """
-    encoder, engine, processes = session.prepared.encoder, session.engine, session.processes
+    encoder, engine, device = session.prepared.encoder, session.engine, session.processes.device
     pieces = session.micro_batches(rows)
-    batches = [session.collate(piece).to(processes.device) for piece in pieces]
-    own = sum(batch.weight for batch, piece in zip(batches, pieces, strict=True) if not piece.is_dummy)
-    weight = processes.all_reduce_sum(own)
-    losses = []
+    batches = [session.collate(piece).to(device) for piece in pieces]
+    weight = sum(batch.weight for batch, piece in zip(batches, pieces, strict=True) if not piece.is_dummy)
+    divisor = engine.divisor(weight)
+    losses = torch.zeros((), device=device)
     for number, (batch, piece) in enumerate(zip(batches, pieces, strict=True), start=1):
         engine.set_accumulation_boundary(last=number == len(batches))
-        loss = encoder.loss(engine.model, batch) / weight
+        loss = encoder.loss(engine.model, batch) / divisor
         engine.backward(loss * 0.0 if piece.is_dummy else loss)
         if not piece.is_dummy:
-            losses.append(loss.detach())
-    loss_of_all = processes.all_reduce_sum(float(sum(losses)))
-    if not math.isfinite(loss_of_all):
-        raise NotFinite(f"loss {loss_of_all}")
-    return loss_of_all
+            losses += loss.detach()
+    return OwnShare(losses, weight, session.stop.requested)
