@@ -46,6 +46,7 @@ from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, 
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
 from red_cli.train.optimizer import learning_rate_of
+from red_cli.train.prefix_cache import cached_prefix
 from red_cli.train.resume import find_resume_checkpoint, with_recorded_metric
 from red_cli.train.samples import choose_samples
 from red_cli.train.session import Session
@@ -122,8 +123,9 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
     with recording_failure(session.folder), session.trackers, chunks:
         with stop_when_asked(processes) as stop:
             try:
-                score_untuned(session, stop)
-                run_steps(session, stop)
+                with cached_prefix(session, stop):
+                    score_untuned(session, stop)
+                    run_steps(session, stop)
             except StopRequested:
                 path = _save(session)
                 raise Interrupted(

@@ -35,6 +35,7 @@ def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
         NotFinite: the loss is not finite.
     """
     encoder, engine, processes = session.prepared.encoder, session.engine, session.processes
+    encoded = session.prepared.encoded["train"]
     pieces = session.micro_batches(rows)
     batches = [session.collate(piece).to(processes.device) for piece in pieces]
     own = sum(batch.weight for batch, piece in zip(batches, pieces, strict=True) if not piece.is_dummy)
@@ -42,7 +43,8 @@ def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
     losses = []
     for number, (batch, piece) in enumerate(zip(batches, pieces, strict=True), start=1):
         engine.set_accumulation_boundary(last=number == len(batches))
-        loss = encoder.loss(engine.model, batch) / weight
+        with session.runtime.skipping_prefix(encoded, piece.rows_by_sequence):
+            loss = encoder.loss(engine.model, batch) / weight
         engine.backward(loss * 0.0 if piece.is_dummy else loss)
         if not piece.is_dummy:
             losses.append(loss.detach())
