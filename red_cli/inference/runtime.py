@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +16,13 @@ from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.device import USABLE_SHARE, device_memory
 from red_cli.distributed.engine import shard_base
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes, join_processes
+from red_cli.inference.prefix_states import PrefixStates
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import DEEPSPEED, Launch
 from red_cli.runs.events import Listener, NullListener
 from red_cli.runs.load_opened import load_model
 from red_cli.runs.open_trained import Opened
-from red_cli.tasks.base import Base
+from red_cli.tasks.base import Base, Encoded
 from red_cli.tasks.text.token_loss import synchronised_chunks
 
 
@@ -33,6 +34,7 @@ class Runtime:
         recipe: its precision, seed and evaluation options apply.
         processes: the ranks that share the rows.
         sharded: whether each rank holds a part of the base only, so that every forward pass is collective.
+        prefix: stored hidden states by which passes skip leading layers, while a run with them trains.
     """
 
     model: PreTrainedModel
@@ -41,6 +43,7 @@ class Runtime:
     listener: Listener
     processes: Processes = SINGLE_PROCESS
     sharded: bool = False
+    prefix: PrefixStates | None = None
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -64,6 +67,10 @@ class Runtime:
         chunks = synchronised_chunks(self.processes.max_over_ranks) if self.sharded else nullcontext()
         with self.autocast(), chunks:
             yield
+
+    def skipping_prefix(self, encoded: Encoded, sequences: Sequence[Sequence[int]]) -> AbstractContextManager[Any]:
+        """Skip leading layers inside the block, in a pass over these rows, if their hidden states are stored."""
+        return nullcontext() if self.prefix is None else self.prefix.skipping(encoded, sequences)
 
     def without_gradients(self) -> AbstractContextManager[Any]:
         """Record no gradients inside the block; a sharded base cannot use inference mode."""

@@ -41,6 +41,7 @@ from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, 
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
 from red_cli.train.optimizer import learning_rate_of
+from red_cli.train.prefix_cache import cached_prefix
 from red_cli.train.resume import find_resume_checkpoint, with_recorded_metric
 from red_cli.train.samples import choose_samples
 from red_cli.train.session import Session
@@ -116,8 +117,9 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
     with recording_failure(session.folder), session.trackers, chunks:
         with stop_when_asked(session.stop):
             try:
-                score_untuned(session)
-                run_steps(session)
+                with cached_prefix(session, session.stop):
+                    score_untuned(session)
+                    run_steps(session)
             except StopRequested:
                 path = _save(session)
                 raise Interrupted(

@@ -28,6 +28,7 @@ def accumulate(session: Session, rows: NDArray[np.int64]) -> OwnShare:
     and micro-batches.
     """
     encoder, engine, device = session.prepared.encoder, session.engine, session.processes.device
+    encoded = session.prepared.encoded["train"]
     pieces = session.micro_batches(rows)
     batches = [session.collate(piece).to(device) for piece in pieces]
     weight = sum(batch.weight for batch, piece in zip(batches, pieces, strict=True) if not piece.is_dummy)
@@ -35,7 +36,8 @@ def accumulate(session: Session, rows: NDArray[np.int64]) -> OwnShare:
     losses = torch.zeros((), device=device)
     for number, (batch, piece) in enumerate(zip(batches, pieces, strict=True), start=1):
         engine.set_accumulation_boundary(last=number == len(batches))
-        loss = encoder.loss(engine.model, batch) / divisor
+        with session.runtime.skipping_prefix(encoded, piece.rows_by_sequence):
+            loss = encoder.loss(engine.model, batch) / divisor
         engine.backward(loss * 0.0 if piece.is_dummy else loss)
         if not piece.is_dummy:
             losses += loss.detach()
