@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from red_cli.distributed.deepspeed_config import STAGE
+from red_cli.distributed.parameter_chunks import Sharding
 from red_cli.distributed.process_group import Processes
+from red_cli.distributed.sharded_base import partition_base
 from red_cli.distributed.step_numbers import OwnShare, StepNumbers
 from red_cli.methods.method import Trained
 
@@ -29,6 +31,7 @@ class Zero:
         optimizer: torch.optim.Optimizer,
         processes: Processes,
         config: dict[str, Any],
+        sharding: Sharding | None,
     ) -> None:
         import deepspeed
 
@@ -42,6 +45,8 @@ class Zero:
         self.groups = optimizer.state_dict()["param_groups"]
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.sharded = config["zero_optimization"]["stage"] == STAGE["zero3"]
+        if sharding is not None:
+            partition_base(trained.model, sharding, config)
         self.engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
         self.model: nn.Module = self.engine
 

@@ -7,18 +7,15 @@ loss, the number of labelled items and the requests to stop travel with them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from red_cli.distributed.device import skips_adamw
 from red_cli.distributed.process_group import Processes
 from red_cli.distributed.step_numbers import OwnShare, StepNumbers
-from red_cli.edit.repeated_layers import blocks
 from red_cli.methods.method import Trained
 from red_cli.tasks.base import moved
 
@@ -139,23 +136,3 @@ class Replicated:
                 if ranks == 0:
                     parameter.grad = None
         return loss / weight, stop
-
-
-def shard_base(model: PreTrainedModel, trained: Sequence[nn.Parameter], processes: Processes) -> None:
-    """Shard the frozen parameters of `model` over the ranks by FSDP, block by block.
-
-    The `trained` ones stay replicated; in training, the engine all-reduces their gradients.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    device = processes.device
-    mesh = init_device_mesh(device.type, (processes.count,))
-    parameters = set(trained)
-    for parameter in parameters:
-        parameter.data = parameter.data.to(device)
-    for module in (*blocks(model), model):
-        kind, name = type(module), type(module).__name__
-        fully_shard(module, mesh=mesh, ignored_params=parameters)
-        if type(module) is not kind:
-            type(module).__name__ = name  # the class name identifies the architecture

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from red_cli.base_model.load import to_device
+from red_cli.base_model.load import load_skeleton, to_device
 from red_cli.base_model.positions import longest_sequence
 from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.device import USABLE_SHARE, device_memory
-from red_cli.distributed.engine import shard_base
+from red_cli.distributed.parameter_chunks import sharding_of
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes, join_processes
+from red_cli.distributed.sharded_base import shard_base
 from red_cli.inference.prefix_states import PrefixStates
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import DEEPSPEED, Launch
@@ -94,20 +95,22 @@ def load_runtime(opened: Opened, base: Base, listener: Listener, processes: Proc
         UserError: as `load_model`.
     """
     recipe, device = opened.recipe, processes.device
-    model, trained = load_model(opened, base, device)
     # The ranks agree: devices of different sizes are not all too small
-    sharded = processes.count > 1 and processes.any_rank(_is_sharded(model, recipe, processes))[0]
-    if sharded:
-        shard_base(model, trained, processes)
-    else:
+    sharded = processes.count > 1 and processes.any_rank(_is_sharded(base, recipe, processes))[0]
+    sharding = sharding_of(recipe.launch, processes) if sharded else None
+    model, trained = load_model(opened, base, device, sharding)
+    if sharding is None:
         to_device(model, device)
+    else:
+        shard_base(model, trained, sharding)
     return Runtime(model, base, recipe, listener if processes.main else NullListener(), processes, sharded)
 
 
-def _is_sharded(model: PreTrainedModel, recipe: Recipe, processes: Processes) -> bool:
+def _is_sharded(base: Base, recipe: Recipe, processes: Processes) -> bool:
     """Whether the ranks share a base: if the recipe says so, or leaves it open and the base fits on no device."""
     if recipe.launch.strategy != "auto" or recipe.model.quantization is not None:
         return recipe.launch.strategy == "fsdp"
-    needed = sum(parameter.nbytes for parameter in model.parameters())
+    skeleton = load_skeleton(base.config, recipe.model, base.kind)
+    needed = sum(parameter.nbytes for parameter in skeleton.parameters())
     here = max(1, processes.count // recipe.launch.num_machines)
     return needed > device_memory(processes.device, here) * USABLE_SHARE

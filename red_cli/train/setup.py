@@ -16,8 +16,10 @@ from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.deepspeed import Zero
 from red_cli.distributed.deepspeed_config import deepspeed_config
 from red_cli.distributed.device import chosen_device, device_memory, forked_generators
-from red_cli.distributed.engine import Engine, Replicated, shard_base
+from red_cli.distributed.engine import Engine, Replicated
+from red_cli.distributed.parameter_chunks import Sharding, sharding_of
 from red_cli.distributed.process_group import Processes
+from red_cli.distributed.sharded_base import shard_base
 from red_cli.files import write_json
 from red_cli.inference.runtime import Runtime
 from red_cli.methods.attach_save_load import attach_method, load_trained_weights
@@ -64,7 +66,12 @@ def build_session(
     recipe, folder = loaded.recipe, RunFolder(loaded.run_folder, writes=processes.main)
     settings = recipe.train
     listener.status("loading the base")
-    model, head = load_base(recipe.model, prepared.base.config, prepared.task.kind, settings.seed, processes.device)
+    sharding = sharding_of(recipe.launch, processes) if schedule.strategy.sharded else None
+    # A method that trains parameters of the base reads them before they are sharded
+    chunks = sharding if recipe.method_spec.base_parameters == "none" else None
+    model, head = load_base(
+        recipe.model, prepared.base.config, prepared.task.kind, settings.seed, processes.device, chunks
+    )
     trained = attach_method(model, recipe, head)
     counts = trained.counts
     base_record = record_digest(recipe.model, recipe.method, trained.modules)
@@ -83,7 +90,7 @@ def build_session(
         load_trained_weights(trained, recipe, checkpoint)
     elif settings.init_from is not None:
         load_init(trained, recipe, base_record.digest)
-    optimizer, engine = build_engine(recipe, trained, accelerator, processes, schedule.strategy)
+    optimizer, engine = build_engine(recipe, trained, accelerator, processes, schedule.strategy, sharding)
     spread = None
     if recipe.relative_rates and checkpoint is None:  # else its optimiser state has the units
         listener.status("measuring the outputs")
@@ -118,21 +125,26 @@ def build_session(
 
 
 def build_engine(
-    recipe: Recipe, trained: Trained, accelerator: Accelerator, processes: Processes, choice: StrategyChoice
+    recipe: Recipe,
+    trained: Trained,
+    accelerator: Accelerator,
+    processes: Processes,
+    choice: StrategyChoice,
+    sharding: Sharding | None,
 ) -> tuple[torch.optim.Optimizer, Engine]:
     """Set up a training run from its recipe: the optimiser and the engine of `choice`; FSDP shards the base."""
     model = trained.model
-    if choice.strategy == "fsdp":
-        shard_base(model, trained.parameters(trained.names), processes)
-    elif not choice.sharded:
+    if sharding is None:
         to_device(model, accelerator.device)
+    elif not choice.deepspeed:
+        shard_base(model, trained.parameters(trained.names), sharding)
     # evaluation_mode: accelerate sets the precision and does not wrap the model
     accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
     optimizer = build_optimizer(trained, recipe)
     if not choice.deepspeed:
         return optimizer, Replicated(model, trained, optimizer, processes, sharded=choice.sharded)
     config = deepspeed_config(recipe.launch, choice.strategy, recipe.train.max_grad_norm)
-    return optimizer, Zero(model, trained, optimizer, processes, config)
+    return optimizer, Zero(model, trained, optimizer, processes, config, sharding)
 
 
 def seed_generators(seed: int, processes: Processes) -> None:
