@@ -15,13 +15,18 @@ from torch import Tensor, nn
 from red_cli.distributed.deepspeed_config import STAGE
 from red_cli.distributed.engine import NotFinite
 from red_cli.distributed.process_group import Processes
+from red_cli.errors import UserError, one_line
 from red_cli.methods.method import Trained
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Zero:
-    """DeepSpeed's engine: ZeRO-2 shards gradients and moments, ZeRO-3 the base as well."""
+    """DeepSpeed's engine: ZeRO-2 shards gradients and moments, ZeRO-3 the base as well.
+
+    Raises:
+        UserError: DeepSpeed refuses the configuration.
+    """
 
     def __init__(
         self,
@@ -32,6 +37,7 @@ class Zero:
         config: dict[str, Any],
     ) -> None:
         import deepspeed
+        from deepspeed.runtime.config import DeepSpeedConfigError
 
         if processes.device.type == "cpu":
             # Compiled at first use under a lock that a killed process never releases; gloo serves as well.
@@ -43,7 +49,11 @@ class Zero:
         self.groups = optimizer.state_dict()["param_groups"]
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.sharded = config["zero_optimization"]["stage"] == STAGE["zero3"]
-        self.engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
+        try:
+            self.engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
+        except (ValueError, DeepSpeedConfigError) as error:
+            what = one_line(" ".join(str(error).split()))
+            raise UserError("invalid-launch", f"launch.deepspeed_config: DeepSpeed refuses it: {what}") from error
         self.model: nn.Module = self.engine
 
     def set_accumulation_boundary(self, last: bool) -> None:
