@@ -13,13 +13,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from red_cli.base_model.load import load_skeleton, to_device
 from red_cli.base_model.positions import longest_sequence
 from red_cli.base_model.prepare import uses_bf16
+from red_cli.distributed.accelerate_settings import take_settings_for_inference
 from red_cli.distributed.device import USABLE_SHARE, device_memory
 from red_cli.distributed.parameter_chunks import sharding_of
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes, join_processes
 from red_cli.distributed.sharded_base import shard_base
 from red_cli.inference.prefix_states import PrefixStates
 from red_cli.recipe.schema import Recipe
-from red_cli.recipe.sections import DEEPSPEED, Launch
+from red_cli.recipe.sections import DEEPSPEED
 from red_cli.runs.events import Listener, NullListener
 from red_cli.runs.load_opened import load_model
 from red_cli.runs.open_trained import Opened
@@ -78,14 +79,19 @@ class Runtime:
         return torch.no_grad() if self.sharded else torch.inference_mode()
 
 
-def join_for_inference(launch: Launch) -> Processes:
+def join_for_inference(recipe: Recipe, listener: Listener) -> Processes:
     """The start of a runtime for predictions: join the other processes, if a launcher started several.
 
     Raises:
-        UserError: as `join_processes`.
+        UserError: as `join_processes`, or Accelerate's settings contradict the recipe's launch section.
     """
+    notes = take_settings_for_inference(recipe)
+    launch = recipe.launch
     strategy = "auto" if launch.strategy in DEEPSPEED else launch.strategy
-    return join_processes(launch.model_copy(update={"strategy": strategy}))
+    processes = join_processes(launch.model_copy(update={"strategy": strategy}))
+    for note in notes if processes.main else []:
+        listener.note(note)
+    return processes
 
 
 def load_runtime(opened: Opened, base: Base, listener: Listener, processes: Processes) -> Runtime:

@@ -10,6 +10,7 @@ from typing import Any
 
 from red_cli.base_model.peak_memory import peak_bytes, reset_peak
 from red_cli.base_model.positions import longest_sequence
+from red_cli.distributed.accelerate_settings import take_settings_for_training
 from red_cli.distributed.process_group import Processes, join_processes
 from red_cli.errors import Interrupted
 from red_cli.export.card import run_card
@@ -64,8 +65,11 @@ def train(loaded: LoadedRecipe, listener: TrainingListener | None = None) -> dic
         Interrupted: the user stopped the run; a checkpoint is saved.
     """
     preflight_training(loaded.recipe)
+    notes = take_settings_for_training(loaded.recipe)
     processes = join_processes(loaded.recipe.launch)
     listener = listener if listener is not None and processes.main else NullTrainingListener()
+    for note in notes:
+        listener.note(note)
     lock = FolderLock(loaded.run_folder)
     try:
         return _train(loaded, listener, processes, lock)

@@ -143,7 +143,7 @@ def build_engine(
     optimizer = build_optimizer(trained, recipe)
     if not choice.deepspeed:
         return optimizer, Replicated(model, trained, optimizer, processes, sharded=choice.sharded)
-    config = deepspeed_config(recipe.launch, choice.strategy, recipe.train.max_grad_norm)
+    config = deepspeed_config(recipe.launch, choice.strategy, recipe.train)
     return optimizer, Zero(model, trained, optimizer, processes, config, sharding)
 
 
