@@ -22,10 +22,12 @@ from red_cli.plan.schedule import Schedule
 from red_cli.plan.search_plan import SearchPlan
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.train.events import TrainingListener
+from red_cli.train.generators import seed_generators
 from red_cli.train.learning_rate_record import LearningRateSearch, Sweep, with_rate
 from red_cli.train.optimizer import build_optimizer
+from red_cli.train.resources import Resources
 from red_cli.train.session import Session
-from red_cli.train.setup import build_session, seed_generators
+from red_cli.train.setup import build_session
 from red_cli.train.step import accumulate
 
 # The smoothed loss has diverged when it gave back this share of its improvement and rose by that share of its start.
@@ -36,7 +38,12 @@ _LEAST_FALL = 0.05  # a sweep counts only if its loss falls by this share of its
 
 
 def search_learning_rate(
-    loaded: LoadedRecipe, prepared: Prepared, schedule: Schedule, listener: TrainingListener, processes: Processes
+    loaded: LoadedRecipe,
+    prepared: Prepared,
+    schedule: Schedule,
+    listener: TrainingListener,
+    processes: Processes,
+    resources: Resources,
 ) -> LearningRateSearch:
     """Find a learning rate for the run. The run itself then starts from the beginning.
 
@@ -52,7 +59,8 @@ def search_learning_rate(
         return LearningRateSearch(searching.usual, 0, schedule.total_steps, [])
     # Without dropout the loss of a row depends on the parameters only.
     no_dropout = replace(prepared, base=replace(prepared.base, config=without_dropout(prepared.base.config)))
-    session = build_session(with_rate(loaded, searching.usual), no_dropout, schedule, None, listener, processes)
+    usual = with_rate(loaded, searching.usual)
+    session = build_session(usual, no_dropout, schedule, None, listener, processes, resources)
     start = {name: session.model.get_parameter(name).detach().clone() for name in session.trained.names}
     sweeps: list[Sweep] = []
     for number in range(searching.sweeps):
@@ -60,6 +68,7 @@ def search_learning_rate(
         sweeps.append(_sweep(session, searching, number, listener))
     rate = choose_rate(sweeps, searching)
     listener.searched(rate, [sweep.edge for sweep in sweeps])
+    resources.release(session.trained)
     del session
     gc.collect()  # the run loads the base again
     return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), schedule.total_steps, sweeps)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from red_cli.base_model.peak_memory import peak_bytes, reset_peak
-from red_cli.base_model.positions import longest_sequence
+from red_cli.base_model.peak_memory import peak_bytes
 from red_cli.distributed.accelerate_settings import take_settings_for_training
-from red_cli.distributed.process_group import Processes, join_processes
+from red_cli.distributed.process_group import join_processes
 from red_cli.errors import Interrupted
 from red_cli.export.card import run_card
 from red_cli.export.next_steps import run_use
@@ -20,33 +20,24 @@ from red_cli.formatting import rounded_rate
 from red_cli.inference.predict import predict
 from red_cli.inference.shared_rows import NEVER_STOP, StopSignal
 from red_cli.methods.attach_save_load import load_trained_weights, save_trained
-from red_cli.plan.plan import make_plan
-from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.metric_names import metric_names
 from red_cli.recipe.metrics import is_better
-from red_cli.recipe.schema import resolved, with_metric
-from red_cli.recipe.shipped_rates import unsearched_rate
+from red_cli.recipe.schema import resolved
 from red_cli.runs.failure_record import recording_failure
-from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.runs.preflight import preflight_training
 from red_cli.tasks.base import Encoded, Prediction
 from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
-from red_cli.train.checkpoint_folder import read_inputs
 from red_cli.train.events import Evaluation, NullTrainingListener, TrainingListener
 from red_cli.train.findings import run_findings
-from red_cli.train.init_from import init_note, require_init_from
 from red_cli.train.interval import Interval
-from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, find_earlier_search, with_rate
-from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
 from red_cli.train.optimizer import learning_rate_of
 from red_cli.train.prefix_cache import cached_prefix
-from red_cli.train.resume import find_resume_checkpoint, with_recorded_metric
-from red_cli.train.samples import choose_samples
+from red_cli.train.resources import OwnResources
 from red_cli.train.session import Session
-from red_cli.train.setup import build_session, init_run_folder
+from red_cli.train.start import StartedRun, open_run, plan_run
 from red_cli.train.step import optimizer_step
 from red_cli.train.step_reports import LaunchedStep, StepReports, log_values
 from red_cli.train.stopping import StopRequested, stop_when_asked
@@ -70,72 +61,48 @@ def train(loaded: LoadedRecipe, listener: TrainingListener | None = None) -> dic
     listener = listener if listener is not None and processes.main else NullTrainingListener()
     for note in notes:
         listener.note(note)
-    lock = FolderLock(loaded.run_folder)
+    lock, resources = FolderLock(loaded.run_folder), OwnResources()
     try:
-        return _train(loaded, listener, processes, lock)
+        run = open_run(plan_run(loaded, listener, processes, lock, resources), processes, resources)
+        with recording(run.session):
+            with stop_when_asked(run.session.stop):
+                for _ in steps(run.session):
+                    pass
+            return finish(run)
     finally:
         lock.release()
 
 
-def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
-    """Run a training while its folder is locked: read, plan, search the learning rate, step, finish."""
-    checkpoint = processes.broadcast(find_resume_checkpoint(loaded, lock, listener) if processes.main else None)
-    if checkpoint is None:
-        require_init_from(loaded)
-    reset_peak()
-    listener.status("reading the data")
-    loaded = with_recorded_metric(loaded, checkpoint)
-    prepared = prepare(loaded.recipe)
-    if prepared.default_metric is not None:
-        loaded = replace(loaded, recipe=with_metric(loaded.recipe, prepared.default_metric))
-    context = longest_sequence(prepared.base.config, prepared.base.tokenizer)
-    wanted = loaded.recipe.eval.samples
-    samples = choose_samples(prepared, wanted, context)
-    if samples is not None and len(samples.rows) < wanted:
-        listener.note(f"eval.samples is {wanted}, but only {len(samples.rows)} rows can be answered.")
-    rows = RunInputs.of(prepared.encoded, prepared.label_names)
-    if checkpoint is not None:  # `build_session` compares the base
-        if (recorded := read_inputs(checkpoint)) is None:
-            listener.note(f"{checkpoint} has no record of its rows and base; they are not checked.")
-        else:
-            require_same_inputs(checkpoint, recorded, rows)
-    plan = make_plan(loaded, prepared, processes)
-    unsearched = unsearched_rate(loaded)
-    listener.planned(plan.summary, str(loaded.run_folder))
-    search = None
-    if loaded.recipe.train.learning_rate == "auto":
-        search = find_earlier_search(loaded, checkpoint)
-        if search is not None and search.inputs is not None:
-            require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, rows)
-        search = search or search_learning_rate(loaded, prepared, plan.schedule, listener, processes)
-        unsearched = search.unsearched
-        loaded = with_rate(loaded, search.rate)
-    session = build_session(loaded, prepared, plan.schedule, checkpoint, listener, processes)
-    session.lock, session.samples = lock, samples
-    if search is not None and search.inputs is not None:
-        require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, session.inputs)
-    if checkpoint is None and (note := init_note(session.recipe)) is not None:
-        listener.note(note)
-    init_run_folder(session, search)
-    chunks = synchronised_chunks(processes.max_over_ranks) if session.engine.sharded else nullcontext()
+@contextmanager
+def recording(session: Session) -> Iterator[None]:
+    """The frame of a training loop: its failure is recorded, its trackers end, and ranks with one base keep step."""
+    chunks = synchronised_chunks(session.processes.max_over_ranks) if session.engine.sharded else nullcontext()
     with recording_failure(session.folder), session.trackers, chunks:
-        with stop_when_asked(session.stop):
-            try:
-                with cached_prefix(session, session.stop):
-                    score_untuned(session)
-                    run_steps(session)
-            except StopRequested:
-                path = _save(session)
-                raise Interrupted(
-                    "interrupted",
-                    f"stopped after step {session.state.step} of {session.schedule.total_steps}; checkpoint {path}",
-                    hint="Rerun the same command to resume.",
-                ) from None
-        return finish(session, search, unsearched)
+        yield
 
 
-def run_steps(session: Session) -> None:
-    """Take the remaining optimiser steps, with evaluations and checkpoints.
+def steps(session: Session) -> Iterator[None]:
+    """The steps of a training loop, its untuned score first. The caller may do other work after each step.
+
+    Raises:
+        RunFailed: the loss is not finite.
+        Interrupted: it was asked to stop; a checkpoint is saved.
+    """
+    try:
+        with cached_prefix(session, session.stop):
+            score_untuned(session)
+            yield from run_steps(session)
+    except StopRequested:
+        path = _save(session)
+        raise Interrupted(
+            "interrupted",
+            f"stopped after step {session.state.step} of {session.schedule.total_steps}; checkpoint {path}",
+            hint="Rerun the same command to resume.",
+        ) from None
+
+
+def run_steps(session: Session) -> Iterator[None]:
+    """Take the remaining optimiser steps, with evaluations and checkpoints; yield after each.
 
     Raises:
         StopRequested: the run was asked to stop. All steps that were taken are reported.
@@ -165,6 +132,7 @@ def run_steps(session: Session) -> None:
             reports.since_evaluation = Interval()
         if saves:
             _save(session)
+        yield
 
 
 def _save(session: Session) -> Path:
@@ -215,12 +183,9 @@ def evaluate_and_keep_best(session: Session, training_loss: float | None) -> Non
     )
 
 
-def finish(session: Session, search: LearningRateSearch | None, unsearched: str | None) -> dict[str, Any]:
-    """End the loop: load the best adapter, score the other validation splits, and write metrics and model card.
-
-    Args:
-        unsearched: why the learning rate may not fit the base; None if it does.
-    """
+def finish(run: StartedRun) -> dict[str, Any]:
+    """End the loop: load the best adapter, score the other validation splits, and write metrics and model card."""
+    session, search = run.session, run.search
     task, state, folder, recipe = session.prepared.task, session.state, session.folder, session.recipe
     first, *others = task.validation_splits
     encoded = session.prepared.encoded
@@ -267,7 +232,7 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
             "seed": recipe.train.seed,
         },
         "inputs": session.inputs.to_json(),
-        **run_findings(session, scores, unsearched),
+        **run_findings(session, scores, run.unsearched),
     }
     session.trackers.end()
     session.require_folder()
