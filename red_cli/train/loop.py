@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from red_cli.tasks.base import Encoded, Prediction
 from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
 from red_cli.train.checkpoint_folder import read_inputs
+from red_cli.train.collate_ahead import collated_ahead
 from red_cli.train.events import Evaluation, NullTrainingListener, TrainingListener
 from red_cli.train.findings import run_findings
 from red_cli.train.init_from import init_note, require_init_from
@@ -139,26 +141,26 @@ def run_steps(session: Session) -> None:
     reports = StepReports(session)
     if _evaluation_due(session) and state.evaluated_step < state.step:
         evaluate_and_keep_best(session, None)
-    for rows in session.schedule.sampler.from_step(state.step):
-        if state.step >= session.schedule.total_steps or _out_of_patience(session):
-            break
-        started = time.perf_counter()
-        learning_rate = learning_rate_of(session.optimisation.optimizer)
-        numbers = optimizer_step(session, rows)
-        state.step += 1
-        reports.add(LaunchedStep(state.step, rows, learning_rate, numbers, time.perf_counter() - started))
-        evaluates = _evaluation_due(session)
-        saves = evaluates if settings.save_steps is None else state.step % settings.save_steps == 0
-        stops = session.stop.is_due(reports.stop)
-        if evaluates or saves or stops:
-            reports.read_all()
-        if stops:
-            raise StopRequested
-        if evaluates:
-            evaluate_and_keep_best(session, reports.since_evaluation.loss)
-            reports.since_evaluation = Interval()
-        if saves:
-            _save(session)
+    remaining = islice(session.schedule.sampler.from_step(state.step), session.schedule.total_steps - state.step)
+    with collated_ahead(session.collate_step, remaining) as steps:
+        while state.step < session.schedule.total_steps and not _out_of_patience(session):
+            started = time.perf_counter()
+            step, learning_rate = next(steps), learning_rate_of(session.optimisation.optimizer)
+            numbers = optimizer_step(session, step)
+            state.step += 1
+            reports.add(LaunchedStep(state.step, step.rows, learning_rate, numbers, time.perf_counter() - started))
+            evaluates = _evaluation_due(session)
+            saves = evaluates if settings.save_steps is None else state.step % settings.save_steps == 0
+            stops = session.stop.is_due(reports.stop)
+            if evaluates or saves or stops:
+                reports.read_all()
+            if stops:
+                raise StopRequested
+            if evaluates:
+                evaluate_and_keep_best(session, reports.since_evaluation.loss)
+                reports.since_evaluation = Interval()
+            if saves:
+                _save(session)
 
 
 def _save(session: Session) -> Path:
