@@ -90,18 +90,18 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Train
     optimizer = build_optimizer(session.trained, session.recipe)
     seed_generators(settings.seed, session.processes)
     engine.model.train()
-    batches = session.schedule.sampler.epoch(number)[: searching.cycle]
+    batches = [session.collate_step(rows) for rows in session.schedule.sampler.epoch(number)[: searching.cycle]]
     # A separate learning rate of the head is not swept.
     swept = optimizer.param_groups if settings.head_learning_rate is None else optimizer.param_groups[:-1]
     rates: list[float] = []
     losses: list[float] = []
-    for step, rows in zip(range(searching.steps), itertools.cycle(batches), strict=False):
+    for step, batch in zip(range(searching.steps), itertools.cycle(batches), strict=False):
         rate = searching.rate(step)
         listener.searching(number * searching.steps + step, searching.total, rate)
         for group in swept:
             group["lr"] = rate
         try:
-            numbers = engine.reduce_and_clip_gradients(settings.max_grad_norm, accumulate(session, rows))
+            numbers = engine.reduce_and_clip_gradients(settings.max_grad_norm, accumulate(session, batch))
             loss = numbers.read().loss
         except NotFinite:
             return Sweep(rates, losses, rate)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from red_cli.runs.preflight import preflight_training
 from red_cli.tasks.base import Encoded, Prediction
 from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
+from red_cli.train.collate_ahead import collated_ahead
 from red_cli.train.events import Evaluation, NullTrainingListener, TrainingListener
 from red_cli.train.findings import run_findings
 from red_cli.train.interval import Interval
@@ -112,27 +114,27 @@ def run_steps(session: Session) -> Iterator[None]:
     reports = StepReports(session)
     if _evaluation_due(session) and state.evaluated_step < state.step:
         evaluate_and_keep_best(session, None)
-    for rows in session.schedule.sampler.from_step(state.step):
-        if state.step >= session.schedule.total_steps or _out_of_patience(session):
-            break
-        started = time.perf_counter()
-        learning_rate = learning_rate_of(session.optimisation.optimizer)
-        numbers = optimizer_step(session, rows)
-        state.step += 1
-        reports.add(LaunchedStep(state.step, rows, learning_rate, numbers, time.perf_counter() - started))
-        evaluates = _evaluation_due(session)
-        saves = evaluates if settings.save_steps is None else state.step % settings.save_steps == 0
-        stops = session.stop.is_due(reports.stop)
-        if evaluates or saves or stops:
-            reports.read_all()
-        if stops:
-            raise StopRequested
-        if evaluates:
-            evaluate_and_keep_best(session, reports.since_evaluation.loss)
-            reports.since_evaluation = Interval()
-        if saves:
-            _save(session)
-        yield
+    remaining = islice(session.schedule.sampler.from_step(state.step), session.schedule.total_steps - state.step)
+    with collated_ahead(session.collate_step, remaining) as collated:
+        while state.step < session.schedule.total_steps and not _out_of_patience(session):
+            started = time.perf_counter()
+            step, learning_rate = next(collated), learning_rate_of(session.optimisation.optimizer)
+            numbers = optimizer_step(session, step)
+            state.step += 1
+            reports.add(LaunchedStep(state.step, step.rows, learning_rate, numbers, time.perf_counter() - started))
+            evaluates = _evaluation_due(session)
+            saves = evaluates if settings.save_steps is None else state.step % settings.save_steps == 0
+            stops = session.stop.is_due(reports.stop)
+            if evaluates or saves or stops:
+                reports.read_all()
+            if stops:
+                raise StopRequested
+            if evaluates:
+                evaluate_and_keep_best(session, reports.since_evaluation.loss)
+                reports.since_evaluation = Interval()
+            if saves:
+                _save(session)
+            yield
 
 
 def _save(session: Session) -> Path:

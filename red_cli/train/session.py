@@ -26,6 +26,7 @@ from red_cli.tasks.base import Batch
 from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.packing import pack
 from red_cli.train.checkpoint_folder import TrainingState
+from red_cli.train.collate_ahead import StepBatches
 from red_cli.train.events import TrainingListener
 from red_cli.train.lock import FolderLock
 from red_cli.train.samples import SamplePrompts
@@ -122,6 +123,13 @@ class Session:
             return [MicroBatch(piece) for piece in pieces]
 
         return shard_micro_batches(rows, lengths, self.processes.index, self.processes.count, micro_batches_of)
+
+    def collate_step(self, rows: RowIndices) -> StepBatches:
+        """Collate this rank's share of a step's rows; for CUDA in memory that it copies from while the host goes on."""
+        batches = [(piece, self.collate(piece)) for piece in self.micro_batches(rows)]
+        if self.processes.device.type == "cuda":
+            batches = [(piece, batch.pinned()) for piece, batch in batches]
+        return StepBatches(rows, batches)
 
     def collate(self, micro_batch: MicroBatch) -> Batch:
         """Collate training rows: one sequence per pack, or per row without packing, padded to the longest."""

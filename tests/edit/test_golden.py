@@ -191,7 +191,8 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
         trackers=None,
         stop=Stop(SINGLE_PROCESS),
     )
-    taken = [optimizer_step(session, np.arange(step * rows, (step + 1) * rows)) for step in range(steps)]
+    batches = [session.collate_step(np.arange(step * rows, (step + 1) * rows)) for step in range(steps)]
+    taken = [optimizer_step(session, batch) for batch in batches]
     losses = [numbers.read().loss for numbers in taken]
     np.testing.assert_allclose(losses, expected["losses"].numpy(), rtol=1e-4)
 
