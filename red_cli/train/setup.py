@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from transformers import PreTrainedModel
 
 from red_cli.base_model.digest import record_digest
 from red_cli.base_model.load import load_base, to_device
@@ -71,7 +72,7 @@ def build_session(
     if checkpoint is not None and (recorded := read_inputs(checkpoint)) is not None:
         require_same_inputs(checkpoint, recorded, inputs)
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_gradients(model)
     AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
     accelerator = Accelerator(
         mixed_precision="bf16" if uses_bf16(settings) else "no",
@@ -113,6 +114,14 @@ def build_session(
     else:
         session.state.micro_batch_size = settings.micro_batch_size or _find_micro_batch_size(session)
     return session
+
+
+def checkpoint_gradients(model: PreTrainedModel) -> None:
+    """Set up a model to compute activations again in the backward pass, from the first layer that trains on."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # The library has the embeddings' output require gradients, as reentrant checkpoints need it. With it every layer
+    # below the first edited one would run again, and backwards.
+    model.disable_input_require_grads()
 
 
 def build_engine(
