@@ -28,6 +28,7 @@ BENCHMARKS = {
     "generate": ["--data", "TEXTS", "--rows", 2, "--threads", 1, "--vocabulary", 300, "--max-new-tokens", 2],
     "launch": ["--recipe", "RECIPE", "--steps", 2, "--strategies", "single"],
     "packing": ["--width", 64, "--layers", 1, "--longest", 32, "--repeats", 1],
+    "prefix": ["--recipe", "RECIPE", "--layers", "2:", "--rows", 32, "--epochs", 1],
     "quickstart": ["--rows", 32, "--seeds", 0, "--epochs", 1],
     "rates": ["CSV", "--data", ".", "--tasks", "JSON answers", "--rows", 8, "--decoder", "DECODER", *ONE_RUN],
     "scale": ["--parts", "messages", "--layers", 2, "--chunks", 3],

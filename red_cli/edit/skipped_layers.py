@@ -16,8 +16,8 @@ class Prefix:
 
     Attributes:
         blocks: the layers, in their order.
-        computed: how many of them run all the same: 1 where a layer also returns a tensor for those after it, as T5's
-            first one does with the biases of relative positions.
+        computed: how many of them run all the same: 1 where the first layer also returns a tensor that those after it
+            need, as T5's does with the biases of relative positions.
         rest: what the layers return after the hidden states; None if they return the hidden states alone.
     """
 
@@ -31,12 +31,18 @@ class Prefix:
         return len(self.blocks) - self.computed
 
     @classmethod
-    def of_output(cls, blocks: list[nn.Module], output: Any) -> Prefix:
-        """The prefix of these layers, by what the first of them returned."""
+    def ways(cls, blocks: list[nn.Module], output: Any) -> list[Prefix]:
+        """The ways in which these layers can be skipped, the cheapest first, by what the first of them returned.
+
+        Whether later layers need a tensor that it returned shows only in what the model computes.
+        """
         if isinstance(output, Tensor):
-            return cls(blocks)
-        rest = tuple(output[1:])
-        return cls(blocks, computed=int(any(isinstance(value, Tensor) for value in rest)), rest=rest)
+            return [cls(blocks)]
+        rest = tuple(None if isinstance(value, Tensor) else value for value in output[1:])
+        found = [cls(blocks, 0, rest)]
+        if len(blocks) > 1 and any(isinstance(value, Tensor) for value in output[1:]):
+            found.append(cls(blocks, 1, rest))
+        return found
 
 
 class _Reached(Exception):

@@ -146,9 +146,6 @@ class _Check:
             _NoCache: there is none.
         """
         first = output_of(self.blocks[0], lambda: self.model(**self.batch.inputs))
-        prefix = Prefix.of_output(self.blocks, first)
-        if not prefix.skipped:
-            raise _NoCache("the only layer before the first trained one passes more than hidden states on")
         after = hidden_states(output_of(self.blocks[-1], lambda: self.model(**self.batch.inputs)))
         if after.requires_grad:
             raise _NoCache("parameters train before the first layer")
@@ -165,12 +162,23 @@ class _Check:
         stored = StoredRows(self.session.prepared.encoded["train"], offsets, torch.cat(alone, dim=1)[0].cpu())
         expected = self._logits()
         rounded = _ROUNDED.get(after.dtype, _ROUNDED_HALF)
-        for states, most in ((after, _SAME), (stored.read(self.rows_by_sequence).to(after.device), rounded)):
+        trials = [(after, _SAME), (stored.read(self.rows_by_sequence).to(after.device), rounded)]
+        for prefix in Prefix.ways(self.blocks, first):
+            if all(self._agrees(prefix, states, expected, most) for states, most in trials):
+                return _Checked(prefix, after.dtype, after.shape[-1])
+        raise _NoCache("the base computes something else from stored states")
+
+    def _agrees(self, prefix: Prefix, states: Tensor, expected: Sequence[Tensor], most: float) -> bool:
+        """Whether the logits without the prefix are the expected ones, to a share `most` of the largest one."""
+        try:
             with skipped_layers(prefix, states):
                 found = self._logits()
-            if not _agree(found, expected, most):
-                raise _NoCache("the base computes something else from the stored states")
-        return _Checked(prefix, after.dtype, after.shape[-1])
+        except (AttributeError, RuntimeError, TypeError, ValueError):  # a later layer needs what is left out
+            return False
+        return len(found) == len(expected) and all(
+            one.shape == other.shape and bool((one - other).abs().max() <= most * other.abs().max())
+            for one, other in zip(found, expected, strict=True)
+        )
 
     def _after(self, batch: Batch) -> Tensor:
         """The hidden states that leave the prefix."""
@@ -186,14 +194,6 @@ class _Check:
         finally:
             handle.remove()
         return found
-
-
-def _agree(found: Sequence[Tensor], expected: Sequence[Tensor], most: float) -> bool:
-    """Whether logits are apart by at most a share of the largest one."""
-    pairs = list(zip(found, expected, strict=False))
-    return len(found) == len(expected) and all(
-        one.shape == other.shape and bool((one - other).abs().max() <= most * other.abs().max()) for one, other in pairs
-    )
 
 
 def _allocated(session: Session, checked: _Checked) -> list[StoredRows]:

@@ -96,10 +96,18 @@ class OwnResources:
     def release(self, trained: Trained) -> None: ...
 
 
+def checkpoint_gradients(model: PreTrainedModel) -> None:
+    """Set up a model to compute activations again in the backward pass, from the first layer that trains on."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # The library has the embeddings' output require gradients, as reentrant checkpoints need it. With it every layer
+    # below the first edited one would run again, and backwards.
+    model.disable_input_require_grads()
+
+
 def accelerator_for(recipe: Recipe, model: PreTrainedModel, processes: Processes) -> Accelerator:
     """Accelerate's settings for a run; the base recomputes activations if the recipe says so."""
     if recipe.train.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_gradients(model)
     AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
     return Accelerator(
         mixed_precision="bf16" if uses_bf16(recipe.train) else "no",

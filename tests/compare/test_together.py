@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-import os
-import shutil
-import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from red_cli.base_model import drawn_heads
-from red_cli.train import loop as train_module
-from red_cli.train import shared_resources
-from red_cli.train import start as start_module
 from tests.end_to_end.test_instruction_tuning import talk_data, talk_recipe, talking_base
-from tests.failures import assert_failed
 from tests.tiny import read_lines
 from tests.train.started import adapter_bytes
 

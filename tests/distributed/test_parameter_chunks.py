@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import pytest
 import torch
-from torch import nn
 
-from red_cli.base_model.load import load_base, load_config
-from red_cli.base_model.mapped_pages import returning_pages
-from red_cli.distributed.device import CPU
-from red_cli.distributed.parameter_chunks import Sharding, chunk_of, keeping_chunks, restore
-from red_cli.distributed.process_group import Processes
 from red_cli.edit.model_kinds import DECODER, ENCODER_DECODER, SEQUENCE_CLASSIFIER
-from red_cli.recipe.sections import Model
 from tests.tiny import DECODERS, ENCODERS, tiny_model
 
 KINDS = {**dict.fromkeys(DECODERS, DECODER), **dict.fromkeys(ENCODERS, SEQUENCE_CLASSIFIER), "t5": ENCODER_DECODER}
