@@ -63,7 +63,7 @@ def checkpoints(recipe: str, folder: Path) -> tuple[float, float, int, int]:
     stepping, saving = [], []
     for step, rows in zip(range(_WARMUP + _CHECKPOINTS), session.schedule.sampler.from_step(0), strict=False):
         started = time.perf_counter()
-        optimizer_step(session, rows)
+        optimizer_step(session, session.collate_step(rows))
         stepped = time.perf_counter()
         session.state.step += 1
         path = save_checkpoint(session)

@@ -22,6 +22,7 @@ from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.train.events import NullTrainingListener
+from red_cli.train.resources import OwnResources
 from red_cli.train.session import Session
 from red_cli.train.setup import build_session
 
@@ -38,7 +39,7 @@ def open_session(loaded: LoadedRecipe) -> Session:
     """`red train`'s own session on one process, its model in training mode."""
     prepared = prepare(loaded.recipe)
     schedule = make_plan(loaded, prepared).schedule
-    session = build_session(loaded, prepared, schedule, None, NullTrainingListener(), SINGLE_PROCESS)
+    session = build_session(loaded, prepared, schedule, None, NullTrainingListener(), SINGLE_PROCESS, OwnResources())
     session.engine.model.train()
     return session
 

@@ -94,12 +94,12 @@ def timed(session: Session) -> tuple[float, list[float], int]:
     steps = session.schedule.sampler.epoch(0)[:_STEPS]
     pieces = [piece for rows in steps for piece in session.micro_batches(rows)]
     tokens = sum(session.collate(piece).inputs["input_ids"].numel() for piece in pieces)
-    optimizer_step(session, session.schedule.sampler.epoch(1)[0])  # warms up
+    optimizer_step(session, session.collate_step(session.schedule.sampler.epoch(1)[0]))  # warms up
     losses = []
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     started = clock()
     for rows in steps:
-        losses.append(optimizer_step(session, rows)[0])
+        losses.append(optimizer_step(session, session.collate_step(rows)).read().loss)
     synchronize()
     return sum(len(rows) for rows in steps) / (clock() - started), losses, tokens
 

@@ -3,10 +3,12 @@
     python benchmarks/rates.py docs/figures/rates.csv --encoder FOLDER --decoder FOLDER --data FOLDER
         [--tasks CoLA JSON] [--methods RED LoRA] [--rates 0.01 0.02] [--seeds 42 43] [--rows 2500]
 
-The tasks are CoLA, MRPC, RTE and SST-2 (parquet files in DATA/glue) on the encoder, and E2E NLG (DATA/e2e_nlg) and JSON
-answers (conversations made here from a grammar) on the decoder. Training rows that are set apart choose the best
-evaluation and are the `value`; the validation files are the `test`, which chooses nothing. Each run adds a line to the
-CSV file; what is in it is not run again, so that a stopped benchmark resumes. `tools/draw_figures.py` draws the file.
+The tasks are CoLA, MRPC, RTE and SST-2 (parquet files in DATA/glue) on the encoder. On the decoder they are E2E NLG
+(DATA/e2e_nlg), ARC-easy (DATA/commonsense, scored by likelihood) and JSON answers (conversations made here from a
+grammar). Training rows that are set apart choose the best evaluation and are the `value`; the validation files (of the
+decoder's tasks, test files) are the `test`, which chooses nothing. Each run adds a line for each measure to the CSV
+file; what is in it is not run again, so that a stopped benchmark resumes. `untuned` scores the base as it is.
+`tools/draw_figures.py` draws the file.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ METHODS: dict[str, list[str]] = {
     "BitFit": ["method=bitfit"],
     "full": ["method=full"],
     "head": ["method=head"],
+    # The base as it is: one step at a rate that changes nothing. On the encoder its head is random.
+    "untuned": ["method=red", "train.max_steps=1"],
 }
 RATES: dict[tuple[str, str], list[float]] = {
     ("RED", "relative"): [0.006, 0.012, 0.02, 0.04, 0.1],
@@ -47,7 +51,13 @@ RATES: dict[tuple[str, str], list[float]] = {
     ("RED", "absolute"): [0.002, 0.006, 0.02, 0.06, 0.2],
     ("RED++", "absolute"): [0.001, 0.003, 0.01, 0.03, 0.1],
     ("LoRA", "absolute"): [0.0005, 0.002, 0.008],
+    ("IA3", "absolute"): [0.005, 0.02],
+    ("BitFit", "absolute"): [0.002, 0.005],
+    ("full", "absolute"): [0.00005, 0.0001],
+    ("head", "absolute"): [0.03],
+    ("untuned", "absolute"): [1e-9],
 }
+_PERCENT = {"Matthews", "accuracy"}  # measures that metrics.json has as shares
 _APART = 600  # of the training rows, at most a fifth
 _ITEMS = ["pizza", "soup", "salad", "tea", "coffee", "cake", "rice", "bread", "juice", "curry"]
 _PLACES = ["London", "Oslo", "Madrid", "Lima", "Cairo", "Delhi", "Quito", "Perth", "Turin", "Accra"]
@@ -61,16 +71,16 @@ class Task:
     Attributes:
         base: the option that names the base.
         write: (folder of the data, folder for train, validation and test files, number of training rows).
-        metric: the name in metrics.json, and how the CSV file calls it.
+        metrics: how the CSV file calls a measure -> its name in metrics.json.
     """
 
     base: str
     write: Callable[[Path, Path, int], None]
-    metric: tuple[str, str]
+    metrics: dict[str, str]
     recipe: dict[str, Any] = field(default_factory=dict)
 
 
-def glue(subset: str, metric: tuple[str, str]) -> Task:
+def glue(subset: str, metrics: dict[str, str]) -> Task:
     """A GLUE task on the encoder."""
 
     def write(data: Path, target: Path, rows: int) -> None:
@@ -85,7 +95,7 @@ def glue(subset: str, metric: tuple[str, str]) -> Task:
         "task": {"name": "glue", "subset": subset},
         "train": {"num_train_epochs": 4, "batch_size": 32, "warmup_ratio": 0.06},
     }
-    return Task("encoder", write, metric, recipe)
+    return Task("encoder", write, metrics, recipe)
 
 
 def write_e2e(data: Path, target: Path, rows: int) -> None:
@@ -96,6 +106,17 @@ def write_e2e(data: Path, target: Path, rows: int) -> None:
     pyarrow.parquet.write_table(
         pyarrow.parquet.read_table(data / "e2e_nlg" / "test.parquet")[:300], target / "test.parquet"
     )
+
+
+def write_arc_easy(data: Path, target: Path, rows: int) -> None:
+    """1,000 training rows at most; 200 others choose, and 500 of the test file are the test."""
+    folder = data / "commonsense" / "arc_easy"
+    asked, tests = (json.loads((folder / f"{name}.json").read_text()) for name in ("train", "test"))
+    for questions in (asked, tests):
+        random.Random(0).shuffle(questions)
+    splits = {"validation": asked[:200], "train": asked[200 : 200 + min(rows, 1000)], "test": tests[:500]}
+    for name, part in splits.items():
+        (target / f"{name}.json").write_text(json.dumps(part))
 
 
 def write_json_answers(data: Path, target: Path, rows: int) -> None:
@@ -128,20 +149,34 @@ def conversations(count: int) -> Iterator[list[dict[str, str]]]:
 
 
 TASKS = {
-    "CoLA": glue("cola", ("matthews_correlation", "Matthews")),
-    "MRPC": glue("mrpc", ("accuracy", "accuracy")),
-    "RTE": glue("rte", ("accuracy", "accuracy")),
-    "SST-2": glue("sst2", ("accuracy", "accuracy")),
+    "CoLA": glue("cola", {"Matthews": "matthews_correlation"}),
+    "MRPC": glue("mrpc", {"accuracy": "accuracy"}),
+    "RTE": glue("rte", {"accuracy": "accuracy"}),
+    "SST-2": glue("sst2", {"accuracy": "accuracy"}),
     "E2E NLG": Task(
         "decoder",
         write_e2e,
-        ("loss", "loss"),
-        {"task": {"name": "e2e"}, "train": {"num_train_epochs": 2, "batch_size": 16, "warmup_ratio": 0.06}},
+        {"loss": "loss", "BLEU": "BLEU"},
+        {
+            "task": {"name": "e2e"},
+            "train": {"num_train_epochs": 1, "batch_size": 16, "warmup_ratio": 0.06},
+            "eval": {"metrics": ["loss", "BLEU"], "generation": {"max_new_tokens": 80}},
+        },
+    ),
+    "ARC-easy": Task(
+        "decoder",
+        write_arc_easy,
+        {"accuracy": "likelihood_accuracy", "loss": "loss"},
+        {
+            "task": {"name": "commonsense", "subset": "arc_easy", "scoring": "likelihood"},
+            "train": {"num_train_epochs": 1, "batch_size": 16, "warmup_ratio": 0.1},
+            "eval": {"metric": "loss"},
+        },
     ),
     "JSON answers": Task(
         "decoder",
         write_json_answers,
-        ("loss", "loss"),
+        {"loss": "loss"},
         {
             "task": {"name": "instruction", "template": "own"},
             "train": {"num_train_epochs": 3, "batch_size": 8, "warmup_ratio": 0.1, "lr_scheduler_type": "cosine"},
@@ -154,8 +189,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Scores of methods at several learning rates.")
     parser.add_argument("file", type=Path, help="the CSV file that runs are added to")
     parser.add_argument("--encoder", default="", help="the base of CoLA, MRPC, RTE and SST-2")
-    parser.add_argument("--decoder", default="", help="the base of E2E NLG and JSON answers")
-    parser.add_argument("--data", type=Path, required=True, help="the folder with glue and e2e_nlg")
+    parser.add_argument("--decoder", default="", help="the base of E2E NLG, ARC-easy and JSON answers")
+    parser.add_argument("--data", type=Path, required=True, help="the folder with glue, e2e_nlg and commonsense")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["RED", "RED++", "LoRA"])
     parser.add_argument(
@@ -179,18 +214,22 @@ def main() -> None:
                     continue
                 base = str(Path(getattr(options, task.base)).resolve())
                 keys = [*METHODS[method], f"train.rates={rates}", f"train.learning_rate={rate}", *options.keys]
-                value, test = run(task, base, Path(folder) / name, [*keys, f"train.seed={seed}"])
-                row = dict(zip(FIELDS, (name, task.metric[1], *key[1:], value, test), strict=True))
-                add_row(options.file, row)
-                print(*row.values(), flush=True)
+                measured = run(task, base, Path(folder) / name, [*keys, f"train.seed={seed}"])
+                for measure, values in measured.items():
+                    row = dict(zip(FIELDS, (name, measure, *key[1:], *values), strict=True))
+                    add_row(options.file, row)
+                    print(*row.values(), flush=True)
 
 
-def run(task: Task, base: str, folder: Path, keys: list[str]) -> tuple[str, str]:
-    """Train and score by the commands, in this process; returns the values of the rows set apart and of the test."""
+def run(task: Task, base: str, folder: Path, keys: list[str]) -> dict[str, tuple[str, str]]:
+    """Train and score by the commands, in this process.
+
+    Returns:
+        Measure -> its values on the rows set apart and on the test; an empty text where a split has none.
+    """
     recipe, target = folder / "recipe.yaml", folder / "run"
     recipe.write_text(yaml.safe_dump({**task.recipe, "model": {"name_or_path": base}, "data": {"path": str(folder)}}))
     train = ["train", str(recipe), f"output.dir={target}", "eval.untuned=false", *keys]
-    name, percent = task.metric[0], 1 if task.metric[1] == "loss" else 100
     try:
         for command in (train, ["eval", str(target)]):
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -198,8 +237,16 @@ def run(task: Task, base: str, folder: Path, keys: list[str]) -> tuple[str, str]
         splits = json.loads((target / "metrics.json").read_text())["splits"]
     finally:
         shutil.rmtree(target, ignore_errors=True)
-    value, test = (splits.get(split, {}).get(name) for split in ("validation", "test"))
-    return f"{percent * value:.4f}", "" if test is None else f"{percent * test:.4f}"
+    return {
+        measure: (cell(splits, "validation", name, measure), cell(splits, "test", name, measure))
+        for measure, name in task.metrics.items()
+    }
+
+
+def cell(splits: dict[str, dict[str, float]], split: str, name: str, measure: str) -> str:
+    """The value of a metric of a split as the CSV file has it."""
+    value = splits.get(split, {}).get(name)
+    return "" if value is None else f"{(100 if measure in _PERCENT else 1) * value:.4f}"
 
 
 def shuffled(table: pyarrow.Table) -> pyarrow.Table:

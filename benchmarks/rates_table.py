@@ -49,7 +49,9 @@ def read_scores(file: Path, column: str) -> Scores:
     rates: dict[tuple[str, str], str] = {}
     with file.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
-            key = row["task"], row["method"]
+            if not row[column]:
+                continue
+            key = f"{row['task']}, {row['measure']}", row["method"]
             if rates.setdefault(key, row["rate"]) != row["rate"]:
                 sys.exit(f"{file}: {' by '.join(key)} has the rates {rates[key]} and {row['rate']}")
             scores.setdefault(key, {})[row["seed"]] = float(row[column])

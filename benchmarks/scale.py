@@ -4,12 +4,14 @@
 
   imports    processor seconds and modules up to the first step of the quickstart, and those of importing torch,
              transformers and the base's class alone
-  messages   collectives of a step and reads of the device by the host, of two processes of ddp and of fsdp on a random
-             GPT-2 whose loss is computed in chunks; counted by torch's profiler on rank 0
+  messages   collectives of a step, counted by torch's profiler, and reads of tensors by the host, of which some are in
+             the model's code; of two processes of ddp and of fsdp on a random GPT-2 whose loss is computed in chunks;
+             on rank 0
   chunks     processor time of a step whose loss is computed in chunks, of that in one; medians of rounds in turn
 
 "model for each chunk" runs the model on one token for each further chunk, as `red` does where it does not know what
-follows an output layer.
+follows an output layer. "four messages" sends weights, losses, gradients and requests to stop each by itself, and reads
+each at once, as `red` 0.2 does.
 """
 
 from __future__ import annotations
@@ -24,15 +26,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from measuring import END, parser_for, train_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from red_cli.console import silence_libraries
+from red_cli.distributed.engine import Replicated
 from red_cli.distributed.launch import free_port
 from red_cli.distributed.process_group import join_processes
+from red_cli.distributed.step_numbers import OwnShare, StepNumbers
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import load_recipe
@@ -59,9 +65,9 @@ except StopIteration:
     pass
 """
 _PRINT = "\nimport sys, time; print(time.process_time(), len(sys.modules))"
-# collectives as torch's profiler names them, and reads of a number by the host
-_COUNTED = {"all-gathers": "c10d::_allgather_base_", "all-reduces": "c10d::allreduce_", "gathers": "c10d::allgather_",
-            "host reads": "aten::_local_scalar_dense"}  # fmt: skip
+# collectives as torch's profiler names them
+_COUNTED = {"all-gathers": "c10d::_allgather_base_", "all-reduces": "c10d::allreduce_", "gathers": "c10d::allgather_"}
+_READS = ("item", "tolist", "__float__", "__int__", "__bool__", "numpy")  # methods by which the host reads a tensor
 
 
 def imports(rounds: int) -> None:
@@ -113,23 +119,89 @@ def session_of(folder: Path, strategy: str) -> Session:
     return session
 
 
+class FourMessages(Replicated):
+    """The engine of `red` 0.2: each number of a step is summed by a message of its own, and read at once."""
+
+    def divisor(self, weight: float) -> float:
+        return self.processes.all_reduce_sum(weight)
+
+    def reduce_and_clip_gradients(self, limit: float | None, own: OwnShare) -> StepNumbers:
+        loss = self.processes.all_reduce_sum(float(own.loss))
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        had = torch.ones(len(self.parameters))
+        self.processes.all_reduce_([had, *gradients])
+        had.tolist()
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, limit or float("inf")))
+        stop = any(self.processes.any_rank(own.stop))
+        return StepNumbers(*(torch.tensor(float(number)) for number in (loss, norm, stop)))
+
+
+@dataclass
+class HostReads:
+    """Reads of tensors by the host since counting began, and those of them in the model's code."""
+
+    total: int = 0
+    in_model: int = 0
+
+
+@contextmanager
+def counted_reads(model: torch.nn.Module) -> Iterator[HostReads]:
+    """Count the reads of tensors inside the block."""
+    reads, inside, before = HostReads(), [False], [0]
+    real = {name: getattr(torch.Tensor, name) for name in _READS}
+
+    def counting(method: Callable[..., Any]) -> Callable[..., Any]:
+        def read(*arguments: Any, **options: Any) -> Any:
+            outer, inside[0] = inside[0], True
+            reads.total += not outer
+            try:
+                return method(*arguments, **options)
+            finally:
+                inside[0] = outer
+
+        return read
+
+    def begin(*_: Any) -> None:
+        before[0] = reads.total
+
+    def end(*_: Any) -> None:
+        reads.in_model += reads.total - before[0]
+
+    hooks = [model.register_forward_pre_hook(begin), model.register_forward_hook(end)]
+    for name, method in real.items():
+        setattr(torch.Tensor, name, counting(method))
+    try:
+        yield reads
+    finally:
+        for name, method in real.items():
+            setattr(torch.Tensor, name, method)
+        for hook in hooks:
+            hook.remove()
+
+
 @contextmanager
 def loss_in_chunks(session: Session, chunks: int, known: bool = True) -> Iterator[Callable[[], tuple[float, float]]]:
-    """A step whose loss takes so many chunks.
+    """A step whose loss takes so many chunks; it returns the loss and the gradient norm.
 
     Args:
         known: whether what follows the output layer is known.
     """
     rows = next(iter(session.schedule.sampler.from_step(0)))
-    labelled = session.collate(session.micro_batches(rows)[0]).weight
+    batches = session.collate_step(rows)
+    labelled = batches.micro_batches[0][1].weight
     earlier = _, make = token_loss.CHUNK_BYTES, token_loss.logits_and_layer
     token_loss.CHUNK_BYTES = -(-labelled // chunks) * 4 * session.model.config.vocab_size
     if not known:
         token_loss.logits_and_layer = lambda *arguments: (make(*arguments)[0], None)
     agree = session.processes.max_over_ranks
+
+    def step() -> tuple[float, float]:
+        result = optimizer_step(session, batches).read()
+        return result.loss, result.gradient_norm
+
     try:
         with synchronised_chunks(agree) if session.engine.sharded else nullcontext():
-            yield lambda: optimizer_step(session, rows)
+            yield step
     finally:
         token_loss.CHUNK_BYTES, token_loss.logits_and_layer = earlier
 
@@ -140,14 +212,21 @@ def one_rank(folder: Path) -> None:
     torch.set_num_threads(1)
     ways = json.loads((folder / "ways.json").read_text())
     counts, results = [], []
-    for strategy, chunks, known in ways:
+    for strategy, chunks, known, four in ways:
         session = session_of(folder, strategy)
+        if four:
+            optimisation, trained = session.optimisation, session.trained
+            engine = FourMessages(session.model, trained, optimisation.optimizer, session.processes, sharded=False)
+            session.optimisation = replace(optimisation, engine=engine)
         with loss_in_chunks(session, chunks, known) as step:
             results.append(step())
             with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
                 step()
+            with counted_reads(session.engine.model) as reads:
+                step()
         calls = {event.key: event.count for event in profile.key_averages()}
-        counts.append({name: calls.get(key, 0) for name, key in _COUNTED.items()})
+        collectives = {name: calls.get(key, 0) for name, key in _COUNTED.items()}
+        counts.append({**collectives, "host reads": reads.total, "in model": reads.in_model})
     if os.environ["RANK"] == "0":
         (folder / "counts.json").write_text(json.dumps([counts, results]))
     torch.distributed.barrier()
@@ -155,7 +234,13 @@ def one_rank(folder: Path) -> None:
 
 
 def messages(layers: int, chunks: int) -> None:
-    ways = [("ddp", 1, True), ("fsdp", 1, True), ("fsdp", chunks, True), ("fsdp", chunks, False)]
+    ways = [
+        ("ddp", 1, True, True),
+        ("ddp", 1, True, False),
+        ("fsdp", 1, True, False),
+        ("fsdp", chunks, True, False),
+        ("fsdp", chunks, False, False),
+    ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_run(folder, layers, 32, 320)
@@ -170,9 +255,10 @@ def messages(layers: int, chunks: int) -> None:
             raise SystemExit("a process failed")
         counts, results = json.loads((folder / "counts.json").read_text())
     print(f"a step of two processes, {layers} blocks:")
-    print(f"{'':36}" + "".join(f"{name:>13}" for name in _COUNTED))
-    for (strategy, count, known), found in zip(ways, counts, strict=True):
-        way = f"{strategy}, {count} chunk{'s' * (count > 1)}{'' if known else ', model for each chunk'}"
+    print(f"{'':36}" + "".join(f"{name:>13}" for name in counts[0]))
+    for (strategy, count, known, four), found in zip(ways, counts, strict=True):
+        more = ", four messages" if four else "" if known else ", model for each chunk"
+        way = f"{strategy}, {count} chunk{'s' * (count > 1)}{more}"
         print(f"{way:36}" + "".join(f"{number:13}" for number in found.values()))
     apart = max(abs(found / first - 1) for result in results for found, first in zip(result, results[0], strict=True))
     print(f"losses and gradient norms of the first step differ by at most {apart:.0e} of their size", flush=True)

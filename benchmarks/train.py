@@ -88,7 +88,7 @@ def encoder_methods(session: Session) -> dict[str, Step]:
     plain, head = load_base(recipe.model, prepared.base.config, prepared.task.kind, seed=0)
     lora = with_lora(plain, ["query", "value"], keep=sorted({name.split(".")[0] for name in head}))
     return {
-        "red": lambda rows: optimizer_step(session, rows),
+        "red": lambda rows: optimizer_step(session, session.collate_step(rows)).read(),
         "bare": bare(edited, build_optimizer(trained_red(edited), recipe)),
         "lora": bare(lora, adamw(lora, rate)),
         "published": published_step(edited_base(), prepared, rate),

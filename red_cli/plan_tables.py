@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from red_cli.formatting import byte_size
+from red_cli.formatting import byte_size, number_of
 from red_cli.recipe.metric_names import metric_name
 from red_cli.tasks.labels.classes import classes_in_words
 
@@ -66,6 +66,9 @@ def schedule_rows(plan: PlanSummary) -> list[tuple[str, str]]:
     ]
     if plan.memory is not None:
         rows.append(("memory", f"about {byte_size(plan.memory.total)} with {plan.memory.rows} longest rows at once"))
+    if plan.prefix is not None and plan.prefix.obstacle is None:
+        layers = number_of(plan.prefix.layers, "layer")
+        rows.append(("cached prefix", f"the first {layers}, about {byte_size(plan.prefix.size)} on disk"))
     return rows
 
 

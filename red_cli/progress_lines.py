@@ -65,12 +65,15 @@ class Pace:
 def step_fields(step: Step) -> list[str]:
     """The figures of a step in the order of their use: the last one is left out first where a line is short."""
     speed = (step.examples_per_second, "rows") if step.tokens_per_second is None else (step.tokens_per_second, "tokens")
-    return [f"epoch {step.epoch:.2f}", f"loss {step.loss:.4f}", speed_text(*speed), f"lr {step.learning_rate:.1e}"]
+    runs = [f"{step.runs} runs"] if step.runs > 1 else []
+    figures = [f"epoch {step.epoch:.2f}", f"loss {step.loss:.4f}", speed_text(*speed), f"lr {step.learning_rate:.1e}"]
+    return [*runs, *figures]
 
 
 def evaluation_fields(evaluation: Evaluation) -> list[str]:
     """The fields of a progress line on an evaluation: epoch, step, loss, and metrics, the selecting one first."""
-    fields = [f"epoch {evaluation.epoch:.2f}", f"step {evaluation.step}/{evaluation.total_steps}"]
+    run = [] if evaluation.run is None else [evaluation.run]
+    fields = [*run, f"epoch {evaluation.epoch:.2f}", f"step {evaluation.step}/{evaluation.total_steps}"]
     if evaluation.training_loss is not None:
         fields.append(f"loss {evaluation.training_loss:.4f}")
     scores = {evaluation.metric: evaluation.value, **evaluation.scores}

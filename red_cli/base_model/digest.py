@@ -13,7 +13,7 @@ from typing import Any
 
 from red_cli.base_model.base_files import BaseFiles, json_or_none, read_base, stored_chat_template
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
-from red_cli.base_model.hub import cached_folder, commit_of
+from red_cli.base_model.hub import commit_of, model_folder
 from red_cli.base_model.stored_tensor import StoredTensor
 from red_cli.edit.recorded_base import BaseDigest
 from red_cli.errors import UserError
@@ -183,11 +183,6 @@ class BaseRecord:
     digest: BaseDigest | None
 
 
-def digest_folder(name: str, revision: str | None) -> Path | None:
-    """The folder whose files a base's digest covers: local, or the Hub's cached snapshot; None without either."""
-    return Path(name) if Path(name).is_dir() else cached_folder(name, revision)
-
-
 def take_digest(model: Model, method: MethodName, paths: list[str]) -> BaseRecord:
     """Take the digest of a base's configuration, weights and tokenizer, to detect changes later.
 
@@ -198,7 +193,7 @@ def take_digest(model: Model, method: MethodName, paths: list[str]) -> BaseRecor
         paths: paths of the modules that RED edits.
     """
     name, revision = model.name_or_path, model.revision
-    folder = digest_folder(name, revision)
+    folder = model_folder(name, revision)
     if folder is None:
         return BaseRecord(revision, None)
     revision = commit_of(folder) or revision
@@ -229,7 +224,7 @@ def require_same_digest(
     Raises:
         UserError: the configuration, weights or tokenizer have changed; the message names which.
     """
-    folder = None if then is None else digest_folder(name, revision)
+    folder = None if then is None else model_folder(name, revision)
     if then is None or folder is None:
         return
     if changed := changed_parts(name, folder, then):

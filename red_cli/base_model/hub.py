@@ -86,6 +86,11 @@ def cached_folder(name: str, revision: str | None) -> Path | None:
     return folder if _complete(folder) else None
 
 
+def model_folder(name: str, revision: str | None) -> Path | None:
+    """The folder of a base's files: local, or the Hub's cached snapshot; None without either."""
+    return Path(name) if Path(name).is_dir() else cached_folder(name, revision)
+
+
 def commit_of(folder: Path) -> str | None:
     """The commit of a snapshot folder in the cache; None for any other folder."""
     name = folder.resolve().name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,9 @@ from transformers import (
 )
 
 from red_cli.base_model.base_files import BIASES_KEY
-from red_cli.base_model.hub import require_model_folder
+from red_cli.base_model.hub import model_folder, require_model_folder
+from red_cli.base_model.mapped_pages import returning_pages
+from red_cli.distributed.parameter_chunks import Sharding, keeping_chunks, restore
 from red_cli.edit.model_kinds import ModelKind
 from red_cli.edit.trained_head import POOLER, head_parameter_names
 from red_cli.errors import UserError, first_line
@@ -47,13 +50,20 @@ def load_skeleton(config: PretrainedConfig, model: Model, kind: ModelKind) -> Pr
 
 
 def load_base(
-    model: Model, config: PretrainedConfig, kind: ModelKind, seed: int, device: torch.device | None = None
+    model: Model,
+    config: PretrainedConfig,
+    kind: ModelKind,
+    seed: int,
+    device: torch.device | None = None,
+    sharding: Sharding | None = None,
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Load the weights of a base.
+    """Load the weights of a base. Its peak is the base, or this rank's chunk of it, and a tensor.
 
     Args:
         seed: the seed of the head's initial values.
         device: the device of a quantised base; None for the default device.
+        sharding: how the ranks divide the base, of which each then loads its chunk; all ranks call this function.
+            None: this process loads all of it.
 
     Returns:
         The model, and the names of its head's parameters: all outside the base model, and the pooler if the checkpoint
@@ -69,15 +79,18 @@ def load_base(
             hint=HOW_TO_ALLOW,
         )
     torch.manual_seed(seed)
-    loaded, info = from_pretrained(
-        kind.auto_class.from_pretrained,
-        model,
-        config=config,
-        dtype=model.dtype if model.dtype == "auto" else getattr(torch, model.dtype),
-        output_loading_info=True,
-        **_quantization(model, config, kind, device),
-        ignore_mismatched_sizes=True,  # a head of another task is initialised; other mismatches are refused below
-    )
+    quantization = _quantization(model, config, kind, device)
+    chunks = nullcontext() if sharding is None else keeping_chunks(sharding)
+    with chunks, returning_pages(lambda: model_folder(model.name_or_path, model.revision)):
+        loaded, info = from_pretrained(
+            kind.auto_class.from_pretrained,
+            model,
+            config=config,
+            dtype=model.dtype if model.dtype == "auto" else getattr(torch, model.dtype),
+            output_loading_info=True,
+            **quantization,
+            ignore_mismatched_sizes=True,  # a head of another task is initialised; other mismatches are refused below
+        )
     for module in loaded.modules():
         if hasattr(module, _CPU_LAYOUT_FLAG):
             setattr(module, _CPU_LAYOUT_FLAG, False)
@@ -95,8 +108,11 @@ def load_base(
             "file-damaged",
             f"{model.name_or_path}: {wrong[0]} in the weights has another shape than in its configuration",
         )
-    names = [name for name, _ in loaded.named_parameters()]
-    return loaded, [name for name in names if name in {*head, *fresh}]
+    trained = [name for name, _ in loaded.named_parameters() if name in {*head, *fresh}]
+    if sharding is not None:
+        for name in trained:
+            restore(loaded.get_parameter(name), sharding)
+    return loaded, trained
 
 
 def _quantization(

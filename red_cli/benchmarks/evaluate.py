@@ -47,7 +47,7 @@ def evaluate_suite(target: Opened, request: SuiteRequest, output: Path, listener
     """
     folder = RunFolder(output)
     preflight_evaluation(target, None, output)
-    processes = join_for_inference(target.recipe.launch)
+    processes = join_for_inference(target.recipe, listener)
     listener.status("looking for the questions")
     answering = {alpaca_eval.NAME: alpaca_eval.answer_alpaca_eval, mt_bench.NAME: mt_bench.answer_mt_bench}
     if request.suite in answering:

@@ -66,6 +66,12 @@ Seeds = Annotated[
     str | None,
     typer.Option("--seeds", metavar="N,N-N", help="Train under each of these seeds, such as 42-46, one after another."),
 ]
+Together = Annotated[
+    bool,
+    typer.Option(
+        "--together", help="Train all runs in this process on one base, step by step in turn: faster, the same results."
+    ),
+]
 TargetArgument = Annotated[
     Path,
     typer.Argument(

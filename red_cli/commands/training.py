@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from red_cli import check_screen, console
 from red_cli import plan_and_result_tables as tables
 from red_cli.commands.data_file import confirm_training, data_file_of, recipe_of_data_file, refuse_data_file
-from red_cli.commands.options import Json, Overrides, RecipeArgument, RecipeOrFile, Seeds, Variant
+from red_cli.commands.options import Json, Overrides, RecipeArgument, RecipeOrFile, Seeds, Together, Variant
 from red_cli.commands.processes import started_elsewhere
 from red_cli.errors import UserError
 from red_cli.finding_tables import class_tables, finding_rows
@@ -34,6 +34,7 @@ def train(
     variant: Variant = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the run folder's last checkpoint.")] = False,
     seeds: Seeds = None,
+    together: Together = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With a data file: train without a question.")] = False,
     more_epochs: Annotated[
         float | None,
@@ -66,15 +67,16 @@ def train(
         _show_result(result, loaded.recipe, json)
         return
     preflight_training(loaded.recipe)
+    _require_together(loaded, seeds, together)
     if seeds is None and is_main() and loaded.recipe.launch.machine_rank == 0:
         require_new_or_resumable_folder(loaded)
         require_init_from(loaded)
     if data_file is not None and not confirm_training(recipe, yes, json):
         return
-    if started_elsewhere(loaded.recipe.launch, json):
+    if not together and started_elsewhere(loaded.recipe.launch, json):
         return
     if seeds is not None:
-        _train_seeds(recipe, overrides or [], variant, seeds, more_epochs, json)
+        _train_seeds(recipe, overrides or [], variant, seeds, more_epochs, together, json)
         return
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")
@@ -83,6 +85,17 @@ def train(
 
         result = run_training(loaded, terminal)
     _show_result(result, loaded.recipe, json)
+
+
+def _require_together(loaded: LoadedRecipe, seeds: str | None, together: bool) -> None:
+    """Check that the runs of the option --together can share a base and a process."""
+    if not together:
+        return
+    from red_cli.compare.together import require_together
+
+    if seeds is None:
+        raise UserError("invalid-option", "--together is for several runs", hint="Give their seeds: --seeds 42-49")
+    require_together({"the recipe": loaded.recipe})
 
 
 def _require_epochs(epochs: float) -> None:
@@ -121,7 +134,13 @@ def _show_result(result: dict[str, Any], recipe: Recipe, json: bool) -> None:
 
 
 def _train_seeds(
-    recipe: str, overrides: list[str], variant: str | None, seeds: str, more_epochs: float | None, json: bool
+    recipe: str,
+    overrides: list[str],
+    variant: str | None,
+    seeds: str,
+    more_epochs: float | None,
+    together: bool,
+    json: bool,
 ) -> None:
     """Train one run for each seed of the option --seeds; print the scores over the seeds."""
     from red_cli.compare.seeds import load_seeds, parse_seeds
@@ -134,9 +153,9 @@ def _train_seeds(
     with Terminal(json_output=True) as terminal:  # the plans of the runs are not the result
         terminal.status("starting")
         console.silence_libraries()
-        from red_cli.compare.seeds import train_seeds
+        from red_cli.compare.seeds import train_seeds, train_seeds_together
 
-        result = train_seeds(runs, terminal)
+        result = (train_seeds_together if together else train_seeds)(runs, terminal)
     if not is_main():
         return
     if json:
@@ -180,6 +199,7 @@ def compare(
             "the best.",
         ),
     ] = None,
+    together: Together = False,
     json: Json = False,
 ) -> None:
     """Train a recipe by several methods and compare them; given again, the command resumes."""
@@ -198,8 +218,13 @@ def compare(
         numbers = None if seeds is None else parse_seeds(seeds)
         names = None if methods is None else parse_methods(methods)
         comparison = plan_comparison(recipe, variant, overrides or [], names, numbers, grid or [])
+        trainer = None
+        if together:
+            from red_cli.compare.comparison_together import TrainsTogether
+
+            trainer = TrainsTogether(comparison, terminal)
         console.silence_libraries()
-        result = run_comparison(comparison, terminal, ["red", *sys.argv[1:]])
+        result = run_comparison(comparison, terminal, ["red", *sys.argv[1:]], trainer)
     if json:
         console.print_json(result)
     elif result["rows"]:

@@ -1,9 +1,9 @@
-"""Compare methods on the same recipe, data, head, loop and seeds. Each run has its own process."""
+"""Compare methods on the same recipe, data, head, loop and seeds. Each run has its own process, or all share one."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,9 @@ _SOURCES: dict[Source, str] = {
     "search": "by a search",
     "grid": "of the grid",
 }
+
+
+Trainer = Callable[[Run, str, Listener], bool]  # (the run, its name on the screen, listener) -> whether it succeeded
 
 
 def parse_methods(text: str) -> list[str]:
@@ -188,14 +191,17 @@ def _by_method(overrides: Sequence[str], methods: Sequence[str]) -> tuple[list[s
     return shared, own
 
 
-def compare(comparison: Comparison, listener: Listener, command: Sequence[str] = ()) -> dict[str, Any]:
+def compare(
+    comparison: Comparison, listener: Listener, command: Sequence[str] = (), train: Trainer | None = None
+) -> dict[str, Any]:
     """Run a comparison: train the unfinished runs, score all, and write comparison.json and comparison.md.
 
-    A run's peak memory is that of its own process. Scores are those of the test split if it has labels, else of the
+    A run's peak memory is that of its process. Scores are those of the test split if it has labels, else of the
     selection split. Checkpoints of finished runs are deleted.
 
     Args:
         command: what the user typed, for the record of the planned runs.
+        train: how runs are trained; None: each in its own process.
 
     Raises:
         UserError: a folder holds anything but its run, or the base, the data or a package is missing. Nothing has been
@@ -211,6 +217,7 @@ def compare(comparison: Comparison, listener: Listener, command: Sequence[str] =
     finished = [is_finished(run.loaded) for run in comparison.runs]
     split, chose_best = default_split(comparison.runs[0].loaded.recipe)
     failed = []
+    train = train or _train
     write_planned(comparison.folder, [run.loaded.run_folder for run in comparison.runs], command)
     for number, (run, done) in enumerate(zip(comparison.runs, finished, strict=True), start=1):
         what = f"[{number}/{len(finished)}] {run.name}, seed {run.seed}"
@@ -220,7 +227,7 @@ def compare(comparison: Comparison, listener: Listener, command: Sequence[str] =
                 score_untuned_base(run.loaded, split, listener)
             listener.note(f"{what}: {_score_text(run, split)}{', finished before' if done else ''}")
             continue
-        if not done and not _train(run, what, listener):
+        if not done and not train(run, what, listener):
             failed.append(
                 {"method": run.method, "name": run.name, "seed": run.seed, "folder": str(run.loaded.run_folder)}
             )

@@ -11,7 +11,7 @@ from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.roles import ROWS
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.inputs import RunInputs, changed_base, changed_rows, parse_inputs
+from red_cli.runs.inputs import RunInputs, changed_base, changed_rows, drawn_by_seed, parse_inputs
 
 
 def require_same_inputs(runs: Sequence[LoadedRecipe]) -> None:
@@ -45,7 +45,7 @@ def _differences(recipe: Recipe, theirs: RunInputs, other: Recipe, own: RunInput
     if (recipe.model.name_or_path, recipe.model.revision) == (other.model.name_or_path, other.model.revision):
         lines += changed_base(_without_edited_modules(theirs.base), _without_edited_modules(own.base))
     same_seed = recipe.train.seed == other.train.seed
-    if values_of(recipe, ROWS) == values_of(other, ROWS) and (same_seed or not _drawn_by_seed(recipe)):
+    if values_of(recipe, ROWS) == values_of(other, ROWS) and (same_seed or not drawn_by_seed(recipe)):
         lines += changed_rows(theirs, own)
     return lines
 
@@ -53,11 +53,3 @@ def _differences(recipe: Recipe, theirs: RunInputs, other: Recipe, own: RunInput
 def _without_edited_modules(base: BaseDigest | None) -> BaseDigest | None:
     """The digest without that of the edited modules, which differ between methods."""
     return None if base is None else base.model_copy(update={"tensors": None})
-
-
-def _drawn_by_seed(recipe: Recipe) -> bool:
-    """Whether the seed decides which rows are trained on or select the best evaluation."""
-    data = recipe.data
-    return bool(
-        data.max_train_rows or data.validation_share or data.streaming or recipe.eval.split == "paper"
-    )  # fmt: skip

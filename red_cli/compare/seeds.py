@@ -92,6 +92,29 @@ def train_seeds(runs: Sequence[LoadedRecipe], listener: TrainingListener) -> dic
     return summary(runs)
 
 
+def train_seeds_together(runs: Sequence[LoadedRecipe], listener: TrainingListener) -> dict[str, Any]:
+    """Train the unfinished runs in turn on one base, and resume interrupted ones.
+
+    Returns:
+        What `train_seeds` returns.
+
+    Raises:
+        UserError: a folder holds anything but its run, or the runs need different bases. Nothing has been trained.
+        Interrupted: the user stopped them; the same command resumes.
+        RunFailed: some runs failed; the others are finished.
+    """
+    from red_cli.train.together import raise_failures, train_together
+
+    names = {f"seed {loaded.recipe.train.seed}": loaded for loaded in runs}
+    finished = {name: is_finished(loaded) for name, loaded in names.items()}
+    for name, done in finished.items():
+        if done:
+            listener.note(f"{name}: finished before ({names[name].run_folder})")
+    unfinished = {name: resuming(loaded) for name, loaded in names.items() if not finished[name]}
+    raise_failures(train_together(unfinished, listener))
+    return summary(runs)
+
+
 def resuming(loaded: LoadedRecipe) -> LoadedRecipe:
     """The recipe of one seed, which resumes if its run was interrupted: train.resume_from_checkpoint=true."""
     settings = loaded.recipe.train.model_copy(update={"resume_from_checkpoint": True})

@@ -6,21 +6,29 @@ import logging
 import math
 import os
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from red_cli.distributed.deepspeed_config import STAGE
-from red_cli.distributed.engine import NotFinite
+from red_cli.distributed.parameter_chunks import Sharding
 from red_cli.distributed.process_group import Processes
+from red_cli.distributed.sharded_base import partition_base
+from red_cli.distributed.step_numbers import OwnShare, StepNumbers
+from red_cli.errors import UserError, one_line
 from red_cli.methods.method import Trained
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Zero:
-    """DeepSpeed's engine: ZeRO-2 shards gradients and moments, ZeRO-3 the base as well."""
+    """DeepSpeed's engine: ZeRO-2 shards gradients and moments, ZeRO-3 the base as well.
+
+    Raises:
+        UserError: DeepSpeed refuses the configuration.
+    """
 
     def __init__(
         self,
@@ -29,8 +37,10 @@ class Zero:
         optimizer: torch.optim.Optimizer,
         processes: Processes,
         config: dict[str, Any],
+        sharding: Sharding | None,
     ) -> None:
         import deepspeed
+        from deepspeed.runtime.config import DeepSpeedConfigError
 
         if processes.device.type == "cpu":
             # Compiled at first use under a lock that a killed process never releases; gloo serves as well.
@@ -42,22 +52,33 @@ class Zero:
         self.groups = optimizer.state_dict()["param_groups"]
         self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.sharded = config["zero_optimization"]["stage"] == STAGE["zero3"]
-        self.engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
+        if sharding is not None:
+            partition_base(trained.model, sharding, config)
+        try:
+            self.engine: Any = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
+        except (ValueError, DeepSpeedConfigError) as error:
+            what = one_line(" ".join(str(error).split()))
+            raise UserError("invalid-launch", f"launch.deepspeed_config: DeepSpeed refuses it: {what}") from error
         self.model: nn.Module = self.engine
 
     def set_accumulation_boundary(self, last: bool) -> None:
         self.engine.set_gradient_accumulation_boundary(last)
 
+    def divisor(self, weight: float) -> float:
+        """The weight of all ranks: DeepSpeed reduces gradients during the backward pass."""
+        return self.processes.all_reduce_sum(weight)
+
     def backward(self, loss: Tensor) -> None:
         self.engine.backward(loss * self.processes.count)  # DeepSpeed takes the mean over the processes
 
-    def step(self, limit: float | None) -> float:
-        """Step as `Engine.step`; `limit` is already in DeepSpeed's configuration."""
-        self.engine.step()
-        norm = float(self.engine.get_global_grad_norm())
-        if not math.isfinite(norm):
-            raise NotFinite(f"gradient norm {norm}")
-        return norm
+    def step(self, limit: float | None, own: OwnShare) -> StepNumbers:
+        """Step as `Engine.step`, but also by a norm that is not finite; `limit` is in DeepSpeed's configuration."""
+        loss, norm = self.processes.all_reduce_sum(float(own.loss)), math.nan
+        if math.isfinite(loss):
+            self.engine.step()
+            norm = float(self.engine.get_global_grad_norm())
+        stop = any(self.processes.any_rank(own.stop))
+        return StepNumbers(*(torch.tensor(number, dtype=torch.float64) for number in (loss, norm, stop)))
 
     def gathered_parameters(self, change: bool = False) -> AbstractContextManager[Any]:
         if not self.sharded:
@@ -77,8 +98,7 @@ class Zero:
             {**{key: value for key, value in group.items() if key != "params"}, "params": numbered["params"]}
             for numbered, group in zip(self.groups, self.optimizer.param_groups, strict=True)
         ]
-        states = [self.optimizer.state.get(flat, {}) for flat in self._flat()]
-        steps = [state["step"] for state in states if state]
+        steps = [state["step"] for state in self.optimizer.state.values() if state]
         if not steps:
             return {"state": {}, "param_groups": groups}
         self._link()
@@ -105,28 +125,39 @@ class Zero:
                 self._set(parameter, state["state"][number][key], key)
 
     def _link(self) -> None:
-        """Link the parameters to their shards of the moments.
+        """Link the parameters of ZeRO-2 to their shards of the moments, so that DeepSpeed can gather them.
 
-        ZeRO-2 would do so after the first step of the first group, when the other groups have no moments yet.
+        DeepSpeed does so after the first step of the first group, when the other groups have no moments yet.
         """
-        if not self.sharded:
-            self.engine.optimizer._hp_optimizer_states_linked = False
-            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+        from deepspeed.utils import lazy_init_hp_params_optimizer_state
+
+        if self.sharded:
+            return
+        rest = iter(self.parameters)
+        for numbered, flat in zip(self.groups, self._flat(), strict=True):
+            lazy_init_hp_params_optimizer_state(list(islice(rest, len(numbered["params"]))), flat, self.optimizer.state)
 
     def _set(self, parameter: nn.Parameter, value: Tensor, key: str) -> None:
-        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+        """Set a moment of a parameter; of ZeRO-3 this rank's shard, padded, which `safe_set_full_…` does not pad."""
+        from deepspeed.utils import (
+            safe_get_local_fp32_param,
+            safe_set_full_optimizer_state,
+            safe_set_local_optimizer_state,
+        )
 
         value = value.to(self.processes.device)
         if not self.sharded:
             safe_set_full_optimizer_state(parameter, value, key)
             return
-        own = parameter.ds_tensor.numel()  # type: ignore[attr-defined]
+        own = safe_get_local_fp32_param(parameter).numel()
         padded = value.new_zeros(own * self.processes.count)
         padded[: value.numel()] = value.flatten()
         safe_set_local_optimizer_state(parameter, padded[own * self.processes.index :][:own], key)
 
     def _flat(self) -> list[Tensor]:
-        """The flat parameters of this rank, which the optimiser steps."""
-        optimizer = self.engine.optimizer
-        name = "fp32_partitioned_groups_flat" if self.sharded else "single_partition_of_fp32_groups"
-        return list(getattr(optimizer, name))
+        """The flat parameters of this rank, which the optimiser steps; ZeRO-3 gives it one at a time."""
+        if self.sharded:
+            from deepspeed.checkpoint.constants import FP32_FLAT_GROUPS
+
+            return list(self.engine.optimizer.state_dict()[FP32_FLAT_GROUPS])
+        return [flat for group in self.optimizer.param_groups for flat in group["params"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,8 @@ _SHARES_MEMORY = ("cpu", "mps")  # with the machine
 _COMPUTES_IN_FLOAT32 = ("cpu", "mps")  # unless the recipe says otherwise: bfloat16 is emulated on some of their kinds
 _SUMS_FLOAT64 = ("cpu", "cuda")
 _FUSES_ADAMW = ("cpu", "cuda", "mps", "xpu")  # in torch; other devices bring kernels of their own, not all of them this
+_SKIPS_ADAMW = ("cpu", "cuda")  # tested there; AdamW in one kernel, which heeds `found_inf`
+_READS_LATER = "cuda"  # whose copies to pinned memory can be waited for alone
 
 
 def chosen_device() -> torch.device:
@@ -63,6 +65,34 @@ def sums_float64(device: torch.device) -> bool:
 def fuses_adamw(device: torch.device) -> bool:
     """Whether AdamW steps in one kernel on a device."""
     return device.type in _FUSES_ADAMW
+
+
+def skips_adamw(device: torch.device) -> bool:
+    """Whether AdamW on a device leaves out a step if its `found_inf` is 1, which the host need not know."""
+    return device.type in _SKIPS_ADAMW
+
+
+def reads_later(device: torch.device) -> bool:
+    """Whether the host can read a tensor of a device without a wait for what the device does after it.
+
+    Elsewhere a read costs nothing, as on a CPU, or waits for everything.
+    """
+    return device.type == _READS_LATER
+
+
+def read_later(tensor: Tensor) -> Callable[[], list[float]]:
+    """Start to copy a vector to the host; the function returned waits for this copy and gives the numbers."""
+    if not reads_later(tensor.device):
+        return tensor.tolist
+    copy = torch.empty_like(tensor, device=CPU, pin_memory=True).copy_(tensor, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(tensor.device))
+
+    def read() -> list[float]:
+        copied.synchronize()
+        return list(copy.tolist())
+
+    return read
 
 
 def device_count(device: torch.device) -> int:

@@ -1,26 +1,25 @@
 """Engines: how gradients become an optimiser step over all ranks. DeepSpeed's is in deepspeed.py.
 
-The gradients are so few that one hand-written all-reduce per step replaces DistributedDataParallel and its buckets.
+The gradients are so few that one hand-written all-reduce per step replaces DistributedDataParallel and its buckets. The
+loss, the number of labelled items and the requests to stop travel with them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
+from red_cli.distributed.device import skips_adamw
 from red_cli.distributed.process_group import Processes
-from red_cli.edit.repeated_layers import blocks
+from red_cli.distributed.step_numbers import OwnShare, StepNumbers
 from red_cli.methods.method import Trained
+from red_cli.tasks.base import moved
 
-
-class NotFinite(Exception):
-    """The engine's error for a loss or a gradient that is not finite; the message says which."""
+_DIGIT = 4096  # a weight is sent as two float32 digits, whose sums over 4096 ranks are exact
 
 
 class Engine(Protocol):
@@ -37,14 +36,20 @@ class Engine(Protocol):
     def set_accumulation_boundary(self, last: bool) -> None:
         """Announce a forward and backward pass; `last` is true for the last micro-batch of a step."""
 
+    def divisor(self, weight: float) -> float:
+        """What this rank divides the losses of a step by before their backward pass.
+
+        Args:
+            weight: of this rank's rows in the step.
+        """
+
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of this rank's share of the step's loss."""
 
-    def step(self, limit: float | None) -> float:
-        """All-reduce the gradients, clip their norm to `limit`, and step; returns the norm before clipping.
+    def step(self, limit: float | None, own: OwnShare) -> StepNumbers:
+        """All-reduce the gradients, clip their norm to `limit`, and step; return loss, norm and stop flag to be read.
 
-        Raises:
-            NotFinite: the norm is not finite; the run cannot continue.
+        A step whose loss or norm is not finite is left out, and reading its numbers says so.
         """
 
     def gathered_parameters(self, change: bool = False) -> AbstractContextManager[Any]:
@@ -72,23 +77,30 @@ class Replicated:
 
     def set_accumulation_boundary(self, last: bool) -> None: ...
 
+    def divisor(self, weight: float) -> float:
+        """Of a single process the weight. Several ranks learn their common one in the step, and divide then."""
+        return weight if self.processes.count == 1 else 1.0
+
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
-    def reduce_and_clip_gradients(self, limit: float | None) -> float:
-        """All-reduce and clip the gradients without stepping; the results and errors are those of `step`."""
+    def reduce_and_clip_gradients(self, limit: float | None, own: OwnShare) -> StepNumbers:
+        """All-reduce and clip the gradients without stepping."""
+        loss, stop = own.loss, torch.full_like(own.loss, own.stop)
         if self.processes.count > 1:
-            self._all_reduce_gradients()
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, math.inf if limit is None else limit))
-        if not math.isfinite(norm):
-            raise NotFinite(f"gradient norm {norm}")
-        return norm
+            loss, stop = self._all_reduce(own)
+        norm = nn.utils.clip_grad_norm_(self.parameters, math.inf if limit is None else limit)
+        return StepNumbers(loss, norm, stop)
 
-    def step(self, limit: float | None) -> float:
-        norm = self.reduce_and_clip_gradients(limit)
+    def step(self, limit: float | None, own: OwnShare) -> StepNumbers:
+        numbers = self.reduce_and_clip_gradients(limit, own)
+        if skips_adamw(self.processes.device):
+            self.optimizer.found_inf = numbers.not_finite  # type: ignore[attr-defined]  # as torch's GradScaler does
+        elif numbers.not_finite:
+            return numbers
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return norm
+        return numbers
 
     def gathered_parameters(self, change: bool = False) -> AbstractContextManager[Any]:
         return nullcontext()
@@ -100,36 +112,27 @@ class Replicated:
         self.optimizer.load_state_dict(state)
 
     @torch.no_grad()
-    def _all_reduce_gradients(self) -> None:
-        """Sum the gradients over the ranks; a parameter that has no gradient on any rank is not stepped."""
-        had = torch.tensor([parameter.grad is not None for parameter in self.parameters], dtype=torch.float32)
-        had = had.to(self.processes.device)
+    def _all_reduce(self, own: OwnShare) -> tuple[Tensor, Tensor]:
+        """Turn the gradients of the ranks' summed losses into those of the mean loss, by one message.
+
+        A parameter that has no gradient on any rank gets none, and is not stepped.
+
+        Returns:
+            The mean loss over the labelled items of all ranks, and the number of ranks that were asked to stop.
+        """
+        has = [parameter.grad is not None for parameter in self.parameters]
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        self.processes.all_reduce_(
-            [had, *(parameter.grad for parameter in self.parameters if parameter.grad is not None)]
-        )
-        for parameter, processes in zip(self.parameters, had.tolist(), strict=True):
-            if processes == 0:
-                parameter.grad = None
-
-
-def shard_base(model: PreTrainedModel, trained: Sequence[nn.Parameter], processes: Processes) -> None:
-    """Shard the frozen parameters of `model` over the ranks by FSDP, block by block.
-
-    The `trained` ones stay replicated; in training, the engine all-reduces their gradients.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    device = processes.device
-    mesh = init_device_mesh(device.type, (processes.count,))
-    parameters = set(trained)
-    for parameter in parameters:
-        parameter.data = parameter.data.to(device)
-    for module in (*blocks(model), model):
-        kind, name = type(module), type(module).__name__
-        fully_shard(module, mesh=mesh, ignored_params=parameters)
-        if type(module) is not kind:
-            type(module).__name__ = name  # the class name identifies the architecture
+        known = torch.tensor([float(own.stop), *divmod(own.weight, _DIGIT), *has])
+        message = torch.cat([own.loss.reshape(1), moved(known, self.processes.device)])
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        self.processes.all_reduce_([message, *gradients])
+        loss, stop, high, low, *_ = message[:4].unbind()
+        weight = high * _DIGIT + low
+        torch._foreach_div_(gradients, weight)
+        if not all(has):  # else every parameter has a gradient, and the host need not wait for the message
+            for parameter, ranks in zip(self.parameters, message[4:].tolist(), strict=True):
+                if ranks == 0:
+                    parameter.grad = None
+        return loss / weight, stop

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from red_cli.distributed.accelerate_settings import started_alone
 from red_cli.distributed.worker_process import LAUNCHER, STARTED, Failure, is_worker, read_failure
 from red_cli.errors import Interrupted, RedError, RunFailed, UserError
 from red_cli.recipe.sections import Launch
@@ -45,10 +46,10 @@ def processes_to_start(launch: Launch) -> int:
     """
     if is_worker() or launch.strategy == "single":
         return 1
-    if launch.num_machines == 1 and launch.num_processes == 1:
+    wanted = launch.num_processes
+    if launch.num_machines == 1 and (wanted == 1 or (wanted is None and started_alone())):
         return 1
     devices, what = visible_devices()
-    wanted = launch.num_processes
     if wanted is None:
         return launch.num_machines * (1 if what.startswith("core") else devices)
     here = wanted // launch.num_machines
@@ -101,7 +102,7 @@ def launcher_arguments(arguments: Sequence[str], launch: Launch, count: int) -> 
     options = [
         "--multi_gpu", "--num_processes", str(count), "--num_machines", str(launch.num_machines),
         "--machine_rank", str(launch.machine_rank), "--mixed_precision", "no", "--dynamo_backend", "no",
-        "--num_cpu_threads_per_process", threads,
+        "--num_cpu_threads_per_process", threads, "--gpu_ids", "all",
     ]  # fmt: skip
     if launch.num_machines > 1:
         port = launch.main_process_port or _USUAL_PORT

@@ -76,17 +76,22 @@ def _holds_experts(module: nn.Module) -> bool:
 
 def blocks(model: nn.Module) -> list[nn.Module]:
     """A model's repeated layers: the members of its outermost module lists."""
-    found: list[nn.Module] = []
+    return [block for stack in stacks(model) for block in stack]
+
+
+def stacks(model: nn.Module) -> list[list[nn.Module]]:
+    """A model's repeated layers by the outermost module list that holds them, such as an encoder's and a decoder's."""
+    found: list[list[nn.Module]] = []
 
     def look(module: nn.Module) -> None:
         for child in module.children():
             if isinstance(child, nn.ModuleList):
-                found.extend(child)
+                found.append([block for block in child if _has_parameters(block)])
             else:
                 look(child)
 
     look(model)
-    return [block for block in found if _has_parameters(block)]
+    return [stack for stack in found if stack]
 
 
 def _has_parameters(module: nn.Module) -> bool:

@@ -15,7 +15,7 @@ from red_cli.errors import UserError
 from red_cli.formatting import some_of
 
 POOLER = "pooler"  # the part of a base that may be missing in its files
-_LOADED = "_is_hf_initialized"  # transformers' mark of parameters that it loaded from files
+LOADED = "_is_hf_initialized"  # transformers' mark of parameters that it loaded from files
 
 
 def head_parameter_names(model: PreTrainedModel) -> list[str]:
@@ -48,7 +48,7 @@ def new_parameter_names(model: PreTrainedModel) -> list[str]:
     transformers marks the parameters that it loads. In a model that was not loaded from files none is: no name then.
     """
     head = {*head_parameter_names(model)}
-    marks = {name: getattr(parameter, _LOADED, False) for name, parameter in model.named_parameters()}
+    marks = {name: getattr(parameter, LOADED, False) for name, parameter in model.named_parameters()}
     if not head or not any(marks.values()):
         return []
     return [name for name, loaded in marks.items() if not loaded and (name in head or POOLER in name.split("."))]

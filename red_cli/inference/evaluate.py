@@ -58,7 +58,7 @@ def evaluate(
     recipe = target.recipe
     folder = RunFolder(output)
     preflight_evaluation(target, split, output)
-    processes = join_for_inference(recipe.launch)
+    processes = join_for_inference(recipe, listener)
     if not processes.main:
         listener = NullListener()
     listener.status("reading the data, loading the model")

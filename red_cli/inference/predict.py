@@ -52,8 +52,12 @@ def model_runner(
     stop: StopSignal = NEVER_STOP,
 ) -> ModelRunner:
     """What runs the model over a split to predict it. The arguments are those of `predict`."""
-    size = runtime.recipe.eval.batch_size or _TRAINING_TO_EVALUATION * micro_batch_size
-    return _Predictor(runtime, encoder, encoded, size, resumable, stop)
+    return _Predictor(runtime, encoder, encoded, evaluation_batch_size(runtime, micro_batch_size), resumable, stop)
+
+
+def evaluation_batch_size(runtime: Runtime, micro_batch_size: int) -> int:
+    """The rows of a forward pass that predicts, by those of a training micro-batch."""
+    return runtime.recipe.eval.batch_size or _TRAINING_TO_EVALUATION * micro_batch_size
 
 
 @dataclass(frozen=True)
@@ -82,36 +86,55 @@ class _Predictor:
 
     def forward(self, predict: Callable[[nn.Module, Any], list[T]], encoded: Encoded | None = None) -> list[T]:
         """Apply `predict` to batches of all rows; the results are in the rows' order. Each rank takes a share."""
-        model = self.runtime.model
+        runtime, model = self.runtime, self.runtime.model
         encoded = self.encoded if encoded is None else encoded
-        order = np.argsort(-encoded.lengths, kind="stable").tolist()
-        done = 0
 
         def compute(rows: Sequence[int]) -> list[T]:
-            with self.runtime.without_gradients():
+            with runtime.skipping_prefix(encoded, [[row] for row in rows]), runtime.without_gradients():
                 return predict(model, self.encoder.collate(encoded, np.array(rows)).to(model.device))
 
-        def show(rows: int) -> None:
-            nonlocal done
-            done = min(done + rows, len(order))
-            self.runtime.listener.evaluating(done, len(order))
+        return forward_rows(runtime, encoded, compute, self.batch_size, self.stop)
 
-        work = SharedRows(
-            processes=self.runtime.processes,
-            compute=compute,
-            summary=len,
-            done=show,
-            lockstep=self.runtime.sharded,
-            not_even_one=_not_even_one,
-            stop=self.stop,
-        )
-        was_training = model.training
-        model.eval()
-        try:
-            answers = work.results(order, self.batch_size)
-        finally:
-            model.train(was_training)
-        return [answers[row] for row in range(len(encoded))]
+
+def forward_rows(
+    runtime: Runtime,
+    encoded: Encoded,
+    compute: Callable[[Sequence[int]], Sequence[T]],
+    batch_size: int,
+    stop: StopSignal = NEVER_STOP,
+) -> list[T]:
+    """Predict all rows, or compute something else for them, in batches; the results are in the rows' order.
+
+    Each rank takes a share. The model is in evaluation mode meanwhile.
+
+    Args:
+        compute: the results of some rows.
+    """
+    model = runtime.model
+    order = np.argsort(-encoded.lengths, kind="stable").tolist()
+    done = 0
+
+    def show(rows: int) -> None:
+        nonlocal done
+        done = min(done + rows, len(order))
+        runtime.listener.evaluating(done, len(order))
+
+    work = SharedRows(
+        processes=runtime.processes,
+        compute=compute,
+        summary=len,
+        done=show,
+        lockstep=runtime.sharded,
+        not_even_one=_not_even_one,
+        stop=stop,
+    )
+    was_training = model.training
+    model.eval()
+    try:
+        answers = work.results(order, batch_size)
+    finally:
+        model.train(was_training)
+    return [answers[row] for row in range(len(encoded))]
 
 
 def _not_even_one() -> RunFailed:

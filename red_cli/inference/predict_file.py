@@ -70,7 +70,7 @@ def predict_file(opened: Opened, request: PredictionRequest, listener: Listener,
     """
     file = request.file
     opened = _for_reading(opened, request.columns)
-    processes = join_for_inference(opened.recipe.launch)
+    processes = join_for_inference(opened.recipe, listener)
     if not processes.main:
         listener = NullListener()
     listener.status("loading the model")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from red_cli.edit.attach import attach, require_attachment
+from red_cli.edit.attach import DEFAULT, attach, require_attachment
 from red_cli.edit.attached_adapters import active_adapter, count, edits
 from red_cli.edit.config import RedConfig
 from red_cli.edit.load import load_adapter, load_adapter_weights, save_adapter
@@ -31,9 +31,9 @@ def trained_red(model: PreTrainedModel) -> Trained:
     )
 
 
-def _attach(model: PreTrainedModel, config: RedConfig, head: list[str]) -> Trained:
-    """Attach RED's vectors to the model and make the head trainable."""
-    attach(model, config, train_head=head)
+def attach_red(model: PreTrainedModel, config: RedConfig, head: list[str], name: str = DEFAULT) -> Trained:
+    """Attach RED's vectors to the model as the adapter `name`, and make the head trainable."""
+    attach(model, config, name, train_head=head)
     return trained_red(model)
 
 
@@ -49,7 +49,7 @@ def _load(model: PreTrainedModel, folder: Path) -> Trained:
 
 
 METHOD = Method(
-    _attach,
+    attach_red,
     _save,
     _load,
     load_weights=lambda trained, folder: load_adapter_weights(trained.model, folder),

@@ -103,6 +103,12 @@ class MicroBatch:
         """The number of sequences."""
         return len(self.rows) if self.packs is None else len(self.packs)
 
+    @property
+    def rows_by_sequence(self) -> list[list[int]]:
+        """The rows of each sequence."""
+        packs = self.rows[:, None] if self.packs is None else self.packs
+        return [rows.tolist() for rows in packs]
+
     def halves(self) -> list[MicroBatch]:
         """Split into two micro-batches of about equal size; a single row is not split."""
         if len(self.rows) == 1:

@@ -20,6 +20,7 @@ from red_cli.methods.attach_save_load import attach_method
 from red_cli.methods.method import Trained
 from red_cli.plan.data_summary import Example, Lengths
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter
+from red_cli.plan.prefix_plan import PrefixPlan
 from red_cli.plan.prepare import Prepared, Scoring
 from red_cli.plan.schedule import Schedule, make_schedule, schedule_notes
 from red_cli.plan.search_plan import SearchPlan
@@ -62,6 +63,7 @@ class PlanSummary:
     class_weights: Mapping[str, float] | None  # label -> weight in the training loss
     examples: list[Example]
     memory: MemoryEstimate | None
+    prefix: PrefixPlan | None  # the cache of a frozen prefix; None: the recipe asks for none
     largest_block: int  # bytes of the largest layer, which a device gathers to compute it
     processes: int
     strategy: StrategyChoice
@@ -116,6 +118,7 @@ def summarise(
         class_weights=prepared.class_weights,
         examples=_examples(prepared),
         memory=schedule.memory,
+        prefix=schedule.prefix,
         largest_block=_largest_block(trained.model, recipe),
         processes=processes.count,
         strategy=schedule.strategy,
@@ -126,7 +129,7 @@ def summarise(
             *loaded.notes,
             *prepared.notes,
             *dict.fromkeys(note for encoded in prepared.encoded.values() for note in encoded.notes),
-            *schedule_notes(loaded, total, steps_per_epoch),
+            *schedule_notes(loaded, schedule),
         ],
     )
 

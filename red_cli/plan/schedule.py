@@ -9,6 +9,7 @@ from red_cli.distributed.process_group import Processes
 from red_cli.methods.method import Trained
 from red_cli.plan.batches import BatchSampler
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter, estimate_memory
+from red_cli.plan.prefix_plan import PrefixPlan, no_effect, plan_prefix
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.search_plan import SearchPlan, plan_search
 from red_cli.plan.strategy import StrategyChoice, choose_strategy
@@ -45,10 +46,12 @@ def require_schedule(loaded: LoadedRecipe, total: int, steps_per_epoch: int) -> 
         raise loaded.refuse(("train", "warmup_steps"), what)
 
 
-def schedule_notes(loaded: LoadedRecipe, total: int, steps_per_epoch: int) -> list[str]:
-    """Notes on keys that have no effect in a run of `total` steps."""
-    train = loaded.recipe.train
+def schedule_notes(loaded: LoadedRecipe, schedule: Schedule) -> list[str]:
+    """Notes on keys that have no effect in a run."""
+    train, total, steps_per_epoch = loaded.recipe.train, schedule.total_steps, schedule.sampler.steps_per_epoch
     notes = []
+    if schedule.prefix is not None and schedule.prefix.obstacle is not None:
+        notes.append(no_effect(schedule.prefix.obstacle))
     for key in ("eval_steps", "save_steps"):
         steps = getattr(train, key)
         if steps is not None and steps > total:
@@ -69,6 +72,7 @@ class Schedule:
         sampler: the rows of each optimiser step.
         search: the learning-rate search before the run, or None if the recipe gives the rate.
         memory: the estimated peak of a step, or None if it cannot be estimated.
+        prefix: the cache of a frozen prefix, or None if the recipe asks for none.
     """
 
     sampler: BatchSampler
@@ -77,6 +81,7 @@ class Schedule:
     search: SearchPlan | None
     memory: MemoryEstimate | None
     strategy: StrategyChoice
+    prefix: PrefixPlan | None = None
 
 
 def make_schedule(loaded: LoadedRecipe, prepared: Prepared, trained: Trained, processes: Processes) -> Schedule:
@@ -99,6 +104,7 @@ def make_schedule(loaded: LoadedRecipe, prepared: Prepared, trained: Trained, pr
         search=plan_search(recipe.method, trained.modules, total, strategy.strategy) if searched else None,
         memory=memory,
         strategy=strategy,
+        prefix=processes.broadcast(plan_prefix(loaded, prepared, trained, total, sampler.steps_per_epoch, strategy)),
     )
 
 

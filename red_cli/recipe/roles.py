@@ -29,7 +29,7 @@ class Role(Enum):
     INFERENCE_BATCH = auto()  # batch size of inference
     DECODING = auto()  # how texts are generated
     OUTPUT = auto()  # where files go
-    MACHINE = auto()  # processes and devices
+    MACHINE = auto()  # processes, devices and disk, which do not change the result
     COSMETIC = auto()  # what is shown with the result
 
 

@@ -14,6 +14,7 @@ from red_cli.edit.recorded_base import BaseDigest
 from red_cli.errors import UserError
 
 if TYPE_CHECKING:
+    from red_cli.recipe.schema import Recipe
     from red_cli.tasks.base import Encoded
 
 _PARTS = {"config": "configuration", "weights": "weights", "tensors": "weights", "tokenizer": "tokenizer"}
@@ -58,6 +59,12 @@ def parse_inputs(content: Any) -> RunInputs:
         ValidationError: the content is damaged.
     """
     return TypeAdapter(RunInputs).validate_python(content)
+
+
+def drawn_by_seed(recipe: Recipe) -> bool:
+    """Whether the seed decides the inputs of a run: which rows it trains on, or which select its best evaluation."""
+    data = recipe.data
+    return bool(data.max_train_rows or data.validation_share or data.streaming or recipe.eval.split == "paper")
 
 
 def require_same_inputs(record: Path, then: RunInputs, now: RunInputs) -> None:

@@ -8,10 +8,12 @@ from transformers import PretrainedConfig, PreTrainedModel
 from red_cli.base_model.digest import require_same_digest
 from red_cli.base_model.load import load_base, load_config
 from red_cli.base_model.prepare import prepare_base
+from red_cli.distributed.parameter_chunks import Sharding
 from red_cli.edit.model_kinds import NO_TASK
 from red_cli.errors import UserError
 from red_cli.methods.attach_save_load import load_trained
 from red_cli.methods.trained_description import read_trained_files
+from red_cli.recipe.methods import METHODS
 from red_cli.runs.open_trained import Opened, OpenedAdapter, OpenedBase
 from red_cli.tasks.base import Base, Task
 from red_cli.tasks.build import build_task
@@ -54,17 +56,22 @@ def _label_names(opened: Opened, config: PretrainedConfig) -> list[str] | None:
     return None if regression else files.label_names
 
 
-def load_model(opened: Opened, base: Base, device: torch.device) -> tuple[PreTrainedModel, list[torch.nn.Parameter]]:
+def load_model(
+    opened: Opened, base: Base, device: torch.device, sharding: Sharding | None = None
+) -> tuple[PreTrainedModel, list[torch.nn.Parameter]]:
     """Load the model of an opened folder, with its adapter if it has one, in evaluation mode; and the parameters.
 
     Args:
         device: the device of a quantised base; any other stays on the CPU.
+        sharding: how the ranks will divide the base; None if they do not.
 
     Raises:
         UserError: base or adapter cannot be loaded or do not match, or the base changed since the training.
     """
     recipe = opened.recipe
-    model, _ = load_base(recipe.model, base.config, base.kind, recipe.train.seed, device)
+    if opened.adapter is not None and METHODS[read_trained_files(opened.adapter).method].base_parameters != "none":
+        sharding = None  # such an adapter is loaded into complete parameters
+    model, _ = load_base(recipe.model, base.config, base.kind, recipe.train.seed, device, sharding)
     parameters: list[torch.nn.Parameter] = []
     if opened.adapter is not None:
         trained = load_trained(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from red_cli.base_model.hub import require_model_folder
+from red_cli.distributed.accelerate_settings import require_settings_for_training
 from red_cli.distributed.deepspeed_config import require_deepspeed
 from red_cli.errors import UserError, did_you_mean, one_line
 from red_cli.recipe.chosen_metrics import text_metrics
@@ -34,12 +35,13 @@ def preflight(recipe: Recipe) -> None:
 
 
 def preflight_training(recipe: Recipe) -> None:
-    """Run the checks of `preflight`, and check that the strategy of the recipe is available.
+    """Run the checks of `preflight`, and check the strategy of the recipe and the settings of Accelerate.
 
     Raises:
-        UserError: something is missing.
+        UserError: something is missing, or Accelerate's settings contradict the recipe.
     """
-    require_deepspeed(recipe.launch, recipe.train.max_grad_norm)
+    require_settings_for_training(recipe)
+    require_deepspeed(recipe.launch, recipe.train)
     preflight(recipe)
 
 

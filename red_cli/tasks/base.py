@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from red_cli.tasks.data.paper_cut import SCORED, PaperCut
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.splits import Splits
 from red_cli.tasks.special_ids import SpecialIds
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 
@@ -104,10 +107,18 @@ class Batch:
     labels: Tensor | None
     weight: float
 
-    def to(self, device: torch.device) -> Batch:
-        inputs = {name: moved(tensor, device) for name, tensor in self.inputs.items()}
-        labels = None if self.labels is None else moved(self.labels, device)
-        return replace(self, inputs=inputs, labels=labels)
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The batch with each of its tensors changed."""
+        inputs = {name: change(tensor) for name, tensor in self.inputs.items()}
+        return replace(self, inputs=inputs, labels=None if self.labels is None else change(self.labels))
+
+    def to(self, device: torch.device) -> Self:
+        """The batch on a device."""
+        return self.map(lambda tensor: moved(tensor, device))
+
+    def pinned(self) -> Self:
+        """The batch in page-locked memory of the host, from which CUDA copies while the host goes on."""
+        return self.map(Tensor.pin_memory)
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import io
-import random
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from red_cli.distributed.device import generator_state, set_generator_state
 from red_cli.errors import UserError
 from red_cli.files import file_sha256, replacing_folder, write_bytes, write_json
 from red_cli.methods.attach_save_load import save_trained
@@ -26,6 +23,7 @@ from red_cli.train.checkpoint_folder import (
     read_state,
     validation_error,
 )
+from red_cli.train.generators import generator_states, restore_generators
 from red_cli.train.session import Session
 
 
@@ -41,7 +39,7 @@ def save_checkpoint(session: Session) -> Path:
         training = {
             "optimizer": session.engine.optimizer_state(),
             "scheduler": session.optimisation.scheduler.state_dict(),
-            "generators": processes.gather(_generators(processes.device)),
+            "generators": processes.gather(generator_states(processes.device)),
         }
         with session.engine.gathered_parameters():
             if processes.main:
@@ -81,30 +79,8 @@ def load_checkpoint(session: Session, path: Path) -> None:
         session.engine.load_optimizer_state(stored["optimizer"])
         session.optimisation.scheduler.load_state_dict(stored["scheduler"])
         if session.processes.index < len(stored["generators"]):
-            _restore_generators(stored["generators"][session.processes.index], session.processes.device)
+            restore_generators(stored["generators"][session.processes.index], session.processes.device)
     except Exception as error:  # torch raises many kinds of errors for a damaged file
         raise UserError(
             "file-damaged", f"{path / OPTIMIZER_FILE} is damaged or belongs to another model", hint=DAMAGED
         ) from error
-
-
-def _generators(device: torch.device) -> dict[str, Any]:
-    """The states of all random generators of this rank, for a checkpoint; that of its device by the kind."""
-    algorithm, keys, position, *gauss = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state(),
-        device.type: generator_state(device),
-        "python": random.getstate(),
-        "numpy": [algorithm, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, *gauss],
-    }
-
-
-def _restore_generators(stored: dict[str, Any], device: torch.device) -> None:
-    """Restore the random generators from a checkpoint; that of the device if it was saved on one of its kind."""
-    torch.set_rng_state(stored["torch"])
-    if (state := stored.get(device.type)) is not None:
-        set_generator_state(device, state)
-    version, internal, gauss = stored["python"]
-    random.setstate((version, tuple(internal), gauss))
-    algorithm, keys, *rest = stored["numpy"]
-    np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))

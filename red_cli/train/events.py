@@ -18,6 +18,7 @@ class Step:
 
     Attributes:
         tokens_per_second: None if the task does not train on texts.
+        runs: how many runs the steps are of; the loss is then the mean of their last ones, the rest that of one run.
     """
 
     step: int
@@ -27,6 +28,7 @@ class Step:
     learning_rate: float
     examples_per_second: float
     tokens_per_second: float | None = None
+    runs: int = 1
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Evaluation:
         scores: metric -> value, for all metrics that were computed.
         names: metric -> the name to show, where it differs.
         samples: the answers to the sample prompts.
+        run: the name of the run, if several train together.
     """
 
     step: int
@@ -60,6 +63,7 @@ class Evaluation:
     scores: Mapping[str, float] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
+    run: str | None = None
 
 
 class TrainingListener(Listener, Protocol):

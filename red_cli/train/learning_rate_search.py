@@ -14,17 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from red_cli.base_model.prepare import without_dropout
-from red_cli.distributed.engine import NotFinite, Replicated
+from red_cli.distributed.engine import Replicated
 from red_cli.distributed.process_group import Processes
+from red_cli.distributed.step_numbers import NotFinite
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
 from red_cli.plan.search_plan import SearchPlan
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.train.events import TrainingListener
+from red_cli.train.generators import seed_generators
 from red_cli.train.learning_rate_record import LearningRateSearch, Sweep, with_rate
 from red_cli.train.optimizer import build_optimizer
+from red_cli.train.resources import Resources
 from red_cli.train.session import Session
-from red_cli.train.setup import build_session, seed_generators
+from red_cli.train.setup import build_session
 from red_cli.train.step import accumulate
 
 # The smoothed loss has diverged when it gave back this share of its improvement and rose by that share of its start.
@@ -35,7 +38,12 @@ _LEAST_FALL = 0.05  # a sweep counts only if its loss falls by this share of its
 
 
 def search_learning_rate(
-    loaded: LoadedRecipe, prepared: Prepared, schedule: Schedule, listener: TrainingListener, processes: Processes
+    loaded: LoadedRecipe,
+    prepared: Prepared,
+    schedule: Schedule,
+    listener: TrainingListener,
+    processes: Processes,
+    resources: Resources,
 ) -> LearningRateSearch:
     """Find a learning rate for the run. The run itself then starts from the beginning.
 
@@ -51,7 +59,8 @@ def search_learning_rate(
         return LearningRateSearch(searching.usual, 0, schedule.total_steps, [])
     # Without dropout the loss of a row depends on the parameters only.
     no_dropout = replace(prepared, base=replace(prepared.base, config=without_dropout(prepared.base.config)))
-    session = build_session(with_rate(loaded, searching.usual), no_dropout, schedule, None, listener, processes)
+    usual = with_rate(loaded, searching.usual)
+    session = build_session(usual, no_dropout, schedule, None, listener, processes, resources)
     start = {name: session.model.get_parameter(name).detach().clone() for name in session.trained.names}
     sweeps: list[Sweep] = []
     for number in range(searching.sweeps):
@@ -59,6 +68,7 @@ def search_learning_rate(
         sweeps.append(_sweep(session, searching, number, listener))
     rate = choose_rate(sweeps, searching)
     listener.searched(rate, [sweep.edge for sweep in sweeps])
+    resources.release(session.trained)
     del session
     gc.collect()  # the run loads the base again
     return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), schedule.total_steps, sweeps)
@@ -80,19 +90,19 @@ def _sweep(session: Session, searching: SearchPlan, number: int, listener: Train
     optimizer = build_optimizer(session.trained, session.recipe)
     seed_generators(settings.seed, session.processes)
     engine.model.train()
-    batches = session.schedule.sampler.epoch(number)[: searching.cycle]
+    batches = [session.collate_step(rows) for rows in session.schedule.sampler.epoch(number)[: searching.cycle]]
     # A separate learning rate of the head is not swept.
     swept = optimizer.param_groups if settings.head_learning_rate is None else optimizer.param_groups[:-1]
     rates: list[float] = []
     losses: list[float] = []
-    for step, rows in zip(range(searching.steps), itertools.cycle(batches), strict=False):
+    for step, batch in zip(range(searching.steps), itertools.cycle(batches), strict=False):
         rate = searching.rate(step)
         listener.searching(number * searching.steps + step, searching.total, rate)
         for group in swept:
             group["lr"] = rate
         try:
-            loss = accumulate(session, rows)
-            engine.reduce_and_clip_gradients(settings.max_grad_norm)
+            numbers = engine.reduce_and_clip_gradients(settings.max_grad_norm, accumulate(session, batch))
+            loss = numbers.read().loss
         except NotFinite:
             return Sweep(rates, losses, rate)
         rates.append(rate)

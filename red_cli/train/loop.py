@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from red_cli.base_model.peak_memory import peak_bytes, reset_peak
-from red_cli.base_model.positions import longest_sequence
-from red_cli.distributed.engine import NotFinite
-from red_cli.distributed.process_group import Processes, join_processes
-from red_cli.errors import Interrupted, RunFailed
+from red_cli.base_model.peak_memory import peak_bytes
+from red_cli.distributed.accelerate_settings import take_settings_for_training
+from red_cli.distributed.process_group import join_processes
+from red_cli.errors import Interrupted
 from red_cli.export.card import run_card
 from red_cli.export.next_steps import run_use
 from red_cli.files import write_text
@@ -24,38 +21,29 @@ from red_cli.formatting import rounded_rate
 from red_cli.inference.predict import predict
 from red_cli.inference.shared_rows import NEVER_STOP, StopSignal
 from red_cli.methods.attach_save_load import load_trained_weights, save_trained
-from red_cli.plan.plan import make_plan
-from red_cli.plan.prepare import prepare
-from red_cli.recipe.chosen_metrics import with_metric
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.metric_names import metric_names
 from red_cli.recipe.metrics import is_better
 from red_cli.recipe.schema import resolved
-from red_cli.recipe.shipped_rates import unsearched_rate
 from red_cli.runs.failure_record import recording_failure
-from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.runs.preflight import preflight_training
 from red_cli.tasks.base import Encoded, Prediction
 from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
-from red_cli.train.checkpoint_folder import list_checkpoints, read_inputs
-from red_cli.train.events import Evaluation, NullTrainingListener, Sample, Step, TrainingListener
+from red_cli.train.collate_ahead import collated_ahead
+from red_cli.train.events import Evaluation, NullTrainingListener, TrainingListener
 from red_cli.train.findings import run_findings
-from red_cli.train.init_from import init_note, require_init_from
 from red_cli.train.interval import Interval
-from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, find_earlier_search, with_rate
-from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
 from red_cli.train.optimizer import learning_rate_of
-from red_cli.train.resume import find_resume_checkpoint, with_recorded_metric
-from red_cli.train.samples import choose_samples
+from red_cli.train.prefix_cache import cached_prefix
+from red_cli.train.resources import OwnResources
 from red_cli.train.session import Session
-from red_cli.train.setup import build_session, init_run_folder
+from red_cli.train.start import StartedRun, open_run, plan_run
 from red_cli.train.step import optimizer_step
-from red_cli.train.stopping import Stop, StopRequested, stop_when_asked
+from red_cli.train.step_reports import LaunchedStep, StepReports, log_values
+from red_cli.train.stopping import StopRequested, stop_when_asked
 from red_cli.train.untuned import score_untuned
-
-_SHOWN_ROWS = 8
 
 
 def train(loaded: LoadedRecipe, listener: TrainingListener | None = None) -> dict[str, Any]:
@@ -70,153 +58,105 @@ def train(loaded: LoadedRecipe, listener: TrainingListener | None = None) -> dic
         Interrupted: the user stopped the run; a checkpoint is saved.
     """
     preflight_training(loaded.recipe)
+    notes = take_settings_for_training(loaded.recipe)
     processes = join_processes(loaded.recipe.launch)
     listener = listener if listener is not None and processes.main else NullTrainingListener()
-    lock = FolderLock(loaded.run_folder)
+    for note in notes:
+        listener.note(note)
+    lock, resources = FolderLock(loaded.run_folder), OwnResources()
     try:
-        return _train(loaded, listener, processes, lock)
+        run = open_run(plan_run(loaded, listener, processes, lock, resources), processes, resources)
+        with recording(run.session):
+            with stop_when_asked(run.session.stop):
+                for _ in steps(run.session):
+                    pass
+            return finish(run)
     finally:
         lock.release()
 
 
-def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processes, lock: FolderLock) -> dict[str, Any]:
-    """Run a training while its folder is locked: read, plan, search the learning rate, step, finish."""
-    checkpoint = processes.broadcast(find_resume_checkpoint(loaded, lock, listener) if processes.main else None)
-    if checkpoint is None:
-        require_init_from(loaded)
-    reset_peak()
-    listener.status("reading the data")
-    loaded = with_recorded_metric(loaded, checkpoint)
-    prepared = prepare(loaded.recipe)
-    if prepared.default_metric is not None:
-        loaded = replace(loaded, recipe=with_metric(loaded.recipe, prepared.default_metric))
-    context = longest_sequence(prepared.base.config, prepared.base.tokenizer)
-    wanted = loaded.recipe.eval.samples
-    samples = choose_samples(prepared, wanted, context)
-    if samples is not None and len(samples.rows) < wanted:
-        listener.note(f"eval.samples is {wanted}, but only {len(samples.rows)} rows can be answered.")
-    rows = RunInputs.of(prepared.encoded, prepared.label_names)
-    if checkpoint is not None:  # `build_session` compares the base
-        if (recorded := read_inputs(checkpoint)) is None:
-            listener.note(f"{checkpoint} has no record of its rows and base; they are not checked.")
-        else:
-            require_same_inputs(checkpoint, recorded, rows)
-    plan = make_plan(loaded, prepared, processes)
-    unsearched = unsearched_rate(loaded)
-    listener.planned(plan.summary, str(loaded.run_folder))
-    search = None
-    if loaded.recipe.train.learning_rate == "auto":
-        search = find_earlier_search(loaded, checkpoint)
-        if search is not None and search.inputs is not None:
-            require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, rows)
-        search = search or search_learning_rate(loaded, prepared, plan.schedule, listener, processes)
-        unsearched = search.unsearched
-        loaded = with_rate(loaded, search.rate)
-    session = build_session(loaded, prepared, plan.schedule, checkpoint, listener, processes)
-    session.lock, session.samples = lock, samples
-    if search is not None and search.inputs is not None:
-        require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, session.inputs)
-    if checkpoint is None and (note := init_note(session.recipe)) is not None:
-        listener.note(note)
-    init_run_folder(session, search)
-    chunks = synchronised_chunks(processes.max_over_ranks) if session.engine.sharded else nullcontext()
+@contextmanager
+def recording(session: Session) -> Iterator[None]:
+    """The frame of a training loop: its failure is recorded, its trackers end, and ranks with one base keep step."""
+    chunks = synchronised_chunks(session.processes.max_over_ranks) if session.engine.sharded else nullcontext()
     with recording_failure(session.folder), session.trackers, chunks:
-        with stop_when_asked(processes) as stop:
-            try:
-                score_untuned(session, stop)
-                run_steps(session, stop)
-            except StopRequested:
-                path = _save(session)
-                raise Interrupted(
-                    "interrupted",
-                    f"stopped after step {session.state.step} of {session.schedule.total_steps}; checkpoint {path}",
-                    hint="Rerun the same command to resume.",
-                ) from None
-        return finish(session, search, unsearched)
+        yield
 
 
-def run_steps(session: Session, stop: Stop) -> None:
-    """Take the remaining optimiser steps, with evaluations and checkpoints."""
+def steps(session: Session) -> Iterator[None]:
+    """The steps of a training loop, its untuned score first. The caller may do other work after each step.
+
+    Raises:
+        RunFailed: the loss is not finite.
+        Interrupted: it was asked to stop; a checkpoint is saved.
+    """
+    try:
+        with cached_prefix(session, session.stop):
+            score_untuned(session)
+            yield from run_steps(session)
+    except StopRequested:
+        path = _save(session)
+        raise Interrupted(
+            "interrupted",
+            f"stopped after step {session.state.step} of {session.schedule.total_steps}; checkpoint {path}",
+            hint="Rerun the same command to resume.",
+        ) from None
+
+
+def run_steps(session: Session) -> Iterator[None]:
+    """Take the remaining optimiser steps, with evaluations and checkpoints; yield after each.
+
+    Raises:
+        StopRequested: the run was asked to stop. All steps that were taken are reported.
+    """
     settings, state = session.settings, session.state
     session.engine.model.train()
-    learns_texts, lengths = session.recipe.task.learns_texts, session.prepared.encoded["train"].lengths
-    interval, since_evaluation = Interval(), Interval()
+    reports = StepReports(session)
     if _evaluation_due(session) and state.evaluated_step < state.step:
-        evaluate_and_keep_best(session, stop, None)
-    for rows in session.schedule.sampler.from_step(state.step):
-        if state.step >= session.schedule.total_steps or _out_of_patience(session):
-            break
-        started = time.perf_counter()
-        learning_rate = learning_rate_of(session.optimisation.optimizer)
-        try:
-            loss, gradient_norm = optimizer_step(session, rows)
-        except NotFinite as problem:
-            raise _not_finite(session, str(problem), rows) from None
-        state.step += 1
-        seconds = time.perf_counter() - started
-        state.seconds += seconds
-        state.rows += len(rows)
-        for each in (interval, since_evaluation):
-            each.add(loss, len(rows), int(lengths[rows].sum()), seconds)
-        if state.step % settings.logging_steps == 0 or state.step == session.schedule.total_steps:
-            speed = rounded_rate(interval.examples_per_second)
-            values = {"loss": interval.loss, "learning_rate": learning_rate, "gradient_norm": gradient_norm}
-            _log(session, {**values, "examples_per_second": speed})
-        epoch = state.step / session.schedule.sampler.steps_per_epoch
-        speeds = (interval.examples_per_second, interval.tokens_per_second if learns_texts else None)
-        session.listener.stepped(Step(state.step, session.schedule.total_steps, epoch, loss, learning_rate, *speeds))
-        if state.step % settings.logging_steps == 0:
-            interval = Interval()
-        stop.check()
-        if _evaluation_due(session):
-            evaluate_and_keep_best(session, stop, since_evaluation.loss)
-            since_evaluation = Interval()
-            if settings.save_steps is None:
+        evaluate_and_keep_best(session, None)
+    remaining = islice(session.schedule.sampler.from_step(state.step), session.schedule.total_steps - state.step)
+    with collated_ahead(session.collate_step, remaining) as collated:
+        while state.step < session.schedule.total_steps and not _out_of_patience(session):
+            started = time.perf_counter()
+            step, learning_rate = next(collated), learning_rate_of(session.optimisation.optimizer)
+            numbers = optimizer_step(session, step)
+            state.step += 1
+            reports.add(LaunchedStep(state.step, step.rows, learning_rate, numbers, time.perf_counter() - started))
+            evaluates = _evaluation_due(session)
+            saves = evaluates if settings.save_steps is None else state.step % settings.save_steps == 0
+            stops = session.stop.is_due(reports.stop)
+            if evaluates or saves or stops:
+                reports.read_all()
+            if stops:
+                raise StopRequested
+            if evaluates:
+                evaluate_and_keep_best(session, reports.since_evaluation.loss)
+                reports.since_evaluation = Interval()
+            if saves:
                 _save(session)
-        if settings.save_steps is not None and state.step % settings.save_steps == 0:
-            _save(session)
+            yield
 
 
 def _save(session: Session) -> Path:
     """Save a checkpoint, if the run folder still exists."""
-    _require_folder(session)
+    session.require_folder()
     return save_checkpoint(session)
 
 
-def _require_folder(session: Session) -> None:
-    """End the training loop if the run's folder was deleted; writing would create only a part of it."""
-    if session.processes.main and session.lock is not None:
-        session.lock.require_held()
-
-
-def _not_finite(session: Session, what: str, rows: NDArray[np.int64]) -> RunFailed:
-    """The error that ends the loop for a loss or gradient that is not finite; its rows are written to the log."""
-    shown = ", ".join(str(row) for row in rows[:_SHOWN_ROWS]) + (", …" if len(rows) > _SHOWN_ROWS else "")
-    step = session.state.step + 1
-    session.folder.append_log({"step": step, "not_finite": what, "rows": [int(row) for row in rows]})
-    checkpoints = list_checkpoints(session.folder.checkpoints)
-    last = f"Last good checkpoint: {checkpoints[-1]}." if checkpoints else "There is no checkpoint yet."
-    return RunFailed(
-        "run-not-finite",
-        f"step {step}: {what} is not finite (training rows {shown}; all in {session.folder.log})",
-        hint=f"{last} Lower train.learning_rate, or check those rows.",
-    )
-
-
-def evaluate_and_keep_best(session: Session, stop: Stop, training_loss: float | None) -> None:
+def evaluate_and_keep_best(session: Session, training_loss: float | None) -> None:
     """The loop's evaluate and keep the best: score the selection split, save the adapter if it is the best.
 
     Args:
         training_loss: the mean since the last evaluation, for the listener.
     """
-    task, state, recipe = session.prepared.task, session.state, session.recipe
+    task, state, recipe, stop = session.prepared.task, session.state, session.recipe, session.stop
     split = task.validation_splits[0]
     whole = session.prepared.selection is session.prepared.encoded[split]
     predictions = _predict_rows(session, session.prepared.selection, stop)
     scores = task.score(predictions, session.prepared.label_names)
     value = scores[task.metric]
     better = is_better(task.metric, value, state.best_value)
-    _require_folder(session)
+    session.require_folder()
     if better:
         state.best_value, state.best_step, state.best_scores = value, state.step, scores
         record = session.base_record
@@ -228,7 +168,7 @@ def evaluate_and_keep_best(session: Session, stop: Stop, training_loss: float | 
     state.evaluations_without_gain = 0 if better else state.evaluations_without_gain + 1
     state.evaluated_step = state.step
     samples = [] if session.samples is None else session.samples.answers(predictions, session.runtime, stop)
-    _log(session, {f"{split}_{name}": number for name, number in scores.items()}, samples)
+    log_values(session, state.step, {f"{split}_{name}": number for name, number in scores.items()}, samples)
     session.listener.evaluated(
         Evaluation(
             step=state.step,
@@ -245,16 +185,13 @@ def evaluate_and_keep_best(session: Session, stop: Stop, training_loss: float | 
     )
 
 
-def finish(session: Session, search: LearningRateSearch | None, unsearched: str | None) -> dict[str, Any]:
-    """End the loop: load the best adapter, score the other validation splits, and write metrics and model card.
-
-    Args:
-        unsearched: why the learning rate may not fit the base; None if it does.
-    """
+def finish(run: StartedRun) -> dict[str, Any]:
+    """End the loop: load the best adapter, score the other validation splits, and write metrics and model card."""
+    session, search = run.session, run.search
     task, state, folder, recipe = session.prepared.task, session.state, session.folder, session.recipe
     first, *others = task.validation_splits
     encoded = session.prepared.encoded
-    _require_folder(session)
+    session.require_folder()
     scores: dict[str, Any] = {first: {"examples": len(encoded[first]), **state.best_scores}}
     session.processes.barrier()
     with session.engine.gathered_parameters(change=True):
@@ -297,10 +234,10 @@ def finish(session: Session, search: LearningRateSearch | None, unsearched: str 
             "seed": recipe.train.seed,
         },
         "inputs": session.inputs.to_json(),
-        **run_findings(session, scores, unsearched),
+        **run_findings(session, scores, run.unsearched),
     }
     session.trackers.end()
-    _require_folder(session)
+    session.require_folder()
     folder.write_metrics(metrics)  # first: with it the run is finished, whatever becomes of the rest
     if session.processes.main:
         use = run_use(folder.path, recipe, session.prepared.task.kind.auto_class.__name__)
@@ -318,15 +255,6 @@ def _predict_rows(session: Session, encoded: Encoded, stop: StopSignal = NEVER_S
     """The predictions for encoded rows, for the evaluate step of the training loop."""
     encoder, size = session.prepared.encoder, session.state.micro_batch_size
     return predict(encoder, encoded, session.runtime, micro_batch_size=size, final=False, stop=stop)
-
-
-def _log(session: Session, values: dict[str, float], samples: Sequence[Sample] = ()) -> None:
-    """Write values of the current training step to the run's log and to the trackers; samples to the log alone."""
-    step, epoch = session.state.step, session.state.step / session.schedule.sampler.steps_per_epoch
-    _require_folder(session)
-    answered = {"samples": [asdict(sample) for sample in samples]} if samples else {}
-    session.folder.append_log({"step": step, "epoch": round(epoch, 4), **values, **answered})
-    session.trackers.log({**values, "epoch": epoch}, step)
 
 
 def _evaluation_due(session: Session) -> bool:

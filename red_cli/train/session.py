@@ -26,9 +26,11 @@ from red_cli.tasks.base import Batch
 from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.packing import pack
 from red_cli.train.checkpoint_folder import TrainingState
+from red_cli.train.collate_ahead import StepBatches
 from red_cli.train.events import TrainingListener
 from red_cli.train.lock import FolderLock
 from red_cli.train.samples import SamplePrompts
+from red_cli.train.stopping import Stop
 from red_cli.train.trackers import Trackers
 
 # The cost of a further micro-batch, in tokens: small on a CPU, some hundred kernel launches on a GPU.
@@ -53,6 +55,7 @@ class Session:
         trained: the trainable parameters of `runtime.model`, for saving.
         counts: the numbers of parameters, taken before the base is sharded.
         inputs: the digests of rows and base that checkpoints record.
+        stop: whether the run was asked to stop.
         output_spread: the unit of relative learning rates; None if they are absolute, or the run resumes.
         samples: the prompts that each evaluation answers; None for none.
         lock: the lock of the run folder; None during a learning-rate search.
@@ -70,6 +73,7 @@ class Session:
     inputs: RunInputs
     base_record: BaseRecord
     trackers: Trackers
+    stop: Stop
     output_spread: OutputSpread | None = None
     samples: SamplePrompts | None = None
     lock: FolderLock | None = None
@@ -96,6 +100,15 @@ class Session:
     def settings(self) -> Train:
         return self.runtime.recipe.train
 
+    def require_folder(self) -> None:
+        """End the run if its folder was deleted; writing would create only a part of it.
+
+        Raises:
+            RunFailed: it was.
+        """
+        if self.processes.main and self.lock is not None:
+            self.lock.require_held()
+
     def micro_batches(self, rows: RowIndices) -> list[MicroBatch]:
         """This rank's share of a step's rows, in micro-batches of at most `state.micro_batch_size` sequences."""
         size, lengths = self.state.micro_batch_size, self.prepared.encoded["train"].lengths
@@ -110,6 +123,13 @@ class Session:
             return [MicroBatch(piece) for piece in pieces]
 
         return shard_micro_batches(rows, lengths, self.processes.index, self.processes.count, micro_batches_of)
+
+    def collate_step(self, rows: RowIndices) -> StepBatches:
+        """Collate this rank's share of a step's rows; for CUDA in memory that it copies from while the host goes on."""
+        batches = [(piece, self.collate(piece)) for piece in self.micro_batches(rows)]
+        if self.processes.device.type == "cuda":
+            batches = [(piece, batch.pinned()) for piece, batch in batches]
+        return StepBatches(rows, batches)
 
     def collate(self, micro_batch: MicroBatch) -> Batch:
         """Collate training rows: one sequence per pack, or per row without packing, padded to the longest."""

@@ -6,26 +6,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-
-from red_cli.base_model.digest import take_digest
-from red_cli.base_model.load import load_base, to_device
-from red_cli.base_model.prepare import uses_bf16
-from red_cli.distributed.deepspeed import Zero
-from red_cli.distributed.deepspeed_config import deepspeed_config
 from red_cli.distributed.device import chosen_device, device_memory, forked_generators
-from red_cli.distributed.engine import Engine, Replicated, shard_base
 from red_cli.distributed.process_group import Processes
 from red_cli.files import write_json
 from red_cli.inference.runtime import Runtime
-from red_cli.methods.attach_save_load import attach_method, load_trained_weights
-from red_cli.methods.method import Trained
+from red_cli.methods.attach_save_load import load_trained_weights
 from red_cli.plan.micro_batch_size import estimated_micro_batch_size, find_micro_batch_size
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
-from red_cli.plan.strategy import StrategyChoice
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
@@ -33,15 +21,16 @@ from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.train.checkpoint import load_checkpoint
 from red_cli.train.checkpoint_folder import TrainingState, read_inputs
 from red_cli.train.events import TrainingListener
+from red_cli.train.generators import seed_generators
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, has_search
 from red_cli.train.load_init import load_init
-from red_cli.train.optimizer import build_optimizer, set_units
+from red_cli.train.optimizer import set_units
 from red_cli.train.output_spread import output_spread_of
+from red_cli.train.resources import Resources
 from red_cli.train.schedules import build_scheduler
 from red_cli.train.session import Optimisation, Session
+from red_cli.train.stopping import Stop
 from red_cli.train.trackers import Trackers
-
-_SEED_STRIDE = 0x9E3779B1  # between the seeds of two ranks; far apart from the seeds of other runs
 
 
 def build_session(
@@ -51,11 +40,13 @@ def build_session(
     checkpoint: Path | None,
     listener: TrainingListener,
     processes: Processes,
+    resources: Resources,
 ) -> Session:
     """Load the base and set up its training, from the beginning or from `checkpoint`. Nothing is written.
 
     Args:
         loaded: the recipe, with a number as learning rate.
+        resources: where the base comes from.
 
     Raises:
         UserError: the base cannot be loaded, or the checkpoint was trained on other inputs.
@@ -63,26 +54,17 @@ def build_session(
     recipe, folder = loaded.recipe, RunFolder(loaded.run_folder, writes=processes.main)
     settings = recipe.train
     listener.status("loading the base")
-    model, head = load_base(recipe.model, prepared.base.config, prepared.task.kind, settings.seed, processes.device)
-    trained = attach_method(model, recipe, head)
+    trained = resources.attach(recipe, prepared, processes, schedule.strategy)
     counts = trained.counts
-    base_record = take_digest(recipe.model, recipe.method, trained.modules)
+    base_record = resources.record(recipe, trained)
     inputs = RunInputs.of(prepared.encoded, prepared.label_names, base_record.digest)
     if checkpoint is not None and (recorded := read_inputs(checkpoint)) is not None:
         require_same_inputs(checkpoint, recorded, inputs)
-    if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    AcceleratorState._reset_state()  # an earlier run in this process may have used another precision
-    accelerator = Accelerator(
-        mixed_precision="bf16" if uses_bf16(settings) else "no",
-        cpu=processes.count > 1 and processes.device.type == "cpu",
-    )
-    processes = replace(processes, device=accelerator.device)
     if checkpoint is not None:
         load_trained_weights(trained, recipe, checkpoint)
     elif settings.init_from is not None:
         load_init(trained, recipe, base_record.digest)
-    optimizer, engine = build_engine(recipe, trained, accelerator, processes, schedule.strategy)
+    optimizer, engine, processes = resources.engine(recipe, trained, processes, schedule.strategy)
     spread = None
     if recipe.relative_rates and checkpoint is None:  # else its optimiser state has the units
         listener.status("measuring the outputs")
@@ -93,7 +75,7 @@ def build_session(
         folder=folder,
         prepared=prepared,
         schedule=schedule,
-        runtime=Runtime(model, prepared.base, recipe, listener, processes, engine.sharded),
+        runtime=Runtime(trained.model, prepared.base, recipe, listener, processes, engine.sharded),
         listener=listener,
         trained=trained,
         counts=counts,
@@ -102,6 +84,7 @@ def build_session(
         inputs=inputs,
         base_record=base_record,
         trackers=Trackers(settings.report_to, folder, listener.note),
+        stop=Stop(processes),
         output_spread=spread,
     )
     seed_generators(settings.seed, processes)
@@ -113,29 +96,6 @@ def build_session(
     else:
         session.state.micro_batch_size = settings.micro_batch_size or _find_micro_batch_size(session)
     return session
-
-
-def build_engine(
-    recipe: Recipe, trained: Trained, accelerator: Accelerator, processes: Processes, choice: StrategyChoice
-) -> tuple[torch.optim.Optimizer, Engine]:
-    """Set up a training run from its recipe: the optimiser and the engine of `choice`; FSDP shards the base."""
-    model = trained.model
-    if choice.strategy == "fsdp":
-        shard_base(model, trained.parameters(trained.names), processes)
-    elif not choice.sharded:
-        to_device(model, accelerator.device)
-    # evaluation_mode: accelerate sets the precision and does not wrap the model
-    accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
-    optimizer = build_optimizer(trained, recipe)
-    if not choice.deepspeed:
-        return optimizer, Replicated(model, trained, optimizer, processes, sharded=choice.sharded)
-    config = deepspeed_config(recipe.launch, choice.strategy, recipe.train.max_grad_norm)
-    return optimizer, Zero(model, trained, optimizer, processes, config)
-
-
-def seed_generators(seed: int, processes: Processes) -> None:
-    """Seed the generators of this rank, so that ranks draw different dropout masks."""
-    torch.manual_seed(seed if processes.main else seed + processes.index * _SEED_STRIDE)
 
 
 def init_run_folder(session: Session, search: LearningRateSearch | None) -> None:

@@ -2,51 +2,43 @@
 
 from __future__ import annotations
 
-import math
+import torch
 
-import numpy as np
-from numpy.typing import NDArray
-
-from red_cli.distributed.engine import NotFinite
+from red_cli.distributed.step_numbers import OwnShare, StepNumbers
+from red_cli.train.collate_ahead import StepBatches
 from red_cli.train.session import Session
 
 
-def optimizer_step(session: Session, rows: NDArray[np.int64]) -> tuple[float, float]:
-    """Take one optimiser step over the rows of a global batch. A loss that is not finite changes nothing.
+def optimizer_step(session: Session, step: StepBatches) -> StepNumbers:
+    """Take one optimiser step over a global batch. A loss or norm that is not finite changes nothing.
 
     Returns:
-        The loss, and the gradient norm before clipping.
-
-    Raises:
-        NotFinite: the loss or the norm is not finite.
+        The loss and the gradient norm before clipping, to be read; the device may still compute them.
     """
-    loss = accumulate(session, rows)
-    norm = session.engine.step(session.settings.max_grad_norm)
+    numbers = session.engine.step(session.settings.max_grad_norm, accumulate(session, step))
     session.optimisation.scheduler.step()
-    return loss, norm
+    return numbers
 
 
-def accumulate(session: Session, rows: NDArray[np.int64]) -> float:
-    """Accumulate the gradients of this rank's share of a global batch; returns the loss of the full batch.
+def accumulate(session: Session, step: StepBatches) -> OwnShare:
+    """Accumulate the gradients of this rank's share of a global batch.
 
-    The loss is the mean over all labelled items of the step, independent of ranks and micro-batches.
+    After the engine's reduction they are those of the mean over all labelled items of the step, independent of ranks
+    and micro-batches.
 
-    Raises:
-        NotFinite: the loss is not finite.
+    Returns:
+        What this rank brings to the reduction besides the gradients. The host has read nothing from the device.
     """
-    encoder, engine, processes = session.prepared.encoder, session.engine, session.processes
-    pieces = session.micro_batches(rows)
-    batches = [session.collate(piece).to(processes.device) for piece in pieces]
-    own = sum(batch.weight for batch, piece in zip(batches, pieces, strict=True) if not piece.is_dummy)
-    weight = processes.all_reduce_sum(own)
-    losses = []
-    for number, (batch, piece) in enumerate(zip(batches, pieces, strict=True), start=1):
+    encoder, engine, device = session.prepared.encoder, session.engine, session.processes.device
+    encoded = session.prepared.encoded["train"]
+    batches = [(micro_batch, batch.to(device)) for micro_batch, batch in step.micro_batches]
+    divisor = engine.divisor(step.weight)
+    losses = torch.zeros((), device=device)
+    for number, (micro_batch, batch) in enumerate(batches, start=1):
         engine.set_accumulation_boundary(last=number == len(batches))
-        loss = encoder.loss(engine.model, batch) / weight
-        engine.backward(loss * 0.0 if piece.is_dummy else loss)
-        if not piece.is_dummy:
-            losses.append(loss.detach())
-    loss_of_all = processes.all_reduce_sum(float(sum(losses)))
-    if not math.isfinite(loss_of_all):
-        raise NotFinite(f"loss {loss_of_all}")
-    return loss_of_all
+        with session.runtime.skipping_prefix(encoded, micro_batch.rows_by_sequence):
+            loss = encoder.loss(engine.model, batch) / divisor
+        engine.backward(loss * 0.0 if micro_batch.is_dummy else loss)
+        if not micro_batch.is_dummy:
+            losses += loss.detach()
+    return OwnShare(losses, step.weight, session.stop.requested)

@@ -30,11 +30,18 @@ class Stop:
         if any(self.processes.any_rank(self.requested)):
             raise StopRequested
 
+    def is_due(self, told: bool) -> bool:
+        """Whether all ranks stop after the current step. No rank asks the others.
+
+        Args:
+            told: whether the messages of the steps told of a rank that was asked. A single process sends none.
+        """
+        return told if self.processes.count > 1 else self.requested
+
 
 @contextmanager
-def stop_when_asked(processes: Processes) -> Iterator[Stop]:
-    """Stop the training at the first signal, when `Stop.check` raises; a second Ctrl-C raises KeyboardInterrupt."""
-    stop = Stop(processes)
+def stop_when_asked(stop: Stop) -> Iterator[None]:
+    """Set `stop.requested` at the first signal, and stop between steps; a second Ctrl-C raises KeyboardInterrupt."""
     at_once = signal.getsignal(signal.SIGINT)
 
     def request(number: int, frame: FrameType | None) -> None:
@@ -42,4 +49,4 @@ def stop_when_asked(processes: Processes) -> Iterator[Stop]:
         signal.signal(signal.SIGINT, at_once)
 
     with handling(_SIGNALS, request):
-        yield stop
+        yield

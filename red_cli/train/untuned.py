@@ -19,7 +19,6 @@ from red_cli.base_model.digest import take_digest
 from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.device import forked_generators
 from red_cli.inference.predict import predict
-from red_cli.inference.shared_rows import StopSignal
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Encoded
 from red_cli.tasks.data.disk_cache import Damaged, DiskCache
@@ -41,7 +40,7 @@ class UntunedScores:
     rows: int
 
 
-def score_untuned(session: Session, stop: StopSignal) -> None:
+def score_untuned(session: Session) -> None:
     """Score the selection split with the untuned model, at the start of a run, into the session's state.
 
     The score is that of an earlier run with the same base, rows and settings if the cache has it. A resumed run has it
@@ -55,7 +54,7 @@ def score_untuned(session: Session, stop: StopSignal) -> None:
     key = _key(session) if processes.main else None
     found = processes.broadcast(None if key is None else _read(key))
     if found is None:
-        found = _score(session, stop)
+        found = _score(session)
         if key is not None:
             _write(key, found)
     state.untuned_scores, state.untuned_rows = found.scores, found.rows
@@ -69,7 +68,7 @@ def untuned_json(session: Session) -> dict[str, Any] | None:
     return {"split": split, "examples": state.untuned_rows, **state.untuned_scores}
 
 
-def _score(session: Session, stop: StopSignal) -> UntunedScores:
+def _score(session: Session) -> UntunedScores:
     """Evaluate the untuned model on the selection split, or on some of its rows where texts are generated."""
     prepared, state = session.prepared, session.state
     session.listener.status("scoring the untuned model")
@@ -81,7 +80,7 @@ def _score(session: Session, stop: StopSignal) -> UntunedScores:
             session.runtime,
             micro_batch_size=state.micro_batch_size,
             final=False,
-            stop=stop,
+            stop=session.stop,
         )
     scores = prepared.task.score(predictions, prepared.label_names)
     return UntunedScores({name: value for name, value in scores.items() if math.isfinite(value)}, len(encoded))

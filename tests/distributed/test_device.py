@@ -18,7 +18,7 @@ from red_cli.distributed import device as devices
 from red_cli.distributed import launch
 from red_cli.inference import runtime
 from red_cli.tasks.base import moved
-from red_cli.train import checkpoint, setup
+from red_cli.train import generators, resources
 from tests.end_to_end.test_instruction_tuning import talk_data, talk_recipe, talking_base
 
 # As torch names them; NPUs are a private-use device with a name of their own, which stock torch does not know.
@@ -57,7 +57,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
         found.append(device)
         raise RuntimeError("there is none")
 
-    for module in (setup, runtime):
+    for module in (resources, runtime):
         monkeypatch.setattr(module, "to_device", record)
     return found
 
@@ -115,7 +115,7 @@ def test_so_does_chat(
     recipe = talk_recipe(tmp_path, talking_base(tmp_path / "base"), talk_data(tmp_path / "data"))
     with monkeypatch.context() as patch:
         patch.undo()
-        patch.setattr(setup, "to_device", lambda model, device: model.to(device))
+        patch.setattr(resources, "to_device", lambda model, device: model.to(device))
         assert red("train", recipe, "train.max_steps=1").code == 0
     asked.clear()
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -173,11 +173,11 @@ def test_measures_and_generators(monkeypatch: pytest.MonkeyPatch, kind: str, mak
         torch.rand(1)
     assert devices.generator_state(device).tolist() == [1]
     assert torch.equal(torch.get_rng_state(), before)
-    saved = checkpoint._generators(device)
+    saved = generators.generator_states(device)
     devices.set_generator_state(device, torch.tensor([3]))
-    checkpoint._restore_generators(saved, device)
+    generators.restore_generators(saved, device)
     assert devices.generator_state(device).tolist() == [1]
-    checkpoint._restore_generators(saved, devices.CPU)  # resumed where there is no such device
+    generators.restore_generators(saved, devices.CPU)  # resumed where there is no such device
 
 
 @pytest.mark.parametrize(("kind", "found"), [("mps", (1, "GPU")), ("xpu", (2, "GPUs")), ("npu", (2, "NPUs"))])

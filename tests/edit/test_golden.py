@@ -43,6 +43,7 @@ from red_cli.train.loop import optimizer_step
 from red_cli.train.optimizer import build_optimizer
 from red_cli.train.schedules import build_scheduler
 from red_cli.train.session import Optimisation, Session
+from red_cli.train.stopping import Stop
 
 _NAMES = {"scaling": "scale", "bias": "bias"}
 _KEY = "encoder.layer.0.output.dense.delta_vector.activation_"
@@ -187,8 +188,11 @@ def test_losses_of_forty_steps(tmp_path: Path) -> None:
         inputs=None,
         base_record=None,
         trackers=None,
+        stop=Stop(SINGLE_PROCESS),
     )
-    losses = [optimizer_step(session, np.arange(step * rows, (step + 1) * rows))[0] for step in range(steps)]
+    batches = [session.collate_step(np.arange(step * rows, (step + 1) * rows)) for step in range(steps)]
+    taken = [optimizer_step(session, batch) for batch in batches]
+    losses = [numbers.read().loss for numbers in taken]
     np.testing.assert_allclose(losses, expected["losses"].numpy(), rtol=1e-4)
 
 

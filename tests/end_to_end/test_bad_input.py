@@ -20,6 +20,7 @@ from red_cli.distributed.deepspeed_config import deepspeed_config
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.errors import UserError, out_of_space
 from red_cli.recipe.sections import Launch
+from red_cli.recipe.train_section import Train
 from red_cli.train import checkpoint
 from tests.conftest import Outcome
 from tests.extras import cases
@@ -120,6 +121,12 @@ CONFIGURATION_FAULTS = {
     "an optimiser": ({"optimizer": {"type": "Adam"}}, "invalid-launch", "optimizer: "),
     "half precision": ({"bf16": {"enabled": True}}, "invalid-launch", "bf16: "),
     "another stage": ({"zero_optimization": {"stage": 3}}, "invalid-launch", "zero_optimization.stage is 3"),
+    "another batch": ({"train_batch_size": 16}, "invalid-launch", "train_batch_size is 16, but train.batch_size is 32"),
+    "a micro-batch": ({"train_micro_batch_size_per_gpu": 4}, "invalid-launch", "train_micro_batch_size_per_gpu is 4"),
+    "accumulation": ({"gradient_accumulation_steps": 2}, "invalid-launch", "gradient_accumulation_steps: "),
+    "another norm": ({"gradient_clipping": 0.5}, "invalid-launch", "gradient_clipping is 0.5"),
+    "other gradients": ({"data_types": {"grad_accum_dtype": "bf16"}}, "invalid-launch", "data_types: "),
+    "other rows": ({"elasticity": {"enabled": True}}, "invalid-launch", "elasticity: "),
     "a list": ([1], "unsupported-file", ""),
 }
 
@@ -130,7 +137,7 @@ def test_faults_of_a_deepspeed_configuration(tmp_path: Path, content: object, co
     path.write_text(json.dumps(content))
     launch = Launch(strategy="zero2", deepspeed_config=str(path))
     with pytest.raises(UserError) as caught:
-        deepspeed_config(launch, "zero2", 1.0)
+        deepspeed_config(launch, "zero2", Train())
     assert caught.value.code == code
     assert caught.value.message.startswith(f"{path}: {fact}")
 

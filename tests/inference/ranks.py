@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from torch import distributed
+from torch import Tensor, distributed
 
 from red_cli.distributed.process_group import Processes
 
@@ -45,6 +45,14 @@ class Rank(Processes):
 
     def gather(self, value: Any) -> list[Any]:
         return self.meeting.gather(self.index, value) if self.count > 1 else [value]
+
+    def all_reduce_sum(self, number: float) -> float:
+        return sum(self.gather(number))
+
+    def all_reduce_(self, tensors: Sequence[Tensor]) -> None:
+        """As one message; the order of the sums is that of the ranks."""
+        for tensor, *brought in zip(tensors, *self.gather([each.clone() for each in tensors]), strict=True):
+            tensor.copy_(sum(brought))
 
     def any_rank(self, *flags: bool) -> tuple[bool, ...]:
         return tuple(any(column) for column in zip(*self.gather(flags), strict=True))

@@ -19,6 +19,7 @@ from red_cli.plan.search_plan import plan_search
 from red_cli.recipe.methods import METHODS
 from red_cli.train import learning_rate_search as search_module
 from red_cli.train import loop as train_module
+from red_cli.train import start as start_module
 from red_cli.train.learning_rate_record import Sweep
 from red_cli.train.learning_rate_search import choose_rate, find_divergence_rate
 from red_cli.train.session import Session
@@ -152,7 +153,7 @@ def test_a_sweep_drops_nothing_and_the_run_does(
     red, recipe: Path, search_alone: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dropped: list[set[float]] = []
-    for module in (search_module, train_module):
+    for module in (search_module, start_module):
         monkeypatch.setattr(module, "build_session", _dropouts_noted(module.build_session, dropped))
     assert red("train", recipe, AUTO, *LONG, "model.classifier_dropout=0.3").code == 130
     assert dropped == [{0.0}, {0.1, 0.3}]
@@ -230,7 +231,7 @@ def test_a_resumed_run_does_not_search_again(
     monkeypatch.setattr(train_module, "optimizer_step", step)
     assert red("train", recipe, AUTO, *LONG).code == 130
     monkeypatch.setattr(train_module, "optimizer_step", real_step)
-    monkeypatch.setattr(train_module, "search_learning_rate", no_search)
+    monkeypatch.setattr(start_module, "search_learning_rate", no_search)
     for keys, key in (([AUTO, "train.seed=1"], "train.seed: 42 -> 1"), (["train.learning_rate=0.7"], "learning_rate")):
         error = red("train", recipe, *LONG, *keys, "--resume", "--json").json["error"]
         assert (error["code"], key in error["message"]) == ("different-recipe", True)

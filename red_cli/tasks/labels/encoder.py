@@ -15,7 +15,7 @@ from red_cli.errors import UserError
 from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.base import TEXT_COLUMNS
 from red_cli.recipe.template import template_fields
-from red_cli.tasks.base import Base, Batch, Encoded, ModelRunner, Prediction, TokenPreview
+from red_cli.tasks.base import Base, Batch, Encoded, ModelRunner, Prediction, TokenPreview, moved
 from red_cli.tasks.data.bad_rows import check_truncation, text_faults, without_bad_rows
 from red_cli.tasks.data.growing import GrowingArray, offsets_of
 from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
@@ -118,7 +118,7 @@ class LabelEncoder:
         logits = model(**batch.inputs).logits.float()
         if self.class_weights is None:
             return self.target.loss(logits, batch.labels)
-        weights = logits.new_tensor(self.class_weights)
+        weights = moved(torch.tensor(self.class_weights, dtype=logits.dtype), logits.device)
         return functional.cross_entropy(logits, batch.labels, weight=weights, reduction="sum")
 
     def answer(self, encoded: Encoded, runner: ModelRunner, final: bool) -> list[Prediction]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from red_cli.edit.model_kinds import ModelKind
-from red_cli.tasks.base import Batch, Encoded, moved
+from red_cli.tasks.base import Batch, Encoded
 from red_cli.tasks.data.growing import GrowingArray, offsets_of
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.special_ids import SpecialIds
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 IGNORED = -100  # the label of a position that does not count towards the loss
 
@@ -107,12 +110,10 @@ class TextBatch(Batch):
     owners: Tensor
     token_weights: Tensor | None = None
 
-    def to(self, device: torch.device) -> TextBatch:
-        batch = super().to(device)
-        assert isinstance(batch, TextBatch)
-        positions, owners = (moved(tensor, device) for tensor in (self.positions, self.owners))
-        weights = None if self.token_weights is None else moved(self.token_weights, device)
-        return replace(batch, positions=positions, owners=owners, token_weights=weights)
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        weights = None if self.token_weights is None else change(self.token_weights)
+        positions, owners = change(self.positions), change(self.owners)
+        return replace(super().map(change), positions=positions, owners=owners, token_weights=weights)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ differs earlier needs a pass of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from red_cli.tasks.base import Batch, Encoded
 from red_cli.tasks.text.token_loss import token_losses
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Ids = Sequence[int]
 Sums = list[tuple[int, float]]  # (number of a continuation, its log-likelihood)
@@ -56,10 +60,8 @@ class ContinuationBatch(Batch):
     owners: list[int]
     rows: list[int]
 
-    def to(self, device: torch.device) -> ContinuationBatch:
-        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        positions, targets = self.positions.to(device), self.targets.to(device)
-        return ContinuationBatch(inputs, None, self.weight, positions, targets, self.owners, self.rows)
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(super().map(change), positions=change(self.positions), targets=change(self.targets))
 
 
 def encode_continuations(prompts: Sequence[Ids], continuations: Sequence[Sequence[Ids]]) -> EncodedContinuations:

@@ -1,0 +1,133 @@
+"""Parameters of which a rank keeps its chunk alone, from their loading until the base is sharded.
+
+A base that fits no single device often fits no single process either. While it loads, each parameter is cut as soon as
+it is complete; its place is held by one value that is expanded to the parameter's shape.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from red_cli.distributed.device import CPU
+from red_cli.distributed.process_group import Processes
+from red_cli.edit.trained_head import LOADED
+from red_cli.recipe.sections import Launch
+
+_SYNCHRONOUS = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers then reads a tensor when the model takes it, not earlier
+_CHUNK = "red_chunk"  # the attribute of a parameter whose place is held
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How the ranks divide a base.
+
+    Attributes:
+        count: the number of chunks; the number of ranks is a multiple of it, and rank r has chunk r % count.
+        device: where the chunks are.
+    """
+
+    processes: Processes
+    count: int
+    device: torch.device
+
+    @property
+    def index(self) -> int:
+        """The number of this rank's chunk."""
+        return self.processes.index % self.count
+
+
+def sharding_of(launch: Launch, processes: Processes) -> Sharding:
+    """How the ranks divide a base by a recipe's section launch."""
+    return Sharding(processes, processes.count, CPU if launch.offload else processes.device)
+
+
+def chunk_of(parameter: nn.Parameter) -> Tensor | None:
+    """This rank's chunk of a parameter, (rows of the chunk, …); None if the parameter is complete."""
+    return getattr(parameter, _CHUNK, None)
+
+
+@contextmanager
+def keeping_chunks(sharding: Sharding) -> Iterator[None]:
+    """Keep only this rank's chunk of each matrix that is loaded inside the block.
+
+    Parameters with one dimension stay complete: they are small, and methods may train them.
+    """
+
+    def cut(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
+        if chunk_of(parameter) is not None:  # another name of it
+            return None
+        if parameter.dim() < 2 or not parameter.is_floating_point():
+            parameter.data = parameter.data.clone()  # a view would keep the whole file mapped
+            return None
+        rows = rows_of_chunk(parameter.shape[0], sharding.count)
+        chunk = parameter.data[sharding.index * rows : (sharding.index + 1) * rows]
+        chunk = chunk.to(sharding.device, copy=True, memory_format=torch.contiguous_format)
+        # Whoever reads the values before they are restored gets no number
+        held = torch.full((), torch.nan, dtype=parameter.dtype, device=parameter.device).expand(parameter.shape)
+        place = nn.Parameter(held, requires_grad=parameter.requires_grad)
+        setattr(place, LOADED, True)
+        setattr(place, _CHUNK, chunk)
+        return place
+
+    earlier = os.environ.get(_SYNCHRONOUS)
+    os.environ[_SYNCHRONOUS] = "1"
+    try:
+        with on_loaded_parameter(cut):
+            yield
+    finally:
+        del os.environ[_SYNCHRONOUS]
+        if earlier is not None:
+            os.environ[_SYNCHRONOUS] = earlier
+
+
+@contextmanager
+def on_loaded_parameter(hook: Callable[[nn.Module, str, nn.Parameter], nn.Parameter | None]) -> Iterator[None]:
+    """Call `hook` for each parameter that transformers loads from files inside the block; it may return another."""
+
+    def called(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
+        return hook(module, name, parameter) if getattr(parameter, LOADED, False) else None
+
+    handle = register_module_parameter_registration_hook(called)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def rows_of_chunk(rows: int, count: int) -> int:
+    """The rows of a chunk as FSDP cuts them, along the first dimension; the last chunks may be shorter, or empty."""
+    return -(-rows // count)
+
+
+def restore(parameter: nn.Parameter, sharding: Sharding) -> None:
+    """Gather the chunks of a parameter, so that it is complete on this rank's device. All ranks call it.
+
+    A complete parameter is left as it is.
+    """
+    chunk = chunk_of(parameter)
+    if chunk is None:
+        return
+    processes = sharding.processes
+    rows = rows_of_chunk(parameter.shape[0], sharding.count)
+    padded = chunk = chunk.to(processes.device)
+    if chunk.shape[0] < rows:
+        padded = chunk.new_zeros((rows, *chunk.shape[1:]))
+        padded[: chunk.shape[0]] = chunk
+    gathered = chunk
+    if processes.count > 1:
+        gathered = chunk.new_empty((rows * processes.count, *chunk.shape[1:]))
+        distributed.all_gather_into_tensor(_as_bytes(gathered), _as_bytes(padded))
+    parameter.data = gathered[: parameter.shape[0]]
+    delattr(parameter, _CHUNK)
+
+
+def _as_bytes(tensor: Tensor) -> Tensor:
+    """The bytes of a contiguous tensor; every backend can send them."""
+    return tensor.view(-1).view(torch.uint8)

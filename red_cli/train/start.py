@@ -1,0 +1,120 @@
+"""Start a training run: lock its folder, read its rows, plan it, search its learning rate, load its base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from red_cli.base_model.peak_memory import reset_peak
+from red_cli.base_model.positions import longest_sequence
+from red_cli.distributed.process_group import Processes
+from red_cli.plan.plan import make_plan
+from red_cli.plan.prepare import Prepared
+from red_cli.plan.schedule import Schedule
+from red_cli.recipe.chosen_metrics import with_metric
+from red_cli.recipe.load import LoadedRecipe
+from red_cli.recipe.shipped_rates import unsearched_rate
+from red_cli.runs.inputs import RunInputs, require_same_inputs
+from red_cli.train.checkpoint_folder import read_inputs
+from red_cli.train.events import TrainingListener
+from red_cli.train.init_from import init_note, require_init_from
+from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, find_earlier_search, with_rate
+from red_cli.train.learning_rate_search import search_learning_rate
+from red_cli.train.lock import FolderLock
+from red_cli.train.resources import Resources
+from red_cli.train.resume import find_resume_checkpoint, with_recorded_metric
+from red_cli.train.samples import SamplePrompts, choose_samples
+from red_cli.train.session import Session
+from red_cli.train.setup import build_session, init_run_folder
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that can start: its rows, its plan and its learning rate.
+
+    Attributes:
+        loaded: the recipe, with a number as learning rate.
+        checkpoint: what it resumes from; None from the beginning.
+        search: what found the learning rate; None if the recipe gives it.
+        unsearched: why the learning rate may not fit the base; None if it does.
+    """
+
+    loaded: LoadedRecipe
+    prepared: Prepared
+    schedule: Schedule
+    checkpoint: Path | None
+    samples: SamplePrompts | None
+    search: LearningRateSearch | None
+    unsearched: str | None
+    lock: FolderLock
+    listener: TrainingListener
+
+
+@dataclass(frozen=True)
+class StartedRun:
+    """A run whose folder is initialised and whose steps can begin; the attributes are those of PlannedRun."""
+
+    session: Session
+    search: LearningRateSearch | None
+    unsearched: str | None
+
+
+def plan_run(
+    loaded: LoadedRecipe, listener: TrainingListener, processes: Processes, lock: FolderLock, resources: Resources
+) -> PlannedRun:
+    """Start a run as far as it goes without its base: lock the folder, read the rows, plan, search the learning rate.
+
+    Raises:
+        UserError: the folder, the data or the checkpoint cannot be used.
+    """
+    checkpoint = processes.broadcast(find_resume_checkpoint(loaded, lock, listener) if processes.main else None)
+    if checkpoint is None:
+        require_init_from(loaded)
+    reset_peak()
+    listener.status("reading the data")
+    loaded = with_recorded_metric(loaded, checkpoint)
+    prepared = resources.prepare(loaded.recipe)
+    if prepared.default_metric is not None:
+        loaded = replace(loaded, recipe=with_metric(loaded.recipe, prepared.default_metric))
+    context = longest_sequence(prepared.base.config, prepared.base.tokenizer)
+    wanted = loaded.recipe.eval.samples
+    samples = choose_samples(prepared, wanted, context)
+    if samples is not None and len(samples.rows) < wanted:
+        listener.note(f"eval.samples is {wanted}, but only {len(samples.rows)} rows can be answered.")
+    rows = RunInputs.of(prepared.encoded, prepared.label_names)
+    if checkpoint is not None:  # `build_session` compares the base
+        if (recorded := read_inputs(checkpoint)) is None:
+            listener.note(f"{checkpoint} has no record of its rows and base; they are not checked.")
+        else:
+            require_same_inputs(checkpoint, recorded, rows)
+    plan = make_plan(loaded, prepared, processes)
+    unsearched = unsearched_rate(loaded)
+    listener.planned(plan.summary, str(loaded.run_folder))
+    search = None
+    if loaded.recipe.train.learning_rate == "auto":
+        search = find_earlier_search(loaded, checkpoint)
+        if search is not None and search.inputs is not None:
+            require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, rows)
+        search = search or search_learning_rate(loaded, prepared, plan.schedule, listener, processes, resources)
+        unsearched = search.unsearched
+        loaded = with_rate(loaded, search.rate)
+    return PlannedRun(loaded, prepared, plan.schedule, checkpoint, samples, search, unsearched, lock, listener)
+
+
+def open_run(planned: PlannedRun, processes: Processes, resources: Resources) -> StartedRun:
+    """Start a planned run: load its base, restore its checkpoint, and initialise its folder.
+
+    Raises:
+        UserError: the base cannot be used, or is another one than before.
+    """
+    loaded, search, checkpoint = planned.loaded, planned.search, planned.checkpoint
+    session = build_session(
+        loaded, planned.prepared, planned.schedule, checkpoint, planned.listener, processes, resources
+    )
+    session.lock, session.samples = planned.lock, planned.samples
+    if search is not None and search.inputs is not None:
+        require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, session.inputs)
+    if checkpoint is None and (note := init_note(session.recipe)) is not None:
+        planned.listener.note(note)
+    init_run_folder(session, search)
+    return StartedRun(session, search, planned.unsearched)

@@ -1,0 +1,189 @@
+"""Train several runs of RED in one process: they share a base, and take their steps in turn.
+
+Each run has its own adapter, optimiser, schedule, batches, random numbers and folder, and only its own are in place
+while it takes its turn. So its numbers are those of the run alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import TypeVar
+
+from red_cli.distributed.process_group import Processes, join_processes
+from red_cli.edit.attach import activate
+from red_cli.edit.attached_adapters import require_attachment
+from red_cli.errors import Interrupted, RedError, RunFailed, UserError, first_line
+from red_cli.formatting import number_of
+from red_cli.recipe.load import LoadedRecipe
+from red_cli.train.events import TrainingListener
+from red_cli.train.generators import generator_states, restore_generators
+from red_cli.train.lock import FolderLock
+from red_cli.train.loop import finish, recording, steps
+from red_cli.train.resources import Resources
+from red_cli.train.shared_resources import SharedResources, active_name, base_settings
+from red_cli.train.start import PlannedRun, StartedRun, open_run, plan_run
+from red_cli.train.stopping import Stop, StopRequested, stop_when_asked
+from red_cli.train.together_listener import ListenerOfAll
+
+_T = TypeVar("_T")
+
+
+def train_together(runs: Mapping[str, LoadedRecipe], listener: TrainingListener) -> dict[str, Exception]:
+    """Train runs in turn on one base, or resume them; a run that fails leaves the others alone.
+
+    Args:
+        runs: by name; `compare.together.require_together` has checked them.
+
+    Returns:
+        The error of each run that failed, by its name.
+
+    Raises:
+        UserError: the data, the base or a folder cannot be used, or the runs need different bases; nothing has been
+            trained.
+        Interrupted: the user stopped the runs; each has a checkpoint.
+    """
+    if not runs:
+        return {}
+    recipes = [loaded.recipe for loaded in runs.values()]
+    processes = join_processes(recipes[0].launch)
+    resources = SharedResources([recipe.train.seed for recipe in recipes])
+    all_of_them = ListenerOfAll(listener)
+    with ExitStack() as locks:
+        planned = {}
+        for name, loaded in runs.items():
+            lock = FolderLock(loaded.run_folder)
+            locks.callback(lock.release)
+            planned[name] = plan_run(loaded, all_of_them.listener_of(name), processes, lock, resources)
+        _require_one_base(planned)
+        stop = Stop(processes)
+        turns = {name: _Turns(each, processes, resources, stop) for name, each in planned.items()}
+        for name, turn in turns.items():
+            all_of_them.begin(name, turn.run.session.state.step, turn.run.session.schedule.total_steps)
+        with stop_when_asked(stop):
+            return _take_turns(turns, all_of_them)
+
+
+def _require_one_base(planned: Mapping[str, PlannedRun]) -> None:
+    """Check that the runs to train together load the same base: labels in the rows are a part of its configuration.
+
+    Raises:
+        UserError: two of them differ.
+    """
+    settings = {name: base_settings(run.loaded.recipe, run.prepared) for name, run in planned.items()}
+    first = next(iter(settings))
+    for name in settings:
+        if settings[name] != settings[first]:
+            raise UserError(
+                "conflicting-keys",
+                f"--together: {name} and {first} need different bases: labels, precision or dropout differ",
+                hint="Train them without --together.",
+            )
+
+
+class _Turns:
+    """A run that takes turns on the shared base: what is in place while it does is its own.
+
+    Args:
+        planned: the run; it is opened here.
+        stop: of all runs.
+    """
+
+    def __init__(self, planned: PlannedRun, processes: Processes, resources: Resources, stop: Stop) -> None:
+        self.run = open_run(planned, processes, resources)
+        self.run.session.stop = stop
+        self.model, self.device = self.run.session.model, self.run.session.processes.device
+        self.adapter = active_name(self.model)
+        self.generators = generator_states(self.device)
+        self.left: Generator[None, None, None] | None = None
+
+    def next(self) -> bool:
+        """Take one step, or stop with a checkpoint if that is asked for; returns whether there are more.
+
+        Raises:
+            Interrupted: the run has stopped.
+            Exception: the run has failed.
+        """
+        if self.left is None:  # even if it is to stop: it does so after its first step
+            self.left = _to_the_end(self.run)
+            step = partial(next, self.left)
+        else:
+            step = (
+                partial(self.left.throw, StopRequested())
+                if self.run.session.stop.requested
+                else partial(next, self.left)
+            )
+        try:
+            self._in_place(step)
+        except StopIteration:
+            return False
+        return True
+
+    def give_up(self) -> None:
+        """Drop the gradients of a step that failed: other runs train the same parameters of the head."""
+        self._in_place(self.run.session.optimisation.optimizer.zero_grad)
+
+    def close(self) -> None:
+        """End a run that was left in the middle."""
+        if self.left is not None:
+            self.left.close()
+
+    def _in_place(self, work: Callable[[], _T]) -> _T:
+        """Do a part of the run's work with its adapter and its random generators."""
+        if require_attachment(self.model).selection.active != self.adapter:
+            activate(self.model, self.adapter)
+        restore_generators(self.generators, self.device)
+        try:
+            return work()
+        finally:
+            self.generators = generator_states(self.device)
+
+
+def _to_the_end(run: StartedRun) -> Generator[None, None, None]:
+    """All that a run has left to do, step by step."""
+    with recording(run.session):
+        yield from steps(run.session)
+        finish(run)
+
+
+def _take_turns(turns: Mapping[str, _Turns], listener: ListenerOfAll) -> dict[str, Exception]:
+    """Take one step of each run after another until all have ended; returns the errors of those that failed."""
+    waiting, failed, stopped = dict(turns), dict[str, Exception](), list[str]()
+    try:
+        while waiting:
+            for name, turn in list(waiting.items()):
+                try:
+                    if turn.next():
+                        continue
+                except Interrupted:
+                    stopped.append(name)
+                except Exception as error:  # whatever it is, the other runs can go on
+                    turn.give_up()
+                    failed[name] = error
+                    listener.failed(name, error.message if isinstance(error, RedError) else first_line(error))
+                del waiting[name]
+                listener.ended(name)
+    finally:
+        for turn in waiting.values():
+            turn.close()
+    if stopped:
+        raise Interrupted(
+            "interrupted",
+            f"{number_of(len(stopped), 'run')} stopped, each with a checkpoint: {', '.join(stopped)}",
+            hint="Rerun the same command to resume.",
+        )
+    return failed
+
+
+def raise_failures(failed: Mapping[str, Exception]) -> None:
+    """Raise the error of the run that failed together with others, or one error for several.
+
+    Raises:
+        Exception: that of the only run that failed.
+        RunFailed: several failed.
+    """
+    if len(failed) == 1:
+        raise next(iter(failed.values()))
+    if failed:
+        raise RunFailed("run-failed", f"failed: {', '.join(failed)}", hint="The same command tries them again.")
