@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState
 from red_cli.base_model.digest import record_digest
 from red_cli.base_model.load import load_base, to_device
 from red_cli.base_model.prepare import uses_bf16
+from red_cli.distributed.data_parallel import DataParallel
 from red_cli.distributed.deepspeed import Zero
 from red_cli.distributed.deepspeed_config import deepspeed_config
 from red_cli.distributed.device import chosen_device, device_memory, forked_generators
@@ -127,6 +128,8 @@ def build_engine(
     # evaluation_mode: accelerate sets the precision and does not wrap the model
     accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
     optimizer = build_optimizer(trained, recipe)
+    if choice.strategy == "ddp" and recipe.method_spec.base_parameters == "all":
+        return optimizer, DataParallel(trained, optimizer, processes)
     if not choice.deepspeed:
         return optimizer, Replicated(model, trained, optimizer, processes, sharded=choice.sharded)
     config = deepspeed_config(recipe.launch, choice.strategy, recipe.train)
@@ -180,18 +183,18 @@ def _write_output_spread(session: Session) -> None:
 def _find_micro_batch_size(session: Session) -> int:
     """Set up the micro-batch: halve it until a training step fits into memory."""
     encoded, processes, schedule = session.prepared.encoded["train"], session.processes, session.schedule
-    engine, encoder = session.engine, session.prepared.encoder
+    encoder = session.prepared.encoder
 
     def try_step(size: int) -> None:
         batch = session.collate(session.largest(size)).to(processes.device)
         with forked_generators(processes.device):
-            (encoder.loss(engine.model, batch) / batch.weight).backward()
+            (encoder.loss(session.model, batch) / batch.weight).backward()
         session.optimisation.optimizer.zero_grad()
 
     def estimate(size: int) -> int:
         return 0 if schedule.memory is None else schedule.memory.of_rows(size)
 
-    engine.model.train()
+    session.model.train()
     most = min(-(-session.settings.batch_size // processes.count), len(encoded))
     if schedule.strategy.deepspeed:  # a backward pass without a step would corrupt its state
         memory = device_memory(chosen_device(), processes.count)
