@@ -72,7 +72,7 @@ def make_adapter(base: Path, folder: Path) -> None:
     from transformers import AutoConfig, LlamaForCausalLM
 
     from red_cli import RedConfig, attach, save_adapter
-    from red_cli.base_model.digest import record_digest
+    from red_cli.base_model.digest import take_digest
     from red_cli.edit.attached_adapters import edits
     from red_cli.recipe.sections import Model
 
@@ -87,7 +87,7 @@ def make_adapter(base: Path, folder: Path) -> None:
         for _, edit in edits(model):
             edit.scale.normal_(1, 0.1)
             edit.bias.normal_(0, 0.1)
-    record = record_digest(Model(name_or_path=str(base)), "red", paths)
+    record = take_digest(Model(name_or_path=str(base)), "red", paths)
     save_adapter(model, folder, base_digest=record.digest)
 
 

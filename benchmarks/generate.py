@@ -32,7 +32,7 @@ from red_cli.recipe.load import load_recipe
 from red_cli.recipe.sections import Decoding
 from red_cli.runs.events import NullListener
 from red_cli.tasks.base import Base
-from red_cli.tasks.special_ids import SpecialIds, decoded
+from red_cli.tasks.special_ids import SpecialIds, text_without_special_ids
 
 _OPTIONS = {"num_beams": 10, "length_penalty": 0.9, "no_repeat_ngram_size": 4}
 
@@ -89,7 +89,7 @@ def main() -> None:
     batched, batched_processor = time.perf_counter() - started, time.process_time() - busy
     measure(sample[len(sample) // 2 :])
 
-    same = sum(texts[row].text == decoded(tokenizer, written) for row, written in alone.items())
+    same = sum(texts[row].text == text_without_special_ids(tokenizer, written) for row, written in alone.items())
     each = statistics.mean(seconds)
     halves = [statistics.mean(half) for half in (seconds[: len(sample) // 2], seconds[len(sample) // 2 :])]
     whole = each * len(ids)

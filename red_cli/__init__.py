@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from red_cli.api import load, load_adapter, train_recipe
-    from red_cli.edit.adapter import save_adapter
-    from red_cli.edit.adapter_of_each_row import adapter_rows
-    from red_cli.edit.attach import attach, detach
-    from red_cli.edit.attached_adapters import activate
+    from red_cli.edit.adapter_names import adapter_rows
+    from red_cli.edit.attach import activate, attach, detach
     from red_cli.edit.config import RedConfig
     from red_cli.edit.fold import fold
+    from red_cli.edit.load import save_adapter
     from red_cli.train.own_loop import parameter_groups
 
 __version__ = "0.2.0"
@@ -20,14 +19,14 @@ __version__ = "0.2.0"
 _HOME = {
     "RedConfig": "red_cli.edit.config",
     "activate": "red_cli.edit.attach",
-    "adapter_rows": "red_cli.edit.adapter_of_each_row",
+    "adapter_rows": "red_cli.edit.adapter_names",
     "attach": "red_cli.edit.attach",
     "detach": "red_cli.edit.attach",
     "fold": "red_cli.edit.fold",
     "load": "red_cli.api",
     "load_adapter": "red_cli.api",
     "parameter_groups": "red_cli.train.own_loop",
-    "save_adapter": "red_cli.edit.adapter",
+    "save_adapter": "red_cli.edit.load",
     "train_recipe": "red_cli.api",
 }
 

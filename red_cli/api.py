@@ -8,15 +8,15 @@ from typing import Any
 import transformers
 from transformers import PreTrainedModel
 
-from red_cli.base_model.digest import require_unchanged_base
+from red_cli.base_model.digest import require_same_digest
 from red_cli.base_model.hub import require_local_base
-from red_cli.edit import adapter
+from red_cli.edit import load as load_module
 from red_cli.edit.adapter_config import AdapterConfig, read_adapter_config
 from red_cli.edit.attach import DEFAULT
 from red_cli.edit.model_kinds import HEAD_TASK_TYPES, KINDS
 from red_cli.edit.recorded_base import require_same_base
 from red_cli.errors import UserError
-from red_cli.export.classes import auto_class
+from red_cli.export.transformers_classes import auto_class
 
 
 def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT) -> list[str]:
@@ -37,11 +37,11 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
     require_same_base(model, config, Path(folder))
     revision = getattr(model.config, "_commit_hash", None)
     if model.config._name_or_path:  # empty for a model that was not loaded from files
-        require_unchanged_base(
+        require_same_digest(
             model.config._name_or_path, revision, config.base_digest, Path(folder),
             "Load the unchanged base: from_pretrained(FOLDER), or with its revision.",
         )  # fmt: skip
-    return adapter.load_adapter(model, folder, name)
+    return load_module.load_adapter(model, folder, name)
 
 
 def load(folder: str | Path, base: str | Path | None = None, **options: Any) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""Escape text from files, data or the Hub for terminals, JSON, Markdown, Python and file names."""
+"""Escape text from files, data or the Hub for terminals, JSON, Markdown, LaTeX, Python and file names."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ _MARKDOWN = re.compile(r"([\\`*_|<>\[\]#~$&]|^[-+=](?=[-+= ]|$))")  # also rules
 _BACKTICKS = re.compile("`+")
 _NOT_IN_NAMES = re.compile(r"[/\\\n\t]")
 _SHORTEST_FENCE = 3
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "…": r"\dots{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}  # fmt: skip
+_LAST_LATIN = 0x17F  # every LaTeX typesets the letters up to here
 
 
 def terminal_text(text: str) -> str:
@@ -68,3 +75,13 @@ def _escape_sequence(match: re.Match[str]) -> str:
 def _longest_backticks(text: str) -> int:
     """The length of the longest run of backticks in a text, which a Markdown fence must exceed."""
     return max((len(run) for run in _BACKTICKS.findall(text)), default=0)
+
+
+def latex_text(text: str) -> str:
+    """LaTeX for `text`, with control characters escaped; characters not in the usual fonts become codes."""
+    return "".join(_LATEX.get(character) or _in_latin(character) for character in terminal_line(text))
+
+
+def _in_latin(character: str) -> str:
+    """A character of a table of many runs for LaTeX, or its code if the usual fonts do not have it."""
+    return character if ord(character) <= _LAST_LATIN else f"[U+{ord(character):04X}]"

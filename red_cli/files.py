@@ -1,4 +1,4 @@
-"""Write files and folders atomically, and read JSON."""
+"""Write files and folders atomically, list folders, and read JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -147,3 +148,14 @@ def expand_user(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def subfolders(path: Path) -> list[Path]:
+    """The folders in a folder, without hidden ones, by name: `run2` before `run10`."""
+    folders = [child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    return sorted(folders, key=lambda folder: (_texts_and_numbers(folder.name), folder.name))
+
+
+def _texts_and_numbers(name: str) -> list[str | int]:
+    """A name as texts and numbers in turn, which sorts the numbers in it by their size."""
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", name))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from red_cli.finding_tables import floor_rows
@@ -10,9 +10,12 @@ from red_cli.formatting import byte_size, duration, plus_minus, speed_text
 from red_cli.plan_tables import counts_text, cut_text, scoring_rows
 from red_cli.recipe.metric_names import stored_name
 from red_cli.recipe.score_format import format_score, format_scores
+from red_cli.tasks.presets.commonsense_protocol import COMMONSENSE, GENERATED, LIKELIEST
 
 # The note on scored rows that also selected the best evaluation
 _CHOSE = {"all": ", which chose the best step", "some": ", some of which chose the best step", "none": ""}
+_WAYS = {GENERATED: "generated", LIKELIEST: "likeliest"}
+_MISSING = "-"
 
 
 def result_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -224,3 +227,19 @@ def _figure_text(paper: dict[str, Any], metric: str) -> str:
     figure = Paper.model_validate(paper).figure(metric)
     assert figure is not None
     return plus_minus(str(figure.score), "" if figure.std is None else str(figure.std))
+
+
+def commonsense_table(scores: Mapping[str, float]) -> list[list[str]]:
+    """The commonsense preset's scores as a table: a row for each scoring, a column for each task, heading first.
+
+    It is empty if `scores` are not of several tasks. The average is over the tasks with a score.
+    """
+    rows, count = [], 0
+    for name, way in _WAYS.items():
+        shares = {task: scores.get(f"{name}.{task}") for task in COMMONSENSE}
+        if there := [share for share in shares.values() if share is not None]:
+            count = len(there)
+            cells = [_MISSING if share is None else format_score(name, share) for share in shares.values()]
+            rows.append([way, *cells, format_score(name, scores[name])])
+    average = "avg" if count == len(COMMONSENSE) else f"avg of {count}"
+    return [["", *(facts.title for facts in COMMONSENSE.values()), average], *rows] if rows else []

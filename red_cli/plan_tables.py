@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from red_cli.formatting import byte_size, number_of
 from red_cli.recipe.metric_names import metric_name
-from red_cli.tasks.labels.classes import classes_text
+from red_cli.tasks.labels.classes import classes_in_words
 
 if TYPE_CHECKING:
     from red_cli.plan.devices import DeviceOption
@@ -20,7 +20,7 @@ _SHOWN_CLASSES = 10
 def plan_rows(plan: PlanSummary, folder: str) -> list[tuple[str, str]]:
     """The rows of a plan, for the start of a run."""
     base, architecture, task, *others = subject_rows(plan)
-    classes = [("classes", classes_text(plan.classes["train"], _SHOWN_CLASSES))] if "train" in plan.classes else []
+    classes = [("classes", classes_in_words(plan.classes["train"], _SHOWN_CLASSES))] if "train" in plan.classes else []
     rows, *more = data_rows(plan)
     return [task, base, architecture, *others, rows, *classes, *more, *schedule_rows(plan), *note_rows(plan),
             ("run folder", folder)]  # fmt: skip

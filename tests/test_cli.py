@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from red_cli import __version__
 from red_cli.cli import app
-from red_cli.recipe.keys_by_role import key_paths
+from red_cli.recipe.schema import key_paths
 
 COMMANDS = ["train", "compare", "check", "runs", "eval", "predict", "export", "convert", "report", "score", "chat",
             "keys", "schema", "recipes"]  # fmt: skip

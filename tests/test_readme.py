@@ -14,8 +14,8 @@ import red_cli
 from red_cli.cli import app
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.recipe.find import find_recipe, recipe_names
-from red_cli.recipe.keys_by_role import key_paths
 from red_cli.recipe.load import load_recipe, variants_of
+from red_cli.recipe.schema import key_paths
 from tests.documents.pages import GUIDE, ROOT, Block, blocks_of
 from tests.tiny import first_output, make_base, tiny_inputs
 

@@ -22,7 +22,7 @@ import red_cli.report
 from red_cli.report.adapter_changes import AdapterChanges, ModuleChange, VectorChange
 from red_cli.report.draw_one_run import draw_heat_map
 from red_cli.report.picture import Picture, picture_of
-from red_cli.report.style import MUTED, PAGE, SERIES, SMALL, new_figure, tidy
+from red_cli.report.style import MUTED, PAGE, SERIES, SMALL, styled_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def width(curve: Curve, task: str) -> float:
 def draw_rates(tasks: dict[str, dict[Name, Curve]]) -> Picture:
     """One panel a task, with the learning rate on a logarithmic axis. A method has a colour, its rates a line style."""
     down = -(-len(tasks) // ACROSS)
-    figure = new_figure(PANEL[1] * down, gap=0.04)
+    figure = styled_figure(PANEL[1] * down, gap=0.04)
     figure.set_size_inches(PANEL[0] * ACROSS, PANEL[1] * down + 0.5)
     panels = figure.subplots(down, ACROSS, squeeze=False, sharex=True).ravel()
     for empty in panels[len(tasks) :]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from red_cli.base_model.base_files import BaseFiles, json_or_none, read_base, stored_chat_template
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
-from red_cli.base_model.files import BaseFiles, json_or_none, read_base, stored_chat_template
 from red_cli.base_model.hub import commit_of, model_folder
 from red_cli.base_model.stored_tensor import StoredTensor
 from red_cli.edit.recorded_base import BaseDigest
@@ -183,8 +183,8 @@ class BaseRecord:
     digest: BaseDigest | None
 
 
-def record_digest(model: Model, method: MethodName, paths: list[str]) -> BaseRecord:
-    """Record the digest of a base's configuration, weights and tokenizer, to detect changes later.
+def take_digest(model: Model, method: MethodName, paths: list[str]) -> BaseRecord:
+    """Take the digest of a base's configuration, weights and tokenizer, to detect changes later.
 
     The base has been loaded before, so no network is used.
     The digest has fewer parts for a base that edits cannot be folded into (8-bit weights, an old pickle).
@@ -212,10 +212,10 @@ def record_digest(model: Model, method: MethodName, paths: list[str]) -> BaseRec
     return BaseRecord(revision, digest)
 
 
-def require_unchanged_base(
+def require_same_digest(
     name: str, revision: str | None, then: BaseDigest | None, trained: Path, hint: str = _ORIGINAL_BASE
 ) -> None:
-    """Check by its digest that a base has not changed since a training, if its files are available.
+    """Check that a base has the same digest as at a training, if its files are available.
 
     Args:
         then: the digest recorded by the training; None (files of version 0.1) skips the check.

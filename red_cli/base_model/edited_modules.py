@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from red_cli.base_model.files import BaseFiles
+from red_cli.base_model.base_files import BaseFiles
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
 

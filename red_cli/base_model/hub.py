@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from red_cli.base_model.convert_gguf import require_no_gguf
+from red_cli.base_model.gguf_files import require_no_gguf
 from red_cli.errors import RunFailed, UserError, first_line
 
 # Files of a base that belong to any model made from it, by name.
@@ -98,7 +98,7 @@ def commit_of(folder: Path) -> str | None:
     return name if is_commit and folder.resolve().parent.name == "snapshots" else None
 
 
-def require_push_access(repository: str) -> None:
+def require_hub_access(repository: str) -> None:
     """Check access to the Hub before an upload: `repository` is a valid name, and the user has a token.
 
     Raises:
@@ -119,7 +119,7 @@ def require_push_access(repository: str) -> None:
         raise UserError("unavailable", "--push-to-hub: no token for the Hub", hint="Run: hf auth login")
 
 
-def push(folder: Path, repository: str) -> str:
+def push_to_hub(folder: Path, repository: str) -> str:
     """Upload `folder` to the Hub's `repository`, which is created as a private one if it does not exist.
 
     Returns:
@@ -146,7 +146,7 @@ def push(folder: Path, repository: str) -> str:
 
 def _complete(folder: Path) -> bool:
     """Whether a snapshot has its configuration and all its weights."""
-    from red_cli.base_model.files import BIN_FILE, BIN_INDEX_FILE, INDEX_FILE, SINGLE_FILE, read_index
+    from red_cli.base_model.base_files import BIN_FILE, BIN_INDEX_FILE, INDEX_FILE, SINGLE_FILE, read_index
 
     if not (folder / "config.json").is_file():
         return False

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from red_cli.base_model.files import BIASES_KEY
+from red_cli.base_model.base_files import BIASES_KEY
 from red_cli.base_model.hub import model_folder, require_model_folder
 from red_cli.base_model.mapped_pages import returning_pages
 from red_cli.distributed.parameter_chunks import Sharding, keeping_chunks, restore

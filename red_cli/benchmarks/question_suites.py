@@ -13,7 +13,7 @@ from red_cli.distributed.process_group import Processes
 from red_cli.errors import Interrupted, UserError, did_you_mean, shown
 from red_cli.inference.generate import Decoder, ResumableOutput
 from red_cli.inference.runtime import Runtime, load_runtime
-from red_cli.recipe.overrides import named_with_role
+from red_cli.recipe.keys_by_role import overrides_with_role
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Decoding
@@ -55,7 +55,7 @@ def model_name(target: Opened) -> str:
 
 def suite_decoding(standard: Decoding, recipe: Recipe, overrides: Sequence[str]) -> Decoding:
     """The suite's `standard` decoding options, except the keys of eval.generation in `overrides`."""
-    keys = [named.key for named in named_with_role(overrides, {Role.DECODING})]
+    keys = [named.key for named in overrides_with_role(overrides, {Role.DECODING})]
     given = recipe.eval.generation
     if given is None or not keys:
         return standard

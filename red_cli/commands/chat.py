@@ -36,7 +36,7 @@ def chat(
     with Terminal() as terminal:
         terminal.status("loading the model")
         target, overrides = trained_folder(target, overrides)
-        from red_cli.runs.recipe_of_model import open_with_any_recipe
+        from red_cli.runs.open_trained import open_with_any_recipe
 
         opened = open_with_any_recipe(target, recipe, overrides or [])
         require_one_process(opened.recipe.launch, "chat", "red predict and red eval share rows over several.")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.errors import UserError, one_line
-from red_cli.recipe.variables import VariableError, expanded_path
+from red_cli.files import expand_user
+from red_cli.recipe.variables import VariableError, expand_variables
 
 _NAMES_OR_PATHS = ("recipe", "base", "template", "file")  # parameters whose text may be a path
 _OVERRIDE = re.compile(r"[\w.]+=")  # in the place of a path; its key says whether variables are replaced
@@ -44,3 +45,14 @@ def _expanded(name: str, value: Any) -> Any:
         return type(value)(expanded_path(str(value)))
     except VariableError as error:
         raise UserError("invalid-option", f"{one_line(str(value))}: {error}") from None
+
+
+def expanded_path(text: str) -> str:
+    """A path with `~` and environment variables replaced.
+
+    Raises:
+        VariableError: a variable is not set.
+    """
+    if not text.startswith("~") and "$" not in text:
+        return text
+    return str(expand_user(expand_variables(text)))

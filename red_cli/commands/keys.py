@@ -30,9 +30,9 @@ def keys(
 ) -> None:
     """Explain recipe keys: type, default, choices and meaning."""
     from red_cli.recipe.aliases import alias_of
-    from red_cli.recipe.explain import find_keys, key_helps
+    from red_cli.recipe.explain import key_helps, keys_to_explain
 
-    found = find_keys(pattern)
+    found = keys_to_explain(pattern)
     alias = alias_of(pattern) if pattern and pattern not in key_helps() else None
     if not found:
         assert pattern is not None

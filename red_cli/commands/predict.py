@@ -80,9 +80,9 @@ def predict(
     with tempfile.TemporaryDirectory() as folder, Terminal(json_output=json) as terminal:
         terminal.status("starting")
         from red_cli.inference.answers import threshold_of
-        from red_cli.inference.given_rows import open_rows
+        from red_cli.inference.given_rows import open_given_rows
+        from red_cli.runs.open_trained import open_with_any_recipe
         from red_cli.runs.preflight import require_model_folder
-        from red_cli.runs.recipe_of_model import open_with_any_recipe
 
         opened = open_with_any_recipe(target, recipe, overrides or [])
         used = opened.recipe
@@ -93,7 +93,7 @@ def predict(
         threshold = threshold_of(used, min_probability, unknown)
         delimiter = used.data.delimiter_character if _sets_delimiter(overrides or []) else None
         terminal.status("reading the rows")
-        rows, columns = open_rows(file, text or [], column or [], used, delimiter, Path(folder))
+        rows, columns = open_given_rows(file, text or [], column or [], used, delimiter, Path(folder))
         if source is not None or (text and used.launch.num_processes is not None):  # a few texts need one device
             terminal.__exit__(None, None, None)
             if started_elsewhere(used.launch, json):

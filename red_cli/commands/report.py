@@ -63,10 +63,10 @@ def report(
     """Report on one run layer by layer, or compare many runs in one table with the paper's figures."""
     folders = [trained_folder(folder, None)[0] for folder in folders]
     if missing := [folder for folder in folders if not folder.is_dir()]:
-        from red_cli.runs.folder_kind import no_folder
+        from red_cli.runs.folder_kind import no_folder_of_kind
 
         wanted = "Give a run folder, or a folder with runs in it."
-        raise with_similar_runs(no_folder(missing[0], wanted), missing[0])
+        raise with_similar_runs(no_folder_of_kind(missing[0], wanted), missing[0])
     if form is not None:
         _print_table(folders, form, given="--output" if output is not None else "--json" if json else None)
         return
@@ -96,7 +96,7 @@ def report(
 def _print_table(folders: list[Path], form: TableFormat, given: str | None) -> None:
     """Print the table of many runs in a format to paste; `given` is an option that does not go with it."""
     from red_cli.report.many_runs import compare_runs
-    from red_cli.report.many_runs_formats import table_text
+    from red_cli.report.many_runs_formats import formatted_table
 
     with Terminal() as terminal:
         if given is not None:
@@ -106,13 +106,13 @@ def _print_table(folders: list[Path], form: TableFormat, given: str | None) -> N
         comparison = compare_runs(folders)
         for note in [*comparison.notes, *(f"left out: {left.path}: {left.reason}" for left in comparison.left_out)]:
             terminal.note(note)
-    console.print_piece(table_text(comparison, form.value))
+    console.print_piece(formatted_table(comparison, form.value))
 
 
 def _report_run(folder: Path, output: Path) -> _Answer:
     """Write the report of one run or adapter; return its data, and the rows to print."""
+    from red_cli.report.change_sections import change_rows
     from red_cli.report.one_run_report import origin_rows, report_on, run_document
-    from red_cli.report.terminal import change_rows
     from red_cli.report.write import write_report
 
     found = report_on(folder)
@@ -138,8 +138,8 @@ def _report_runs(folders: list[Path], output: Path) -> _Answer:
     """Write the report that compares many runs; return its data, and the rows and table to print."""
     from red_cli.report.many_runs import compare_runs
     from red_cli.report.many_runs_cells import Cells
+    from red_cli.report.many_runs_formats import terminal_lines
     from red_cli.report.many_runs_report import comparison_data, comparison_document
-    from red_cli.report.terminal import terminal_lines
     from red_cli.report.write import write_report
 
     comparison = compare_runs(folders)

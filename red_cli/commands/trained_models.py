@@ -95,7 +95,7 @@ def evaluate(
     if json:
         console.print_json(result)
     else:
-        from red_cli.tasks.presets.commonsense import commonsense_table
+        from red_cli.plan_and_result_tables import commonsense_table
 
         console.print_lines(tables.evaluation_rows(result))
         console.print_parts(class_tables(result, console.width()), finding_rows(result))
@@ -184,7 +184,7 @@ def convert(
     json: Json = False,
 ) -> None:
     """Convert a checkpoint of the paper's published code to an adapter, or a GGUF file to a base."""
-    from red_cli.base_model.convert_gguf import is_gguf
+    from red_cli.base_model.gguf_files import is_gguf
 
     if is_gguf(str(checkpoint)):
         if base is not None:
@@ -193,7 +193,7 @@ def convert(
         with Terminal(json_output=json) as terminal:
             terminal.status("converting")
             console.silence_libraries()
-            from red_cli.base_model.convert_gguf import convert_gguf
+            from red_cli.base_model.gguf_files import convert_gguf
 
             result = convert_gguf(checkpoint, output)
         if json:
@@ -210,7 +210,7 @@ def convert(
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         console.silence_libraries()
-        from red_cli.export.convert import convert as run_conversion
+        from red_cli.export.convert_published import convert as run_conversion
 
         result = run_conversion(checkpoint, base, output)
     if json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from red_cli.commands.examples import EXAMPLES
 from red_cli.errors import UserError, nearest, one_line
-from red_cli.recipe.aliases import OPTIONS, alias_of, commands_for, plain_name
+from red_cli.recipe.aliases import COMMANDS, OPTIONS, alias_of, plain_name
 
 # Typer has its own copy of click in some versions, so the class is taken from what it exports
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -121,7 +121,7 @@ def _usual_value(key: str) -> str:
 
 def _keys() -> list[str]:
     """The keys of recipes that hold a value. Their schema is imported only when an option is unknown."""
-    from red_cli.recipe.keys_by_role import recipe_keys
+    from red_cli.recipe.schema import recipe_keys
 
     return [path for path, key in recipe_keys().items() if not key.is_section]
 
@@ -166,3 +166,13 @@ def _example(context: Any) -> str:
     """A hint that shows a command line of a command."""
     named = EXAMPLES.get(context.info_name, ())
     return f"For example:  {named[0]}" if named else _help(context)
+
+
+def commands_for(name: str, existing: Iterable[str]) -> list[str]:
+    """The commands that a name from another toolkit, or a misspelt one, is an alias of, of those that exist."""
+    known, plain = set(existing), name.lower()
+    named = COMMANDS.get(plain) or COMMANDS.get(plain.replace("_", "-")) or ()
+    words = {command: command.split()[1] for command in named}
+    if fitting := [command for command, word in words.items() if word in known or word.startswith("-")]:
+        return fitting
+    return [f"red {near}" for near in nearest(name, sorted(known), most=2)]

@@ -8,20 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from red_cli.compare.comparison_table import write_comparison
+from red_cli.compare.comparison_table import notes_of, tables_of
 from red_cli.compare.grid import Point, folder_name, parse_grids, points_of
 from red_cli.compare.learning_rates import Source, choose_rate
 from red_cli.compare.planned_runs_file import write_planned
 from red_cli.compare.summary import row_name, summarise
 from red_cli.errors import Interrupted, UserError, one_line, shown
-from red_cli.escape import file_name
-from red_cli.files import expand_user
+from red_cli.escape import file_name, markdown_code
+from red_cli.files import expand_user, write_json, write_text
 from red_cli.formatting import number_of, unstamped
+from red_cli.recipe.chosen_metrics import headline_metrics
+from red_cli.recipe.keys_by_role import overrides_with_role
 from red_cli.recipe.load import LoadedRecipe, load_recipe
 from red_cli.recipe.methods import compared_methods
 from red_cli.recipe.metric_names import stored_title
-from red_cli.recipe.metrics import UNTUNED, headline_metrics
-from red_cli.recipe.overrides import named_with_role
+from red_cli.recipe.metrics import UNTUNED
 from red_cli.recipe.roles import SHARED, Role
 from red_cli.recipe.score_format import format_score
 from red_cli.runs.consent import consent_of
@@ -34,6 +35,7 @@ from red_cli.train.resume import is_finished
 # For the untuned base, so that its recipe depends on nothing that only training uses
 _WITHOUT_TRAINING = ("train.init_from=null", "train.learning_rate=1e-3")
 COMPARED = {UNTUNED: list[str](), **compared_methods()}
+JSON_FILE, MARKDOWN_FILE = "comparison.json", "comparison.md"
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,9 @@ def plan_comparison(
     shared, own = _by_method(overrides, methods)
     varied = parse_grids(grids, methods, [*shared, *(key for keys in own.values() for key in keys)])
     given = load_recipe(recipe, variant, shared)
-    if seeds is not None and named_with_role(shared, {Role.SEED}):
+    if seeds is not None and overrides_with_role(shared, {Role.SEED}):
         raise UserError("invalid-option", "train.seed is given, and --seeds as well", hint="Drop one of them.")
-    if fixed := [named for texts in own.values() for named in named_with_role(texts, SHARED)]:
+    if fixed := [named for texts in own.values() for named in overrides_with_role(texts, SHARED)]:
         raise UserError("invalid-option", f"{one_line(fixed[0].key)} cannot be set for one method alone")
     name = f"{given.name}-{variant}" if variant else given.name
     folder = Path("runs") / file_name(f"compare-{name}")
@@ -173,7 +175,7 @@ def _by_method(overrides: Sequence[str], methods: Sequence[str]) -> tuple[list[s
     for override in overrides:
         prefix, colon, rest = override.partition("=")[0].partition(":")
         if not colon:
-            if named_with_role([override], {Role.METHOD}):
+            if overrides_with_role([override], {Role.METHOD}):
                 raise UserError(
                     "invalid-option", f"{one_line(override)}: give the methods of a comparison with --methods"
                 )
@@ -208,7 +210,7 @@ def compare(
     """
     for run in comparison.runs:
         preflight(run.loaded.recipe)
-    from red_cli.compare.untuned import score_untuned  # torch, which planning does not need
+    from red_cli.compare.untuned_base import score_untuned_base  # torch, which planning does not need
     from red_cli.inference.evaluate import default_split
 
     listener.note(comparison.text)
@@ -222,7 +224,7 @@ def compare(
         if run.method == UNTUNED:
             if not done:
                 listener.status(f"{what}: scoring the base")
-                score_untuned(run.loaded, split, listener)
+                score_untuned_base(run.loaded, split, listener)
             listener.note(f"{what}: {_score_text(run, split)}{', finished before' if done else ''}")
             continue
         if not done and not train(run, what, listener):
@@ -282,3 +284,24 @@ def _score_text(run: Run, split: str) -> str:
     listed = ", ".join(f"{stored_title(metrics, name)} {format_score(name, scores[name])}" for name in names)
     rate = "" if run.rate is None else f", learning rate {metrics['learning_rate']:g}"
     return f"{listed} on {split}{rate}"
+
+
+def write_comparison(folder: Path, result: dict[str, Any]) -> None:
+    """Write the comparison's table to comparison.md, and its data to comparison.json, each atomically."""
+    write_json(folder / JSON_FILE, result)
+    if not result["rows"]:
+        return
+    lines: list[str] = []
+    for heading, *rows in tables_of(result):
+        lines += ["| " + " | ".join(cells) + " |" for cells in (heading, ["---"] * len(heading), *rows)]
+        lines.append("")
+    notes = [
+        *(f"{note}." for note in notes_of(result)),
+        "Mean ± sample standard deviation (number of seeds), or both values of two seeds; never the best seed.",
+        f"Base: {markdown_code(str(result['base']))}, {result['base_parameters']:,} parameters.",
+        "trained: the method's own parameters; head: those that every method trains as well; rate: learning rate,",
+        "the lowest and the highest of the seeds; ms/step: of training; memory: the peak of the run's own process (on",
+        "a GPU: of what torch allocated there), the largest of the seeds; file: the tensors that are saved, in bytes.",
+        *(f"{run['name']}, seed {run['seed']} failed." for run in result["failed"]),
+    ]
+    write_text(folder / MARKDOWN_FILE, "\n".join([*lines, *notes]) + "\n")

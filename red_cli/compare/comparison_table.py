@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from red_cli.compare.grid import Setting
-from red_cli.compare.paired_differences import difference_rows
-from red_cli.escape import markdown_code
-from red_cli.files import write_json, write_text
+from red_cli.compare.paired_differences import FEWEST_SEEDS, signed_difference
 from red_cli.recipe.metric_names import stored_title
 from red_cli.recipe.metrics import UNTUNED
-from red_cli.recipe.score_format import format_scores, is_percentage
+from red_cli.recipe.score_format import displayed_score, format_scores, is_percentage
 
 _NONE, _BEST = "-", "*"
 _RATES = {
@@ -21,7 +19,6 @@ _RATES = {
     "search": "found by a search",
 }
 _SHOWN = 2  # seeds whose scores are both in the table
-JSON_FILE, MARKDOWN_FILE = "comparison.json", "comparison.md"
 
 
 def tables_of(result: dict[str, Any]) -> list[list[list[str]]]:
@@ -137,22 +134,27 @@ def notes_of(result: dict[str, Any]) -> list[str]:
     return notes
 
 
-def write_comparison(folder: Path, result: dict[str, Any]) -> None:
-    """Write the comparison's table to comparison.md, and its data to comparison.json, each atomically."""
-    write_json(folder / JSON_FILE, result)
-    if not result["rows"]:
-        return
-    lines: list[str] = []
-    for heading, *rows in tables_of(result):
-        lines += ["| " + " | ".join(cells) + " |" for cells in (heading, ["---"] * len(heading), *rows)]
-        lines.append("")
-    notes = [
-        *(f"{note}." for note in notes_of(result)),
-        "Mean ± sample standard deviation (number of seeds), or both values of two seeds; never the best seed.",
-        f"Base: {markdown_code(str(result['base']))}, {result['base_parameters']:,} parameters.",
-        "trained: the method's own parameters; head: those that every method trains as well; rate: learning rate,",
-        "the lowest and the highest of the seeds; ms/step: of training; memory: the peak of the run's own process (on",
-        "a GPU: of what torch allocated there), the largest of the seeds; file: the tensors that are saved, in bytes.",
-        *(f"{run['name']}, seed {run['seed']} failed." for run in result["failed"]),
-    ]
-    write_text(folder / MARKDOWN_FILE, "\n".join([*lines, *notes]) + "\n")
+def difference_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """The differences between the rows of a comparison, as text, with a heading that names the reference.
+
+    Empty if no pair has two seeds.
+    """
+    rows = []
+    for pair in result["differences"]:
+        values = list(pair["seeds"].values())
+        if len(values) > 1:
+            both = len(values) < FEWEST_SEEDS
+            shown = " / ".join(
+                _difference_text(pair["metric"], value) for value in (values if both else [pair["mean"]])
+            )
+            ends = pair["interval"] and " to ".join(_difference_text(pair["metric"], end) for end in pair["interval"])
+            rows.append([pair["row"], stored_title(result, pair["metric"]), shown, ends or "", str(len(values))])
+    if not rows:
+        return []
+    reference = result["differences"][0]["minus"]
+    return [[f"difference from {reference}", "metric", "mean", "95% interval", "seeds"], *rows]
+
+
+def _difference_text(metric: str, difference: float) -> str:
+    """A difference between rows, in the unit of the scores, as text."""
+    return signed_difference(metric, displayed_score(metric, difference))

@@ -63,7 +63,7 @@ def usual_rate(recipe: Recipe) -> float:
     Raises:
         UserError: the base does not exist.
     """
-    from red_cli.methods.attach_save_load import method_named  # torch, which checks do not need
+    from red_cli.methods.method import method_named  # torch, which checks do not need
 
     if recipe.relative_rates:
         assert recipe.method_spec.relative_rate is not None

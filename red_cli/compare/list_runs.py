@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.compare.planned_runs_file import read_planned
-from red_cli.runs.folder_kind import DEPTH, folder_kind, no_folder, subfolders
+from red_cli.files import subfolders
+from red_cli.runs.folder_kind import DEPTH, folder_kind, no_folder_of_kind
 from red_cli.train.run_state import RunState, is_started, read_run_state
 
 _NO_RUN = "no run in it"
@@ -37,7 +38,7 @@ def list_runs(folder: Path) -> RunList:
         UserError: it is not a folder.
     """
     if not folder.is_dir():
-        raise no_folder(folder, "Give a folder with runs in it.")
+        raise no_folder_of_kind(folder, "Give a folder with runs in it.")
     found = RunList(str(folder), [], [])
     for outcome in _search(folder, DEPTH):
         if isinstance(outcome, RunState):

@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from red_cli.recipe.metric_names import stored_title
 from red_cli.recipe.metrics import metric_spec
-from red_cli.recipe.score_format import display_value
 
 _CONFIDENCE = 0.95
-_FEWEST = 3  # seeds of an interval: of two, both differences say more
+FEWEST_SEEDS = 3  # seeds of an interval: of two, both differences say more
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class PairedDifferences:
     def interval(self) -> tuple[float, float] | None:
         """The 95% confidence interval of the mean by Student's t; None for fewer than three seeds."""
         values = list(self.by_seed.values())
-        if len(values) < _FEWEST:
+        if len(values) < FEWEST_SEEDS:
             return None
         from scipy.special import stdtrit
 
@@ -53,7 +51,7 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> PairedDiff
     return PairedDifferences(by_seed) if by_seed else None
 
 
-def signed(metric: str, difference: float) -> str:
+def signed_difference(metric: str, difference: float) -> str:
     """A difference with its sign, in the format of the metric; both are in the unit of display."""
     return f"{difference:+{metric_spec(metric).format or '.2f'}}".replace("-", "−")
 
@@ -81,27 +79,3 @@ def differences(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> li
                     }
                 )
     return found
-
-
-def difference_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """The differences between the rows of a comparison, as text, with a heading that names the reference.
-
-    Empty if no pair has two seeds.
-    """
-    rows = []
-    for pair in result["differences"]:
-        values = list(pair["seeds"].values())
-        if len(values) > 1:
-            both = len(values) < _FEWEST
-            shown = " / ".join(_text(pair["metric"], value) for value in (values if both else [pair["mean"]]))
-            ends = pair["interval"] and " to ".join(_text(pair["metric"], end) for end in pair["interval"])
-            rows.append([pair["row"], stored_title(result, pair["metric"]), shown, ends or "", str(len(values))])
-    if not rows:
-        return []
-    reference = result["differences"][0]["minus"]
-    return [[f"difference from {reference}", "metric", "mean", "95% interval", "seeds"], *rows]
-
-
-def _text(metric: str, difference: float) -> str:
-    """A difference between rows, in the unit of the scores, as text."""
-    return signed(metric, display_value(metric, difference))

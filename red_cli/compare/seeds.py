@@ -10,10 +10,10 @@ from typing import Any
 
 from red_cli.compare.same_inputs import require_same_inputs
 from red_cli.errors import UserError, shown
+from red_cli.recipe.keys_by_role import overrides_with_role
 from red_cli.recipe.load import LoadedRecipe, load_recipe
-from red_cli.recipe.overrides import named_with_role
 from red_cli.recipe.roles import Role
-from red_cli.recipe.score_format import mean_and_spread
+from red_cli.recipe.score_format import mean_score
 from red_cli.runs.folder import RunFolder
 from red_cli.train.events import TrainingListener
 from red_cli.train.resume import is_finished
@@ -54,7 +54,7 @@ def load_seeds(name: str, variant: str | None, overrides: Sequence[str], seeds: 
     Raises:
         UserError: the recipe is invalid, or both train.seed and --seeds are given.
     """
-    if named_with_role(overrides, {Role.SEED}):
+    if overrides_with_role(overrides, {Role.SEED}):
         raise UserError("invalid-option", "train.seed is given, and --seeds as well", hint="Drop one of them.")
     runs = []
     for seed in seeds:
@@ -139,7 +139,7 @@ def summary(runs: Sequence[LoadedRecipe]) -> dict[str, Any]:
         for name in scores:
             if name != "examples" and all(name in found for found in everywhere):
                 values = {seed: found["splits"][split][name] for seed, found in metrics.items()}
-                mean, spread = mean_and_spread(list(values.values()))
+                mean, spread = mean_score(list(values.values()))
                 splits[split][name] = {"mean": mean, "std": spread, "seeds": values}
     return {
         "task": first["task"],

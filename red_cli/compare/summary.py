@@ -10,9 +10,10 @@ from typing import Any, Protocol
 from red_cli.compare.grid import Point
 from red_cli.compare.paired_differences import differences
 from red_cli.compare.same_inputs import require_same_inputs
+from red_cli.recipe.chosen_metrics import headline_metrics
 from red_cli.recipe.load import LoadedRecipe
-from red_cli.recipe.metrics import UNTUNED, headline_metrics, is_better
-from red_cli.recipe.score_format import mean_and_spread
+from red_cli.recipe.metrics import UNTUNED, is_better
+from red_cli.recipe.score_format import mean_score
 from red_cli.runs.folder import RunFolder
 
 
@@ -101,7 +102,7 @@ def _row(run: Run, seeds: dict[int, dict[str, Any]], split: str, names: Sequence
     scores = {}
     for name in names:
         values = {seed: metrics["splits"][split][name] for seed, metrics in seeds.items()}
-        mean, spread = mean_and_spread(list(values.values()))
+        mean, spread = mean_score(list(values.values()))
         scores[name] = {"mean": mean, "std": spread, "seeds": values}
     training = [metrics["training"] for metrics in seeds.values()]
     steps = sum(taken["steps"] for taken in training)

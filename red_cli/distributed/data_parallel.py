@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +15,8 @@ from red_cli.distributed.process_group import Processes
 from red_cli.methods.method import Trained
 
 _OPTIONS = inspect.signature(DistributedDataParallel).parameters
-_SYNC_BUFFERS = (
-    "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"
-)  # before torch 2.13
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"  # torch < 2.13
+_WITHOUT_BUFFERS: dict[str, Any] = {_SYNC_BUFFERS: False}  # they are the same on every rank
 
 
 class DataParallel(Replicated):
@@ -28,7 +28,7 @@ class DataParallel(Replicated):
             trained.model,
             find_unused_parameters=True,  # such as experts that no token reached
             gradient_as_bucket_view=True,
-            **{_SYNC_BUFFERS: False},  # they are the same on every rank
+            **_WITHOUT_BUFFERS,
         )
         self.model = self._replica
         self._unsynchronised = ExitStack()

@@ -1,4 +1,4 @@
-"""Attach adapters to a model, switch and detach them, select the trainable parameters, and count them."""
+"""Attach adapters to a model, switch and detach them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ import warnings
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from red_cli.edit.adapter_of_each_row import pop_adapter_names, push_adapter_names
+from red_cli.edit.adapter_names import pop_adapter_names, push_adapter_names
 from red_cli.edit.attached_adapters import (
     AttachedAdapter,
     Attachment,
-    activate,
-    active_adapter,
     attachment,
     is_folded,
     require_attachment,
-    vector_ids,
 )
 from red_cli.edit.config import RedConfig
 from red_cli.edit.layer import RedEdit, RedVectors, Selection, apply_edit
@@ -31,11 +28,9 @@ from red_cli.edit.save_pretrained import (
 )
 from red_cli.edit.targets import find_targets, resolve_positions
 from red_cli.edit.trained_head import (
-    POOLER,
-    cast_to_weight,
-    head_and_new_poolers,
-    head_parameter_names,
     new_parameter_names,
+    parameters_to_train,
+    train_head,
 )
 from red_cli.errors import UserError
 from red_cli.formatting import some_of
@@ -162,64 +157,39 @@ def detach(model: PreTrainedModel, name: str | None = None) -> None:
         del model.red_attachment
 
 
-def parameters_to_train(model: PreTrainedModel, wanted: bool | Sequence[str]) -> list[str]:
-    """The names of the parameters of the base that train once the edits are attached: the head's, or those named.
+def activate(model: PreTrainedModel, name: str | None) -> None:
+    """Attach `name` as the active, trainable adapter, with its head; None deactivates all adapters.
 
     Raises:
-        UserError: there is no parameter or module of a name, or a parameter is quantised.
+        UserError: the model has no edits, or no adapter `name`.
     """
-    if isinstance(wanted, bool):
-        names = head_and_new_poolers(model) if wanted else []
-    else:
-        names = _named(model, [wanted] if isinstance(wanted, str) else wanted)
-    for name in names:
-        if not model.get_parameter(name).is_floating_point():
-            raise UserError(
-                "unsupported-model",
-                f"{name} is quantised and cannot train",
-                hint=f"Load the base with llm_int8_skip_modules=[{name.split('.')[0]!r}], or set train_head=False.",
-            )
-    return names
+    attached = require_attachment(model)
+    if name is not None and name not in attached.adapters:
+        raise UserError(
+            "invalid-adapter-name", f"no adapter {name!r}", hint=f"There is: {', '.join(attached.adapters)}"
+        )
+    if attached.active is not None:
+        before = attached.active
+        before.head = {key: model.get_parameter(key).detach().clone() for key in before.head}
+        _load_head(model, {key: attached.base_head[key] for key in before.head}, trained=False)
+        _set_requires_grad(model, before, attached.selection.active, trained=False)
+    attached.selection.active = name
+    if attached.active is not None:
+        _load_head(model, attached.active.head, trained=True)
+        _set_requires_grad(model, attached.active, name, trained=True)
 
 
-def _named(model: PreTrainedModel, wanted: Sequence[str]) -> list[str]:
-    """The parameters of these names and those in modules of these names, in the model's order, tied ones once."""
-    vectors = vector_ids(model)
-    every = {
-        name: parameter
-        for name, parameter in model.named_parameters(remove_duplicate=False)
-        if id(parameter) not in vectors
-    }
-    found: set[int] = set()
-    for each in wanted:
-        chosen = {id(parameter) for name, parameter in every.items() if f"{name}.".startswith(f"{each}.")}
-        if not chosen:
-            known = head_parameter_names(model) or [name for name, _ in model.named_children()]
-            raise UserError(
-                "unknown-name",
-                f"train_head: the model has no parameter or module {each!r}",
-                hint=f"There is: {some_of(known)}",
-            )
-        found |= chosen
-    return [name for name, parameter in model.named_parameters() if id(parameter) in found]
+@torch.no_grad()
+def _load_head(model: PreTrainedModel, values: dict[str, Tensor], trained: bool) -> None:
+    """Copy head tensors into the model when an attached adapter becomes active, and make them trainable or frozen."""
+    for key, value in values.items():
+        model.get_parameter(key).requires_grad_(trained).copy_(value)
 
 
-def train_head(model: PreTrainedModel, names: list[str]) -> None:
-    """Make parameters of the base trainable as part of the active adapter, which is saved with them.
-
-    Those of a head become float32, as the vectors are; their modules' inputs are cast to match.
-    """
-    attached, active = require_attachment(model), active_adapter(model)
-    float32 = {*head_parameter_names(model), *(name for name in names if POOLER in name.split("."))}
-    for name in names:
-        parameter = model.get_parameter(name)
-        attached.base_head.setdefault(name, parameter.detach().clone())
-        if name in float32:
-            parameter.data = parameter.data.float()
-        active.head[name] = parameter.requires_grad_(True).detach().clone()
-    for owner in {name.rpartition(".")[0] for name in names if name in float32}:
-        if owner not in attached.casts and any(attached.base_head[name].dtype != torch.float32 for name in names):
-            attached.casts[owner] = model.get_submodule(owner).register_forward_pre_hook(cast_to_weight)
+def _set_requires_grad(model: PreTrainedModel, adapter: AttachedAdapter, name: str | None, trained: bool) -> None:
+    """Make the vectors that `attach` added under a name trainable, or freeze them."""
+    for path in adapter.paths:
+        model.get_submodule(f"{path}.red.{name}").requires_grad_(trained)
 
 
 train_parameters = train_head  # inside `attach`, whose argument has that name

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
@@ -137,38 +136,3 @@ def vector_ids(model: nn.Module) -> set[int]:
     """The ids of the parameters that are vectors of any adapter."""
     every = [module for module in model.modules() if isinstance(module, RedVectors)]
     return {id(parameter) for vectors in every for parameter in vectors.parameters()}
-
-
-def activate(model: PreTrainedModel, name: str | None) -> None:
-    """Attach `name` as the active, trainable adapter, with its head; None deactivates all adapters.
-
-    Raises:
-        UserError: the model has no edits, or no adapter `name`.
-    """
-    attached = require_attachment(model)
-    if name is not None and name not in attached.adapters:
-        raise UserError(
-            "invalid-adapter-name", f"no adapter {name!r}", hint=f"There is: {', '.join(attached.adapters)}"
-        )
-    if attached.active is not None:
-        before = attached.active
-        before.head = {key: model.get_parameter(key).detach().clone() for key in before.head}
-        _load_head(model, {key: attached.base_head[key] for key in before.head}, trained=False)
-        _set_requires_grad(model, before, attached.selection.active, trained=False)
-    attached.selection.active = name
-    if attached.active is not None:
-        _load_head(model, attached.active.head, trained=True)
-        _set_requires_grad(model, attached.active, name, trained=True)
-
-
-@torch.no_grad()
-def _load_head(model: PreTrainedModel, values: dict[str, Tensor], trained: bool) -> None:
-    """Copy head tensors into the model when an attached adapter becomes active, and make them trainable or frozen."""
-    for key, value in values.items():
-        model.get_parameter(key).requires_grad_(trained).copy_(value)
-
-
-def _set_requires_grad(model: PreTrainedModel, adapter: AttachedAdapter, name: str | None, trained: bool) -> None:
-    """Make the vectors that `attach` added under a name trainable, or freeze them."""
-    for path in adapter.paths:
-        model.get_submodule(f"{path}.red.{name}").requires_grad_(trained)

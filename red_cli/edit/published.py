@@ -11,10 +11,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from red_cli.edit.architectures import ARCHITECTURES
-from red_cli.edit.attach import attach, train_head
+from red_cli.edit.attach import attach
 from red_cli.edit.config import Position, RedConfig
 from red_cli.edit.targets import find_targets
 from red_cli.edit.tensor_file import read_torch_file
+from red_cli.edit.trained_head import train_head
 from red_cli.errors import UserError
 from red_cli.files import require_inside
 

@@ -75,17 +75,17 @@ def adapter_tensors(model: PreTrainedModel, state_dict: Mapping[str, Tensor] | N
     known = {} if state_dict is None else state_dict
     return {
         key: (known[name] if name in known else model.get_parameter(name)).detach().float().cpu().contiguous()
-        for key, name in trained_names(model).items()
+        for key, name in saved_names(model).items()
     }
 
 
-def trained_names(model: PreTrainedModel) -> dict[str, str]:
-    """The names of all parameters that train, by their key in the adapter file."""
+def saved_names(model: PreTrainedModel) -> dict[str, str]:
+    """The names of all parameters that are saved, since they train, by their key in the adapter file."""
     return _names(model, trained_base_parameters(model))
 
 
-def adapter_parameters(model: PreTrainedModel) -> dict[str, nn.Parameter]:
-    """The active adapter's vectors and head by their key in the adapter file."""
+def parameters_to_save(model: PreTrainedModel) -> dict[str, nn.Parameter]:
+    """The parameters of the active adapter to save: its vectors and head by their key in the adapter file."""
     return {key: model.get_parameter(name) for key, name in _names(model, [*active_adapter(model).head]).items()}
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from red_cli.edit.adapter_config import CONFIG_FILE
 from red_cli.edit.attached_adapters import active_adapter, attachment, gained_biases, require_attachment
-from red_cli.edit.save import adapter_tensors, save_adapter, trained_names
+from red_cli.edit.save import adapter_tensors, save_adapter, saved_names
 from red_cli.errors import UserError
 from red_cli.files import write_bytes, write_text
 from red_cli.formatting import some_of
@@ -135,7 +135,7 @@ def save_pretrained(
         write_text(folder / "README.md", _CARD)
     if _TRAINER_CHECKPOINT.fullmatch(folder.resolve().name):
         tensors = adapter_tensors(model, state_dict)
-        by_name = {name: tensors[key] for key, name in trained_names(model).items()}
+        by_name = {name: tensors[key] for key, name in saved_names(model).items()}
         write_bytes(folder / _TRAINER_FILE, save(by_name, metadata={"format": "pt"}))
     if push_to_hub:
         chosen = {name: options[name] for name in _HUB_OPTIONS if name in options}
@@ -150,7 +150,7 @@ def expect_no_base(model: nn.Module, keys: Any) -> None:
     assert isinstance(model, PreTrainedModel)
     if require_attachment(model).active is None or keys.unexpected_keys:
         return
-    if {*keys.missing_keys} == {*model.state_dict()} - {*trained_names(model).values()}:
+    if {*keys.missing_keys} == {*model.state_dict()} - {*saved_names(model).values()}:
         keys.missing_keys.clear()
 
 

@@ -1,15 +1,18 @@
-"""The trained head: the names of its parameters, and its inputs in its own dtype."""
+"""The trained head: the names of its parameters, their training, and its inputs in its own dtype."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, PreTrainedModel
 
-from red_cli.edit.attached_adapters import vector_ids
+from red_cli.edit.attached_adapters import active_adapter, require_attachment, vector_ids
 from red_cli.edit.model_kinds import kind_of
+from red_cli.errors import UserError
+from red_cli.formatting import some_of
 
 POOLER = "pooler"  # the part of a base that may be missing in its files
 LOADED = "_is_hf_initialized"  # transformers' mark of parameters that it loaded from files
@@ -66,3 +69,63 @@ def cast_to_weight(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...
     return tuple(
         value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs
     )
+
+
+def parameters_to_train(model: PreTrainedModel, wanted: bool | Sequence[str]) -> list[str]:
+    """The names of the parameters of the base that train once the edits are attached: the head's, or those named.
+
+    Raises:
+        UserError: there is no parameter or module of a name, or a parameter is quantised.
+    """
+    if isinstance(wanted, bool):
+        names = head_and_new_poolers(model) if wanted else []
+    else:
+        names = _named(model, [wanted] if isinstance(wanted, str) else wanted)
+    for name in names:
+        if not model.get_parameter(name).is_floating_point():
+            raise UserError(
+                "unsupported-model",
+                f"{name} is quantised and cannot train",
+                hint=f"Load the base with llm_int8_skip_modules=[{name.split('.')[0]!r}], or set train_head=False.",
+            )
+    return names
+
+
+def _named(model: PreTrainedModel, wanted: Sequence[str]) -> list[str]:
+    """The parameters of these names and those in modules of these names, in the model's order, tied ones once."""
+    vectors = vector_ids(model)
+    every = {
+        name: parameter
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if id(parameter) not in vectors
+    }
+    found: set[int] = set()
+    for each in wanted:
+        chosen = {id(parameter) for name, parameter in every.items() if f"{name}.".startswith(f"{each}.")}
+        if not chosen:
+            known = head_parameter_names(model) or [name for name, _ in model.named_children()]
+            raise UserError(
+                "unknown-name",
+                f"train_head: the model has no parameter or module {each!r}",
+                hint=f"There is: {some_of(known)}",
+            )
+        found |= chosen
+    return [name for name, parameter in model.named_parameters() if id(parameter) in found]
+
+
+def train_head(model: PreTrainedModel, names: list[str]) -> None:
+    """Make parameters of the base trainable as part of the active adapter, which is saved with them.
+
+    Those of a head become float32, as the vectors are; their modules' inputs are cast to match.
+    """
+    attached, active = require_attachment(model), active_adapter(model)
+    float32 = {*head_parameter_names(model), *(name for name in names if POOLER in name.split("."))}
+    for name in names:
+        parameter = model.get_parameter(name)
+        attached.base_head.setdefault(name, parameter.detach().clone())
+        if name in float32:
+            parameter.data = parameter.data.float()
+        active.head[name] = parameter.requires_grad_(True).detach().clone()
+    for owner in {name.rpartition(".")[0] for name in names if name in float32}:
+        if owner not in attached.casts and any(attached.base_head[name].dtype != torch.float32 for name in names):
+            attached.casts[owner] = model.get_submodule(owner).register_forward_pre_hook(cast_to_weight)

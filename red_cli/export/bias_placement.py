@@ -10,7 +10,7 @@ from typing import Any
 from red_cli.edit.architectures import ARCHITECTURES, architecture_of
 from red_cli.edit.architectures_as_llama import AsLlama
 from red_cli.errors import UserError
-from red_cli.export.classes import configuration
+from red_cli.export.transformers_classes import build_configuration
 
 LLAMA = "llama"
 
@@ -127,7 +127,7 @@ def llama_config(config: Mapping[str, Any], placement: BiasPlacement) -> dict[st
     """The configuration that places biases in a LLaMA as `placement` says, for the model with `config`."""
     from transformers import LlamaConfig
 
-    source = configuration(dict(config))
+    source = build_configuration(dict(config))
     known = LlamaConfig().to_dict()
     kept = {key: getattr(source, key) for key in known if hasattr(source, key) and key != "model_type"}
     biases = {key: key in placement.switches for key in ("attention_bias", "mlp_bias")}

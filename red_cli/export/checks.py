@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from red_cli.base_model.base_files import BIASES_KEY, BaseFiles
 from red_cli.base_model.digest import changed_parts
-from red_cli.base_model.files import BIASES_KEY, BaseFiles
 from red_cli.errors import UserError
 from red_cli.export.adapter_arrays import AdapterArrays
 from red_cli.formatting import byte_size

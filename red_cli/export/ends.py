@@ -19,7 +19,7 @@ from red_cli.recipe.schema import Recipe
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from red_cli.base_model.files import BaseFiles
+    from red_cli.base_model.base_files import BaseFiles
     from red_cli.tasks.special_ids import SpecialIds
 
 GENERATION_CONFIG = "generation_config.json"
@@ -121,9 +121,9 @@ def _generation_of(config: dict[str, Any]) -> dict[str, Any]:
     """What transformers makes of a configuration where there is no generation_config.json."""
     from transformers import GenerationConfig
 
-    from red_cli.export.classes import configuration
+    from red_cli.export.transformers_classes import build_configuration
 
-    found: dict[str, Any] = GenerationConfig.from_model_config(configuration(config)).to_diff_dict()
+    found: dict[str, Any] = GenerationConfig.from_model_config(build_configuration(config)).to_diff_dict()
     return found
 
 

@@ -10,21 +10,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from red_cli.base_model.convert_gguf import is_gguf
-from red_cli.base_model.files import read_base
-from red_cli.base_model.hub import base_folder, cached_folder, commit_of, push, require_push_access
+from red_cli.base_model.base_files import read_base
+from red_cli.base_model.gguf_files import is_gguf
+from red_cli.base_model.hub import base_folder, cached_folder, commit_of, push_to_hub, require_hub_access
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
 from red_cli.errors import UserError, one_line
 from red_cli.export.adapter_arrays import AdapterArrays, read_vectors
 from red_cli.export.card import Use, adapter_card, merged_card
 from red_cli.export.checks import require_base, require_space
-from red_cli.export.classes import auto_class
 from red_cli.export.ends import write_ends
-from red_cli.export.exported_model import Exported, merged_llama, merged_model, model_with_code, write_model
+from red_cli.export.exported_model import (
+    Exported,
+    exported_as_llama,
+    exported_merged,
+    exported_with_code,
+    write_exported,
+)
 from red_cli.export.gguf_model import GGUF_NAME, WrittenGguf, require_gguf, write_gguf
 from red_cli.export.python_use import Input, gguf_use, model_use
-from red_cli.export.servers import Target, require_form, require_served
+from red_cli.export.servers import Target, require_served, require_served_form
 from red_cli.export.shared_recipe import exported_recipe, shared_name, shared_recipe
+from red_cli.export.transformers_classes import auto_class
 from red_cli.files import replacing, replacing_folder, write_json, write_text
 from red_cli.methods.trained_description import trained_method
 from red_cli.recipe.keys_by_role import role_of
@@ -177,9 +183,9 @@ def export(
     if is_gguf(output.name):
         _require_file_alone(output, form, repository)
     if target is not None:
-        require_form(target, form)
+        require_served_form(target, form)
     if repository is not None:
-        require_push_access(repository)
+        require_hub_access(repository)
     if source.unfinished:
         listener.note("The run is not finished: this is its best adapter so far.")
     result: dict[str, Any] = {
@@ -195,7 +201,7 @@ def export(
         result |= _write_model(source, output, form, dtype, verify, origin, listener, target)
     if repository is not None:
         listener.status("uploading")
-        result["pushed_to"] = push(output, repository)
+        result["pushed_to"] = push_to_hub(output, repository)
     return result
 
 
@@ -229,7 +235,7 @@ def _write_model(
     if base.folder.resolve() in (output.resolve(), *output.resolve().parents):
         raise UserError("output-exists", f"{output} is inside the base's folder, {base.folder}", hint="Choose another.")
     require_base(base, source.adapter)
-    make = {"merged": merged_model, "code": model_with_code, "gguf": merged_llama}[form]
+    make = {"merged": exported_merged, "code": exported_with_code, "gguf": exported_as_llama}[form]
     exported = make(base, source.adapter, dtype)
     if target is not None:
         require_served(target, exported)
@@ -239,7 +245,7 @@ def _write_model(
     with sigterm_as_interrupt(), _writing(output) as folder:
         merged = folder / "merged" if form == "gguf" else folder
         merged.mkdir(exist_ok=True)
-        for file in write_model(exported, merged, listener.writing):
+        for file in write_exported(exported, merged, listener.writing):
             listener.note(f"Left out {file}: it is a link that leads out of the base's folder.")
         _write_chat_template(source, base.folder, merged)
         ends = write_ends(merged, exported.config, source.recipe, source.adapter.config, base)

@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from red_cli.base_model.base_files import BaseFiles
 from red_cli.base_model.digest import tokenizer_digest
 from red_cli.base_model.edited_modules import EditedModules, find_edited_modules
-from red_cli.base_model.files import BaseFiles
 from red_cli.base_model.stored_tensor import SAFETENSORS_NAMES, TORCH_NAMES
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.edit.architectures import architecture_of
 from red_cli.export.adapter_arrays import AdapterArrays, Edit
 from red_cli.export.auxiliary_files import copy_auxiliary_files, name_tokenizer_class, without_local_paths
 from red_cli.export.bias_placement import BiasPlacement, llama_config, place_biases, place_in_llama
-from red_cli.export.classes import configuration, exported_class, model_class
-from red_cli.export.code import MODELLING_FILE, bias_names, code_config, modelling_file
 from red_cli.export.folded_tensors import Shards, add_tensors, keep_known, main_dtype, named_for_loading, plan_tensors
+from red_cli.export.modelling_file import MODELLING_FILE, bias_names, code_config, modelling_file
 from red_cli.export.stream import Progress, write_shards
+from red_cli.export.transformers_classes import build_configuration, exported_class, model_class
 from red_cli.files import write_json, write_text
 
 Place = Callable[[str, dict[str, Any], list[str]], BiasPlacement]
@@ -60,8 +60,8 @@ class Exported:
         return sum(output.size for outputs in self.shards.values() for output in outputs)
 
 
-def merged_model(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
-    """Write the exported model with edits folded into its weights.
+def exported_merged(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
+    """The exported model with edits folded into its weights, ready to be written.
 
     Args:
         dtype: torch's name of the dtype to write; None keeps the base's.
@@ -72,7 +72,7 @@ def merged_model(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> 
     return _merged(base, adapter, dtype, place_biases)
 
 
-def merged_llama(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
+def exported_as_llama(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
     """The exported model as a LLaMA, ready to be written, with edits of any kind folded into its weights.
 
     A context longer than a sliding window is cut to the window: up to there, both compute the same.
@@ -115,8 +115,8 @@ def _merged(base: BaseFiles, adapter: AdapterArrays, dtype: str | None, place: P
     return Exported(base, shards, config, architecture, placement.description)
 
 
-def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
-    """The exported model with folded scales, whose biases are in its own modelling file.
+def exported_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) -> Exported:
+    """The exported model with folded scales, and with its biases in its own modelling file; ready to be written.
 
     Raises:
         UserError: the adapter does not fit the base, or the base's class is not one of transformers.
@@ -142,8 +142,8 @@ def model_with_code(base: BaseFiles, adapter: AdapterArrays, dtype: str | None) 
     return Exported(base, shards, config, architecture, remarks, modelling_file(architecture))
 
 
-def write_model(exported: Exported, folder: Path, progress: Progress) -> list[Path]:
-    """Write all files. config.json is last, so that a folder with only some weights is not taken for a model.
+def write_exported(exported: Exported, folder: Path, progress: Progress) -> list[Path]:
+    """Write all files of an exported model. config.json is last, so that a folder with only some weights is no model.
 
     Returns:
         The files of the base that `copy_auxiliary_files` left out.
@@ -178,7 +178,7 @@ def _of_its_class(shards: Shards, adapter: AdapterArrays, config: dict[str, Any]
 
     kind = model_class(architecture)
     with torch.device("meta"):
-        model = kind(configuration(config))
+        model = kind(build_configuration(config))
     return named_for_loading(keep_known(shards, set(model.state_dict())))
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from red_cli.base_model.base_files import SINGLE_FILE, BaseFiles
 from red_cli.base_model.edited_modules import EditedModule, EditedModules, as_loaded
-from red_cli.base_model.files import SINGLE_FILE, BaseFiles
 from red_cli.base_model.stored_tensor import SIZES, StoredTensor, StoredVector, is_float, stored_vector, to_float32
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from red_cli.base_model.convert_gguf import INSTALL_GGUF
-from red_cli.base_model.files import BaseFiles, read_base
+from red_cli.base_model.base_files import BaseFiles, read_base
+from red_cli.base_model.gguf_files import INSTALL_GGUF
 from red_cli.errors import UserError
-from red_cli.export.classes import configuration
 from red_cli.export.ends import end_ids
 from red_cli.export.gguf_vocabulary import Vocabulary, read_vocabulary
 from red_cli.export.gguf_weights import (
@@ -20,6 +19,7 @@ from red_cli.export.gguf_weights import (
     rope_factors,
     written_bytes,
 )
+from red_cli.export.transformers_classes import build_configuration
 from red_cli.recipe.sections import Model
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def require_gguf(architecture: str, config: dict[str, Any], base: Path) -> None:
             f"a GGUF file of red holds a LLaMA that writes text ({_CLASS}); this model is {architecture}",
             hint="Export ordinary weights: --format merged",
         )
-    llama = configuration(config)
+    llama = build_configuration(config)
     if llama.hidden_act not in ("silu", "swish"):
         raise UserError("unsupported-model", f"llama.cpp's LLaMA has the activation silu, not {llama.hidden_act}")
     if (kind := llama.rope_parameters["rope_type"]) not in ("default", "linear", "llama3"):

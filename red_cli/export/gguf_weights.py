@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from red_cli.base_model.files import BaseFiles
+from red_cli.base_model.base_files import BaseFiles
 from red_cli.base_model.stored_tensor import SIZES, StoredTensor, from_float32, to_float32
 from red_cli.errors import RunFailed, UserError
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from red_cli.base_model.files import BaseFiles, read_base
+from red_cli.base_model.base_files import BaseFiles, read_base
 from red_cli.base_model.hub import cached_folder
 from red_cli.export.adapter_arrays import AdapterArrays, read_vectors
 from red_cli.export.card import Use
-from red_cli.export.classes import auto_class
-from red_cli.export.code import is_own_code
-from red_cli.export.exported_model import merged_llama, merged_model
+from red_cli.export.exported_model import exported_as_llama, exported_merged
 from red_cli.export.gguf_model import GGUF_NAME, require_gguf
+from red_cli.export.modelling_file import is_own_code
 from red_cli.export.python_use import DECODER, Input, gguf_use, model_use, one_line
 from red_cli.export.servers import Target, unread_biases
+from red_cli.export.transformers_classes import auto_class
 from red_cli.methods.trained_description import trained_method
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.schema import Recipe
@@ -152,7 +152,7 @@ def _exports(adapter: Path) -> tuple[Export, ...]:
     if base is None:
         return ("merged",)
 
-    merged: Export = "merged" if _works(lambda: merged_model(base, arrays, None)) else "code"
+    merged: Export = "merged" if _works(lambda: exported_merged(base, arrays, None)) else "code"
     return (merged, "gguf") if _works(lambda: _require_gguf(base, arrays)) else (merged,)
 
 
@@ -167,5 +167,5 @@ def _works(attempt: Callable[[], object]) -> bool:
 
 def _require_gguf(base: BaseFiles, arrays: AdapterArrays) -> None:
     """Check that GGUF is a next step: that the export of an adapter to a GGUF file succeeds."""
-    llama = merged_llama(base, arrays, None)
+    llama = exported_as_llama(base, arrays, None)
     require_gguf(llama.architecture, llama.config, base.folder)

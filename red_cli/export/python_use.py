@@ -8,7 +8,7 @@ from typing import Any
 
 from red_cli.edit.adapter_config import AdapterConfig
 from red_cli.escape import python_string
-from red_cli.export.classes import auto_class
+from red_cli.export.transformers_classes import auto_class
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.base import DEFAULT_NEW_TOKENS
 from red_cli.recipe.template import fill, template_fields

@@ -8,9 +8,9 @@ from typing import Literal
 from red_cli.base_model.stored_tensor import StoredTensor, StoredVector, to_float32
 from red_cli.edit.architectures import architecture_of
 from red_cli.errors import UserError
-from red_cli.export.classes import auto_class
 from red_cli.export.exported_model import Exported
 from red_cli.export.python_use import DECODER
+from red_cli.export.transformers_classes import auto_class
 
 Target = Literal["transformers", "vllm", "llama.cpp"]
 # The forms of export that a target takes; llama.cpp takes merged weights by way of its converter.
@@ -22,8 +22,8 @@ _FORMS: dict[Target, tuple[str, ...]] = {
 _SCALES = "train with red.components=[scale], which every server reads"
 
 
-def require_form(target: Target, form: str) -> None:
-    """Check that a target takes exports of this form.
+def require_served_form(target: Target, form: str) -> None:
+    """Check that the export's target, a server, takes exports of this form.
 
     Raises:
         UserError: it does not; the message names the forms that it takes.

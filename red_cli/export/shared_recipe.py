@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from red_cli.recipe.keys_by_role import Key, recipe_keys
 from red_cli.recipe.roles import DATA, PLACE, LocalPath
+from red_cli.recipe.schema import Key, recipe_keys
 
 _PLACE = [key.path for key in recipe_keys().values() if key.is_section and key.role in PLACE]
 # Keys of a recipe that may hold a local path; a resolved recipe holds the text of a template instead

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from red_cli.base_model.files import INDEX_FILE
+from red_cli.base_model.base_files import INDEX_FILE
 from red_cli.base_model.stored_tensor import StoredTensor, StoredVector, from_float32, require_finite, to_float32
 from red_cli.errors import UserError
 from red_cli.export.folded_tensors import ExportedTensor, Shards

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
-from red_cli.base_model.files import BaseFiles
+from red_cli.base_model.base_files import BaseFiles
 from red_cli.base_model.prepare import prepare_base
 from red_cli.edit.adapter_config import AdapterConfig
-from red_cli.export.classes import configuration
 from red_cli.export.exported_model import exported_config
+from red_cli.export.transformers_classes import build_configuration
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Base, Encoder, Task
 from red_cli.tasks.build import build_task
@@ -59,4 +59,4 @@ def trained_task(recipe: Recipe, adapter: AdapterConfig, base: BaseFiles) -> Tra
 
 def base_config(base: BaseFiles, adapter: AdapterConfig) -> PretrainedConfig:
     """The configuration of the trained task's base, with the adapter's class and labels."""
-    return configuration(exported_config(base, adapter, None))
+    return build_configuration(exported_config(base, adapter, None))

@@ -15,15 +15,15 @@ import transformers
 from accelerate.utils import compare_versions
 from transformers import PretrainedConfig, PreTrainedModel
 
-from red_cli.base_model.files import BaseFiles, read_base
+from red_cli.base_model.base_files import BaseFiles, read_base
 from red_cli.base_model.hub import base_folder
-from red_cli.edit.adapter import load_adapter
+from red_cli.edit.load import load_adapter
 from red_cli.errors import RunFailed, UserError
-from red_cli.export.answer import Question, compare_answers
-from red_cli.export.classes import auto_class, configuration, model_class
-from red_cli.export.code import is_own_code
 from red_cli.export.export import Source
+from red_cli.export.modelling_file import is_own_code
 from red_cli.export.trained_task import base_config, trained_task
+from red_cli.export.transformers_classes import auto_class, build_configuration, model_class
+from red_cli.export.verify_answers import Question, compare_answers
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.events import Listener
 
@@ -198,7 +198,7 @@ def _inputs(source: Source, base: BaseFiles, listener: Listener) -> _CheckInputs
             return _of_task(source, source.recipe, base)
         except UserError as error:
             listener.note(f"Examples of the task are not available, so the check uses random tokens: {error}")
-    config = configuration(base.config)
+    config = build_configuration(base.config)
     vocabulary = getattr(config.get_text_config(), "vocab_size", None)
     if vocabulary is None or hasattr(config, "vision_config") or hasattr(config, "num_mel_bins"):
         return _CheckInputs([], None)

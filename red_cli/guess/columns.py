@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from red_cli.errors import UserError
 from red_cli.tasks.chat.messages import decoded
-from red_cli.tasks.data.rows import Rows, plain_name
+from red_cli.tasks.data.rows import Rows, plain_column_name
 from red_cli.tasks.labels.classes import is_blank
 
 Kind = Literal["text", "word", "classes", "number", "count", "id", "date", "messages", "object", "constant", "blank"]
@@ -60,7 +60,7 @@ class Column:
     @property
     def key(self) -> str:
         """The name in lower case, with underscores."""
-        return plain_name(self.name)
+        return plain_column_name(self.name)
 
     @property
     def rank(self) -> int:
@@ -94,7 +94,7 @@ def _judged(rows: Rows, name: str) -> Column:
     counts = Counter(texts)
     words = sum(len(text.split()) for text in texts) / len(texts)
     common = tuple(text for text, _ in counts.most_common(_MOST_CLASSES))
-    return Column(name, _kind(plain_name(name), texts, counts, words), len(counts), words, blank, common)
+    return Column(name, _kind(plain_column_name(name), texts, counts, words), len(counts), words, blank, common)
 
 
 def _kind(key: str, texts: Sequence[str], counts: Counter[str], words: float) -> Kind:

@@ -12,8 +12,8 @@ from red_cli.errors import shown
 from red_cli.formatting import byte_size
 from red_cli.guess.siblings import SiblingFiles
 from red_cli.guess.task import LABEL_TASKS, TaskGuess
-from red_cli.runs.data_columns import column_names
 from red_cli.tasks.data.csv_file import CsvForm, form_of
+from red_cli.tasks.data.file_columns import column_names
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.split_files import ending
 from red_cli.tasks.labels.classes import is_blank

@@ -22,10 +22,10 @@ from red_cli.recipe.load import load_recipe, load_trained_recipe
 from red_cli.recipe.overrides import InvalidOverride, named_keys, parse_override
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.sources import MergedSources, resolve_paths
-from red_cli.runs.data_columns import require_columns
+from red_cli.tasks.data.file_columns import require_columns
 from red_cli.tasks.data.read_splits import find_splits
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.labels.classes import classes_text, is_blank
+from red_cli.tasks.labels.classes import classes_in_words, is_blank
 
 _KEPT = ("task", "model", "data")  # sections whose overrides become part of the recipe
 _SHOWN_CLASSES = 5
@@ -152,7 +152,7 @@ def _write(target: Path, files: SiblingFiles, overrides: Sequence[str]) -> list[
             (key, f"{shown(name)[1:-1]}, {guess.reasons.get(key, 'by its name')}")
             for key, name in guess.columns.items()
         ),
-        *([("classes", classes_text(classes, _SHOWN_CLASSES))] if classes else []),
+        *([("classes", classes_in_words(classes, _SHOWN_CLASSES))] if classes else []),
         *section.lines,
         ("base", chosen if base is not None else f"{chosen}, the default; another: model.name_or_path=…"),
     ]

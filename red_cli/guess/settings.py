@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from red_cli.base_model.files import stored_chat_template
+from red_cli.base_model.base_files import stored_chat_template
 from red_cli.recipe.load import load_recipe
 
 _INSTRUCT = re.compile(r"(?:^|[-_/])(?:instruct|chat|it)(?:[-_.]|$)", re.IGNORECASE)

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from red_cli.distributed.device import chosen_device, set_device
 from red_cli.distributed.process_group import Processes
-from red_cli.edit.attached_adapters import activate, require_attachment
+from red_cli.edit.attach import activate
+from red_cli.edit.attached_adapters import require_attachment
 from red_cli.errors import UserError
 from red_cli.inference.generate import eval_mode, generation_config
 from red_cli.inference.logits_processors import penalties

@@ -11,12 +11,13 @@ import numpy as np
 from red_cli.base_model.load import load_config
 from red_cli.errors import Interrupted, RunFailed
 from red_cli.inference.errors_file import write_errors
-from red_cli.inference.findings import find, notes_json
+from red_cli.inference.findings import find
 from red_cli.inference.generate import ResumableOutput
 from red_cli.inference.predict import predict
 from red_cli.inference.runtime import join_for_inference, load_runtime
+from red_cli.recipe.chosen_metrics import text_metrics
 from red_cli.recipe.metric_names import metric_names
-from red_cli.recipe.schema import Recipe, text_metrics
+from red_cli.recipe.schema import Recipe
 from red_cli.recipe.shipped_rates import rate_advice
 from red_cli.runs.events import Listener, NullListener
 from red_cli.runs.folder import RunFolder
@@ -24,7 +25,7 @@ from red_cli.runs.load_opened import load_task
 from red_cli.runs.metrics_file import is_finished
 from red_cli.runs.open_trained import Opened
 from red_cli.runs.preflight import preflight_evaluation
-from red_cli.runs.result_notes import Facts, notes_on
+from red_cli.runs.result_notes import Facts, notes_json, notes_on
 from red_cli.tasks.base import Task, chose_best, scored_split
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import RowsUsed

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from red_cli.inference.errors_file import WrongRow, shown_errors, wrong_rows
-from red_cli.runs.result_notes import Note, SplitFacts
+from red_cli.runs.result_notes import SplitFacts
 from red_cli.tasks.base import Encoded, Encoder, Prediction, Task
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.labels.class_scores import class_scores, confusion_matrix, majority_score
@@ -87,11 +87,6 @@ def find(
         empty=sum(not str(text).strip() for text in texts),
     )
     return Findings(content, errors, facts)
-
-
-def notes_json(notes: Sequence[Note]) -> list[dict[str, str]]:
-    """The notes among the findings on a split, for metrics.json, without fields that are None."""
-    return [{name: value for name, value in asdict(note).items() if value is not None} for note in notes]
 
 
 def _spread(predictions: Sequence[Prediction]) -> float | None:

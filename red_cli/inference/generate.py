@@ -27,7 +27,7 @@ from red_cli.inference.runtime import Runtime
 from red_cli.inference.shared_rows import NEVER_STOP, SharedRows, StopSignal
 from red_cli.recipe.sections import Decoding
 from red_cli.tasks.base import Generated
-from red_cli.tasks.special_ids import SpecialIds, decoded
+from red_cli.tasks.special_ids import SpecialIds, text_without_special_ids
 
 Ids = Sequence[int]
 
@@ -171,7 +171,7 @@ class Decoder:
 
     def _text(self, ids: list[int], ends: SpecialIds) -> str:
         kept = ids[:-1] if ids and ids[-1] == ends.end else ids
-        return decoded(self.runtime.tokenizer, kept)
+        return text_without_special_ids(self.runtime.tokenizer, kept)
 
 
 def _not_even_one() -> RunFailed:

@@ -74,7 +74,7 @@ def _begins_json(path: Path) -> bool:
     return True
 
 
-def open_rows(
+def open_given_rows(
     file: str | None, texts: Sequence[str], named: Sequence[str], recipe: Recipe, delimiter: str | None, folder: Path
 ) -> tuple[InputFile, InputColumns]:
     """Open the rows to predict, and find the columns that the model reads.

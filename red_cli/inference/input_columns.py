@@ -13,7 +13,7 @@ from red_cli.recipe.sections import Columns
 from red_cli.recipe.tasks.base import CompletionSettings, LabelSettings
 from red_cli.recipe.tasks.commonsense import INPUT, CommonsenseSettings
 from red_cli.tasks.chat.conversations import columns_of, form_of
-from red_cli.tasks.data.rows import Rows, plain_name
+from red_cli.tasks.data.rows import Rows, plain_column_name
 
 _PROMPT = "prompt"  # the column of a conversation that is one message
 _ANSWERS = ("label", "labels", "completion", "output", "answer", "target")  # not guessed as an input
@@ -136,12 +136,12 @@ def _guess(
     recipe: Recipe, choices: Sequence[str], there: Sequence[str], taken: Sequence[str], wanted: int
 ) -> str | None:
     """The column that can only be meant: another spelling of the name, or the only one that is no answer."""
-    alike = [name for name in there if plain_name(name) in map(plain_name, choices) and name not in taken]
+    alike = [name for name in there if plain_column_name(name) in map(plain_column_name, choices) and name not in taken]
     if len(alike) == 1:
         return alike[0]
     own = [name for choice in recipe.task.answer_columns(recipe.data.columns) for name in choice]
-    answers = {plain_name(name) for name in (*own, *_ANSWERS)}
-    others = [name for name in there if plain_name(name) not in answers]
+    answers = {plain_column_name(name) for name in (*own, *_ANSWERS)}
+    others = [name for name in there if plain_column_name(name) not in answers]
     return others[0] if wanted == len(others) == 1 else None
 
 

@@ -12,14 +12,13 @@ import pyarrow as pa
 
 from red_cli.errors import UserError
 from red_cli.files import file_sha256
+from red_cli.tasks.data.arrow_columns import TEXT, plain, table_of, values_of
 from red_cli.tasks.data.arrow_file import arrow_columns, stored_tables
-from red_cli.tasks.data.arrow_types import plain
 from red_cli.tasks.data.csv_file import CsvForm, Record, form_of, records
 from red_cli.tasks.data.excel_file import sheet_rows
-from red_cli.tasks.data.json_columns import TEXT, table_of, values_of
 from red_cli.tasks.data.json_file import is_document, json_rows, written_lines
 from red_cli.tasks.data.split_files import KNOWN_ENDINGS, ending, is_data_file
-from red_cli.tasks.data.text_file import open_text
+from red_cli.tasks.data.text_file import open_text_file
 
 PART = 2000  # rows that are predicted, and kept, together
 LINES = ".txt"  # the ending of a file with a text in each line
@@ -84,7 +83,7 @@ class InputFile:
         """The names of the columns, each once: a repeated one has a number."""
         names: list[str] = []
         for name in self.header:
-            names.append(free_name(name, names))
+            names.append(free_column_name(name, names))
         return names
 
     @property
@@ -134,7 +133,7 @@ class InputFile:
     def _numbered(self) -> Iterator[tuple[int, Sequence[Any]]]:
         """The number and the values of each row."""
         if self.kind == "lines":
-            with open_text(self.path, newline="\n") as file:
+            with open_text_file(self.path, newline="\n") as file:
                 for number, line in enumerate(file, start=1):
                     yield number, [line.removesuffix("\n").removesuffix("\r")]
         elif self.kind == "objects":
@@ -189,8 +188,8 @@ def header_of(path: Path, delimiter: str | None) -> list[str] | None:
     return None if file.kind == "objects" else list(file.header)
 
 
-def free_name(name: str, taken: Iterable[str]) -> str:
-    """A column name that the input file leaves free: `name`, or `name` with a number from 2 on."""
+def free_column_name(name: str, taken: Iterable[str]) -> str:
+    """A name that no column of the input file has: `name`, or `name` with a number from 2 on."""
     taken, number, found = set(taken), 2, name
     while found in taken:
         found, number = f"{name}_{number}", number + 1

@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from red_cli.errors import UserError
 from red_cli.formatting import number_of
-from red_cli.inference.input_file import MISSING, InputFile, InputPart, free_name
-from red_cli.tasks.data.json_columns import TEXT
+from red_cli.inference.input_file import MISSING, InputFile, InputPart, free_column_name
+from red_cli.tasks.data.arrow_columns import TEXT
 from red_cli.tasks.data.split_files import ending
 
 TEXT_FORMATS = (".csv", ".tsv", ".jsonl")
@@ -85,7 +85,7 @@ def new_names(file: InputFile, wanted: Sequence[str]) -> list[str]:
     """The names of the output file's new columns, each with a number where the input has a column of that name."""
     taken = list(file.names)
     for name in wanted:
-        taken.append(free_name(name, taken))
+        taken.append(free_column_name(name, taken))
     return taken[len(file.names) :]
 
 
@@ -177,7 +177,7 @@ def _typed(file: InputFile, part: InputPart) -> pa.Table:
             values = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
         if kind == TEXT:
             values = [value and _encodable(value) for value in values]
-        columns[free_name(_encodable(name), columns)] = pa.array(values, kind)
+        columns[free_column_name(_encodable(name), columns)] = pa.array(values, kind)
     return pa.table(columns)
 
 

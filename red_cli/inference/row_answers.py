@@ -22,13 +22,13 @@ from red_cli.tasks.chat.adapted import adapted
 from red_cli.tasks.chat.conversations import Conversation, read_conversations
 from red_cli.tasks.chat.instruction import InstructionEncoder
 from red_cli.tasks.chat.messages import Observed
+from red_cli.tasks.data.arrow_columns import TEXT, values_of
 from red_cli.tasks.data.bad_rows import Fault
-from red_cli.tasks.data.json_columns import TEXT, values_of
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.labels.encoder import LabelEncoder
 from red_cli.tasks.labels.text_to_text import TextToTextEncoder
+from red_cli.tasks.presets.commonsense import CommonsenseEncoder
 from red_cli.tasks.presets.commonsense_files import CommonsenseFiles
-from red_cli.tasks.presets.commonsense_task import CommonsenseEncoder
 from red_cli.tasks.text.encoded_texts import EncodedTexts
 from red_cli.tasks.text.encoder import TextEncoder
 from red_cli.tasks.text.generation import GenerationEncoder

@@ -1,23 +1,15 @@
-"""Look up methods by name; attach, save and load by a recipe's method or a folder's."""
+"""Attach, save and load what is trained, by the method of a recipe or of a folder."""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from red_cli.edit.recorded_base import BaseDigest
-from red_cli.methods.method import Method, Trained
+from red_cli.methods.method import Trained, method_named
 from red_cli.methods.trained_description import read_trained_files
-from red_cli.recipe.methods import MethodName
 from red_cli.recipe.schema import Recipe
-
-
-def method_named(name: MethodName) -> Method:
-    """The `METHOD` of the module of this name, to attach, save or load."""
-    method: Method = importlib.import_module(f"{__package__}.{name}").METHOD
-    return method
 
 
 def attach_method(model: PreTrainedModel, recipe: Recipe, head: list[str]) -> Trained:

@@ -1,7 +1,8 @@
-"""The interface of a method: attach, save and load, and its learning rates."""
+"""The interface of a method: attach, save and load, and its learning rates; and the method of a name."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 from red_cli.edit.attached_adapters import Counts
 from red_cli.edit.recorded_base import BaseDigest
 from red_cli.edit.repeated_layers import most_in_a_layer
+from red_cli.recipe.methods import MethodName
 
 
 @dataclass
@@ -96,3 +98,9 @@ class Method:
         if self.rates_of_several is not None and most_in_a_layer(modules) > 1:
             return self.rates_of_several
         return self.rates
+
+
+def method_named(name: MethodName) -> Method:
+    """The `METHOD` of the module of this name, to attach, save or load."""
+    method: Method = importlib.import_module(f"{__package__}.{name}").METHOD
+    return method

@@ -5,25 +5,21 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import transformers
-from packaging.version import Version
 from transformers import PreTrainedModel
 
-from red_cli.base_model.digest import require_unchanged_base
+from red_cli.base_model.digest import require_same_digest
 from red_cli.edit.adapter_config import CONFIG_FILE, KEY_PREFIX, WEIGHTS_FILE, AdapterConfig, require_same_modules
-from red_cli.edit.attach import parameters_to_train
-from red_cli.edit.layer import RedEdit
 from red_cli.edit.model_kinds import HEAD_TASK_TYPES
 from red_cli.edit.recorded_base import require_same_identity
 from red_cli.edit.targets import find_targets, resolve_positions
 from red_cli.edit.tensor_file import read_tensors
+from red_cli.edit.trained_head import parameters_to_train
 from red_cli.errors import UserError
 from red_cli.formatting import some_of
 from red_cli.peft.base import Attached, Base
 from red_cli.peft.config import RedConfig
 
 _NAMED_BY_PEFT = ("classifier", "score", "qa_outputs")  # its classes name them all, whichever the model has
-_READS_HEADS = "5.18"  # the first version of transformers that loads modules_to_save of an adapter folder
 
 
 def fit(config: RedConfig, model: PreTrainedModel, base: Base) -> None:
@@ -48,27 +44,6 @@ def fit(config: RedConfig, model: PreTrainedModel, base: Base) -> None:
             stacklevel=2,
         )
     config.attached, config.modules_to_save = attached, trained or None
-
-
-def require_loading_of_heads(config: RedConfig, model: PreTrainedModel) -> None:
-    """Check that an adapter with a trained head fits transformers' own loading, which would read only the vectors.
-
-    Raises:
-        UserError: there is a head, and transformers would leave it at random, or use that of an earlier adapter.
-    """
-    if config.record is None or not config.record.head:
-        return
-    hint = "Load the base, then PeftModel.from_pretrained(base, FOLDER) and its load_adapter; or red_cli.load(FOLDER)."
-    if Version(transformers.__version__) < Version(_READS_HEADS):
-        raise UserError(
-            "version-too-old",
-            f"transformers {transformers.__version__} by itself reads an adapter without its trained head",
-            hint=f"{hint} transformers {_READS_HEADS} reads it.",
-        )
-    if any(isinstance(module, RedEdit) for module in model.modules()):
-        raise UserError(
-            "unsupported-method", "transformers by itself does not switch the heads of several adapters", hint=hint
-        )
 
 
 def _modules_to_save(config: RedConfig, base: Base) -> list[str]:
@@ -128,7 +103,7 @@ def _require_same(record: AdapterConfig, folder: Path | None, attached: Attached
             hint=f"Load the base with num_labels={labels}.",
         )
     if model.config._name_or_path:
-        require_unchanged_base(
+        require_same_digest(
             model.config._name_or_path, getattr(model.config, "_commit_hash", None), record.base_digest, where,
             "Load the unchanged base: from_pretrained(FOLDER), or with its revision.",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The heads that an adapter trains in full: their dtypes in training, and after PEFT's merge.
+"""The heads that an adapter trains in full: their loading, their dtypes in training, and after PEFT's merge.
 
 PEFT calls them `modules_to_save`.
 """
@@ -6,10 +6,18 @@ PEFT calls them `modules_to_save`.
 from __future__ import annotations
 
 import torch
+import transformers
+from packaging.version import Version
 from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
+from transformers import PreTrainedModel
 
+from red_cli.edit.layer import RedEdit
 from red_cli.edit.trained_head import cast_to_weight
+from red_cli.errors import UserError
+from red_cli.peft.config import RedConfig
+
+_READS_HEADS = "5.18"  # the first version of transformers that loads modules_to_save of an adapter folder
 
 
 def float32_heads(model: nn.Module, adapter_name: str) -> None:
@@ -40,3 +48,24 @@ def restore_head_dtypes(model: nn.Module, dtypes: dict[str, torch.dtype]) -> Non
 def _wrappers(model: nn.Module) -> dict[str, ModulesToSaveWrapper]:
     """The modules of `modules_to_save` by path."""
     return {path: module for path, module in model.named_modules() if isinstance(module, ModulesToSaveWrapper)}
+
+
+def require_loading_of_heads(config: RedConfig, model: PreTrainedModel) -> None:
+    """Check that an adapter with a trained head fits transformers' own loading, which would read only the vectors.
+
+    Raises:
+        UserError: there is a head, and transformers would leave it at random, or use that of an earlier adapter.
+    """
+    if config.record is None or not config.record.head:
+        return
+    hint = "Load the base, then PeftModel.from_pretrained(base, FOLDER) and its load_adapter; or red_cli.load(FOLDER)."
+    if Version(transformers.__version__) < Version(_READS_HEADS):
+        raise UserError(
+            "version-too-old",
+            f"transformers {transformers.__version__} by itself reads an adapter without its trained head",
+            hint=f"{hint} transformers {_READS_HEADS} reads it.",
+        )
+    if any(isinstance(module, RedEdit) for module in model.modules()):
+        raise UserError(
+            "unsupported-method", "transformers by itself does not switch the heads of several adapters", hint=hint
+        )

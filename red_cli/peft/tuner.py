@@ -15,14 +15,14 @@ from red_cli.edit.fold import require_foldable
 from red_cli.edit.layer import Selection, Vectors
 from red_cli.edit.save_pretrained import save_if_declared
 from red_cli.errors import UserError
+from red_cli.peft.adapter_of_each_row import adapter_of_each_row
 from red_cli.peft.base import Base
 from red_cli.peft.config import RedConfig
-from red_cli.peft.fit import fit, require_loading_of_heads
-from red_cli.peft.heads import float32_heads, head_dtypes, restore_head_dtypes
+from red_cli.peft.fit import fit
+from red_cli.peft.heads import float32_heads, head_dtypes, require_loading_of_heads, restore_head_dtypes
 from red_cli.peft.layer import PeftEdit
 from red_cli.peft.merge import declare_biases, name_labels
 from red_cli.peft.registration import PREFIX
-from red_cli.peft.rows import adapter_of_each_row
 
 
 class RedModel(BaseTuner):

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from red_cli.base_model.load import load_config
 from red_cli.base_model.prepare import prepare_base
 from red_cli.errors import UserError, shown
+from red_cli.recipe.chosen_metrics import with_metric
 from red_cli.recipe.metrics import Metric
-from red_cli.recipe.schema import Recipe, with_metric
+from red_cli.recipe.schema import Recipe
 from red_cli.tasks.base import Base, Encoded, Encoder, Task, scored_split
 from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import Rows, RowsUsed

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from red_cli.methods.attach_save_load import method_named
+from red_cli.methods.method import method_named
 from red_cli.recipe.methods import MethodName
 from red_cli.recipe.sections import DEEPSPEED
 

@@ -5,10 +5,7 @@ The toolkits are Transformers (TrainingArguments), PEFT (LoraConfig), TRL, axolo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
-
-from red_cli.errors import nearest
 
 
 class Alias(NamedTuple):
@@ -246,13 +243,3 @@ def in_words(alias: Alias) -> str:
     named = [key.replace("=", ", set to ") for key in alias.keys]
     right = f"In red it is {' or '.join(named)}." if named else ""
     return " ".join(part for part in (right, alias.note) if part)
-
-
-def commands_for(name: str, existing: Iterable[str]) -> list[str]:
-    """The commands that a name from another toolkit, or a misspelt one, is an alias of, of those that exist."""
-    known, plain = set(existing), name.lower()
-    named = COMMANDS.get(plain) or COMMANDS.get(plain.replace("_", "-")) or ()
-    words = {command: command.split()[1] for command in named}
-    if fitting := [command for command, word in words.items() if word in known or word.startswith("-")]:
-        return fitting
-    return [f"red {near}" for near in nearest(name, sorted(known), most=2)]

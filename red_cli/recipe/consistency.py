@@ -7,10 +7,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from red_cli.recipe.keys_by_role import key_at, values_of
+from red_cli.recipe.keys_by_role import values_of
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.roles import Role
-from red_cli.recipe.schema import Recipe
+from red_cli.recipe.schema import Recipe, key_at
 from red_cli.recipe.sections import DEEPSPEED, Decoding, KeyFault
 
 

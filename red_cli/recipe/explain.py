@@ -8,8 +8,7 @@ from functools import cache
 from typing import Any
 
 from red_cli.recipe.aliases import alias_of
-from red_cli.recipe.keys_by_role import recipe_keys
-from red_cli.recipe.schema import json_schema
+from red_cli.recipe.schema import json_schema, recipe_keys
 from red_cli.recipe.yaml_file import dump_flow
 
 _WORDS = {"string": "text", "integer": "whole number", "boolean": "true or false", "null": "null", "number": "number"}
@@ -55,8 +54,8 @@ def task_key_helps(task: str) -> dict[str, KeyHelp]:
     return {path: _help(path, found) for path, found in own.items() if found}
 
 
-def find_keys(pattern: str | None) -> list[KeyHelp]:
-    """The keys that fit a pattern: part of a path, one with `*` and `?`, an alias, or words of a meaning.
+def keys_to_explain(pattern: str | None) -> list[KeyHelp]:
+    """The keys to explain for a pattern: part of a path, one with `*` and `?`, an alias, or words of a meaning.
 
     Without a pattern, all keys. The key of this very name stands alone; a section comes with its keys.
     """

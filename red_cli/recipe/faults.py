@@ -13,7 +13,7 @@ from red_cli.errors import UserError, nearest, one_line, shown
 from red_cli.formatting import number_of
 from red_cli.recipe.aliases import alias_of, in_words
 from red_cli.recipe.explain import key_helps
-from red_cli.recipe.keys_by_role import key_paths
+from red_cli.recipe.schema import key_paths
 from red_cli.recipe.yaml_file import KeyPath, dump_flow
 
 _MOST_LISTED = 10  # keys of a section

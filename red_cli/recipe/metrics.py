@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 Untuned = Literal["none"]  # what comparisons and metrics.json call a base that nothing was trained on, as a method
 UNTUNED: Untuned = "none"
@@ -89,14 +88,3 @@ def is_better(metric: str, value: float, best: float | None) -> bool:
     if best is None or math.isnan(best):
         return True
     return value < best if metric_spec(metric).lower_is_better else value > best
-
-
-def headline_metrics(metric: str, scores: Mapping[str, Any]) -> list[str]:
-    """The metrics that summarise a split: those of generated texts, else the metric that selects the best evaluation.
-
-    None if neither was computed, as of metrics that need Java.
-
-    Args:
-        scores: metric -> value, as in metrics.json, without metrics that were not computed.
-    """
-    return [name for name in TEXT_METRICS if name in scores] or [name for name in (metric,) if name in scores]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from red_cli.errors import one_line
 from red_cli.recipe.aliases import alias_of
-from red_cli.recipe.keys_by_role import key_at, role_of
-from red_cli.recipe.roles import Role
+from red_cli.recipe.schema import key_at
 from red_cli.recipe.yaml_file import parse_value
 
 _DEEPEST = 10  # parts of a key
@@ -110,8 +109,3 @@ def named_keys(overrides: Sequence[str]) -> list[NamedKey]:
             continue
         named += [NamedKey(key, text) for key in override.keys]
     return named
-
-
-def named_with_role(overrides: Sequence[str], roles: Container[Role]) -> list[NamedKey]:
-    """Of `KEY=VALUE` overrides, those that set a key with one of these roles."""
-    return [named for named in named_keys(overrides) if role_of(named.key) in roles]

@@ -1,16 +1,19 @@
-"""The schema of recipes: type, default and meaning of every key. Unknown keys are forbidden."""
+"""The schema of recipes: every key with its type, default, meaning and role. Unknown keys are forbidden."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
 from red_cli.recipe.methods import MethodChoice
-from red_cli.recipe.metrics import TEXT_METRICS, Metric
 from red_cli.recipe.paper import Paper
-from red_cli.recipe.roles import V0_2, Role, Text
+from red_cli.recipe.roles import FIRST_VERSION, V0_2, LocalPath, Role, Since, Text
 from red_cli.recipe.sections import Data, Decoding, Eval, Launch, Model, Output, Section
 from red_cli.recipe.tasks.registry import Task
 from red_cli.recipe.train_section import Train
@@ -18,6 +21,7 @@ from red_cli.recipe.train_section import Train
 ALLOW_CODE_KEY = "model.trust_remote_code"
 ALLOW_CODE = f"{ALLOW_CODE_KEY}=true"
 HOW_TO_ALLOW = f"Read the code. To run it, add this to the command: {ALLOW_CODE}"
+_Marker = TypeVar("_Marker", Role, LocalPath, Text, Since)
 
 
 class TaskAndModel(Section):
@@ -95,13 +99,8 @@ class RecipeFile(Recipe):
     )
 
 
-def with_metric(recipe: Recipe, metric: Metric) -> Recipe:
-    """The recipe with another value of eval.metric in its schema."""
-    return recipe.model_copy(update={"eval": recipe.eval.model_copy(update={"metric": metric})})
-
-
 def resolved(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain data by its schema: every key whose value or default is not None."""
+    """Every key of the schema with its value in a recipe, as plain data; None stays out where it is the default."""
     return _without_absent(recipe)
 
 
@@ -117,18 +116,6 @@ def _without_absent(section: BaseModel) -> dict[str, Any]:
     return data
 
 
-def text_metrics(recipe: Recipe) -> tuple[str, ...]:
-    """The values of the schema's keys eval.metrics (default: the task's) and eval.metric that score texts."""
-    named = recipe.task.default_text_metrics if recipe.eval.metrics is None else recipe.eval.metrics
-    return tuple(dict.fromkeys(name for name in (*named, recipe.eval.metric) if name in TEXT_METRICS))
-
-
-def loss_metrics(recipe: Recipe) -> tuple[str, ...]:
-    """The metrics of the loss that the schema's key eval.metrics asks for: none if it lists others alone."""
-    named = recipe.eval.metrics
-    return () if named and "loss" not in named else ("loss", "perplexity")
-
-
 class _PublishedNames(GenerateJsonSchema):
     """Names the settings of tasks `…Task` in the JSON schema."""
 
@@ -139,3 +126,80 @@ class _PublishedNames(GenerateJsonSchema):
 def json_schema() -> dict[str, Any]:
     """The JSON schema of recipe files."""
     return RecipeFile.model_json_schema(schema_generator=_PublishedNames)
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of the schema.
+
+    Attributes:
+        path: dotted, such as train.seed.
+        role: of the key or of its section; None for a section whose keys have different roles.
+        is_section: whether it contains keys.
+        may_be_empty: whether the key, or its section, may have an empty text as value.
+        since: the version of red that introduced it, such as 0.2.
+    """
+
+    path: str
+    role: Role | None
+    local_path: LocalPath | None
+    is_section: bool
+    may_be_empty: bool
+    since: str
+
+
+def keys_of(model: type[BaseModel], parent: Key | None = None) -> Iterator[Key]:
+    """Yield the keys of a section of the schema, sections before their keys; a key of two branches comes twice."""
+    for name, field in model.model_fields.items():
+        sections = _sections(field)
+        key = Key(
+            path=name if parent is None else f"{parent.path}.{name}",
+            role=_marker(field, Role) or (parent.role if parent else None),
+            local_path=_marker(field, LocalPath),
+            is_section=bool(sections),
+            may_be_empty=_marker(field, Text) is not None or (parent is not None and parent.may_be_empty),
+            since=_since(model, field, parent),
+        )
+        yield key
+        for section in sections:
+            yield from keys_of(section, key)
+
+
+def _since(model: type[BaseModel], field: FieldInfo, parent: Key | None) -> str:
+    """The version that introduced a key of the schema: by its own mark, or that of the sections around it."""
+    own = _marker(field, Since) or getattr(model, "since", None)
+    if own is not None:
+        return own.version
+    return FIRST_VERSION.version if parent is None else parent.since
+
+
+def _marker(field: FieldInfo, kind: type[_Marker]) -> _Marker | None:
+    """The marker of this kind that the walk of the schema finds at a key, such as its role; None if none."""
+    return next((marker for marker in field.metadata if isinstance(marker, kind)), None)
+
+
+def _sections(field: FieldInfo) -> list[type[BaseModel]]:
+    """The sections that a field of the schema can hold: the models in its annotation."""
+    candidates = (field.annotation, *get_args(field.annotation))
+    return [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+@cache
+def recipe_keys() -> dict[str, Key]:
+    """Dotted path -> key, for every key of the schema."""
+    keys: dict[str, Key] = {}
+    for key in keys_of(Recipe):
+        keys.setdefault(key.path, key)
+    return keys
+
+
+def key_paths() -> list[str]:
+    """Every key of the schema as a dotted path."""
+    return list(recipe_keys())
+
+
+def key_at(path: str) -> Key | None:
+    """The key of the schema at a dotted path, or the innermost one around it; None if there is neither."""
+    while path and path not in recipe_keys():
+        path = path.rpartition(".")[0]
+    return recipe_keys().get(path)

@@ -28,18 +28,18 @@ def is_percentage(metric: str) -> bool:
     return metric_spec(metric).format is None
 
 
-def display_value(metric: str, value: float) -> float:
-    """A score in the unit of display and of publications: times 100 if it is a percentage."""
+def displayed_score(metric: str, value: float) -> float:
+    """A score in the unit of its format, as publications have it: times 100 if it is a percentage."""
     return value * 100 if is_percentage(metric) else value
 
 
 def format_score(metric: str, value: float) -> str:
     """Format the score of a metric, in the metric's own number format or with two decimals."""
-    return f"{display_value(metric, value):{metric_spec(metric).format or '.2f'}}"
+    return f"{displayed_score(metric, value):{metric_spec(metric).format or '.2f'}}"
 
 
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean of scores and their sample standard deviation (n - 1), None for a single score."""
+def mean_score(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean of several scores, and their sample standard deviation (n - 1), None for a single score."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
@@ -47,5 +47,5 @@ def format_scores(metric: str, values: Sequence[float]) -> str:
     """Format the scores of one metric over seeds: mean ± sample deviation, but both scores of two."""
     if len(values) == _BOTH:
         return " / ".join(format_score(metric, value) for value in values)
-    mean, spread = mean_and_spread(values)
+    mean, spread = mean_score(values)
     return format_score(metric, mean) + ("" if spread is None else f" ± {format_score(metric, spread)}")

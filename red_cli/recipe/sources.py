@@ -13,9 +13,8 @@ from red_cli.errors import UserError, did_you_mean, shown
 from red_cli.files import expand_user
 from red_cli.recipe.faults import Fault, dotted, origin_of
 from red_cli.recipe.find import is_bundled_name, recipe_folder, recipe_names
-from red_cli.recipe.keys_by_role import recipe_keys
 from red_cli.recipe.roles import LocalPath
-from red_cli.recipe.schema import RecipeFile
+from red_cli.recipe.schema import RecipeFile, recipe_keys
 from red_cli.recipe.template import is_template_file
 from red_cli.recipe.variables import VariableError, expand_name, expand_variables
 from red_cli.recipe.yaml_file import Document, KeyPath, read_document

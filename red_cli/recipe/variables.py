@@ -63,17 +63,6 @@ def expand_name(text: str, environment: Mapping[str, str]) -> str:
     return expanded
 
 
-def expanded_path(text: str) -> str:
-    """A path with `~` and environment variables replaced.
-
-    Raises:
-        VariableError: a variable is not set.
-    """
-    if not text.startswith("~") and "$" not in text:
-        return text
-    return str(expand_user(expand_variables(text)))
-
-
 def _exists(text: str) -> bool:
     """Whether a path exists with its dollar signs; names that no file can have do not."""
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from red_cli.compare.paired_differences import PairedDifferences, paired, signed
+from red_cli.compare.paired_differences import PairedDifferences, paired, signed_difference
 from red_cli.recipe.paper import RED
 from red_cli.report.document import Section, Table
 from red_cli.report.many_runs import Row, RunComparison
@@ -40,8 +40,8 @@ class Difference:
         }
 
 
-def paired_differences(comparison: RunComparison) -> list[Difference]:
-    """The differences of each row to the reference of its base and protocol, on the tasks and seeds that both have."""
+def differences_to_reference(comparison: RunComparison) -> list[Difference]:
+    """The differences of a section: each row to the reference of its base and protocol, by task and common seeds."""
     found = []
     for row in comparison.rows:
         others = [other for other in comparison.rows if (other.base, other.protocol) == (row.base, row.protocol)]
@@ -65,14 +65,14 @@ def _reference(rows: Sequence[Row]) -> Row:
 
 def differences_section(comparison: RunComparison) -> list[Section]:
     """The section of a report on the differences between methods, with 95% intervals; empty if there are none."""
-    found = paired_differences(comparison)
+    found = differences_to_reference(comparison)
     if not found:
         return []
     references = " or ".join(dict.fromkeys(difference.reference.title for difference in found))
     several_bases = len({row.base for row in comparison.rows}) > 1
     rows = [
         [f"{each.row.title}, {each.row.base}" if several_bases else each.row.title, each.column.title,
-         signed(each.column.metric, each.paired.mean), _interval(each), _seeds(each)]
+         signed_difference(each.column.metric, each.paired.mean), _interval(each), _seeds(each)]
         for each in found
     ]  # fmt: skip
     table = Table(["method", "task", "mean", "95% interval", "seed: difference"], rows)
@@ -82,10 +82,10 @@ def differences_section(comparison: RunComparison) -> list[Section]:
 def _seeds(difference: Difference) -> str:
     """The difference of each seed in a report's table."""
     by_seed, metric = difference.paired.by_seed, difference.column.metric
-    return ", ".join(f"{seed}: {signed(metric, value)}" for seed, value in by_seed.items())
+    return ", ".join(f"{seed}: {signed_difference(metric, value)}" for seed, value in by_seed.items())
 
 
 def _interval(difference: Difference) -> str:
     """The 95% interval in a report's table of paired differences; empty for fewer than three seeds."""
     ends = difference.paired.interval or ()
-    return " to ".join(signed(difference.column.metric, end) for end in ends)
+    return " to ".join(signed_difference(difference.column.metric, end) for end in ends)

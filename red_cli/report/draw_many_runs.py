@@ -13,7 +13,7 @@ from red_cli.report.many_runs import Row, RunComparison
 from red_cli.report.many_runs_cells import AVERAGE, BOTH, spread_text, unit
 from red_cli.report.names import TaskColumn
 from red_cli.report.picture import Picture, picture_of
-from red_cli.report.style import GRID, INK, MUTED, PAGE, SERIES, SMALL, new_figure
+from red_cli.report.style import GRID, INK, MUTED, PAGE, SERIES, SMALL, styled_figure
 from red_cli.report.write import COMPARISON
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def draw_comparison(comparison: RunComparison) -> Picture:
     across = min(_ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
     lines = max(len(_label(line.name).splitlines()) for line in series)
-    figure = new_figure(down * (_AROUND + (_LINE + _TEXT_LINE * lines) * len(series)) + 0.2, _GAP)
+    figure = styled_figure(down * (_AROUND + (_LINE + _TEXT_LINE * lines) * len(series)) + 0.2, _GAP)
     grid = figure.subplots(down, across, sharey=True, squeeze=False)
     for axes, panel in zip(grid.flat, panels, strict=False):
         _draw_panel(axes, panel, series, _LEAST_OTHER_SPAN if panel in others else _LEAST_SPAN)

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from red_cli.formatting import shortened, three_digits
-from red_cli.recipe.score_format import display_value, format_score, is_percentage
+from red_cli.recipe.score_format import displayed_score, format_score, is_percentage
 from red_cli.report.adapter_changes import AdapterChanges
 from red_cli.report.module_paths import readable_kind
 from red_cli.report.picture import Picture, picture_of
-from red_cli.report.style import HUES, INK, MUTED, NOTHING, PAGE, SERIES, SMALL, new_figure, tidy
+from red_cli.report.style import HUES, INK, MUTED, NOTHING, PAGE, SERIES, SMALL, styled_figure, tidy
 from red_cli.report.training_log import Curve
 from red_cli.report.write import HEAT_MAP, LEARNING_CURVE
 
@@ -35,7 +35,7 @@ def draw_heat_map(changes: AdapterChanges) -> Picture:
     Each component has its own panel, hue and range, because a factor and a bias have different units. Every range
     starts at 0. Cells also show the value if there is room.
     """
-    figure = new_figure((_AROUND + _ROW * len(changes.labels)) * len(changes.components))
+    figure = styled_figure((_AROUND + _ROW * len(changes.labels)) * len(changes.components))
     panels = figure.subplots(len(changes.components), 1, squeeze=False)[:, 0]
     for axes, component in zip(panels, changes.components, strict=True):
         _heat_panel(axes, changes, component)
@@ -78,7 +78,7 @@ def _heat_panel(axes: Axes, changes: AdapterChanges, component: str) -> None:
 def draw_curve(curve: Curve, best_step: int | None) -> Picture:
     """The training loss by step and epoch and, below it, the score of each evaluation with the best one circled."""
     scores = curve.all_scores
-    figure = new_figure(4.6 if scores else 2.6, gap=0.06)
+    figure = styled_figure(4.6 if scores else 2.6, gap=0.06)
     panels = figure.subplots(2 if scores else 1, 1, sharex=True, squeeze=False)[:, 0]
     _loss_panel(panels[0], curve)
     if scores:
@@ -120,7 +120,7 @@ def _score_panel(axes: Axes, curve: Curve, best_step: int | None) -> None:
     tidy(axes)
     steps, scores = np.array(curve.all_scores).T
     colour, mark = SERIES[1]
-    heights = [display_value(curve.metric, score) for score in scores]
+    heights = [displayed_score(curve.metric, score) for score in scores]
     axes.plot(steps, heights, color=colour, linewidth=1.6, marker=mark, markersize=4, clip_on=False)
     unit = " × 100" if is_percentage(curve.metric) else ""
     axes.set_ylabel(f"{curve.split}\n{curve.title}{unit}")

@@ -8,7 +8,7 @@ from red_cli.formatting import short_count
 from red_cli.report.many_runs import Row, RunComparison
 from red_cli.report.many_runs_cells import AVERAGE
 from red_cli.report.picture import Picture, picture_of
-from red_cli.report.style import GRID, SERIES, SMALL, new_figure, tidy
+from red_cli.report.style import GRID, SERIES, SMALL, styled_figure, tidy
 from red_cli.report.write import SCORE_BY_PARAMETERS
 
 _HEIGHT, _LEGEND_LINE = 2.9, 0.19  # inches
@@ -32,7 +32,7 @@ def draw_score_by_parameters(comparison: RunComparison) -> Picture:
     one_base = len({row.base for row, _ in drawn}) == 1
     names = [textwrap.fill(row.title if one_base else f"{row.title}, {row.base}", _LEGEND_WIDTH) for row, _ in drawn]
     lines = sum(name.count("\n") + 1 for name in names)
-    figure = new_figure(_HEIGHT + _LEGEND_LINE * lines)
+    figure = styled_figure(_HEIGHT + _LEGEND_LINE * lines)
     axes = figure.subplots()
     tidy(axes)
     counts = [row.parameters[1] for row, _ in drawn if row.parameters[1]]

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from red_cli.errors import UserError
+from red_cli.recipe.chosen_metrics import headline_metrics
 from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.metric_names import stored_title
-from red_cli.recipe.metrics import headline_metrics
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_adapter, no_folder, not_trained, run_folders
+from red_cli.runs.folder_kind import RECIPE_FILE, folder_kind, is_adapter, no_folder_of_kind, not_trained, run_folders
 
 _LINES = 2  # of an error message, which may list several faults
 
@@ -108,7 +108,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[LeftOut]]:
     seen: set[Path] = set()
     for path in paths:
         if not path.is_dir():
-            raise no_folder(path, "Give a run folder, or a folder with runs in it.")
+            raise no_folder_of_kind(path, "Give a run folder, or a folder with runs in it.")
         found = list(run_folders(path))
         if not found:
             raise UserError("not-a-run", f"there is no run in {path}", hint="A run is a folder that red train wrote.")

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from red_cli.recipe.chosen_metrics import headline_metrics
 from red_cli.recipe.keys_by_role import role_of, training_keys
-from red_cli.recipe.metrics import UNTUNED, headline_metrics
+from red_cli.recipe.metrics import UNTUNED
 from red_cli.recipe.paper import Paper
 from red_cli.recipe.roles import SAME_GROUP, TRAINED, Role
-from red_cli.recipe.score_format import display_value, mean_and_spread
+from red_cli.recipe.score_format import displayed_score, mean_score
 from red_cli.report.find_runs import FinishedRun, LeftOut
 
 _TEST = "test"
@@ -40,16 +41,16 @@ class Group:
     @property
     def scores(self) -> dict[int, float]:
         """Seed -> score; shares and coefficients are multiplied by 100."""
-        return {run.seed: display_value(self.metric, run.score(self.split, self.metric)) for run in self.runs}
+        return {run.seed: displayed_score(self.metric, run.score(self.split, self.metric)) for run in self.runs}
 
     @property
     def mean(self) -> float:
-        return mean_and_spread(list(self.scores.values()))[0]
+        return mean_score(list(self.scores.values()))[0]
 
     @property
     def std(self) -> float | None:
         """The sample standard deviation over seeds; None for a single seed."""
-        return mean_and_spread(list(self.scores.values()))[1]
+        return mean_score(list(self.scores.values()))[1]
 
     @property
     def chose_best(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from red_cli.errors import UserError
 from red_cli.recipe.metrics import UNTUNED
 from red_cli.recipe.paper import RED, Figure, Paper
-from red_cli.recipe.score_format import mean_and_spread
+from red_cli.recipe.score_format import mean_score
 from red_cli.report.find_runs import LeftOut, find_runs
 from red_cli.report.groups import Group, group_runs
 from red_cli.report.names import TaskColumn, base_name, method_name, shown_value, task_column
@@ -79,7 +79,7 @@ class Row:
         std, by_seed = None, list[float]()
         if all(each == seeds[0] for each in seeds):
             by_seed = [statistics.fmean(group.scores[seed] for group in groups) for seed in seeds[0]]
-            _, std = mean_and_spread(by_seed)
+            _, std = mean_score(by_seed)
         means = statistics.fmean(group.mean for group in groups)
         return Average(means, std, len(groups), [] if std is None else by_seed)
 
@@ -134,7 +134,7 @@ class RunComparison:
 
 
 def compare_runs(paths: Sequence[Path]) -> RunComparison:
-    """Compare all finished runs in `paths` and their subfolders.
+    """Read all finished runs in `paths` and their subfolders as one table of many runs.
 
     Raises:
         UserError: a path is not a folder, or there is no finished run.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from red_cli.report.difference_sections import differences_section, paired_differences
+from red_cli.report.difference_sections import differences_section, differences_to_reference
 from red_cli.report.document import ReportDocument, Section, Table
 from red_cli.report.draw_many_runs import draw_comparison
 from red_cli.report.draw_score_by_parameters import draw_score_by_parameters, has_scores_by_parameters
@@ -73,7 +73,7 @@ def comparison_data(comparison: RunComparison) -> dict[str, Any]:
             }
         )
     left_out = [{"path": str(left.path), "reason": left.reason} for left in comparison.left_out]
-    differences = [difference.to_json() for difference in paired_differences(comparison)]
+    differences = [difference.to_json() for difference in differences_to_reference(comparison)]
     return {
         "unit": unit(comparison),
         "rows": rows,

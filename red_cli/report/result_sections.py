@@ -8,7 +8,7 @@ from typing import Any
 from red_cli.formatting import beginning, byte_size, duration, plus_minus
 from red_cli.recipe.metrics import UNTUNED
 from red_cli.recipe.paper import Paper
-from red_cli.recipe.score_format import display_value, format_score, is_percentage, untuned_remark
+from red_cli.recipe.score_format import displayed_score, format_score, is_percentage, untuned_remark
 from red_cli.report.document import Fact, Quote, Section, Table
 from red_cli.report.find_runs import FinishedRun
 from red_cli.report.training_log import Curve, Sample
@@ -100,7 +100,7 @@ def class_sections(run: FinishedRun) -> list[Section]:
     for split, classes in (run.metrics.get("classes") or {}).items():
         rows = [
             [str(entry["label"]), f"{entry['rows']:,}", f"{entry['predicted']:,}",
-             *(f"{display_value('f1', entry[name]):.2f}" for name in ("precision", "recall", "f1"))]
+             *(f"{displayed_score('f1', entry[name]):.2f}" for name in ("precision", "recall", "f1"))]
             for entry in classes
         ]  # fmt: skip
         header = ["class", "rows", "predicted", "precision", "recall", "F1"]

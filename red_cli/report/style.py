@@ -25,8 +25,8 @@ VARIABLES = {
 }  # fmt: skip
 
 
-def new_figure(height: float, gap: float = 0.02) -> Figure:
-    """An empty figure of the reports' width, without a window and a background.
+def styled_figure(height: float, gap: float = 0.02) -> Figure:
+    """An empty figure in the reports' style and width, without a window and a background.
 
     Args:
         height: in inches.

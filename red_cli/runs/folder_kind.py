@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Literal
 
 from red_cli.edit.adapter_config import CONFIG_FILE
 from red_cli.errors import UserError
-from red_cli.files import ADAPTER_CONFIG_FILE, TRAINED_FILE
+from red_cli.files import ADAPTER_CONFIG_FILE, TRAINED_FILE, subfolders
 
 FolderKind = Literal["run", "adapter", "exported model"]
 RECIPE_FILE = "recipe.yaml"
@@ -58,7 +57,7 @@ def require_kind(path: Path, recipe: str | None) -> FolderKind:
 def not_trained(path: Path) -> UserError:
     """The error for a folder that is neither a run, an adapter nor an exported model with its recipe."""
     if not path.is_dir():
-        return no_folder(path, "Give a run folder, an adapter folder or an exported model.")
+        return no_folder_of_kind(path, "Give a run folder, an adapter folder or an exported model.")
     missing = "" if (path / RECIPE_FILE).is_file() else f": it has no {RECIPE_FILE}"
     return UserError(
         "not-a-run",
@@ -67,8 +66,8 @@ def not_trained(path: Path) -> UserError:
     )
 
 
-def no_folder(path: Path, wanted: str) -> UserError:
-    """The error for a path that is no folder; `wanted` says which kind is. For a data file it says what takes one."""
+def no_folder_of_kind(path: Path, wanted: str) -> UserError:
+    """The error for a path that is no folder of the kind that is `wanted`. For a data file it says what takes one."""
     from red_cli.tasks.data.split_files import is_data_file
 
     if not path.is_file():
@@ -97,14 +96,3 @@ def run_folders(path: Path, depth: int = DEPTH) -> Iterator[Path]:
     elif depth > 0 and not is_adapter(path):
         for child in subfolders(path):
             yield from run_folders(child, depth - 1)
-
-
-def subfolders(path: Path) -> list[Path]:
-    """The folders in a folder of any kind, without hidden ones, by name: `run2` before `run10`."""
-    folders = [child for child in path.iterdir() if child.is_dir() and not child.name.startswith(".")]
-    return sorted(folders, key=lambda folder: (_texts_and_numbers(folder.name), folder.name))
-
-
-def _texts_and_numbers(name: str) -> list[str | int]:
-    """A name as texts and numbers in turn, which sorts the numbers in it by their size."""
-    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", name))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from red_cli.base_model.digest import require_unchanged_base
+from red_cli.base_model.digest import require_same_digest
 from red_cli.base_model.load import load_base, load_config
 from red_cli.base_model.prepare import prepare_base
 from red_cli.distributed.parameter_chunks import Sharding
@@ -78,6 +78,6 @@ def load_model(
             model, opened.adapter
         )  # before the digest: for another architecture its error is more precise
         digest = read_trained_files(opened.adapter).base_digest
-        require_unchanged_base(recipe.model.name_or_path, recipe.model.revision, digest, opened.adapter)
+        require_same_digest(recipe.model.name_or_path, recipe.model.revision, digest, opened.adapter)
         parameters = trained.parameters(trained.names)
     return model.eval(), parameters

@@ -10,11 +10,12 @@ from red_cli.base_model.hub import require_model_folder
 from red_cli.distributed.accelerate_settings import require_settings_for_training
 from red_cli.distributed.deepspeed_config import require_deepspeed
 from red_cli.errors import UserError, did_you_mean, one_line
+from red_cli.recipe.chosen_metrics import text_metrics
 from red_cli.recipe.methods import require_package
-from red_cli.recipe.schema import Recipe, text_metrics
-from red_cli.runs.data_columns import require_columns
+from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.open_trained import Opened
+from red_cli.tasks.data.file_columns import require_columns
 from red_cli.tasks.data.split_files import require_file, split_files
 from red_cli.tasks.data.splits import require_splits
 from red_cli.tasks.text_metrics.score import require_metrics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from red_cli.errors import one_line
 from red_cli.recipe.metrics import REGRESSION_METRICS, is_better
@@ -206,3 +206,8 @@ _OF_SPLITS: tuple[Callable[[Facts, SplitFacts], Iterator[Note]], ...] = (
     _rows_cut,
 )
 _OF_RUNS: tuple[Callable[[Facts], Iterator[Note]], ...] = (_training_rows_cut, _still_improving, _rate_not_searched)
+
+
+def notes_json(notes: Sequence[Note]) -> list[dict[str, str]]:
+    """The notes on a result for metrics.json, without fields that are None."""
+    return [{name: value for name, value in asdict(note).items() if value is not None} for note in notes]

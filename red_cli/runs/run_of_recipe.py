@@ -28,10 +28,10 @@ def run_of(target: Path, overrides: Sequence[str]) -> tuple[Path, list[str]]:
     is_file = target.suffix in _RECIPES and target.is_file()
     if not is_file and (target.exists() or str(target) not in recipe_names()):
         return target, list(overrides)
+    from red_cli.recipe.keys_by_role import overrides_with_role
     from red_cli.recipe.load import load_recipe  # the schema, which a wrong name does not need
-    from red_cli.recipe.overrides import named_with_role
 
-    choosing = [override for override in overrides if named_with_role([override], TRAINED | {Role.OUTPUT})]
+    choosing = [override for override in overrides if overrides_with_role([override], TRAINED | {Role.OUTPUT})]
     folder = load_recipe(str(target), None, choosing).run_folder
     if folder_kind(folder) is not None:
         return folder, [override for override in overrides if override not in choosing]

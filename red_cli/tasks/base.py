@@ -16,8 +16,9 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from red_cli.edit.model_kinds import ModelKind
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.base import TaskSettings
+from red_cli.tasks.data.paper_cut import SCORED, PaperCut
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.splits import SCORED, PaperCut, Splits
+from red_cli.tasks.data.splits import Splits
 from red_cli.tasks.special_ids import SpecialIds
 
 if TYPE_CHECKING:

@@ -93,7 +93,7 @@ def find_affixes(tokenizer: PreTrainedTokenizerBase) -> Affixes:
     return Affixes([], [])
 
 
-def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+def text_without_special_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of token ids, without the special ids and outer spaces."""
     text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text.strip()

@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 from red_cli.inference.errors_file import write_errors
-from red_cli.inference.findings import Findings, find, notes_json
+from red_cli.inference.findings import Findings, find
 from red_cli.recipe.shipped_rates import rate_advice
 from red_cli.runs.folder import RunFolder
-from red_cli.runs.result_notes import Facts, SplitFacts, notes_on
+from red_cli.runs.result_notes import Facts, SplitFacts, notes_json, notes_on
 from red_cli.train.session import Session
 from red_cli.train.untuned import untuned_json
 

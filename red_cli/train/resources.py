@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from transformers import PreTrainedModel
 
-from red_cli.base_model.digest import BaseRecord, record_digest
+from red_cli.base_model.digest import BaseRecord, take_digest
 from red_cli.base_model.load import load_base, to_device
 from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.data_parallel import DataParallel
@@ -74,7 +74,7 @@ class OwnResources:
         return attach_method(model, recipe, head)
 
     def record(self, recipe: Recipe, trained: Trained) -> BaseRecord:
-        return record_digest(recipe.model, recipe.method, trained.modules)
+        return take_digest(recipe.model, recipe.method, trained.modules)
 
     def engine(
         self, recipe: Recipe, trained: Trained, processes: Processes, choice: StrategyChoice

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from red_cli.base_model.digest import BaseRecord, record_digest
+from red_cli.base_model.digest import BaseRecord, take_digest
 from red_cli.base_model.drawn_heads import load_with_heads
 from red_cli.base_model.load import to_device
 from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.engine import Engine, Replicated
 from red_cli.distributed.process_group import Processes
-from red_cli.edit.attach import detach
-from red_cli.edit.attached_adapters import activate, attachment, require_attachment
+from red_cli.edit.attach import activate, detach
+from red_cli.edit.attached_adapters import attachment, require_attachment
 from red_cli.methods.method import Trained
 from red_cli.methods.red import attach_red
 from red_cli.plan.prepare import Prepared, prepare
@@ -96,7 +96,7 @@ class SharedResources:
     def record(self, recipe: Recipe, trained: Trained) -> BaseRecord:
         key = (recipe.model.model_dump_json(), *trained.modules)
         if key not in self._records:
-            self._records[key] = record_digest(recipe.model, recipe.method, trained.modules)
+            self._records[key] = take_digest(recipe.model, recipe.method, trained.modules)
         return self._records[key]
 
     def engine(

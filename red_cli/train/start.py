@@ -11,8 +11,8 @@ from red_cli.distributed.process_group import Processes
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
+from red_cli.recipe.chosen_metrics import with_metric
 from red_cli.recipe.load import LoadedRecipe
-from red_cli.recipe.schema import with_metric
 from red_cli.recipe.shipped_rates import unsearched_rate
 from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.train.checkpoint_folder import read_inputs

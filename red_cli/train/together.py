@@ -12,7 +12,8 @@ from functools import partial
 from typing import TypeVar
 
 from red_cli.distributed.process_group import Processes, join_processes
-from red_cli.edit.attached_adapters import activate, require_attachment
+from red_cli.edit.attach import activate
+from red_cli.edit.attached_adapters import require_attachment
 from red_cli.errors import Interrupted, RedError, RunFailed, UserError, first_line
 from red_cli.formatting import number_of
 from red_cli.recipe.load import LoadedRecipe

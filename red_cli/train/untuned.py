@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 import red_cli
-from red_cli.base_model.digest import record_digest
+from red_cli.base_model.digest import take_digest
 from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.device import forked_generators
 from red_cli.inference.predict import predict
@@ -99,7 +99,7 @@ def _key(session: Session) -> str | None:
     # Method `full` records no weights. The digest of edited tensors differs between methods, so it takes no part.
     digest = session.base_record.digest
     if digest is None or digest.weights is None:
-        digest = record_digest(recipe.model, "head", []).digest
+        digest = take_digest(recipe.model, "head", []).digest
     if digest is None or digest.weights is None:
         return None
     about = {

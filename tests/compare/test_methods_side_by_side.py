@@ -19,8 +19,8 @@ from red_cli.compare import comparison as compare_module
 from red_cli.compare.comparison import plan_comparison
 from red_cli.compare.comparison_table import tables_of
 from red_cli.compare.grid import parse_grids, points_of
-from red_cli.compare.paired_differences import PairedDifferences, paired, signed
-from red_cli.methods.attach_save_load import method_named
+from red_cli.compare.paired_differences import PairedDifferences, paired, signed_difference
+from red_cli.methods.method import method_named
 from red_cli.recipe.methods import METHODS
 from red_cli.subprocesses import run_red
 from tests.extras import needs_extra
@@ -391,7 +391,11 @@ def test_differences_have_the_sign_of_the_first_of_two_rows() -> None:
     assert found is not None
     assert (found.by_seed, found.mean) == ({1: 0.25, 2: -0.25}, 0)
     assert paired({1: 0.5}, {2: 0.5}) is None
-    assert [signed("accuracy", 1.234), signed("NIST", -0.5), signed("loss", 0.0)] == ["+1.23", "−0.500", "+0.0000"]
+    assert [signed_difference("accuracy", 1.234), signed_difference("NIST", -0.5), signed_difference("loss", 0.0)] == [
+        "+1.23",
+        "−0.500",
+        "+0.0000",
+    ]
 
 
 def test_planned_runs_that_never_started_are_listed(

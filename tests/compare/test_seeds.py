@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from red_cli.recipe.score_format import mean_and_spread
+from red_cli.recipe.score_format import mean_score
 from red_cli.train import loop as train_module
 from tests.failures import assert_failed
 
@@ -24,8 +24,8 @@ def recipe(recipe: Path) -> Path:
 
 
 def test_mean_and_sample_standard_deviation() -> None:
-    assert mean_and_spread([1.0, 2.0, 4.0]) == (pytest.approx(7 / 3), pytest.approx(statistics.stdev([1, 2, 4])))
-    assert mean_and_spread([3.0]) == (3.0, None)
+    assert mean_score([1.0, 2.0, 4.0]) == (pytest.approx(7 / 3), pytest.approx(statistics.stdev([1, 2, 4])))
+    assert mean_score([3.0]) == (3.0, None)
 
 
 def test_each_seed_is_the_run_it_would_be_alone(red, recipe: Path, tmp_path: Path) -> None:

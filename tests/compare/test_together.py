@@ -134,12 +134,12 @@ def test_the_base_and_the_rows_are_read_once(
     for module, name in (
         (drawn_heads, "load_base"),
         (shared_resources, "prepare"),
-        (shared_resources, "record_digest"),
+        (shared_resources, "take_digest"),
     ):
         monkeypatch.setattr(module, name, counted(getattr(module, name), name, calls))
     outcome = red("train", recipe, *SEEDS, "--together")
     assert outcome.code == 0, outcome.err
-    assert sorted(calls) == ["load_base", "prepare", "record_digest"]
+    assert sorted(calls) == ["load_base", "prepare", "take_digest"]
     lines = [line for line in outcome.err.splitlines() if "(best)" in line]
     assert {line.split("seed ")[1][0] for line in lines} == {"3", "5"}
     assert "±" in outcome.out

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from red_cli.recipe.aliases import alias_of
-from red_cli.recipe.keys_by_role import key_paths
+from red_cli.recipe.schema import key_paths
 from tests.documents.pages import ROOT
 
 PAGE = (ROOT / "docs" / "guide" / "migrating.md").read_text()

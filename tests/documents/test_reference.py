@@ -17,9 +17,9 @@ from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.error_codes import MEANINGS
 from red_cli.recipe.explain import key_helps
 from red_cli.recipe.find import find_recipe, recipe_names
-from red_cli.recipe.keys_by_role import recipe_keys
 from red_cli.recipe.load import variants_of
 from red_cli.recipe.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, TEXT_METRICS, metric_spec
+from red_cli.recipe.schema import recipe_keys
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"

@@ -12,10 +12,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from red_cli import RedConfig, attach, detach, fold, load_adapter, save_adapter
 from red_cli.edit.architectures import ARCHITECTURES
-from red_cli.edit.attach import train_head
 from red_cli.edit.attached_adapters import attachment, count, edits
 from red_cli.edit.repeated_layers import search_ffn_outputs
-from red_cli.edit.trained_head import head_parameter_names
+from red_cli.edit.trained_head import head_parameter_names, train_head
 from red_cli.errors import UserError
 from tests.tiny import (
     CONFIGS,

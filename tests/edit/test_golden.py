@@ -23,10 +23,9 @@ from red_cli import RedConfig, attach, load_adapter
 from red_cli.distributed.engine import Replicated
 from red_cli.distributed.process_group import SINGLE_PROCESS
 from red_cli.edit.adapter_config import WEIGHTS_FILE
-from red_cli.edit.attach import train_head
 from red_cli.edit.attached_adapters import edits
 from red_cli.edit.published import read_published
-from red_cli.edit.trained_head import head_parameter_names
+from red_cli.edit.trained_head import head_parameter_names, train_head
 from red_cli.inference.runtime import Runtime
 from red_cli.methods.red import trained_red
 from red_cli.plan.batches import BatchSampler

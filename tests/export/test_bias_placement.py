@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from red_cli import RedConfig, attach, detach, save_adapter
-from red_cli.base_model.files import read_base
+from red_cli.base_model.base_files import read_base
 from red_cli.base_model.load import load_base, load_config
 from red_cli.base_model.prepare import fit_config
 from red_cli.edit.architectures import ARCHITECTURES
@@ -22,7 +22,7 @@ from red_cli.edit.model_kinds import SEQUENCE_CLASSIFIER
 from red_cli.errors import UserError
 from red_cli.export.adapter_arrays import read_vectors
 from red_cli.export.export import export, open_source
-from red_cli.export.exported_model import merged_llama, write_model
+from red_cli.export.exported_model import exported_as_llama, write_exported
 from red_cli.recipe.sections import Model
 from red_cli.runs.events import NullListener
 from tests.tiny import (
@@ -203,9 +203,9 @@ def test_a_llama_computes_the_same_whatever_is_edited(model_type: str, component
     model = save_base(model_type, tmp_path)
     with edited(model, list(ARCHITECTURES[model_type].positions), tmp_path, components) as folder:
         arrays = read_vectors(folder / "adapter")
-        exported = merged_llama(read_base("base", tmp_path / "base"), arrays, None)
+        exported = exported_as_llama(read_base("base", tmp_path / "base"), arrays, None)
         (tmp_path / "llama").mkdir()
-        write_model(exported, tmp_path / "llama", NullListener().writing)
+        write_exported(exported, tmp_path / "llama", NullListener().writing)
         llama = load(tmp_path / "llama")
         assert llama.config.model_type == "llama"
         assert_same(model, llama, model_type, generate=True)

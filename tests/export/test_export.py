@@ -16,7 +16,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from red_cli import RedConfig, attach, save_adapter
-from red_cli.base_model.digest import record_digest
+from red_cli.base_model.digest import take_digest
 from red_cli.base_model.stored_tensor import from_float32, to_float32
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config
 from red_cli.edit.attached_adapters import active_adapter, edits
@@ -36,7 +36,7 @@ def prepare(folder: Path, model_type: str = "llama", shard: str = "50GB", **chan
     model = type(model).from_pretrained(folder / "base").eval()
     attach(model, RedConfig())
     random_vectors(model)
-    record = record_digest(Model(name_or_path=str(folder / "base")), "red", active_adapter(model).paths)
+    record = take_digest(Model(name_or_path=str(folder / "base")), "red", active_adapter(model).paths)
     assert record.digest is not None
     save_adapter(model, folder / "adapter", base_digest=record.digest)
     return first_output(model, tiny_inputs(model_type)).detach()

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from red_cli import RedConfig, attach, save_adapter
-from red_cli.base_model.files import read_base
-from red_cli.edit.architectures import ARCHITECTURES
-from red_cli.edit.servers import Reads, Servers
+from red_cli.base_model.base_files import read_base
+from red_cli.edit.architectures import ARCHITECTURES, Reads, Servers
 from red_cli.errors import UserError
 from red_cli.export.export import export, open_source
 from red_cli.export.servers import Target, unread_biases

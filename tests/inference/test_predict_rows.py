@@ -25,7 +25,7 @@ from red_cli.inference.input_file import open_input
 from red_cli.inference.output_file import write_rows
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.yaml_file import dump, parse_value
-from red_cli.runs.recipe_of_model import open_with_any_recipe
+from red_cli.runs.open_trained import open_with_any_recipe
 from tests.conftest import Outcome, write_recipe
 from tests.failures import assert_failed
 from tests.tiny import make_base, make_language_model

@@ -10,9 +10,10 @@ from typer.main import get_command
 
 from red_cli.cli import app
 from red_cli.commands.examples import EXAMPLES
-from red_cli.recipe.aliases import COMMANDS, KEYS, OPTIONS, alias_of, commands_for, plain_name
-from red_cli.recipe.explain import find_keys, key_helps
-from red_cli.recipe.keys_by_role import recipe_keys
+from red_cli.commands.usage_errors import commands_for
+from red_cli.recipe.aliases import COMMANDS, KEYS, OPTIONS, alias_of, plain_name
+from red_cli.recipe.explain import key_helps, keys_to_explain
+from red_cli.recipe.schema import recipe_keys
 
 COMMAND_NAMES = set(get_command(app).commands)
 
@@ -98,7 +99,7 @@ PATTERNS = {
 
 @pytest.mark.parametrize(("pattern", "keys"), PATTERNS.items())
 def test_keys_are_found(pattern: str, keys: list[str]) -> None:
-    assert [found.key for found in find_keys(pattern)] == keys
+    assert [found.key for found in keys_to_explain(pattern)] == keys
 
 
 def test_a_key_is_explained(red) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from red_cli.errors import UserError
-from red_cli.recipe.keys_by_role import key_paths
 from red_cli.recipe.load import load_recipe
-from red_cli.recipe.schema import resolved
+from red_cli.recipe.schema import key_paths, resolved
 from red_cli.recipe.yaml_file import dump, parse_value
 from tests.failures import codes, fault_at
 

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from red_cli.errors import UserError
 from red_cli.recipe.find import find_recipe, recipe_names
-from red_cli.recipe.keys_by_role import key_paths
 from red_cli.recipe.load import load_recipe, variants_of
 from red_cli.recipe.overrides import named_keys
-from red_cli.recipe.schema import resolved
+from red_cli.recipe.schema import key_paths, resolved
 from red_cli.recipe.yaml_file import dump, dump_flow, parse_value, read_document
 
 DOCUMENTS = {name: read_document(find_recipe(name)).data for name in recipe_names()}

@@ -11,10 +11,10 @@ from transformers import AutoConfig, AutoModel
 
 from red_cli.edit.attach import attach
 from red_cli.edit.attached_adapters import count
+from red_cli.recipe.chosen_metrics import text_metrics
 from red_cli.recipe.copying import copy_recipe
 from red_cli.recipe.find import find_recipe, recipe_names, recipe_title
 from red_cli.recipe.load import load_recipe, variants_of
-from red_cli.recipe.schema import text_metrics
 from red_cli.recipe.tasks.glue import GLUE
 
 # Every GLUE cell that RED has in the paper, with the hyperparameters of its appendix and, for RED++, of its scripts;

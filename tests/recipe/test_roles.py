@@ -8,9 +8,10 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from red_cli.recipe.keys_by_role import Key, recipe_keys, role_of, walk
-from red_cli.recipe.overrides import named_keys, named_with_role
+from red_cli.recipe.keys_by_role import overrides_with_role, role_of
+from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.roles import DATA, ROWS, SAME_GROUP, SAME_RUN, SHARED, TRAINED, Role
+from red_cli.recipe.schema import Key, keys_of, recipe_keys
 from red_cli.recipe.sections import Section
 
 
@@ -33,7 +34,7 @@ def test_a_key_without_a_role_is_found() -> None:
         part: Part = Field(default_factory=Part)
         other: Annotated[Part, Role.TRAINING] = Field(default_factory=Part)
 
-    keys = list(walk(Whole))
+    keys = list(keys_of(Whole))
     assert without_role(keys) == ["part.plain"]
     roles = {key.path: key.role for key in keys}
     assert (roles["other.plain"], roles["other.marked"]) == (Role.TRAINING, Role.SEED)
@@ -92,7 +93,7 @@ def test_both_forms_name_the_same_key(key: str) -> None:
     dotted, nested = f"{key}=1", f"{section(key)}={mapping}"
     assert [named.key for named in named_keys([dotted])] == [named.key for named in named_keys([nested])] == [key]
     for roles, _ in EXPECTED.values():
-        assert bool(named_with_role([dotted], roles)) == bool(named_with_role([nested], roles))
+        assert bool(overrides_with_role([dotted], roles)) == bool(overrides_with_role([nested], roles))
 
 
 def test_an_override_names_what_it_sets() -> None:

@@ -16,8 +16,8 @@ from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE
 from red_cli.edit.attached_adapters import edits
 from red_cli.errors import UserError
 from red_cli.report.adapter_changes import AdapterChanges, read_adapter_changes
+from red_cli.report.change_sections import bars, change_rows
 from red_cli.report.module_paths import kind_labels, parse_module_path
-from red_cli.report.terminal import bars, change_rows
 from tests.tiny import LAYERS, WIDTH, tiny_model
 
 PLUS_PLUS = ["ffn", "attn", "query", "key", "value"]

@@ -14,8 +14,8 @@ from red_cli.errors import UserError
 from red_cli.report.draw_many_runs import draw_comparison
 from red_cli.report.many_runs import Row, RunComparison, compare_runs
 from red_cli.report.many_runs_cells import Cells, headings
+from red_cli.report.many_runs_formats import terminal_lines
 from red_cli.report.many_runs_report import comparison_data
-from red_cli.report.terminal import terminal_lines
 from red_cli.runs.folder import RunFolder
 from tests.extras import has_extra
 from tests.report.finished import finished_run

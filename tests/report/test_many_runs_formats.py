@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from scipy.stats import ttest_rel
 
-from red_cli.report.difference_sections import paired_differences
+from red_cli.escape import latex_text
+from red_cli.report.difference_sections import differences_to_reference
 from red_cli.report.draw_score_by_parameters import draw_score_by_parameters, has_scores_by_parameters
 from red_cli.report.many_runs import compare_runs
-from red_cli.report.many_runs_formats import latex_text
 from tests.extras import needs_extra
 from tests.report.finished import finished_run
 from tests.report.full_run import methods_and_seeds
@@ -91,14 +91,14 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
             finished_run(
                 tmp_path / method / str(seed), "glue_rte", f"method={method}", seed=seed, score=score, method=method
             )
-    (found,) = paired_differences(compare_runs([tmp_path]))
+    (found,) = differences_to_reference(compare_runs([tmp_path]))
     assert (found.row.method, found.reference.method) == ("LoRA", "RED")
     expected = {seed: 100 * (theirs[seed] - ours[seed]) for seed in ours}
     assert found.paired.by_seed == pytest.approx(expected)  # seed 45 has no partner
     interval = ttest_rel([theirs[seed] * 100 for seed in ours], [score * 100 for score in ours.values()])
     assert found.paired.interval == pytest.approx(tuple(interval.confidence_interval(0.95)))
     shutil.rmtree(tmp_path / "red" / "44")
-    (found,) = paired_differences(compare_runs([tmp_path]))
+    (found,) = differences_to_reference(compare_runs([tmp_path]))
     assert (list(found.paired.by_seed), found.paired.interval) == ([42, 43], None)
 
 

@@ -13,7 +13,7 @@ import pytest
 from accelerate.tracking import TensorBoardTracker
 
 from red_cli.errors import RunFailed, UserError
-from red_cli.runs.folder_kind import subfolders
+from red_cli.files import subfolders
 from red_cli.train import loop as train_module
 from red_cli.train.lock import LOCK_FILE, FolderLock
 

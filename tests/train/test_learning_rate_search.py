@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from red_cli.methods.attach_save_load import method_named
+from red_cli.methods.method import method_named
 from red_cli.plan.search_plan import plan_search
 from red_cli.recipe.methods import METHODS
 from red_cli.train import learning_rate_search as search_module

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, get_args
 
-from red_cli.edit.architectures import ARCHITECTURES, architecture_of
+from red_cli.edit.architectures import ARCHITECTURES, Reads, architecture_of
 from red_cli.edit.config import Position
-from red_cli.edit.servers import Reads
 from reference.markdown import code, codes, page, table
 
 _MEANINGS: dict[str, str] = {

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Sequence
 from pydantic import BaseModel
 
 from red_cli.recipe.explain import KeyHelp, key_helps, task_key_helps
-from red_cli.recipe.keys_by_role import Key, recipe_keys, role_of, walk
+from red_cli.recipe.keys_by_role import role_of
 from red_cli.recipe.methods import METHODS
 from red_cli.recipe.roles import SAME_RUN
-from red_cli.recipe.schema import RecipeFile
+from red_cli.recipe.schema import Key, RecipeFile, keys_of, recipe_keys
 from red_cli.recipe.tasks.registry import TASKS
 from reference.markdown import block, code, codes, page, table, text
 
@@ -63,7 +63,7 @@ def make() -> str:
 def _task(kind: type[BaseModel]) -> Iterable[str]:
     """The heading, the meaning and the table of a task."""
     name = kind.model_fields["name"].annotation.__args__[0]  # type: ignore[union-attr]
-    keys = {f"task.{key.path}": key for key in walk(kind)}
+    keys = {f"task.{key.path}": key for key in keys_of(kind)}
     since = keys["task.name"].since
     yield f"### {code(name)}"
     yield f"{text(_first_line(kind))} Since {since}."
@@ -176,7 +176,7 @@ def _first_line(kind: type[BaseModel]) -> str:
 
 def _table_of_file(keys: dict[str, Key]) -> str:
     """The table of the keys that only recipe files have."""
-    own = {key.path: key for key in walk(RecipeFile) if key.path not in keys}
+    own = {key.path: key for key in keys_of(RecipeFile) if key.path not in keys}
     fields = RecipeFile.model_fields
     return table(("key", "meaning"), ((code(name), _description(str(fields[name].description))) for name in own))
 

@@ -80,8 +80,8 @@ def form_of(rows: Rows, columns: Columns) -> str:
     )
 
 
-def label_column(columns: Columns) -> str:
-    """The column of conversations or answers that counts towards the loss, as far as it is known before reading."""
+def column_of_answers(columns: Columns) -> str:
+    """The column of rows from which the answers of conversations are read, as far as it is known before reading."""
     named = [parts[-1] for parts in _FORMS.values() if any(getattr(columns, part) for part in parts)]
     return _name(columns, named[0] if named else "messages", ())
 

@@ -18,9 +18,9 @@ from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import (
     Conversation,
     are_answered,
+    column_of_answers,
     columns_of,
     first_conversations,
-    label_column,
     read_conversations,
 )
 from red_cli.tasks.chat.examples import Examples
@@ -54,7 +54,7 @@ class InstructionTask(TextTask):
     @property
     def label_column(self) -> str:
         """The column that counts towards the loss, as far as it is known before rows are read."""
-        return label_column(self.data.columns)
+        return column_of_answers(self.data.columns)
 
     def load(self, seed: int, needed: Sequence[str]) -> Splits:
         """Read the splits `needed`.

@@ -16,7 +16,7 @@ from red_cli.tasks.chat.rendered_turns import RenderedTurns, rendered_turns
 from red_cli.tasks.chat.turn_tokens import TokenizedChat, TurnTokenizer
 from red_cli.tasks.data.bad_rows import Fault
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.special_ids import decoded
+from red_cli.tasks.special_ids import text_without_special_ids
 from red_cli.tasks.special_texts import Marks
 
 _CHUNK = 1000  # rows
@@ -184,7 +184,7 @@ class SplitReader:
         if text.marked:
             return content
         start, stop = chat.turns[-1]
-        return decoded(self.template.tokenizer, chat.ids[start:stop])
+        return text_without_special_ids(self.template.tokenizer, chat.ids[start:stop])
 
     def _fail(self, row: int, fault: TemplateFault) -> None:
         """Record a row that the template does not fit; raises if it takes too long, as others will."""

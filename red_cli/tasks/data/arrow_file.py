@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from red_cli.errors import UserError, first_line
-from red_cli.tasks.data.arrow_types import plain
+from red_cli.tasks.data.arrow_columns import plain
 
 _BATCH = 10_000  # rows
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from red_cli.error_codes import Code
 from red_cli.errors import UserError, shown
 from red_cli.recipe.sections import BadRows, Data
-from red_cli.tasks.data.json_columns import is_json
+from red_cli.tasks.data.arrow_columns import is_json
 from red_cli.tasks.data.rows import Rows
 
 _SHOWN_ROWS = 5

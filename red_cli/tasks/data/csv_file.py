@@ -12,7 +12,7 @@ from red_cli.errors import UserError, shown
 from red_cli.formatting import number_of
 from red_cli.recipe.sections import DELIMITER_NAMES
 from red_cli.tasks.data.split_files import ending
-from red_cli.tasks.data.text_file import open_text
+from red_cli.tasks.data.text_file import open_text_file
 
 LONGEST_CELL = 2**31 - 1  # characters; the library's own limit is 131,072
 csv.field_size_limit(LONGEST_CELL)
@@ -75,7 +75,7 @@ def records(path: Path, form: CsvForm) -> Iterator[Record]:
     Raises:
         UserError: the file is no UTF-8 text, or a row has another number of cells than the header.
     """
-    with open_text(path, newline="" if form.quoted else "\n") as file:
+    with open_text_file(path, newline="" if form.quoted else "\n") as file:
         split = _quoted(path, file, form.delimiter) if form.quoted else _plain(file, form.delimiter)
         width = 0
         for number, cells in enumerate(split):

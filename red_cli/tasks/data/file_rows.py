@@ -13,10 +13,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError
+from red_cli.tasks.data.arrow_columns import TEXT, doubled, joined_tables, table_of
 from red_cli.tasks.data.arrow_file import arrow_tables, parquet_tables
 from red_cli.tasks.data.csv_file import Record, form_of, records
 from red_cli.tasks.data.excel_file import sheet_rows
-from red_cli.tasks.data.json_columns import TEXT, doubled, joined, table_of
 from red_cli.tasks.data.json_file import json_rows
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.split_files import KNOWN_ENDINGS, ending
@@ -127,7 +127,7 @@ def read_files(paths: Sequence[Path], delimiter: str | None = None) -> Rows:
         first += last
     if not tables:
         raise UserError("no-rows", f"{paths[0]} has no rows")
-    table, source_indices = joined(tables), np.concatenate(indices)
+    table, source_indices = joined_tables(tables), np.concatenate(indices)
     return Rows(
         table,
         str(paths[0]),

@@ -9,7 +9,7 @@ from typing import Any
 
 from red_cli.errors import UserError, first_line, shown
 from red_cli.tasks.data.split_files import ending
-from red_cli.tasks.data.text_file import open_text
+from red_cli.tasks.data.text_file import open_text_file
 
 _MESSAGE_KEYS = ({"role", "content"}, {"from", "value"})  # an object with these is a turn of a conversation, not a row
 _BAD_VALUES = (ValueError, RecursionError)  # beyond bad syntax: too many digits, too deeply nested
@@ -24,7 +24,7 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if not is_document(path):
         yield from ((number, row) for number, _, row in written_lines(path))
         return
-    with open_text(path) as file:
+    with open_text_file(path) as file:
         content = _parsed(path, file.read())
     for number, row in enumerate(_list_of(path, content), start=1):
         if not isinstance(row, dict):
@@ -38,7 +38,7 @@ def written_lines(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
     Raises:
         UserError: the file is no UTF-8 text, or a line is not a JSON object.
     """
-    with open_text(path, newline="\n") as file:
+    with open_text_file(path, newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if line.isspace():
                 continue
@@ -55,7 +55,7 @@ def written_lines(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
 
 def is_document(path: Path) -> bool:
     """Whether the file is one JSON value rather than an object in each line."""
-    with open_text(path, newline="\n") as file:
+    with open_text_file(path, newline="\n") as file:
         lines = (line for line in file if not line.isspace())
         first, second = next(lines, ""), next(lines, None)
     if first.lstrip().startswith("["):

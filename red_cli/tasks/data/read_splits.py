@@ -8,7 +8,7 @@ from pathlib import Path
 
 from red_cli.errors import UserError, first_line, shown
 from red_cli.recipe.sections import Data, SplitName
-from red_cli.tasks.data.arrow_types import plain
+from red_cli.tasks.data.arrow_columns import plain
 from red_cli.tasks.data.file_rows import read_files
 from red_cli.tasks.data.kept_tables import read_once
 from red_cli.tasks.data.rows import Rows

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from red_cli.errors import UserError, shown
-from red_cli.tasks.data.json_columns import first_broken, first_mixed, is_doubled, is_json, values_of
+from red_cli.tasks.data.arrow_columns import first_broken, first_kept_as_json, is_doubled, is_json, values_of
 
 _SHOWN_ROWS = 5
 CHUNK_ROWS = 2000  # rows that are read at once: many enough for a tokenizer, and their texts take little memory
@@ -91,7 +91,7 @@ class Rows:
                 "invalid-row", f"{self.place(broken)}: column {shown(name)} has half of a surrogate pair (\\ud83d…)"
             )
         values = values_of(column, stored)
-        if is_json(stored) and (other := first_mixed(values)) is not None:
+        if is_json(stored) and (other := first_kept_as_json(values)) is not None:
             first = next(index for index, value in enumerate(values) if value is not None)
             raise UserError(
                 "invalid-row",
@@ -141,14 +141,14 @@ class RowsUsed:
         return cls(split, rows.table.num_rows, rows.selection or f"all of {split}")
 
 
-def plain_name(name: str) -> str:
+def plain_column_name(name: str) -> str:
     """The name of a column of rows without case, with an underscore for everything but letters and digits."""
     return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
 
 
 def column_not_found(source: str, name: str, there: Sequence[str]) -> UserError:
     """The error for a column that a source does not have; it lists those that are there."""
-    near = [other for other in there if plain_name(other) == plain_name(name)]
+    near = [other for other in there if plain_column_name(other) == plain_column_name(name)]
     meant = f"Did you mean {shown(near[0])}? " if near else ""
     return UserError(
         "column-not-found",

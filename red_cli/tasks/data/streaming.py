@@ -13,8 +13,8 @@ import numpy as np
 
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.sections import Data
+from red_cli.tasks.data.arrow_columns import table_of, values_of
 from red_cli.tasks.data.file_rows import read_files, read_parts
-from red_cli.tasks.data.json_columns import table_of, values_of
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.split_files import require_file, split_files
 from red_cli.tasks.data.splits import Source, split_validation

@@ -24,22 +24,22 @@ _OTHER_KINDS = {
 }
 
 
-def open_bytes(path: Path) -> IO[bytes]:
-    """The file's bytes, decompressed if its name ends with .gz."""
+def _open_bytes(path: Path) -> IO[bytes]:
+    """The text file's bytes, decompressed if its name ends with .gz."""
     if path.name.lower().endswith(".gz"):
         return cast(IO[bytes], gzip.open(path, "rb"))
     return path.open("rb")
 
 
 @contextmanager
-def open_text(path: Path, newline: str = "") -> Iterator[IO[str]]:
+def open_text_file(path: Path, newline: str = "") -> Iterator[IO[str]]:
     r"""The file as UTF-8 text without a byte order mark; `newline` is that of `open`, by default no end is changed.
 
     Raises:
         UserError: the file is empty, damaged, or not UTF-8 text; also while it is read.
     """
     try:
-        with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline=newline) as file:
+        with io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", newline=newline) as file:
             yield file
     except UnicodeDecodeError:
         raise not_utf8(path) from None
@@ -49,7 +49,7 @@ def open_text(path: Path, newline: str = "") -> Iterator[IO[str]]:
 
 def not_utf8(path: Path) -> UserError:
     """The error for a text file that is not UTF-8: what it is instead, or its first line with another encoding."""
-    with open_bytes(path) as file:
+    with _open_bytes(path) as file:
         start = file.read(8)
         for magic, (what, hint) in _OTHER_KINDS.items():
             if start.startswith(magic):

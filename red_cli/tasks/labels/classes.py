@@ -42,8 +42,8 @@ def nearly_equal(names: Sequence[str]) -> str | None:
     return f"classes whose names differ only in spaces or case: {some_of(alike)}"
 
 
-def classes_text(counts: Mapping[str, int], most: int) -> str:
-    """Names of classes and their numbers of rows, in their order; of more than `most` the largest and the smallest."""
+def classes_in_words(counts: Mapping[str, int], most: int) -> str:
+    """Classes in words: names and numbers of rows, in their order; of more than `most` the largest and the smallest."""
 
     def text(name: str) -> str:
         return f"{one_line(name) if name == name.strip() else shown(name)} {counts[name]:,}"

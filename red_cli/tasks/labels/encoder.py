@@ -20,7 +20,7 @@ from red_cli.tasks.data.bad_rows import check_truncation, text_faults, without_b
 from red_cli.tasks.data.growing import GrowingArray, offsets_of
 from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
 from red_cli.tasks.data.texts import filled_texts
-from red_cli.tasks.labels.targets import Target, has_labels
+from red_cli.tasks.labels.targets import Target, has_targets
 from red_cli.tasks.special_ids import find_affixes
 from red_cli.tasks.special_texts import Marks
 
@@ -148,7 +148,7 @@ class LabelEncoder:
 
     def _labels(self, rows: Rows) -> NDArray[np.generic] | None:
         column = label_column(self.data)
-        return self.target.encode(rows, column) if has_labels(rows, column, self.target.names) else None
+        return self.target.encode(rows, column) if has_targets(rows, column, self.target.names) else None
 
 
 def text_columns(data: Data, rows: Rows) -> list[str]:

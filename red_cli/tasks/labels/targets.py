@@ -251,7 +251,7 @@ def _label_name(value: Any) -> str:
     return str(value)
 
 
-def has_labels(rows: Rows, column: str, names: list[str] | None) -> bool:
+def has_targets(rows: Rows, column: str, names: list[str] | None) -> bool:
     """Whether rows have targets that are not hidden: null, empty, or -1 as in the Hub's GLUE."""
     if column not in rows.table.column_names:
         return False

@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from transformers import PretrainedConfig
-
 from red_cli.edit.model_kinds import ENCODER_DECODER, SEQUENCE_CLASSIFIER, ModelKind
-from red_cli.errors import UserError
-from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Data
-from red_cli.recipe.tasks.base import LabelSettings
 from red_cli.recipe.template import template_fields
 from red_cli.tasks.base import Base, Prediction
 from red_cli.tasks.data.bad_rows import text_faults, without_bad_rows
+from red_cli.tasks.data.paper_cut import PaperCut
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.splits import PaperCut, Source, Splits, split_validation
+from red_cli.tasks.data.splits import Source, Splits, split_validation
 from red_cli.tasks.labels import encoder
 from red_cli.tasks.labels.classes import counted, nearly_equal
 from red_cli.tasks.labels.encoder import LabelEncoder
-from red_cli.tasks.labels.targets import Target
+from red_cli.tasks.labels.targets import Target, has_targets
 from red_cli.tasks.labels.text_to_text import AnswerTexts, bind_text_to_text, score_texts
 
 
@@ -91,7 +87,7 @@ class LabelTask:
         names = encoder.text_columns(self.data, rows) if template is None else template_fields(template)
         there = [name for name in names if name in rows.table.column_names]  # the encoder reports others
         faults = text_faults(rows, there, str if template is None else (str, int, float))
-        if encoder.has_labels(rows, self.label_column, target.names):
+        if has_targets(rows, self.label_column, target.names):
             faults = target.faults(rows, self.label_column) | faults
         return without_bad_rows(rows, split, faults, self.data.bad_rows)
 
@@ -104,7 +100,7 @@ class LabelTask:
 
     def has_labels(self, rows: Rows, label_names: list[str] | None) -> bool:
         """Whether a split has labels that are not hidden: null, empty, or -1 as in the Hub's GLUE."""
-        return encoder.has_labels(rows, self.label_column, label_names)
+        return has_targets(rows, self.label_column, label_names)
 
     def bind(self, base: Base, label_names: list[str] | None) -> LabelEncoder:
         """The task's encoder for a base.
@@ -128,28 +124,3 @@ class LabelTask:
     def generated_texts(self, predictions: Sequence[Prediction]) -> tuple[list[str], list[list[str]]]:
         """No texts for text metrics, since a generated text stands for a label or a number."""
         return [], []
-
-
-def as_text_to_text(
-    task: LabelTask,
-    recipe: Recipe,
-    settings: LabelSettings,
-    config: PretrainedConfig,
-    label_texts: list[str] | None = None,
-    decimals: int = 1,
-) -> LabelTask:
-    """The label task, with its answers written as text if task.text_to_text is set.
-
-    Raises:
-        UserError: the base is not an encoder-decoder.
-    """
-    if not settings.text_to_text:
-        return task
-    if not config.is_encoder_decoder:
-        raise UserError(
-            "unsupported-model",
-            f"task.text_to_text is for encoder-decoders; {config.model_type} is not one",
-            hint="Leave it out: other bases predict with a head.",
-        )
-    texts = AnswerTexts(label_texts, decimals, settings.prompt_template, recipe.eval.max_new_tokens)
-    return replace(task, texts=texts)

@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from red_cli.errors import UserError, shown
+from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Data
+from red_cli.recipe.tasks.base import LabelSettings
 from red_cli.tasks.base import Base, Encoded, Generated, ModelRunner, Prediction, TokenPreview
 from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
 from red_cli.tasks.labels.encoder import LabelEncoder
 from red_cli.tasks.labels.targets import Target
-from red_cli.tasks.special_ids import Affixes, SpecialIds, decoded, find_affixes, find_special_ids
+from red_cli.tasks.special_ids import Affixes, SpecialIds, find_affixes, find_special_ids, text_without_special_ids
 from red_cli.tasks.text.encoded_texts import (
     EncodedTexts,
     TextBatch,
@@ -48,6 +50,29 @@ class AnswerTexts:
     decimals: int = 1
     prompt_template: str | None = None
     max_new_tokens: int | None = None
+
+
+def answer_texts(
+    recipe: Recipe,
+    settings: LabelSettings,
+    config: PretrainedConfig,
+    label_texts: list[str] | None = None,
+    decimals: int = 1,
+) -> AnswerTexts | None:
+    """How answers are written as text if task.text_to_text is set; None if a head predicts them.
+
+    Raises:
+        UserError: the base is not an encoder-decoder.
+    """
+    if not settings.text_to_text:
+        return None
+    if not config.is_encoder_decoder:
+        raise UserError(
+            "unsupported-model",
+            f"task.text_to_text is for encoder-decoders; {config.model_type} is not one",
+            hint="Leave it out: other bases predict with a head.",
+        )
+    return AnswerTexts(label_texts, decimals, settings.prompt_template, recipe.eval.max_new_tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +251,7 @@ def _ids(text: str, tokenizer: PreTrainedTokenizerBase, affixes: Affixes, specia
 
 def _read_back(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
     """The label text that token ids decode to, with single spaces."""
-    return _plain(decoded(tokenizer, ids))
+    return _plain(text_without_special_ids(tokenizer, ids))
 
 
 def _wrong(names: list[str] | None, label: Any, actual: Sequence[Any]) -> Any:

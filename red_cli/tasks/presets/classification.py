@@ -10,7 +10,8 @@ from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.classification import ClassificationSettings
 from red_cli.tasks.base import builds
 from red_cli.tasks.labels.targets import LabelTarget
-from red_cli.tasks.labels.task import LabelTask, as_text_to_text
+from red_cli.tasks.labels.task import LabelTask
+from red_cli.tasks.labels.text_to_text import answer_texts
 
 
 @builds(ClassificationSettings)
@@ -29,5 +30,5 @@ def classification_task(
     target = LabelTarget(settings.labels or label_names, given=settings.labels is not None)
     metric = recipe.eval.metric or settings.metrics[0]
     metrics = LABEL_METRICS if metric in LABEL_METRICS else (metric, *LABEL_METRICS)
-    task = LabelTask(recipe.data, target, metrics, metric)
-    return as_text_to_text(task, recipe, settings, config, label_texts=settings.label_texts)
+    texts = answer_texts(recipe, settings, config, label_texts=settings.label_texts)
+    return LabelTask(recipe.data, target, metrics, metric, texts=texts)

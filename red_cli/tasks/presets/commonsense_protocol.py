@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from red_cli.recipe.tasks.commonsense import CommonsenseSubset
 
+GENERATED, LIKELIEST = "accuracy", "likelihood_accuracy"
+
 
 @dataclass(frozen=True)
 class CommonsenseSpec:

@@ -11,7 +11,8 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError, shown
-from red_cli.recipe.schema import Recipe, loss_metrics, text_metrics
+from red_cli.recipe.chosen_metrics import loss_metrics, text_metrics
+from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.e2e import MEANING, OFFICIAL_NAMES, TEXT, E2eSettings
 from red_cli.tasks.base import builds

@@ -6,7 +6,8 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Recipe, loss_metrics, text_metrics
+from red_cli.recipe.chosen_metrics import loss_metrics, text_metrics
+from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.generation import GenerationSettings
 from red_cli.tasks.base import builds
 from red_cli.tasks.data.splits import Source

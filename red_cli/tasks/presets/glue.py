@@ -10,9 +10,10 @@ from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.glue import GLUE, GlueSettings, GlueSubset
 from red_cli.tasks.base import builds
-from red_cli.tasks.data.splits import SCORED, SELECTION, PaperCut
+from red_cli.tasks.data.paper_cut import SCORED, SELECTION, PaperCut
 from red_cli.tasks.labels.targets import LabelTarget, RegressionTarget
-from red_cli.tasks.labels.task import LabelTask, as_text_to_text
+from red_cli.tasks.labels.task import LabelTask
+from red_cli.tasks.labels.text_to_text import answer_texts
 
 HUB_NAME = "nyu-mll/glue"
 
@@ -23,7 +24,7 @@ def build(recipe: Recipe, settings: GlueSettings, config: PretrainedConfig, labe
     task = glue_task(settings.subset, recipe.data, recipe.eval.metric)
     if recipe.eval.split == "paper":
         task = with_paper_cut(task, settings.subset, config.is_encoder_decoder)
-    return as_text_to_text(task, recipe, settings, config, label_texts=settings.label_texts)
+    return replace(task, texts=answer_texts(recipe, settings, config, label_texts=settings.label_texts))
 
 
 def glue_task(subset: GlueSubset, data: Data, metric: str | None) -> LabelTask:

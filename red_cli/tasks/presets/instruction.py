@@ -6,10 +6,11 @@ from transformers import PretrainedConfig
 
 from red_cli.edit.model_kinds import language_model_kind
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Recipe, loss_metrics, text_metrics
+from red_cli.recipe.chosen_metrics import loss_metrics, text_metrics
+from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.instruction import InstructionSettings
 from red_cli.tasks.base import builds
-from red_cli.tasks.chat.conversations import label_column
+from red_cli.tasks.chat.conversations import column_of_answers
 from red_cli.tasks.chat.instruction import InstructionTask
 from red_cli.tasks.data.splits import Source
 from red_cli.tasks.data.streaming import StreamSource
@@ -31,7 +32,7 @@ def instruction_task(
             f"task instruction is for decoders; {config.model_type} is an encoder-decoder",
             hint="For prompts and completions use  task={name: generation}.",
         )
-    source = Source.of(data, label_column(data.columns))
+    source = Source.of(data, column_of_answers(data.columns))
     if data.streaming:
         train_rows = None if steps is None else steps * recipe.train.batch_size
         source = StreamSource(data, source.find, train_rows=train_rows)

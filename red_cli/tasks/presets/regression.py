@@ -9,7 +9,8 @@ from red_cli.recipe.schema import Recipe
 from red_cli.recipe.tasks.regression import RegressionSettings
 from red_cli.tasks.base import builds
 from red_cli.tasks.labels.targets import RegressionTarget
-from red_cli.tasks.labels.task import LabelTask, as_text_to_text
+from red_cli.tasks.labels.task import LabelTask
+from red_cli.tasks.labels.text_to_text import answer_texts
 
 
 @builds(RegressionSettings)
@@ -18,5 +19,5 @@ def regression_task(
 ) -> LabelTask:
     """The task."""
     metric = recipe.eval.metric or settings.metrics[0]
-    task = LabelTask(recipe.data, RegressionTarget(), REGRESSION_METRICS, metric)
-    return as_text_to_text(task, recipe, settings, config, decimals=settings.decimals)
+    texts = answer_texts(recipe, settings, config, decimals=settings.decimals)
+    return LabelTask(recipe.data, RegressionTarget(), REGRESSION_METRICS, metric, texts=texts)

@@ -20,7 +20,7 @@ from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.texts import TextMaker
 from red_cli.tasks.special_ids import Affixes, SpecialIds
 from red_cli.tasks.special_texts import Marks
-from red_cli.tasks.text.encoded_texts import EncodedTexts, TextBatch, collate_texts, truncate
+from red_cli.tasks.text.encoded_texts import EncodedTexts, TextBatch, TruncatedExample, collate_texts
 from red_cli.tasks.text.packing import Pack, collate_packs
 from red_cli.tasks.text.task import OF_LOSSES, TextTask
 from red_cli.tasks.text.token_ids import token_ids
@@ -163,3 +163,25 @@ class ChatEncoder(Protocol):
         Raises:
             UserError: prompts of the task consist of several texts.
         """
+
+
+def truncate(
+    prompt: list[int], completion: list[int] | None, affixes: Affixes, end: int, limit: int, separate: bool
+) -> TruncatedExample:
+    """Truncate prompt and completion before an encoder makes them one text of `limit` tokens, affixes and end included.
+
+    The prompt loses tokens at its beginning, but keeps its last token. A completion that still does not fit loses its
+    end and the end token, so that the model does not train to stop at the cut.
+
+    Args:
+        completion: None if unknown; the row is then the prompt only.
+        limit: must exceed the number of affixes by at least 2.
+        separate: whether the limit applies to each part, as for an encoder-decoder, or to both together.
+    """
+    answer = [] if completion is None else [*(affixes.before if separate else []), *completion, end]
+    room = limit - len(affixes) - (0 if separate else len(answer))
+    kept = prompt[len(prompt) - max(room, 1) :] if len(prompt) > max(room, 1) else prompt
+    framed = [*affixes.before, *kept, *affixes.after]
+    left = limit - (0 if separate else len(framed))
+    end_truncated = left < len(answer)
+    return TruncatedExample(framed, answer[:left], len(kept) < len(prompt) or end_truncated, end_truncated)

@@ -16,8 +16,8 @@ from red_cli.tasks.data.rows import CHUNK_ROWS, Rows
 from red_cli.tasks.data.splits import Splits
 from red_cli.tasks.data.texts import TextMaker, TextsOfRows, column_texts, filled_texts
 from red_cli.tasks.special_ids import Affixes, SpecialIds, find_affixes, find_special_ids
-from red_cli.tasks.text.encoded_texts import EncodedTexts, TextsBuilder, TruncatedExample, truncate
-from red_cli.tasks.text.encoder import TextEncoder
+from red_cli.tasks.text.encoded_texts import EncodedTexts, TextsBuilder, TruncatedExample
+from red_cli.tasks.text.encoder import TextEncoder, truncate
 from red_cli.tasks.text.task import TextTask
 from red_cli.tasks.text.token_ids import running_ids, token_ids
 

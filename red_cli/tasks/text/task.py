@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from red_cli.edit.model_kinds import ModelKind
 from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Prediction
+from red_cli.tasks.data.paper_cut import PaperCut
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.data.splits import PaperCut, Source, Splits
+from red_cli.tasks.data.splits import Source, Splits
 from red_cli.tasks.text.token_loss import mean_loss
 from red_cli.tasks.text_metrics.score import score_texts
 
@@ -63,7 +64,7 @@ class TextTask:
             scores = {"loss": loss, "perplexity": math.exp(min(loss, _LARGEST_LOSS))}
         texts, references = self.generated_texts(predictions)
         if texts:
-            scores |= text_scores(texts, references, [name for name in self.metrics if name not in OF_LOSSES])
+            scores |= _text_scores(texts, references, [name for name in self.metrics if name not in OF_LOSSES])
             scores["unfinished"] = len({answer.prompt for answer in predictions if answer.finished is False})
         return scores
 
@@ -78,7 +79,7 @@ class TextTask:
         return texts, [[str(label).strip() for label in labels] for labels in known]
 
 
-def text_scores(texts: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, float]:
+def _text_scores(texts: Sequence[str], references: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, float]:
     """The scores of a text task: metrics of one text per prompt against its completions.
 
     Metrics that need Java are left out if Java is missing.

@@ -30,7 +30,7 @@ _CHUNKS: ContextVar[Callable[[int], int]] = ContextVar("chunks", default=lambda 
 
 @contextmanager
 def synchronised_chunks(agree: Callable[[int], int]) -> Iterator[None]:
-    """Inside the block the model computes `agree(chunks)` chunks of a batch, so that all ranks run it as many times.
+    """Inside the block, the losses of a batch take `agree(chunks)` chunks, so that all ranks run the model as often.
 
     Chunks that need the output layer alone, which all ranks hold, need no agreement.
     """

@@ -12,7 +12,7 @@ from red_cli.tasks.text_metrics.coco import coco_scores
 from red_cli.tasks.text_metrics.java import INSTALL_JAVA, find_java
 from red_cli.tasks.text_metrics.mteval import mteval_scores
 from red_cli.tasks.text_metrics.overlap import chrf_scores, rouge_scores
-from red_cli.tasks.text_metrics.text_files import on_one_line
+from red_cli.tasks.text_metrics.text_files import as_file_line
 
 Compute = Callable[
     [Sequence[str], Sequence[str], Sequence[Sequence[str]], Callable[[str], None]],
@@ -126,8 +126,8 @@ def score_texts(
     names = metric_names(metrics)
     require_packages(names)
     _check(predictions, references)
-    texts = [on_one_line(text) for text in predictions]
-    truths = [[on_one_line(text) for text in row] for row in references]
+    texts = [as_file_line(text) for text in predictions]
+    truths = [[as_file_line(text) for text in row] for row in references]
     missing = not_computed(names)
     scores: dict[str, float | None] = dict.fromkeys(names)
     wanted = [name for name in names if name not in missing]

@@ -38,14 +38,14 @@ def write_texts(
     predictions: Path, references: Path | None, texts: Sequence[str], truths: Sequence[Sequence[str]]
 ) -> None:
     """Write files for `read_texts`; each text becomes one line. `references` None: no file of references."""
-    write_text(predictions, "".join(f"{on_one_line(text)}\n" for text in texts))
+    write_text(predictions, "".join(f"{as_file_line(text)}\n" for text in texts))
     if references is not None:
-        groups = ("".join(f"{on_one_line(text)}\n" for text in row) for row in truths)
+        groups = ("".join(f"{as_file_line(text)}\n" for text in row) for row in truths)
         write_text(references, "\n".join(groups))
 
 
-def on_one_line(text: str) -> str:
-    """A text as a line of a text file, since METEOR's tokenizer takes a line break for the start of a new text."""
+def as_file_line(text: str) -> str:
+    """A text as one line of the files for the scripts, where a line break is taken for the start of a new text."""
     return " ".join(text.splitlines()).strip()
 
 

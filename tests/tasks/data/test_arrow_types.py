@@ -12,7 +12,7 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
-from red_cli.tasks.data.arrow_types import plain
+from red_cli.tasks.data.arrow_columns import plain
 from red_cli.tasks.data.file_rows import read_files
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.texts import column_texts

@@ -12,7 +12,7 @@ import pytest
 
 from red_cli.recipe.schema import Data
 from red_cli.recipe.tasks.glue import GLUE
-from red_cli.tasks.data.splits import SCORED, SELECTION, PaperCut, permutation
+from red_cli.tasks.data.paper_cut import SCORED, SELECTION, PaperCut, paper_order
 from red_cli.tasks.labels.task import LabelTask
 from red_cli.tasks.presets.glue import glue_task, with_paper_cut
 from tests.failures import assert_failed, fails
@@ -100,7 +100,7 @@ def test_each_seed_has_its_own_cut(official: Path) -> None:
         for seed in (42, 43)
     }
     assert drawn[42] != drawn[43]
-    assert permutation(277, 43)[:4].tolist() == [147, 141, 134, 273]
+    assert paper_order(277, 43)[:4].tolist() == [147, 141, 134, 273]
 
 
 @pytest.mark.parametrize(("rows", "sizes"), [(4, (2, 2)), (5, (2, 3)), (2000, (1000, 1000)), (2001, (1000, 1001))])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from red_cli.plan_and_result_tables import commonsense_table
 from red_cli.recipe.schema import Data
-from red_cli.tasks.presets.commonsense import commonsense_table
 from red_cli.tasks.presets.commonsense_files import CommonsenseFiles
 from red_cli.tasks.presets.commonsense_protocol import COMMONSENSE, PROMPT, options_of, read_answer, subset_named
 from red_cli.tasks.text.likelihood import collate_continuations, continuation_sums, encode_continuations

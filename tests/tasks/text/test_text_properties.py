@@ -14,7 +14,7 @@ from red_cli.recipe.template import checked, fill, template_fields
 from red_cli.tasks.chat.chat_template import ChatTemplate
 from red_cli.tasks.chat.conversations import Conversation
 from red_cli.tasks.special_ids import Affixes
-from red_cli.tasks.text.encoded_texts import truncate
+from red_cli.tasks.text.encoder import truncate
 from red_cli.tasks.text.packing import pack
 from tests.tasks.chat.test_chat_template import encode, loss_mask, own, template_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from red_cli.base_model.files import BaseFiles
+from red_cli.base_model.base_files import BaseFiles
 from red_cli.errors import UserError, first_line
 from red_cli.export.adapter_arrays import AdapterArrays
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _NAMES_OF_KERNELS = ("attn_implementation", "experts_implementation")  # may name code on the Hub
 
 
-def require_known(name: str) -> None:
-    """Check that transformers has the class of a model that is exported, without loading torch.
+def require_known_class(name: str) -> None:
+    """Check that transformers has the class of a model, without loading torch.
 
     Raises:
         UserError: it does not.
@@ -47,7 +47,7 @@ def model_class(name: str) -> type[PreTrainedModel]:
     """
     import transformers
 
-    require_known(name)
+    require_known_class(name)
     found = getattr(transformers, name)
     if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
         raise UserError(
@@ -58,8 +58,8 @@ def model_class(name: str) -> type[PreTrainedModel]:
     return found
 
 
-def configuration(content: dict[str, Any]) -> PretrainedConfig:
-    """Build the exported model's configuration class from the content of a config.json. Its code does not run.
+def build_configuration(content: dict[str, Any]) -> PretrainedConfig:
+    """Build a configuration of transformers' class from the content of a config.json. Its code does not run.
 
     Raises:
         UserError: transformers does not know the model type, or a value is invalid.
@@ -92,5 +92,5 @@ def exported_class(base: BaseFiles, adapter: AdapterArrays) -> str:
             "unsupported-model",
             f"neither {adapter.folder} nor {base.folder}/config.json names the class of the model",
         )
-    require_known(architecture)
+    require_known_class(architecture)
     return architecture

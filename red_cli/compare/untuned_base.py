@@ -16,7 +16,7 @@ from red_cli.tasks.base import scored_split
 from red_cli.tasks.build import build_task
 
 
-def score_untuned(loaded: LoadedRecipe, split: str, listener: Listener) -> None:
+def score_untuned_base(loaded: LoadedRecipe, split: str, listener: Listener) -> None:
     """Score the base of a recipe on `split` and on the splits that a run scores; write the folder of a run to it.
 
     The head is the one that a run starts from, drawn with train.seed.

@@ -12,7 +12,7 @@ from red_cli.tasks.data.csv_file import form_of, records
 from red_cli.tasks.data.json_file import is_document, json_rows
 from red_cli.tasks.data.rows import column_not_found
 from red_cli.tasks.data.split_files import ending
-from red_cli.tasks.data.text_file import open_text
+from red_cli.tasks.data.text_file import open_text_file
 
 _FIRST = 100  # rows of a JSONL file whose keys are taken for its columns
 _LARGEST_DOCUMENT = 2**24  # bytes of a JSON document, which is read as a whole
@@ -66,7 +66,7 @@ def _may_come_later(files: Sequence[Path], name: str) -> bool:
     longest = max(map(len, written))
     for path in files:
         if ending(path).startswith(".json"):
-            with open_text(path) as file:
+            with open_text_file(path) as file:
                 before = ""
                 while block := file.read(_BLOCK):
                     if any(text in before + block for text in written):

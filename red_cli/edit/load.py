@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 from red_cli.edit.adapter_config import CONFIG_FILE, WEIGHTS_FILE, read_adapter_config, require_same_modules
 from red_cli.edit.attach import DEFAULT, attach, detach
 from red_cli.edit.recorded_base import require_same_base
-from red_cli.edit.save import adapter_parameters
 from red_cli.edit.save import adapter_tensors as adapter_tensors
+from red_cli.edit.save import parameters_to_save
 from red_cli.edit.save import save_adapter as save_adapter
 from red_cli.edit.tensor_file import copy_into
 
@@ -43,4 +43,4 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
 def load_adapter_weights(model: PreTrainedModel, folder: str | Path) -> None:
     """Load the adapter in `folder` into the existing edits and head of `model`; raises what `load_adapter` raises."""
     file = Path(folder) / WEIGHTS_FILE
-    copy_into(adapter_parameters(model), file, read_adapter_config(folder).weights_sha256, CONFIG_FILE, "float32")
+    copy_into(parameters_to_save(model), file, read_adapter_config(folder).weights_sha256, CONFIG_FILE, "float32")

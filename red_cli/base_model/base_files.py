@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from red_cli.base_model.bin_files import read_bin
-from red_cli.base_model.stored_tensor import COPY_AGAIN, SIZES, StoredTensor
-from red_cli.errors import UserError
+from red_cli.base_model.stored_tensor import COPY_AGAIN, SAFETENSORS_NAMES, SIZES, StoredTensor
+from red_cli.errors import UserError, first_line
 from red_cli.files import read_json, require_inside
 
 SINGLE_FILE, INDEX_FILE = "model.safetensors", "model.safetensors.index.json"
@@ -21,6 +20,8 @@ _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _LENGTH_BYTES = 8  # a safetensors file starts with the length of its header
 _LARGEST_HEADER = 100_000_000
 _MODEL_TYPE = re.compile(r"[\w.-]+")
+_OTHER_NAMES = {"int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}
+_SAVE_AGAIN = "Load it with transformers, save it again as safetensors (save_pretrained), and name that: --base FOLDER"
 
 
 @dataclass(frozen=True)
@@ -183,3 +184,32 @@ def read_header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
     if end_of_all != size:
         kind = "cut short" if size < end_of_all else "longer than its tensors"
         raise UserError("file-damaged", f"{file} is {kind}: {size:,} bytes instead of {end_of_all:,}", hint=COPY_AGAIN)
+
+
+def read_bin(file: Path) -> Iterator[tuple[str, StoredTensor]]:
+    """Yield (name, byte range) of each tensor. Unpickling is limited to tensors (`weights_only=True`).
+
+    Raises:
+        UserError: the file is missing, damaged, or in the format from before torch 1.6.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    if not file.is_file():
+        raise UserError("file-not-found", f"{file} is missing", hint=COPY_AGAIN)
+    try:
+        with FakeTensorMode():
+            content = torch.load(file, weights_only=True, map_location="cpu")
+        tensors = {key: tensor for key, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+        offsets = {key: int(tensor.untyped_storage()._checkpoint_offset or 0) for key, tensor in tensors.items()}
+    except Exception as error:  # unpickling raises many kinds of errors
+        raise UserError("unsupported-file", f"{file} cannot be read: {first_line(error)}", hint=_SAVE_AGAIN) from None
+    for key, tensor in tensors.items():
+        name = str(tensor.dtype).removeprefix("torch.")
+        dtype = SAFETENSORS_NAMES.get(name) or _OTHER_NAMES.get(name)
+        if dtype is None or not tensor.is_contiguous():
+            raise UserError(
+                "unsupported-file", f"{file}: {key} is stored in a way that cannot be copied", hint=_SAVE_AGAIN
+            )
+        start = offsets[key] + int(tensor.storage_offset()) * tensor.element_size()
+        yield key, StoredTensor(file, dtype, tuple(tensor.shape), start, start + tensor.numel() * tensor.element_size())

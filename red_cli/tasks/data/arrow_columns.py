@@ -1,4 +1,4 @@
-"""Columns as Arrow arrays; values that no one Arrow type holds are kept as JSON text, and decoded when they are used.
+"""Columns as Arrow arrays of the types that tasks read; values that no one type holds are kept as JSON text.
 
 A column that no task uses may therefore hold anything. Marks in a field's metadata say how its values are stored.
 """
@@ -15,6 +15,17 @@ _MARK = b"red"
 _JSON, _DOUBLED = b"json", b"doubled"
 TEXT = pa.large_string()  # a split may have more than 2 GB of text
 _SCALARS = (({str}, TEXT), ({bool}, pa.bool_()), ({int}, pa.int64()), ({int, float}, pa.float64()))
+_LISTS = tuple(
+    kind
+    for name in ("is_list", "is_large_list", "is_fixed_size_list", "is_list_view", "is_large_list_view")
+    if (kind := getattr(pa.types, name, None)) is not None
+)
+_BYTES = tuple(
+    kind
+    for name in ("is_binary", "is_large_binary", "is_fixed_size_binary", "is_binary_view")
+    if (kind := getattr(pa.types, name, None)) is not None
+)
+_MOST_INTEGER_DIGITS = 18  # that int64 holds
 
 
 def table_of(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
@@ -44,8 +55,8 @@ def values_of(column: pa.ChunkedArray, field: pa.Field) -> list[Any]:
     return [None if text is None else json.loads(text) for text in values] if is_json(field) else values
 
 
-def first_mixed(values: Sequence[Any]) -> int | None:
-    """The index from which a column is kept as JSON text, as no one Arrow type holds its values; None if one does."""
+def first_kept_as_json(values: Sequence[Any]) -> int | None:
+    """The index from which no one Arrow type holds a column, so that it is kept as JSON text; None if one does."""
     first = None
     for index, value in enumerate(values):
         kind = "text" if isinstance(value, str) else type(value)
@@ -69,8 +80,8 @@ def first_broken(column: pa.ChunkedArray, field: pa.Field) -> int | None:
     return None
 
 
-def joined(tables: Sequence[pa.Table]) -> pa.Table:
-    """The tables one after another; a missing column is null, and a column of several types becomes JSON text."""
+def joined_tables(tables: Sequence[pa.Table]) -> pa.Table:
+    """The tables one after another as one: a missing column is null, and one of several types becomes JSON text."""
     marks, as_json = {}, []
     for name in dict.fromkeys(name for table in tables for name in table.column_names):
         fields = [table.field(name) for table in tables if name in table.column_names]
@@ -145,3 +156,55 @@ def _remarked(table: pa.Table, marks: Mapping[str, bytes]) -> pa.Table:
         for field in table.schema
     ]
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields)) if fields else table
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The table with text as large strings, whole numbers as integers, and nested lists as lists.
+
+    String views, dictionaries, run-end encoding, decimals, half-precision numbers, and bytes that are UTF-8 text are
+    converted. Other types, such as dates, remain. Of several columns with one name the first remains, marked.
+    """
+    names = list(dict.fromkeys(table.column_names))
+    columns = [table.column(table.column_names.index(name)) for name in names]
+    made = pa.table([_plain_column(column) for column in columns], names=names) if names else table
+    return doubled(made, [name for name in names if table.column_names.count(name) > 1])
+
+
+def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column cast to an Arrow type that tasks read; bytes that are not text stay as they are."""
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
+        kind = column.type
+    if pa.types.is_run_end_encoded(kind):
+        chunks = [pa.compute.run_end_decode(chunk) for chunk in column.chunks]
+        return _plain_column(pa.chunked_array(chunks, kind.value_type))
+    wanted = _plain_type(kind)
+    if wanted == kind:
+        return column
+    try:
+        if "list_view" in str(kind):  # pyarrow 26 casts them to damaged lists
+            raise pa.ArrowNotImplementedError
+        return column.cast(wanted)
+    except pa.ArrowNotImplementedError:
+        return pa.chunked_array([pa.array(column.to_pylist(), wanted)])
+    except pa.ArrowInvalid:  # bytes that are no text
+        return column
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """The Arrow type that tasks read in place of a given one, such as large lists for all lists."""
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if pa.types.is_string(kind) or pa.types.is_string_view(kind) or any(is_kind(kind) for is_kind in _BYTES):
+        return TEXT
+    if pa.types.is_decimal(kind):
+        whole = kind.scale <= 0 and kind.precision - kind.scale <= _MOST_INTEGER_DIGITS
+        return pa.int64() if whole else pa.float64()
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if any(is_kind(kind) for is_kind in _LISTS):
+        return pa.large_list(_plain_type(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _plain_type(field.type)) for field in kind])
+    return kind

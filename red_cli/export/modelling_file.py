@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from red_cli.base_model.base_files import BIASES_KEY, BaseFiles
 from red_cli.base_model.edited_modules import EditedModules
-from red_cli.base_model.files import BIASES_KEY, BaseFiles
-from red_cli.export.classes import auto_class
+from red_cli.export.transformers_classes import auto_class
 
 MODELLING_FILE = "modeling_red.py"
 _PREFIX = "Red"  # of the class in the modelling file
