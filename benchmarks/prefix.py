@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/prefix.py --model <MiniLM folder> --data <GLUE SST-2 folder> --layers 4:
 
-Both ways take the same steps through `red train`'s own session, each epoch in random order of the ways. The first layers
-are computed once, before the first epoch, as a run does; the seconds of that are shown by themselves. Dropout is off.
+Both ways take the same steps through `red train`'s own session, each epoch in random order of the ways. The first
+layers are computed once, before the first epoch, as a run does; the seconds of that are shown by themselves. Dropout is
+off.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ BENCHMARKS = {
         1,
     ],
     "text_loss": ["--data", "TEXTS", "--steps", 1, "--threads", 1, "--vocabulary", 300],
+    "together": ["--recipe", "RECIPE", "--seeds", "3-4", "--pairs", 1, "--keys", "train.max_steps=2"],
     "train": ["--recipe", "RECIPE", "--steps", 1, "--micro-batch-size", 16],
     "train epoch": ["--published-epoch", "RECIPE"],  # half of --epoch, the half that no other test runs
     "train decoder": ["--decoder", "--steps", 1, "--length", 8],
@@ -109,6 +110,8 @@ def test_benchmarks_run(
     run(case.split()[0], arguments, monkeypatch)
     out = capsys.readouterr().out
     assert out or case == "train epoch"
+    if case == "together":
+        assert out.endswith("differ by at most 0\n")
     if case == "scale":
         lines = {line[:36].rstrip(): line[36:].split() for line in out.splitlines()}
         counts = {way: list(map(int, lines[way])) for way in MESSAGES}

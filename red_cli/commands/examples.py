@@ -7,7 +7,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "train": (
         "red train quickstart",
         "red train glue_rte --variant roberta-large train.learning_rate=5e-3",
-        "red train mine.yaml --seeds 42,43,44 output.dir=runs/mine",
+        "red train mine.yaml --seeds 42-44 --together output.dir=runs/mine",
     ),
     "compare": (
         "red compare quickstart --methods red,lora,head",

@@ -68,9 +68,7 @@ Seeds = Annotated[
 ]
 Together = Annotated[
     bool,
-    typer.Option(
-        "--together", help="Train all runs in this process on one base, step by step in turn: faster, the same results."
-    ),
+    typer.Option("--together", help="Train all runs in this process on one base, in turn, with the same results."),
 ]
 TargetArgument = Annotated[
     Path,

@@ -66,8 +66,8 @@ def train(
         console.print_text(f"{result['folder']} is finished already; nothing is trained.", stderr=True)
         _show_result(result, loaded.recipe, json)
         return
-    preflight_training(loaded.recipe)
     _require_together(loaded, seeds, together)
+    preflight_training(loaded.recipe)
     if seeds is None and is_main() and loaded.recipe.launch.machine_rank == 0:
         require_new_or_resumable_folder(loaded)
         require_init_from(loaded)

@@ -127,7 +127,7 @@ class Replicated:
         known = torch.tensor([float(own.stop), *divmod(own.weight, _DIGIT), *has])
         message = torch.cat([own.loss.reshape(1), moved(known, self.processes.device)])
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        self.processes.all_reduce_([message, *gradients])
+        self._sum_over_ranks(message, gradients)
         loss, stop, high, low, *_ = message[:4].unbind()
         weight = high * _DIGIT + low
         torch._foreach_div_(gradients, weight)
@@ -136,3 +136,7 @@ class Replicated:
                 if ranks == 0:
                     parameter.grad = None
         return loss / weight, stop
+
+    def _sum_over_ranks(self, message: Tensor, gradients: list[Tensor]) -> None:
+        """Sum the message of a step and the gradients in place."""
+        self.processes.all_reduce_([message, *gradients])

@@ -94,7 +94,7 @@ def on_loaded_parameter(hook: Callable[[nn.Module, str, nn.Parameter], nn.Parame
     def called(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
         return hook(module, name, parameter) if getattr(parameter, LOADED, False) else None
 
-    handle = register_module_parameter_registration_hook(called)
+    handle = register_module_parameter_registration_hook(called)  # type: ignore[arg-type]  # what a hook returns replaces the parameter
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from red_cli.base_model.digest import BaseRecord, take_digest
 from red_cli.base_model.load import load_base, to_device
 from red_cli.base_model.prepare import uses_bf16
+from red_cli.distributed.data_parallel import DataParallel
 from red_cli.distributed.deepspeed import Zero
 from red_cli.distributed.deepspeed_config import deepspeed_config
 from red_cli.distributed.engine import Engine, Replicated
@@ -88,6 +89,8 @@ class OwnResources:
             shard_base(model, trained.parameters(trained.names), sharding)
         set_precision(accelerator, model)
         optimizer = build_optimizer(trained, recipe)
+        if choice.strategy == "ddp" and recipe.method_spec.base_parameters == "all":
+            return optimizer, DataParallel(trained, optimizer, processes), processes
         if not choice.deepspeed:
             return optimizer, Replicated(model, trained, optimizer, processes, sharded=choice.sharded), processes
         config = deepspeed_config(recipe.launch, choice.strategy, recipe.train)

@@ -26,31 +26,6 @@ from red_cli.subprocesses import run_red
 from tests.extras import needs_extra
 
 
-@pytest.fixture
-def in_process(red, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
-    """Runs in this process instead, for speed; the fixture lists the arguments of each."""
-    from red_cli.compare.seeds import resuming
-    from red_cli.errors import RedError
-    from red_cli.recipe.load import load_recipe
-    from red_cli.train.loop import train
-
-    ran: list[list[str]] = []
-
-    def run(arguments, on_line):
-        ran.append(list(arguments))
-        train_, resume, json_, recipe, *keys = arguments
-        assert (train_, resume, json_) == ("train", "--resume", "--json")
-        try:
-            train(resuming(load_recipe(recipe, None, keys)))
-        except RedError as error:
-            on_line(f"error: {error.message}")
-            return error.exit_code, False
-        return 0, False
-
-    monkeypatch.setattr(compare_module, "run_red", run)
-    return ran
-
-
 @needs_extra("baselines")
 def test_the_table_is_that_of_the_runs(red, recipe: Path, tmp_path: Path, in_process: list[list[str]]) -> None:
     short = "train.max_steps=4"

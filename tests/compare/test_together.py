@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from red_cli.base_model import drawn_heads
+from red_cli.distributed.engine import NotFinite
+from red_cli.train import loop as train_module
+from red_cli.train import shared_resources
+from red_cli.train import start as start_module
+from red_cli.train.step import accumulate
+from tests.conftest import Outcome, run_red, write_recipe
 from tests.end_to_end.test_instruction_tuning import talk_data, talk_recipe, talking_base
+from tests.failures import assert_failed
 from tests.tiny import read_lines
 from tests.train.started import adapter_bytes
 
-SEEDS = ("--seeds", "3,5,8")
-TIMES = ("time", "examples_per_second", "seconds", "peak_memory_bytes", "folder")
+SEEDS = ("--seeds", "3,5")
+OWN = ("time", "examples_per_second", "seconds", "peak_memory_bytes", "folder", "command")  # of a run, not its result
+
+
+def short(recipe: Path) -> Path:
+    """Four steps on a base with dropout, evaluated after every second."""
+    recipe.write_text(recipe.read_text().replace("num_train_epochs: 2", "max_steps: 4\n  eval_steps: 2"))
+    return recipe
 
 
 @pytest.fixture
 def recipe(recipe: Path) -> Path:
-    """Six steps on a base with dropout, evaluated after every second."""
-    recipe.write_text(recipe.read_text().replace("num_train_epochs: 2", "max_steps: 6\n  eval_steps: 2"))
-    return recipe
+    return short(recipe)
 
 
 @pytest.fixture
 def talks(tmp_path: Path) -> Path:
     """Instruction tuning of a decoder with dropout."""
-    base = talking_base(tmp_path / "base")
-    path = talk_recipe(tmp_path / "talks.yaml", base, talk_data(tmp_path / "talks"))
-    return path
+    (tmp_path / "talks").mkdir()
+    return talk_recipe(tmp_path, talking_base(tmp_path / "base"), talk_data(tmp_path / "talks"))
 
 
 def content(value: object, place: Path) -> object:
-    """What a file holds, without times, speeds and the run's own place."""
+    """What a file holds, without what is not the result of the run, and its place."""
     if isinstance(value, dict):
-        return {key: content(each, place) for key, each in value.items() if key not in TIMES}
+        return {key: content(each, place) for key, each in value.items() if key not in OWN}
     if isinstance(value, list):
         return [content(each, place) for each in value]
     return value.replace(str(place), "PLACE") if isinstance(value, str) else value
@@ -62,33 +76,208 @@ def assert_same_runs(alone: Path, together: Path) -> None:
 
 
 def state_of(path: Path) -> dict:
-    """A checkpoint's optimiser, scheduler and torch's generator; those of Python and NumPy are never drawn from."""
+    """A checkpoint's optimiser and torch's generator; no run draws from those of Python and NumPy."""
     stored = torch.load(path, weights_only=True)
-    return {"optimizer": stored["optimizer"], "torch": stored["generators"][0]["torch"]}
+    return {"optimizer": stored["optimizer"]["state"], "torch": stored["generators"][0]["torch"]}
 
 
-CLASSIFICATION = ["data.max_train_rows=90", "train.logging_steps=1"]
 CASES: dict[str, tuple[str, Sequence[str]]] = {
     "red, dropout": ("recipe", []),
-    "red++, rows by seed": ("recipe", ["red.positions=red++", *CLASSIFICATION]),
+    "red++, rows by seed": ("recipe", ["red.positions=red++", "data.max_train_rows=90"]),
     "micro-batch found, bf16": ("recipe", ["train.micro_batch_size=null", "train.bf16=true"]),
     "gradient checkpointing": ("recipe", ["train.gradient_checkpointing=true", "model.classifier_dropout=0.4"]),
-    "instruction": ("talks", ["train.max_steps=4", "train.eval_steps=2", "eval.samples=1"]),
+    "instruction": ("talks", ["train.max_steps=2", "model.dropout=0.1", "eval.samples=1"]),
 }
+SEARCH = ["train.learning_rate=auto", "train.rates=absolute", "train.max_steps=96", "train.eval_steps=48"]
 
 
 @pytest.mark.parametrize(("name", "keys"), CASES.values(), ids=CASES.keys())
 def test_together_is_each_run_alone(
     red, request: pytest.FixtureRequest, tmp_path: Path, name: str, keys: Sequence[str]
 ) -> None:
-    command = ("train", request.getfixturevalue(name), *SEEDS, *keys, "--json")
-    alone = red(*command, f"output.dir={tmp_path / 'alone'}")
+    require_same(red, tmp_path, ("train", request.getfixturevalue(name), *SEEDS, *keys, "--json"))
+
+
+@pytest.mark.slow
+def test_each_run_searches_its_rate(red, recipe: Path, tmp_path: Path) -> None:
+    text = recipe.read_text().replace("  eval_steps: 2", "").replace("max_steps: 4", "num_train_epochs: 1")
+    recipe.write_text(text)
+    require_same(red, tmp_path, ("train", recipe, *SEEDS, *SEARCH, "--json"))
+    assert (tmp_path / "together" / "seed3" / "learning_rate_search.json").is_file()
+
+
+def require_same(red: Callable[..., Outcome], folder: Path, command: Sequence[object]) -> None:
+    """Train seeds one after another and together, and compare all that they wrote."""
+    alone = red(*command, f"output.dir={folder / 'alone'}")
     assert alone.code == 0, alone.err
-    together = red(*command, f"output.dir={tmp_path / 'together'}", "--together")
+    together = red(*command, f"output.dir={folder / 'together'}", "--together")
     assert together.code == 0, together.err
-    assert content(together.json["splits"], tmp_path) == content(alone.json["splits"], tmp_path)
-    adapters = set()
-    for seed in (3, 5, 8):
-        assert_same_runs(tmp_path / "alone" / f"seed{seed}", tmp_path / "together" / f"seed{seed}")
-        adapters.add(adapter_bytes(tmp_path / "together" / f"seed{seed}"))
-    assert len(adapters) == 3
+    assert together.json["splits"] == alone.json["splits"]
+    for seed in (3, 5):
+        assert_same_runs(folder / "alone" / f"seed{seed}", folder / "together" / f"seed{seed}")
+    assert adapter_bytes(folder / "together" / "seed3") != adapter_bytes(folder / "together" / "seed5")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, base: Path, data: Path) -> Path:
+    """The folder of the runs of `recipe` under both seeds, one after another, which no test may change."""
+    folder = tmp_path_factory.mktemp("alone")
+    outcome = run_red("train", short(write_recipe(folder, base, data)), *SEEDS)
+    assert outcome.code == 0, outcome.err
+    return folder / "run"
+
+
+def test_the_base_and_the_rows_are_read_once(
+    red, recipe: Path, tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for module, name in (
+        (drawn_heads, "load_base"),
+        (shared_resources, "prepare"),
+        (shared_resources, "take_digest"),
+    ):
+        monkeypatch.setattr(module, name, counted(getattr(module, name), name, calls))
+    outcome = red("train", recipe, *SEEDS, "--together")
+    assert outcome.code == 0, outcome.err
+    assert sorted(calls) == ["load_base", "prepare", "take_digest"]
+    lines = [line for line in outcome.err.splitlines() if "(best)" in line]
+    assert {line.split("seed ")[1][0] for line in lines} == {"3", "5"}
+    assert "±" in outcome.out
+    again = red("train", recipe, *SEEDS, "--together")
+    assert again.out == outcome.out
+    assert again.err.count("finished before") == 2
+    assert len(calls) == 3
+
+
+def counted(function: Callable[..., Any], name: str, calls: list[str]) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        calls.append(name)
+        return function(*arguments)
+
+    return call
+
+
+def test_a_head_that_cannot_be_drawn_again_is_loaded_for_every_seed(
+    red, recipe: Path, tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_load, real_redrawn = drawn_heads.load_base, drawn_heads._redrawn
+    seeds: list[int] = []
+
+    def load_base(model, config, kind, seed, device):
+        seeds.append(seed)
+        return real_load(model, config, kind, seed, device)
+
+    def redrawn(model, head, fresh, seed):
+        return real_redrawn(model, head, fresh, seed + 1)
+
+    monkeypatch.setattr(drawn_heads, "load_base", load_base)
+    monkeypatch.setattr(drawn_heads, "_redrawn", redrawn)
+    assert red("train", recipe, *SEEDS, "--together").code == 0
+    assert seeds == [3, 3, 5]
+    assert [adapter_bytes(tmp_path / "run" / f"seed{seed}") for seed in (3, 5)] == [
+        adapter_bytes(alone / f"seed{seed}") for seed in (3, 5)
+    ]
+
+
+def test_ctrl_c_leaves_a_checkpoint_of_each_run(
+    red, recipe: Path, tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them then resumes by itself, the other together with it; both end as if nothing had stopped them."""
+    real_step = train_module.optimizer_step
+
+    def step(session, rows):
+        if session.settings.seed == 5 and session.state.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real_step(session, rows)
+
+    monkeypatch.setattr(train_module, "optimizer_step", step)
+    outcome = red("train", recipe, *SEEDS, "--together", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (130, "interrupted")
+    runs = {seed: tmp_path / "run" / f"seed{seed}" for seed in (3, 5)}
+    for run in runs.values():
+        assert (run / "checkpoints" / "step-3").is_dir()
+        assert not (run / "metrics.json").exists()
+        assert not (run / ".lock").exists()
+    monkeypatch.setattr(train_module, "optimizer_step", real_step)
+    assert red("train", recipe, "--resume", "train.seed=3", f"output.dir={runs[3]}").code == 0
+    resumed = red("train", recipe, *SEEDS, "--together")
+    assert resumed.code == 0, resumed.err
+    assert "seed 3: finished before" in resumed.err
+    assert "seed 5: Resuming from step 3 of 4" in resumed.err
+    for seed, run in runs.items():
+        assert adapter_bytes(run) == adapter_bytes(alone / f"seed{seed}")
+        assert scores(run) == scores(alone / f"seed{seed}")
+
+
+def test_a_run_that_fails_leaves_the_others_alone(
+    red, recipe: Path, tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails after its backward pass: its gradients of the head, whose parameters all runs train, are dropped."""
+    real_step = train_module.optimizer_step
+
+    def step(session, rows):
+        if session.settings.seed == 3 and session.state.step == 2:
+            accumulate(session, rows)
+            raise NotFinite("loss nan")
+        return real_step(session, rows)
+
+    monkeypatch.setattr(train_module, "optimizer_step", step)
+    outcome = red("train", recipe, *SEEDS, "--together", "--json")
+    assert (outcome.code, outcome.json["error"]["code"]) == (1, "run-not-finite")
+    failed, other = (tmp_path / "run" / f"seed{seed}" for seed in (3, 5))
+    assert json.loads((failed / "failure.json").read_text())["code"] == "run-not-finite"
+    assert "seed 3 failed: step 3" in outcome.err
+    assert adapter_bytes(other) == adapter_bytes(alone / "seed5")
+    assert scores(other) == scores(alone / "seed5")
+    monkeypatch.setattr(train_module, "optimizer_step", real_step)
+    assert red("train", recipe, *SEEDS, "--together").code == 0
+    assert adapter_bytes(failed) == adapter_bytes(alone / "seed3")
+
+
+def scores(run: Path) -> dict[str, Any]:
+    metrics = json.loads((run / "metrics.json").read_text())
+    return {key: metrics[key] for key in ("best", "splits", "inputs")}
+
+
+def test_a_comparison_of_edits(red, recipe: Path, tmp_path: Path, in_process: list[list[str]]) -> None:
+    """Other positions, rates and lengths; the untuned base is scored as ever."""
+    command = ["compare", recipe, "--methods", "none,red,red++", "red++:train.max_steps=3", "--json"]
+    grid = ["--grid", "red:train.learning_rate=1e-2,1e-3"]
+    together = red(*command, *grid, f"output.dir={tmp_path / 'together'}", "--together")
+    assert together.code == 0, together.err
+    assert not in_process
+    alone = red(*command, *grid, f"output.dir={tmp_path / 'alone'}")
+    assert len(in_process) == 3
+    machine = ("seconds_per_step", "peak_memory_bytes")
+    rows = [
+        [{key: value for key, value in row.items() if key not in machine} for row in outcome.json["rows"]]
+        for outcome in (alone, together)
+    ]
+    assert len(rows[0]) == 4
+    assert rows[0] == rows[1]
+    for adapter in (tmp_path / "alone").rglob("*.safetensors"):
+        assert adapter.read_bytes() == (tmp_path / "together" / adapter.relative_to(tmp_path / "alone")).read_bytes()
+
+
+# command, arguments -> a fact in the message
+REFUSED = {
+    "one run": ("train", ["--together"], "several runs"),
+    "another method": ("train", [*SEEDS, "--together", "method=head"], "linear probe"),
+    "the base trains": ("train", [*SEEDS, "--together", "method=full"], "full fine-tuning"),
+    "a sharded base": ("train", [*SEEDS, "--together", "launch.strategy=fsdp"], "fsdp"),
+    "several processes": ("train", [*SEEDS, "--together", "launch.num_processes=2"], "one process, not 2"),
+    "a tracker": ("train", [*SEEDS, "--together", "train.report_to=wandb"], "wandb"),
+    "methods": ("compare", ["--together", "--methods", "red,lora", "lora:train.learning_rate=1e-3"], "LoRA"),
+    "dtypes": ("compare", ["--together", "--grid", "model.dtype=float32,bfloat16"], "model.dtype float32 and bfloat16"),
+    "precision": ("compare", ["--together", "--grid", "train.bf16=true,false"], "train.bf16 True and False"),
+}
+
+
+@pytest.mark.parametrize(("command", "arguments", "fact"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_train_together_is_refused_first(
+    red, recipe: Path, tmp_path: Path, command: str, arguments: list[str], fact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start_module, "make_plan", None)  # nothing gets as far
+    outcome = red(command, recipe, *arguments)
+    assert_failed(outcome, "invalid-option", fact)
+    assert not (tmp_path / "run").exists()

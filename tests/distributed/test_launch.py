@@ -85,6 +85,22 @@ def test_every_strategy_trains_the_same(single: Path, spread: Callable[[str], Pa
         assert one.get("gradient_norm", 0) == pytest.approx(other.get("gradient_norm", 0), rel=1e-4)
 
 
+def test_full_fine_tuning(plain: Path, tmp_path: Path) -> None:
+    """By DistributedDataParallel, resumed from a checkpoint of it, gives what one process gives."""
+    keys = ("method=full", "train.rates=absolute", "train.learning_rate=1e-3", "train.save_steps=1")
+    one, run = tmp_path / "one", tmp_path / "run"
+    outcome = run_red("train", plain, *keys, "launch.strategy=single", f"output.dir={one}")
+    assert outcome.code == 0, outcome.err
+    command = start("train", plain, *keys, TWO, "launch.strategy=ddp", "train.micro_batch_size=2", run=run)
+    command.wait_for_step(2)
+    command.process.send_signal(signal.SIGTERM)
+    assert command.wait()[0] == 130
+    code, _, err = train(plain, run, *keys, TWO, "launch.strategy=ddp", "train.micro_batch_size=2")
+    assert code == 0, err
+    assert "Resuming from step" in err
+    assert losses(run) == pytest.approx(losses(one), rel=1e-5)
+
+
 def test_a_run_resumes_under_other_strategies(plain: Path, single: Path, tmp_path: Path) -> None:
     """Interrupted under one strategy, resumed under the next."""
     run, slow = tmp_path / "run", ("train.save_steps=1", TWO)

@@ -14,7 +14,7 @@ from red_cli import RedConfig, attach
 from red_cli.edit.frozen_prefix import dropout_in_prefix, frozen_prefix
 from red_cli.edit.repeated_layers import blocks, stacks
 from red_cli.edit.skipped_layers import Prefix, hidden_states, output_of, skipped_layers
-from red_cli.train.setup import checkpoint_gradients
+from red_cli.train.resources import checkpoint_gradients
 from tests.tiny import DECODERS, ENCODERS, SEQ2SEQ, first_output, random_vectors, tiny_inputs, tiny_model
 
 EDITED = RedConfig(layers="2:")  # of three layers

@@ -83,6 +83,7 @@ def logits_and_layer(
     """
     module = inner.get_output_embeddings()
     recorders: list[_Recorder] = []
+    made: list[Tensor] = []
 
     def before(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         return (swap(arguments[0]).unsqueeze(0), *arguments[1:])
@@ -91,7 +92,14 @@ def logits_and_layer(
         recorders.append(_Recorder(output, _current_autocast(output.device.type)))
         recorders[-1].__enter__()
 
-    handles = module.register_forward_pre_hook(before, prepend=True), module.register_forward_hook(after)
+    def end(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        made.append(output.logits)  # DistributedDataParallel returns a copy
+
+    handles = (
+        module.register_forward_pre_hook(before, prepend=True),
+        module.register_forward_hook(after),
+        inner.register_forward_hook(end),
+    )
     try:
         logits = model(**inputs, use_cache=False).logits
     finally:
@@ -99,7 +107,7 @@ def logits_and_layer(
             handle.remove()
         for recorder in reversed(recorders):
             recorder.__exit__(None, None, None)
-    steps = recorders[0].steps_to(logits) if len(recorders) == 1 else None
+    steps = recorders[0].steps_to(made[-1]) if len(recorders) == 1 else None
     partitioned = any(hasattr(parameter, "ds_id") for parameter in module.parameters())
     layer = None if steps is None or partitioned else OutputLayer(module, steps, recorders[0].autocast)
     return logits.flatten(0, -2), layer
