@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from red_cli.edit.config import RedConfig
     from red_cli.edit.fold import fold
     from red_cli.edit.load import save_adapter
-    from red_cli.train.own_loop import parameter_groups
+    from red_cli.train.parameter_groups import parameter_groups
 
 __version__ = "0.2.0"
 
@@ -25,7 +25,7 @@ _HOME = {
     "fold": "red_cli.edit.fold",
     "load": "red_cli.api",
     "load_adapter": "red_cli.api",
-    "parameter_groups": "red_cli.train.own_loop",
+    "parameter_groups": "red_cli.train.parameter_groups",
     "save_adapter": "red_cli.edit.load",
     "train_recipe": "red_cli.api",
 }

@@ -66,7 +66,7 @@ _LONGEST_PATH = 300  # characters of a path
 
 
 def shown(value: object) -> str:
-    """A value in an error's message: its repr on one line, cut to 80 characters."""
+    """The text of a value for an error: its repr on one line, cut to 80 characters."""
     try:
         text = repr(value[: _MOST_SHOWN + 1] if isinstance(value, str) else value)
     except (ValueError, RecursionError):  # a number with too many digits; a list that contains itself

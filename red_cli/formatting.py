@@ -78,13 +78,13 @@ def rounded_rate(per_second: float) -> float:
     return round(per_second, 1) if per_second >= 1000 else float(f"{per_second:.4g}")
 
 
-def stamped(line: str) -> str:
-    """Format plain text with the time of day in front of it."""
+def with_time_of_day(line: str) -> str:
+    """Format plain text with the time of day before it."""
     return f"{time.strftime('%H:%M:%S')}  {line}"
 
 
-def unstamped(line: str) -> str:
-    """Format plain text without the time of day in front of it, if it has one."""
+def without_time_of_day(line: str) -> str:
+    """Format plain text without the time of day before it, if it has one."""
     return _TIME_OF_DAY.sub("", line, count=1) if _TIME_OF_DAY.match(line) else line
 
 

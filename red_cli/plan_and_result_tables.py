@@ -7,7 +7,7 @@ from typing import Any
 
 from red_cli.finding_tables import floor_rows
 from red_cli.formatting import byte_size, duration, plus_minus, speed_text
-from red_cli.plan_tables import counts_text, cut_text, scoring_rows
+from red_cli.plan_tables import counts_text, rows_cut, scoring_rows
 from red_cli.recipe.metric_names import stored_name
 from red_cli.recipe.score_format import format_score, format_scores
 from red_cli.tasks.presets.commonsense_protocol import COMMONSENSE, GENERATED, LIKELIEST
@@ -87,7 +87,7 @@ def evaluation_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         rows += [(name, f"not computed: {reason}") for name, reason in result["not_computed"].items()]
         rows += floor_rows(result, result["examples"])
     if result["truncated"] and result["scores"] is None:  # else there is a note
-        rows.append(("rows cut", cut_text(result["truncated"], result["ends_cut"], result["max_length"])))
+        rows.append(("rows cut", rows_cut(result["truncated"], result["ends_cut"], result["max_length"])))
     if result["rows"] != f"all of {result['split']}":
         rows.append(("rows", result["rows"]))
     if result["limit"] is not None:

@@ -43,7 +43,7 @@ def data_rows(plan: PlanSummary) -> list[tuple[str, str]]:
     """The splits with their rows, the rows left out, and the lengths; the first row is that of the splits."""
     train = plan.lengths["train"]
     cut = "".join(
-        f"; {'' if split == 'train' else f'{split} '}{cut_text(lengths.truncated, lengths.ends_cut, plan.max_length)}"
+        f"; {'' if split == 'train' else f'{split} '}{rows_cut(lengths.truncated, lengths.ends_cut, plan.max_length)}"
         for split, lengths in plan.lengths.items()
         if lengths.truncated
     )
@@ -95,8 +95,8 @@ def _left_out_rows(plan: PlanSummary) -> list[tuple[str, str]]:
     return splits
 
 
-def cut_text(truncated: int, ends_cut: int, longest: int) -> str:
-    """The number of truncated rows, and of those among them that lost their end token."""
+def rows_cut(truncated: int, ends_cut: int, longest: int) -> str:
+    """What a plan's table says of truncated rows: their number, and that of those that lost their end token."""
     return f"{truncated:,} cut at {longest:,}" + (f", {ends_cut:,} without their end" if ends_cut else "")
 
 

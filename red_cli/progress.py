@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from red_cli.console import console_of, print_lines, print_styled
 from red_cli.escape import terminal_line, terminal_text
-from red_cli.formatting import duration, speed_text, stamped
+from red_cli.formatting import duration, speed_text, with_time_of_day
 from red_cli.plan_tables import plan_rows
 from red_cli.progress_lines import Pace, evaluation_fields, sample_lines, step_fields, wrapped_fields
 
@@ -102,7 +102,7 @@ class Terminal:
     def _say(self, text: str, style: str | None = None) -> None:
         """Print a line that stays on standard error, above a live line: its own console alone erases that first."""
         text = terminal_text(text)
-        print_styled(self.console, text if self.live else stamped(text), style=style)
+        print_styled(self.console, text if self.live else with_time_of_day(text), style=style)
         self._pace.printed()
         self._phase_pace.printed()
 

@@ -24,7 +24,7 @@ _SIGNALS = known_signals("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def run_red(arguments: Sequence[str], on_line: Callable[[str], None]) -> tuple[int, bool]:
-    """Run `red` with `arguments`; `on_line` gets each line of its standard error. Its standard output is dropped.
+    """Run `red` with `arguments` as a subprocess, without its output; `on_line` gets the lines of its standard error.
 
     SIGINT, SIGTERM and SIGHUP are forwarded as SIGINT, so that the command can save its work.
 

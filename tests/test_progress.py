@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from red_cli import progress
-from red_cli.formatting import rounded_rate, speed_text, unstamped
+from red_cli.formatting import rounded_rate, speed_text, without_time_of_day
 from red_cli.progress import Terminal
 from red_cli.progress_lines import evaluation_fields, sample_lines, wrapped_fields
 from red_cli.train.events import Evaluation, Sample, Step
@@ -91,9 +91,15 @@ def test_an_evaluation_is_a_line_that_stays(capsys: pytest.CaptureFixture[str]) 
     assert [field.partition(" (best)")[1] for field in fields[3:]] == [" (best)", ""]
     Terminal().evaluated(EVALUATION)
     first, *samples = capsys.readouterr().err.splitlines()
-    assert unstamped(first) == "  ".join(fields).replace("\x1b", "\\x1b")
-    assert all(line != unstamped(line) and "\x1b" not in line for line in (first, *samples))
-    assert [unstamped(line).split()[0] for line in samples] == ["prompt", "answer", "prompt", "answer", "label"]
+    assert without_time_of_day(first) == "  ".join(fields).replace("\x1b", "\\x1b")
+    assert all(line != without_time_of_day(line) and "\x1b" not in line for line in (first, *samples))
+    assert [without_time_of_day(line).split()[0] for line in samples] == [
+        "prompt",
+        "answer",
+        "prompt",
+        "answer",
+        "label",
+    ]
 
 
 def test_an_evaluation_replaces_the_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +130,10 @@ def test_a_slow_step_shows_its_time(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         for what, seconds in (("reading", 5.0), ("run 1: step 1", 8.0), ("run 1: step 2", 9.0), ("loading", 30.0)):
             terminal.status(what)
             now += seconds
-    assert [unstamped(line) for line in capsys.readouterr().err.splitlines()] == ["run 1: 17 s", "loading: 30 s"]
+    assert [without_time_of_day(line) for line in capsys.readouterr().err.splitlines()] == [
+        "run 1: 17 s",
+        "loading: 30 s",
+    ]
 
 
 def test_decoding_shows_tokens_per_second(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +143,7 @@ def test_decoding_shows_tokens_per_second(monkeypatch: pytest.MonkeyPatch, capsy
     for done in range(0, 11):
         terminal.decoding(done, 10, done * 5)
         now += 20.0
-    lines = [unstamped(line) for line in capsys.readouterr().err.splitlines()]
+    lines = [without_time_of_day(line) for line in capsys.readouterr().err.splitlines()]
     assert lines[0] == "decoded 1/10  0.25 tokens/s  3 min 00 s left"
     assert len(lines) == 10
 
@@ -149,6 +158,6 @@ def test_a_resumed_prediction_shows_the_rows_of_a_second(
         terminal.predicting(done, 10_000)
         now += 20.0
     lines = capsys.readouterr().err.splitlines()
-    assert all(line != unstamped(line) for line in lines)
-    assert unstamped(lines[0]) == "predicted 5,000/10,000  50 rows/s  1 min 40 s left"
+    assert all(line != without_time_of_day(line) for line in lines)
+    assert without_time_of_day(lines[0]) == "predicted 5,000/10,000  50 rows/s  1 min 40 s left"
     assert len(lines) == 6

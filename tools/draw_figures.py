@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 import red_cli.report
 from red_cli.report.adapter_changes import AdapterChanges, ModuleChange, VectorChange
 from red_cli.report.draw_one_run import draw_heat_map
-from red_cli.report.picture import Picture, picture_of
-from red_cli.report.style import MUTED, PAGE, SERIES, SMALL, styled_figure, tidy
+from red_cli.report.picture import MUTED, PAGE, SERIES, SMALL, Picture, picture_of, styled_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

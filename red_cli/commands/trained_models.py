@@ -76,7 +76,7 @@ def evaluate(
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         opened = open_target(target, recipe, overrides or [])
-        from red_cli.runs.open_trained import evaluation_folder
+        from red_cli.runs.folder import evaluation_folder
         from red_cli.runs.preflight import preflight_evaluation
 
         folder = output or evaluation_folder(target, overrides or [])
@@ -230,7 +230,7 @@ def evaluate_suite(
     with Terminal(json_output=json) as terminal:
         terminal.status("starting")
         opened = open_target(target, recipe, overrides)
-        from red_cli.runs.open_trained import evaluation_folder
+        from red_cli.runs.folder import evaluation_folder
         from red_cli.runs.preflight import preflight_evaluation
 
         folder = output or evaluation_folder(target, overrides)

@@ -16,7 +16,7 @@ from red_cli.compare.summary import row_name, summarise
 from red_cli.errors import Interrupted, UserError, one_line, shown
 from red_cli.escape import file_name, markdown_code
 from red_cli.files import expand_user, write_json, write_text
-from red_cli.formatting import number_of, unstamped
+from red_cli.formatting import number_of, without_time_of_day
 from red_cli.recipe.chosen_metrics import headline_metrics
 from red_cli.recipe.keys_by_role import overrides_with_role
 from red_cli.recipe.load import LoadedRecipe, load_recipe
@@ -245,7 +245,7 @@ def _train(run: Run, what: str, listener: Listener) -> bool:
     said: list[str] = []
 
     def on_line(line: str) -> None:
-        line = unstamped(line)
+        line = without_time_of_day(line)
         if line.startswith("step "):
             step, *_, left = line.split("  ")
             listener.status(f"{what}: {step}, {left}")

@@ -123,7 +123,7 @@ def full_size(parameter: nn.Parameter) -> int:
 
 
 def gained_biases(model: nn.Module) -> list[str]:
-    """The names of the biases that a model's modules gained when its attached adapter was folded."""
+    """The names of the biases that a model with attached adapters gained when they were folded."""
     return [f"{path}.bias" for path, module in model.named_modules() if getattr(module, FOLDED, False)]
 
 

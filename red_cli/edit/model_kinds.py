@@ -117,6 +117,6 @@ def task_type(model: PreTrainedModel, trained_head: bool) -> str:
 
 
 def own_label_names(config: PretrainedConfig) -> list[str] | None:
-    """The label names of a kind of model that has labels, in the order of ids; None for LABEL_0, LABEL_1, …."""
+    """The labels of a kind of model by its own names, in the order of ids; None for LABEL_0, LABEL_1, …."""
     names = [str(name) for _, name in sorted(config.id2label.items())]
     return None if names == [f"LABEL_{index}" for index in range(len(names))] else names

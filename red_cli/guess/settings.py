@@ -52,7 +52,7 @@ def settings_for(task: str, rows: int) -> Settings:
 
 
 def default_base(task: str) -> str:
-    """The base of the bundled recipe for a task."""
+    """The base among the settings of a guessed recipe: that of the bundled recipe for its task."""
     return load_recipe(_SHIPPED[task]).recipe.model.name_or_path
 
 

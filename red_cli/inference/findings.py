@@ -11,7 +11,7 @@ from red_cli.inference.errors_file import WrongRow, shown_errors, wrong_rows
 from red_cli.runs.result_notes import SplitFacts
 from red_cli.tasks.base import Encoded, Encoder, Prediction, Task
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.labels.class_scores import class_scores, confusion_matrix, majority_score
+from red_cli.tasks.labels.metrics import class_scores, confusion_matrix, majority_score
 
 MOST_IN_MATRIX = 100  # classes; a matrix of more would be larger than all else in metrics.json
 _SHARES = ("accuracy", "exact_match")

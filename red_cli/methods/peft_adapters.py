@@ -21,7 +21,7 @@ from red_cli.methods.base_parameters import base_size, set_trainable
 from red_cli.methods.method import Method, Rates, Trained
 from red_cli.methods.trained_description import read_trained_config
 from red_cli.methods.trained_tensors import copy_trained, write_trained
-from red_cli.recipe.methods import METHODS, MethodName, require_package
+from red_cli.recipe.methods import METHODS, MethodName, require_method_package
 
 _NAME = "default"
 _PREFIX = "base_model.model."
@@ -49,7 +49,7 @@ def peft_method(
     """
 
     def attach(model: PreTrainedModel, options: Any, head: list[str]) -> Trained:
-        require_package(name)
+        require_method_package(name)
         from peft import inject_adapter_in_model
 
         config = configure(model, options)

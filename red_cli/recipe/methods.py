@@ -179,7 +179,7 @@ def compared_methods() -> dict[str, list[str]]:
     return compared
 
 
-def require_package(name: MethodName) -> None:
+def require_method_package(name: MethodName) -> None:
     """Check, before anything is loaded, that the package that a fine-tuning method needs is installed.
 
     Raises:

@@ -12,8 +12,7 @@ from red_cli.recipe.score_format import is_percentage
 from red_cli.report.many_runs import Row, RunComparison
 from red_cli.report.many_runs_cells import AVERAGE, BOTH, spread_text, unit
 from red_cli.report.names import TaskColumn
-from red_cli.report.picture import Picture, picture_of
-from red_cli.report.style import GRID, INK, MUTED, PAGE, SERIES, SMALL, styled_figure
+from red_cli.report.picture import GRID, INK, MUTED, PAGE, SERIES, SMALL, Picture, picture_of, styled_figure
 from red_cli.report.write import COMPARISON
 
 if TYPE_CHECKING:

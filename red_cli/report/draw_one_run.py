@@ -11,8 +11,19 @@ from red_cli.formatting import shortened, three_digits
 from red_cli.recipe.score_format import displayed_score, format_score, is_percentage
 from red_cli.report.adapter_changes import AdapterChanges
 from red_cli.report.module_paths import readable_kind
-from red_cli.report.picture import Picture, picture_of
-from red_cli.report.style import HUES, INK, MUTED, NOTHING, PAGE, SERIES, SMALL, styled_figure, tidy
+from red_cli.report.picture import (
+    HUES,
+    INK,
+    MUTED,
+    NOTHING,
+    PAGE,
+    SERIES,
+    SMALL,
+    Picture,
+    picture_of,
+    styled_figure,
+    tidy,
+)
 from red_cli.report.training_log import Curve
 from red_cli.report.write import HEAT_MAP, LEARNING_CURVE
 

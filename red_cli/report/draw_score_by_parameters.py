@@ -7,8 +7,7 @@ import textwrap
 from red_cli.formatting import short_count
 from red_cli.report.many_runs import Row, RunComparison
 from red_cli.report.many_runs_cells import AVERAGE
-from red_cli.report.picture import Picture, picture_of
-from red_cli.report.style import GRID, SERIES, SMALL, styled_figure, tidy
+from red_cli.report.picture import GRID, SERIES, SMALL, Picture, picture_of, styled_figure, tidy
 from red_cli.report.write import SCORE_BY_PARAMETERS
 
 _HEIGHT, _LEGEND_LINE = 2.9, 0.19  # inches

@@ -90,7 +90,7 @@ def report_on(folder: Path) -> RunReport:
 
 
 def origin_rows(report: RunReport) -> list[tuple[str, str]]:
-    """The first rows of the report of one run or adapter, label and value: task, base and seed, or adapter and base."""
+    """The first rows of one run's or adapter's report, label and value: task, base and seed, or adapter and base."""
     if report.run is not None:
         recipe, metrics = report.run.recipe, report.run.metrics
         return [("task", metrics["task"]), ("base", recipe.model.name_or_path), ("seed", str(report.run.seed))]

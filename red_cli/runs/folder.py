@@ -9,7 +9,7 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,8 +19,12 @@ import red_cli
 from red_cli.errors import UserError
 from red_cli.escape import file_name
 from red_cli.files import require_inside, write_json, write_text
+from red_cli.recipe.keys_by_role import role_of
+from red_cli.recipe.overrides import named_keys
+from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe, resolved
 from red_cli.recipe.yaml_file import dump
+from red_cli.runs.consent import is_consent
 from red_cli.runs.folder_kind import ENVIRONMENT_FILE, METRICS_FILE, RECIPE_FILE
 from red_cli.runs.metrics_file import is_finished, merged_metrics, read_metrics_file
 
@@ -227,3 +231,23 @@ def environment() -> dict[str, Any]:
         "command": sys.argv,
         "libraries": versions,
     }
+
+
+def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
+    """The folder for the results of an evaluation: that of the model, or a numbered one in it with overrides.
+
+    Consent to run code and processes change no result.
+    """
+    if all(is_consent(override) or _sets_machine_alone(override) for override in overrides):
+        return folder
+    RunFolder(folder).require_own_folders()
+    number = 1
+    while (folder / "evaluations" / str(number)).exists():
+        number += 1
+    return folder / "evaluations" / str(number)
+
+
+def _sets_machine_alone(override: str) -> bool:
+    """Whether an override of an opened recipe sets only processes and devices."""
+    keys = named_keys([override])
+    return bool(keys) and all(role_of(named.key) is Role.MACHINE for named in keys)

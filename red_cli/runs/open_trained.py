@@ -13,13 +13,13 @@ from red_cli.edit.adapter_config import read_adapter_config
 from red_cli.errors import UserError
 from red_cli.files import ADAPTER_CONFIG_FILE, read_json
 from red_cli.methods.trained_description import read_trained_files
-from red_cli.recipe.keys_by_role import overrides_with_role, role_of, values_of
+from red_cli.recipe.keys_by_role import overrides_with_role, values_of
 from red_cli.recipe.load import load_trained_recipe
 from red_cli.recipe.overrides import named_keys
-from red_cli.recipe.roles import ROWS, TRAINED, Role
+from red_cli.recipe.roles import ROWS, TRAINED
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.yaml_file import dump
-from red_cli.runs.consent import OpenedRecipe, is_consent, recipe_with_consent
+from red_cli.runs.consent import OpenedRecipe, recipe_with_consent
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.folder_kind import RECIPE_FILE, is_trained_folder, not_trained, require_kind
 
@@ -151,26 +151,6 @@ def open_for_inference(path: Path, recipe: str | None, overrides: Sequence[str])
     require_adapter(opened)
     _ = opened.recipe
     return opened
-
-
-def evaluation_folder(folder: Path, overrides: Sequence[str]) -> Path:
-    """The folder for results of a trained model that was opened: `folder`, or a numbered one in it with overrides.
-
-    Consent to run code and processes change no result.
-    """
-    if all(is_consent(override) or _sets_machine_alone(override) for override in overrides):
-        return folder
-    RunFolder(folder).require_own_folders()
-    number = 1
-    while (folder / "evaluations" / str(number)).exists():
-        number += 1
-    return folder / "evaluations" / str(number)
-
-
-def _sets_machine_alone(override: str) -> bool:
-    """Whether an override of an opened recipe sets only processes and devices."""
-    keys = named_keys([override])
-    return bool(keys) and all(role_of(named.key) is Role.MACHINE for named in keys)
 
 
 def require_adapter(opened: Opened) -> None:

@@ -11,7 +11,7 @@ from red_cli.distributed.accelerate_settings import require_settings_for_trainin
 from red_cli.distributed.deepspeed_config import require_deepspeed
 from red_cli.errors import UserError, did_you_mean, one_line
 from red_cli.recipe.chosen_metrics import text_metrics
-from red_cli.recipe.methods import require_package
+from red_cli.recipe.methods import require_method_package
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.open_trained import Opened
@@ -29,7 +29,7 @@ def preflight(recipe: Recipe) -> None:
     """
     require_model_folder(recipe.model.name_or_path)
     _require_data(recipe)
-    require_package(recipe.method)
+    require_method_package(recipe.method)
     require_metrics(text_metrics(recipe), recipe.eval.metric)
     _require_trackers(recipe.train.report_to)
 

@@ -97,7 +97,7 @@ def read_state(path: Path) -> TrainingState:
 
 
 def read_inputs(path: Path) -> RunInputs | None:
-    """Read the state file of a checkpoint folder for what it was trained on; None for those of version 0.1.
+    """Read from the folder of a checkpoint what it was trained on; None for those of version 0.1.
 
     Raises:
         UserError: the state file is missing or damaged.

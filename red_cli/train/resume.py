@@ -59,7 +59,7 @@ def with_recorded_metric(loaded: LoadedRecipe, checkpoint: Path | None) -> Loade
 
 
 def require_new_or_resumable_folder(loaded: LoadedRecipe) -> None:
-    """Check that a run to train may use its folder: new, or with an unfinished run of the same recipe to resume.
+    """Check that a run can start in its folder or resume there: it is new, or holds an unfinished run of the recipe.
 
     Raises:
         UserError: the folder cannot be used, as in `find_resume_checkpoint`.

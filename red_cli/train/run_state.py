@@ -58,7 +58,7 @@ class RunState:
 
 
 def is_started(path: Path) -> bool:
-    """Whether the state of a run is at least started, by the lock file in its folder."""
+    """Whether the state of the run in a folder is started or a later one, by its lock file."""
     return (path / LOCK_FILE).is_file()
 
 

@@ -11,7 +11,7 @@ from red_cli.distributed.process_group import Processes
 from red_cli.files import write_json
 from red_cli.inference.runtime import Runtime
 from red_cli.methods.attach_save_load import load_trained_weights
-from red_cli.plan.micro_batch_size import estimated_micro_batch_size, find_micro_batch_size
+from red_cli.plan.memory import estimated_micro_batch_size, find_micro_batch_size
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
 from red_cli.recipe.load import LoadedRecipe

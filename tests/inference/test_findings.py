@@ -16,7 +16,7 @@ from red_cli.inference.findings import find
 from red_cli.recipe.sections import Data
 from red_cli.tasks.base import Prediction
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.labels.class_scores import class_scores, confusion_matrix
+from red_cli.tasks.labels.metrics import class_scores, confusion_matrix
 from red_cli.tasks.labels.targets import LabelTarget, RegressionTarget
 from red_cli.tasks.labels.task import LabelTask
 

@@ -23,8 +23,7 @@ from red_cli.report.adapter_changes import read_adapter_changes
 from red_cli.report.document import Fact, Quote, ReportDocument, Section, Table, render_html, render_markdown
 from red_cli.report.draw_many_runs import draw_comparison
 from red_cli.report.draw_one_run import draw_curve, draw_heat_map
-from red_cli.report.picture import Picture
-from red_cli.report.style import SMALL, WIDTH
+from red_cli.report.picture import SMALL, WIDTH, Picture
 from red_cli.report.training_log import Curve, read_curve
 from tests.extras import needs_extra
 from tests.report.finished import finished_run
