@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from red_cli.edit.attach import activate, attach, detach
     from red_cli.edit.config import RedConfig
     from red_cli.edit.fold import fold
-    from red_cli.edit.load import save_adapter
+    from red_cli.edit.load_adapters import save_adapter
     from red_cli.train.parameter_groups import parameter_groups
 
 __version__ = "0.2.0"
@@ -26,7 +26,7 @@ _HOME = {
     "load": "red_cli.api",
     "load_adapter": "red_cli.api",
     "parameter_groups": "red_cli.train.parameter_groups",
-    "save_adapter": "red_cli.edit.load",
+    "save_adapter": "red_cli.edit.load_adapters",
     "train_recipe": "red_cli.api",
 }
 

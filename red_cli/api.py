@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from red_cli.base_model.digest import require_same_digest
 from red_cli.base_model.hub import require_local_base
-from red_cli.edit import load as load_module
+from red_cli.edit import load_adapters
 from red_cli.edit.adapter_config import AdapterConfig, read_adapter_config
 from red_cli.edit.attach import DEFAULT
 from red_cli.edit.model_kinds import HEAD_TASK_TYPES, KINDS
@@ -41,7 +41,7 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, name: str = DEFAULT
             model.config._name_or_path, revision, config.base_digest, Path(folder),
             "Load the unchanged base: from_pretrained(FOLDER), or with its revision.",
         )  # fmt: skip
-    return load_module.load_adapter(model, folder, name)
+    return load_adapters.load_adapter(model, folder, name)
 
 
 def load(folder: str | Path, base: str | Path | None = None, **options: Any) -> PreTrainedModel:

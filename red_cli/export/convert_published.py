@@ -11,7 +11,7 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from red_cli.base_model.load import load_config
 from red_cli.base_model.prepare import fit_config
 from red_cli.edit.attached_adapters import count
-from red_cli.edit.load import save_adapter
+from red_cli.edit.load_adapters import save_adapter
 from red_cli.edit.model_kinds import DECODER, ENCODER_DECODER, SEQUENCE_CLASSIFIER
 from red_cli.edit.published import Published, attach_published, read_published
 from red_cli.files import replacing_folder

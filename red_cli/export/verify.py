@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.base_files import BaseFiles, read_base
 from red_cli.base_model.hub import base_folder
-from red_cli.edit.load import load_adapter
+from red_cli.edit.load_adapters import load_adapter
 from red_cli.errors import RunFailed, UserError
 from red_cli.export.export import Source
 from red_cli.export.modelling_file import is_own_code

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from red_cli.edit.attach import DEFAULT, attach, require_attachment
 from red_cli.edit.attached_adapters import active_adapter, count, edits
 from red_cli.edit.config import RedConfig
-from red_cli.edit.load import load_adapter, load_adapter_weights, save_adapter
+from red_cli.edit.load_adapters import load_adapter, load_adapter_weights, save_adapter
 from red_cli.edit.recorded_base import BaseDigest
 from red_cli.methods.method import Method, Rates, Trained
 

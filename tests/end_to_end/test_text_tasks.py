@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from red_cli.edit.load import WEIGHTS_FILE
+from red_cli.edit.load_adapters import WEIGHTS_FILE
 from red_cli.inference import generate as generate_module
 from red_cli.train import loop as train_module
 from tests.failures import assert_failed
