@@ -142,7 +142,7 @@ def test_the_base_and_the_rows_are_read_once(
     assert sorted(calls) == ["load_base", "prepare", "record_digest"]
     lines = [line for line in outcome.err.splitlines() if "(best)" in line]
     assert {line.split("seed ")[1][0] for line in lines} == {"3", "5"}
-    assert "±" in outcome.out
+    assert "by seed  3: " in outcome.out
     again = red("train", recipe, *SEEDS, "--together")
     assert again.out == outcome.out
     assert again.err.count("finished before") == 2
@@ -278,6 +278,6 @@ def test_what_cannot_train_together_is_refused_first(
     red, recipe: Path, tmp_path: Path, command: str, arguments: list[str], fact: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(start_module, "make_plan", None)  # nothing gets as far
-    outcome = red(command, recipe, *arguments)
+    outcome = red(command, recipe, *arguments, "--json")
     assert_failed(outcome, "invalid-option", fact)
     assert not (tmp_path / "run").exists()
