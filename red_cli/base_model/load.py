@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -41,6 +42,7 @@ def load_skeleton(config: PretrainedConfig, model: Model, kind: ModelKind) -> Pr
     Raises:
         UserError: the architecture has no model of this kind.
     """
+    config = copy.deepcopy(config)  # which gets the recipe's dtype
     with torch.device("meta"):
         try:
             options = {} if model.dtype == "auto" else {"dtype": getattr(torch, model.dtype)}

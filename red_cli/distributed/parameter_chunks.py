@@ -123,8 +123,9 @@ def tie_chunks(model: PreTrainedModel, sharding: Sharding) -> None:
     found = []
     for target, source in model.get_expanded_tied_weights_keys(all_submodels=True).items():
         one, other = model.get_parameter(target), model.get_parameter(source)
-        if one is not other and None not in (chunks := (chunk_of(one), chunk_of(other))):
-            found.append((target, other, not torch.equal(*chunks)))
+        own, others = chunk_of(one), chunk_of(other)
+        if one is not other and own is not None and others is not None:
+            found.append((target, other, not torch.equal(own, others)))
     if not found:
         return
     differ = sharding.processes.any_rank(*(different for *_, different in found))

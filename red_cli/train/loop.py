@@ -24,6 +24,7 @@ from red_cli.formatting import rounded_rate
 from red_cli.inference.predict import predict
 from red_cli.inference.shared_rows import NEVER_STOP, StopSignal
 from red_cli.methods.attach_save_load import load_trained_weights, save_trained
+from red_cli.plan.host_memory import require_host_memory
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import LoadedRecipe
@@ -103,6 +104,7 @@ def _train(loaded: LoadedRecipe, listener: TrainingListener, processes: Processe
     plan = make_plan(loaded, prepared, processes)
     unsearched = unsearched_rate(loaded)
     listener.planned(plan.summary, str(loaded.run_folder))
+    require_host_memory(plan.summary.host, processes)
     search = None
     if loaded.recipe.train.learning_rate == "auto":
         search = find_earlier_search(loaded, checkpoint)
