@@ -123,7 +123,10 @@ class Failure:
 
 
 def report_failure(error: RedError) -> bool:
-    """Report a failure to the launcher in torch's format; returns whether the launcher shows it."""
+    """Report a failure to the launcher in torch's format; returns whether the launcher shows it.
+
+    torch's `record` writes the traceback alone, without a code, a hint and an exit code.
+    """
     path = os.environ.get(_ERROR_FILE) if is_worker() else None
     if path is None:
         return False
