@@ -138,6 +138,13 @@ def report_failure(error: RedError) -> bool:
     return started_by_red()
 
 
+def first_process_reports(error: RedError) -> bool:
+    """Whether the first process of this machine reports the same: before they join, all check the same input."""
+    torch = sys.modules.get("torch")
+    joined = torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
+    return isinstance(error, UserError) and not joined and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
 def show_failure(text: str) -> None:
     """Write to the terminal from a silenced process."""
     if _shown is not None:
