@@ -154,8 +154,8 @@ def _fail(error: RedError) -> NoReturn:
     if worker.report_failure(error):
         _leave(error.exit_code)
     if not worker.is_main():
-        if not worker.first_process_reports(error):
-            worker.show_failure(terminal_text(f"error: {error}\n"))
+        worker.wait_for_first_process(error)
+        worker.show_failure(terminal_text(f"error: {error}\n"))
         _leave(error.exit_code)
     if os.environ.get("RED_DEBUG"):
         traceback.print_exception(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,12 +25,12 @@ class DataParallel(Replicated):
 
     def __init__(self, trained: Trained, optimizer: torch.optim.Optimizer, processes: Processes) -> None:
         super().__init__(trained.model, trained, optimizer, processes, sharded=False)
-        self._replica = DistributedDataParallel(
-            trained.model,
-            find_unused_parameters=True,  # such as experts that no token reached
-            gradient_as_bucket_view=True,
-            **{_SYNC_BUFFERS: False},  # they are the same on every rank
-        )
+        options: dict[str, Any] = {
+            "find_unused_parameters": True,  # such as experts that no token reached
+            "gradient_as_bucket_view": True,
+            _SYNC_BUFFERS: False,  # they are the same on every rank
+        }
+        self._replica = DistributedDataParallel(trained.model, **options)
         self.model = self._replica
         self._unsynchronised = ExitStack()
 

@@ -25,6 +25,7 @@ LAUNCHER = "RED_LAUNCHER"
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # set by torch's launcher: the file for a failure
 _LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _LOOK_EVERY = 0.5  # seconds
+_REPORT_SECONDS = 15.0  # for another process to report
 _shown: TextIO | None = None  # the terminal's standard error, if this process is silenced
 
 
@@ -138,11 +139,15 @@ def report_failure(error: RedError) -> bool:
     return started_by_red()
 
 
-def first_process_reports(error: RedError) -> bool:
-    """Whether the first process of this machine reports the same: before they join, all check the same input."""
+def wait_for_first_process(error: RedError) -> None:
+    """Wait while the first process of this machine reports the same; its launcher then ends this one.
+
+    Before they join, all processes of a machine check the same input.
+    """
     torch = sys.modules.get("torch")
     joined = torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
-    return isinstance(error, UserError) and not joined and os.environ.get("LOCAL_RANK", "0") != "0"
+    if isinstance(error, UserError) and not joined and os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(_REPORT_SECONDS)
 
 
 def show_failure(text: str) -> None:

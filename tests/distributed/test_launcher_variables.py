@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from red_cli.distributed.worker_process import check_environment, first_process_reports
+from red_cli.distributed.worker_process import check_environment, wait_for_first_process
 from red_cli.errors import RedError, RunFailed, UserError
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -78,7 +78,7 @@ def test_wrong_variables_are_named(
 
 
 @pytest.mark.parametrize(
-    ("error", "local_rank", "joined", "reports"),
+    ("error", "local_rank", "joined", "waits"),
     [
         (UserError("invalid-launch", "x"), "0", False, False),
         (UserError("invalid-launch", "x"), "1", False, True),
@@ -87,8 +87,11 @@ def test_wrong_variables_are_named(
     ],
 )
 def test_wrong_input_is_reported_once(
-    monkeypatch: pytest.MonkeyPatch, error: RedError, local_rank: str, joined: bool, reports: bool
+    monkeypatch: pytest.MonkeyPatch, error: RedError, local_rank: str, joined: bool, waits: bool
 ) -> None:
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: joined)
     monkeypatch.setenv("LOCAL_RANK", local_rank)
-    assert first_process_reports(error) == reports
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    wait_for_first_process(error)
+    assert bool(slept) == waits
