@@ -27,7 +27,7 @@ def accumulate(session: Session, step: StepBatches) -> OwnShare:
     and micro-batches.
 
     Returns:
-        What this rank brings to the reduction besides the gradients. The host has read nothing from the device.
+        What this rank brings to the reduction besides the gradients.
     """
     encoder, engine, device = session.prepared.encoder, session.engine, session.processes.device
     encoded = session.prepared.encoded["train"]
