@@ -86,8 +86,10 @@ def state_of(path: Path) -> dict:
 CASES: dict[str, tuple[str, Sequence[str]]] = {
     "red, dropout": ("recipe", []),
     "red++, rows by seed": ("recipe", ["red.positions=red++", "data.max_train_rows=90"]),
-    "micro-batch found, bf16": ("recipe", ["train.micro_batch_size=null", "train.bf16=true"]),
-    "gradient checkpointing": ("recipe", ["train.gradient_checkpointing=true", "model.classifier_dropout=0.4"]),
+    "micro-batch found, bf16, activations recomputed": (
+        "recipe",
+        ["train.micro_batch_size=null", "train.bf16=true", "train.gradient_checkpointing=true"],
+    ),
     "instruction": ("talks", ["train.max_steps=2", "model.dropout=0.1", "eval.samples=1"]),
 }
 SEARCH = ["train.learning_rate=auto", "train.rates=absolute", "train.max_steps=96", "train.eval_steps=48"]
