@@ -18,6 +18,7 @@ from red_cli.errors import RunFailed
 from red_cli.train import loop as train_module
 from red_cli.train import shared_resources
 from red_cli.train import start as start_module
+from red_cli.train import together as together_module
 from red_cli.train.step import accumulate
 from red_cli.train.together import raise_failures
 from tests.conftest import Outcome, run_red, write_recipe
@@ -304,4 +305,13 @@ def test_what_cannot_train_together_is_refused_first(
     monkeypatch.setattr(start_module, "make_plan", None)  # nothing gets as far
     outcome = red(command, recipe, *arguments, "--json")
     assert_failed(outcome, "invalid-option", fact)
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_that_need_other_bases_are_refused_before_one_is_loaded(
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together_module, "base_settings", lambda recipe, prepared: str(recipe.train.seed))
+    monkeypatch.setattr(drawn_heads, "load_base", None)
+    assert_failed(red("train", recipe, *SEEDS, "--together", "--json"), "invalid-option", "seed 5 and seed 3")
     assert not (tmp_path / "run").exists()
