@@ -51,6 +51,8 @@ SCENES = {
     "train_again": ("train", "{folder}/reviews.yaml"),
     "train_seeds": ("train", "{folder}/reviews.yaml", "--seeds", "1,2", "output.dir={folder}/seeds",
                     "train.max_steps=2"),
+    "train_together": ("train", "{folder}/reviews.yaml", "--seeds", "3,4", "--together", "output.dir={folder}/together",
+                       "train.max_steps=2"),
     "eval": ("eval", "{folder}/run"),
     "predict": ("predict", "{folder}/run", "--text", "a good film", "--text", ""),
     "predict_file": ("predict", "{folder}/run", "{folder}/data/train.csv", "-o", "{folder}/predicted.csv"),

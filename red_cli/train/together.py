@@ -76,7 +76,7 @@ def _require_one_base(planned: Mapping[str, PlannedRun]) -> None:
     for name in settings:
         if settings[name] != settings[first]:
             raise UserError(
-                "conflicting-keys",
+                "invalid-option",
                 f"--together: {name} and {first} need different bases: labels, precision or dropout differ",
                 hint="Train them without --together.",
             )

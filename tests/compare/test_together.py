@@ -18,6 +18,7 @@ from red_cli.errors import RunFailed
 from red_cli.train import loop as train_module
 from red_cli.train import shared_resources
 from red_cli.train import start as start_module
+from red_cli.train import together as together_module
 from red_cli.train.step import accumulate
 from red_cli.train.together import raise_failures
 from tests.conftest import Outcome, run_red, write_recipe
@@ -86,8 +87,10 @@ def state_of(path: Path) -> dict:
 CASES: dict[str, tuple[str, Sequence[str]]] = {
     "red, dropout": ("recipe", []),
     "red++, rows by seed": ("recipe", ["red.positions=red++", "data.max_train_rows=90"]),
-    "micro-batch found, bf16": ("recipe", ["train.micro_batch_size=null", "train.bf16=true"]),
-    "gradient checkpointing": ("recipe", ["train.gradient_checkpointing=true", "model.classifier_dropout=0.4"]),
+    "micro-batch found, bf16, activations recomputed": (
+        "recipe",
+        ["train.micro_batch_size=null", "train.bf16=true", "train.gradient_checkpointing=true"],
+    ),
     "instruction": ("talks", ["train.max_steps=2", "model.dropout=0.1", "eval.samples=1"]),
 }
 SEARCH = ["train.learning_rate=auto", "train.rates=absolute", "train.max_steps=96", "train.eval_steps=48"]
@@ -302,4 +305,13 @@ def test_what_cannot_train_together_is_refused_first(
     monkeypatch.setattr(start_module, "make_plan", None)  # nothing gets as far
     outcome = red(command, recipe, *arguments, "--json")
     assert_failed(outcome, "invalid-option", fact)
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_that_need_other_bases_are_refused_before_one_is_loaded(
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together_module, "base_settings", lambda recipe, prepared: str(recipe.train.seed))
+    monkeypatch.setattr(drawn_heads, "load_base", None)
+    assert_failed(red("train", recipe, *SEEDS, "--together", "--json"), "invalid-option", "seed 5 and seed 3")
     assert not (tmp_path / "run").exists()
