@@ -22,14 +22,14 @@ class Role(Enum):
     SEED = auto()
     TRAINING = auto()  # how the parameters are trained
     MICRO_BATCH = auto()  # how a step is split into micro-batches, which does not change the result
-    RECORDING = auto()  # what a run logs and saves, and when
+    RECORDING = auto()  # what a run logs, keeps and saves, and when
     SPLIT = auto()  # which rows select the best evaluation, and which are scored
     METRIC = auto()  # what selects the best evaluation
     FIGURES = auto()  # further metrics of the same answers
     INFERENCE_BATCH = auto()  # batch size of inference
     DECODING = auto()  # how texts are generated
     OUTPUT = auto()  # where files go
-    MACHINE = auto()  # processes, devices and disk, which do not change the result
+    MACHINE = auto()  # processes and devices
     COSMETIC = auto()  # what is shown with the result
 
 

@@ -103,7 +103,7 @@ class Train(Section):
     gradient_checkpointing: Annotated[bool, Role.TRAINING] = Field(
         default=False, description="Recompute activations in the backward pass: less memory, more time."
     )
-    cache_prefix: Annotated[bool, Role.MACHINE, V0_2] = Field(
+    cache_prefix: Annotated[bool, Role.RECORDING, V0_2] = Field(
         default=False,
         description="Compute the hidden states that leave the layers before the first trained one once for each row, "
         "and keep them on disk while the run trains. Results agree to rounding.",

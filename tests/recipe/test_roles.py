@@ -45,7 +45,7 @@ def section(key: str) -> str:
 
 
 RECORDING = ("train.logging_steps", "train.save_steps", "train.save_total_limit", "train.report_to",
-             "train.resume_from_checkpoint", "eval.untuned")  # fmt: skip
+             "train.resume_from_checkpoint", "train.cache_prefix", "eval.untuned")  # fmt: skip
 SOURCES = ("path", "name", "revision", "train", "validation", "test", "validation_share", "splits",
            "delimiter")  # fmt: skip
 # a set of roles -> which keys are to have one of them
