@@ -14,25 +14,29 @@ from red_cli.distributed.engine import Replicated
 from red_cli.distributed.process_group import Processes
 from red_cli.methods.method import Trained
 
-_OPTIONS = inspect.signature(DistributedDataParallel).parameters
-_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"  # torch < 2.13
+_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # names of one option, the second before torch 2.13
+_OPTIONS: dict[str, Any] = {
+    "find_unused_parameters": True,  # such as experts that no token reached
+    "gradient_as_bucket_view": True,
+    next(name for name in _BUFFERS if name in inspect.signature(DistributedDataParallel).parameters): False,
+}
 
 
 class DataParallel(Replicated):
-    """Does as `Replicated`, with torch's DistributedDataParallel instead of one all-reduce after the backward pass."""
+    """Does as `Replicated`, with torch's DistributedDataParallel instead of one all-reduce after the backward pass.
+
+    It wraps the model at the first step, since it would count the backward passes that try micro-batches before.
+    """
+
+    _replica: DistributedDataParallel | None = None
 
     def __init__(self, trained: Trained, optimizer: torch.optim.Optimizer, processes: Processes) -> None:
         super().__init__(trained.model, trained, optimizer, processes, sharded=False)
-        options: dict[str, Any] = {
-            "find_unused_parameters": True,  # such as experts that no token reached
-            "gradient_as_bucket_view": True,
-            _SYNC_BUFFERS: False,  # they are the same on every rank
-        }
-        self._replica = DistributedDataParallel(trained.model, **options)
-        self.model = self._replica
         self._unsynchronised = ExitStack()
 
     def set_accumulation_boundary(self, last: bool) -> None:
+        if self._replica is None:
+            self.model = self._replica = DistributedDataParallel(self.model, **_OPTIONS)
         self._unsynchronised.close()
         if not last:
             self._unsynchronised.enter_context(self._replica.no_sync())

@@ -140,18 +140,18 @@ def _write_output_spread(session: Session) -> None:
 def _find_micro_batch_size(session: Session) -> int:
     """Set up the micro-batch: halve it until a training step fits into memory."""
     encoded, processes, schedule = session.prepared.encoded["train"], session.processes, session.schedule
-    encoder = session.prepared.encoder
+    engine, encoder = session.engine, session.prepared.encoder
 
     def try_step(size: int) -> None:
         batch = session.collate(session.largest(size)).to(processes.device)
         with forked_generators(processes.device):
-            (encoder.loss(session.model, batch) / batch.weight).backward()
+            (encoder.loss(engine.model, batch) / batch.weight).backward()
         session.optimisation.optimizer.zero_grad()
 
     def estimate(size: int) -> int:
         return 0 if schedule.memory is None else schedule.memory.of_rows(size)
 
-    session.model.train()
+    engine.model.train()
     most = min(-(-session.settings.batch_size // processes.count), len(encoded))
     if schedule.strategy.deepspeed:  # a backward pass without a step would corrupt its state
         memory = device_memory(chosen_device(), processes.count)

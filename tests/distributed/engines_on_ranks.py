@@ -55,6 +55,8 @@ def rows_of(step: int) -> Tensor:
 def gradients_of(engine: Replicated, trained: Trained, processes: Processes) -> list[dict[str, Tensor | None]]:
     """The gradients of a few steps, in three micro-batches each, and the norm. Then the weights."""
     found: list[dict[str, Tensor | None]] = []
+    trained.model(rows_of(0), expert=2)["logits"].sum().backward()  # as micro-batches are tried
+    engine.optimizer.zero_grad()
     for step in range(4):
         own = rows_of(step)[processes.index :: processes.count]
         # The ranks use other experts: the last one in odd steps alone, by one rank, in its first micro-batch
@@ -108,6 +110,7 @@ def compare_token_losses(processes: Processes) -> None:
             engine = Replicated(trained.model, trained, optimizer, processes, sharded=False)
         ids = torch.arange(30).reshape(2, 15) + processes.index
         positions = torch.arange(3, 30, 2)
+        engine.set_accumulation_boundary(last=True)
         losses = token_loss.token_losses(engine.model, {"input_ids": ids}, positions, ids.flatten()[positions])
         assert len(passes) == 1
         engine.backward(losses.sum() / 30)
