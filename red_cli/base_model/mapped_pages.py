@@ -20,12 +20,15 @@ from red_cli.distributed.parameter_chunks import on_loaded_parameter
 _MAPS = Path("/proc/self/maps")
 _WEIGHTS = ("*.safetensors", "*.bin")
 _EVERY = 1 << 24  # bytes of parameters between two returns
+_SYNCHRONOUS = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers then reads a tensor when the model takes it, not earlier
 _DONTNEED = 4  # MADV_DONTNEED of Linux
 
 
 @contextmanager
 def returning_pages(find_folder: Callable[[], Path | None]) -> Iterator[None]:
     """Return the mapped pages of a folder's weight files again and again while its base loads inside the block.
+
+    Its tensors are read one after the other. Threads that read ahead would map all of a file before it is returned.
 
     The folder is looked for once the first parameter is loaded, when all files have been fetched and mapped.
 
@@ -47,8 +50,15 @@ def returning_pages(find_folder: Callable[[], Path | None]) -> Iterator[None]:
                 _return(mapped)
             since = 0
 
-    with on_loaded_parameter(count):
-        yield
+    earlier = os.environ.get(_SYNCHRONOUS)
+    os.environ[_SYNCHRONOUS] = "1"
+    try:
+        with on_loaded_parameter(count):
+            yield
+    finally:
+        del os.environ[_SYNCHRONOUS]
+        if earlier is not None:
+            os.environ[_SYNCHRONOUS] = earlier
 
 
 def _mappings(folder: Path) -> list[range]:

@@ -6,7 +6,6 @@ it is complete; its place is held by one value that is expanded to the parameter
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from red_cli.edit.trained_head import LOADED
 from red_cli.errors import UserError
 from red_cli.recipe.sections import Launch
 
-_SYNCHRONOUS = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers then reads a tensor when the model takes it, not earlier
 _CHUNK = "red_chunk"  # the attribute of a parameter whose place is held
 
 
@@ -90,15 +88,8 @@ def keeping_chunks(sharding: Sharding) -> Iterator[None]:
         setattr(place, _CHUNK, chunk)
         return place
 
-    earlier = os.environ.get(_SYNCHRONOUS)
-    os.environ[_SYNCHRONOUS] = "1"
-    try:
-        with on_loaded_parameter(cut):
-            yield
-    finally:
-        del os.environ[_SYNCHRONOUS]
-        if earlier is not None:
-            os.environ[_SYNCHRONOUS] = earlier
+    with on_loaded_parameter(cut):
+        yield
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from red_cli.distributed.process_group import Processes
 from red_cli.edit.repeated_layers import blocks
 from red_cli.errors import RunFailed, UserError
 from red_cli.formatting import byte_size
-from red_cli.plan.memory import GATHERED_BLOCKS, MemoryEstimate, bytes_per_parameter, stored_dtype
+from red_cli.plan.memory import GATHERED_BLOCKS, MemoryEstimate, bytes_per_parameter
 from red_cli.plan.strategy import StrategyChoice
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import Launch
@@ -65,7 +65,7 @@ def host_memory(
 
     Args:
         model: the base on the meta device, with the method attached.
-        config: the base's configuration, which has the dtype of its files.
+        config: the base's configuration, whose dtype model.dtype=auto takes.
         count: the number of processes on all machines.
         device: the kind of device of a process.
     """
@@ -85,10 +85,8 @@ def host_memory(
         block = max((sum(own.numel() for own in block.parameters()) for block in blocks(model)), default=0)
         own += int(GATHERED_BLOCKS * block * each) if on_host else 0
     else:
-        # The processes share the pages of mapped files, until they convert them
-        converted = recipe.model.quantization is not None or stored_dtype(recipe.model, config) is None
-        loading = base * (here if converted else 1) + (tensor * here if converted else 0)
-        kept = base * (here if converted else 1) if on_host else 0
+        loading = (base + tensor) * here
+        kept = base * here if on_host else 0
     return HostMemory(
         processes=here,
         strategy=strategy.strategy,
@@ -110,6 +108,5 @@ def require_host_memory(host: HostMemory, processes: Processes) -> None:
             f"loading the base takes about {byte_size(host.loading)} of memory in {host.processes} "
             f"process{'es' if host.processes > 1 else ''} by {host.strategy}, and a machine has "
             f"{byte_size(host.machine)}",
-            hint="launch.strategy=fsdp or zero3 divides the base among the processes; model.dtype=auto keeps the "
-            "files' dtype, which processes share; or use more machines.",
+            hint="launch.strategy=fsdp or zero3 divides the base among processes; 16 bits (model.dtype) halve it.",
         )

@@ -76,19 +76,8 @@ def estimate_memory(
 
 def bytes_per_parameter(model: Model, config: PretrainedConfig) -> float:
     """Bytes per parameter of the base, in the dtype or quantisation of the recipe; `auto` is the configuration's."""
-    dtype = _name_of_dtype(config) if model.dtype == "auto" else model.dtype
+    dtype = str(config.dtype).removeprefix("torch.") if model.dtype == "auto" else model.dtype
     return _BYTES.get(model.quantization or dtype, 4.0)
-
-
-def stored_dtype(model: Model, config: PretrainedConfig) -> str | None:
-    """The dtype of a base's files by its configuration, if the recipe keeps it; None if it is converted, or unknown."""
-    stored = _name_of_dtype(config)
-    return stored if model.dtype in (stored, "auto") else None
-
-
-def _name_of_dtype(config: PretrainedConfig) -> str:
-    """The memory of a parameter by a configuration: the name of its dtype, empty without one."""
-    return str(getattr(config, "dtype", None) or "").removeprefix("torch.")
 
 
 def _saved_bytes(model: PreTrainedModel, lengths: Mapping[str, int]) -> int:

@@ -126,7 +126,14 @@ def peak_of_loading(folder: Path, dtype: str, ranks: int) -> SimpleNamespace:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads and resets the peak of Linux")
 @pytest.mark.parametrize(
     ("dtype", "ranks", "most"),
-    [("float32", 1, 1.2), ("bfloat16", 1, 1.3), ("bfloat16", 2, 0.8), ("float16", 2, 0.8), ("bfloat16", 4, 0.6)],
+    [
+        ("float32", 1, 1.2),
+        ("float16", 1, 1.3),
+        ("bfloat16", 1, 1.3),
+        ("bfloat16", 2, 0.8),
+        ("float16", 2, 0.8),
+        ("bfloat16", 4, 0.6),
+    ],
 )
 def test_the_peak_of_loading_is_what_is_kept_and_a_tensor(large: Path, dtype: str, ranks: int, most: float) -> None:
     peak = peak_of_loading(large, dtype, ranks)

@@ -19,11 +19,10 @@ from red_cli.recipe.sections import Launch
 
 BASE, LARGEST = 2 * 68_976_648_192, 2 * 32000 * 8192  # bytes of Llama-2-70B and of its largest tensor, in 16 bits
 GIB = 2**30
-# launch; dtype of the recipe, its files being float16; device -> the base's bytes on the machine: loading, training
+# launch, dtype, device, processes -> the base's bytes on the machine: loading, training
 CASES: dict[str, tuple[dict, str, str, int, float, float]] = {
-    # 8 processes on one machine: the files' dtype is mapped once, another one is converted by each
-    "ddp": ({"strategy": "ddp"}, "float16", "cpu", 8, BASE, BASE),
-    "ddp, converted": ({"strategy": "ddp"}, "bfloat16", "cpu", 8, 8 * (BASE + LARGEST), 8 * BASE),
+    # 8 processes on one machine
+    "ddp": ({"strategy": "ddp"}, "bfloat16", "cpu", 8, 8 * (BASE + LARGEST), 8 * BASE),
     "fsdp": ({"strategy": "fsdp"}, "bfloat16", "cpu", 8, BASE + 8 * LARGEST, BASE),
     "fsdp, the dtype of the files": ({"strategy": "fsdp"}, "auto", "cpu", 8, BASE + 8 * LARGEST, BASE),
     "fsdp in groups of 4": ({"strategy": "fsdp", "shard_size": 4}, "bfloat16", "cpu", 8,
