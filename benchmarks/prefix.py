@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/prefix.py --model <MiniLM folder> --data <GLUE SST-2 folder> --layers 4:
 
 Both ways take the same steps through `red train`'s own session, each epoch in random order of the ways. The first
-layers are computed once, before the first epoch, as a run does; the seconds of that are shown by themselves. Dropout is
-off.
+layers are computed once, before the first epoch, as a run does; the seconds of that are shown by themselves. Dropout
+is off.
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ def main() -> None:
     parser.add_argument("--layers", default="4:", help="red.layers; those before the first one are stored")
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--micro-batch-size", type=int, default=32)
     options = parser.parse_args()
     keys = [
         f"red.layers='{options.layers}'",
@@ -65,7 +64,6 @@ def main() -> None:
         f"data.max_train_rows={options.rows}",
         f"eval.max_rows={options.rows}",
         f"train.num_train_epochs={max(2, options.epochs)}",
-        f"train.micro_batch_size={options.micro_batch_size}",
         "train.learning_rate=0.01",
         *([f"model.name_or_path={options.model}"] if options.model else []),
         *([f"data.path={options.data}"] if options.data else []),

@@ -38,7 +38,7 @@ from red_cli.console import silence_libraries
 from red_cli.distributed.engine import Replicated
 from red_cli.distributed.launch import free_port
 from red_cli.distributed.process_group import join_processes
-from red_cli.distributed.step_numbers import OwnShare, StepNumbers
+from red_cli.distributed.step_numbers import OwnShare, StepNumbers, StepResult
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import prepare
 from red_cli.recipe.load import load_recipe
@@ -119,6 +119,17 @@ def session_of(folder: Path, strategy: str) -> Session:
     return session
 
 
+class ReadNumbers(StepNumbers):
+    """The numbers of a step that the host has read already."""
+
+    def __init__(self, result: StepResult) -> None:
+        super().__init__(*map(torch.tensor, (result.loss, result.gradient_norm, result.stop)))
+        self._result = result
+
+    def read(self) -> StepResult:
+        return self._result
+
+
 class FourMessages(Replicated):
     """The engine of `red` 0.2: each number of a step is summed by a message of its own, and read at once."""
 
@@ -133,7 +144,7 @@ class FourMessages(Replicated):
         had.tolist()
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, limit or float("inf")))
         stop = any(self.processes.any_rank(own.stop))
-        return StepNumbers(*(torch.tensor(float(number)) for number in (loss, norm, stop)))
+        return ReadNumbers(StepResult(loss, norm, stop))
 
 
 @dataclass

@@ -154,6 +154,7 @@ def _fail(error: RedError) -> NoReturn:
     if worker.report_failure(error):
         _leave(error.exit_code)
     if not worker.is_main():
+        worker.wait_for_first_process(error)
         worker.show_failure(terminal_text(f"error: {error}\n"))
         _leave(error.exit_code)
     if os.environ.get("RED_DEBUG"):

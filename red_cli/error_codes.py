@@ -58,7 +58,7 @@ MEANINGS: dict[Code, str] = {
     "not-an-adapter": "The folder is not an adapter of RED.",
     "not-confirmed": "A question needs an answer, on a terminal or by --yes.",
     "os-error": "The operating system reported an error.",
-    "out-of-memory": "Not even one row fits into memory.",
+    "out-of-memory": "Not even one row fits into memory, or a machine has too little to load the base.",
     "output-exists": "The output exists already, and is not overwritten.",
     "path-outside-folder": "A file names or links to a path outside its folder.",
     "process-failed": "A process of the run ended without a report.",

@@ -12,6 +12,7 @@ from red_cli.tasks.labels.classes import classes_in_words
 
 if TYPE_CHECKING:
     from red_cli.plan.devices import DeviceOption
+    from red_cli.plan.host_memory import HostMemory
     from red_cli.plan.plan import PlanSummary
 
 _SHOWN_CLASSES = 10
@@ -69,7 +70,18 @@ def schedule_rows(plan: PlanSummary) -> list[tuple[str, str]]:
     if plan.prefix is not None and plan.prefix.obstacle is None:
         layers = number_of(plan.prefix.layers, "layer")
         rows.append(("cached prefix", f"the first {layers}, about {byte_size(plan.prefix.size)} on disk"))
+    if plan.host.processes > 1 or not plan.host.fits:
+        rows.append(("host memory", _host_text(plan.host)))
     return rows
+
+
+def _host_text(host: HostMemory) -> str:
+    """The memory of a machine for all of a plan's processes on it, as text."""
+    count = "1 process" if host.processes == 1 else f"{host.processes} processes"
+    needed = f"about {byte_size(host.loading)} to load, {byte_size(host.training)} in training, {count}"
+    return (
+        f"{needed}, {host.strategy}; {'this' if host.fits else 'TOO MUCH: this'} machine has {byte_size(host.machine)}"
+    )
 
 
 def note_rows(plan: PlanSummary) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,7 +22,7 @@ from transformers import (
 from red_cli.base_model.base_files import BIASES_KEY
 from red_cli.base_model.hub import model_folder, require_model_folder
 from red_cli.base_model.mapped_pages import returning_pages
-from red_cli.distributed.parameter_chunks import Sharding, keeping_chunks, restore
+from red_cli.distributed.parameter_chunks import Sharding, keeping_chunks, restore, tie_chunks
 from red_cli.edit.model_kinds import ModelKind
 from red_cli.edit.trained_head import POOLER, head_parameter_names
 from red_cli.errors import UserError, first_line
@@ -41,6 +42,7 @@ def load_skeleton(config: PretrainedConfig, model: Model, kind: ModelKind) -> Pr
     Raises:
         UserError: the architecture has no model of this kind.
     """
+    config = copy.deepcopy(config)  # which gets the recipe's dtype
     with torch.device("meta"):
         try:
             options = {} if model.dtype == "auto" else {"dtype": getattr(torch, model.dtype)}
@@ -110,6 +112,7 @@ def load_base(
         )
     trained = [name for name, _ in loaded.named_parameters() if name in {*head, *fresh}]
     if sharding is not None:
+        tie_chunks(loaded, sharding)
         for name in trained:
             restore(loaded.get_parameter(name), sharding)
     return loaded, trained

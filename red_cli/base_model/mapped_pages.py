@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,9 +41,10 @@ def returning_pages(find_folder: Callable[[], Path | None]) -> Iterator[None]:
             mapped = [] if folder is None else _mappings(folder)
         if any(parameter.data_ptr() in addresses for addresses in mapped):
             mapped = []
-        since += parameter.untyped_storage().nbytes()
+        since += parameter.nbytes
         if since >= _EVERY:
-            _return(mapped)
+            if sys.platform == "linux":
+                _return(mapped)
             since = 0
 
     with on_loaded_parameter(count):
@@ -64,8 +66,13 @@ def _mappings(folder: Path) -> list[range]:
 
 
 def _return(mapped: Iterable[range]) -> None:
-    """Return the pages at these addresses. Nothing has written to them, so that the next read brings them back."""
+    """Return the pages at these addresses, and memory that was freed.
+
+    Nothing has written to the pages, so that the next read brings them back.
+    """
+    system = ctypes.CDLL(None, use_errno=True)
     for addresses in mapped:
-        madvise = ctypes.CDLL(None, use_errno=True).madvise
-        if madvise(ctypes.c_void_p(addresses.start), ctypes.c_size_t(len(addresses)), _DONTNEED):
+        if system.madvise(ctypes.c_void_p(addresses.start), ctypes.c_size_t(len(addresses)), _DONTNEED):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    if hasattr(system, "malloc_trim"):  # of glibc, whose heap keeps what tensors left before their conversion
+        system.malloc_trim(0)

@@ -16,7 +16,6 @@ from red_cli.methods.method import Trained
 
 _OPTIONS = inspect.signature(DistributedDataParallel).parameters
 _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _OPTIONS else "broadcast_buffers"  # torch < 2.13
-_WITHOUT_BUFFERS: dict[str, Any] = {_SYNC_BUFFERS: False}  # they are the same on every rank
 
 
 class DataParallel(Replicated):
@@ -24,12 +23,12 @@ class DataParallel(Replicated):
 
     def __init__(self, trained: Trained, optimizer: torch.optim.Optimizer, processes: Processes) -> None:
         super().__init__(trained.model, trained, optimizer, processes, sharded=False)
-        self._replica = DistributedDataParallel(
-            trained.model,
-            find_unused_parameters=True,  # such as experts that no token reached
-            gradient_as_bucket_view=True,
-            **_WITHOUT_BUFFERS,
-        )
+        options: dict[str, Any] = {
+            "find_unused_parameters": True,  # such as experts that no token reached
+            "gradient_as_bucket_view": True,
+            _SYNC_BUFFERS: False,  # they are the same on every rank
+        }
+        self._replica = DistributedDataParallel(trained.model, **options)
         self.model = self._replica
         self._unsynchronised = ExitStack()
 

@@ -76,8 +76,9 @@ def start_processes(arguments: Sequence[str], launch: Launch, count: int) -> Non
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    if not os.environ.get("RED_DEBUG"):  # the errors below replace its messages
+    if not os.environ.get("RED_DEBUG"):  # the errors below replace the messages of torch's launcher and of its workers
         logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     options = launch_command_parser().parse_args(launcher_arguments(arguments, launch, count))
     options.signals_to_handle = _LAUNCHER_SIGNALS
     options.shutdown_timeout = _SHUTDOWN_SECONDS
@@ -116,7 +117,10 @@ def launcher_arguments(arguments: Sequence[str], launch: Launch, count: int) -> 
 
 
 def _forward_signal(number: int) -> None:
-    """Forward a signal of the launching process to the processes that it started."""
+    """Forward a signal of the launching process to the processes that it started.
+
+    torch's launcher would also kill them after a while, in the middle of a long step or of a checkpoint.
+    """
     started = psutil.Process().children()
     if not started:
         raise KeyboardInterrupt
@@ -125,7 +129,10 @@ def _forward_signal(number: int) -> None:
 
 
 def _first_failure(failures: dict[int, Any], asked: bool) -> RedError:
-    """The failure that caused the others: the first that was reported."""
+    """The failure that caused the others: the first that was reported.
+
+    torch's `get_first_failure` compares whole seconds, and knows neither what a process reported nor who asked to stop.
+    """
     reported = [(rank, failure, read_failure(failure.error_file)) for rank, failure in sorted(failures.items())]
     killed = [(rank, failure.exitcode) for rank, failure, report in reported if report is None]
     known = [report for _, _, report in reported if report is not None]

@@ -10,14 +10,17 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from transformers import PreTrainedModel
 
 from red_cli.distributed.device import CPU
 from red_cli.distributed.process_group import Processes
 from red_cli.edit.trained_head import LOADED
+from red_cli.errors import UserError
 from red_cli.recipe.sections import Launch
 
 _SYNCHRONOUS = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers then reads a tensor when the model takes it, not earlier
@@ -44,8 +47,19 @@ class Sharding:
 
 
 def sharding_of(launch: Launch, processes: Processes) -> Sharding:
-    """How the ranks divide a base by a recipe's section launch."""
-    return Sharding(processes, processes.count, CPU if launch.offload else processes.device)
+    """How the ranks divide a base by a recipe's section launch.
+
+    Raises:
+        UserError: launch.shard_size does not divide the number of processes that were started.
+    """
+    count = launch.shard_size or processes.count
+    if processes.count % count:
+        raise UserError(
+            "invalid-launch",
+            f"launch.shard_size is {count}, which does not divide the {processes.count} processes",
+            hint="Set it to the processes of one machine, or omit it.",
+        )
+    return Sharding(processes, count, CPU if launch.offload else processes.device)
 
 
 def chunk_of(parameter: nn.Parameter) -> Tensor | None:
@@ -91,7 +105,7 @@ def keeping_chunks(sharding: Sharding) -> Iterator[None]:
 def on_loaded_parameter(hook: Callable[[nn.Module, str, nn.Parameter], nn.Parameter | None]) -> Iterator[None]:
     """Call `hook` for each parameter that transformers loads from files inside the block; it may return another."""
 
-    def called(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
+    def called(module: nn.Module, name: str, parameter: nn.Parameter) -> Any:
         return hook(module, name, parameter) if getattr(parameter, LOADED, False) else None
 
     handle = register_module_parameter_registration_hook(called)  # type: ignore[arg-type]  # what a hook returns replaces the parameter
@@ -99,6 +113,26 @@ def on_loaded_parameter(hook: Callable[[nn.Module, str, nn.Parameter], nn.Parame
         yield
     finally:
         handle.remove()
+
+
+def tie_chunks(model: PreTrainedModel, sharding: Sharding) -> None:
+    """Tie parameters that files hold under both of their names, as .bin files do. All ranks call it.
+
+    transformers ties those of equal values, which it cannot see in their places.
+    """
+    found = []
+    for target, source in model.get_expanded_tied_weights_keys(all_submodels=True).items():
+        one, other = model.get_parameter(target), model.get_parameter(source)
+        own, others = chunk_of(one), chunk_of(other)
+        if one is not other and own is not None and others is not None:
+            found.append((target, other, not torch.equal(own, others)))
+    if not found:
+        return
+    differ = sharding.processes.any_rank(*(different for *_, different in found))
+    for (target, source, _), different in zip(found, differ, strict=True):
+        if not different:
+            path, _, name = target.rpartition(".")
+            setattr(model.get_submodule(path), name, source)
 
 
 def rows_of_chunk(rows: int, count: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, distributed
 from torch.distributed.distributed_c10d import _get_default_store  # torch has no public name for it
 
@@ -27,6 +28,9 @@ _BUCKET_BYTES = 1 << 25  # of gradients that are sent together
 @dataclass(frozen=True)
 class Processes:
     """The ranks of a run, seen from one of them. All ranks call every method, in the same order.
+
+    Objects are Accelerate's to send. Its `PartialState` is not asked where one process runs alone: under a launcher's
+    variables it would wait for the others. Its `reduce` takes no maximum in the earliest version that red allows.
 
     Attributes:
         index: the rank of this process, from 0.
@@ -67,18 +71,11 @@ class Processes:
 
     def gather(self, value: _T) -> list[_T]:
         """The values of all ranks in the order of ranks, on every rank."""
-        found: list[Any] = [value]
-        if self.count > 1:
-            found = [None] * self.count
-            distributed.all_gather_object(found, value)
-        return found
+        return [value] if self.count == 1 else list(gather_object([value]))
 
     def broadcast(self, value: _T | None) -> _T:
         """The value of rank 0, on every rank."""
-        found = [value]
-        if self.count > 1:
-            distributed.broadcast_object_list(found, src=0, device=self.device)
-        return cast(_T, found[0])
+        return cast(_T, value if self.count == 1 else broadcast_object_list([value])[0])
 
     def store(self) -> distributed.Store | None:
         """The key-value store by which the ranks found each other; None for a single process."""
@@ -99,7 +96,11 @@ class Processes:
             self.barrier()
 
     def all_reduce_(self, tensors: Sequence[Tensor]) -> None:
-        """Sum each tensor over the ranks in place; small tensors share a message."""
+        """Sum each tensor over the ranks in place; small tensors share a message.
+
+        No library does: Accelerate's `reduce` sends a message for each and copies it, and torch's buckets belong to
+        DistributedDataParallel, which would wrap the model for a few vectors.
+        """
         if self.count == 1:
             return
         bucket: list[Tensor] = []

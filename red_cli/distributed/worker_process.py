@@ -25,6 +25,7 @@ LAUNCHER = "RED_LAUNCHER"
 _ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # set by torch's launcher: the file for a failure
 _LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _LOOK_EVERY = 0.5  # seconds
+_REPORT_SECONDS = 15.0  # for another process to report
 _shown: TextIO | None = None  # the terminal's standard error, if this process is silenced
 
 
@@ -123,7 +124,10 @@ class Failure:
 
 
 def report_failure(error: RedError) -> bool:
-    """Report a failure to the launcher in torch's format; returns whether the launcher shows it."""
+    """Report a failure to the launcher in torch's format; returns whether the launcher shows it.
+
+    torch's `record` writes the traceback alone, without a code, a hint and an exit code.
+    """
     path = os.environ.get(_ERROR_FILE) if is_worker() else None
     if path is None:
         return False
@@ -133,6 +137,17 @@ def report_failure(error: RedError) -> bool:
     with contextlib.suppress(OSError):
         Path(path).write_text(json.dumps(content), encoding="utf-8")
     return started_by_red()
+
+
+def wait_for_first_process(error: RedError) -> None:
+    """Wait while the first process of this machine reports the same; its launcher then ends this one.
+
+    Before they join, all processes of a machine check the same input.
+    """
+    torch = sys.modules.get("torch")
+    joined = torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
+    if isinstance(error, UserError) and not joined and os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(_REPORT_SECONDS)
 
 
 def show_failure(text: str) -> None:

@@ -59,6 +59,7 @@ class Architecture:
         in_files: the end of a module's path -> regular expression for its path in checkpoint files, if it differs
             (LAYER stands for group 1 of the key): modules renamed while loading, or the experts of a mixture.
         head_dropout: the configuration key of the classification head's dropout, if it is not the usual one.
+        looks_for_padding: whether the model, if it is given no mask, reads token ids from the device to find padding.
         keeps_texts_apart: whether packed texts were found to have the same logits as each text alone. Models that
             compute positions themselves do not: ALiBi (BLOOM, MPT, some Falcons), or from the mask (OPT).
         one_plus_norm: whether norms scale by 1 + weight.
@@ -71,6 +72,7 @@ class Architecture:
     conv1d: bool = False
     in_files: Mapping[str, str] = field(default_factory=dict)
     head_dropout: str | None = None
+    looks_for_padding: bool = False
     keeps_texts_apart: bool = False
     one_plus_norm: bool = False
     as_llama: AsLlama | None = None
@@ -142,7 +144,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "roberta": Architecture(_BERT),
     "xlm-roberta": Architecture(_BERT),
     "electra": Architecture(_BERT),
-    "deberta-v2": Architecture(_DEBERTA, head_dropout="cls_dropout"),
+    "deberta-v2": Architecture(_DEBERTA, head_dropout="cls_dropout", looks_for_padding=True),
     "distilbert": Architecture(_DISTILBERT, head_dropout="seq_classif_dropout"),
     "modernbert": Architecture(
         _names("layers", ffn=r"mlp\.Wo", attn=r"attn\.Wo", qkv=r"attn\.Wqkv"),
@@ -150,7 +152,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     # decoders
     "gpt2": _packing(
-        _names("h", ffn=r"mlp\.c_proj", attn=r"attn\.c_proj", qkv=r"attn\.c_attn"), conv1d=True, servers=BOTH
+        _names("h", ffn=r"mlp\.c_proj", attn=r"attn\.c_proj", qkv=r"attn\.c_attn"),
+        conv1d=True,
+        looks_for_padding=True,
+        servers=BOTH,
     ),
     "gpt_neo": _packing(_separate("h", r"mlp\.c_proj", r"attn\.attention", output="out_proj")),
     "gptj": _packing(_separate("h", r"mlp\.fc_out", "attn", output="out_proj"), servers=VLLM),

@@ -7,13 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from red_cli.distributed.device import USABLE_SHARE
-from red_cli.plan.memory import MemoryEstimate
+from red_cli.plan.memory import GATHERED_BLOCKS, MemoryEstimate
 from red_cli.plan.plan import PlanSummary
 from red_cli.recipe.schema import Recipe
 
 DEVICES = (1, 2, 4, 8)
 _FLOAT_BYTES = 4
-_GATHERED_BLOCKS = 2  # of a sharded base: the one that computes, and the next, which is prefetched
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ def _device_option(
     vectors = 2 * (plan.counts.edited + plan.counts.head) * _FLOAT_BYTES if devices > 1 else 0  # reduce and broadcast
     passes = math.ceil(recipe.train.batch_size / (devices * rows))
     fetched = passes * 2 * memory.base  # for the forward and for the backward pass
-    sharded = around + memory.base // devices + _GATHERED_BLOCKS * plan.largest_block
-    offloaded = around + _GATHERED_BLOCKS * plan.largest_block
+    sharded = around + memory.base // devices + GATHERED_BLOCKS * plan.largest_block
+    offloaded = around + GATHERED_BLOCKS * plan.largest_block
     ways: list[tuple[str, int, int]] = [("single" if devices == 1 else "ddp", unsharded, vectors)]
     if recipe.model.quantization is None:
         if devices > 1:

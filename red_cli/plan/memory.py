@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.peak_memory import out_of_memory
 from red_cli.distributed.device import chosen_device, empty_cache, shares_memory
@@ -22,6 +22,7 @@ from red_cli.tasks.text.token_loss import CHUNK_BYTES
 
 _ADAM_BYTES = 16  # per float32 parameter: value, gradient and two moments
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5}
+GATHERED_BLOCKS = 2  # of a sharded base: the one that computes, and the next, which is prefetched
 _LOGITS_BYTES, _LOGITS_COPIES = 4, 3  # float32: logits, softmax and gradient
 _SAFE_SHARE = 0.8
 
@@ -76,9 +77,21 @@ def estimate_memory(
     )
 
 
-def bytes_per_parameter(model: Model) -> float:
-    """Bytes per parameter of the base, in the dtype or quantisation of the recipe."""
-    return _BYTES.get(model.quantization or model.dtype, 4.0)
+def bytes_per_parameter(model: Model, config: PretrainedConfig) -> float:
+    """Bytes per parameter of the base, in the dtype or quantisation of the recipe; `auto` is the configuration's."""
+    dtype = _name_of_dtype(config) if model.dtype == "auto" else model.dtype
+    return _BYTES.get(model.quantization or dtype, 4.0)
+
+
+def stored_dtype(model: Model, config: PretrainedConfig) -> str | None:
+    """The dtype of a base's files by its configuration, if the recipe keeps it; None if it is converted, or unknown."""
+    stored = _name_of_dtype(config)
+    return stored if model.dtype in (stored, "auto") else None
+
+
+def _name_of_dtype(config: PretrainedConfig) -> str:
+    """The memory of a parameter by a configuration: the name of its dtype, empty without one."""
+    return str(getattr(config, "dtype", None) or "").removeprefix("torch.")
 
 
 def _saved_bytes(model: PreTrainedModel, lengths: Mapping[str, int]) -> int:

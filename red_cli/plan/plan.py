@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.load import load_skeleton
+from red_cli.distributed.device import chosen_device
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes
+from red_cli.distributed.worker_process import is_worker
 from red_cli.edit.attached_adapters import Counts, edits
 from red_cli.edit.repeated_layers import blocks, most_in_a_layer
 from red_cli.edit.trained_head import head_parameter_names
@@ -19,12 +21,13 @@ from red_cli.export.bias_placement import place_biases
 from red_cli.methods.attach_save_load import attach_method
 from red_cli.methods.method import Trained
 from red_cli.plan.data_summary import Example, Lengths
+from red_cli.plan.host_memory import HostMemory, host_memory, planned_processes
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter
 from red_cli.plan.prefix_plan import PrefixPlan
 from red_cli.plan.prepare import Prepared, Scoring
 from red_cli.plan.schedule import Schedule, make_schedule, schedule_notes
 from red_cli.plan.search_plan import SearchPlan
-from red_cli.plan.strategy import StrategyChoice
+from red_cli.plan.strategy import StrategyChoice, choose_strategy
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
 from red_cli.tasks.encoded.cached import uses_text
@@ -67,6 +70,7 @@ class PlanSummary:
     largest_block: int  # bytes of the largest layer, which a device gathers to compute it
     processes: int
     strategy: StrategyChoice
+    host: HostMemory  # for as many processes as the recipe starts
     export_obstacle: str | None  # why the edits cannot be merged into ordinary weights
     paper_mismatch: str | None  # why the recipe's figures of the paper are not shown
     special_tokens: dict[str, SpecialTokens]  # split -> special tokens in its texts; splits without any are left out
@@ -88,6 +92,8 @@ def summarise(
     """Summarise a run; `trained` is the method on a model without weights."""
     recipe, method = loaded.recipe, loaded.recipe.method_spec
     total, steps_per_epoch = schedule.total_steps, schedule.sampler.steps_per_epoch
+    count = processes.count if is_worker() else planned_processes(recipe.launch)
+    strategy = choose_strategy(recipe, schedule.memory, Processes(count=count))
     rate = recipe.train.learning_rate
     return PlanSummary(
         task=recipe.task.title,
@@ -119,9 +125,12 @@ def summarise(
         examples=_examples(prepared),
         memory=schedule.memory,
         prefix=schedule.prefix,
-        largest_block=_largest_block(trained.model, recipe),
+        largest_block=_largest_block(trained.model, recipe, prepared.base.config),
         processes=processes.count,
         strategy=schedule.strategy,
+        host=host_memory(
+            trained.model, prepared.base.config, recipe, schedule.memory, strategy, count, chosen_device()
+        ),
         export_obstacle=_export_obstacle(trained.model) if method.edits else None,
         paper_mismatch=recipe.paper_mismatch if method.edits else None,
         special_tokens={split: found for split, found in prepared.special_tokens.items() if found.rows},
@@ -134,10 +143,10 @@ def summarise(
     )
 
 
-def _largest_block(model: PreTrainedModel, recipe: Recipe) -> int:
+def _largest_block(model: PreTrainedModel, recipe: Recipe, config: PretrainedConfig) -> int:
     """The bytes of the base's largest layer for the plan that `red check` and `red train` show."""
     sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks(model)]
-    return int(max(sizes, default=0) * bytes_per_parameter(recipe.model))
+    return int(max(sizes, default=0) * bytes_per_parameter(recipe.model, config))
 
 
 def _export_obstacle(model: PreTrainedModel) -> str | None:

@@ -117,7 +117,12 @@ def _memory(trained: Trained, recipe: Recipe, prepared: Prepared) -> MemoryEstim
         labelled = lengths["inputs_embeds"]
     try:
         return estimate_memory(
-            trained.model, trained.counts, bytes_per_parameter(recipe.model), rows, lengths, labelled
+            trained.model,
+            trained.counts,
+            bytes_per_parameter(recipe.model, prepared.base.config),
+            rows,
+            lengths,
+            labelled,
         )
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return None

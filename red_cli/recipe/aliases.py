@@ -218,6 +218,7 @@ KEYS: dict[str, Alias] = {
     **_same("output.dir", "output_dir", "out_dir", "save_dir", "output_path", "out", "output", "save_path"),
     **_same("launch.num_processes", "nproc_per_node", "num_gpus", "n_gpu", "gpus", "devices", "nproc", "world_size"),
     **_same("launch.num_machines", "nnodes", "num_nodes", "nodes"),
+    **_same("launch.shard_size", "fsdp_size", "dp_shard_size", "dp_replicate_size", "fsdp_sharding_strategy"),
     **_same("launch.machine_rank", "node_rank"),
     **_same("launch.main_process_ip", "master_addr", "master_address"),
     **_same("launch.main_process_port", "master_port"),

@@ -90,6 +90,10 @@ def _faults_of_launch(recipe: Recipe) -> list[KeyFault]:
         fault("deepspeed_config", "works only with the strategies zero2 and zero3")
     if launch.offload and strategy != "zero3":
         fault("offload", "works only with the strategy zero3")
+    if launch.shard_size is not None and strategy != "fsdp":
+        fault("shard_size", "works only with the strategy fsdp")
+    if launch.shard_size is not None and (processes or launch.shard_size) % launch.shard_size:
+        fault("shard_size", f"must divide launch.num_processes ({processes})")
     if recipe.model.quantization is not None and strategy in (*DEEPSPEED, "fsdp"):
         fault("strategy", f"{strategy} does not support model.quantization; use ddp")
     if recipe.method_spec.base_parameters == "all" and strategy == "fsdp":

@@ -78,6 +78,11 @@ class Launch(Section):
     main_process_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None, description="A free port of the main machine; default: any, or 29500 with several machines."
     )
+    shard_size: Annotated[Count | None, V0_2] = Field(
+        default=None,
+        description="With fsdp: so many processes divide a base, such as those of one machine, and each such group has "
+        "a whole one, so that no layer is fetched from another machine; default: all of them.",
+    )
     timeout: Positive = Field(default=600.0, le=10_000_000, description="Seconds to wait for the other machines.")
     deepspeed_config: Annotated[str | None, LocalPath.ALWAYS] = Field(
         default=None, description="Your own DeepSpeed configuration (JSON)."

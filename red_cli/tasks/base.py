@@ -91,6 +91,9 @@ class Encoded:
         return rows.take(self.kept.tolist(), f"{rows.selection or f'all of {split}'}{but}")
 
 
+MASK = "attention_mask"  # among the inputs of a batch
+
+
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor of a Batch on a device. Only CUDA copies asynchronously: MPS reads sources already freed."""
     return tensor.to(device, non_blocking=device.type == "cuda")
@@ -112,12 +115,22 @@ class Batch:
         inputs = {name: change(tensor) for name, tensor in self.inputs.items()}
         return replace(self, inputs=inputs, labels=None if self.labels is None else change(self.labels))
 
+    def without_full_mask(self) -> Self:
+        """The batch without its attention mask if nothing is padded: a model reads a mask from the device to see that.
+
+        Outputs are the same, bit for bit, for every architecture of the table.
+        """
+        mask = self.inputs.get(MASK)
+        if mask is None or not mask.all():
+            return self
+        return replace(self, inputs={name: tensor for name, tensor in self.inputs.items() if name != MASK})
+
     def to(self, device: torch.device) -> Self:
         """The batch on a device."""
         return self.map(lambda tensor: moved(tensor, device))
 
     def pinned(self) -> Self:
-        """The batch in page-locked memory of the host, from which CUDA copies while the host goes on."""
+        """The batch in page-locked memory of the host, from which CUDA copies by itself."""
         return self.map(Tensor.pin_memory)
 
 

@@ -77,7 +77,7 @@ def train(loaded: LoadedRecipe, listener: TrainingListener | None = None) -> dic
 
 @contextmanager
 def recording(session: Session) -> Iterator[None]:
-    """The frame of a training loop: its failure is recorded, its trackers end, and ranks with one base keep step."""
+    """The frame of a training loop: failures are recorded, trackers end, and ranks of a sharded base stay in sync."""
     chunks = synchronised_chunks(session.processes.max_over_ranks) if session.engine.sharded else nullcontext()
     with recording_failure(session.folder), session.trackers, chunks:
         yield

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from red_cli.base_model.digest import BaseRecord
 from red_cli.distributed.engine import Engine
 from red_cli.distributed.process_group import Processes
+from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.edit.attached_adapters import Counts
 from red_cli.inference.runtime import Runtime
 from red_cli.methods.method import Trained
@@ -125,7 +126,7 @@ class Session:
         return shard_micro_batches(rows, lengths, self.processes.index, self.processes.count, micro_batches_of)
 
     def collate_step(self, rows: RowIndices) -> StepBatches:
-        """Collate this rank's share of a step's rows; for CUDA in memory that it copies from while the host goes on."""
+        """Collate this rank's share of a step's rows; for CUDA in memory that it copies from by itself."""
         batches = [(piece, self.collate(piece)) for piece in self.micro_batches(rows)]
         if self.processes.device.type == "cuda":
             batches = [(piece, batch.pinned()) for piece, batch in batches]
@@ -134,10 +135,12 @@ class Session:
     def collate(self, micro_batch: MicroBatch) -> Batch:
         """Collate training rows: one sequence per pack, or per row without packing, padded to the longest."""
         encoder, encoded = self.prepared.encoder, self.prepared.encoded["train"]
-        if micro_batch.packs is None:
-            return encoder.collate(encoded, micro_batch.rows)
-        assert isinstance(encoder, TextEncoder)
-        return encoder.collate_packed(encoded, micro_batch.packs)
+        if micro_batch.packs is not None:
+            assert isinstance(encoder, TextEncoder)
+            return encoder.collate_packed(encoded, micro_batch.packs)
+        batch = encoder.collate(encoded, micro_batch.rows)
+        architecture = ARCHITECTURES.get(self.prepared.base.config.model_type)
+        return batch if architecture is None or architecture.looks_for_padding else batch.without_full_mask()
 
     def largest(self, size: int) -> MicroBatch:
         """The largest possible micro-batch of `size` sequences: the longest rows, packed if the recipe packs."""

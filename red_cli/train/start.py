@@ -8,6 +8,7 @@ from pathlib import Path
 from red_cli.base_model.peak_memory import reset_peak
 from red_cli.base_model.positions import longest_sequence
 from red_cli.distributed.process_group import Processes
+from red_cli.plan.host_memory import require_host_memory
 from red_cli.plan.plan import make_plan
 from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
@@ -90,6 +91,7 @@ def plan_run(
     plan = make_plan(loaded, prepared, processes)
     unsearched = unsearched_rate(loaded)
     listener.planned(plan.summary, str(loaded.run_folder))
+    require_host_memory(plan.summary.host, processes)
     search = None
     if loaded.recipe.train.learning_rate == "auto":
         search = find_earlier_search(loaded, checkpoint)

@@ -30,13 +30,13 @@ class Stop:
         if any(self.processes.any_rank(self.requested)):
             raise StopRequested
 
-    def is_due(self, told: bool) -> bool:
-        """Whether all ranks stop after the current step. No rank asks the others.
+    def is_due(self, reported: bool) -> bool:
+        """Whether all ranks stop after the current step. Nothing is sent.
 
         Args:
-            told: whether the messages of the steps told of a rank that was asked. A single process sends none.
+            reported: whether the messages of the steps have such a request. A single process sends none.
         """
-        return told if self.processes.count > 1 else self.requested
+        return reported if self.processes.count > 1 else self.requested
 
 
 @contextmanager

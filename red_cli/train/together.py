@@ -158,7 +158,7 @@ def _take_turns(turns: Mapping[str, _Turns], listener: ListenerOfAll) -> dict[st
                         continue
                 except Interrupted:
                     stopped.append(name)
-                except Exception as error:  # whatever it is, the other runs can go on
+                except Exception as error:  # whatever it is, the other runs continue
                     turn.give_up()
                     failed[name] = error
                     listener.failed(name, error.message if isinstance(error, RedError) else first_line(error))

@@ -49,7 +49,7 @@ class ListenerOfAll:
         self._loss.pop(name, None)
 
     def failed(self, name: str, why: str) -> None:
-        """A run failed; the others go on."""
+        """A run failed; the others continue."""
         self.listener.note(f"{name} failed: {why}")
 
 

@@ -14,13 +14,15 @@ import torch
 
 from red_cli.base_model import drawn_heads
 from red_cli.distributed.engine import NotFinite
+from red_cli.errors import RunFailed
 from red_cli.train import loop as train_module
 from red_cli.train import shared_resources
 from red_cli.train import start as start_module
 from red_cli.train.step import accumulate
+from red_cli.train.together import raise_failures
 from tests.conftest import Outcome, run_red, write_recipe
 from tests.end_to_end.test_instruction_tuning import talk_data, talk_recipe, talking_base
-from tests.failures import assert_failed
+from tests.failures import assert_failed, fails
 from tests.tiny import read_lines
 from tests.train.started import adapter_bytes
 
@@ -142,7 +144,7 @@ def test_the_base_and_the_rows_are_read_once(
     assert sorted(calls) == ["load_base", "prepare", "take_digest"]
     lines = [line for line in outcome.err.splitlines() if "(best)" in line]
     assert {line.split("seed ")[1][0] for line in lines} == {"3", "5"}
-    assert "±" in outcome.out
+    assert "by seed  3: " in outcome.out
     again = red("train", recipe, *SEEDS, "--together")
     assert again.out == outcome.out
     assert again.err.count("finished before") == 2
@@ -234,6 +236,26 @@ def test_a_run_that_fails_leaves_the_others_alone(
     assert adapter_bytes(failed) == adapter_bytes(alone / "seed3")
 
 
+def test_several_failures_are_one_error() -> None:
+    raise_failures({})
+    with fails("run-failed", "seed 3, seed 5", kind=RunFailed):
+        raise_failures({"seed 3": ValueError("a"), "seed 5": ValueError("b")})
+    with pytest.raises(ValueError, match="a"):
+        raise_failures({"seed 3": ValueError("a")})
+
+
+@pytest.mark.slow
+def test_runs_train_further_together(red, recipe: Path, tmp_path: Path) -> None:
+    further = ("train", recipe, *SEEDS, "--more-epochs", "1")
+    assert red("train", recipe, *SEEDS, "--together").code == 0
+    assert red(*further).code == 0
+    for seed in (3, 5):
+        (tmp_path / "run" / f"seed{seed}-more1").rename(tmp_path / f"alone{seed}")
+    assert red(*further, "--together").code == 0
+    for seed in (3, 5):
+        assert adapter_bytes(tmp_path / "run" / f"seed{seed}-more1") == adapter_bytes(tmp_path / f"alone{seed}")
+
+
 def scores(run: Path) -> dict[str, Any]:
     metrics = json.loads((run / "metrics.json").read_text())
     return {key: metrics[key] for key in ("best", "splits", "inputs")}
@@ -278,6 +300,6 @@ def test_what_cannot_train_together_is_refused_first(
     red, recipe: Path, tmp_path: Path, command: str, arguments: list[str], fact: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(start_module, "make_plan", None)  # nothing gets as far
-    outcome = red(command, recipe, *arguments)
+    outcome = red(command, recipe, *arguments, "--json")
     assert_failed(outcome, "invalid-option", fact)
     assert not (tmp_path / "run").exists()

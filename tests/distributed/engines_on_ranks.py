@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from red_cli.distributed.data_parallel import DataParallel
 from red_cli.distributed.engine import Engine, Replicated
@@ -15,6 +16,7 @@ from red_cli.distributed.process_group import Processes, join_processes
 from red_cli.methods.method import Trained
 from red_cli.recipe.sections import Launch
 from red_cli.recipe.train_section import Train
+from red_cli.tasks.text import token_loss
 
 ROWS, LIMIT = 12, 0.5
 STAGES = ("zero2", "zero3")
@@ -86,6 +88,34 @@ def compare_data_parallel(processes: Processes) -> None:
                 torch.testing.assert_close(right[name], value, rtol=1e-6, atol=1e-6)
 
 
+def language_model() -> nn.Module:
+    sizes = {"vocab_size": 50, "n_positions": 16, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    return GPT2LMHeadModel(GPT2Config(**sizes, **dropout, bos_token_id=0, eos_token_id=0))
+
+
+def compare_token_losses(processes: Processes) -> None:
+    """Chunks of logits still need the output layer alone, which trains outside of DistributedDataParallel's forward."""
+    token_loss.CHUNK_BYTES = 4 * 4 * 50
+    found = []
+    for kind in (Replicated, DataParallel):
+        trained, passes = make(language_model), []
+        trained.model.get_decoder().register_forward_hook(lambda *_, passes=passes: passes.append(1))
+        optimizer = optimizer_of(trained)
+        if kind is DataParallel:
+            engine: Replicated = DataParallel(trained, optimizer, processes)
+        else:
+            engine = Replicated(trained.model, trained, optimizer, processes, sharded=False)
+        ids = torch.arange(30).reshape(2, 15) + processes.index
+        positions = torch.arange(3, 30, 2)
+        losses = token_loss.token_losses(engine.model, {"input_ids": ids}, positions, ids.flatten()[positions])
+        assert len(passes) == 1
+        engine.backward(losses.sum() / 30)
+        engine.reduce_and_clip_gradients(None)
+        found.append({name: one.grad for name, one in trained.model.named_parameters()})
+    torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-6)
+
+
 def small() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3))
 
@@ -141,5 +171,6 @@ def compare_zero(stage: str, processes: Processes) -> None:
 if __name__ == "__main__":
     joined = join_processes(Launch())
     compare_data_parallel(joined)
+    compare_token_losses(joined)
     for each in sys.argv[1:]:
         compare_zero(each, joined)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,10 +15,10 @@ from red_cli.distributed.engine import Replicated
 from red_cli.distributed.process_group import Processes
 from red_cli.distributed.step_numbers import NotFinite, OwnShare, StepResult
 from tests.inference.ranks import on_ranks
+from tests.reads import counted_reads
 
 ITEMS = [3, 1, 4]  # labelled items of each rank
 TARGETS = torch.arange(1.0, 1 + sum(ITEMS)).split(ITEMS)
-READS = ("tolist", "item", "__float__", "__int__", "__bool__", "numpy", "cpu")
 
 
 class Model(nn.Module):
@@ -145,30 +142,6 @@ def test_a_step_that_is_not_finite_is_not_taken(
         monkeypatch.setattr(Model, "forward", lambda self, targets, first: (self.shared * targets.max()).sum() * 2)
     for before, after in on_ranks(count, work)[0]:
         assert after == before
-
-
-@contextmanager
-def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[int]]:
-    """The reads of tensors by each thread."""
-    reads: Counter[int] = Counter()
-    inner = threading.local()
-
-    def counting(real: Any) -> Any:
-        def read(tensor: Tensor, *arguments: Any, **options: Any) -> Any:
-            if not getattr(inner, "inside", False):
-                reads[threading.get_ident()] += 1
-            inner.inside = True
-            try:
-                return real(tensor, *arguments, **options)
-            finally:
-                inner.inside = False
-
-        return read
-
-    with monkeypatch.context() as patch:
-        for name in READS:
-            patch.setattr(torch.Tensor, name, counting(getattr(torch.Tensor, name)))
-        yield reads
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from red_cli.distributed.worker_process import check_environment
-from red_cli.errors import UserError
+from red_cli.distributed.worker_process import check_environment, wait_for_first_process
+from red_cli.errors import RedError, RunFailed, UserError
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 COMPLETE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
@@ -74,3 +75,23 @@ def test_wrong_variables_are_named(
         check_environment()
     assert caught.value.code == "invalid-launch"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "local_rank", "joined", "waits"),
+    [
+        (UserError("invalid-launch", "x"), "0", False, False),
+        (UserError("invalid-launch", "x"), "1", False, True),
+        (UserError("invalid-launch", "x"), "1", True, False),  # it may be of this process alone
+        (RunFailed("run-failed", "x"), "1", False, False),
+    ],
+)
+def test_wrong_input_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch, error: RedError, local_rank: str, joined: bool, waits: bool
+) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: joined)
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    wait_for_first_process(error)
+    assert bool(slept) == waits

@@ -89,6 +89,12 @@ TRAIN_FAULTS = {
         "launch.strategy: zero3",
     ),
     "offload of nothing": (["launch.strategy=ddp", "launch.offload=true"], "conflicting-keys", "launch.offload"),
+    "shards of a whole base": (["launch.shard_size=2"], "conflicting-keys", "launch.shard_size"),
+    "shards that do not come out even": (
+        ["launch.strategy=fsdp", "launch.num_processes=4", "launch.shard_size=3"],
+        "conflicting-keys",
+        "launch.shard_size",
+    ),
     "a configuration without DeepSpeed": (
         ["launch.deepspeed_config=x.json"],
         "conflicting-keys",

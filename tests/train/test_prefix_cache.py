@@ -7,6 +7,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from transformers import AlbertConfig, AlbertModel
 
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.edit.repeated_layers import stacks
+from red_cli.inference.predict import predict
+from red_cli.tasks.base import Prediction
 from red_cli.train import loop, prefix_cache
 from tests.conftest import Outcome
 from tests.end_to_end.test_instruction_tuning import talk_data, talking_base
@@ -135,6 +138,23 @@ def test_results_are_those_without_the_cache(red, tmp_path: Path, passes: Callab
     assert [counts["with"][number] for number in range(prefix)] == [every] * computed + rest
     assert counts["with"][2] == (0 if prefix == 3 else counts["without"][2])
     assert not list(runs["with"].glob(".*.tmp"))
+
+
+def test_evaluations_are_the_same_to_the_bit(red, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their states come from batches of the same rows."""
+    found: list[list[Prediction]] = []
+
+    def predict_both(session, stop):
+        prepared = session.prepared
+        for runtime in (session.runtime, replace(session.runtime, prefix=None)):
+            found.append(predict(prepared.encoder, prepared.selection, runtime, micro_batch_size=8, final=False))
+        return real(session, stop)
+
+    real = loop.run_steps
+    monkeypatch.setattr(loop, "run_steps", predict_both)
+    assert red("train", recipe, "red.layers='2:'", NO_DROPOUT, CACHE, "train.micro_batch_size=8").code == 0
+    assert len(found[0]) == 40
+    assert found[0] == found[1]
 
 
 def test_a_resumed_run_ends_in_the_same_adapter(red, recipe: Path, tmp_path: Path, monkeypatch) -> None:

@@ -83,7 +83,7 @@ def logits_and_layer(
     """
     module = inner.get_output_embeddings()
     recorders: list[_Recorder] = []
-    made: list[Tensor] = []
+    steps: list[tuple[_Step, ...] | None] = []
 
     def before(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         return (swap(arguments[0]).unsqueeze(0), *arguments[1:])
@@ -93,7 +93,8 @@ def logits_and_layer(
         recorders[-1].__enter__()
 
     def end(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        made.append(output.logits)  # DistributedDataParallel returns a copy
+        # What wraps the model may add steps of its own: DistributedDataParallel returns a copy
+        steps.append(recorders[0].steps_to(output.logits) if len(recorders) == 1 else None)
 
     handles = (
         module.register_forward_pre_hook(before, prepend=True),
@@ -107,9 +108,9 @@ def logits_and_layer(
             handle.remove()
         for recorder in reversed(recorders):
             recorder.__exit__(None, None, None)
-    steps = recorders[0].steps_to(made[-1]) if len(recorders) == 1 else None
     partitioned = any(hasattr(parameter, "ds_id") for parameter in module.parameters())
-    layer = None if steps is None or partitioned else OutputLayer(module, steps, recorders[0].autocast)
+    found = steps[-1]
+    layer = None if found is None or partitioned else OutputLayer(module, found, recorders[0].autocast)
     return logits.flatten(0, -2), layer
 
 

@@ -1,0 +1,115 @@
+"""Estimate the memory of a machine that all of its processes take together, while the base loads and in training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+from red_cli.distributed.device import shares_memory
+from red_cli.distributed.launch import processes_to_start
+from red_cli.distributed.process_group import Processes
+from red_cli.edit.repeated_layers import blocks
+from red_cli.errors import RunFailed, UserError
+from red_cli.formatting import byte_size
+from red_cli.plan.memory import GATHERED_BLOCKS, MemoryEstimate, bytes_per_parameter, stored_dtype
+from red_cli.plan.strategy import StrategyChoice
+from red_cli.recipe.schema import Recipe
+from red_cli.recipe.sections import Launch
+
+
+@dataclass(frozen=True)
+class HostMemory:
+    """The memory of one machine, in bytes, for all of its processes together.
+
+    Attributes:
+        processes: those on this machine.
+        loading: the peak while the base loads.
+        training: the peak in training, if every process has the longest rows at once; of devices that have their own
+            memory, what stays outside it.
+        machine: what this machine has.
+    """
+
+    processes: int
+    strategy: str
+    loading: int
+    training: int
+    machine: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether this machine has the memory that loading and training take."""
+        return max(self.loading, self.training) <= self.machine
+
+
+def planned_processes(launch: Launch) -> int:
+    """The number of processes on all machines that `red train` starts for a recipe, also where devices are missing."""
+    try:
+        return processes_to_start(launch)
+    except UserError:
+        return launch.num_processes or 1
+
+
+def host_memory(
+    model: PreTrainedModel,
+    config: PretrainedConfig,
+    recipe: Recipe,
+    memory: MemoryEstimate | None,
+    strategy: StrategyChoice,
+    count: int,
+    device: torch.device,
+) -> HostMemory:
+    """Estimate a machine's memory for a run.
+
+    Args:
+        model: the base on the meta device, with the method attached.
+        config: the base's configuration, which has the dtype of its files.
+        count: the number of processes on all machines.
+        device: the kind of device of a process.
+    """
+    here = max(1, count // recipe.launch.num_machines)
+    each = bytes_per_parameter(recipe.model, config)
+    sizes = [parameter.numel() for parameter in model.parameters()]
+    base, tensor = int(sum(sizes) * each), int(max(sizes, default=0) * each)
+    libraries = psutil.Process().memory_info().rss * here
+    on_host = shares_memory(device)
+    rows = recipe.train.micro_batch_size or 1
+    own = 0 if memory is None or not on_host else memory.of_rows(rows) - memory.libraries - memory.base
+    if strategy.sharded:
+        chunks = base * here // (recipe.launch.shard_size or count)
+        kept = chunks if on_host or recipe.launch.offload else 0
+        whole = recipe.method_spec.base_parameters != "none"  # such a method reads the base before it is sharded
+        loading = base * here if whole else kept + tensor * here
+        block = max((sum(own.numel() for own in block.parameters()) for block in blocks(model)), default=0)
+        own += int(GATHERED_BLOCKS * block * each) if on_host else 0
+    else:
+        # The processes share the pages of mapped files, until they convert them
+        converted = recipe.model.quantization is not None or stored_dtype(recipe.model, config) is None
+        loading = base * (here if converted else 1) + (tensor * here if converted else 0)
+        kept = base * (here if converted else 1) if on_host else 0
+    return HostMemory(
+        processes=here,
+        strategy=strategy.strategy,
+        loading=libraries + loading,
+        training=libraries + kept + own * here,
+        machine=psutil.virtual_memory().total,
+    )
+
+
+def require_host_memory(host: HostMemory, processes: Processes) -> None:
+    """Check on all ranks that every machine has the memory for loading the base, before one begins.
+
+    Raises:
+        RunFailed: a machine has less.
+    """
+    if processes.any_rank(host.loading > host.machine)[0]:
+        raise RunFailed(
+            "out-of-memory",
+            f"loading the base takes about {byte_size(host.loading)} of memory in {host.processes} "
+            f"process{'es' if host.processes > 1 else ''} by {host.strategy}, and a machine has "
+            f"{byte_size(host.machine)}",
+            hint="launch.strategy=fsdp or zero3 divides the base among the processes; model.dtype=auto keeps the "
+            "files' dtype, which processes share; or use more machines.",
+        )

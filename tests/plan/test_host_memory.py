@@ -1,0 +1,69 @@
+"""The memory of a machine for all of its processes, foretold from a configuration without weights."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from red_cli.base_model.load import load_skeleton
+from red_cli.distributed.process_group import SINGLE_PROCESS
+from red_cli.edit.model_kinds import DECODER
+from red_cli.errors import RunFailed
+from red_cli.plan import host_memory as planning
+from red_cli.plan.host_memory import HostMemory, host_memory, require_host_memory
+from red_cli.plan.strategy import StrategyChoice
+from red_cli.recipe.load import load_recipe
+from red_cli.recipe.sections import Launch
+
+BASE, LARGEST = 2 * 68_976_648_192, 2 * 32000 * 8192  # bytes of Llama-2-70B and of its largest tensor, in 16 bits
+GIB = 2**30
+# launch; dtype of the recipe, its files being float16; device -> the base's bytes on the machine: loading, training
+CASES: dict[str, tuple[dict, str, str, int, float, float]] = {
+    # 8 processes on one machine: the files' dtype is mapped once, another one is converted by each
+    "ddp": ({"strategy": "ddp"}, "float16", "cpu", 8, BASE, BASE),
+    "ddp, converted": ({"strategy": "ddp"}, "bfloat16", "cpu", 8, 8 * (BASE + LARGEST), 8 * BASE),
+    "fsdp": ({"strategy": "fsdp"}, "bfloat16", "cpu", 8, BASE + 8 * LARGEST, BASE),
+    "fsdp, the dtype of the files": ({"strategy": "fsdp"}, "auto", "cpu", 8, BASE + 8 * LARGEST, BASE),
+    "fsdp in groups of 4": ({"strategy": "fsdp", "shard_size": 4}, "bfloat16", "cpu", 8,
+                            2 * BASE + 8 * LARGEST, 2 * BASE),
+    "fsdp on two machines": ({"strategy": "fsdp", "num_machines": 2}, "bfloat16", "cpu", 8,
+                             BASE / 2 + 4 * LARGEST, BASE / 2),
+    # on GPUs a chunk is moved as soon as it is cut
+    "fsdp on GPUs": ({"strategy": "fsdp"}, "bfloat16", "cuda", 8, 8 * LARGEST, 0),
+    "zero3 with offload on GPUs": ({"strategy": "zero3", "offload": True}, "bfloat16", "cuda", 8,
+                                  BASE + 8 * LARGEST, BASE),
+    "one GPU": ({"strategy": "single"}, "bfloat16", "cuda", 1, BASE + LARGEST, 0),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def llama_70b():
+    sizes = {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64}
+    return LlamaConfig(vocab_size=32000, num_key_value_heads=8, dtype="float16", tie_word_embeddings=False, **sizes)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_base_of_70_billion_parameters(case: str, llama_70b: LlamaConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch, dtype, device, count, loading, training = CASES[case]
+    recipe = load_recipe("ultrafeedback", overrides=[f"model.dtype={dtype}"]).recipe
+    recipe = recipe.model_copy(update={"launch": Launch(main_process_ip="x", **launch)})
+    model = load_skeleton(llama_70b, recipe.model, DECODER)
+    monkeypatch.setattr(planning.psutil.Process, "memory_info", lambda process: type("M", (), {"rss": GIB}))
+    choice = StrategyChoice(launch["strategy"])
+    host = host_memory(model, llama_70b, recipe, None, choice, count, torch.device(device))
+    here = count // launch.get("num_machines", 1)
+    assert host.processes == here
+    assert host.loading - here * GIB == pytest.approx(loading, abs=count)
+    blocks = 2 * 855_654_400 * 2 * here if choice.sharded and device == "cpu" else 0  # gathered, of 16 bits
+    assert host.training - here * GIB == pytest.approx(training + blocks, rel=1e-6, abs=count)
+
+
+def test_too_little_memory_is_said_before_anything_is_loaded() -> None:
+    machine = psutil.virtual_memory().total
+    require_host_memory(HostMemory(8, "fsdp", machine, 2 * machine, machine), SINGLE_PROCESS)
+    with pytest.raises(RunFailed, match=r"8 processes by ddp.*machine has") as caught:
+        require_host_memory(HostMemory(8, "ddp", machine + 1, 0, machine), SINGLE_PROCESS)
+    assert caught.value.code == "out-of-memory"
+    assert "fsdp" in str(caught.value.hint)
