@@ -108,7 +108,7 @@ def on_loaded_parameter(hook: Callable[[nn.Module, str, nn.Parameter], nn.Parame
     def called(module: nn.Module, name: str, parameter: nn.Parameter) -> Any:
         return hook(module, name, parameter) if getattr(parameter, LOADED, False) else None
 
-    handle = register_module_parameter_registration_hook(called)  # type: ignore[arg-type]  # what a hook returns replaces the parameter
+    handle = register_module_parameter_registration_hook(called)
     try:
         yield
     finally:
