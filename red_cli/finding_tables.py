@@ -8,7 +8,7 @@ from typing import Any
 from red_cli.errors import one_line
 from red_cli.formatting import aligned
 from red_cli.recipe.metric_names import stored_name
-from red_cli.recipe.score_format import format_score, untuned_remark
+from red_cli.recipe.score_format import format_score, format_untuned_remark
 
 MOST_CLASSES = 20  # rows of a table; of more classes the worst
 _MOST_ERRORS = 3
@@ -26,7 +26,7 @@ def floor_rows(result: Mapping[str, Any], examples: int) -> list[tuple[str, str]
     name = stored_name(result, metric)
     untuned = result.get("untuned") or {}
     if metric in untuned:
-        remark = untuned_remark(untuned, examples, result["parameters"]["head"])
+        remark = format_untuned_remark(untuned, examples, result["parameters"]["head"])
         rows.append(("untuned", f"{format_score(metric, untuned[metric])}  {name} {remark}"))
     for split, found in (result.get("majority") or {}).items():
         if found is not None:

@@ -13,8 +13,8 @@ from typer.main import get_command
 import red_cli
 from red_cli.cli import app
 from red_cli.edit.architectures import ARCHITECTURES
-from red_cli.recipe.find import find_recipe, recipe_names
-from red_cli.recipe.load import load_recipe, variants_of
+from red_cli.recipe.bundled_recipes import find_recipe, recipe_names
+from red_cli.recipe.load import load_recipe, loadable_variants
 from red_cli.recipe.schema import key_paths
 from tests.documents.pages import GUIDE, ROOT, Block, blocks_of
 from tests.tiny import first_output, make_base, tiny_inputs
@@ -60,7 +60,7 @@ def test_a_command_that_no_test_runs(red, command: str) -> None:
 def test_every_recipe_and_variant_is_in_a_table() -> None:
     for name in recipe_names():
         assert f"`{name}`" in PAGES
-        for variant in variants_of(find_recipe(name)):
+        for variant in loadable_variants(find_recipe(name)):
             assert f"`{variant}`" in PAGES
 
 

@@ -10,7 +10,7 @@ _MOST_LISTED = 200  # folders that are looked at
 
 def complete_recipe(incomplete: str) -> list[tuple[str, str]]:
     """Names of bundled recipes with their titles, and YAML files."""
-    from red_cli.recipe.find import recipe_folder, recipe_names, recipe_title
+    from red_cli.recipe.bundled_recipes import recipe_folder, recipe_names, recipe_title
 
     names = [name for name in recipe_names() if name.startswith(incomplete)]
     bundled = [(name, recipe_title(recipe_folder() / f"{name}.yaml")) for name in names]

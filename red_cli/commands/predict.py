@@ -14,7 +14,7 @@ import typer
 from red_cli import console
 from red_cli.commands.options import Json, RecipeOption, TargetArgument
 from red_cli.commands.prediction_screen import prediction_rows, print_answers
-from red_cli.commands.processes import require_one_process, require_strategy_for_inference, started_elsewhere
+from red_cli.commands.processes import require_one_process, require_predicting_processes, started_elsewhere
 from red_cli.commands.run_argument import require_trained, trained_folder
 from red_cli.errors import UserError
 from red_cli.progress import Terminal
@@ -87,7 +87,7 @@ def predict(
         opened = open_with_any_recipe(target, recipe, overrides or [])
         used = opened.recipe
         require_model_folder(used.model.name_or_path)
-        require_strategy_for_inference(used.launch)
+        require_predicting_processes(used.launch)
         if file == _STDIN:
             require_one_process(used.launch, "standard input", "Give the rows as a file to share them out.")
         threshold = threshold_of(used, min_probability, unknown)

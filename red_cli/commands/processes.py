@@ -45,8 +45,8 @@ def require_one_process(launch: Launch, what: str, hint: str) -> None:
         raise UserError("invalid-launch", f"{what} takes one process, not {count}", hint=hint)
 
 
-def require_strategy_for_inference(launch: Launch) -> None:
-    """Check that a command that predicts can start its processes by the launch strategy.
+def require_predicting_processes(launch: Launch) -> None:
+    """Check that the processes of a command that predicts do not use DeepSpeed, which only trains.
 
     Raises:
         UserError: it is one of DeepSpeed.

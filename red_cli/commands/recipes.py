@@ -25,13 +25,15 @@ def recipes(context: typer.Context) -> None:
 @recipes_app.command("list")
 def list_recipes(json: Json = False) -> None:
     """List the bundled recipes with their titles; with --json also their variants."""
-    from red_cli.recipe.find import recipe_folder, recipe_names, recipe_title
-    from red_cli.recipe.load import variants_of
+    from red_cli.recipe.bundled_recipes import recipe_folder, recipe_names, recipe_title
+    from red_cli.recipe.load import loadable_variants
 
     titles = {name: recipe_title(recipe_folder() / f"{name}.yaml") for name in recipe_names()}
     if json:
         files = {name: recipe_folder() / f"{name}.yaml" for name in titles}
-        listed = [{"name": name, "title": titles[name], "variants": variants_of(path)} for name, path in files.items()]
+        listed = [
+            {"name": name, "title": titles[name], "variants": loadable_variants(path)} for name, path in files.items()
+        ]
         console.print_json({"recipes": listed})
         return
     console.print_lines(titles.items())
@@ -41,7 +43,7 @@ def list_recipes(json: Json = False) -> None:
 @recipes_app.command("show")
 def show_recipe(name: RecipeArgument, variant: Variant = None, json: Json = False) -> None:
     """Show a recipe's text with its comments; with --json or --variant, resolved."""
-    from red_cli.recipe.find import find_recipe
+    from red_cli.recipe.bundled_recipes import find_recipe
     from red_cli.recipe.load import load_recipe
     from red_cli.recipe.schema import resolved
     from red_cli.recipe.sources import read_sources

@@ -21,7 +21,7 @@ from red_cli.commands.options import (
     TargetArgument,
     TargetOption,
 )
-from red_cli.commands.processes import require_strategy_for_inference, started_elsewhere
+from red_cli.commands.processes import require_predicting_processes, started_elsewhere
 from red_cli.commands.run_argument import open_target, require_trained, trained_folder
 from red_cli.errors import UserError
 from red_cli.finding_tables import class_tables, finding_rows
@@ -81,7 +81,7 @@ def evaluate(
 
         folder = output or evaluation_folder(target, overrides or [])
         preflight_evaluation(opened, split, folder)
-        require_strategy_for_inference(opened.recipe.launch)
+        require_predicting_processes(opened.recipe.launch)
     if started_elsewhere(opened.recipe.launch, json):
         return
     with Terminal(json_output=json) as terminal, sigterm_as_interrupt():
@@ -235,7 +235,7 @@ def evaluate_suite(
 
         folder = output or evaluation_folder(target, overrides)
         preflight_evaluation(opened, None, folder)
-        require_strategy_for_inference(opened.recipe.launch)
+        require_predicting_processes(opened.recipe.launch)
     if started_elsewhere(opened.recipe.launch, json):
         return
     with Terminal(json_output=json) as terminal, sigterm_as_interrupt():

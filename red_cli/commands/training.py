@@ -204,7 +204,7 @@ def compare(
 ) -> None:
     """Train a recipe by several methods and compare them; given again, the command resumes."""
     from red_cli.errors import RunFailed
-    from red_cli.recipe.find import find_recipe
+    from red_cli.recipe.bundled_recipes import find_recipe
 
     refuse_data_file(recipe, "red compare")
     find_recipe(recipe)

@@ -18,7 +18,7 @@ from red_cli.guess.recipe_text import Draft, recipe_text
 from red_cli.guess.settings import default_base, settings_for, template_for
 from red_cli.guess.siblings import SiblingFiles, split_files_around
 from red_cli.guess.task import Given, TaskGuess, guess_task
-from red_cli.recipe.load import load_recipe, load_trained_recipe
+from red_cli.recipe.load import load_recipe, load_recorded_recipe
 from red_cli.recipe.overrides import InvalidOverride, named_keys, parse_override
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.sources import MergedSources, resolve_paths
@@ -72,7 +72,7 @@ def recipe_of_file(path: Path, overrides: Sequence[str]) -> RecipeOfFile:
 def _why_unfit(recipe: Path, path: Path) -> str | None:
     """Why a YAML file is no recipe for a data file; None if it is one."""
     try:
-        loaded = load_trained_recipe(recipe).recipe  # reads no variables: it may come from elsewhere, with the file
+        loaded = load_recorded_recipe(recipe).recipe  # reads no variables: it may come from elsewhere, with the file
         with_variables = load_recipe(str(recipe)).recipe
     except UserError as error:
         return f"it is no recipe, or has faults: {error.message.strip().splitlines()[0]}"

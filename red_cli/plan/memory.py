@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.peak_memory import out_of_memory
 from red_cli.distributed.device import chosen_device, empty_cache, shares_memory
 from red_cli.edit.attached_adapters import Counts
 from red_cli.errors import RunFailed
-from red_cli.plan.meta_attention import FusedAttention
 from red_cli.recipe.sections import Model
 from red_cli.tasks.text.token_loss import CHUNK_BYTES
 
@@ -141,3 +144,38 @@ def estimated_micro_batch_size(batch_size: int, estimate: Callable[[int], int], 
     while size > 1 and estimate(size) > available * _SAFE_SHARE:
         size = -(-size // 2)
     return size
+
+
+class FusedAttention(TorchFunctionMode):
+    """Inside the block, scaled_dot_product_attention on the meta device saves inputs, output and one number per row.
+
+    The fused kernels of CPUs and GPUs save these. The meta device would use the unfused computation, which saves the
+    scores of all pairs of tokens. CPUs use it too if dropout is on, and MPS always; then nothing is changed.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = kwargs or {}
+        if func is functional.scaled_dot_product_attention:
+            device = chosen_device().type
+            fused = device != "mps" and not (device == "cpu" and options.get("dropout_p"))
+            inputs = [*args, *(options[name] for name in ("query", "key", "value") if name in options)][:3]
+            if fused and all(tensor.is_meta for tensor in inputs):
+                return _Fused.apply(*inputs)
+        return func(*args, **options)
+
+
+class _Fused(torch.autograd.Function):
+    """Attention with shapes only: query (…, length, width), value (…, key length, value width)."""
+
+    @staticmethod
+    def forward(context: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        output = query.new_empty(*query.shape[:-1], value.shape[-1])
+        context.save_for_backward(query, key, value, output, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return output
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        query, key, value, _, _ = context.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.recipe.find import find_recipe, is_bundled_name, recipe_folder
+from red_cli.recipe.bundled_recipes import find_recipe, is_bundled_name, recipe_folder
 from red_cli.recipe.sources import Source, read_sources
 
 

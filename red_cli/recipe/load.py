@@ -14,9 +14,9 @@ from red_cli.error_codes import Code
 from red_cli.errors import UserError, did_you_mean, one_line, shown
 from red_cli.escape import file_name
 from red_cli.files import expand_user
+from red_cli.recipe.bundled_recipes import find_recipe
 from red_cli.recipe.consistency import idle_keys, inconsistencies, mistakes
 from red_cli.recipe.faults import Fault, as_error, dotted, faults_of, origin_of
-from red_cli.recipe.find import find_recipe
 from red_cli.recipe.overrides import InvalidOverride, parse_override
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import KeyFault
@@ -82,8 +82,8 @@ def load_recipe_to_apply(name_or_path: str, overrides: Sequence[str] = ()) -> Lo
     return _load(without_launch(read_sources(find_recipe(name_or_path))), None, overrides, _conflicts_and_mistakes)
 
 
-def load_opened_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
-    """Load the recipe in a trained folder, as `load_trained_recipe` does; `overrides` alone say where it runs.
+def load_recorded_recipe_to_apply(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """Load a recorded recipe as `load_recorded_recipe` does, for a trained model: `overrides` alone say where it runs.
 
     Raises:
         UserError: as there.
@@ -92,8 +92,8 @@ def load_opened_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecip
     return _load(sources, None, overrides, _conflicts)
 
 
-def load_trained_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
-    """Load the recipe of a run folder. Values that only `mistakes` refuses are accepted, since the run exists.
+def load_recorded_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """Load the recipe file that a run recorded. Values that only `mistakes` refuses are accepted, since the run exists.
 
     Raises:
         UserError: the file does not exist, or there are faults.
@@ -164,8 +164,8 @@ def _with_variant(file: MergedSources, variants: dict[str, Any], variant: str | 
     return merged
 
 
-def variants_of(path: Path) -> list[str]:
-    """The names of the variants that a recipe can be loaded with, those of recipes it extends included."""
+def loadable_variants(path: Path) -> list[str]:
+    """The names of the variants with which a recipe can be loaded, those of recipes it extends included."""
     variants = merge_sources(read_sources(path))[0].data.get("variants", {})
     return list(variants) if _well_formed(variants) else []
 

@@ -11,8 +11,8 @@ from red_cli.recipe.metrics import metric_spec
 _BOTH = 2  # scores, whose deviation says no more than the two
 
 
-def untuned_remark(untuned: Mapping[str, Any], examples: int, head: int) -> str:
-    """Text with the score of the untuned model: how it compares with the tuned one's.
+def format_untuned_remark(untuned: Mapping[str, Any], examples: int, head: int) -> str:
+    """Format what stands after the untuned model's score: how it compares with the tuned one's.
 
     Args:
         examples: the rows that the tuned score of the same split is of.

@@ -8,7 +8,7 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.formatting import some_of
-from red_cli.recipe.find import recipe_folder, recipe_names
+from red_cli.recipe.bundled_recipes import recipe_folder, recipe_names
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sources import merge_sources, read_sources

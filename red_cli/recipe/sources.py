@@ -11,8 +11,8 @@ from typing import Any
 
 from red_cli.errors import UserError, did_you_mean, shown
 from red_cli.files import expand_user
+from red_cli.recipe.bundled_recipes import is_bundled_name, recipe_folder, recipe_names
 from red_cli.recipe.faults import Fault, dotted, origin_of
-from red_cli.recipe.find import is_bundled_name, recipe_folder, recipe_names
 from red_cli.recipe.roles import LocalPath
 from red_cli.recipe.schema import RecipeFile, recipe_keys
 from red_cli.recipe.template import is_template_file

@@ -9,7 +9,7 @@ from typing import Any
 
 from red_cli.errors import UserError
 from red_cli.recipe.chosen_metrics import headline_metrics
-from red_cli.recipe.load import load_trained_recipe
+from red_cli.recipe.load import load_recorded_recipe
 from red_cli.recipe.metric_names import stored_title
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.folder import RunFolder
@@ -83,7 +83,7 @@ def read_run(path: Path) -> FinishedRun:
         )
     if kind != "run":
         raise not_trained(path)
-    folder, recipe = RunFolder(path), load_trained_recipe(path / RECIPE_FILE).recipe
+    folder, recipe = RunFolder(path), load_recorded_recipe(path / RECIPE_FILE).recipe
     metrics = folder.read_metrics()
     if not folder.finished:
         on_adapter = f"To report on its adapter so far: red report {folder.adapter}"

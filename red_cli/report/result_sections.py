@@ -8,7 +8,7 @@ from typing import Any
 from red_cli.formatting import beginning, byte_size, duration, plus_minus
 from red_cli.recipe.metrics import UNTUNED
 from red_cli.recipe.paper import Paper
-from red_cli.recipe.score_format import displayed_score, format_score, is_percentage, untuned_remark
+from red_cli.recipe.score_format import displayed_score, format_score, format_untuned_remark, is_percentage
 from red_cli.report.document import Fact, Quote, Section, Table
 from red_cli.report.find_runs import FinishedRun
 from red_cli.report.training_log import Curve, Sample
@@ -26,7 +26,7 @@ def facts_section(run: FinishedRun) -> Section:
     facts = [Fact(f"{run.metric_title()}, {split}", format_score(run.metric, score), _rows(metrics, split))]
     if (untuned := untuned_score(run)) is not None:
         count = metrics["splits"][run.selection_split]["examples"]
-        remark = untuned_remark(metrics["untuned"], count, metrics["parameters"]["head"])
+        remark = format_untuned_remark(metrics["untuned"], count, metrics["parameters"]["head"])
         facts.append(Fact("untuned", format_score(run.metric, untuned), f"{run.selection_split}, {remark}"))
     majority = (metrics.get("majority") or {}).get(split)
     if majority is not None and run.metric in majority:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from red_cli.errors import UserError
-from red_cli.recipe.load import load_opened_recipe, load_recipe_to_apply
+from red_cli.recipe.load import load_recipe_to_apply, load_recorded_recipe_to_apply
 from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.schema import ALLOW_CODE, ALLOW_CODE_KEY, HOW_TO_ALLOW, Recipe
 from red_cli.recipe.sections import Model
@@ -51,8 +51,8 @@ def recipe_with_consent(named: str | None, found: Path | None, overrides: Sequen
     if named is not None:
         return OpenedRecipe(load_recipe_to_apply(named, overrides).recipe)
     assert found is not None
-    asked = load_opened_recipe(found, overrides).recipe
-    recipe = load_opened_recipe(found, [f"{ALLOW_CODE_KEY}=false", *overrides]).recipe
+    asked = load_recorded_recipe_to_apply(found, overrides).recipe
+    recipe = load_recorded_recipe_to_apply(found, [f"{ALLOW_CODE_KEY}=false", *overrides]).recipe
     asks = asked.model.trust_remote_code and not recipe.model.trust_remote_code
     return OpenedRecipe(recipe, found if asks else None)
 

@@ -14,7 +14,7 @@ from red_cli.errors import UserError
 from red_cli.files import ADAPTER_CONFIG_FILE, read_json
 from red_cli.methods.trained_description import read_trained_files
 from red_cli.recipe.keys_by_role import overrides_with_role, values_of
-from red_cli.recipe.load import load_trained_recipe
+from red_cli.recipe.load import load_recorded_recipe
 from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.roles import ROWS, TRAINED
 from red_cli.recipe.schema import Recipe
@@ -175,7 +175,7 @@ def _read_recipe(own: Path | None, named: str | None, overrides: Sequence[str]) 
     if not overrides:
         return opened, True
     try:
-        before = load_trained_recipe(own).recipe
+        before = load_recorded_recipe(own).recipe
     except UserError:  # the recipe is valid only with the overrides
         return opened, False
     return opened, values_of(before, ROWS) == values_of(opened.recipe, ROWS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from red_cli.errors import UserError, nearest
 from red_cli.formatting import some_of
-from red_cli.recipe.find import recipe_names
+from red_cli.recipe.bundled_recipes import recipe_names
 from red_cli.recipe.roles import TRAINED, Role
 from red_cli.runs.folder_kind import folder_kind
 

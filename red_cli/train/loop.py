@@ -32,12 +32,12 @@ from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
 from red_cli.train.collate_ahead import collated_ahead
 from red_cli.train.events import Evaluation, NullTrainingListener, TrainingListener
-from red_cli.train.findings import run_findings
 from red_cli.train.interval import Interval
 from red_cli.train.lock import FolderLock
 from red_cli.train.optimizer import learning_rate_of
 from red_cli.train.prefix_cache import cached_prefix
 from red_cli.train.resources import OwnResources
+from red_cli.train.run_findings import run_findings
 from red_cli.train.session import Session
 from red_cli.train.start import StartedRun, open_run, plan_run
 from red_cli.train.step import optimizer_step

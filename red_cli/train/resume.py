@@ -10,7 +10,7 @@ from red_cli.errors import UserError
 from red_cli.files import expand_user
 from red_cli.recipe.chosen_metrics import with_metric
 from red_cli.recipe.keys_by_role import role_of, training_keys
-from red_cli.recipe.load import LoadedRecipe, load_trained_recipe
+from red_cli.recipe.load import LoadedRecipe, load_recorded_recipe
 from red_cli.recipe.roles import Role
 from red_cli.recipe.schema import Recipe
 from red_cli.runs.events import Listener
@@ -54,7 +54,7 @@ def with_recorded_metric(loaded: LoadedRecipe, checkpoint: Path | None) -> Loade
     file = RunFolder(checkpoint.resolve().parent.parent).recipe
     if not file.is_file():
         return loaded
-    recorded = load_trained_recipe(file).recipe
+    recorded = load_recorded_recipe(file).recipe
     return replace(loaded, recipe=with_metric(loaded.recipe, recorded.eval.metric or recorded.task.metrics[0]))
 
 
@@ -75,7 +75,7 @@ def _require_same_recipe(folder: Path, loaded: LoadedRecipe, what: str, hint: st
     """Check that a run to resume in `folder` has the recipe `loaded`; `what` starts the message."""
     file = RunFolder(folder).recipe
     if file.is_file():
-        started = load_trained_recipe(file)
+        started = load_recorded_recipe(file)
         before, now = with_searched_rate(started, folder), with_searched_rate(loaded, folder)
         _refuse_changes(changed_keys(before.recipe, now.recipe), what, hint)
 
@@ -164,7 +164,7 @@ def finished_result(loaded: LoadedRecipe) -> dict[str, Any] | None:
     folder = RunFolder(loaded.run_folder)
     if not folder.recipe.is_file() or not folder.finished:
         return None
-    before = with_searched_rate(load_trained_recipe(folder.recipe), folder.path)
+    before = with_searched_rate(load_recorded_recipe(folder.recipe), folder.path)
     changed = changed_keys(before.recipe, with_searched_rate(loaded, folder.path).recipe)
     more = "To train this run further: --more-epochs N. " if _only_longer(changed) else ""
     _refuse_changes(changed, f"{folder.path} holds a finished run of", f"{more}{_OTHER_FOLDER}")

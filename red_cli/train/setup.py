@@ -23,11 +23,11 @@ from red_cli.train.checkpoint_folder import TrainingState, read_inputs
 from red_cli.train.events import TrainingListener
 from red_cli.train.generators import seed_generators
 from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, has_search
+from red_cli.train.learning_rate_schedules import build_scheduler
 from red_cli.train.load_init import load_init
 from red_cli.train.optimizer import set_units
 from red_cli.train.output_spread import output_spread_of
 from red_cli.train.resources import Resources
-from red_cli.train.schedules import build_scheduler
 from red_cli.train.session import Optimisation, Session
 from red_cli.train.stopping import Stop
 from red_cli.train.trackers import Trackers

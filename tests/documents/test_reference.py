@@ -15,9 +15,9 @@ import red_cli
 from red_cli.cli import app
 from red_cli.edit.architectures import ARCHITECTURES
 from red_cli.error_codes import MEANINGS
+from red_cli.recipe.bundled_recipes import find_recipe, recipe_names
 from red_cli.recipe.explain import key_helps
-from red_cli.recipe.find import find_recipe, recipe_names
-from red_cli.recipe.load import variants_of
+from red_cli.recipe.load import loadable_variants
 from red_cli.recipe.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS, TEXT_METRICS, metric_spec
 from red_cli.recipe.schema import recipe_keys
 
@@ -83,7 +83,7 @@ CONTENTS: dict[str, Callable[[], Iterable[str]]] = {
     "commands": commands,
     "keys": lambda: (f"| `{path}` |" for path, key in recipe_keys().items() if not key.is_section),
     "recipes": lambda: (
-        f"| `{name}` |" for recipe in recipe_names() for name in (recipe, *variants_of(find_recipe(recipe)))
+        f"| `{name}` |" for recipe in recipe_names() for name in (recipe, *loadable_variants(find_recipe(recipe)))
     ),
     "metrics": lambda: (f"| `{name}` |" for name in METRICS),
     "architectures": lambda: (f"`{name}`" for name in ARCHITECTURES),

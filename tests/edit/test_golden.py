@@ -39,9 +39,9 @@ from red_cli.tasks.build import build_task
 from red_cli.tasks.data.rows import RowsUsed
 from red_cli.train.checkpoint_folder import TrainingState
 from red_cli.train.events import NullTrainingListener
+from red_cli.train.learning_rate_schedules import build_scheduler
 from red_cli.train.loop import optimizer_step
 from red_cli.train.optimizer import build_optimizer
-from red_cli.train.schedules import build_scheduler
 from red_cli.train.session import Optimisation, Session
 from red_cli.train.stopping import Stop
 

@@ -13,8 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from red_cli.edit.attach import attach
 from red_cli.edit.attached_adapters import count
 from red_cli.edit.config import RedConfig
-from red_cli.plan.memory import estimate_memory
-from red_cli.plan.meta_attention import FusedAttention
+from red_cli.plan.memory import FusedAttention, estimate_memory
 from tests.end_to_end.test_instruction_tuning import talks, write_jsonl
 from tests.tasks.chat.test_chat_template import bytes_tokenizer
 from tests.tiny import tiny_config

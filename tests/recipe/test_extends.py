@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from red_cli.errors import UserError
+from red_cli.recipe.bundled_recipes import find_recipe, recipe_names
 from red_cli.recipe.copying import copy_recipe
-from red_cli.recipe.find import find_recipe, recipe_names
-from red_cli.recipe.load import load_recipe, load_trained_recipe, variants_of
+from red_cli.recipe.load import load_recipe, load_recorded_recipe, loadable_variants
 from red_cli.recipe.schema import resolved
 from red_cli.recipe.yaml_file import dump, read_document
 from tests.failures import fault_at
@@ -46,7 +46,7 @@ def test_keys_and_variants_merge(own: Path) -> None:
     assert loaded.name == "own"
     assert (loaded.recipe.train.learning_rate, loaded.recipe.train.report_to) == (2e-2, [])
     assert loaded.recipe.data.max_length == 64
-    assert variants_of(own) == ["small", "large"]
+    assert loadable_variants(own) == ["small", "large"]
     small = load_recipe(str(own), "small").recipe
     assert (small.model.name_or_path, small.train.seed, small.train.learning_rate) == ("org/small", 8, 2e-2)
     assert load_recipe(str(own), "large", ["train.seed=9"]).recipe.train.seed == 9
@@ -135,7 +135,7 @@ def test_what_cannot_be_extended(own: Path, value: str, code: str, fact: str) ->
 
 def test_the_recipe_of_a_folder_that_is_opened_extends_nothing(own: Path) -> None:
     with pytest.raises(UserError, match=r"own\.yaml, line 1: extends: ") as caught:
-        load_trained_recipe(own)
+        load_recorded_recipe(own)
     assert caught.value.code == "invalid-value"
 
 

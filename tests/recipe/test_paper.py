@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from red_cli.recipe.find import find_recipe, recipe_names
-from red_cli.recipe.load import load_recipe, variants_of
+from red_cli.recipe.bundled_recipes import find_recipe, recipe_names
+from red_cli.recipe.load import load_recipe, loadable_variants
 
-SHIPPED = [(name, variant) for name in recipe_names() for variant in (None, *variants_of(find_recipe(name)))]
+SHIPPED = [(name, variant) for name in recipe_names() for variant in (None, *loadable_variants(find_recipe(name)))]
 
 
 def loaded(name: str, *overrides: str, variant: str | None = None):

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from red_cli.errors import UserError
-from red_cli.recipe.find import find_recipe, recipe_names
-from red_cli.recipe.load import load_recipe, variants_of
+from red_cli.recipe.bundled_recipes import find_recipe, recipe_names
+from red_cli.recipe.load import load_recipe, loadable_variants
 from red_cli.recipe.overrides import named_keys
 from red_cli.recipe.schema import key_paths, resolved
 from red_cli.recipe.yaml_file import dump, dump_flow, parse_value, read_document
@@ -95,7 +95,7 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_bundled_recipes_are_read_back(tmp_path: Path, name: str) -> None:
-    for variant in (None, *variants_of(find_recipe(name))):
+    for variant in (None, *loadable_variants(find_recipe(name))):
         recipe = load_recipe(name, variant).recipe
         copied = tmp_path / "recipe.yaml"
         copied.write_text(dump(resolved(recipe)), encoding="utf-8")

@@ -11,10 +11,10 @@ from transformers import AutoConfig, AutoModel
 
 from red_cli.edit.attach import attach
 from red_cli.edit.attached_adapters import count
+from red_cli.recipe.bundled_recipes import find_recipe, recipe_names, recipe_title
 from red_cli.recipe.chosen_metrics import text_metrics
 from red_cli.recipe.copying import copy_recipe
-from red_cli.recipe.find import find_recipe, recipe_names, recipe_title
-from red_cli.recipe.load import load_recipe, variants_of
+from red_cli.recipe.load import load_recipe, loadable_variants
 from red_cli.recipe.tasks.glue import GLUE
 
 # Every GLUE cell that RED has in the paper, with the hyperparameters of its appendix and, for RED++, of its scripts;
@@ -54,7 +54,7 @@ def test_there_are_all_forty_cells() -> None:
         (name.removeprefix("glue_"), variant)
         for name in recipe_names()
         if name.startswith("glue_")
-        for variant in variants_of(find_recipe(name))
+        for variant in loadable_variants(find_recipe(name))
     }
     assert cells == recipes
     assert len(CELLS) == len(cells) == 40
@@ -85,7 +85,7 @@ def test_glue_recipe_is_the_papers(cell: dict) -> None:
 
 def test_there_are_all_four_e2e_cells() -> None:
     variants = [variant_of(cell) for cell in E2E_CELLS]
-    assert sorted(variants) == sorted(variants_of(find_recipe("e2e_nlg")))
+    assert sorted(variants) == sorted(loadable_variants(find_recipe("e2e_nlg")))
     assert len(variants) == 4
     assert load_recipe("e2e_nlg").recipe == load_recipe("e2e_nlg", "gpt2-medium").recipe
 
@@ -128,7 +128,7 @@ def test_edited_parameters_are_the_papers(task: str, variant: str) -> None:
 def test_every_recipe_loads_with_every_variant(name: str) -> None:
     path = find_recipe(name)
     assert recipe_title(path)
-    for variant in (None, *variants_of(path)):
+    for variant in (None, *loadable_variants(path)):
         load_recipe(name, variant)
 
 
@@ -146,7 +146,7 @@ def test_a_copy_works_where_it_lies(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("commonsense_")])
 def test_commonsense_recipes_follow_the_neighbours(name: str) -> None:
     """RoAd's and IA3's hyperparameters (arXiv 2409.00119v2) but the learning rate, the same for every base."""
-    for variant in variants_of(find_recipe(name)):
+    for variant in loadable_variants(find_recipe(name)):
         recipe = load_recipe(name, variant).recipe
         train = recipe.train
         assert (train.num_train_epochs, train.batch_size, train.warmup_ratio) == (6, 32, 0.1)
@@ -170,8 +170,8 @@ def test_ultrafeedback_has_the_paper_s_hyperparameters() -> None:
 
 @pytest.mark.parametrize("name", ["ultrafeedback", "alpaca", "instruction"])
 def test_instruction_recipes_have_the_same_bases(name: str) -> None:
-    variants = [variant for variant in variants_of(find_recipe(name)) if variant != "published"]
-    assert variants == variants_of(find_recipe("alpaca"))
+    variants = [variant for variant in loadable_variants(find_recipe(name)) if variant != "published"]
+    assert variants == loadable_variants(find_recipe("alpaca"))
     for variant in variants:
         base = load_recipe("alpaca", variant).recipe.model.name_or_path
         assert load_recipe(name, variant).recipe.model.name_or_path == base

@@ -9,8 +9,8 @@ import pytest
 
 from red_cli.errors import UserError
 from red_cli.plan.schedule import require_schedule
-from red_cli.recipe.find import find_recipe, recipe_names
-from red_cli.recipe.load import load_recipe, load_trained_recipe, variants_of
+from red_cli.recipe.bundled_recipes import find_recipe, recipe_names
+from red_cli.recipe.load import load_recipe, load_recorded_recipe, loadable_variants
 from red_cli.recipe.schema import resolved
 from red_cli.recipe.yaml_file import dump
 from tests.failures import codes, fault_at
@@ -162,7 +162,7 @@ def test_keys_without_effect_are_noted(tmp_path: Path, task: str, overrides: lis
 
 def test_bundled_recipes_have_no_idle_keys() -> None:
     for name in recipe_names():
-        for variant in (None, *variants_of(find_recipe(name))):
+        for variant in (None, *loadable_variants(find_recipe(name))):
             assert load_recipe(name, variant).notes == ()
 
 
@@ -173,7 +173,7 @@ def test_an_existing_run_stays_readable(tmp_path: Path) -> None:
     data["train"] |= {"warmup_steps": 9, "warmup_ratio": 0.0}
     path = tmp_path / "recipe.yaml"
     path.write_text(dump(data))
-    assert load_trained_recipe(path).recipe.train.warmup_steps == 9
+    assert load_recorded_recipe(path).recipe.train.warmup_steps == 9
     with pytest.raises(UserError) as caught:
         load_recipe(str(path))
     assert fault_at(caught.value, "train.warmup_steps")["code"] == "invalid-value"

@@ -8,7 +8,7 @@ import pytest
 
 from red_cli.commands.expand_paths import with_expanded_paths
 from red_cli.errors import UserError
-from red_cli.recipe.load import load_recipe, load_trained_recipe
+from red_cli.recipe.load import load_recipe, load_recorded_recipe
 from tests.failures import fault_at
 
 RECIPE = "task: {{name: classification}}\nmodel: {{name_or_path: '{base}'}}\ndata: {{path: '{data}'}}\n"
@@ -72,7 +72,7 @@ def test_an_opened_folder_reads_no_variable(place: Path, text: str) -> None:
     recorded.write_text(path.read_text())
     (recorded.parent / "environment.json").write_text("{}")
     assert "$" in str(load_recipe(str(recorded)).recipe.model.name_or_path)  # also where it is trained
-    recipe = load_trained_recipe(path).recipe
+    recipe = load_recorded_recipe(path).recipe
     for value in (recipe.model.name_or_path, recipe.data.path):
         assert value is not None
         assert value.endswith(text.removeprefix("./"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from red_cli.recipe.find import recipe_folder
+from red_cli.recipe.bundled_recipes import recipe_folder
 from red_cli.runs.folder import RunFolder
 
 OUTSIDE = ["../../x", "/etc/x", "a/b", "..", ".", "", "a\\b", "a\nb", "\x1b[2J", "a\u202eb"]

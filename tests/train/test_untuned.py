@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from red_cli.recipe.score_format import untuned_remark
+from red_cli.recipe.score_format import format_untuned_remark
 from red_cli.train import untuned as module
 from tests.tiny import read_lines
 
@@ -90,7 +90,7 @@ def test_an_evaluation_of_the_same_split_shows_it(red: Callable, finished: Path)
     assert red("eval", finished, "--split", "validation", "--json").json["untuned"] == untuned
     assert red("eval", finished, "--json").json["untuned"] is None  # the test split was not scored before
     shown = red("eval", finished, "--split", "validation").out
-    assert untuned_remark(untuned, untuned["examples"], metrics_of(finished)["parameters"]["head"]) in shown
+    assert format_untuned_remark(untuned, untuned["examples"], metrics_of(finished)["parameters"]["head"]) in shown
     assert metrics_of(finished)["untuned"] == untuned
     assert metrics_of(finished)["classes"].keys() == {"validation", "test"}
 
@@ -124,7 +124,7 @@ def test_few_texts_are_generated(
 
 @pytest.mark.parametrize(("examples", "head", "facts"), [(9, 0, []), (20, 0, ["9 of 20"]), (9, 5, ["head"])])
 def test_the_remark_has_only_what_applies(examples: int, head: int, facts: list[str]) -> None:
-    remark = untuned_remark({"split": "validation", "examples": 9, "accuracy": 0.5}, examples, head)
+    remark = format_untuned_remark({"split": "validation", "examples": 9, "accuracy": 0.5}, examples, head)
     assert [fact for fact in ("9 of 20", "head") if fact in remark] == facts
 
 

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from red_cli.edit.config import RedConfig
-from red_cli.recipe.find import recipe_folder, recipe_names, recipe_title
+from red_cli.recipe.bundled_recipes import recipe_folder, recipe_names, recipe_title
 from red_cli.recipe.sources import MergedSources, merge_sources, read_sources
 from reference.markdown import code, codes, page, table, text
 

@@ -107,7 +107,7 @@ def _numbered(tables: Iterable[pa.Table]) -> Iterator[Part]:
         first += table.num_rows
 
 
-def read_files(paths: Sequence[Path], delimiter: str | None = None) -> Rows:
+def read_file_rows(paths: Sequence[Path], delimiter: str | None = None) -> Rows:
     """Read the rows of the files of one split.
 
     Raises:

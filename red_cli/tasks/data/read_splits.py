@@ -9,7 +9,7 @@ from pathlib import Path
 from red_cli.errors import UserError, first_line, shown
 from red_cli.recipe.sections import Data, SplitName
 from red_cli.tasks.data.arrow_columns import plain
-from red_cli.tasks.data.file_rows import read_files
+from red_cli.tasks.data.file_rows import read_file_rows
 from red_cli.tasks.data.kept_tables import read_once
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.split_files import require_file, split_files
@@ -32,7 +32,7 @@ def _read_split(data: Data, split: str, paths: Sequence[Path]) -> Rows:
     """Read a split, whose file is looked for only now, since it may not be needed."""
     require_file(data, split)
     delimiter = data.delimiter_character
-    return read_once(paths, delimiter, partial(read_files, paths, delimiter))
+    return read_once(paths, delimiter, partial(read_file_rows, paths, delimiter))
 
 
 def _splits_of_hub(

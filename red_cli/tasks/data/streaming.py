@@ -14,7 +14,7 @@ import numpy as np
 from red_cli.errors import UserError, first_line
 from red_cli.recipe.sections import Data
 from red_cli.tasks.data.arrow_columns import table_of, values_of
-from red_cli.tasks.data.file_rows import read_files, read_parts
+from red_cli.tasks.data.file_rows import read_file_rows, read_parts
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.split_files import require_file, split_files
 from red_cli.tasks.data.splits import Source, split_validation
@@ -58,7 +58,7 @@ def read_stream(data: Data, needed: Sequence[str], train_rows: int | None, seed:
         if files is None:
             found[split] = _rows_of_hub(data, split, most, seed)
         elif most is None:
-            found[split] = read_files(files[split], data.delimiter_character)
+            found[split] = read_file_rows(files[split], data.delimiter_character)
         else:
             found[split] = _rows_of_files(files[split], data.delimiter_character, most, seed)
     return found

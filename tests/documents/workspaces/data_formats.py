@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from red_cli.recipe.find import find_recipe
+from red_cli.recipe.bundled_recipes import find_recipe
 from tests.documents.workspaces import write_model, write_ticket_splits, write_tickets
 
 EXTRA_KEYS = {"train": ["train.max_steps=2", "train.warmup_ratio=0"]}

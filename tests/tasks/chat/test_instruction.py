@@ -18,7 +18,7 @@ from red_cli.tasks.build import build_task
 from red_cli.tasks.chat.conversations import Conversation, read_conversations
 from red_cli.tasks.chat.instruction import InstructionTask
 from red_cli.tasks.chat.messages import Observed
-from red_cli.tasks.data.file_rows import read_files
+from red_cli.tasks.data.file_rows import read_file_rows
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.text.encoded_texts import IGNORED, EncodedTexts
 from tests.failures import fails
@@ -39,7 +39,7 @@ LINES = (
 def rows_of(tmp_path: Path, rows: list[dict]) -> Rows:
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return replace(read_files([path]), source="train.jsonl")
+    return replace(read_file_rows([path]), source="train.jsonl")
 
 
 def task_of(template: str = LINES, **data: object) -> InstructionTask:

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from red_cli.tasks.data.file_rows import read_files
+from red_cli.tasks.data.file_rows import read_file_rows
 from red_cli.tasks.data.rows import Rows
 from tests.failures import fails
 
 
 def read(path: Path, content: str | bytes, delimiter: str | None = None) -> Rows:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_files([path], delimiter)
+    return read_file_rows([path], delimiter)
 
 
 # content of a .csv -> its delimiter, its columns

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from red_cli.tasks.data.file_rows import read_files
+from red_cli.tasks.data.file_rows import read_file_rows
 from tests.extras import needs_extra
 from tests.failures import fails
 
@@ -57,27 +57,27 @@ SHEET = [["text", "label", None], ["good & <fine>", 1, None], [2020, 2.5, "x"], 
 @needs_extra("excel")
 def test_the_first_sheet_is_read(tmp_path: Path) -> None:
     write_workbook(tmp_path / "train.xlsx", SHEET)
-    rows = read_files([tmp_path / "train.xlsx"])
+    rows = read_file_rows([tmp_path / "train.xlsx"])
     assert rows.column("text") == ["good & <fine>", "2020", "so\nso"]
     assert rows.column("label") == ["1", "2.5", "true"]
     assert [rows.number(index) for index in range(3)] == [1, 2, 4]
     assert not rows.notes
     write_workbook(tmp_path / "train.xlsx", SHEET, [["other"]])
-    assert len(read_files([tmp_path / "train.xlsx"]).notes) == 1
+    assert len(read_file_rows([tmp_path / "train.xlsx"]).notes) == 1
 
 
 @needs_extra("excel")
 def test_a_file_that_is_no_workbook_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.xlsx").write_text("text,label\n")
     with fails("file-damaged", "train.xlsx"):
-        read_files([tmp_path / "train.xlsx"])
+        read_file_rows([tmp_path / "train.xlsx"])
     write_workbook(tmp_path / "train.xlsx", [["text", "label"]])
     with fails("no-rows", "train.xlsx"):
-        read_files([tmp_path / "train.xlsx"])
+        read_file_rows([tmp_path / "train.xlsx"])
 
 
 def test_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_workbook(tmp_path / "train.xlsx", SHEET)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with fails("missing-dependency", "train.xlsx", "pip install 'red-finetune[excel]'"):
-        read_files([tmp_path / "train.xlsx"])
+        read_file_rows([tmp_path / "train.xlsx"])

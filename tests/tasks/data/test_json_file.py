@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from red_cli.tasks.data.file_rows import read_files
+from red_cli.tasks.data.file_rows import read_file_rows
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.texts import column_texts
 from tests.failures import fails
@@ -21,7 +21,7 @@ SHARED = {"id": 3, "conversations": [{"from": "human", "value": "hi"}, {"from": 
 
 def read(path: Path, content: str) -> Rows:
     path.write_text(content, encoding="utf-8")
-    return read_files([path])
+    return read_file_rows([path])
 
 
 def rows_of(rows: Rows) -> list[dict]:
@@ -112,7 +112,7 @@ def test_a_row_of_several_files_has_the_name_and_the_number_of_its_own(tmp_path:
     paths = [tmp_path / f"train-0000{number}-of-00002.jsonl" for number in range(2)]
     for path in paths:
         path.write_text('{"text": "a"}\n\n{"text": "b"}\n')
-    rows = read_files(paths)
+    rows = read_file_rows(paths)
     assert [rows.place(index) for index in (1, 2, 3)] == [
         f"{paths[0]}, row 3",
         f"{paths[1]}, row 1",

@@ -9,7 +9,7 @@ import datasets
 import pytest
 
 from red_cli.recipe.sections import Data
-from red_cli.tasks.data.file_rows import read_files
+from red_cli.tasks.data.file_rows import read_file_rows
 from red_cli.tasks.data.split_files import require_file, split_files
 from tests.failures import fails
 
@@ -47,7 +47,7 @@ def test_folders_that_datasets_saved(tmp_path: Path) -> None:
         assert files is not None
         assert list(files) == splits
         for paths in files.values():
-            assert read_files(paths).column("text") == ["a", "b", "c"]
+            assert read_file_rows(paths).column("text") == ["a", "b", "c"]
     for file, listed in {"one/state.json": {"_data_files": [{"filename": "../x.arrow"}]},
                          "several/dataset_dict.json": {"splits": [".."]}}.items():  # fmt: skip
         (tmp_path / file).write_text(json.dumps(listed))

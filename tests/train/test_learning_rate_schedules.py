@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from red_cli.recipe.train_section import SchedulerName
-from red_cli.train.schedules import build_scheduler
+from red_cli.train.learning_rate_schedules import build_scheduler
 
 # steps to warm up, steps in all
 LENGTHS = ((0, 1), (0, 7), (3, 10), (1, 1000), (60, 1000), (7, 7))

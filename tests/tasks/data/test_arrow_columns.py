@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from red_cli.tasks.data.arrow_columns import plain
-from red_cli.tasks.data.file_rows import read_files
+from red_cli.tasks.data.file_rows import read_file_rows
 from red_cli.tasks.data.rows import Rows
 from red_cli.tasks.data.texts import column_texts
 from tests.failures import fails
@@ -67,7 +67,7 @@ def test_values_are_the_same_in_files(tmp_path: Path, column: pa.Array, values: 
     except pa.ArrowNotImplementedError as error:
         pytest.skip(f"this pyarrow writes no such file: {error}")
     for name in ("train.parquet", "train.feather"):
-        assert read_files([tmp_path / name]).column("a") == values, name
+        assert read_file_rows([tmp_path / name]).column("a") == values, name
 
 
 def test_extension_types_are_what_they_are_stored_as() -> None:
@@ -82,7 +82,7 @@ def test_columns_that_nobody_asks_for_do_no_harm(tmp_path: Path) -> None:
     paths = [tmp_path / "train-00000-of-00002.parquet", tmp_path / "train-00001-of-00002.parquet"]
     pyarrow.parquet.write_table(pa.table({"text": ["a"], "id": [1]}), paths[0])
     pyarrow.parquet.write_table(pa.table({"text": ["b"], "id": [b"\xff"], "new": [1]}), paths[1])
-    rows = read_files(paths)
+    rows = read_file_rows(paths)
     assert column_texts(rows, "text") == ["a", "b"]
     assert rows.column("new") == [None, 1]
     with fails("invalid-row", str(paths[1]), "row 1: column 'id'"):
@@ -97,4 +97,4 @@ def test_columns_that_nobody_asks_for_do_no_harm(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"text")
     with fails("file-damaged", name):
-        read_files([tmp_path / name])
+        read_file_rows([tmp_path / name])
