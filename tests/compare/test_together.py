@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from red_cli.base_model import drawn_heads
-from red_cli.distributed.engine import NotFinite
+from red_cli.distributed.step_numbers import NotFinite
 from red_cli.errors import RunFailed
 from red_cli.train import loop as train_module
 from red_cli.train import shared_resources
