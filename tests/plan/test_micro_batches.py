@@ -25,9 +25,10 @@ def session_over(
     encoder = Mock(spec=TextEncoder)
     encoder.collate = lambda rows, indices: SimpleNamespace(inputs={"input_ids": indices[:, None]})
     encoder.collate_packed = lambda rows, packs: collate_packs(rows, packs, padding=0, train_on_prompt=False)
+    base = SimpleNamespace(config=SimpleNamespace(model_type="not in the table"))
     return SimpleNamespace(
         state=SimpleNamespace(micro_batch_size=size),
-        prepared=SimpleNamespace(encoded={"train": encoded}, encoder=encoder),
+        prepared=SimpleNamespace(encoded={"train": encoded}, encoder=encoder, base=base),
         settings=SimpleNamespace(packing=packing, group_by_length=by_length),
         processes=Processes(rank, count),
     )
