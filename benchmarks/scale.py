@@ -1,12 +1,9 @@
 """What a training imports and takes to load, what a step on several processes sends, and what chunks of its loss cost.
 
-    python benchmarks/scale.py [--parts imports,loading,messages,chunks] [--layers 4] [--chunks 12] [--width 384]
-                               [--rounds 7]
+    python benchmarks/scale.py [--parts imports,messages,chunks] [--layers 4] [--chunks 12] [--width 384] [--rounds 7]
 
   imports    processor seconds and modules up to the first step of the quickstart, and those of importing torch,
              transformers and the base's class alone
-  loading    peak memory of each of two processes until a random GPT-2 of float16 files is set up for training, as
-             shares of the base in the recipe's dtype; "complete" loads all of it in each process first
   messages   collectives of a step, counted by torch's profiler, and reads of tensors by the host, of which some are in
              the model's code; of two processes of ddp and of fsdp on a random GPT-2 whose loss is computed in chunks;
              on rank 0
@@ -19,7 +16,6 @@ each at once, as `red` 0.2 does.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
@@ -27,7 +23,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -35,31 +30,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
-from measuring import END, parser_for, train_tokenizer
-from transformers import GPT2Config, GPT2LMHeadModel
+from measuring import parser_for
+from two_ranks import RANK_FOLDER, ROWS, WORDS, make_run, session_of, start_two_ranks, work_as_rank
 
-from red_cli.base_model.peak_memory import peak_bytes, reset_peak
 from red_cli.console import silence_libraries
-from red_cli.distributed.deepspeed_config import STAGE
-from red_cli.distributed.device import CPU
 from red_cli.distributed.engine import Replicated
-from red_cli.distributed.launch import free_port
-from red_cli.distributed.process_group import join_processes
 from red_cli.distributed.step_numbers import OwnShare, StepNumbers, StepResult
-from red_cli.plan.plan import make_plan
-from red_cli.plan.prepare import prepare
-from red_cli.recipe.load import load_recipe
 from red_cli.tasks.text import token_loss
 from red_cli.tasks.text.token_loss import synchronised_chunks
-from red_cli.train.events import NullTrainingListener
 from red_cli.train.session import Session
-from red_cli.train.setup import build_session
 from red_cli.train.step import optimizer_step
 
-_RANK_FOLDER = "RED_BENCHMARK_FOLDER"  # set for a process of the parts "loading" and "messages"
-_ROWS, _WORDS = 8, 191
 # Imports the libraries alone, or trains the quickstart up to its first step, and prints seconds and modules.
 _LIBRARIES = "import torch, transformers; from transformers import RobertaForSequenceClassification"
 _TRAINING = """
@@ -95,42 +77,6 @@ def imports(rounds: int) -> None:
     print(f"up to the first step {first:.1f} s of processor time, {modules['first step']:,} modules;")
     print(f"torch, transformers and the base's class alone {libraries:.1f} s, {modules['libraries']:,} modules")
     print(f"ratio {first / libraries:.2f}", flush=True)
-
-
-def make_run(folder: Path, layers: int, width: int, vocabulary: int, dtype: torch.dtype = torch.float32) -> None:
-    """A random GPT-2, its tokenizer, and rows that all have as many words."""
-    words = ["river", "stone", "green", "light", "paper", "sound", "north", "table"]
-    draw = random.Random(0)
-    texts = [" ".join(draw.choices(words, k=_WORDS)) for _ in range(4 * _ROWS)]
-    train_tokenizer(texts).save_pretrained(folder)
-    sizes = {"n_layer": layers, "n_embd": width, "n_head": 4, "vocab_size": vocabulary, "n_positions": 512}
-    no_dropout = {"resid_pdrop": 0.0, "attn_pdrop": 0.0, "embd_pdrop": 0.0}
-    config = GPT2Config(bos_token_id=END, eos_token_id=END, **sizes, **no_dropout)
-    GPT2LMHeadModel(config).to(dtype).save_pretrained(folder)
-    rows = [{"prompt": "say", "completion": f" {text}"} for text in texts]
-    for split in ("train", "validation"):
-        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-
-
-def session_of(folder: Path, strategy: str, *changes: str, before: Callable[[], None] = lambda: None) -> Session:
-    """`red train`'s own session for the rows of `folder`, which one micro-batch on each process takes.
-
-    Args:
-        before: called once everything but the base is loaded.
-    """
-    files = [f"data.{split}={folder / split}.jsonl" for split in ("train", "validation")]
-    overrides = [f"model.name_or_path={folder}", "data.path=null", *files, f"output.dir={folder / strategy}",
-                 "data.columns={prompt: prompt, completion: completion}", f"launch.strategy={strategy}",
-                 f"train.batch_size={_ROWS}", f"train.micro_batch_size={_ROWS}", "train.max_steps=10",
-                 "train.learning_rate=1e-3", *changes]  # fmt: skip
-    loaded = load_recipe("generation", overrides=overrides)
-    processes = join_processes(loaded.recipe.launch)
-    prepared = prepare(loaded.recipe)
-    schedule = make_plan(loaded, prepared, processes).schedule
-    before()
-    session = build_session(loaded, prepared, schedule, None, NullTrainingListener(), processes)
-    session.engine.model.train()
-    return session
 
 
 class ReadNumbers(StepNumbers):
@@ -231,84 +177,6 @@ def loss_in_chunks(session: Session, chunks: int, known: bool = True) -> Iterato
         token_loss.CHUNK_BYTES, token_loss.logits_and_layer = earlier
 
 
-def started(folder: Path) -> None:
-    """Run this program in two processes, which find their work in `folder`."""
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1",
-              "MASTER_PORT": str(free_port()), "ACCELERATE_USE_CPU": "1", _RANK_FOLDER: str(folder)}  # fmt: skip
-    ranks = [
-        subprocess.Popen([sys.executable, __file__], env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
-    ]
-    if any(rank.wait() for rank in ranks):
-        raise SystemExit("a process failed")
-
-
-def one_rank(folder: Path) -> None:
-    """The work of one of two processes."""
-    silence_libraries()
-    torch.set_num_threads(1)
-    if (folder / "load.json").is_file():
-        load_in_rank(folder, **json.loads((folder / "load.json").read_text()))
-    else:
-        count_in_rank(folder)
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-
-
-def load_in_rank(folder: Path, strategy: str, dtype: str, complete: bool) -> None:
-    """Measure the peak of loading on one of two processes: of all memory, and of what is no page of a file."""
-    import red_cli.base_model.load as loading
-
-    if strategy in STAGE:
-        import deepspeed  # noqa: F401  its modules are not the base's
-    if complete:
-        loading.keeping_chunks = loading.returning_pages = lambda *arguments: nullcontext()
-    own, done, start = [0], threading.Event(), {}
-
-    def own_memory() -> int:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("RssAnon:")[1].split()[0]) * 1024
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            own[0] = max(own[0], own_memory())
-
-    def before() -> None:
-        reset_peak()
-        start.update(all=psutil.Process().memory_info().rss, own=own_memory())
-        threading.Thread(target=watch, daemon=True).start()
-
-    session = session_of(folder, strategy, f"model.dtype={dtype}", "train.rates=absolute", before=before)
-    done.set()
-    size = session.counts.base * (2 if dtype != "float32" else 4)
-    shares = [(peak_bytes(CPU) - start["all"]) / size, (own[0] - start["own"]) / size]
-    (folder / f"shares{os.environ['RANK']}.json").write_text(json.dumps(shares))
-
-
-def loading(layers: int, width: int) -> None:
-    """Print the peaks of loading; a strategy without its extra is left out."""
-    ways = [("fsdp", "bfloat16"), ("fsdp", "float16"), ("ddp", "bfloat16")]
-    if importlib.util.find_spec("deepspeed") is not None:
-        ways.insert(1, ("zero3", "bfloat16"))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make_run(folder, layers, width, 1024, torch.float16)
-        size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-        print(f"peak until a base of {size / 2**20:.0f} MiB of float16 is set up, of each of two processes:")
-        print(f"{'':28}{'all memory':>22}{'without pages of files':>26}{'complete':>22}")
-        for strategy, dtype in ways:
-            cells = []
-            for complete in (False, True):
-                content = {"strategy": strategy, "dtype": dtype, "complete": complete}
-                (folder / "load.json").write_text(json.dumps(content))
-                started(folder)
-                cells += zip(*(json.loads((folder / f"shares{rank}.json").read_text()) for rank in "01"), strict=True)
-            texts = [" and ".join(f"{share:.2f}" for share in cell) for cell in cells]
-            print(
-                f"{strategy + ', ' + dtype:28}{texts[0]:>22}{texts[1]:>26}{texts[2] + '; ' + texts[3]:>32}", flush=True
-            )
-
-
 def count_in_rank(folder: Path) -> None:
     """Count the messages of a step on one of two processes; rank 0 writes them to counts.json."""
     ways = json.loads((folder / "ways.json").read_text())
@@ -344,7 +212,7 @@ def messages(layers: int, chunks: int) -> None:
         folder = Path(name)
         make_run(folder, layers, 32, 320)
         (folder / "ways.json").write_text(json.dumps(ways))
-        started(folder)
+        start_two_ranks(__file__, folder)
         counts, results = json.loads((folder / "counts.json").read_text())
     print(f"a step of two processes, {layers} blocks:")
     print(f"{'':36}" + "".join(f"{name:>13}" for name in counts[0]))
@@ -370,7 +238,7 @@ def time_of_chunks(layers: int, chunks: int, width: int, vocabulary: int, rounds
                     if number:
                         seconds[way].append(time.process_time() - started)
     single = seconds["1 chunk"]
-    print(f"a step of {_ROWS * (_WORDS + 1)} tokens, {layers} blocks of width {width}, vocabulary {vocabulary:,}:")
+    print(f"a step of {ROWS * (WORDS + 1)} tokens, {layers} blocks of width {width}, vocabulary {vocabulary:,}:")
     for way, times in seconds.items():
         ratio = statistics.median(own / one for own, one in zip(times, single, strict=True))
         print(f"{way:24}{statistics.median(times) * 1000:8.0f} ms{ratio:8.2f} of 1 chunk", flush=True)
@@ -378,9 +246,7 @@ def time_of_chunks(layers: int, chunks: int, width: int, vocabulary: int, rounds
 
 def main() -> None:
     parser = parser_for(__doc__)
-    parser.add_argument("--parts", default="imports,loading,messages,chunks")
-    parser.add_argument("--loaded-layers", type=int, default=12)
-    parser.add_argument("--loaded-width", type=int, default=1024)
+    parser.add_argument("--parts", default="imports,messages,chunks")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--chunks", type=int, default=12)
     parser.add_argument("--width", type=int, default=384)
@@ -392,8 +258,6 @@ def main() -> None:
     parts = arguments.parts.split(",")
     if "imports" in parts:
         imports(arguments.rounds)
-    if "loading" in parts:
-        loading(arguments.loaded_layers, arguments.loaded_width)
     if "messages" in parts:
         messages(arguments.layers, arguments.chunks)
     if "chunks" in parts:
@@ -401,7 +265,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if _RANK_FOLDER in os.environ:
-        one_rank(Path(os.environ[_RANK_FOLDER]))
+    if RANK_FOLDER in os.environ:
+        work_as_rank(count_in_rank)
     else:
         main()
