@@ -20,8 +20,7 @@ from transformers import (
 )
 
 from red_cli.base_model.base_files import BIASES_KEY
-from red_cli.base_model.hub import model_folder, require_model_folder
-from red_cli.base_model.mapped_pages import returning_pages
+from red_cli.base_model.hub import require_model_folder
 from red_cli.distributed.parameter_chunks import Sharding, keeping_chunks, restore, tie_chunks
 from red_cli.edit.model_kinds import ModelKind
 from red_cli.edit.trained_head import POOLER, head_parameter_names
@@ -83,7 +82,7 @@ def load_base(
     torch.manual_seed(seed)
     quantization = _quantization(model, config, kind, device)
     chunks = nullcontext() if sharding is None else keeping_chunks(sharding)
-    with chunks, returning_pages(lambda: model_folder(model.name_or_path, model.revision)):
+    with chunks:
         loaded, info = from_pretrained(
             kind.auto_class.from_pretrained,
             model,

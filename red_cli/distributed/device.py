@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psutil
 import torch
 from accelerate import PartialState
 from accelerate.utils import is_bf16_available, parse_flag_from_env
 from torch import Tensor
+
+from red_cli.distributed.machine_memory import total_memory
 
 CPU = torch.device("cpu")
 USABLE_SHARE = 0.9  # of a device's memory
@@ -118,7 +119,7 @@ def device_memory(device: torch.device, processes_here: int) -> int:
         return int(total)
     if recommended := _call(device, "recommended_max_memory", 0):  # of MPS
         return int(recommended)
-    return psutil.virtual_memory().total // processes_here
+    return total_memory() // processes_here
 
 
 def peak_memory(device: torch.device) -> int | None:

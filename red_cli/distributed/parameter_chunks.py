@@ -6,7 +6,8 @@ it is complete; its place is held by one value that is expanded to the parameter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from red_cli.errors import UserError
 from red_cli.recipe.sections import Launch
 
 _CHUNK = "red_chunk"  # the attribute of a parameter whose place is held
+_SYNCHRONOUS = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers then reads a tensor when the model takes it, not earlier
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,11 @@ def chunk_of(parameter: nn.Parameter) -> Tensor | None:
 def keeping_chunks(sharding: Sharding) -> Iterator[None]:
     """Keep only this rank's chunk of each matrix that is loaded inside the block.
 
+    Tensors are read one after the other: threads that read ahead would hold more of them than the chunks.
     Parameters with one dimension stay complete: they are small, and methods may train them.
     """
 
-    def cut(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
+    def cut(parameter: nn.Parameter) -> nn.Parameter | None:
         if chunk_of(parameter) is not None:  # another name of it
             return None
         if parameter.dim() < 2 or not parameter.is_floating_point():
@@ -88,22 +91,19 @@ def keeping_chunks(sharding: Sharding) -> Iterator[None]:
         setattr(place, _CHUNK, chunk)
         return place
 
-    with on_loaded_parameter(cut):
-        yield
+    def on_loaded(module: nn.Module, name: str, parameter: nn.Parameter) -> Any:
+        return cut(parameter) if getattr(parameter, LOADED, False) else None
 
-
-@contextmanager
-def on_loaded_parameter(hook: Callable[[nn.Module, str, nn.Parameter], nn.Parameter | None]) -> Iterator[None]:
-    """Call `hook` for each parameter that transformers loads from files inside the block; it may return another."""
-
-    def called(module: nn.Module, name: str, parameter: nn.Parameter) -> Any:
-        return hook(module, name, parameter) if getattr(parameter, LOADED, False) else None
-
-    handle = register_module_parameter_registration_hook(called)
+    earlier = os.environ.get(_SYNCHRONOUS)
+    os.environ[_SYNCHRONOUS] = "1"
+    handle = register_module_parameter_registration_hook(on_loaded)
     try:
         yield
     finally:
         handle.remove()
+        del os.environ[_SYNCHRONOUS]
+        if earlier is not None:
+            os.environ[_SYNCHRONOUS] = earlier
 
 
 def tie_chunks(model: PreTrainedModel, sharding: Sharding) -> None:
@@ -149,7 +149,9 @@ def restore(parameter: nn.Parameter, sharding: Sharding) -> None:
     if processes.count > 1:
         gathered = chunk.new_empty((rows * processes.count, *chunk.shape[1:]))
         distributed.all_gather_into_tensor(_as_bytes(gathered), _as_bytes(padded))
-    parameter.data = gathered[: parameter.shape[0]]
+    complete = gathered[: parameter.shape[0]]
+    # A view would keep the padding, and with launch.shard_size the copies of the other groups
+    parameter.data = complete.clone() if len(gathered) > len(complete) else complete
     delattr(parameter, _CHUNK)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 import transformers
 from accelerate.utils import compare_versions
@@ -17,6 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.base_files import BaseFiles, read_base
 from red_cli.base_model.hub import base_folder
+from red_cli.distributed.machine_memory import available_memory
 from red_cli.edit.load_adapters import load_adapter
 from red_cli.errors import RunFailed, UserError
 from red_cli.export.export import Source
@@ -156,7 +156,7 @@ def _exported(folder: Path, spare: Path) -> PreTrainedModel:
 def _fits(files: BaseFiles) -> bool:
     """Whether a model fits into memory in float32."""
     numbers = sum(_count(stored.shape) for stored in files.tensors.values())
-    return numbers * torch.float32.itemsize < psutil.virtual_memory().available * _MEMORY_SHARE
+    return numbers * torch.float32.itemsize < available_memory() * _MEMORY_SHARE
 
 
 def _placement(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import psutil
 from transformers import PretrainedConfig
 
 from red_cli.distributed.device import shares_memory
+from red_cli.distributed.machine_memory import available_memory
 from red_cli.inference.runtime import Runtime
 
 # Beams of all prompts together: more gain nothing on a CPU, since they exceed its caches, and little on a GPU.
@@ -30,7 +30,7 @@ def most_at_once(runtime: Runtime, lengths: Sequence[int], beams: int, max_new_t
     config = runtime.model.config.get_text_config(decoder=True)
     cache = cache_numbers(config, max(lengths, default=0) + max_new_tokens) * _COPIES["cache"]
     sequence = (cache + config.vocab_size * _COPIES["logits"]) * _FLOAT_BYTES
-    available = psutil.virtual_memory().available / runtime.processes.count
+    available = available_memory() / runtime.processes.count
     return max(1, min(most, int(available * _SAFE_SHARE / (sequence * beams))))
 
 

@@ -10,6 +10,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.distributed.device import shares_memory
 from red_cli.distributed.launch import processes_to_start
+from red_cli.distributed.machine_memory import total_memory
 from red_cli.distributed.process_group import Processes
 from red_cli.edit.repeated_layers import blocks
 from red_cli.errors import RunFailed, UserError
@@ -92,17 +93,17 @@ def host_memory(
         strategy=strategy.strategy,
         loading=libraries + loading,
         training=libraries + kept + own * here,
-        machine=psutil.virtual_memory().total,
+        machine=total_memory(),
     )
 
 
 def require_host_memory(host: HostMemory, processes: Processes) -> None:
-    """Check on all ranks that every machine has the memory for loading the base, before one begins.
+    """Check on all ranks that every machine has the memory for loading the base, before one begins. Swap counts.
 
     Raises:
         RunFailed: a machine has less.
     """
-    if processes.any_rank(host.loading > host.machine)[0]:
+    if processes.any_rank(host.loading > host.machine + psutil.swap_memory().total)[0]:
         raise RunFailed(
             "out-of-memory",
             f"loading the base takes about {byte_size(host.loading)} of memory in {host.processes} "

@@ -15,6 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.peak_memory import out_of_memory
 from red_cli.distributed.device import chosen_device, empty_cache, shares_memory
+from red_cli.distributed.machine_memory import available_memory
 from red_cli.edit.attached_adapters import Counts
 from red_cli.errors import RunFailed
 from red_cli.recipe.sections import Model
@@ -120,7 +121,7 @@ def find_micro_batch_size(try_step: Callable[[int], None], batch_size: int, esti
     size = batch_size
     device = chosen_device()
     if shares_memory(device):
-        size = estimated_micro_batch_size(batch_size, estimate, psutil.virtual_memory().available)
+        size = estimated_micro_batch_size(batch_size, estimate, available_memory())
     while True:
         try:
             try_step(size)

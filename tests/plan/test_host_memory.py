@@ -61,8 +61,9 @@ def test_a_base_of_70_billion_parameters(case: str, llama_70b: LlamaConfig, monk
 
 def test_too_little_memory_is_said_before_anything_is_loaded() -> None:
     machine = psutil.virtual_memory().total
-    require_host_memory(HostMemory(8, "fsdp", machine, 2 * machine, machine), SINGLE_PROCESS)
+    swap = psutil.swap_memory().total
+    require_host_memory(HostMemory(8, "fsdp", machine + swap, 2 * machine, machine), SINGLE_PROCESS)
     with pytest.raises(RunFailed, match=r"8 processes by ddp.*machine has") as caught:
-        require_host_memory(HostMemory(8, "ddp", machine + 1, 0, machine), SINGLE_PROCESS)
+        require_host_memory(HostMemory(8, "ddp", machine + swap + 1, 0, machine), SINGLE_PROCESS)
     assert caught.value.code == "out-of-memory"
     assert "fsdp" in str(caught.value.hint)
