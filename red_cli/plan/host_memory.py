@@ -48,7 +48,7 @@ class HostMemory:
 def planned_processes(launch: Launch) -> int:
     """The number of processes on all machines that `red train` starts for a recipe, also where devices are missing."""
     try:
-        return processes_to_start(launch)
+        return max(1, processes_to_start(launch))  # a device may be named that does not count itself
     except UserError:
         return launch.num_processes or 1
 
