@@ -239,8 +239,9 @@ def test_a_base_whose_head_cannot_be_drawn_again_is_loaded_for_every_seed(
     def redrawn(model, head, fresh, seed):
         if what == "another head":
             return real_redrawn(model, head, fresh, seed + 1)
+        values = real_redrawn(model, head, fresh, seed)
         next(model.buffers()).add_(1)
-        return real_redrawn(model, head, fresh, seed)
+        return values
 
     monkeypatch.setattr(drawn_heads, "load_base", load_base)
     monkeypatch.setattr(drawn_heads, "_redrawn", redrawn)
@@ -288,11 +289,17 @@ def test_a_run_that_fails_leaves_the_others_alone(
     real_step = train_module.optimizer_step
     held: list[weakref.ref] = []
 
+    def diverge(session, rows):
+        share = accumulate(session, rows)
+        held.extend(map(weakref.ref, (share.loss, session.optimisation.optimizer)))
+        raise NotFinite("loss nan")
+
     def step(session, rows):
         if session.settings.seed == 3 and session.state.step == 2:
-            activations = accumulate(session, rows)
-            held.extend(map(weakref.ref, (activations, session.optimisation.optimizer)))
-            raise NotFinite("loss nan")
+            try:
+                diverge(session, rows)
+            except NotFinite:
+                raise RunFailed("run-not-finite", "step 3: loss nan") from None
         if session.settings.seed == 5 and session.state.step == 3:
             assert [each() for each in held] == [None, None]  # its error is kept, and no memory with it
         return real_step(session, rows)
