@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,8 +22,8 @@ def load_with_heads(
 ) -> tuple[PreTrainedModel, list[str], Heads]:
     """Load the weights of a base once, and draw its head for each of the seeds.
 
-    Where transformers does not draw the same head a second time, the base is loaded for every seed, and the last one
-    is kept.
+    Where transformers does not draw the same head a second time, or changes more than the head, the base is loaded for
+    every seed, and the last one is kept.
 
     Returns:
         The model, the names of its head's parameters, and the values that each seed gives them.
@@ -37,9 +37,10 @@ def load_with_heads(
     if not fresh or len(seeds) == 1:
         return loaded, head, dict.fromkeys(seeds, first)
     others = _versions(loaded, fresh)
+    buffers = {name: buffer.clone() for name, buffer in loaded.named_buffers()}
     heads = {seed: _redrawn(loaded, head, fresh, seed) for seed in seeds}
     same = all(torch.equal(heads[seeds[0]][name], first[name]) for name in head)
-    if same and _versions(loaded, fresh) == others:
+    if same and _versions(loaded, fresh) == others and _has_buffers(loaded, buffers):
         return loaded, head, heads
     heads = {}
     for seed in seeds:
@@ -73,3 +74,9 @@ def _values(model: PreTrainedModel, names: Sequence[str]) -> dict[str, Tensor]:
 def _versions(model: PreTrainedModel, fresh: Sequence[str]) -> list[int]:
     """How often each parameter besides the fresh ones of the head was changed in place."""
     return [parameter._version for name, parameter in model.named_parameters() if name not in fresh]
+
+
+def _has_buffers(model: PreTrainedModel, expected: Mapping[str, Tensor]) -> bool:
+    """Whether the model's buffers are the expected ones. Initialising a module may write them, as it does a head."""
+    found = dict(model.named_buffers())
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 from red_cli.compare.comparison import Comparison, Run
@@ -43,10 +44,14 @@ class TrainsTogether:
         return error is None
 
     def _train(self, runs: Sequence[Run]) -> dict[str, Exception]:
+        from red_cli.distributed.device import chosen_device, empty_cache
         from red_cli.train.together import train_together
 
         self._listener.note("All runs train in this process: the memory of each is that of all.")
-        return train_together({_name(run): resuming(run.loaded) for run in runs}, self._listener)
+        failed = train_together({_name(run): resuming(run.loaded) for run in runs}, self._listener)
+        gc.collect()  # the finished runs are scored in this process
+        empty_cache(chosen_device())
+        return failed
 
 
 def _name(run: Run) -> str:

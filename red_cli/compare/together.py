@@ -27,7 +27,7 @@ def require_together(recipes: Mapping[str, Recipe]) -> None:
 
     Raises:
         UserError: two runs need different bases, a method changes the base or wraps it, a tracker holds one run at a
-            time, or there are several processes.
+            time, a run caches its frozen prefix, or there are several processes.
     """
     for name, recipe in recipes.items():
         if not recipe.method_spec.edits:
@@ -37,6 +37,11 @@ def require_together(recipes: Mapping[str, Recipe]) -> None:
             raise _refusal(
                 f"train.report_to: {some_of(others)} can hold one run of a process at a time",
                 f"Take tensorboard, which holds several, or none. {_APART}",
+            )
+        if recipe.train.cache_prefix:
+            raise _refusal(
+                "train.cache_prefix: each run would keep a copy of the same states on disk",
+                f"train.cache_prefix=false. {_APART}",
             )
     _require_one_process(list(recipes.values()))
     (first, base), *rest = [(name, _base_keys(recipe)) for name, recipe in recipes.items()]

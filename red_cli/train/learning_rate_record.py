@@ -39,7 +39,8 @@ class LearningRateSearch:
         rate: the chosen learning rate.
         steps: optimiser steps of the search.
         run_steps: optimiser steps of the run.
-        inputs: digests of the rows and the base of the search; None before writing, and in records of version 0.1.
+        inputs: digests of the rows and the base of the search; None before writing if there were no sweeps, and in
+            records of version 0.1.
     """
 
     rate: float

@@ -69,9 +69,10 @@ def search_learning_rate(
     rate = choose_rate(sweeps, searching)
     listener.searched(rate, [sweep.edge for sweep in sweeps])
     resources.release(session.trained)
+    inputs = session.inputs
     del session
     gc.collect()  # the run loads the base again
-    return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), schedule.total_steps, sweeps)
+    return LearningRateSearch(rate, sum(len(sweep.losses) for sweep in sweeps), schedule.total_steps, sweeps, inputs)
 
 
 def _put_back(session: Session, start: dict[str, torch.Tensor]) -> None:

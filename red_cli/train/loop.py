@@ -39,7 +39,7 @@ from red_cli.train.prefix_cache import cached_prefix
 from red_cli.train.resources import OwnResources
 from red_cli.train.run_findings import run_findings
 from red_cli.train.session import Session
-from red_cli.train.start import StartedRun, open_run, plan_run
+from red_cli.train.start import StartedRun, find_rate, open_run, plan_run
 from red_cli.train.step import optimizer_step
 from red_cli.train.step_reports import LaunchedStep, StepReports, log_values
 from red_cli.train.stopping import StopRequested, stop_when_asked
@@ -65,7 +65,8 @@ def train(loaded: LoadedRecipe, listener: TrainingListener | None = None) -> dic
         listener.note(note)
     lock, resources = FolderLock(loaded.run_folder), OwnResources()
     try:
-        run = open_run(plan_run(loaded, listener, processes, lock, resources), processes, resources)
+        planned = find_rate(plan_run(loaded, listener, processes, lock, resources), processes, resources)
+        run = open_run(planned, processes, resources)
         with recording(run.session):
             with stop_when_asked(run.session.stop):
                 for _ in steps(run.session):
@@ -134,7 +135,11 @@ def run_steps(session: Session) -> Iterator[None]:
                 reports.since_evaluation = Interval()
             if saves:
                 _save(session)
-            yield
+            try:
+                yield
+            except StopRequested:  # by the caller
+                reports.read_all()
+                raise
 
 
 def _save(session: Session) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -107,15 +108,9 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
     recipe, folder, settings = session.recipe, session.folder, session.settings
     folder.remove_temporary_files()
     folder.trim_log(session.state.step)
-    resolved = settings.model_copy(
-        update={"micro_batch_size": session.state.micro_batch_size, "resume_from_checkpoint": False}
-    )
-    output = recipe.output.model_copy(update={"dir": str(folder.path.resolve())})
-    recipe = recipe.model_copy(update={"train": resolved, "output": output})
+    recipe = _started(recipe, folder, {"micro_batch_size": session.state.micro_batch_size})
     if search is not None and not has_search(folder.path):
-        # With `auto` written first, a run that ends between these lines can be resumed.
-        folder.write_start(recipe.model_copy(update={"train": resolved.model_copy(update={"learning_rate": "auto"})}))
-        replace(search, inputs=session.inputs).write(folder)
+        record_search(recipe, folder, replace(search, inputs=session.inputs))
     note = f"train.learning_rate: found by a search, {SEARCH_FILE}" if search else None
     task = session.prepared.task
     plan = {"total_steps": session.schedule.total_steps, "metric": task.metric, "split": task.validation_splits[0]}
@@ -124,6 +119,20 @@ def init_run_folder(session: Session, search: LearningRateSearch | None) -> None
     if settings.report_to:
         session.listener.status(f"starting {', '.join(settings.report_to)}")
     session.trackers.start(_flat_settings(session.recipe), session.state.step)
+
+
+def record_search(recipe: Recipe, folder: RunFolder, search: LearningRateSearch) -> None:
+    """Set up the record of a learning-rate search, so that the run never repeats it."""
+    # With `auto` written first, a run that ends between these lines can be resumed.
+    folder.write_start(_started(recipe, folder, {"learning_rate": "auto"}))
+    search.write(folder)
+
+
+def _started(recipe: Recipe, folder: RunFolder, settings: Mapping[str, Any]) -> Recipe:
+    """The set-up of a training run as its folder records it: the recipe with other settings of the section train."""
+    train = recipe.train.model_copy(update={**settings, "resume_from_checkpoint": False})
+    output = recipe.output.model_copy(update={"dir": str(folder.path.resolve())})
+    return recipe.model_copy(update={"train": train, "output": output})
 
 
 def _write_output_spread(session: Session) -> None:

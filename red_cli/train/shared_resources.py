@@ -15,6 +15,7 @@ from red_cli.base_model.digest import BaseRecord, take_digest
 from red_cli.base_model.drawn_heads import load_with_heads
 from red_cli.base_model.load import to_device
 from red_cli.base_model.prepare import uses_bf16
+from red_cli.distributed.device import chosen_device, empty_cache
 from red_cli.distributed.engine import Engine, Replicated
 from red_cli.distributed.process_group import Processes
 from red_cli.edit.attach import activate, detach
@@ -109,7 +110,15 @@ class SharedResources:
         return optimizer, Replicated(trained.model, trained, optimizer, processes, sharded=False), processes
 
     def release(self, trained: Trained) -> None:
+        for parameter in trained.parameters(trained.names):
+            parameter.grad = None  # the next run trains the same parameters of the head
         detach(trained.model, active_name(trained.model))
+
+    def forget_base(self) -> None:
+        """Give up the base with all that is attached to it; the next run loads it again."""
+        self._base = None
+        gc.collect()
+        empty_cache(chosen_device())
 
     def _loaded(self, recipe: Recipe, prepared: Prepared, processes: Processes) -> _Base:
         """The base of a run: the one that is loaded, or it is loaded now."""
@@ -117,8 +126,7 @@ class SharedResources:
         if self._base is not None and self._base.settings == settings:
             return self._base
         assert self._base is None or attachment(self._base.model) is None
-        self._base = None  # its memory is free before the next one is loaded
-        gc.collect()
+        self.forget_base()  # its memory is free before the next one is loaded
         config, kind = prepared.base.config, prepared.task.kind
         model, head, heads = load_with_heads(recipe.model, config, kind, self._seeds, processes.device)
         accelerator = accelerator_for(recipe, model, processes)

@@ -15,6 +15,7 @@ from red_cli.plan.schedule import Schedule
 from red_cli.recipe.chosen_metrics import with_metric
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.shipped_rates import unsearched_rate
+from red_cli.runs.folder import RunFolder
 from red_cli.runs.inputs import RunInputs, require_same_inputs
 from red_cli.train.checkpoint_folder import read_inputs
 from red_cli.train.events import TrainingListener
@@ -26,17 +27,17 @@ from red_cli.train.resources import Resources
 from red_cli.train.resume import find_resume_checkpoint, with_recorded_metric
 from red_cli.train.samples import SamplePrompts, choose_samples
 from red_cli.train.session import Session
-from red_cli.train.setup import build_session, init_run_folder
+from red_cli.train.setup import build_session, init_run_folder, record_search
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run that can start: its rows, its plan and its learning rate.
+    """A run that can start: its rows and its plan.
 
     Attributes:
-        loaded: the recipe, with a number as learning rate.
+        loaded: the recipe; its learning rate is `auto` until `find_rate`.
         checkpoint: what it resumes from; None from the beginning.
-        search: what found the learning rate; None if the recipe gives it.
+        search: what found the learning rate; None if the recipe gives it, or before `find_rate`.
         unsearched: why the learning rate may not fit the base; None if it does.
     """
 
@@ -63,7 +64,7 @@ class StartedRun:
 def plan_run(
     loaded: LoadedRecipe, listener: TrainingListener, processes: Processes, lock: FolderLock, resources: Resources
 ) -> PlannedRun:
-    """Start a run as far as it goes without its base: lock the folder, read the rows, plan, search the learning rate.
+    """Start a run as far as it goes without its base: lock the folder, read the rows, plan.
 
     Raises:
         UserError: the folder, the data or the checkpoint cannot be used.
@@ -97,14 +98,34 @@ def plan_run(
         search = find_earlier_search(loaded, checkpoint)
         if search is not None and search.inputs is not None:
             require_same_inputs(loaded.run_folder / SEARCH_FILE, search.inputs, rows)
-        search = search or search_learning_rate(loaded, prepared, plan.schedule, listener, processes, resources)
-        unsearched = search.unsearched
-        loaded = with_rate(loaded, search.rate)
-    return PlannedRun(loaded, prepared, plan.schedule, checkpoint, samples, search, unsearched, lock, listener)
+    planned = PlannedRun(loaded, prepared, plan.schedule, checkpoint, samples, None, unsearched, lock, listener)
+    return planned if search is None else _with_search(planned, search)
+
+
+def find_rate(planned: PlannedRun, processes: Processes, resources: Resources) -> PlannedRun:
+    """Start the learning-rate search of a planned run if its rate is still `auto`, and record what it finds.
+
+    Raises:
+        UserError: the base cannot be used.
+        RunFailed: not even one row fits into memory.
+    """
+    loaded = planned.loaded
+    if loaded.recipe.train.learning_rate != "auto":
+        return planned
+    search = search_learning_rate(loaded, planned.prepared, planned.schedule, planned.listener, processes, resources)
+    if search.inputs is not None:  # now, and not with the start of the run, which may come much later
+        record_search(loaded.recipe, RunFolder(loaded.run_folder, writes=processes.main), search)
+    return _with_search(planned, search)
+
+
+def _with_search(planned: PlannedRun, search: LearningRateSearch) -> PlannedRun:
+    """The run to start, with the learning rate of a search."""
+    loaded = with_rate(planned.loaded, search.rate)
+    return replace(planned, loaded=loaded, search=search, unsearched=search.unsearched)
 
 
 def open_run(planned: PlannedRun, processes: Processes, resources: Resources) -> StartedRun:
-    """Start a planned run: load its base, restore its checkpoint, and initialise its folder.
+    """Start a planned run that has its learning rate: load its base, restore its checkpoint, and initialise its folder.
 
     Raises:
         UserError: the base cannot be used, or is another one than before.

@@ -6,11 +6,15 @@ while it takes its turn. So its numbers are those of the run alone.
 
 from __future__ import annotations
 
+import gc
+import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import TypeVar
 
+from red_cli.distributed.accelerate_settings import require_settings_for_training, take_settings_for_training
+from red_cli.distributed.device import empty_cache
 from red_cli.distributed.process_group import Processes, join_processes
 from red_cli.edit.attach import activate
 from red_cli.edit.attached_adapters import require_attachment
@@ -23,7 +27,7 @@ from red_cli.train.lock import FolderLock
 from red_cli.train.loop import finish, recording, steps
 from red_cli.train.resources import Resources
 from red_cli.train.shared_resources import SharedResources, active_name, base_settings
-from red_cli.train.start import PlannedRun, StartedRun, open_run, plan_run
+from red_cli.train.start import PlannedRun, StartedRun, find_rate, open_run, plan_run
 from red_cli.train.stopping import Stop, StopRequested, stop_when_asked
 from red_cli.train.together_listener import ListenerOfAll
 
@@ -47,22 +51,27 @@ def train_together(runs: Mapping[str, LoadedRecipe], listener: TrainingListener)
     if not runs:
         return {}
     recipes = [loaded.recipe for loaded in runs.values()]
+    for recipe in recipes:  # all, before the first takes the settings away
+        require_settings_for_training(recipe)
+    for note in take_settings_for_training(recipes[0]):
+        listener.note(note)
     processes = join_processes(recipes[0].launch)
     resources = SharedResources([recipe.train.seed for recipe in recipes])
     all_of_them = ListenerOfAll(listener)
     with ExitStack() as locks:
-        planned = {}
+        planned = {}  # all, before a base is loaded: a plan adds the base to the memory in use
         for name, loaded in runs.items():
             lock = FolderLock(loaded.run_folder)
             locks.callback(lock.release)
             planned[name] = plan_run(loaded, all_of_them.listener_of(name), processes, lock, resources)
         _require_one_base(planned)
         stop = Stop(processes)
+        planned, failed = _find_rates(planned, processes, resources, all_of_them)
         turns = {name: _Turns(each, processes, resources, stop) for name, each in planned.items()}
         for name, turn in turns.items():
             all_of_them.begin(name, turn.run.session.state.step, turn.run.session.schedule.total_steps)
         with stop_when_asked(stop):
-            return _take_turns(turns, all_of_them)
+            return {**failed, **_take_turns(turns, all_of_them)}
 
 
 def _require_one_base(planned: Mapping[str, PlannedRun]) -> None:
@@ -82,6 +91,22 @@ def _require_one_base(planned: Mapping[str, PlannedRun]) -> None:
             )
 
 
+def _find_rates(
+    planned: Mapping[str, PlannedRun], processes: Processes, resources: SharedResources, listener: ListenerOfAll
+) -> tuple[dict[str, PlannedRun], dict[str, Exception]]:
+    """Search the learning rates that are not known; the runs that have one, and the errors of the others."""
+    found, failed = dict[str, PlannedRun](), dict[str, Exception]()
+    for name, run in planned.items():
+        try:
+            found[name] = find_rate(run, processes, resources)
+        except UserError:  # of the base or the data, which the other runs use too
+            raise
+        except Exception as error:
+            failed[name] = _reported(error, name, listener)
+            resources.forget_base()  # the search left an adapter on it
+    return found, failed
+
+
 class _Turns:
     """A run that takes turns on the shared base: what is in place while it does is its own.
 
@@ -93,6 +118,7 @@ class _Turns:
     def __init__(self, planned: PlannedRun, processes: Processes, resources: Resources, stop: Stop) -> None:
         self.run = open_run(planned, processes, resources)
         self.run.session.stop = stop
+        self.resources = resources
         self.model, self.device = self.run.session.model, self.run.session.processes.device
         self.adapter = active_name(self.model)
         self.generators = generator_states(self.device)
@@ -120,9 +146,12 @@ class _Turns:
             return False
         return True
 
-    def give_up(self) -> None:
-        """Drop the gradients of a step that failed: other runs train the same parameters of the head."""
-        self._in_place(self.run.session.optimisation.optimizer.zero_grad)
+    def end(self) -> None:
+        """Give the memory of a run that has ended to the others: adapter, gradients, optimiser."""
+        self._in_place(partial(self.resources.release, self.run.session.trained))
+        del self.run, self.left
+        gc.collect()
+        empty_cache(self.device)
 
     def close(self) -> None:
         """End a run that was left in the middle."""
@@ -159,10 +188,9 @@ def _take_turns(turns: Mapping[str, _Turns], listener: ListenerOfAll) -> dict[st
                 except Interrupted:
                     stopped.append(name)
                 except Exception as error:  # whatever it is, the other runs continue
-                    turn.give_up()
-                    failed[name] = error
-                    listener.failed(name, error.message if isinstance(error, RedError) else first_line(error))
+                    failed[name] = _reported(error, name, listener)
                 del waiting[name]
+                turn.end()
                 listener.ended(name)
     finally:
         for turn in waiting.values():
@@ -174,6 +202,17 @@ def _take_turns(turns: Mapping[str, _Turns], listener: ListenerOfAll) -> dict[st
             hint="Rerun the same command to resume.",
         )
     return failed
+
+
+def _reported(error: Exception, name: str, listener: ListenerOfAll) -> Exception:
+    """The error of a run, without what its frames hold: it is kept until all runs have ended."""
+    listener.failed(name, error.message if isinstance(error, RedError) else first_line(error))
+    chain: list[BaseException] = [error]
+    for each in chain:
+        traceback.clear_frames(each.__traceback__)
+        linked = (each.__cause__, each.__context__)
+        chain += [other for other in linked if other is not None and other not in chain]
+    return error
 
 
 def raise_failures(failed: Mapping[str, Exception]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import pytest
 import torch
 
 from red_cli.base_model import drawn_heads
-from red_cli.distributed.step_numbers import NotFinite
+from red_cli.distributed.process_group import SINGLE_PROCESS
+from red_cli.distributed.step_numbers import NotFinite, StepNumbers
 from red_cli.errors import RunFailed
+from red_cli.plan.strategy import StrategyChoice
+from red_cli.recipe.load import load_recipe
 from red_cli.train import loop as train_module
-from red_cli.train import shared_resources
+from red_cli.train import shared_resources, step_reports
 from red_cli.train import start as start_module
 from red_cli.train import together as together_module
 from red_cli.train.step import accumulate
@@ -111,6 +115,52 @@ def test_each_run_searches_its_rate(red, recipe: Path, tmp_path: Path) -> None:
     assert (tmp_path / "together" / "seed3" / "learning_rate_search.json").is_file()
 
 
+def test_found_rates_outlive_an_interruption_and_a_failure(
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All runs are planned before a base is loaded, whose memory would count twice."""
+    events: list[object] = []
+    real_plan, real_load, real_search = start_module.make_plan, drawn_heads.load_base, start_module.search_learning_rate
+    ends: dict[int, BaseException] = {5: KeyboardInterrupt()}
+
+    def search(loaded, *arguments):
+        events.append(loaded.recipe.train.seed)
+        found = real_search(loaded, *arguments)
+        if loaded.recipe.train.seed in ends:
+            raise ends[loaded.recipe.train.seed]
+        return found
+
+    monkeypatch.setattr(start_module, "make_plan", counted(real_plan, "plan", events))
+    monkeypatch.setattr(drawn_heads, "load_base", counted(real_load, "load", events))
+    monkeypatch.setattr(start_module, "search_learning_rate", search)
+    command = ("train", recipe, *SEEDS, *SEARCH, "eval.untuned=false", "--together", "--json")
+    assert red(*command).code == 130
+    assert events == ["plan", "plan", 3, "load", 5]
+    found = {seed: tmp_path / "run" / f"seed{seed}" / "learning_rate_search.json" for seed in (3, 5)}
+    assert json.loads(found[3].read_text())["inputs"]["base"] is not None
+    assert not found[5].parent.exists()
+    before, ends[5] = found[3].read_bytes(), RunFailed("out-of-memory", "too long")
+    events.clear()
+    outcome = red(*command)
+    assert (outcome.code, outcome.json["error"]["code"]) == (1, "out-of-memory")
+    assert events == ["plan", "plan", 5, "load", "load"]
+    assert "seed 5 failed: too long" in outcome.err
+    assert found[3].read_bytes() == before
+    metrics = json.loads((found[3].parent / "metrics.json").read_text())
+    assert metrics["learning_rate"] == json.loads(before)["rate"]
+
+
+def test_a_search_leaves_no_gradients_of_the_head(recipe: Path) -> None:
+    loaded = load_recipe(str(recipe), None, []).recipe
+    resources = shared_resources.SharedResources([loaded.train.seed])
+    trained = resources.attach(loaded, resources.prepare(loaded), SINGLE_PROCESS, StrategyChoice("single"))
+    assert trained.head
+    for parameter in trained.parameters(trained.names):
+        parameter.grad = torch.ones_like(parameter)
+    resources.release(trained)
+    assert all(parameter.grad is None for parameter in trained.model.parameters())
+
+
 def require_same(red: Callable[..., Outcome], folder: Path, command: Sequence[object]) -> None:
     """Train seeds one after another and together, and compare all that they wrote."""
     alone = red(*command, f"output.dir={folder / 'alone'}")
@@ -136,6 +186,16 @@ def test_the_base_and_the_rows_are_read_once(
     red, recipe: Path, tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
+    optimizers: list[weakref.ref] = []
+    real_finish = together_module.finish
+
+    def finish(run):
+        assert [each() for each in optimizers] == [None] * len(optimizers)  # those of finished runs are gone
+        optimizers.append(weakref.ref(run.session.optimisation.optimizer))
+        return real_finish(run)
+
+    monkeypatch.setattr(together_module, "finish", finish)
+    monkeypatch.setenv("FSDP_OF_LATER", "1")
     for module, name in (
         (drawn_heads, "load_base"),
         (shared_resources, "prepare"),
@@ -145,6 +205,9 @@ def test_the_base_and_the_rows_are_read_once(
     outcome = red("train", recipe, *SEEDS, "--together")
     assert outcome.code == 0, outcome.err
     assert sorted(calls) == ["load_base", "prepare", "take_digest"]
+    assert len(optimizers) == 2
+    assert outcome.err.count("FSDP_OF_LATER=1") == 1
+    assert "FSDP_OF_LATER" not in os.environ
     lines = [line for line in outcome.err.splitlines() if "(best)" in line]
     assert {line.split("seed ")[1][0] for line in lines} == {"3", "5"}
     assert "by seed  3: " in outcome.out
@@ -154,7 +217,7 @@ def test_the_base_and_the_rows_are_read_once(
     assert len(calls) == 3
 
 
-def counted(function: Callable[..., Any], name: str, calls: list[str]) -> Callable[..., Any]:
+def counted(function: Callable[..., Any], name: str, calls: list) -> Callable[..., Any]:
     def call(*arguments: Any) -> Any:
         calls.append(name)
         return function(*arguments)
@@ -162,8 +225,9 @@ def counted(function: Callable[..., Any], name: str, calls: list[str]) -> Callab
     return call
 
 
-def test_a_head_that_cannot_be_drawn_again_is_loaded_for_every_seed(
-    red, recipe: Path, tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("what", ["another head", "a buffer"])
+def test_a_base_whose_head_cannot_be_drawn_again_is_loaded_for_every_seed(
+    red, recipe: Path, tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     real_load, real_redrawn = drawn_heads.load_base, drawn_heads._redrawn
     seeds: list[int] = []
@@ -173,7 +237,11 @@ def test_a_head_that_cannot_be_drawn_again_is_loaded_for_every_seed(
         return real_load(model, config, kind, seed, device)
 
     def redrawn(model, head, fresh, seed):
-        return real_redrawn(model, head, fresh, seed + 1)
+        if what == "another head":
+            return real_redrawn(model, head, fresh, seed + 1)
+        values = real_redrawn(model, head, fresh, seed)
+        next(model.buffers()).add_(1)
+        return values
 
     monkeypatch.setattr(drawn_heads, "load_base", load_base)
     monkeypatch.setattr(drawn_heads, "_redrawn", redrawn)
@@ -219,16 +287,27 @@ def test_a_run_that_fails_leaves_the_others_alone(
 ) -> None:
     """It fails after its backward pass: its gradients of the head, whose parameters all runs train, are dropped."""
     real_step = train_module.optimizer_step
+    held: list[weakref.ref] = []
+
+    def diverge(session, rows):
+        share = accumulate(session, rows)
+        held.extend(map(weakref.ref, (share.loss, session.optimisation.optimizer)))
+        raise NotFinite("loss nan")
 
     def step(session, rows):
         if session.settings.seed == 3 and session.state.step == 2:
-            accumulate(session, rows)
-            raise NotFinite("loss nan")
+            try:
+                diverge(session, rows)
+            except NotFinite:
+                raise RunFailed("run-not-finite", "step 3: loss nan") from None
+        if session.settings.seed == 5 and session.state.step == 3:
+            assert [each() for each in held] == [None, None]  # its error is kept, and no memory with it
         return real_step(session, rows)
 
     monkeypatch.setattr(train_module, "optimizer_step", step)
     outcome = red("train", recipe, *SEEDS, "--together", "--json")
     assert (outcome.code, outcome.json["error"]["code"]) == (1, "run-not-finite")
+    assert len(held) == 2
     failed, other = (tmp_path / "run" / f"seed{seed}" for seed in (3, 5))
     assert json.loads((failed / "failure.json").read_text())["code"] == "run-not-finite"
     assert "seed 3 failed: step 3" in outcome.err
@@ -237,6 +316,40 @@ def test_a_run_that_fails_leaves_the_others_alone(
     monkeypatch.setattr(train_module, "optimizer_step", real_step)
     assert red("train", recipe, *SEEDS, "--together").code == 0
     assert adapter_bytes(failed) == adapter_bytes(alone / "seed3")
+
+
+def test_ctrl_c_reads_the_steps_that_are_not_read_yet(
+    red, recipe: Path, tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where a step is read when the next one is launched. One of them turns out not to be finite."""
+    real_step, real_read = train_module.optimizer_step, StepNumbers.read
+    not_finite: list[StepNumbers] = []
+
+    def step(session, rows):
+        numbers = real_step(session, rows)
+        if session.state.step == 2:
+            if session.settings.seed == 3:
+                not_finite.append(numbers)
+            else:
+                os.kill(os.getpid(), signal.SIGINT)
+        return numbers
+
+    def read(numbers):
+        if numbers in not_finite:
+            raise NotFinite("loss nan")
+        return real_read(numbers)
+
+    monkeypatch.setattr(step_reports, "reads_later", lambda device: True)
+    monkeypatch.setattr(train_module, "optimizer_step", step)
+    monkeypatch.setattr(StepNumbers, "read", read)
+    outcome = red("train", recipe, *SEEDS, "--together")
+    assert outcome.code == 130
+    assert "seed 3 failed: step 3" in outcome.err
+    lines = [
+        [content(line, run) for line in read_lines(run / "log.jsonl") if "loss" in line]
+        for run in (alone / "seed5", tmp_path / "run" / "seed5")
+    ]
+    assert lines[1] == lines[0][:3]
 
 
 def test_several_failures_are_one_error() -> None:
@@ -291,6 +404,7 @@ REFUSED = {
     "the base trains": ("train", [*SEEDS, "--together", "method=full"], "full fine-tuning"),
     "a sharded base": ("train", [*SEEDS, "--together", "launch.strategy=fsdp"], "fsdp"),
     "several processes": ("train", [*SEEDS, "--together", "launch.num_processes=2"], "one process, not 2"),
+    "a cache": ("train", [*SEEDS, "--together", "train.cache_prefix=true"], "train.cache_prefix"),
     "a tracker": ("train", [*SEEDS, "--together", "train.report_to=wandb"], "wandb"),
     "methods": ("compare", ["--together", "--methods", "red,lora", "lora:train.learning_rate=1e-3"], "LoRA"),
     "dtypes": ("compare", ["--together", "--grid", "model.dtype=float32,bfloat16"], "model.dtype float32 and bfloat16"),
