@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from red_cli.distributed.engine import Replicated
 from red_cli.distributed.process_group import Processes
+from red_cli.distributed.step_numbers import OwnShare
 from red_cli.methods.method import Trained
 
 _BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # names of one option, the second before torch 2.13
@@ -44,6 +45,13 @@ class DataParallel(Replicated):
     def backward(self, loss: Tensor) -> None:
         (loss * self.processes.count).backward()  # DistributedDataParallel takes the mean over the processes
 
-    def _sum_over_ranks(self, message: Tensor, gradients: list[Tensor]) -> None:
-        """Sum the message alone: the backward pass of the last micro-batch has summed the gradients."""
+    def divisor(self, weight: float) -> float:
+        """The weight of all ranks: the backward pass sums the gradients, and nothing is left to divide."""
+        return self.processes.all_reduce_sum(weight)
+
+    def _all_reduce(self, own: OwnShare) -> tuple[Tensor, Tensor]:
+        """Sum losses and requests to stop; the backward pass of the last micro-batch has summed the gradients."""
+        message = torch.stack([own.loss, torch.full_like(own.loss, own.stop)])
         self.processes.all_reduce_([message])
+        loss, stop = message.unbind()
+        return loss, stop

@@ -1,7 +1,7 @@
 """Engines: how gradients become an optimiser step over all ranks. DeepSpeed's is in deepspeed.py.
 
 The gradients are so few that one hand-written all-reduce per step replaces DistributedDataParallel and its buckets. The
-loss, the number of labelled items and the requests to stop travel with them.
+loss, the number of labelled items and the requests to stop travel with them. Full fine-tuning is in data_parallel.py.
 """
 
 from __future__ import annotations
@@ -78,8 +78,11 @@ class Replicated:
     def set_accumulation_boundary(self, last: bool) -> None: ...
 
     def divisor(self, weight: float) -> float:
-        """Of a single process the weight. Several ranks learn their common one in the step, and divide then."""
-        return weight if self.processes.count == 1 else 1.0
+        """The weight of this rank, so that gradients have the size of a mean; the step weighs the ranks' means.
+
+        Sums over all tokens may exceed float16. A rank without rows of its own has the weight 0.
+        """
+        return weight if self.processes.count == 1 else weight or 1.0
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
@@ -109,11 +112,16 @@ class Replicated:
         return self.optimizer.state_dict()
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state)
+        # The run may have begun on a device with another kernel
+        kernels = [
+            {key: group[key] for key in ("fused", "foreach") if key in group} for group in self.optimizer.param_groups
+        ]
+        groups = [{**stored, **own} for stored, own in zip(state["param_groups"], kernels, strict=True)]
+        self.optimizer.load_state_dict({**state, "param_groups": groups})
 
     @torch.no_grad()
     def _all_reduce(self, own: OwnShare) -> tuple[Tensor, Tensor]:
-        """Turn the gradients of the ranks' summed losses into those of the mean loss, by one message.
+        """Turn the gradients of the ranks' mean losses into those of the mean over all ranks' items, by one message.
 
         A parameter that has no gradient on any rank gets none, and is not stepped.
 
@@ -125,9 +133,10 @@ class Replicated:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         known = torch.tensor([float(own.stop), *divmod(own.weight, _DIGIT), *has])
-        message = torch.cat([own.loss.reshape(1), moved(known, self.processes.device)])
+        message = torch.cat([own.loss.reshape(1) * own.weight, moved(known, self.processes.device)])
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        self._sum_over_ranks(message, gradients)
+        torch._foreach_mul_(gradients, own.weight)
+        self.processes.all_reduce_([message, *gradients])
         loss, stop, high, low, *_ = message[:4].unbind()
         weight = high * _DIGIT + low
         torch._foreach_div_(gradients, weight)
@@ -136,7 +145,3 @@ class Replicated:
                 if ranks == 0:
                     parameter.grad = None
         return loss / weight, stop
-
-    def _sum_over_ranks(self, message: Tensor, gradients: list[Tensor]) -> None:
-        """Sum the message of a step and the gradients in place."""
-        self.processes.all_reduce_([message, *gradients])

@@ -115,12 +115,18 @@ def run_steps(session: Session) -> Iterator[None]:
     reports = StepReports(session)
     if _evaluation_due(session) and state.evaluated_step < state.step:
         evaluate_and_keep_best(session, None)
-    remaining = islice(session.schedule.sampler.from_step(state.step), session.schedule.total_steps - state.step)
+    remaining = islice(
+        session.schedule.sampler.from_step(state.step), max(0, session.schedule.total_steps - state.step)
+    )
     with collated_ahead(session.collate_step, remaining) as collated:
         while state.step < session.schedule.total_steps and not _out_of_patience(session):
             started = time.perf_counter()
             step, learning_rate = next(collated), learning_rate_of(session.optimisation.optimizer)
-            numbers = optimizer_step(session, step)
+            try:
+                numbers = optimizer_step(session, step)
+            except Exception:
+                reports.read_all()  # if the step before was not finite, that says more
+                raise
             state.step += 1
             reports.add(LaunchedStep(state.step, step.rows, learning_rate, numbers, time.perf_counter() - started))
             evaluates = _evaluation_due(session)

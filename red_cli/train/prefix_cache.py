@@ -7,6 +7,7 @@ resumed run computes it again, with the same result.
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -67,6 +68,8 @@ def _states(session: Session, stop: StopSignal) -> PrefixStates | None:
     """The filled cache; None, with a note, if the model on some rank or the disk does not allow it."""
     processes = session.processes
     try:
+        if len(set(processes.gather(platform.node()))) > 1:  # whoever started the processes
+            raise _NoCache("it needs a single machine")
         checked = _on_all_ranks(session, lambda: _Check.of(session).checked())
         stored = _allocated(session, checked)
     except _NoCache as problem:
