@@ -82,12 +82,12 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter]:
     counts = Counter[int]()
     real = loop.run_steps
 
-    def run_steps(session, stop):
+    def run_steps(session):
         for number, block in enumerate(stacks(session.model)[0]):
             inner = next(module for module in block.modules() if not list(module.children()))
             inner.register_forward_hook(lambda *_, number=number: counts.update([number]))
         assert not list(session.folder.path.glob(".*.tmp"))  # the file has lost its name
-        real(session, stop)
+        yield from real(session)
 
     monkeypatch.setattr(loop, "run_steps", run_steps)
 
@@ -144,11 +144,11 @@ def test_evaluations_are_the_same_to_the_bit(red, recipe: Path, monkeypatch: pyt
     """Their states come from batches of the same rows."""
     found: list[list[Prediction]] = []
 
-    def predict_both(session, stop):
+    def predict_both(session):
         prepared = session.prepared
         for runtime in (session.runtime, replace(session.runtime, prefix=None)):
             found.append(predict(prepared.encoder, prepared.selection, runtime, micro_batch_size=8, final=False))
-        return real(session, stop)
+        return real(session)
 
     real = loop.run_steps
     monkeypatch.setattr(loop, "run_steps", predict_both)
