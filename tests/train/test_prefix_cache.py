@@ -87,7 +87,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter]:
             inner = next(module for module in block.modules() if not list(module.children()))
             inner.register_forward_hook(lambda *_, number=number: counts.update([number]))
         assert not list(session.folder.path.glob(".*.tmp"))  # the file has lost its name
-        return real(session)
+        yield from real(session)
 
     monkeypatch.setattr(loop, "run_steps", run_steps)
 
