@@ -97,7 +97,7 @@ class Replicated:
 
     def step(self, limit: float | None, own: OwnShare) -> StepNumbers:
         numbers = self.reduce_and_clip_gradients(limit, own)
-        if skips_adamw(self.processes.device):
+        if skips_adamw(self.processes.device) and all(group["fused"] for group in self.optimizer.param_groups):
             self.optimizer.found_inf = numbers.not_finite  # type: ignore[attr-defined]  # as torch's GradScaler does
         elif numbers.not_finite:
             return numbers

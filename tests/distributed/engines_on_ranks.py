@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from red_cli.distributed.data_parallel import DataParallel
 from red_cli.distributed.engine import Engine, Replicated
 from red_cli.distributed.process_group import Processes, join_processes
+from red_cli.distributed.step_numbers import OwnShare
 from red_cli.methods.method import Trained
 from red_cli.recipe.sections import Launch
 from red_cli.recipe.train_section import Train
@@ -61,14 +62,16 @@ def gradients_of(engine: Replicated, trained: Trained, processes: Processes) -> 
         own = rows_of(step)[processes.index :: processes.count]
         # The ranks use other experts: the last one in odd steps alone, by one rank, in its first micro-batch
         experts = (0, 1, 0) if processes.main else ((1, 2)[step % 2], 0, 0)
+        share, divisor = torch.zeros(()), engine.divisor(len(own))
         for number, expert in enumerate(experts):
             engine.set_accumulation_boundary(last=number == 2)
-            loss = engine.model(own[2 * number :][:2], expert=expert)["logits"].square().sum() / ROWS
+            loss = engine.model(own[2 * number :][:2], expert=expert)["logits"].square().sum() / divisor
             engine.backward(loss * 0.0 if (step, number) == (3, 1) else loss)
-        norm = engine.reduce_and_clip_gradients(LIMIT)
+            share += loss.detach()
+        numbers = engine.reduce_and_clip_gradients(LIMIT, OwnShare(share, len(own))).read()
         named = trained.model.named_parameters()
         found.append({name: None if one.grad is None else one.grad.clone() for name, one in named})
-        found[-1]["norm"] = torch.tensor(norm)
+        found[-1] |= {"norm": torch.tensor(numbers.gradient_norm), "loss": torch.tensor(numbers.loss)}
         engine.optimizer.step()
         engine.optimizer.zero_grad()
     return [*found, dict(trained.model.state_dict())]
@@ -113,8 +116,9 @@ def compare_token_losses(processes: Processes) -> None:
         engine.set_accumulation_boundary(last=True)
         losses = token_loss.token_losses(engine.model, {"input_ids": ids}, positions, ids.flatten()[positions])
         assert len(passes) == 1
-        engine.backward(losses.sum() / 30)
-        engine.reduce_and_clip_gradients(None)
+        loss = losses.sum() / engine.divisor(len(losses))
+        engine.backward(loss)
+        engine.reduce_and_clip_gradients(None, OwnShare(loss.detach(), len(losses)))
         found.append({name: one.grad for name, one in trained.model.named_parameters()})
     torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-6)
 
@@ -127,10 +131,13 @@ def steps_of(engine: Engine, processes: Processes, steps: range) -> list[float]:
     norms = []
     for step in steps:
         own = rows_of(step)[processes.index :: processes.count]
+        share, divisor = torch.zeros(()), engine.divisor(len(own))
         for number, part in enumerate(own.split(4)):
             engine.set_accumulation_boundary(last=number == 1)
-            engine.backward(engine.model(part).square().sum() / ROWS)
-        norms.append(engine.step(LIMIT))
+            loss = engine.model(part).square().sum() / divisor
+            engine.backward(loss)
+            share += loss.detach()
+        norms.append(engine.step(LIMIT, OwnShare(share, len(own))).read().gradient_norm)
     return norms
 
 
@@ -148,7 +155,7 @@ def compare_zero(stage: str, processes: Processes) -> None:
 
     def start(weights: dict[str, Tensor] | None = None) -> tuple[Trained, Zero]:
         trained = make(small, weights)
-        return trained, Zero(trained.model, trained, optimizer_of(trained), processes, config)
+        return trained, Zero(trained.model, trained, optimizer_of(trained), processes, config, sharding=None)
 
     trained, engine = start()
     assert engine.optimizer_state()["state"] == {}
