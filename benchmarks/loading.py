@@ -2,8 +2,7 @@
 
     python benchmarks/loading.py [--layers 12] [--width 1024]
 
-Figures are shares of the base in the recipe's dtype. "complete" loads all of it in each process first, as `red` 0.2
-does.
+Figures are shares of the base in the recipe's dtype. "complete" loads all of it in each process first.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@
 
 "model for each chunk" runs the model on one token for each further chunk, as `red` does where it does not know what
 follows an output layer. "four messages" sends weights, losses, gradients and requests to stop each by itself, and reads
-each at once, as `red` 0.2 does.
+each at once.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class ReadNumbers(StepNumbers):
 
 
 class FourMessages(Replicated):
-    """The engine of `red` 0.2: each number of a step is summed by a message of its own, and read at once."""
+    """An engine that sums each number of a step by a message of its own, and reads it at once."""
 
     def divisor(self, weight: float) -> float:
         return self.processes.all_reduce_sum(weight)
