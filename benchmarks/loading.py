@@ -1,13 +1,12 @@
 """Peak memory of each of two processes until a random GPT-2 of float16 files is set up for training.
 
-    python benchmarks/loading.py [--layers 12] [--width 1024]
+    python benchmarks/loading.py [--ways fsdp,bfloat16 zero3,bfloat16] [--layers 12] [--width 1024]
 
 Figures are shares of the base in the recipe's dtype. "complete" loads all of it in each process first.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import tempfile
@@ -24,6 +23,8 @@ from red_cli.base_model import load
 from red_cli.base_model.peak_memory import peak_bytes, reset_peak
 from red_cli.distributed.deepspeed_config import STAGE
 from red_cli.distributed.device import CPU
+
+_WAYS = ["fsdp,bfloat16", "fsdp,float16", "zero3,bfloat16", "ddp,bfloat16"]
 
 
 def load_in_rank(folder: Path) -> None:
@@ -56,11 +57,8 @@ def load_in_rank(folder: Path) -> None:
     (folder / f"shares{os.environ['RANK']}.json").write_text(json.dumps(shares))
 
 
-def print_peaks(layers: int, width: int) -> None:
-    """Print the peaks of loading; a strategy without its extra is left out."""
-    ways = [("fsdp", "bfloat16"), ("fsdp", "float16"), ("ddp", "bfloat16")]
-    if importlib.util.find_spec("deepspeed") is not None:
-        ways.insert(1, ("zero3", "bfloat16"))
+def print_peaks(ways: list[tuple[str, str]], layers: int, width: int) -> None:
+    """Print the peaks of loading by (strategy, dtype)."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_run(folder, layers, width, 1024, torch.float16)
@@ -82,10 +80,12 @@ def print_peaks(layers: int, width: int) -> None:
 
 def main() -> None:
     parser = parser_for(__doc__)
+    parser.add_argument("--ways", nargs="+", default=_WAYS, help="strategies with a dtype")
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--width", type=int, default=1024)
     arguments = parser.parse_args()
-    print_peaks(arguments.layers, arguments.width)
+    ways = [(strategy, dtype) for strategy, dtype in (way.split(",") for way in arguments.ways)]
+    print_peaks(ways, arguments.layers, arguments.width)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ def count_passes(session: Session) -> Counter[int]:
 
 def train_epoch(session: Session, epoch: int) -> list[float]:
     """The losses of the steps of an epoch."""
-    return [optimizer_step(session, rows)[0] for rows in session.schedule.sampler.epoch(epoch)]
+    rows = session.schedule.sampler.epoch(epoch)
+    return [optimizer_step(session, session.collate_step(step)).read().loss for step in rows]
 
 
 def evaluate(session: Session) -> None:

@@ -27,7 +27,7 @@ BENCHMARKS = {
     "fold": ["--layers", 1, "--width", 64, "--rounds", 1],
     "generate": ["--data", "TEXTS", "--rows", 2, "--threads", 1, "--vocabulary", 300, "--max-new-tokens", 2],
     "launch": ["--recipe", "RECIPE", "--steps", 2, "--strategies", "single"],
-    "loading": ["--layers", 1, "--width", 64],
+    "loading": ["--ways", "fsdp,bfloat16", "--layers", 1, "--width", 64],
     "packing": ["--width", 64, "--layers", 1, "--longest", 32, "--repeats", 1],
     "prefix": ["--recipe", "RECIPE", "--layers", "2:", "--rows", 32, "--epochs", 1],
     "quickstart": ["--rows", 32, "--seeds", 0, "--epochs", 1],

@@ -6,7 +6,9 @@ it is complete; its place is held by one value that is expanded to the parameter
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from red_cli.errors import UserError
 from red_cli.recipe.sections import Launch
 
 _CHUNK = "red_chunk"  # the attribute of a parameter whose place is held
+_TRIMMED_EVERY = 1 << 24  # bytes of parameters that are loaded
 _SYNCHRONOUS = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers then reads a tensor when the model takes it, not earlier
 
 
@@ -91,8 +94,17 @@ def keeping_chunks(sharding: Sharding) -> Iterator[None]:
         setattr(place, _CHUNK, chunk)
         return place
 
+    since = 0
+
     def on_loaded(module: nn.Module, name: str, parameter: nn.Parameter) -> Any:
-        return cut(parameter) if getattr(parameter, LOADED, False) else None
+        nonlocal since
+        if not getattr(parameter, LOADED, False):
+            return None
+        since += parameter.nbytes
+        if since >= _TRIMMED_EVERY:
+            since = 0
+            return_freed_memory()
+        return cut(parameter)
 
     earlier = os.environ.get(_SYNCHRONOUS)
     os.environ[_SYNCHRONOUS] = "1"
@@ -104,6 +116,12 @@ def keeping_chunks(sharding: Sharding) -> Iterator[None]:
         del os.environ[_SYNCHRONOUS]
         if earlier is not None:
             os.environ[_SYNCHRONOUS] = earlier
+
+
+def return_freed_memory() -> None:
+    """Return to the system what glibc's heap keeps of freed tensors; other C libraries return it themselves."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
 
 
 def tie_chunks(model: PreTrainedModel, sharding: Sharding) -> None:

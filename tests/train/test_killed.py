@@ -21,8 +21,8 @@ from tests.train.started import adapter_bytes, logged, losses, start, train
 pytestmark = pytest.mark.slow
 
 _STEPS = 80
-_EVALUATIONS, _EXPORTS = 2, 2  # that are killed
-_KILLS = {1: 4, 2: 2}  # by processes
+_EVALUATIONS, _EXPORTS = 1, 1  # that are killed
+_KILLS = {1: 2, 2: 1}  # by processes
 
 
 @pytest.mark.parametrize("processes", _KILLS)
