@@ -1,4 +1,4 @@
-"""Seeds in a process each, one after another, beside `red train --together`: time, peak memory, the same adapters.
+"""Seeds in a process each, one after another, against `red train --together`: time, peak memory, the same adapters.
 
     python benchmarks/together.py [--recipe quickstart] [--seeds 42-49] [--pairs 3] [--keys KEY=VALUE …]
 

@@ -152,7 +152,7 @@ def peak_of_loading(folder: Path, dtype: str, ranks: int) -> SimpleNamespace:
         ("bfloat16", 1, 1.3),
         ("bfloat16", 2, 0.8),
         ("float16", 2, 0.8),
-        ("bfloat16", 4, 0.75),
+        ("bfloat16", 4, 0.6),
     ],
 )
 def test_the_peak_of_loading_is_what_is_kept_and_a_tensor(large: Path, dtype: str, ranks: int, most: float) -> None:
