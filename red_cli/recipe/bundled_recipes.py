@@ -45,6 +45,10 @@ def find_recipe(name_or_path: str) -> Path:
         hint = f"{base if (path / 'config.json').is_file() else ''}All names: red recipes"
         raise UserError("recipe-not-found", f"{name_or_path} is a folder without a recipe.yaml", hint=hint)
     kind = "recipe" if is_name else "file"
+    recipe, colon, variant = name_or_path.rpartition(":")
+    if colon and ((recipe_folder() / f"{recipe}.yaml").is_file() or Path(recipe).is_file()):
+        hint = f"A variant has an option of its own: {recipe} --variant {variant}"
+        raise UserError("recipe-not-found", f"no such {kind}: {name_or_path}", hint=hint)
     hint = _names_like(path) or (base if is_name else "")
     raise UserError("recipe-not-found", f"no such {kind}: {name_or_path}", hint=f"{hint}All names: red recipes")
 

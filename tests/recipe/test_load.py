@@ -152,6 +152,7 @@ def test_a_file_that_is_no_recipe(path: Path, text: str, place: str) -> None:
     [
         ("glue_sts2", None, "recipe-not-found", "glue_sst2"),
         ("missing/file.yaml", None, "recipe-not-found", "red recipes"),
+        ("glue_rte:roberta-large", None, "recipe-not-found", "glue_rte --variant roberta-large"),
         ("glue_sst2", "roberta", "unknown-variant", "roberta-large"),
     ],
 )

@@ -72,7 +72,7 @@ class Source:
             raise UserError(
                 "conflicting-keys",
                 "data.validation_share is set, but the data have a validation split",
-                hint="Use one of them.",
+                hint="Use one of them: data.validation_share=null leaves the validation split as it is.",
             )
         require_splits(readers, self.data, needed)
         wanted = {*needed, *(["train"] if with_train or (share is not None and "validation" in needed) else [])}
