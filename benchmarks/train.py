@@ -2,7 +2,7 @@
 
     python benchmarks/train.py --model FOLDER --data FOLDER [--recipe glue_sst2] [--steps 60]
     python benchmarks/train.py --epoch --model FOLDER --data FOLDER [--recipe glue_sst2]
-    python benchmarks/train.py --decoder [--steps 30]
+    python benchmarks/train.py --decoder [--model FOLDER] [--steps 30]
 
 The first compares `red train`'s own step (collation, Accelerate, clipping, checks) with bare loops on an encoder:
   red       the toolkit's step
@@ -13,11 +13,13 @@ The first compares `red train`'s own step (collation, Accelerate, clipping, chec
 The second lets `red train` run for one epoch and then a script around the published loop, each a process that reads,
 trains, evaluates and saves. Times are seconds of the processor (the same as
 the clock's where nothing else runs, with OMP_NUM_THREADS=1), which other work on the machine hardly changes.
-The third compares the edit itself with other methods on a random GPT-2 of 6 layers, width 384, sequences of 256:
-  bias      training the biases of the same modules: the floor, for an edit cannot cost less
+The third compares the edit itself with other methods on a decoder, by default a random GPT-2 of 6 layers, width 384, on
+random sequences of 256:
+  bias      training a bias of the same modules: the floor, for an edit cannot cost less
   red       the edit
+  red++     the edit at RED++'s positions
   two-step  the edit as the published code writes it, a product and then a sum
-  lora      PEFT's LoRA, r=8 on the fused query, key and value
+  lora      PEFT's LoRA, r=8 at PEFT's own places: query and value, of GPT-2 the fused query, key and value
   ia3       PEFT's IA3 at its own places
   full      everything
 In the first and the third, methods take every batch in turn, in random order, each on its own copy of the model. Ratios
@@ -42,7 +44,7 @@ import numpy as np
 import torch
 from measuring import SMALL_GPT2, adamw, median_ratio, open_session, parser_for, peak_memory, seconds_in_turn
 from torch import Tensor, nn
-from transformers import DataCollatorWithPadding, GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers import AutoModelForCausalLM, DataCollatorWithPadding, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from red_cli import RedConfig, attach
 from red_cli.base_model.load import load_base
@@ -120,21 +122,22 @@ def two_steps(model: nn.Module) -> None:
             module.forward = lambda hidden, own=module: hidden * own.scale + own.bias
 
 
-def decoder_methods() -> dict[str, Step]:
-    """The edit and its neighbours, over batches of token ids (rows, length)."""
-    torch.manual_seed(0)
-    base = GPT2LMHeadModel(GPT2Config(**_DECODER))
-    models = {"bias": base, "red": base, "two-step": base, "lora": base, "ia3": base, "full": base}
-    models = {name: copy.deepcopy(model) for name, model in models.items()}
-    models["bias"].requires_grad_(False)
-    for block in models["bias"].transformer.h:
-        block.mlp.c_proj.bias.requires_grad_(True)
+def decoder_models(base: PreTrainedModel) -> dict[str, nn.Module]:
+    """The edit and its neighbours on copies of a decoder."""
+    models = {name: copy.deepcopy(base) for name in ("bias", "red", "red++", "two-step", "lora", "ia3", "full")}
     for name in ("red", "two-step"):
         attach(models[name], RedConfig())
+    attach(models["red++"], RedConfig(positions="red++"))
     two_steps(models["two-step"])
-    models["lora"] = with_lora(models["lora"], ["c_attn"], keep=[])
+    models["bias"].requires_grad_(False)
+    for path in trained_red(models["red"]).modules:
+        module = models["bias"].get_submodule(path)
+        if module.bias is None:
+            module.bias = nn.Parameter(module.weight.new_zeros(base.config.hidden_size))
+        module.bias.requires_grad_(True)
+    models["lora"] = with_lora(models["lora"], None, keep=[])
     models["ia3"] = with_ia3(models["ia3"])
-    return {name: language_step(model.train(), adamw(model, 1e-3)) for name, model in models.items()}
+    return models
 
 
 def language_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Step:
@@ -148,7 +151,7 @@ def language_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Step:
     return step
 
 
-def with_lora(model: PreTrainedModel, targets: list[str], keep: list[str]) -> Any:
+def with_lora(model: PreTrainedModel, targets: list[str] | None, keep: list[str]) -> Any:
     from peft import LoraConfig, get_peft_model
 
     fan = {"fan_in_fan_out": True} if model.config.model_type == "gpt2" else {}
@@ -158,7 +161,8 @@ def with_lora(model: PreTrainedModel, targets: list[str], keep: list[str]) -> An
 def with_ia3(model: PreTrainedModel) -> Any:
     from peft import IA3Config, get_peft_model
 
-    return get_peft_model(model, IA3Config(fan_in_fan_out=True, task_type="CAUSAL_LM"))
+    fan = {"fan_in_fan_out": True} if model.config.model_type == "gpt2" else {}
+    return get_peft_model(model, IA3Config(task_type="CAUSAL_LM", **fan))
 
 
 def print_table(seconds: dict[str, list[float]], peaks: dict[str, int], references: list[str]) -> None:
@@ -231,13 +235,22 @@ def processor_seconds() -> float:
 
 
 def bench_decoder(arguments: argparse.Namespace) -> None:
-    methods = decoder_methods()
+    torch.manual_seed(0)
+    if arguments.model:
+        base = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
+    else:
+        base = GPT2LMHeadModel(GPT2Config(**_DECODER))
+    models = decoder_models(base)
+    methods = {name: language_step(model.train(), adamw(model, 1e-3)) for name, model in models.items()}
     shape = (_DECODER_BATCH, arguments.length)
-    batches = [torch.randint(1, _DECODER["vocab_size"], shape) for _ in range(_WARMUP + arguments.steps)]
+    batches = [torch.randint(1, base.config.vocab_size, shape) for _ in range(_WARMUP + arguments.steps)]
     seconds = seconds_in_turn(methods, batches, _WARMUP)
     peaks = {name: peak_memory(step, batches[0]) for name, step in methods.items()}
     print_table(seconds, peaks, references=["bias", "lora"])
-    kept = _DECODER_BATCH * arguments.length * _DECODER["n_embd"] * _DECODER["n_layer"] * 4
+    for name, model in models.items():
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        print(f"{name:10}{trained:12,} trained")
+    kept = _DECODER_BATCH * arguments.length * base.config.hidden_size * base.config.num_hidden_layers * 4
     more = peaks["red"] - peaks["bias"]
     print(f"red above bias: {more:,} bytes; one copy of the edited outputs: {kept:,} bytes")
 
@@ -248,7 +261,7 @@ def main() -> None:
     parser.add_argument("--published-epoch", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--decoder", action="store_true", help="the third comparison")
     parser.add_argument("--recipe", default="glue_sst2")
-    parser.add_argument("--model", help="model folder or name; default: the recipe's")
+    parser.add_argument("--model", help="model folder or name; default: the recipe's, or a random GPT-2")
     parser.add_argument("--data", help="data folder; default: the recipe's")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--length", type=int, default=256, help="tokens of a row of the third comparison")
