@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,6 @@ from red_cli.methods.method import Trained
 from red_cli.recipe.schema import Recipe
 
 _MODULE, _UNIT = "module", "unit"  # of a parameter group with a relative learning rate
-_SCALE_UNIT = 4.0  # of scales, where a bias's unit is the spread of its module's output; measured: docs/results.md
 
 
 def build_optimizer(trained: Trained, recipe: Recipe) -> torch.optim.AdamW:
@@ -52,17 +52,17 @@ def relative_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups of RED's vectors for the relative learning rate `rate`: all scales, and each bias by itself.
 
-    Each vector has its share of the rate, since edits in the same layer add up. Scales take four times the rate and no
-    weight decay. `set_units` multiplies the rate of each bias by the spread of its module's output.
+    The rate is divided by the square root of the number of edited modules in a layer, since the noise of their edits
+    adds up like that of independent draws. Scales have no weight decay. `set_units` multiplies the rate of each bias by
+    the spread of its module's output. Measured: docs/results.md.
 
     Args:
         modules: the paths of the edited modules.
         biases: (path of the edited module, its bias).
     """
-    share = 1 / most_in_a_layer(modules)
-    unit = share * _SCALE_UNIT
+    share = 1 / math.sqrt(most_in_a_layer(modules))
     return [
-        {"params": list(scales), "lr": rate * unit, "weight_decay": 0.0, _UNIT: unit},
+        {"params": list(scales), "lr": rate * share, "weight_decay": 0.0, _UNIT: share},
         *(
             {"params": [bias], "lr": rate * share, "weight_decay": decay, _MODULE: path, _UNIT: share}
             for path, bias in biases
