@@ -107,7 +107,8 @@ def stored_numbers_on_hub(name: str, revision: str | None) -> dict[str, int]:
     from huggingface_hub import HfApi
 
     try:
-        return {**HfApi().get_safetensors_metadata(name, revision=revision).parameter_count}
+        counts = HfApi().get_safetensors_metadata(name, revision=revision).parameter_count
+        return {str(dtype): count for dtype, count in counts.items()}
     except Exception:  # the libraries raise many kinds of errors; loading the weights says what is wrong
         return {}
 

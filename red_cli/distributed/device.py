@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,7 +67,8 @@ def computes_well_in(device: torch.device, dtype: str) -> bool:
     """
     if device.type != "cpu":
         return prefers_bf16(device)
-    known = getattr(torch.cpu, "get_capabilities", dict)()  # of later versions of torch
+    capabilities: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # of later torch
+    known = capabilities()
     return dtype == "bfloat16" and any(known.get(name) for name in _BF16_INSTRUCTIONS)
 
 
