@@ -1,6 +1,9 @@
-"""Peak memory of each of two processes until a random GPT-2 of float16 files is set up for training.
+"""Peak memory of each of two processes until a random base is set up for training.
 
     python benchmarks/loading.py [--ways fsdp,bfloat16 zero3,bfloat16] [--layers 12] [--width 1024]
+    python benchmarks/loading.py --base llama-0.7b --ways fsdp,bfloat16
+
+The base is a GPT-2 of float16 files, or a LLaMA of 0.7 billion parameters in bfloat16.
 
 Figures are shares of the base in the recipe's dtype. "complete" loads all of it in each process first.
 """
@@ -11,13 +14,15 @@ import json
 import os
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import psutil
 import torch
 from measuring import parser_for
-from two_ranks import RANK_FOLDER, make_run, session_of, start_two_ranks, work_as_rank
+from two_ranks import RANK_FOLDER, make_llama_run, make_run, session_of, start_two_ranks, work_as_rank
 
 from red_cli.base_model import load
 from red_cli.base_model.peak_memory import peak_bytes, reset_peak
@@ -57,13 +62,13 @@ def load_in_rank(folder: Path) -> None:
     (folder / f"shares{os.environ['RANK']}.json").write_text(json.dumps(shares))
 
 
-def print_peaks(ways: list[tuple[str, str]], layers: int, width: int) -> None:
-    """Print the peaks of loading by (strategy, dtype)."""
+def print_peaks(ways: list[tuple[str, str]], make_base: Callable[[Path], None]) -> None:
+    """Print the peaks of loading by (strategy, dtype); `make_base` writes base and rows to a folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_run(folder, layers, width, 1024, torch.float16)
+        make_base(folder)
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-        print(f"peak until a base of {size / 2**20:.0f} MiB of float16 is set up, of each of two processes:")
+        print(f"peak until a base of {size / 2**20:.0f} MiB of 16 bits is set up, of each of two processes:")
         print(f"{'':28}{'all memory':>22}{'without pages of files':>26}{'complete':>22}")
         for strategy, dtype in ways:
             cells = []
@@ -81,11 +86,13 @@ def print_peaks(ways: list[tuple[str, str]], layers: int, width: int) -> None:
 def main() -> None:
     parser = parser_for(__doc__)
     parser.add_argument("--ways", nargs="+", default=_WAYS, help="strategies with a dtype")
-    parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--base", choices=["gpt2", "llama-0.7b"], default="gpt2")
+    parser.add_argument("--layers", type=int, default=12, help="of the GPT-2")
+    parser.add_argument("--width", type=int, default=1024, help="of the GPT-2")
     arguments = parser.parse_args()
     ways = [(strategy, dtype) for strategy, dtype in (way.split(",") for way in arguments.ways)]
-    print_peaks(ways, arguments.layers, arguments.width)
+    gpt2 = partial(make_run, layers=arguments.layers, width=arguments.width, vocabulary=1024, dtype=torch.float16)
+    print_peaks(ways, gpt2 if arguments.base == "gpt2" else make_llama_run)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A random GPT-2 with rows, a session of `red train` over them, and two processes: for other benchmarks."""
+"""A random GPT-2 or LLaMA with rows, a session of `red train` over them, and two processes: for other benchmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from measuring import END, train_tokenizer
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 from red_cli.console import silence_libraries
 from red_cli.distributed.launch import free_port
@@ -31,14 +31,29 @@ ROWS, WORDS = 8, 191
 
 def make_run(folder: Path, layers: int, width: int, vocabulary: int, dtype: torch.dtype = torch.float32) -> None:
     """A random GPT-2, its tokenizer, and rows that all have as many words."""
-    words = ["river", "stone", "green", "light", "paper", "sound", "north", "table"]
-    draw = random.Random(0)
-    texts = [" ".join(draw.choices(words, k=WORDS)) for _ in range(4 * ROWS)]
-    train_tokenizer(texts).save_pretrained(folder)
+    make_rows(folder)
     sizes = {"n_layer": layers, "n_embd": width, "n_head": 4, "vocab_size": vocabulary, "n_positions": 512}
     no_dropout = {"resid_pdrop": 0.0, "attn_pdrop": 0.0, "embd_pdrop": 0.0}
     config = GPT2Config(bos_token_id=END, eos_token_id=END, **sizes, **no_dropout)
     GPT2LMHeadModel(config).to(dtype).save_pretrained(folder)
+
+
+def make_llama_run(folder: Path) -> None:
+    """A random LLaMA of 0.7 billion parameters in bfloat16, with the tokenizer and the rows of `make_run`."""
+    make_rows(folder)
+    config = LlamaConfig(
+        num_hidden_layers=24, hidden_size=1536, intermediate_size=4096, num_attention_heads=12, vocab_size=32000,
+        max_position_embeddings=512, tie_word_embeddings=True, bos_token_id=END, eos_token_id=END,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+
+
+def make_rows(folder: Path) -> None:
+    """A tokenizer, and rows that all have as many words."""
+    words = ["river", "stone", "green", "light", "paper", "sound", "north", "table"]
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(words, k=WORDS)) for _ in range(4 * ROWS)]
+    train_tokenizer(texts).save_pretrained(folder)
     rows = [{"prompt": "say", "completion": f" {text}"} for text in texts]
     for split in ("train", "validation"):
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -11,6 +11,7 @@ from red_cli.recipe.metric_names import metric_name
 from red_cli.tasks.labels.classes import classes_in_words
 
 if TYPE_CHECKING:
+    from red_cli.base_model.base_dtype import BaseDtype
     from red_cli.plan.devices import DeviceOption
     from red_cli.plan.host_memory import HostMemory
     from red_cli.plan.plan import PlanSummary
@@ -32,12 +33,22 @@ def subject_rows(plan: PlanSummary) -> list[tuple[str, str]]:
     counts = plan.counts
     return [
         ("base", plan.base),
-        ("", f"{plan.architecture}, {counts.base:,} parameters"),
+        ("", f"{plan.architecture}, {counts.base:,} parameters{_dtype_text(plan.dtype)}"),
         ("task", f"{plan.task}, scored by {metric_name(plan.metric, plan.label_names)}"),
         ("method", f"{plan.method}: {plan.trains}"),
         *([("changed", f"{len(plan.edited_modules)} modules, {plan.edited_pattern}")] if plan.edited_modules else []),
         ("parameters", counts_text(plan.method, counts.edited, counts.share, counts.head)),
     ]
+
+
+def _dtype_text(dtype: BaseDtype) -> str:
+    """The dtype of a plan's base after its size, with where it comes from if the recipe leaves it open.
+
+    Empty for float32 as its files.
+    """
+    if dtype.is_usual:
+        return ""
+    return f", {dtype.name}" if dtype.why is None else f", {dtype.name} {dtype.why}"
 
 
 def data_rows(plan: PlanSummary) -> list[tuple[str, str]]:

@@ -98,6 +98,21 @@ def commit_of(folder: Path) -> str | None:
     return name if is_commit and folder.resolve().parent.name == "snapshots" else None
 
 
+def stored_numbers_on_hub(name: str, revision: str | None) -> dict[str, int]:
+    """How many numbers of each dtype a base on the Hub stores, by the headers of its safetensors files.
+
+    Returns:
+        safetensors' name of a dtype -> numbers; empty if there are no such files, or the Hub cannot be asked.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        counts = HfApi().get_safetensors_metadata(name, revision=revision).parameter_count
+        return {str(dtype): count for dtype, count in counts.items()}
+    except Exception:  # the libraries raise many kinds of errors; loading the weights says what is wrong
+        return {}
+
+
 def require_hub_access(repository: str) -> None:
     """Check access to the Hub before an upload: `repository` is a valid name, and the user has a token.
 

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from red_cli.base_model.base_dtype import base_dtype
 from red_cli.base_model.base_files import BIASES_KEY
 from red_cli.base_model.hub import require_model_folder
 from red_cli.distributed.parameter_chunks import Sharding, keeping_chunks, restore, tie_chunks
@@ -44,8 +45,8 @@ def load_skeleton(config: PretrainedConfig, model: Model, kind: ModelKind) -> Pr
     config = copy.deepcopy(config)  # which gets the recipe's dtype
     with torch.device("meta"):
         try:
-            options = {} if model.dtype == "auto" else {"dtype": getattr(torch, model.dtype)}
-            return kind.auto_class.from_config(config, trust_remote_code=model.trust_remote_code, **options)
+            dtype = getattr(torch, base_dtype(model, config).name)
+            return kind.auto_class.from_config(config, trust_remote_code=model.trust_remote_code, dtype=dtype)
         except ValueError as error:
             raise UserError("unsupported-model", f"{model.name_or_path}: {first_line(error)}") from None
 
@@ -87,7 +88,7 @@ def load_base(
             kind.auto_class.from_pretrained,
             model,
             config=config,
-            dtype=model.dtype if model.dtype == "auto" else getattr(torch, model.dtype),
+            dtype=getattr(torch, base_dtype(model, config).name),
             output_loading_info=True,
             **quantization,
             ignore_mismatched_sizes=True,  # a head of another task is initialised; other mismatches are refused below
@@ -135,7 +136,7 @@ def _quantization(
         )
     # With None, the library skips the output layer of a language model
     head = sorted({name.split(".")[0] for name in head_parameter_names(load_skeleton(config, model, kind))}) or None
-    dtype = torch.float32 if model.dtype == "auto" else getattr(torch, model.dtype)
+    dtype = getattr(torch, base_dtype(model, config).name)
     place = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}
     if model.quantization == "int8":
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=head), **place}

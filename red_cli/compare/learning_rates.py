@@ -81,11 +81,13 @@ def without_weights(recipe: Recipe) -> Trained:
     Raises:
         UserError: the base does not exist, or the method does not fit it.
     """
+    from red_cli.base_model.base_dtype import with_base_dtype
     from red_cli.base_model.load import load_config, load_skeleton
     from red_cli.edit.trained_head import head_parameter_names
     from red_cli.methods.attach_save_load import attach_method
     from red_cli.tasks.build import build_task
 
     config = load_config(recipe.model)
+    recipe = with_base_dtype(recipe, config)
     model = load_skeleton(config, recipe.model, build_task(recipe, config).kind)
     return attach_method(model, recipe, head_parameter_names(model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from red_cli.base_model.base_dtype import with_base_dtype
 from red_cli.base_model.load import load_config
 from red_cli.compare.learning_rates import without_weights
 from red_cli.inference.evaluate import evaluate
@@ -25,7 +26,9 @@ def score_untuned_base(loaded: LoadedRecipe, split: str, listener: Listener) -> 
         UserError: the data or the base cannot be read.
     """
     recipe, folder = loaded.recipe, RunFolder(loaded.run_folder)
-    task = build_task(recipe, load_config(recipe.model))
+    config = load_config(recipe.model)
+    recipe = with_base_dtype(recipe, config)
+    task = build_task(recipe, config)
     selection, scored = task.validation_splits[0], scored_split(task)
     label_names = task.load(recipe.train.seed, ("train", *task.validation_splits)).label_names
     base_size = without_weights(recipe).counts.base

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ CPU = torch.device("cpu")
 USABLE_SHARE = 0.9  # of a device's memory
 _SHARES_MEMORY = ("cpu", "mps")  # with the machine
 _COMPUTES_IN_FLOAT32 = ("cpu", "mps")  # unless the recipe says otherwise: bfloat16 is emulated on some of their kinds
+_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")  # of CPUs
 _SUMS_FLOAT64 = ("cpu", "cuda")
 _FUSES_ADAMW = ("cpu", "cuda", "mps", "xpu")  # in torch; other devices bring kernels of their own, not all of them this
 _SKIPS_ADAMW = ("cpu", "cuda")  # tested there; AdamW in one kernel, which heeds `found_inf`
@@ -56,6 +57,19 @@ def prefers_bf16(device: torch.device) -> bool:
     if device.type in _COMPUTES_IN_FLOAT32 or not torch.amp.is_autocast_available(device.type):
         return False
     return bool(is_bf16_available(ignore_tpu=True))
+
+
+def computes_well_in(device: torch.device, dtype: str) -> bool:
+    """Whether a base whose files are bfloat16 or float16 is to compute in that on a device, instead of float32.
+
+    On a CPU with instructions for bfloat16, a step of training takes 0.6 to 0.7 of the time of float32; without them,
+    twice the time. In float16 it takes 11 to 18 times. A CPU whose instructions torch does not tell has none.
+    """
+    if device.type != "cpu":
+        return prefers_bf16(device)
+    capabilities: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # of later torch
+    known = capabilities()
+    return dtype == "bfloat16" and any(known.get(name) for name in _BF16_INSTRUCTIONS)
 
 
 def sums_float64(device: torch.device) -> bool:

@@ -66,7 +66,7 @@ def host_memory(
 
     Args:
         model: the base on the meta device, with the method attached.
-        config: the base's configuration, whose dtype model.dtype=auto takes.
+        config: the base's configuration, by which model.dtype=auto may be found.
         count: the number of processes on all machines.
         device: the kind of device of a process.
     """

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from transformers import PretrainedConfig, PreTrainedModel
 
+from red_cli.base_model.base_dtype import base_dtype
 from red_cli.base_model.peak_memory import out_of_memory
 from red_cli.distributed.device import chosen_device, empty_cache, shares_memory
 from red_cli.distributed.machine_memory import available_memory
@@ -79,9 +80,8 @@ def estimate_memory(
 
 
 def bytes_per_parameter(model: Model, config: PretrainedConfig) -> float:
-    """Bytes per parameter of the base, in the dtype or quantisation of the recipe; `auto` is the configuration's."""
-    dtype = str(config.dtype).removeprefix("torch.") if model.dtype == "auto" else model.dtype
-    return _BYTES.get(model.quantization or dtype, 4.0)
+    """Bytes per parameter of the base, in the dtype or quantisation of the recipe."""
+    return _BYTES[model.quantization or base_dtype(model, config).name]
 
 
 def _saved_bytes(model: PreTrainedModel, lengths: Mapping[str, int]) -> int:

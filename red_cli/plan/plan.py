@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 
+from red_cli.base_model.base_dtype import BaseDtype, recipe_dtype, with_dtype
 from red_cli.base_model.load import load_skeleton
 from red_cli.distributed.device import chosen_device
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes
@@ -43,6 +44,7 @@ class PlanSummary:
     task: str
     base: str
     architecture: str
+    dtype: BaseDtype
     method: str
     trains: str
     edited_modules: list[str]
@@ -87,7 +89,12 @@ class PlanSummary:
 
 
 def summarise(
-    loaded: LoadedRecipe, prepared: Prepared, trained: Trained, schedule: Schedule, processes: Processes
+    loaded: LoadedRecipe,
+    prepared: Prepared,
+    dtype: BaseDtype,
+    trained: Trained,
+    schedule: Schedule,
+    processes: Processes,
 ) -> PlanSummary:
     """Summarise a run; `trained` is the method on a model without weights."""
     recipe, method = loaded.recipe, loaded.recipe.method_spec
@@ -99,6 +106,7 @@ def summarise(
         task=recipe.task.title,
         base=recipe.model.name_or_path,
         architecture=prepared.base.config.model_type,
+        dtype=dtype,
         method=method.title,
         trains=method.what_trains,
         edited_modules=trained.modules,
@@ -187,12 +195,15 @@ class Plan:
 
 
 def make_plan(loaded: LoadedRecipe, prepared: Prepared, processes: Processes = SINGLE_PROCESS) -> Plan:
-    """Plan a run from the configuration alone, on a model without weights.
+    """Plan a run from the configuration and the headers of the weights, on a model without weights.
 
     Raises:
         UserError: the architecture or a position is unknown, or the schedule cannot be used.
     """
-    model = load_skeleton(prepared.base.config, loaded.recipe.model, prepared.task.kind)
+    config = prepared.base.config
+    dtype = processes.broadcast(recipe_dtype(loaded.recipe, config) if processes.main else None)
+    loaded = replace(loaded, recipe=with_dtype(loaded.recipe, dtype.name))
+    model = load_skeleton(config, loaded.recipe.model, prepared.task.kind)
     trained = attach_method(model, loaded.recipe, head_parameter_names(model))
     schedule = make_schedule(loaded, prepared, trained, processes)
-    return Plan(schedule, summarise(loaded, prepared, trained, schedule, processes))
+    return Plan(schedule, summarise(loaded, prepared, dtype, trained, schedule, processes))

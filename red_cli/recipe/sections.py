@@ -206,8 +206,10 @@ class Model(Section):
     )
     revision: Annotated[str | None, Role.BASE] = Field(default=None, description="Branch, tag or commit on the Hub.")
     dtype: Annotated[Literal["float32", "bfloat16", "float16", "auto"], Role.BASE] = Field(
-        default="float32",
-        description="dtype of the frozen base; auto: the checkpoint's. Vectors are always float32.",
+        default="auto",
+        description="dtype of the frozen base; auto: that of its files, but float32 for methods that train the base's "
+        "own parameters, for float16 on a CPU, for bfloat16 on one without instructions for it, and for both on MPS. "
+        "A run records which. Vectors are always float32.",
     )
     quantization: Annotated[Literal["int8", "nf4"] | None, Role.BASE, V0_2] = Field(
         default=None, description="Load the frozen base in 8 or 4 bits (8bit, 4bit) with bitsandbytes (extra: quant)."

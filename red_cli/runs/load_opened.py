@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from red_cli.base_model.base_dtype import with_base_dtype
 from red_cli.base_model.digest import require_same_digest
 from red_cli.base_model.load import load_base, load_config
 from red_cli.base_model.prepare import prepare_base
@@ -71,7 +72,8 @@ def load_model(
     recipe = opened.recipe
     if opened.adapter is not None and METHODS[read_trained_files(opened.adapter).method].base_parameters != "none":
         sharding = None  # such an adapter is loaded into complete parameters
-    model, _ = load_base(recipe.model, base.config, base.kind, recipe.train.seed, device, sharding)
+    settings = with_base_dtype(recipe, base.config).model
+    model, _ = load_base(settings, base.config, base.kind, recipe.train.seed, device, sharding)
     parameters: list[torch.nn.Parameter] = []
     if opened.adapter is not None:
         trained = load_trained(

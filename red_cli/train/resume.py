@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from red_cli.base_model.base_dtype import with_dtype
 from red_cli.errors import UserError
 from red_cli.files import expand_user
 from red_cli.recipe.chosen_metrics import with_metric
@@ -19,6 +20,7 @@ from red_cli.train.checkpoint_folder import STATE_FILE, list_checkpoints, valida
 from red_cli.train.learning_rate_record import with_searched_rate
 from red_cli.train.lock import LOCK_FILE, FolderLock
 
+_DTYPE_KEY = "model.dtype"
 _OTHER_FOLDER = "Delete it, or choose another folder: output.dir=…"
 
 
@@ -47,15 +49,23 @@ def find_resume_checkpoint(loaded: LoadedRecipe, lock: FolderLock, listener: Lis
     return _last_valid_checkpoint(folder, listener)
 
 
-def with_recorded_metric(loaded: LoadedRecipe, checkpoint: Path | None) -> LoadedRecipe:
-    """The recipe with the metric of the run whose checkpoint it resumes from: it chose the best evaluation so far."""
-    if checkpoint is None or loaded.recipe.eval.metric is not None:
+def with_recorded_choices(loaded: LoadedRecipe, checkpoint: Path | None) -> LoadedRecipe:
+    """The recipe with what it leaves open as in the run whose checkpoint it resumes from: dtype of the base, metric.
+
+    The metric chose the best evaluation so far.
+    """
+    recipe = loaded.recipe
+    if checkpoint is None or (recipe.eval.metric is not None and recipe.model.dtype != "auto"):
         return loaded
     file = RunFolder(checkpoint.resolve().parent.parent).recipe
     if not file.is_file():
         return loaded
     recorded = load_recorded_recipe(file).recipe
-    return replace(loaded, recipe=with_metric(loaded.recipe, recorded.eval.metric or recorded.task.metrics[0]))
+    if recipe.eval.metric is None:
+        recipe = with_metric(recipe, recorded.eval.metric or recorded.task.metrics[0])
+    if recipe.model.dtype == "auto" and recorded.model.dtype != "auto":
+        recipe = with_dtype(recipe, recorded.model.dtype)
+    return replace(loaded, recipe=recipe)
 
 
 def require_new_or_resumable_folder(loaded: LoadedRecipe) -> None:
@@ -181,8 +191,9 @@ def changed_keys(before: Recipe, now: Recipe) -> list[str]:
     old, new = training_keys(before), training_keys(now)
     changed = []
     for key in sorted(old.keys() | new.keys()):
-        # Found by trying, or chosen by the classes of the rows, and then recorded
+        # Found by trying, or chosen by the classes of the rows or the base's files, and then recorded
         found = role_of(key) in (Role.MICRO_BATCH, Role.METRIC) and new.get(key) is None
+        found = found or (key == _DTYPE_KEY and new.get(key) == "auto")
         if not found and old.get(key) != new.get(key):
             changed.append(f"{key}: {old.get(key)} -> {new.get(key)}")
     return changed

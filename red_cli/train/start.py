@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from red_cli.base_model.base_dtype import with_dtype
 from red_cli.base_model.peak_memory import reset_peak
 from red_cli.base_model.positions import longest_sequence
 from red_cli.distributed.process_group import Processes
@@ -24,7 +25,7 @@ from red_cli.train.learning_rate_record import SEARCH_FILE, LearningRateSearch, 
 from red_cli.train.learning_rate_search import search_learning_rate
 from red_cli.train.lock import FolderLock
 from red_cli.train.resources import Resources
-from red_cli.train.resume import find_resume_checkpoint, with_recorded_metric
+from red_cli.train.resume import find_resume_checkpoint, with_recorded_choices
 from red_cli.train.samples import SamplePrompts, choose_samples
 from red_cli.train.session import Session
 from red_cli.train.setup import build_session, init_run_folder, record_search
@@ -74,7 +75,7 @@ def plan_run(
         require_init_from(loaded)
     reset_peak()
     listener.status("reading the data")
-    loaded = with_recorded_metric(loaded, checkpoint)
+    loaded = with_recorded_choices(loaded, checkpoint)
     prepared = resources.prepare(loaded.recipe)
     if prepared.default_metric is not None:
         loaded = replace(loaded, recipe=with_metric(loaded.recipe, prepared.default_metric))
@@ -90,6 +91,7 @@ def plan_run(
         else:
             require_same_inputs(checkpoint, recorded, rows)
     plan = make_plan(loaded, prepared, processes)
+    loaded = replace(loaded, recipe=with_dtype(loaded.recipe, plan.summary.dtype.name))
     unsearched = unsearched_rate(loaded)
     listener.planned(plan.summary, str(loaded.run_folder))
     require_host_memory(plan.summary.host, processes)

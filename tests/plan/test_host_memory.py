@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
+from red_cli.base_model import base_dtype
 from red_cli.base_model.load import load_skeleton
 from red_cli.distributed.process_group import SINGLE_PROCESS
 from red_cli.edit.model_kinds import DECODER
@@ -49,6 +50,7 @@ def test_a_base_of_70_billion_parameters(case: str, llama_70b: LlamaConfig, monk
     recipe = load_recipe("ultrafeedback", overrides=[f"model.dtype={dtype}"]).recipe
     recipe = recipe.model_copy(update={"launch": Launch(main_process_ip="x", **launch)})
     model = load_skeleton(llama_70b, recipe.model, DECODER)
+    monkeypatch.setattr(base_dtype, "computes_well_in", lambda device, dtype: True)
     monkeypatch.setattr(planning.psutil.Process, "memory_info", lambda process: type("M", (), {"rss": GIB}))
     choice = StrategyChoice(launch["strategy"])
     host = host_memory(model, llama_70b, recipe, None, choice, count, torch.device(device))

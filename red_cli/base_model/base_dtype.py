@@ -1,0 +1,95 @@
+"""The dtype in which a base is loaded: what `model.dtype: auto` stands for, by the base's files and the device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from transformers import PretrainedConfig
+
+from red_cli.base_model.base_files import read_base
+from red_cli.base_model.hub import model_folder, stored_numbers_on_hub
+from red_cli.base_model.stored_tensor import SIZES, TORCH_NAMES
+from red_cli.distributed.device import chosen_device, computes_well_in
+from red_cli.errors import UserError
+from red_cli.recipe.schema import Recipe
+from red_cli.recipe.sections import Model
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+_HALF = ("bfloat16", "float16")
+_AS_ITS_FILES = "as its files"
+
+
+@dataclass(frozen=True)
+class BaseDtype:
+    """The dtype of a base in memory.
+
+    Attributes:
+        name: torch's name.
+        why: what `auto` took it from, in words; None if the recipe names the dtype.
+    """
+
+    name: Dtype
+    why: str | None
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it is the float32 of the files, as most small bases have it, of which a plan need not speak."""
+        return (self.name, self.why) == ("float32", _AS_ITS_FILES)
+
+
+def recipe_dtype(recipe: Recipe, config: PretrainedConfig) -> BaseDtype:
+    """The dtype in which a recipe's base is loaded. A method that trains parameters of the base takes float32.
+
+    Args:
+        config: the base's configuration.
+    """
+    if recipe.model.dtype == "auto" and recipe.method_spec.base_parameters != "none":
+        return BaseDtype("float32", f"as method {recipe.method} trains it")
+    return base_dtype(recipe.model, config)
+
+
+def base_dtype(model: Model, config: PretrainedConfig) -> BaseDtype:
+    """The dtype in which a base is loaded, for any method that leaves its parameters as they are."""
+    if model.dtype != "auto":
+        return BaseDtype(model.dtype, None)
+    found = _stored_dtype(model) or _known(str(config.dtype).removeprefix("torch.")) or "float32"
+    device = chosen_device()
+    if found in _HALF and not computes_well_in(device, found):
+        return BaseDtype("float32", f"instead of its files' {found}, for this {device.type.upper()}")
+    return BaseDtype(found, _AS_ITS_FILES)
+
+
+def with_base_dtype(recipe: Recipe, config: PretrainedConfig) -> Recipe:
+    """The recipe with the dtype in which its base is loaded, also where it says `auto`."""
+    return with_dtype(recipe, recipe_dtype(recipe, config).name)
+
+
+def with_dtype(recipe: Recipe, name: Dtype) -> Recipe:
+    """The recipe with another dtype of the base."""
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": name})})
+
+
+def _stored_dtype(model: Model) -> Dtype | None:
+    """The dtype of most numbers in the files of a base, which may keep some parts in another; None if unknown."""
+    numbers: Counter[str] = Counter()
+    folder = model_folder(model.name_or_path, model.revision)
+    if folder is None:
+        numbers.update(stored_numbers_on_hub(model.name_or_path, model.revision))
+    else:
+        try:
+            for stored in read_base(model.name_or_path, folder).tensors.values():
+                numbers[stored.dtype] += stored.size // SIZES.get(stored.dtype, 1)
+        except UserError:  # loading the weights says what is wrong with them
+            return None
+    floats = {name: count for name, count in numbers.items() if name in TORCH_NAMES}
+    return _known(TORCH_NAMES[max(floats, key=lambda name: floats[name])]) if floats else None
+
+
+def _known(name: str) -> Dtype | None:
+    """The dtype of this name in which bases are loaded: float64 becomes float32; None for other kinds of numbers."""
+    if name == "float64":
+        return "float32"
+    return cast(Dtype, name) if name in ("float32", *_HALF) else None

@@ -1,0 +1,101 @@
+"""What `model.dtype: auto` stands for, and that a run keeps what it stood for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PretrainedConfig
+
+from red_cli.base_model import base_dtype as dtypes
+from red_cli.base_model.base_dtype import BaseDtype, recipe_dtype
+from red_cli.recipe.load import load_recipe
+from red_cli.train.resume import changed_keys, with_recorded_choices
+from tests.tiny import make_base
+
+CPU, BF16_CPU, GPU = "cpu", "cpu with bfloat16", "cuda"
+AS_FILES, NAMED = "as its files", None
+INSTEAD = "instead of its files' {}, for this CPU"
+# dtypes of the weights with numbers of each, dtype in config.json, device, overrides -> dtype, why
+CASES: dict[str, tuple[dict[str, int], str | None, str, list[str], str, str | None]] = {
+    "float32": ({"float32": 8}, None, GPU, [], "float32", AS_FILES),
+    "bfloat16": ({"bfloat16": 8}, "bfloat16", GPU, [], "bfloat16", AS_FILES),
+    "float16": ({"float16": 8}, "float16", GPU, [], "float16", AS_FILES),
+    "bfloat16 on a CPU": ({"bfloat16": 8}, None, CPU, [], "float32", INSTEAD.format("bfloat16")),
+    "bfloat16 on a CPU that has it": ({"bfloat16": 8}, None, BF16_CPU, [], "bfloat16", AS_FILES),
+    "float16 on a CPU": ({"float16": 8}, None, BF16_CPU, [], "float32", INSTEAD.format("float16")),
+    "the files, not config.json": ({"float32": 8}, "float16", GPU, [], "float32", AS_FILES),
+    "most numbers": ({"float32": 6, "bfloat16": 8, "int64": 90}, "float32", GPU, [], "bfloat16", AS_FILES),
+    "float64": ({"float64": 8}, None, GPU, [], "float32", AS_FILES),
+    "no weights": ({}, "bfloat16", GPU, [], "bfloat16", AS_FILES),
+    "nothing known": ({}, None, GPU, [], "float32", AS_FILES),
+    "full": ({"bfloat16": 8}, None, GPU, ["method=full"], "float32", "as method full trains it"),
+    "bitfit": ({"bfloat16": 8}, None, GPU, ["method=bitfit"], "float32", "as method bitfit trains it"),
+    "named": ({"bfloat16": 8}, None, CPU, ["model.dtype=float16"], "float16", NAMED),
+}
+
+
+def on_device(device: str, patch: pytest.MonkeyPatch) -> None:
+    """Have the choice of a dtype see this device."""
+    patch.setattr(dtypes, "chosen_device", lambda: torch.device(device.partition(" ")[0]))
+    patch.setattr("red_cli.distributed.device.prefers_bf16", lambda device: device.type == "cuda")
+    patch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": device == BF16_CPU}, raising=False)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_dtype_of_a_base(case: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, configured, device, overrides, dtype, why = CASES[case]
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    if numbers:
+        tensors = {name: torch.zeros(count, dtype=getattr(torch, name)) for name, count in numbers.items()}
+        save_file(tensors, folder / "model.safetensors")
+    on_device(device, monkeypatch)
+    loaded = load_recipe(str(recipe), overrides=[f"model.name_or_path={folder}", *overrides]).recipe
+    assert recipe_dtype(loaded, PretrainedConfig(dtype=configured)) == BaseDtype(dtype, why)
+
+
+def test_the_headers_on_the_hub_tell_the_dtype_before_a_download(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = type("Headers", (), {"parameter_count": {"BF16": 900, "F32": 8, "I64": 1000}})
+    monkeypatch.setattr("huggingface_hub.HfApi.get_safetensors_metadata", lambda *_, **__: headers)
+    on_device(GPU, monkeypatch)
+    loaded = load_recipe(str(recipe), overrides=["model.name_or_path=nobody/nothing"]).recipe
+    assert recipe_dtype(loaded, PretrainedConfig(dtype="float32")).name == "bfloat16"
+
+
+def test_a_run_keeps_its_dtype(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, run = make_base(tmp_path / "base"), tmp_path / "run"
+    file = base / "model.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    options = [f"model.name_or_path={base}", "train.max_steps=1"]
+    on_device(BF16_CPU, monkeypatch)
+    trained = red("train", recipe, *options)
+    assert trained.code == 0, trained.err
+    assert "bfloat16 as its files" in trained.out
+    now, recorded = load_recipe(str(recipe), overrides=options), load_recipe(str(run / "recipe.yaml"))
+    assert recorded.recipe.model.dtype == "bfloat16"
+    assert not changed_keys(recorded.recipe, now.recipe)
+    resumed = with_recorded_choices(now, next((run / "checkpoints").iterdir())).recipe
+    on_device(CPU, monkeypatch)
+    assert recipe_dtype(resumed, PretrainedConfig()).name == "bfloat16"
+
+    from red_cli.runs import load_opened
+
+    load, dtypes_loaded = load_opened.load_base, []
+
+    def noting(model, *arguments):
+        dtypes_loaded.append(model.dtype)
+        return load(model, *arguments)
+
+    monkeypatch.setattr(load_opened, "load_base", noting)
+    assert red("eval", run).code == 0
+    # Earlier versions recorded the default of their time
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text.replace("dtype: bfloat16", "dtype: float32"))
+    on_device(GPU, monkeypatch)
+    assert red("eval", run).code == 0
+    assert dtypes_loaded == ["bfloat16", "float32"]
+    assert not changed_keys(load_recipe(str(run / "recipe.yaml")).recipe, now.recipe)
