@@ -32,12 +32,20 @@ from red_cli.distributed.device import CPU
 _WAYS = ["fsdp,bfloat16", "fsdp,float16", "zero3,bfloat16", "ddp,bfloat16"]
 
 
+def import_deepspeed() -> None:
+    """Import DeepSpeed with what it imports later, as an engine is built: its modules are not the base's."""
+    import deepspeed
+    from deepspeed.runtime.zero.muon import muon_optimizer  # noqa: F401  imports torch's compiler
+
+    dict(deepspeed.ops.__compatible_ops__)
+
+
 def load_in_rank(folder: Path) -> None:
     """Measure the peak of loading on one of two processes: of all memory, and of what is no page of a file."""
     way = json.loads((folder / "load.json").read_text())
     strategy, dtype = way["strategy"], way["dtype"]
     if strategy in STAGE:
-        import deepspeed  # noqa: F401  its modules are not the base's
+        import_deepspeed()
     if way["complete"]:
         load.keeping_chunks = load.returning_pages = lambda *arguments: nullcontext()
     own, done, start = [0], threading.Event(), {}

@@ -28,7 +28,9 @@ _READS_LATER = "cuda"  # whose copies to pinned memory can be waited for alone
 def chosen_device() -> torch.device:
     """The device of this process: Accelerate's, which is a CPU if ACCELERATE_USE_CPU is set."""
     if PartialState._shared_state:
-        return PartialState().device  # that of this rank
+        own = PartialState().device  # that of this rank
+        # On several processes it may be `cpu:0`, for which torch copies tensors that are on the CPU
+        return CPU if own.type == "cpu" else own
     if (named := named_device()) is not None:
         return named
     if parse_flag_from_env("ACCELERATE_USE_CPU"):

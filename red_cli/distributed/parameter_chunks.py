@@ -26,7 +26,7 @@ from red_cli.errors import UserError
 from red_cli.recipe.sections import Launch
 
 _CHUNK = "red_chunk"  # the attribute of a parameter whose place is held
-_TRIMMED_EVERY = 1 << 24  # bytes of parameters that are loaded
+_TRIMMED_EVERY = 1 << 23  # bytes of parameters that were complete and are freed
 _SYNCHRONOUS = "HF_DEACTIVATE_ASYNC_LOAD"  # transformers then reads a tensor when the model takes it, not earlier
 
 
@@ -94,16 +94,12 @@ def keeping_chunks(sharding: Sharding) -> Iterator[None]:
         setattr(place, _CHUNK, chunk)
         return place
 
-    since = 0
+    freed = FreedMemory()
 
     def on_loaded(module: nn.Module, name: str, parameter: nn.Parameter) -> Any:
-        nonlocal since
         if not getattr(parameter, LOADED, False):
             return None
-        since += parameter.nbytes
-        if since >= _TRIMMED_EVERY:
-            since = 0
-            return_freed_memory()
+        freed.add(parameter.nbytes)
         return cut(parameter)
 
     earlier = os.environ.get(_SYNCHRONOUS)
@@ -118,10 +114,26 @@ def keeping_chunks(sharding: Sharding) -> Iterator[None]:
             os.environ[_SYNCHRONOUS] = earlier
 
 
-def return_freed_memory() -> None:
-    """Return to the system what glibc's heap keeps of freed tensors; other C libraries return it themselves."""
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
-        library.malloc_trim(0)
+class FreedMemory:
+    """What glibc's heap keeps of freed tensors, returned to the system in steps.
+
+    Tensors that stay are allocated between complete parameters that go, so the heap would otherwise grow by both.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def add(self, size: int) -> None:
+        """Count a complete parameter of `size` bytes, which is freed or soon will be."""
+        self._bytes += size
+        if self._bytes >= _TRIMMED_EVERY:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Return all of it; other C libraries return it themselves."""
+        self._bytes = 0
+        if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+            library.malloc_trim(0)
 
 
 def tie_chunks(model: PreTrainedModel, sharding: Sharding) -> None:
@@ -159,18 +171,17 @@ def restore(parameter: nn.Parameter, sharding: Sharding) -> None:
         return
     processes = sharding.processes
     rows = rows_of_chunk(parameter.shape[0], sharding.count)
-    padded = chunk = chunk.to(processes.device)
-    if chunk.shape[0] < rows:
-        padded = chunk.new_zeros((rows, *chunk.shape[1:]))
-        padded[: chunk.shape[0]] = chunk
-    gathered = chunk
-    if processes.count > 1:
-        gathered = chunk.new_empty((rows * processes.count, *chunk.shape[1:]))
-        distributed.all_gather_into_tensor(_as_bytes(gathered), _as_bytes(padded))
-    complete = gathered[: parameter.shape[0]]
-    # A view would keep the padding, and with launch.shard_size the copies of the other groups
-    parameter.data = complete.clone() if len(gathered) > len(complete) else complete
+    complete = torch.empty(parameter.shape, dtype=chunk.dtype, device=processes.device)
+    parts = complete.split(rows)
+    if sharding.index < len(parts):
+        parts[sharding.index].copy_(chunk)
     delattr(parameter, _CHUNK)
+    del chunk
+    # One rank sends after the other, since gloo's all-gather would hold the complete parameter twice
+    if processes.count > 1:
+        for rank, part in enumerate(parts):
+            distributed.broadcast(_as_bytes(part), rank)
+    parameter.data = complete
 
 
 def _as_bytes(tensor: Tensor) -> Tensor:

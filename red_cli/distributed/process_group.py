@@ -145,8 +145,8 @@ def join_processes(launch: Launch) -> Processes:
             f"launch.num_processes is {launch.num_processes}, but {state.num_processes} processes were started",
             hint="Omit it if another launcher starts the processes.",
         )
-    set_device(state.device)
-    return Processes(state.process_index, state.num_processes, state.device)
+    set_device(device := chosen_device())
+    return Processes(state.process_index, state.num_processes, device)
 
 
 def _set_single_process_environment() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from transformers import PreTrainedModel
 
-from red_cli.distributed.parameter_chunks import Sharding, chunk_of, restore
+from red_cli.distributed.parameter_chunks import FreedMemory, Sharding, chunk_of, restore
 from red_cli.edit.repeated_layers import blocks
 
 
@@ -54,15 +54,19 @@ def partition_base(model: PreTrainedModel, sharding: Sharding, config: dict[str,
     import deepspeed
 
     first: Any = None
+    freed = FreedMemory()
+    freed.give_back()
     for parameter in model.parameters():
         if chunk_of(parameter) is None:
             continue
+        freed.add(parameter.nbytes)  # those before it
         restore(parameter, sharding)
         if first is None:
             first = parameter
             deepspeed.zero.Init(module=nn.ParameterList([parameter]), config_dict_or_path=config)
         else:
             first.convert_to_zero_parameters(param_list=[parameter])
+    freed.give_back()
 
 
 def _mesh(sharding: Sharding) -> DeviceMesh:

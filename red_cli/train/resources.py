@@ -16,6 +16,7 @@ from red_cli.base_model.prepare import uses_bf16
 from red_cli.distributed.data_parallel import DataParallel
 from red_cli.distributed.deepspeed import Zero
 from red_cli.distributed.deepspeed_config import deepspeed_config
+from red_cli.distributed.device import chosen_device
 from red_cli.distributed.engine import Engine, Replicated
 from red_cli.distributed.parameter_chunks import sharding_of
 from red_cli.distributed.process_group import Processes
@@ -82,9 +83,9 @@ class OwnResources:
         model = trained.model
         accelerator = accelerator_for(recipe, model, processes)
         sharding = sharding_of(recipe.launch, processes) if choice.sharded else None
-        processes = replace(processes, device=accelerator.device)
+        processes = replace(processes, device=chosen_device())
         if sharding is None:
-            to_device(model, accelerator.device)
+            to_device(model, processes.device)
         elif not choice.deepspeed:
             shard_base(model, trained.parameters(trained.names), sharding)
         set_precision(accelerator, model)

@@ -130,9 +130,9 @@ class SharedResources:
         config, kind = prepared.base.config, prepared.task.kind
         model, head, heads = load_with_heads(recipe.model, config, kind, self._seeds, processes.device)
         accelerator = accelerator_for(recipe, model, processes)
-        to_device(model, accelerator.device)
+        to_device(model, device := chosen_device())
         set_precision(accelerator, model)
-        self._base = _Base(settings, model, head, heads, accelerator.device)
+        self._base = _Base(settings, model, head, heads, device)
         return self._base
 
 

@@ -75,6 +75,15 @@ def test_the_choice_is_accelerates(choose: Callable, monkeypatch: pytest.MonkeyP
     assert devices.chosen_device() == PartialState().device == torch.device("cuda:1")
 
 
+def test_a_tensor_on_the_cpu_is_not_copied_there(choose: Callable) -> None:
+    """A base whose files are mapped stays so: several processes share the pages."""
+    choose("cpu")
+    PartialState().device = torch.device("cpu:0")  # as on several processes
+    tensor = torch.ones(2)
+    assert tensor.to(PartialState().device) is not tensor
+    assert tensor.to(devices.chosen_device()) is tensor
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("command", ["train", "eval", "predict"])
 def test_a_command_asks_for_it(
