@@ -15,16 +15,32 @@ _T = TypeVar("_T")
 _STOP, _FINISHED, _FAILED = "stop", "finished", "failed"
 
 
-def share_of(items: Sequence[_T], processes: Processes, unit: int = 1) -> list[_T]:
-    """Every count-th unit of `unit` items from this rank's on: the shares of all ranks together are the items."""
+def share_of(items: Sequence[_T], processes: Processes, size: int = 1, unit: int = 1) -> list[_T]:
+    """This rank's share of items that are sorted by cost: the batches that one process would cut, dealt like cards.
+
+    A round deals a batch of `size` items to each rank; the next one begins with the rank that the last one ended with,
+    so that the ranks' costs are alike. The last round may lack items, which all ranks then have less of. The shares of
+    all ranks together are the items.
+
+    Args:
+        size: items of a batch. The share is to be cut into batches of that size again.
+        unit: items that stay together, 1 or `size`.
+    """
     units = [items[start : start + unit] for start in range(0, len(items), unit)]
-    return [item for each in units[processes.index :: processes.count] for item in each]
+    dealt = size // unit * processes.count
+    share: list[_T] = []
+    for number, start in enumerate(range(0, len(units), dealt)):
+        here = units[start : start + dealt]
+        seat = processes.count - 1 - processes.index if number % 2 else processes.index
+        first, end = (-(-len(here) * each // processes.count) for each in (seat, seat + 1))
+        share += [item for each in here[first:end] for item in each]
+    return share
 
 
-def equal_share_of(items: Sequence[_T], processes: Processes, unit: int = 1) -> list[_T]:
-    """A share as of `share_of`, with the same number of items on each rank; the last item fills the gaps."""
+def equal_share_of(items: Sequence[_T], processes: Processes, size: int = 1, unit: int = 1) -> list[_T]:
+    """A share as of `share_of`, cut into batches of the same sizes on each rank; the last item fills the gaps."""
     missing = -len(items) % (unit * processes.count)
-    return share_of([*items, *list(items[-1:]) * missing], processes, unit)
+    return share_of([*items, *list(items[-1:]) * missing], processes, size, unit)
 
 
 class Messages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -13,7 +13,7 @@ from red_cli.distributed.shares import Messages, equal_share_of, share_of
 from red_cli.errors import RunFailed
 
 _T = TypeVar("_T")
-_LOOK_EVERY = 0.05  # seconds, while a rank waits for the others
+_FIRST_PAUSE, _LONGEST_PAUSE, _LONGER = 0.001, 0.05, 1.2  # seconds while a rank waits for the others, and a factor
 _GRACE = 30  # seconds in which the launcher ends the others of a rank that failed; on other machines it does not
 
 
@@ -65,8 +65,8 @@ class SharedRows(Generic[_T]):
 
         Args:
             order: the longest rows first, so that memory runs out at once or never; then batches are halved.
-            size: rows of a batch.
-            unit: rows that stay together in a share; `size` keeps the batches of a single process.
+            size: rows of a batch; the same number on all ranks.
+            unit: rows that stay together in a share; `size` keeps all batches of a single process.
 
         Raises:
             RunFailed: not even one row fits into memory, or another rank failed.
@@ -74,22 +74,24 @@ class SharedRows(Generic[_T]):
         messages = Messages(self.processes)
         share = equal_share_of if self.lockstep else share_of
         try:
-            found = self._own(share(order, self.processes, unit), size, messages)
+            found = self._own(share(order, self.processes, size, unit), size, messages)
         except BaseException:
             messages.fail()
             raise
         if self.processes.main:
             self._receive(messages)
+            pauses = _pauses()
             while not messages.all_ended and not self.stop.requested:
-                self._wait(messages)
+                self._wait(next(pauses), messages)
                 self._receive(messages)
             if self.stop.requested:
                 messages.ask_to_stop()
             messages.finish()
         else:
             messages.end()
+            pauses = _pauses()
             while not messages.finished:  # a collective that waits for the slowest rank would time out
-                self._wait(messages)
+                self._wait(next(pauses), messages)
         parts = self.processes.gather(found)
         self.stop.check()
         return {row: result for part in parts for row, result in part.items()}
@@ -131,9 +133,9 @@ class SharedRows(Generic[_T]):
         else:
             messages.send(self.summary(part))
 
-    def _wait(self, messages: Messages) -> None:
-        """Wait a moment for the other ranks, or fail if one of them did."""
-        time.sleep(_LOOK_EVERY)
+    def _wait(self, seconds: float, messages: Messages) -> None:
+        """Wait for the other ranks, or fail if one of them did."""
+        time.sleep(seconds)
         if messages.failed:
             time.sleep(_GRACE)
             raise RunFailed("process-failed", "another rank failed", hint="Its own message says why.")
@@ -141,3 +143,11 @@ class SharedRows(Generic[_T]):
     def _receive(self, messages: Messages) -> None:
         for content in messages.receive():
             self.done(content)
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between looks at what the others do: short at first, since ranks with like shares end almost together."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * _LONGER, _LONGEST_PAUSE)

@@ -47,17 +47,40 @@ def shared(rank: Rank, shown: list[Any], fitting: int = 99, **changes: Any) -> S
     return SharedRows(rank, compute, summary=lambda part: sorted(part), done=shown.append, **options)
 
 
-@given(st.integers(0, 40), COUNTS, st.integers(1, 5))
-def test_shares(total: int, count: int, unit: int) -> None:
-    items = list(range(total))
+@given(st.lists(st.integers(1, 64), max_size=60), COUNTS, st.integers(1, 5), st.booleans())
+def test_shares(lengths: list[int], count: int, size: int, together: bool) -> None:
+    """Every row is dealt once, and no rank computes much more padding, or more batches, than another."""
+    unit = size if together else 1
+    items = sorted(enumerate(lengths), key=lambda item: -item[1])
+    whole = cut(items, size)
     ranks = [Processes(index, count) for index in range(count)]
-    shares = [share_of(items, rank, unit) for rank in ranks]
-    assert sorted(item for share in shares for item in share) == items
-    assert max(map(len, shares)) - min(map(len, shares)) <= unit
-    assert all(share[start] % unit == 0 for share in shares for start in range(0, len(share), unit))
-    equal = [equal_share_of(items, rank, unit) for rank in ranks]
-    assert len({len(share) for share in equal}) == 1
-    assert {item for share in equal for item in share} == set(items)
+    shares = [cut(share_of(items, rank, size, unit), size) for rank in ranks]
+    assert sorted(item for share in shares for batch in share for item in batch) == sorted(items)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert all(batch in whole for share in shares for batch in (share if together else share[:-1]))
+    costs = [sum(map(padded, share)) for share in shares]
+    assert max(costs) - min(costs) <= max(map(padded, whole), default=0)
+    assert max(costs) <= max(sum(map(padded, cut(items[rank.index :: count], size))) for rank in ranks) or together
+    equal = [cut(equal_share_of(items, rank, size, unit), size) for rank in ranks]
+    assert len({tuple(map(len, share)) for share in equal}) == 1
+    assert {item for share in equal for batch in share for item in batch} == set(items)
+
+
+def test_two_ranks_halve_the_work_of_one() -> None:
+    """Batches of a falling cost: each rank has the longest of one round and the shortest of the next."""
+    items = [(row, 256 - row) for row in range(256)]
+    shares = [cut(share_of(items, Processes(index, 2), 64), 64) for index in range(2)]
+    assert [sum(map(padded, share)) * 2 for share in shares] == [sum(map(padded, cut(items, 64)))] * 2
+
+
+def cut(items: list[tuple[int, int]], size: int) -> list[list[tuple[int, int]]]:
+    """Batches of rows with their lengths."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def padded(batch: list[tuple[int, int]]) -> int:
+    """The tokens that a pass over a batch computes."""
+    return len(batch) * max(length for _, length in batch)
 
 
 @given(st.integers(0, 30), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6), st.booleans(), st.booleans())
