@@ -102,8 +102,8 @@ def test_layers_that_cannot_be_compiled_run_as_they_are(
 @pytest.mark.parametrize(
     ("keys", "code", "fact"),
     [
-        (["launch.strategy=zero2"], "conflicting-keys", "launch.strategy=zero2"),
-        (["model.quantization=nf4"], "conflicting-keys", "model.quantization"),
+        (["launch.strategy=zero2"], "invalid-recipe", "launch.strategy=zero2"),
+        (["model.quantization=nf4"], "invalid-recipe", "model.quantization"),
         ([], "missing-dependency", "no /nowhere/c++"),
     ],
 )
