@@ -48,7 +48,7 @@ def compiled_layers(session: Session) -> Iterator[None]:
 
 
 def _more_forms() -> AbstractContextManager[Any]:
-    """Inside the block, a layer may take more forms than torch's usual 8, with versions of torch that can be told."""
+    """Inside the block, a layer may take more forms than torch's usual 8, where torch's limit can be set."""
     from torch import compiler
 
     config: Any = compiler.config
