@@ -1,6 +1,6 @@
 """Training with compiled layers: the same losses, and what a run says where layers are not compiled.
 
-Graphs are run by torch's own operators, which takes no C++ compiler; a slow test has the real ones.
+Graphs are run by torch's own operators, which takes no C++ compiler; the benchmark makes the real ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from red_cli.edit.repeated_layers import blocks
 from red_cli.train import compiled_layers, loop
 from tests.failures import assert_failed
 from tests.tiny import read_lines
-from tests.train.started import train
 
 COMPILE = "train.compile=true"
 KEYS = ["train.logging_steps=1", "train.micro_batch_size=8", "train.max_steps=6", "eval.untuned=false"]
@@ -114,13 +113,3 @@ def test_what_is_refused_before_anything_starts(
     for command in ("check", "train"):
         assert_failed(red(command, recipe, COMPILE, *keys, "--json"), code, fact)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.slow  # compiles C++, on several processes
-def test_real_graphs_on_shards(red, recipe: Path, tmp_path: Path, plain: Path) -> None:
-    assert red("train", recipe, *KEYS, "model.dropout=0", f"output.dir={tmp_path / 'one'}").code == 0
-    keys = [*KEYS, COMPILE, "model.dropout=0", "launch.num_processes=2", "launch.strategy=fsdp"]
-    code, _, err = train(recipe, tmp_path / "two", *keys)
-    assert code == 0, err
-    assert "train.compile" not in err
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
