@@ -19,6 +19,7 @@ from tests.tiny import make_language_model
 ROOT = Path(__file__).parents[1]
 ONE_RUN = ["--methods", "RED", "--rates", 0.02, "--keys", "task.template=human-assistant"]
 BENCHMARKS = {
+    "compiled": ["--recipe", "RECIPE", "--steps", 2],
     "encode": ["--rows", 60, "--tokens", 20, "--repeats", 1, "--tasks", "instruction"],
     "adapters": ["--rows", 2, "--adapters", 2, "--length", 4, "--repeats", 1],
     "ends": ["--work", "WORK", "--steps", 1, "--rows", 1],

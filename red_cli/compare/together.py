@@ -27,7 +27,7 @@ def require_together(recipes: Mapping[str, Recipe]) -> None:
 
     Raises:
         UserError: two runs need different bases, a method changes the base or wraps it, a tracker holds one run at a
-            time, a run caches its frozen prefix, or there are several processes.
+            time, a run caches its frozen prefix or compiles layers, or there are several processes.
     """
     for name, recipe in recipes.items():
         if not recipe.method_spec.edits:
@@ -42,6 +42,10 @@ def require_together(recipes: Mapping[str, Recipe]) -> None:
             raise _refusal(
                 "train.cache_prefix: each run would keep a copy of the same states on disk",
                 f"train.cache_prefix=false. {_APART}",
+            )
+        if recipe.train.compile:
+            raise _refusal(
+                "train.compile: the graphs of layers are made for a single adapter", f"train.compile=false. {_APART}"
             )
     _require_one_process(list(recipes.values()))
     (first, base), *rest = [(name, _base_keys(recipe)) for name, recipe in recipes.items()]

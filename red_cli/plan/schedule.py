@@ -17,6 +17,7 @@ from red_cli.recipe.load import LoadedRecipe
 from red_cli.recipe.schema import Recipe, Train
 
 MOST_STEPS = 1_000_000_000
+COMPILE = "train.compile"
 
 
 def total_steps(settings: Train, steps_per_epoch: int) -> int:
@@ -52,6 +53,8 @@ def schedule_notes(loaded: LoadedRecipe, schedule: Schedule) -> list[str]:
     notes = []
     if schedule.prefix is not None and schedule.prefix.obstacle is not None:
         notes.append(no_effect(schedule.prefix.obstacle))
+    if train.compile and (obstacle := obstacle_to_compiling(schedule.strategy)) is not None:
+        notes.append(f"{COMPILE} has no effect: {obstacle}")
     for key in ("eval_steps", "save_steps"):
         steps = getattr(train, key)
         if steps is not None and steps > total:
@@ -62,6 +65,13 @@ def schedule_notes(loaded: LoadedRecipe, schedule: Schedule) -> list[str]:
         what = f"{patience:,} is never used up: the run evaluates {evaluations:,} times"
         notes.append(f"train.early_stopping_patience: {what}")
     return notes
+
+
+def obstacle_to_compiling(strategy: StrategyChoice) -> str | None:
+    """Why the schedule of a run compiles no layers although its recipe asks for it; None if it does."""
+    if strategy.deepspeed:
+        return f"launch.strategy is {strategy.strategy}; it needs single, ddp or fsdp"
+    return None
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,7 @@ KEYS: dict[str, Alias] = {
     **dict.fromkeys(("fp16", "half", "use_fp16", "fp16_full_eval"), Alias(("train.bf16=true",), _BFLOAT16)),
     **_same("train.gradient_checkpointing", "activation_checkpointing", "checkpoint_activations",
             "use_gradient_checkpointing"),
+    **_same("train.compile", "torch_compile", "use_compile", "compile_model"),
     **_same("train.packing", "sample_packing", "pack", "neat_packing", "eval_packing", "padding_free"),
     **_same("train.group_by_length", "length_grouped", "train_sampling_strategy"),
     **_same("train.seed", "data_seed", "random_seed", "manual_seed", "split_seed"),

@@ -43,6 +43,8 @@ def inconsistencies(recipe: Recipe) -> list[KeyFault]:
         faults.append((("train", "packing"), f"packing is for tasks that train on texts, and {task.name} does not"))
     if recipe.eval.metrics and not task.learns_texts:
         faults.append((("eval", "metrics"), f"these metrics score generated texts; {task.name} has its own metrics"))
+    if train.compile and recipe.model.quantization is not None:
+        faults.append((("train", "compile"), "layers of a quantised base are not compiled; drop model.quantization"))
     if train.class_weights is not None and not task.has_classes:
         faults.append((("train", "class_weights"), f"only classification has classes to weigh; {task.title} has none"))
     if recipe.eval.samples and not task.learns_texts:
@@ -90,6 +92,8 @@ def _faults_of_launch(recipe: Recipe) -> list[KeyFault]:
         fault("deepspeed_config", "works only with the strategies zero2 and zero3")
     if launch.offload and strategy != "zero3":
         fault("offload", "works only with the strategy zero3")
+    if recipe.train.compile and strategy in DEEPSPEED:
+        faults.append((("train", "compile"), f"not with launch.strategy={strategy}; take single, ddp or fsdp"))
     if launch.shard_size is not None and strategy != "fsdp":
         fault("shard_size", "works only with the strategy fsdp")
     if launch.shard_size is not None and (processes or launch.shard_size) % launch.shard_size:

@@ -108,6 +108,11 @@ class Train(Section):
         description="Compute the hidden states that leave the layers before the first trained one once for each row, "
         "and keep them on disk while the run trains. Results agree to rounding.",
     )
+    compile: Annotated[bool, Role.TRAINING, V0_2] = Field(
+        default=False,
+        description="Run each layer of the base as one graph of torch.compile in training steps; making it takes a C++ "
+        "compiler and minutes. Losses agree to rounding; evaluations do not use the graphs.",
+    )
     packing: Annotated[bool, Role.TRAINING, V0_2] = Field(
         default=False,
         description="Pack the sequences of a step instead of padding, without attention across them.",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +36,8 @@ def preflight(recipe: Recipe) -> None:
     require_method_package(recipe.method)
     require_metrics(text_metrics(recipe), recipe.eval.metric)
     _require_trackers(recipe.train.report_to)
+    if recipe.train.compile:
+        _require_compiler()
 
 
 def preflight_training(recipe: Recipe) -> None:
@@ -130,4 +136,25 @@ def _require_trackers(names: Sequence[str]) -> None:
                 "missing-dependency",
                 f"train.report_to: {name} is not installed",
                 hint=f"Install it: pip install {extra}",
+            )
+
+
+def _require_compiler() -> None:
+    """Quick check before layers are compiled: torch finds a C++ compiler and the headers of Python.
+
+    Raises:
+        UserError: it does not.
+    """
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    program = os.environ.get("CXX") or usual
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    for found, missing, package in (
+        (shutil.which(program.split()[0]), f"a C++ compiler, and there is no {one_line(program)}", usual),
+        (header.is_file(), f"the headers of Python, and there is no {header}", "python3-dev"),
+    ):
+        if not found:
+            raise UserError(
+                "missing-dependency",
+                f"train.compile needs {missing}",
+                hint=f"Install {package}, or drop train.compile. The variable CXX can name another compiler.",
             )

@@ -31,6 +31,7 @@ from red_cli.tasks.base import Encoded, Prediction
 from red_cli.tasks.text.token_loss import synchronised_chunks
 from red_cli.train.checkpoint import save_checkpoint
 from red_cli.train.collate_ahead import collated_ahead
+from red_cli.train.compiled_layers import compiled_layers
 from red_cli.train.events import Evaluation, NullTrainingListener, TrainingListener
 from red_cli.train.interval import Interval
 from red_cli.train.lock import FolderLock
@@ -92,7 +93,7 @@ def steps(session: Session) -> Iterator[None]:
         Interrupted: it was asked to stop; a checkpoint is saved.
     """
     try:
-        with cached_prefix(session, session.stop):
+        with cached_prefix(session, session.stop), compiled_layers(session):
             score_untuned(session)
             yield from run_steps(session)
     except StopRequested:

@@ -405,6 +405,7 @@ REFUSED = {
     "a sharded base": ("train", [*SEEDS, "--together", "launch.strategy=fsdp"], "fsdp"),
     "several processes": ("train", [*SEEDS, "--together", "launch.num_processes=2"], "one process, not 2"),
     "a cache": ("train", [*SEEDS, "--together", "train.cache_prefix=true"], "train.cache_prefix"),
+    "graphs": ("train", [*SEEDS, "--together", "train.compile=true"], "train.compile"),
     "a tracker": ("train", [*SEEDS, "--together", "train.report_to=wandb"], "wandb"),
     "methods": ("compare", ["--together", "--methods", "red,lora", "lora:train.learning_rate=1e-3"], "LoRA"),
     "dtypes": ("compare", ["--together", "--grid", "model.dtype=float32,bfloat16"], "model.dtype float32 and bfloat16"),

@@ -1,0 +1,104 @@
+"""Compiled layers: in the steps of a run, each repeated layer of the base is one graph of torch.compile.
+
+Only `forward` of a layer is compiled: hooks on the layer itself, such as FSDP's and those of stored states, stay
+outside. Layers of one class share graphs. Passes without gradients, those of evaluations among them, run the layers
+as they are: scores are those of `red eval`, and no further graphs are made for them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from red_cli.edit.repeated_layers import blocks
+from red_cli.errors import first_line
+from red_cli.plan.schedule import COMPILE, obstacle_to_compiling
+from red_cli.train.session import Session
+
+# A layer takes a few forms: with and without a mask, with and without gradients of its input, a single row or token
+_MOST_FORMS = 32
+# Dropout takes the random numbers that it takes without compilation
+_OPTIONS: dict[str, Any] = {"backend": "inductor", "options": {"fallback_random": True}}
+
+
+@contextmanager
+def compiled_layers(session: Session) -> Iterator[None]:
+    """Inside the block, passes that train run compiled layers, if the recipe says so.
+
+    The model gets no other modules, names or parameters, and afterwards its layers are as before.
+    """
+    if not session.settings.compile or obstacle_to_compiling(session.schedule.strategy):
+        yield
+        return
+    from torch import compiler
+
+    layers = _Layers(session.listener.note)
+    try:
+        with _more_forms(), ExitStack() as undo:
+            for block in blocks(session.model):
+                layers.compile(block, undo)
+            yield
+    finally:
+        compiler.reset()  # the graphs refer to the model
+
+
+def _more_forms() -> AbstractContextManager[Any]:
+    """Inside the block, a layer may take more forms than torch's usual 8, where torch's limit can be set."""
+    from torch import compiler
+
+    config: Any = compiler.config
+    return config.patch(recompile_limit=_MOST_FORMS) if hasattr(config, "recompile_limit") else nullcontext()
+
+
+class _Layers:
+    """The compiled layers of a model, and which of them run as they are all the same.
+
+    Args:
+        note: shows a line to the user.
+    """
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self._given_up: set[type[nn.Module]] = set()
+        self._noted: set[str] = set()
+
+    def compile(self, block: nn.Module, undo: ExitStack) -> None:
+        """Have a layer run as one graph in passes with gradients; `undo` restores it."""
+        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
+        own, real, kind = "forward" in vars(block), block.forward, type(block)
+        # One graph or none: torch would say nothing of a layer that it compiles in parts, or no longer
+        graph = torch.compile(real, dynamic=True, fullgraph=True, **_OPTIONS)
+
+        @functools.wraps(real)
+        def forward(*inputs: Any, **named: Any) -> Any:
+            if kind in self._given_up or not torch.is_grad_enabled():
+                return real(*inputs, **named)
+            try:
+                return graph(*inputs, **named)
+            except FailOnRecompileLimitHit:  # other forms still have their graphs
+                self._say(f"{COMPILE}: {kind.__name__} takes too many forms, and runs some of them as it is")
+            except TorchDynamoException as error:
+                self._given_up.add(kind)
+                self._say(f"{COMPILE} has no effect on {kind.__name__}: {first_line(error)}")
+            return real(*inputs, **named)
+
+        def restore() -> None:
+            if own:
+                block.forward = real
+            else:
+                del block.forward
+
+        block.forward = forward
+        undo.callback(restore)
+
+    def _say(self, line: str) -> None:
+        """Show a line of the layers once."""
+        if line not in self._noted:
+            self._noted.add(line)
+            self._note(f"{line}.")
