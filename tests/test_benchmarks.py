@@ -33,6 +33,7 @@ BENCHMARKS = {
     "prefix": ["--recipe", "RECIPE", "--layers", "2:", "--rows", 32, "--epochs", 1],
     "quickstart": ["--rows", 32, "--seeds", 0, "--epochs", 1],
     "rates": ["CSV", "--data", ".", "--tasks", "JSON answers", "--rows", 8, "--decoder", "DECODER", *ONE_RUN],
+    "recipe_rates": ["--model", "DECODER", "--data", ".", "--recipes", "alpaca", "--rates", 0.04, "--steps", 1],
     "scale": ["--parts", "messages", "--layers", 2, "--chunks", 3],
     "scale chunks": [
         "--parts",
