@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 from transformers import PretrainedConfig
 
@@ -13,10 +13,8 @@ from red_cli.base_model.hub import model_folder, stored_numbers_on_hub
 from red_cli.base_model.stored_tensor import SIZES, TORCH_NAMES
 from red_cli.distributed.device import chosen_device, computes_well_in
 from red_cli.errors import UserError
-from red_cli.recipe.schema import Recipe
-from red_cli.recipe.sections import Model
-
-Dtype = Literal["float32", "bfloat16", "float16"]
+from red_cli.recipe.schema import Recipe, with_dtype
+from red_cli.recipe.sections import Dtype, Model
 
 _HALF = ("bfloat16", "float16")
 _AS_ITS_FILES = "as its files"
@@ -65,11 +63,6 @@ def base_dtype(model: Model, config: PretrainedConfig) -> BaseDtype:
 def with_base_dtype(recipe: Recipe, config: PretrainedConfig) -> Recipe:
     """The recipe with the dtype in which its base is loaded, also where it says `auto`."""
     return with_dtype(recipe, recipe_dtype(recipe, config).name)
-
-
-def with_dtype(recipe: Recipe, name: Dtype) -> Recipe:
-    """The recipe with another dtype of the base."""
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": name})})
 
 
 def _stored_dtype(model: Model) -> Dtype | None:

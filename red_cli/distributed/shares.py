@@ -16,10 +16,10 @@ _STOP, _FINISHED, _FAILED = "stop", "finished", "failed"
 
 
 def share_of(items: Sequence[_T], processes: Processes, size: int = 1, unit: int = 1) -> list[_T]:
-    """This rank's share of items that are sorted by cost: the batches that one process would cut, dealt like cards.
+    """This rank's share of items that are sorted by cost: whole batches, as one process would cut them.
 
-    A round deals a batch of `size` items to each rank; the next one begins with the rank that the last one ended with,
-    so that the ranks' costs are alike. The last round may lack items, which all ranks then have less of. The shares of
+    In a round each rank takes a batch of `size` items. The next round begins with the rank that ended the last one, so
+    that the ranks' costs are alike. If the last round is not complete, all ranks take smaller batches. The shares of
     all ranks together are the items.
 
     Args:
@@ -27,10 +27,10 @@ def share_of(items: Sequence[_T], processes: Processes, size: int = 1, unit: int
         unit: items that stay together, 1 or `size`.
     """
     units = [items[start : start + unit] for start in range(0, len(items), unit)]
-    dealt = size // unit * processes.count
+    in_round = size // unit * processes.count
     share: list[_T] = []
-    for number, start in enumerate(range(0, len(units), dealt)):
-        here = units[start : start + dealt]
+    for number, start in enumerate(range(0, len(units), in_round)):
+        here = units[start : start + in_round]
         seat = processes.count - 1 - processes.index if number % 2 else processes.index
         first, end = (-(-len(here) * each // processes.count) for each in (seat, seat + 1))
         share += [item for each in here[first:end] for item in each]

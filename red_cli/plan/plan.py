@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from red_cli.base_model.base_dtype import BaseDtype, recipe_dtype, with_dtype
+from red_cli.base_model.base_dtype import BaseDtype, recipe_dtype
 from red_cli.base_model.load import load_skeleton
 from red_cli.distributed.device import chosen_device
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes
@@ -30,7 +30,7 @@ from red_cli.plan.schedule import Schedule, make_schedule, schedule_notes
 from red_cli.plan.search_plan import SearchPlan
 from red_cli.plan.strategy import StrategyChoice, choose_strategy
 from red_cli.recipe.load import LoadedRecipe
-from red_cli.recipe.schema import Recipe
+from red_cli.recipe.schema import Recipe, with_dtype
 from red_cli.tasks.encoded.cached import uses_text
 from red_cli.tasks.special_tokens import SpecialTokens
 

@@ -112,7 +112,7 @@ METHODS: dict[MethodName, MethodSpec] = {
         "two vectors after each edited module",
         options=RedConfig,
         edits=True,
-        relative_rate=4e-2,
+        relative_rate=5e-2,
         variants={"red++": ("red.positions=red++",)},
         unused=_unused_positions,
     ),

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from red_cli.recipe.methods import MethodChoice
 from red_cli.recipe.paper import Paper
 from red_cli.recipe.roles import FIRST_VERSION, V0_2, LocalPath, Role, Since, Text
-from red_cli.recipe.sections import Data, Decoding, Eval, Launch, Model, Output, Section
+from red_cli.recipe.sections import Data, Decoding, Dtype, Eval, Launch, Model, Output, Section
 from red_cli.recipe.tasks.registry import Task
 from red_cli.recipe.train_section import Train
 
@@ -203,3 +203,8 @@ def key_at(path: str) -> Key | None:
     while path and path not in recipe_keys():
         path = path.rpartition(".")[0]
     return recipe_keys().get(path)
+
+
+def with_dtype(recipe: Recipe, name: Dtype) -> Recipe:
+    """The recipe with another dtype of the base."""
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": name})})

@@ -17,6 +17,7 @@ Count = Annotated[int, Field(gt=0, le=_MOST)]
 CountFromZero = Annotated[int, Field(ge=0, le=_MOST)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Dtype = Literal["float32", "bfloat16", "float16"]
 KeyFault = tuple[tuple[str, ...], str]  # key path, what is wrong with its value
 
 
@@ -205,7 +206,7 @@ class Model(Section):
         description="The base: a model folder, or a name on the Hugging Face Hub."
     )
     revision: Annotated[str | None, Role.BASE] = Field(default=None, description="Branch, tag or commit on the Hub.")
-    dtype: Annotated[Literal["float32", "bfloat16", "float16", "auto"], Role.BASE] = Field(
+    dtype: Annotated[Literal[Dtype, "auto"], Role.BASE] = Field(
         default="auto",
         description="dtype of the frozen base; auto: that of its files, but float32 for methods that train the base's "
         "own parameters, for float16 on a CPU, for bfloat16 on one without instructions for it, and for both on MPS. "

@@ -35,7 +35,7 @@ def parameter_groups(
         batches: inputs of the model, such as what a tokenizer returns for 8 to 32 texts. Values are tensors of shape
             (rows, …); an `attention_mask` of shape (rows, tokens) tells the padding, which is not measured. Labels of
             an encoder-decoder are cut where they are -100 or padding, its decoder's inputs by their own mask.
-        learning_rate: relative; None: the usual one of the method, 4e-2.
+        learning_rate: relative; None: the usual one of the method, 5e-2.
         head_learning_rate: of all that trains besides the vectors; None: `learning_rate`.
         weight_decay: of biases and the head. Scales have none.
 

@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from red_cli.base_model.base_dtype import with_dtype
 from red_cli.errors import UserError
 from red_cli.files import expand_user
 from red_cli.recipe.chosen_metrics import with_metric
 from red_cli.recipe.keys_by_role import role_of, training_keys
 from red_cli.recipe.load import LoadedRecipe, load_recorded_recipe
 from red_cli.recipe.roles import Role
-from red_cli.recipe.schema import Recipe
+from red_cli.recipe.schema import Recipe, with_dtype
 from red_cli.runs.events import Listener
 from red_cli.runs.folder import RunFolder
 from red_cli.train.checkpoint_folder import STATE_FILE, list_checkpoints, validation_error

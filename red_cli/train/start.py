@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from red_cli.base_model.base_dtype import with_dtype
 from red_cli.base_model.peak_memory import reset_peak
 from red_cli.base_model.positions import longest_sequence
 from red_cli.distributed.process_group import Processes
@@ -15,6 +14,7 @@ from red_cli.plan.prepare import Prepared
 from red_cli.plan.schedule import Schedule
 from red_cli.recipe.chosen_metrics import with_metric
 from red_cli.recipe.load import LoadedRecipe
+from red_cli.recipe.schema import with_dtype
 from red_cli.recipe.shipped_rates import unsearched_rate
 from red_cli.runs.folder import RunFolder
 from red_cli.runs.inputs import RunInputs, require_same_inputs
