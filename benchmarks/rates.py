@@ -46,8 +46,8 @@ METHODS: dict[str, list[str]] = {
     "untuned": ["method=red", "train.max_steps=1"],
 }
 RATES: dict[tuple[str, str], list[float]] = {
-    ("RED", "relative"): [0.006, 0.012, 0.02, 0.04, 0.1],
-    ("RED++", "relative"): [0.006, 0.012, 0.02, 0.04, 0.1],
+    ("RED", "relative"): [0.005, 0.015, 0.05, 0.15, 0.5],
+    ("RED++", "relative"): [0.005, 0.015, 0.05, 0.15, 0.5],
     ("RED", "absolute"): [0.002, 0.006, 0.02, 0.06, 0.2],
     ("RED++", "absolute"): [0.001, 0.003, 0.01, 0.03, 0.1],
     ("LoRA", "absolute"): [0.0005, 0.002, 0.008],

@@ -1,7 +1,7 @@
 """Validation losses of bundled recipes on another base than theirs, at several relative learning rates.
 
     python benchmarks/recipe_rates.py --model FOLDER --data FOLDER [--recipes instruction alpaca]
-        [--rates 0.012 0.04 0.12] [--steps 24]
+        [--rates 0.015 0.05 0.15] [--steps 24]
 
 Each run takes steps of 8 rows. Data are E2E NLG (DATA/e2e_nlg), ARC-easy (DATA/commonsense) and the JSON answers of
 rates.py, in the form that the recipe reads.
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="the folder of a decoder")
     parser.add_argument("--data", type=Path, required=True, help="the folder with e2e_nlg and commonsense")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
-    parser.add_argument("--rates", nargs="+", type=float, default=[0.012, 0.04, 0.12])
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.015, 0.05, 0.15])
     parser.add_argument("--steps", type=int, default=24)
     options = parser.parse_args()
     model = str(Path(options.model).resolve())

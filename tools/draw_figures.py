@@ -3,8 +3,8 @@
     python tools/draw_figures.py docs/figures
 
 `rates.csv` becomes `rates.svg`: the score of each method against its learning rate, one panel a task. Relative and
-absolute rates are curves of their own; x1 is relative with scales at the rate itself, not four times it. The wider the
-plateau of a curve, the less its rate matters. `adapter_changes.json` becomes `adapter_changes.svg`: the heat map that
+absolute rates are curves of their own; x4 is an earlier rule, with four times the rate for scales and both divided by the
+number of edited modules in a layer. The wider the plateau of a curve, the less its rate matters. `adapter_changes.json` becomes `adapter_changes.svg`: the heat map that
 `red report` draws of an adapter; the file is `learnt` of its `report.json`.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Curve = dict[float, list[float]]  # learning rate -> values of the seeds
 Name = tuple[str, str]  # method and rates
 
-STYLES = {"relative": "-", "relative x1": ":", "absolute": "--"}
+STYLES = {"relative": "-", "relative x4": ":", "absolute": "--"}
 ACROSS = 2  # panels
 PANEL = (4.4, 2.9)  # inches
 
