@@ -207,7 +207,7 @@ def largest_difference(trained: torch.nn.Module, loaded: torch.nn.Module) -> flo
 
 
 def test_a_group_has_the_learning_rate_of_red_train() -> None:
-    """5e-2 for one module of a layer; two share it by the root of two. Biases take it times their module's spread."""
+    """5e-2 in all: half of it for scales, and half of it times the spread for each of two biases in a layer."""
     model = tiny_model("bert")
     red_cli.attach(model, red_cli.RedConfig(positions=["ffn", "attn"]))
     inputs = tiny_inputs()
@@ -223,12 +223,12 @@ def test_a_group_has_the_learning_rate_of_red_train() -> None:
     tokens, spreads = measure_output_spread(model, trained.modules, forward)
     assert tokens == 5 + 3 * 12
     scales, *biases, head = groups
-    assert (scales["lr"], scales["weight_decay"]) == (pytest.approx(5e-2 / 2**0.5), 0)
+    assert (scales["lr"], scales["weight_decay"]) == (pytest.approx(5e-2 / 2), 0)
     assert (head["lr"], head["weight_decay"]) == (3e-4, 0.1)
     assert {id(each) for each in head["params"]} == {id(model.get_parameter(name)) for name in trained.head}
     for group, (name, path) in zip(biases, trained.module_of_bias.items(), strict=True):
         assert group["params"] == [model.get_parameter(name)]
-        assert group["lr"] == pytest.approx(5e-2 / 2**0.5 * spreads[path])
+        assert group["lr"] == pytest.approx(5e-2 / 2 * spreads[path])
     assert model.red_attachment.selection.active == "default"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -52,15 +51,14 @@ def relative_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups of RED's vectors for the relative learning rate `rate`: all scales, and each bias by itself.
 
-    The rate is divided by the square root of the number of edited modules in a layer, since the noise of their edits
-    adds up like that of independent draws. Scales have no weight decay. `set_units` multiplies the rate of each bias by
-    the spread of its module's output. Measured: docs/results.md.
+    The rate is divided by the number of edited modules in a layer, since their edits add up. Scales have no weight decay.
+    `set_units` multiplies the rate of each bias by the spread of its module's output. Measured: docs/results.md.
 
     Args:
         modules: the paths of the edited modules.
         biases: (path of the edited module, its bias).
     """
-    share = 1 / math.sqrt(most_in_a_layer(modules))
+    share = 1 / most_in_a_layer(modules)
     return [
         {"params": list(scales), "lr": rate * share, "weight_decay": 0.0, _UNIT: share},
         *(

@@ -40,7 +40,7 @@ def test_the_first_step_moves_a_bias_by_the_rate_times_the_spread(
     for name, vector in vectors.items():
         path, _, kind = name.removeprefix("base_model.model.").rpartition(".red.")
         moved = (vector - float(kind == "scale")).abs().max()
-        unit = (spreads[path] if kind == "bias" else 1) / 2**0.5 if rates == "relative" else 1  # two modules in a layer
+        unit = (spreads[path] if kind == "bias" else 1) / 2 if rates == "relative" else 1  # two modules in a layer
         assert float(moved) == pytest.approx(RATE * unit, rel=1e-3), name
     log = read_lines(run / "log.jsonl")
     assert max(line.get("learning_rate", 0) for line in log) == pytest.approx(RATE)
