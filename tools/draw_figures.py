@@ -3,8 +3,8 @@
     python tools/draw_figures.py docs/figures
 
 `rates.csv` becomes `rates.svg`: the score of each method against its learning rate, one panel a task. Relative and
-absolute rates are curves of their own; x4 is an earlier rule, with four times the rate for scales. The wider the plateau
-of a curve, the less its rate matters.
+absolute rates are curves of their own; x4 is an earlier rule, with four times the rate for scales. The wider a curve's
+plateau, the less its rate matters.
 `adapter_changes.json` becomes `adapter_changes.svg`: the heat map that `red report` draws of an adapter; the file is
 `learnt` of its `report.json`.
 """

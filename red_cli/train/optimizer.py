@@ -51,8 +51,8 @@ def relative_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups of RED's vectors for the relative learning rate `rate`: all scales, and each bias by itself.
 
-    The rate is divided by the number of edited modules in a layer, since their edits add up. Scales have no weight decay.
-    `set_units` multiplies the rate of each bias by the spread of its module's output. Measured: docs/results.md.
+    The rate is divided by the number of edited modules in a layer, since their edits add up. Scales have no weight
+    decay. `set_units` multiplies the rate of each bias by the spread of its module's output. Measured: docs/results.md.
 
     Args:
         modules: the paths of the edited modules.
