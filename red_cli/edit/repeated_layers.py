@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -103,3 +105,17 @@ def most_in_a_layer(modules: Sequence[str]) -> int:
     """The most modules in one of the repeated layers; a layer is a path up to its first number."""
     layers = [match[0] if (match := re.match(r".*?\.\d+(?=\.)", path)) else path for path in modules]
     return max(Counter(layers).values(), default=0)
+
+
+def replace_forward(block: nn.Module, forward: Callable[..., Any], undo: ExitStack) -> None:
+    """Have a layer run `forward` in place of its own; `undo` restores it."""
+    own, real = "forward" in vars(block), block.forward
+
+    def restore() -> None:
+        if own:
+            block.forward = real
+        else:
+            del block.forward
+
+    block.forward = forward
+    undo.callback(restore)

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from red_cli.edit.repeated_layers import replace_forward
+
 
 @dataclass(frozen=True)
 class Prefix:
@@ -103,7 +105,7 @@ def _replace_forward(
     undo: ExitStack,
 ) -> None:
     """Have a skipped layer return `states`, or its input if they are None; `undo` restores it."""
-    own, real = "forward" in vars(block), block.forward
+    real = block.forward
 
     def forward(*inputs: Any, **named: Any) -> Any:
         given: Tensor = inputs[0] if inputs else named["hidden_states"]
@@ -112,11 +114,4 @@ def _replace_forward(
         found = given if states is None else states
         return found if rest[0] is None else (found, *rest[0])
 
-    def restore() -> None:
-        if own:
-            block.forward = real
-        else:
-            del block.forward
-
-    block.forward = forward
-    undo.callback(restore)
+    replace_forward(block, forward, undo)

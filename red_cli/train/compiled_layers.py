@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from red_cli.edit.repeated_layers import blocks
+from red_cli.edit.repeated_layers import blocks, replace_forward
 from red_cli.errors import first_line
 from red_cli.plan.schedule import COMPILE, obstacle_to_compiling
 from red_cli.train.session import Session
@@ -71,7 +71,7 @@ class _Layers:
         """Have a layer run as one graph in passes with gradients; `undo` restores it."""
         from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
-        own, real, kind = "forward" in vars(block), block.forward, type(block)
+        real, kind = block.forward, type(block)
         # One graph or none: torch would say nothing of a layer that it compiles in parts, or no longer
         graph = torch.compile(real, dynamic=True, fullgraph=True, **_OPTIONS)
 
@@ -88,14 +88,7 @@ class _Layers:
                 self._say(f"{COMPILE} has no effect on {kind.__name__}: {first_line(error)}")
             return real(*inputs, **named)
 
-        def restore() -> None:
-            if own:
-                block.forward = real
-            else:
-                del block.forward
-
-        block.forward = forward
-        undo.callback(restore)
+        replace_forward(block, forward, undo)
 
     def _say(self, line: str) -> None:
         """Show a line of the layers once."""
