@@ -6,7 +6,7 @@
 absolute rates are curves of their own; x4 is an earlier rule, with four times the rate for scales. The wider a curve's
 plateau, the less its rate matters.
 `adapter_changes.json` becomes `adapter_changes.svg`: the heat map that `red report` draws of an adapter; the file is
-`learnt` of its `report.json`.
+the key `learnt` of its `report.json`.
 """
 
 from __future__ import annotations
