@@ -65,6 +65,14 @@ def with_base_dtype(recipe: Recipe, config: PretrainedConfig) -> Recipe:
     return with_dtype(recipe, recipe_dtype(recipe, config).name)
 
 
+def is_mapped(model: Model, config: PretrainedConfig) -> bool:
+    """Whether a frozen base on a CPU stays in its files, mapped into the memory that all processes share.
+
+    Tensors whose dtype loading does not change stay there.
+    """
+    return model.quantization is None and _stored_dtype(model) == base_dtype(model, config).name
+
+
 def _stored_dtype(model: Model) -> Dtype | None:
     """The dtype of most numbers in the files of a base, which may keep some parts in another; None if unknown."""
     numbers: Counter[str] = Counter()

@@ -8,7 +8,8 @@ import psutil
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from red_cli.distributed.device import shares_memory
+from red_cli.base_model.base_dtype import is_mapped
+from red_cli.distributed.device import CPU, shares_memory
 from red_cli.distributed.launch import processes_to_start
 from red_cli.distributed.machine_memory import total_memory
 from red_cli.distributed.process_group import Processes
@@ -78,16 +79,17 @@ def host_memory(
     on_host = shares_memory(device)
     rows = recipe.train.micro_batch_size or 1
     own = 0 if memory is None or not on_host else memory.of_rows(rows) - memory.libraries - memory.base
+    whole = recipe.method_spec.base_parameters != "none"  # such a method has a copy of the base before it is sharded
     if strategy.sharded:
         chunks = base * here // (recipe.launch.shard_size or count)
         kept = chunks if on_host or recipe.launch.offload else 0
-        whole = recipe.method_spec.base_parameters != "none"  # such a method reads the base before it is sharded
         loading = base * here if whole else kept + tensor * here
         block = max((sum(own.numel() for own in block.parameters()) for block in blocks(model)), default=0)
         own += int(GATHERED_BLOCKS * block * each) if on_host else 0
     else:
-        loading = (base + tensor) * here
-        kept = base * here if on_host else 0
+        copies = 1 if device == CPU and not whole and is_mapped(recipe.model, config) else here
+        loading = base * copies + tensor * here
+        kept = base * copies if on_host else 0
     return HostMemory(
         processes=here,
         strategy=strategy.strategy,

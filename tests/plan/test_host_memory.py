@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psutil
 import pytest
 import torch
-from transformers import LlamaConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaConfig
 
 from red_cli.base_model import base_dtype
 from red_cli.base_model.load import load_skeleton
 from red_cli.distributed.process_group import SINGLE_PROCESS
-from red_cli.edit.model_kinds import DECODER
+from red_cli.edit.model_kinds import DECODER, SEQUENCE_CLASSIFIER
 from red_cli.errors import RunFailed
 from red_cli.plan import host_memory as planning
 from red_cli.plan.host_memory import HostMemory, host_memory, require_host_memory
 from red_cli.plan.strategy import StrategyChoice
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.sections import Launch
+from tests import tiny
 
 BASE, LARGEST = 2 * 68_976_648_192, 2 * 32000 * 8192  # bytes of Llama-2-70B and of its largest tensor, in 16 bits
 GIB = 2**30
@@ -59,6 +62,32 @@ def test_a_base_of_70_billion_parameters(case: str, llama_70b: LlamaConfig, monk
     assert host.loading - here * GIB == pytest.approx(loading, abs=count)
     blocks = 2 * 855_654_400 * 2 * here if choice.sharded and device == "cpu" else 0  # gathered, of 16 bits
     assert host.training - here * GIB == pytest.approx(training + blocks, rel=1e-6, abs=count)
+
+
+# dtype of the files, that of the recipe, method -> the bases in the memory of a machine with two processes
+MAPPED = {
+    ("float32", "float32", "red"): 1,
+    ("bfloat16", "bfloat16", "red"): 1,
+    ("bfloat16", "float32", "red"): 2,  # each process converts its own
+    ("float32", "float32", "full"): 2,  # and trains its own
+}
+
+
+@pytest.mark.parametrize(("stored", "loaded", "method"), MAPPED)
+def test_processes_on_a_cpu_share_a_base_that_stays_in_its_files(
+    stored: str, loaded: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = AutoConfig.for_model("bert", **tiny.ENCODERS["bert"])
+    AutoModelForSequenceClassification.from_config(config, dtype=getattr(torch, stored)).save_pretrained(tmp_path)
+    keys = [f"model.name_or_path={tmp_path}", f"model.dtype={loaded}", f"method={method}", "launch.strategy=ddp"]
+    recipe = load_recipe("quickstart", overrides=keys).recipe
+    model = load_skeleton(config, recipe.model, SEQUENCE_CLASSIFIER)
+    monkeypatch.setattr(planning.psutil.Process, "memory_info", lambda process: type("M", (), {"rss": GIB}))
+    host = host_memory(model, config, recipe, None, StrategyChoice("ddp"), 2, torch.device("cpu"))
+    sizes = [parameter.numel() * getattr(torch, loaded).itemsize for parameter in model.parameters()]
+    copies = MAPPED[stored, loaded, method]
+    assert host.loading - 2 * GIB == copies * sum(sizes) + 2 * max(sizes)
+    assert host.training - 2 * GIB == copies * sum(sizes)
 
 
 def test_too_little_memory_is_said_before_anything_is_loaded() -> None:
