@@ -73,7 +73,9 @@ RECIPES = {
         written_talks(lambda talk: {"prompt": talk[0]["content"], "chosen": talk}), [_OWN_SPLIT, "train.rates=relative"]
     ),
     "generation": Recipe(write_pairs),
-    "e2e_nlg": Recipe(lambda data, target: write_e2e(data, target, _ROWS["train"]), ["train.rates=relative"]),
+    "e2e_nlg": Recipe(
+        lambda data, target: write_e2e(data, target, _ROWS["train"]), ["train.rates=relative", "train.warmup_steps=2"]
+    ),
     "commonsense_arc_easy": Recipe(
         lambda data, target: write_arc_easy(data, target, _ROWS["train"]),
         [_OWN_SPLIT, "task.scoring=likelihood", "eval.metric=loss"],
