@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from red_cli.tasks.base import Prediction
 
 _WRITTEN_TO = ("predictions", "evaluations", "suites", "alpaca-eval", "mt-bench", "mt-bench/model_answer")
-_LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scikit-learn")
+_LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy")
 
 
 @dataclass(frozen=True)

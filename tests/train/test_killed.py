@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 _STEPS = 80
 _EVALUATIONS, _EXPORTS = 1, 1  # that are killed
-_KILLS = {1: 2, 2: 1}  # by processes
+_KILLS = {1: 1, 2: 1}  # by processes
 
 
 @pytest.mark.parametrize("processes", _KILLS)

@@ -1,4 +1,8 @@
-"""Metrics of classification and regression; the scores of each class, the confusion matrix, the majority score."""
+"""Metrics of classification and regression; the scores of each class, the confusion matrix, the majority score.
+
+Those of classification are a few sums over the confusion matrix. scikit-learn has them too, and tests compare with it,
+but to import it takes as long as a fourth of a short run's start.
+"""
 
 from __future__ import annotations
 
@@ -14,34 +18,37 @@ from numpy.typing import NDArray
 from red_cli.tasks.base import Prediction, Task
 
 _NO_CLASS = -1  # the id of a text that is no label
+_TWO = 2
 
 
-def _accuracy(truths: list[int], guesses: list[int], labels: int) -> float:
-    """The accuracy metric of classification, by scikit-learn."""
-    from sklearn.metrics import accuracy_score
-
-    return float(accuracy_score(truths, guesses))
+def _accuracy(counts: NDArray[np.int64]) -> float:
+    """The share of rows whose class is predicted."""
+    return float(counts.trace() / counts.sum())
 
 
-def _f1(truths: list[int], guesses: list[int], labels: int) -> float:
+def _f1(counts: NDArray[np.int64]) -> float:
     """F1 of the second of two labels (the positive one in GLUE); of more labels the mean over all."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(truths, guesses, average="binary" if labels == 2 else "macro", zero_division=0))
+    return float(_f1_of_classes(counts)[1]) if len(counts) == _TWO else _macro_f1(counts)
 
 
-def _macro_f1(truths: list[int], guesses: list[int], labels: int) -> float:
-    """The mean F1 over all labels, by scikit-learn."""
-    from sklearn.metrics import f1_score
+def _macro_f1(counts: NDArray[np.int64]) -> float:
+    """The mean F1 over the labels that occur in rows or predictions."""
+    occur = counts.sum(axis=0) + counts.sum(axis=1) > 0
+    return float(_f1_of_classes(counts)[occur].mean())
 
-    return float(f1_score(truths, guesses, average="macro", zero_division=0))
+
+def _f1_of_classes(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """F1 of each class, (classes,); 0 for a class that does not occur."""
+    return _ratio(2 * counts.diagonal(), counts.sum(axis=0) + counts.sum(axis=1))
 
 
-def _matthews_correlation(truths: list[int], guesses: list[int], labels: int) -> float:
-    """The Matthews correlation metric of classification, by scikit-learn."""
-    from sklearn.metrics import matthews_corrcoef
-
-    return float(matthews_corrcoef(truths, guesses))
+def _matthews_correlation(counts: NDArray[np.int64]) -> float:
+    """The Matthews correlation, for any number of classes (Gorodkin, 2004); 0 if rows or predictions have one class."""
+    rows, predicted = (counts.sum(axis=axis, dtype=np.float64) for axis in (1, 0))
+    total = rows.sum()
+    covariance = counts.trace() * total - rows @ predicted
+    spread = math.sqrt((total**2 - rows @ rows) * (total**2 - predicted @ predicted))
+    return float(covariance / spread) if spread else 0.0
 
 
 def _pearson(predicted: Sequence[float], actual: Sequence[float]) -> float:
@@ -58,8 +65,8 @@ def _spearman(predicted: Sequence[float], actual: Sequence[float]) -> float:
     return float(spearmanr(predicted, actual).statistic)
 
 
-# name -> function of the rows' labels and predictions, as ids, and the number of labels
-_OF_LABELS: dict[str, Callable[[list[int], list[int], int], float]] = {
+# name -> function of a confusion matrix in which every row has a column
+_OF_LABELS: dict[str, Callable[[NDArray[np.int64]], float]] = {
     "accuracy": _accuracy,
     "f1": _f1,
     "matthews_correlation": _matthews_correlation,
@@ -80,8 +87,9 @@ def classification_metrics(
 ) -> dict[str, float]:
     """Metrics of label predictions, at most 1; the Matthews correlation of a constant prediction is 0."""
     position = {name: index for index, name in enumerate(label_names)}
-    guesses, truths = [position[name] for name in predicted], [position[name] for name in actual]
-    return {name: _OF_LABELS[name](truths, guesses, len(label_names)) for name in names}
+    truths, guesses = (np.array([position[name] for name in texts], dtype=np.int64) for texts in (actual, predicted))
+    counts = _counts(truths, guesses, len(label_names))
+    return {name: _OF_LABELS[name](counts) for name in names}
 
 
 def regression_metrics(names: Sequence[str], predicted: Sequence[float], actual: Sequence[float]) -> dict[str, float]:
@@ -122,19 +130,13 @@ class MajorityScore:
 
 def class_scores(predictions: Sequence[Prediction], label_names: Sequence[str]) -> list[ClassScore]:
     """The scores of each class over labelled predictions, in the order of class ids; 0 where one is not defined."""
-    from sklearn.metrics import precision_recall_fscore_support
-
     truths, guesses = _ids(predictions, label_names)
-    count = len(label_names)
-    precisions, recalls, scores, _ = precision_recall_fscore_support(
-        truths, guesses, labels=np.arange(count), zero_division=0
-    )
-    rows, predicted = (np.bincount(ids[ids != _NO_CLASS], minlength=count) for ids in (truths, guesses))
-    columns = zip(label_names, rows.tolist(), predicted.tolist(), precisions, recalls, scores, strict=True)
-    return [
-        ClassScore(label, total, guessed, float(precision), float(recall), float(f1))
-        for label, total, guessed, precision, recall, f1 in columns
-    ]
+    counts = _counts(truths, guesses, len(label_names))
+    rows, predicted = np.bincount(truths, minlength=len(label_names)), counts.sum(axis=0)
+    right = counts.diagonal()
+    columns = (rows, predicted, _ratio(right, predicted), _ratio(right, rows), _ratio(2 * right, rows + predicted))
+    found = zip(label_names, *(column.tolist() for column in columns), strict=True)
+    return [ClassScore(label, *scores) for label, *scores in found]
 
 
 def confusion_matrix(predictions: Sequence[Prediction], label_names: Sequence[str]) -> NDArray[np.int64]:
@@ -142,11 +144,7 @@ def confusion_matrix(predictions: Sequence[Prediction], label_names: Sequence[st
 
     A text that is no label has no column, so that the row of its class adds up to less than the class's rows.
     """
-    truths, guesses = _ids(predictions, label_names)
-    counts = np.zeros((len(label_names), len(label_names)), dtype=np.int64)
-    given = guesses != _NO_CLASS
-    np.add.at(counts, (truths[given], guesses[given]), 1)
-    return counts
+    return _counts(*_ids(predictions, label_names), len(label_names))
 
 
 def majority_score(
@@ -156,6 +154,19 @@ def majority_score(
     label = Counter(str(answer.label) for answer in predictions).most_common(1)[0][0]
     value = task.score([replace(answer, prediction=label) for answer in predictions], label_names).get(metric)
     return None if value is None else MajorityScore(label, value)
+
+
+def _counts(truths: NDArray[np.int64], guesses: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Numbers of rows by true and predicted class, (classes, classes); a row without a predicted class is left out."""
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    given = guesses != _NO_CLASS
+    np.add.at(counts, (truths[given], guesses[given]), 1)
+    return counts
+
+
+def _ratio(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Each part of its whole, (classes,); 0 where the whole is 0."""
+    return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)
 
 
 def _ids(predictions: Sequence[Prediction], label_names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

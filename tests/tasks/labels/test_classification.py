@@ -8,12 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given, strategies
+from sklearn import metrics
 from transformers import AutoTokenizer
 
 from red_cli.recipe.sections import Columns, Data
 from red_cli.recipe.tasks.glue import GLUE
+from red_cli.tasks.base import Prediction
 from red_cli.tasks.data.rows import Rows
-from red_cli.tasks.labels.metrics import classification_metrics, regression_metrics
+from red_cli.tasks.labels.metrics import class_scores, classification_metrics, regression_metrics
 from red_cli.tasks.labels.targets import LabelTarget, RegressionTarget
 from red_cli.tasks.labels.task import LabelTask
 from red_cli.tasks.presets.glue import glue_task
@@ -159,6 +162,33 @@ def test_metrics_against_figures_worked_out_by_hand() -> None:
     ranked = regression_metrics(("pearson", "spearman"), [1.0, 2.0, 9.0], [1.0, 2.0, 3.0])
     assert ranked["spearman"] == pytest.approx(1.0)
     assert ranked["pearson"] < 0.95
+
+
+@given(strategies.data(), strategies.integers(2, 5))
+def test_metrics_are_those_of_scikit_learn(data: strategies.DataObject, count: int) -> None:
+    names = [f"class {number}" for number in range(count)]
+    classes = strategies.lists(strategies.sampled_from(names), min_size=1, max_size=30)
+    actual = data.draw(classes)
+    predicted = data.draw(strategies.lists(strategies.sampled_from(names), min_size=len(actual), max_size=len(actual)))
+    options = {"labels": names, "zero_division": 0}
+    expected = {
+        "accuracy": metrics.accuracy_score(actual, predicted),
+        "f1": metrics.f1_score(actual, predicted, average=None, **options)[1],
+        "macro_f1": metrics.f1_score(actual, predicted, average="macro", zero_division=0),
+        "matthews_correlation": metrics.matthews_corrcoef(actual, predicted),
+    }
+    if count > 2:
+        expected["f1"] = expected["macro_f1"]
+    scores = classification_metrics(tuple(expected), predicted, actual, names)
+    assert scores == pytest.approx(expected, abs=1e-12)
+
+    answers = [Prediction(guess, truth, None) for guess, truth in zip(predicted, actual, strict=True)]
+    answers.append(Prediction("no label", actual[0], None))
+    of_classes = metrics.precision_recall_fscore_support(
+        [*actual, actual[0]], [*predicted, "no label"], average=None, **options
+    )
+    found = [(each.precision, each.recall, each.f1, each.rows) for each in class_scores(answers, names)]
+    np.testing.assert_allclose(found, np.transpose(of_classes), rtol=0, atol=1e-12)
 
 
 def test_a_constant_answer_scores_nothing() -> None:
