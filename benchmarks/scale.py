@@ -1,12 +1,13 @@
 """What a training imports and takes to load, what a step on several processes sends, and what chunks of its loss cost.
 
     python benchmarks/scale.py [--parts imports,messages,chunks] [--layers 4] [--chunks 12] [--width 384] [--rounds 7]
+    python benchmarks/scale.py --parts messages --base llama-0.7b
 
   imports    processor seconds and modules up to the first step of the quickstart, and those of importing torch,
              transformers and the base's class alone
   messages   collectives of a step, counted by torch's profiler, and reads of tensors by the host, of which some are in
-             the model's code; of two processes of ddp and of fsdp on a random GPT-2 whose loss is computed in chunks;
-             on rank 0
+             the model's code; of two processes of ddp and of fsdp on a random GPT-2, or on a LLaMA of 0.7 billion
+             parameters with one row a process, whose loss is computed in chunks; on rank 0
   chunks     processor time of a step whose loss is computed in chunks, of that in one; medians of rounds in turn
 
 "model for each chunk" runs the model on one token for each further chunk, as `red` does where it does not know what
@@ -27,12 +28,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from measuring import parser_for
-from two_ranks import RANK_FOLDER, ROWS, WORDS, make_run, session_of, start_two_ranks, work_as_rank
+from two_ranks import RANK_FOLDER, ROWS, WORDS, make_llama_run, make_run, session_of, start_two_ranks, work_as_rank
 
 from red_cli.console import silence_libraries
 from red_cli.distributed.engine import Replicated
@@ -181,10 +183,10 @@ def loss_in_chunks(session: Session, chunks: int, known: bool = True) -> Iterato
 
 def count_in_rank(folder: Path) -> None:
     """Count the messages of a step on one of two processes; rank 0 writes them to counts.json."""
-    ways = json.loads((folder / "ways.json").read_text())
+    ways, keys = json.loads((folder / "ways.json").read_text())
     counts, results = [], []
     for strategy, chunks, known, four in ways:
-        session = session_of(folder, strategy)
+        session = session_of(folder, strategy, *keys)
         if four:
             optimisation, trained = session.optimisation, session.trained
             engine = FourMessages(session.model, trained, optimisation.optimizer, session.processes, sharded=False)
@@ -202,7 +204,7 @@ def count_in_rank(folder: Path) -> None:
         (folder / "counts.json").write_text(json.dumps([counts, results]))
 
 
-def messages(layers: int, chunks: int) -> None:
+def messages(make: Callable[[Path], None], what: str, chunks: int, keys: list[str]) -> None:
     ways = [
         ("ddp", 1, True, True),
         ("ddp", 1, True, False),
@@ -212,11 +214,11 @@ def messages(layers: int, chunks: int) -> None:
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_run(folder, layers, 32, 320)
-        (folder / "ways.json").write_text(json.dumps(ways))
+        make(folder)
+        (folder / "ways.json").write_text(json.dumps([ways, keys]))
         start_two_ranks(__file__, folder)
         counts, results = json.loads((folder / "counts.json").read_text())
-    print(f"a step of two processes, {layers} blocks:")
+    print(f"a step of two processes, {what}:")
     print(f"{'':36}" + "".join(f"{name:>13}" for name in counts[0]))
     for (strategy, count, known, four), found in zip(ways, counts, strict=True):
         more = ", four messages" if four else "" if known else ", model for each chunk"
@@ -249,6 +251,7 @@ def time_of_chunks(layers: int, chunks: int, width: int, vocabulary: int, rounds
 def main() -> None:
     parser = parser_for(__doc__)
     parser.add_argument("--parts", default="imports,messages,chunks")
+    parser.add_argument("--base", choices=["gpt2", "llama-0.7b"], default="gpt2", help="of the messages")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--chunks", type=int, default=12)
     parser.add_argument("--width", type=int, default=384)
@@ -261,7 +264,10 @@ def main() -> None:
     if "imports" in parts:
         imports(arguments.rounds)
     if "messages" in parts:
-        messages(arguments.layers, arguments.chunks)
+        gpt2 = partial(make_run, layers=arguments.layers, width=32, vocabulary=320), f"{arguments.layers} blocks", []
+        llama = make_llama_run, "LLaMA, 0.7 billion", ["train.batch_size=2", "train.micro_batch_size=1"]
+        make, what, keys = gpt2 if arguments.base == "gpt2" else llama
+        messages(make, what, arguments.chunks, keys)
     if "chunks" in parts:
         time_of_chunks(arguments.layers, arguments.chunks, arguments.width, arguments.vocabulary, arguments.rounds)
 
