@@ -53,8 +53,8 @@ def _settings() -> Iterator[None]:
     from torch._dynamo import config as tracing
     from torch._functorch import config as autograd
 
-    # Layers with RED's edits have hooks that others of their class lack. By default torch does not look at hooks, nor
-    # at anything in layers of FSDP, and would run an edited layer by the graph of one without edits.
+    # Layers with edits have hooks, and others of their class have none. By default torch does not look at hooks, nor at
+    # anything in layers of FSDP, and would run an edited layer by the graph of one without edits.
     guards = {"skip_nnmodule_hook_guards": False, "skip_fsdp_guards": False}
     later: list[tuple[Any, dict[str, Any]]] = [  # settings that the earliest torch does not have
         # More forms than torch's usual 8
