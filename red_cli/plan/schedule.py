@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from torch import nn
+
 from red_cli.distributed.process_group import Processes
+from red_cli.edit.repeated_layers import blocks
 from red_cli.methods.method import Trained
 from red_cli.plan.batches import BatchSampler
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter, estimate_memory
@@ -53,8 +56,8 @@ def schedule_notes(loaded: LoadedRecipe, schedule: Schedule) -> list[str]:
     notes = []
     if schedule.prefix is not None and schedule.prefix.obstacle is not None:
         notes.append(no_effect(schedule.prefix.obstacle))
-    if train.compile and (obstacle := obstacle_to_compiling(schedule.strategy)) is not None:
-        notes.append(f"{COMPILE} has no effect: {obstacle}")
+    if schedule.uncompiled is not None:
+        notes.append(f"{COMPILE} has no effect: {schedule.uncompiled}")
     for key in ("eval_steps", "save_steps"):
         steps = getattr(train, key)
         if steps is not None and steps > total:
@@ -67,10 +70,19 @@ def schedule_notes(loaded: LoadedRecipe, schedule: Schedule) -> list[str]:
     return notes
 
 
-def obstacle_to_compiling(strategy: StrategyChoice) -> str | None:
-    """Why the schedule of a run compiles no layers although its recipe asks for it; None if it does."""
+def obstacle_to_compiling(model: nn.Module, strategy: StrategyChoice, prefix: PrefixPlan | None) -> str | None:
+    """Why the schedule of a run compiles no layers although its recipe asks for it; None if it does.
+
+    Args:
+        prefix: the cache of a frozen prefix, whose layers do not run in training steps.
+    """
+    layers = len(blocks(model))
     if strategy.deepspeed:
         return f"launch.strategy is {strategy.strategy}; it needs single, ddp or fsdp"
+    if layers == 0:
+        return f"a {type(model).__name__} has no repeated layers"
+    if prefix is not None and prefix.obstacle is None and prefix.layers == layers:
+        return "train.cache_prefix leaves no layers that training steps run"
     return None
 
 
@@ -83,6 +95,7 @@ class Schedule:
         search: the learning-rate search before the run, or None if the recipe gives the rate.
         memory: the estimated peak of a step, or None if it cannot be estimated.
         prefix: the cache of a frozen prefix, or None if the recipe asks for none.
+        uncompiled: why layers are not compiled although the recipe asks for it; None if they are, or it does not.
     """
 
     sampler: BatchSampler
@@ -92,6 +105,7 @@ class Schedule:
     memory: MemoryEstimate | None
     strategy: StrategyChoice
     prefix: PrefixPlan | None = None
+    uncompiled: str | None = None
 
 
 def make_schedule(loaded: LoadedRecipe, prepared: Prepared, trained: Trained, processes: Processes) -> Schedule:
@@ -107,6 +121,7 @@ def make_schedule(loaded: LoadedRecipe, prepared: Prepared, trained: Trained, pr
     searched = recipe.train.learning_rate == "auto"
     memory = _memory(trained, recipe, prepared)
     strategy = processes.broadcast(choose_strategy(recipe, memory, processes))
+    prefix = processes.broadcast(plan_prefix(loaded, prepared, trained, total, sampler.steps_per_epoch, strategy))
     return Schedule(
         sampler=sampler,
         total_steps=total,
@@ -114,7 +129,8 @@ def make_schedule(loaded: LoadedRecipe, prepared: Prepared, trained: Trained, pr
         search=plan_search(recipe.method, trained.modules, total, strategy.strategy) if searched else None,
         memory=memory,
         strategy=strategy,
-        prefix=processes.broadcast(plan_prefix(loaded, prepared, trained, total, sampler.steps_per_epoch, strategy)),
+        prefix=prefix,
+        uncompiled=obstacle_to_compiling(trained.model, strategy, prefix) if recipe.train.compile else None,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import nn
 
 from red_cli.edit.repeated_layers import blocks, replace_forward
 from red_cli.errors import first_line
-from red_cli.plan.schedule import COMPILE, obstacle_to_compiling
+from red_cli.plan.schedule import COMPILE
 from red_cli.train.session import Session
 
 # A layer takes a few forms: with and without a mask, with and without gradients of its input, a single row or token
@@ -32,14 +32,14 @@ def compiled_layers(session: Session) -> Iterator[None]:
 
     The model gets no other modules, names or parameters, and afterwards its layers are as before.
     """
-    if not session.settings.compile or obstacle_to_compiling(session.schedule.strategy):
+    if not session.settings.compile or session.schedule.uncompiled is not None:
         yield
         return
     from torch import compiler
 
     layers = _Layers(session.listener.note)
     try:
-        with _more_forms(), ExitStack() as undo:
+        with _settings(), ExitStack() as undo:
             for block in blocks(session.model):
                 layers.compile(block, undo)
             yield
@@ -47,12 +47,27 @@ def compiled_layers(session: Session) -> Iterator[None]:
         compiler.reset()  # the graphs refer to the model
 
 
-def _more_forms() -> AbstractContextManager[Any]:
-    """Inside the block, a layer may take more forms than torch's usual 8, where torch's limit can be set."""
-    from torch import compiler
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Inside the block, torch shares a graph only between layers that are alike, and makes it whole or not at all."""
+    from torch._dynamo import config as tracing
+    from torch._functorch import config as autograd
 
-    config: Any = compiler.config
-    return config.patch(recompile_limit=_MOST_FORMS) if hasattr(config, "recompile_limit") else nullcontext()
+    # Layers with edits have hooks, and others of their class have none. By default torch does not look at hooks, nor at
+    # anything in layers of FSDP, and would run an edited layer by the graph of one without edits.
+    guards = {"skip_nnmodule_hook_guards": False, "skip_fsdp_guards": False}
+    later: list[tuple[Any, dict[str, Any]]] = [  # settings that the earliest torch does not have
+        # More forms than torch's usual 8
+        (tracing, {"recompile_limit": _MOST_FORMS}),
+        # A backward graph that cannot be made is known while the layer can still run as it is
+        (autograd, {"force_non_lazy_backward_lowering": True}),
+    ]
+    with ExitStack() as stack:
+        stack.enter_context(tracing.patch(guards))
+        for config, values in later:
+            if all(hasattr(config, name) for name in values):
+                stack.enter_context(config.patch(values))
+        yield
 
 
 class _Layers:
@@ -85,7 +100,8 @@ class _Layers:
                 self._say(f"{COMPILE}: {kind.__name__} takes too many forms, and runs some of them as it is")
             except TorchDynamoException as error:
                 self._given_up.add(kind)
-                self._say(f"{COMPILE} has no effect on {kind.__name__}: {first_line(error)}")
+                reason = getattr(error, "inner_exception", error)  # the compiler's own words
+                self._say(f"{COMPILE} has no effect on {kind.__name__}: {first_line(reason)}")
             return real(*inputs, **named)
 
         replace_forward(block, forward, undo)

@@ -53,7 +53,7 @@ class _Base:
         device: where it computes.
     """
 
-    settings: str
+    settings: dict[str, str]
     model: PreTrainedModel
     head: list[str]
     heads: dict[int, dict[str, Tensor]]
@@ -136,17 +136,22 @@ class SharedResources:
         return self._base
 
 
-def base_settings(recipe: Recipe, prepared: Prepared) -> str:
-    """What decides how a base is loaded and computes; runs with the same settings can share one."""
+def base_settings(recipe: Recipe, prepared: Prepared) -> dict[str, str]:
+    """What decides how a base is loaded and computes, by name; runs with the same settings can share one.
+
+    Returns:
+        Recipe keys and keys of the base's configuration -> their values as JSON.
+    """
+    config = prepared.base.config
     settings = {
-        "model": recipe.model.model_dump(),
-        "config": prepared.base.config.to_dict(),
-        "attention": prepared.base.config._attn_implementation,
+        **{f"config.{key}": value for key, value in config.to_dict().items()},
+        **{f"model.{key}": value for key, value in recipe.model.model_dump().items()},
+        "attention": config._attn_implementation,
         "kind": prepared.task.kind.auto_class.__name__,
-        "bf16": uses_bf16(recipe.train),
-        "checkpointing": recipe.train.gradient_checkpointing,
+        "train.bf16": uses_bf16(recipe.train),
+        "train.gradient_checkpointing": recipe.train.gradient_checkpointing,
     }
-    return json.dumps(settings, sort_keys=True, default=repr)
+    return {name: json.dumps(value, sort_keys=True, default=repr) for name, value in settings.items()}
 
 
 def active_name(model: PreTrainedModel) -> str:

@@ -19,7 +19,7 @@ from red_cli.distributed.process_group import Processes, join_processes
 from red_cli.edit.attach import activate
 from red_cli.edit.attached_adapters import require_attachment
 from red_cli.errors import Interrupted, RedError, RunFailed, UserError, first_line
-from red_cli.formatting import number_of
+from red_cli.formatting import number_of, some_of
 from red_cli.recipe.load import LoadedRecipe
 from red_cli.train.events import TrainingListener
 from red_cli.train.generators import generator_states, restore_generators
@@ -32,6 +32,8 @@ from red_cli.train.stopping import Stop, StopRequested, stop_when_asked
 from red_cli.train.together_listener import ListenerOfAll
 
 _T = TypeVar("_T")
+_DTYPE = "model.dtype"
+_SHORT = 20  # characters of a value that a message names
 
 
 def train_together(runs: Mapping[str, LoadedRecipe], listener: TrainingListener) -> dict[str, Exception]:
@@ -78,17 +80,27 @@ def _require_one_base(planned: Mapping[str, PlannedRun]) -> None:
     """Check that the runs to train together load the same base: labels in the rows are a part of its configuration.
 
     Raises:
-        UserError: two of them differ.
+        UserError: two of them differ, such as a run that was started with another `model.dtype` than a new one takes.
     """
     settings = {name: base_settings(run.loaded.recipe, run.prepared) for name, run in planned.items()}
-    first = next(iter(settings))
-    for name in settings:
-        if settings[name] != settings[first]:
-            raise UserError(
-                "invalid-option",
-                f"--together: {name} and {first} need different bases: labels, precision or dropout differ",
-                hint="Train them without --together.",
-            )
+    (first, expected), *others = settings.items()
+    for name, found in others:
+        differing = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
+        if differing:
+            listed = some_of([_difference(key, expected.get(key), found.get(key)) for key in differing])
+            hint = "Train them without --together."
+            started = [each for each in (first, name) if planned[each].checkpoint is not None]
+            if differing == [_DTYPE] and len(started) == 1:
+                dtype = planned[started[0]].loaded.recipe.model.dtype
+                hint = f"{_DTYPE}={dtype} trains both as {started[0]} was started. Or train them without --together."
+            message = f"--together: {first} and {name} need different bases: {listed}"
+            raise UserError("invalid-option", message, hint=hint)
+
+
+def _difference(name: str, *values: str | None) -> str:
+    """A setting in which the bases of two runs differ, with its values if they are short."""
+    shown = [str(value).strip('"') for value in values]
+    return f"{name} {' and '.join(shown)}" if max(map(len, shown)) <= _SHORT else name
 
 
 def _find_rates(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import weakref
 from collections.abc import Callable, Sequence
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModel
 
-from red_cli.base_model import drawn_heads
+from red_cli.base_model import base_dtype, drawn_heads
 from red_cli.distributed.process_group import SINGLE_PROCESS
 from red_cli.distributed.step_numbers import NotFinite, StepNumbers
 from red_cli.errors import RunFailed
@@ -423,10 +425,46 @@ def test_what_cannot_train_together_is_refused_first(
     assert not (tmp_path / "run").exists()
 
 
+# settings by seed -> a fact in the message
+OTHER_BASES = {
+    "labels": (lambda seed: {"kind": "same", "config.id2label": f"{seed}" * 30}, "different bases: config.id2label"),
+    "a value": (lambda seed: {"config.dropout": f"0.{seed}"}, "different bases: config.dropout 0.3 and 0.5"),
+    "a key": (lambda seed: {"model.length": "64"} if seed == 3 else {}, "different bases: model.length 64 and None"),
+}
+
+
+@pytest.mark.parametrize(("settings", "fact"), OTHER_BASES.values(), ids=OTHER_BASES.keys())
 def test_rows_that_need_other_bases_are_refused_before_one_is_loaded(
-    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Callable[[int], dict], fact: str
 ) -> None:
-    monkeypatch.setattr(together_module, "base_settings", lambda recipe, prepared: str(recipe.train.seed))
+    monkeypatch.setattr(together_module, "base_settings", lambda recipe, prepared: settings(recipe.train.seed))
     monkeypatch.setattr(drawn_heads, "load_base", None)
-    assert_failed(red("train", recipe, *SEEDS, "--together", "--json"), "invalid-option", "seed 5 and seed 3")
+    assert_failed(red("train", recipe, *SEEDS, "--together", "--json"), "invalid-option", "seed 3 and seed 5", fact)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_a_run_started_in_another_dtype_is_named(
+    red, recipe: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """As by a version that loaded every base in float32, whatever its files have."""
+    halved = shutil.copytree(base, tmp_path / "halved")
+    AutoModel.from_pretrained(base).to(torch.bfloat16).save_pretrained(halved)
+    monkeypatch.setattr(base_dtype, "computes_well_in", lambda device, dtype: True)
+    recipe.write_text(recipe.read_text().replace(str(base), str(halved)))
+    seeds = SEEDS if command == "train" else ("--methods", "red", *SEEDS)
+    started = tmp_path / "run" / ("seed3" if command == "train" else "red/seed3")
+    real_step = train_module.optimizer_step
+
+    def step(session, rows):
+        os.kill(os.getpid(), signal.SIGINT)
+        return real_step(session, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "optimizer_step", step)
+        assert red("train", recipe, "model.dtype=float32", "train.seed=3", f"output.dir={started}").code == 130
+    facts = ("model.dtype float32 and bfloat16", "model.dtype=float32 trains both as", "seed 3 was started")
+    assert_failed(red(command, recipe, *seeds, "--together", "--json"), "invalid-option", *facts)
+    resumed = red(command, recipe, *seeds, "--together", "model.dtype=float32")
+    assert resumed.code == 0, resumed.err
+    assert "Resuming from step 1 of 4" in resumed.err

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from functorch.compile import make_boxed_func
 from torch import fx
+from torch._dynamo.backends.common import aot_autograd
 
 from red_cli.edit.adapter_config import WEIGHTS_FILE
 from red_cli.edit.repeated_layers import blocks
+from red_cli.plan import schedule
 from red_cli.train import compiled_layers, loop
+from tests.end_to_end.test_instruction_tuning import talking_base
 from tests.failures import assert_failed
-from tests.tiny import read_lines
+from tests.tiny import make_base, read_lines
+from tests.train.test_prefix_cache import SHORT, rows, talks, text_base, texts
 
 COMPILE = "train.compile=true"
 KEYS = ["train.logging_steps=1", "train.micro_batch_size=8", "train.max_steps=6", "eval.untuned=false"]
@@ -76,20 +81,101 @@ def test_one_set_of_graphs_serves_all_layers_and_lengths(
     assert weights(tmp_path / "again") == weights(tmp_path / "run")
 
 
+def runs(graph: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+    return make_boxed_func(graph.forward)
+
+
+def with_backward(graphs: list[fx.GraphModule]) -> Callable[..., Any]:
+    """A backend that makes a forward and a backward graph, and keeps the forward ones."""
+
+    def keep(graph: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return runs(graph, inputs)
+
+    return aot_autograd(fw_compiler=keep, bw_compiler=runs)
+
+
+ENCODER = (make_base, rows, "classification")
+GPT2 = (text_base("gpt2"), texts, "generation")
+LLAMA = (talking_base, talks, "instruction")
+T5 = (text_base("t5", letters=True), rows, "classification")
+CACHED = ["red.layers='1:'", "model.dropout=0", "train.cache_prefix=true"]
+RECOMPUTED = "train.gradient_checkpointing=true"
+# name -> base, data, task; keys; how far losses may be apart
+ROUNDED, HALF = 1e-5, 2e-2
+CASES = {
+    "edits above the first layer": (ENCODER, ["red.layers='1:'"], ROUNDED),
+    "a cached prefix": (ENCODER, CACHED, ROUNDED),
+    "head": (ENCODER, ["method=head"], ROUNDED),
+    "bitfit": (ENCODER, ["method=bitfit"], ROUNDED),
+    "full": (ENCODER, ["method=full", "train.learning_rate=1e-4"], ROUNDED),
+    "lora": (ENCODER, ["method=lora"], ROUNDED),
+    "ia3": (ENCODER, ["method=ia3"], ROUNDED),
+    "bfloat16": (ENCODER, ["train.bf16=true"], HALF),
+    "gpt2": (GPT2, SHORT, ROUNDED),
+    "packed": (LLAMA, [*SHORT, "train.packing=true"], ROUNDED),
+    "llama, a cached prefix": (LLAMA, [*SHORT, *CACHED], ROUNDED),
+    "activations recomputed": (ENCODER, [RECOMPUTED], ROUNDED),
+    "t5": (T5, ["task.text_to_text=true", "red.layers='1:'"], ROUNDED),
+}
+QUICK = ("edits above the first layer", "a cached prefix")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case not in QUICK)) for case in CASES])
+def test_losses_are_those_without_compilation(
+    red, tmp_path: Path, graphs: list[fx.GraphModule], monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Also where layers of a class differ, which must not share a graph."""
+    (base, data, task), keys, apart = CASES[case]
+    if case in ("lora", "ia3"):
+        pytest.importorskip("peft")
+    if RECOMPUTED in keys:  # graphs whose backward pass is one too, as the real ones
+        monkeypatch.setattr(compiled_layers, "_OPTIONS", {"backend": with_backward(graphs)})
+    named = [f"model.name_or_path={base(tmp_path / 'base')}", f"data.path={data(tmp_path / 'data')}"]
+    usual = ["train.learning_rate=1e-2", "train.batch_size=16", "launch.strategy=single"]
+    for name, own in (("without", []), ("with", [COMPILE])):
+        assert not graphs
+        outcome = red("train", task, *named, *KEYS, *usual, *keys, *own, f"output.dir={tmp_path / name}")
+        assert outcome.code == 0, outcome.err
+        assert "has no effect" not in outcome.err
+    assert graphs
+    assert losses(tmp_path / "with") == pytest.approx(losses(tmp_path / "without"), rel=apart)
+
+
+def test_check_says_where_there_is_nothing_to_compile(red, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = ["method=head", "model.dropout=0", "train.cache_prefix=true"]
+    notes = red("check", recipe, *cached, COMPILE, "--json").json["plan"]["notes"]
+    assert [note for note in notes if "train.compile has no effect: train.cache_prefix" in note]
+    monkeypatch.setattr(schedule, "blocks", lambda model: [])
+    notes = red("check", recipe, COMPILE, "--json").json["plan"]["notes"]
+    assert [note for note in notes if "train.compile has no effect: a Bert" in note]
+
+
 def fails(graph: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
     raise RuntimeError("no such operator")
 
 
-def test_layers_that_cannot_be_compiled_run_as_they_are(
+BACKENDS = {"a graph": fails, "its backward graph": aot_autograd(fw_compiler=runs, bw_compiler=fails)}
+
+
+@pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS.keys())
+def test_layers_whose_graph_cannot_be_made_run_as_they_are(
+    red, recipe: Path, tmp_path: Path, plain: Path, monkeypatch: pytest.MonkeyPatch, backend: Callable[..., Any]
+) -> None:
+    """Once a line says so, and the run is the one without compilation."""
+    monkeypatch.setattr(compiled_layers, "_OPTIONS", {"backend": backend})
+    outcome = red("train", recipe, *KEYS, COMPILE)
+    assert outcome.code == 0, outcome.err
+    lines = " ".join(outcome.err.split())
+    assert lines.count("train.compile has no effect on BertLayer") == 1
+    assert "no such operator" in lines
+    assert weights(tmp_path / "run") == weights(plain)
+
+
+def test_forms_beyond_the_limit_run_as_they_are(
     red, recipe: Path, tmp_path: Path, plain: Path, graphs: list[fx.GraphModule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once a line says so, and the run is the one without compilation, or nearly so if some forms are compiled."""
-    with monkeypatch.context() as patch:
-        patch.setattr(compiled_layers, "_OPTIONS", {"backend": fails})
-        outcome = red("train", recipe, *KEYS, COMPILE, f"output.dir={tmp_path / 'fails'}")
-    assert outcome.code == 0, outcome.err
-    assert " ".join(outcome.err.split()).count("train.compile has no effect on BertLayer") == 1
-    assert weights(tmp_path / "fails") == weights(plain)
+    """Once a line says so, and the run is nearly the one without compilation, since other forms are compiled."""
     monkeypatch.setattr(compiled_layers, "_MOST_FORMS", 1)
     outcome = red("train", recipe, *KEYS, COMPILE)
     assert outcome.code == 0, outcome.err
