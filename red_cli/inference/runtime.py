@@ -18,6 +18,7 @@ from red_cli.distributed.device import USABLE_SHARE, device_memory
 from red_cli.distributed.parameter_chunks import sharding_of
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes, join_processes
 from red_cli.distributed.sharded_base import shard_base
+from red_cli.distributed.worker_process import processes_here
 from red_cli.inference.prefix_states import PrefixStates
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import DEEPSPEED
@@ -118,5 +119,5 @@ def _is_sharded(base: Base, recipe: Recipe, processes: Processes) -> bool:
         return recipe.launch.strategy == "fsdp"
     skeleton = load_skeleton(base.config, recipe.model, base.kind)
     needed = sum(parameter.nbytes for parameter in skeleton.parameters())
-    here = max(1, processes.count // recipe.launch.num_machines)
+    here = processes_here(processes.count, recipe.launch.num_machines)
     return needed > device_memory(processes.device, here) * USABLE_SHARE

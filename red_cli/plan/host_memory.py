@@ -13,6 +13,7 @@ from red_cli.distributed.device import CPU, shares_memory
 from red_cli.distributed.launch import processes_to_start
 from red_cli.distributed.machine_memory import total_memory
 from red_cli.distributed.process_group import Processes
+from red_cli.distributed.worker_process import processes_here
 from red_cli.edit.repeated_layers import blocks
 from red_cli.errors import RunFailed, UserError
 from red_cli.formatting import byte_size
@@ -71,7 +72,7 @@ def host_memory(
         count: the number of processes on all machines.
         device: the kind of device of a process.
     """
-    here = max(1, count // recipe.launch.num_machines)
+    here = processes_here(count, recipe.launch.num_machines)
     each = bytes_per_parameter(recipe.model, config)
     sizes = [parameter.numel() for parameter in model.parameters()]
     base, tensor = int(sum(sizes) * each), int(max(sizes, default=0) * each)
