@@ -21,6 +21,7 @@ from red_cli.recipe.sections import DEEPSPEED
 _OFF = ("", "auto", "f", "false", "n", "no", "none", "off")  # in lower case: nothing is asked for
 _PRECISION = "ACCELERATE_MIXED_PRECISION"
 _LAUNCHED = "ACCELERATE_DYNAMO_MODE"  # set by Accelerate's launcher alone, for one process and for several
+_NO_MODE = "default"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ _FAMILIES = ("ACCELERATE_DEEPSPEED_", "ACCELERATE_DYNAMO_", "ACCELERATE_FP8_", "
 # variable -> values in lower case that Accelerate's launcher sets unasked, or that red does in any case
 _UNASKED = {
     **dict.fromkeys([*_OF_PROCESSES, "FSDP_ACTIVATION_CHECKPOINTING", "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD"], ("0",)),
-    _LAUNCHED: ("default",),
+    _LAUNCHED: (_NO_MODE,),
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1",),
     "FSDP_VERSION": ("1", "2"),
     "FSDP_SHARDING_STRATEGY": ("1", "full_shard"),
@@ -178,6 +179,8 @@ def _take(recipe: Recipe, settings: Mapping[str, _Setting]) -> list[str]:
         ignored[_PRECISION] = precision
     for name in found:
         del os.environ[name]
+    if _LAUNCHED in found:
+        os.environ[_LAUNCHED] = _NO_MODE  # asks for nothing, and `started_alone` still knows
     return [f"Without effect, since the recipe decides: {_listed(ignored)}."] if ignored else []
 
 

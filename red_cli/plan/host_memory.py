@@ -13,7 +13,7 @@ from red_cli.distributed.device import CPU, shares_memory
 from red_cli.distributed.launch import processes_to_start
 from red_cli.distributed.machine_memory import total_memory
 from red_cli.distributed.process_group import Processes
-from red_cli.distributed.worker_process import processes_here
+from red_cli.distributed.worker_process import expected_processes, is_worker, processes_here
 from red_cli.edit.repeated_layers import blocks
 from red_cli.errors import RunFailed, UserError
 from red_cli.formatting import byte_size
@@ -48,9 +48,14 @@ class HostMemory:
 
 
 def planned_processes(launch: Launch) -> int:
-    """The number of processes on all machines that `red train` starts for a recipe, also where devices are missing."""
+    """The number of processes on all machines that `red train` would have here, also where devices are missing.
+
+    Only for plans of runs that are not starting: one that trains knows its processes.
+    """
+    if is_worker():
+        return expected_processes()
     try:
-        return max(1, processes_to_start(launch))  # a device may be named that does not count itself
+        return max(1, processes_to_start(launch))  # of a named device that is missing, there are 0
     except UserError:
         return launch.num_processes or 1
 

@@ -125,9 +125,15 @@ def test_commands_refuse_them(
     assert not folder.exists()
 
 
-def test_one_process_of_accelerates_launcher_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_of_accelerates_launcher_stays_one(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "visible_devices", lambda: (4, "GPUs"))
     assert launch.processes_to_start(Launch()) == 4
     monkeypatch.setenv("ACCELERATE_DYNAMO_MODE", "default")
     assert launch.processes_to_start(Launch()) == 1
     assert launch.processes_to_start(Launch(num_processes=2)) == 2
+    monkeypatch.setenv("ACCELERATE_DYNAMO_MODE", "max-autotune")
+    assert take_settings_for_training(read(recipe)) == [
+        "Without effect, since the recipe decides: ACCELERATE_DYNAMO_MODE=max-autotune."
+    ]
+    assert take_settings_for_training(read(recipe)) == []
+    assert launch.processes_to_start(Launch()) == 1

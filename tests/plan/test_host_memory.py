@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -9,9 +10,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaConfig
 
+from red_cli.api import train_recipe
 from red_cli.base_model import base_dtype
 from red_cli.base_model.load import load_skeleton
-from red_cli.distributed.process_group import SINGLE_PROCESS
+from red_cli.distributed import launch as launching
+from red_cli.distributed.process_group import SINGLE_PROCESS, Processes
 from red_cli.edit.model_kinds import DECODER, SEQUENCE_CLASSIFIER
 from red_cli.errors import RunFailed
 from red_cli.plan import host_memory as planning
@@ -19,6 +22,7 @@ from red_cli.plan.host_memory import HostMemory, host_memory, require_host_memor
 from red_cli.plan.strategy import StrategyChoice
 from red_cli.recipe.load import load_recipe
 from red_cli.recipe.sections import Launch
+from red_cli.train import start
 from tests import tiny
 
 BASE, LARGEST = 2 * 68_976_648_192, 2 * 32000 * 8192  # bytes of Llama-2-70B and of its largest tensor, in 16 bits
@@ -88,6 +92,43 @@ def test_processes_on_a_cpu_share_a_base_that_stays_in_its_files(
     copies = MAPPED[stored, loaded, method]
     assert host.loading - 2 * GIB == copies * sum(sizes) + 2 * max(sizes)
     assert host.training - 2 * GIB == copies * sum(sizes)
+
+
+# On a machine with four GPUs: what plans a run, variables of Accelerate's launcher -> the processes of the plan
+PLANNED: dict[str, tuple[Callable[[Callable, Path], object], dict[str, str], int]] = {
+    "check": (lambda red, recipe: red("check", recipe, "--json").json["plan"]["host"]["processes"], {}, 4),
+    "check by accelerate launch": (
+        lambda red, recipe: red("check", recipe, "--json").json["plan"]["host"]["processes"],
+        {"ACCELERATE_DYNAMO_MODE": "default"},
+        1,
+    ),
+    "from Python": (lambda red, recipe: train_recipe(recipe), {}, 1),
+    "together": (lambda red, recipe: red("train", recipe, "--seeds", "3,5", "--together"), {}, 1),
+    "accelerate launch": (lambda red, recipe: red("train", recipe), {"ACCELERATE_DYNAMO_MODE": "default"}, 1),
+}
+
+
+@pytest.mark.parametrize("case", PLANNED)
+def test_a_run_is_planned_for_the_processes_that_it_has(
+    case: str, red: Callable, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, variables, count = PLANNED[case]
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launching, "visible_devices", lambda: (4, "GPUs"))
+    planned = []
+
+    def checked(host: HostMemory, processes: Processes) -> None:
+        planned.append((host.processes, host.strategy))
+        raise RunFailed("out-of-memory", "nothing is loaded")
+
+    monkeypatch.setattr(start, "require_host_memory", checked)
+    try:
+        found = plan(red, recipe)
+    except RunFailed:
+        found = None
+    assert planned == ([] if isinstance(found, int) else [(1, "single")])
+    assert count == (found if isinstance(found, int) else planned[0][0])
 
 
 def test_too_little_memory_is_said_before_anything_is_loaded() -> None:
