@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import cast
 
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.base_files import read_base
-from red_cli.base_model.hub import model_folder, stored_numbers_on_hub
-from red_cli.base_model.stored_tensor import SIZES, TORCH_NAMES
+from red_cli.base_model.hub import model_folder, stored_shapes_on_hub
+from red_cli.base_model.stored_tensor import TORCH_NAMES
 from red_cli.distributed.device import chosen_device, computes_well_in
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe, with_dtype
@@ -65,28 +66,47 @@ def with_base_dtype(recipe: Recipe, config: PretrainedConfig) -> Recipe:
     return with_dtype(recipe, recipe_dtype(recipe, config).name)
 
 
-def is_mapped(model: Model, config: PretrainedConfig) -> bool:
-    """Whether a frozen base on a CPU stays in its files, mapped into the memory that all processes share.
+def mapped_numbers(model: Model, config: PretrainedConfig, skeleton: PreTrainedModel) -> int:
+    """How many numbers of a base that is loaded on a CPU stay in its files, which are mapped into memory.
 
-    Tensors whose dtype loading does not change stay there.
+    All processes share their pages, and the system can drop them. Loading copies tensors that it converts from another
+    dtype, those whose shapes the files do not have, such as the experts of a mixture that are stored one by one, and
+    all of a quantised base.
+
+    Args:
+        skeleton: the base without its weights.
     """
-    return model.quantization is None and _stored_dtype(model) == base_dtype(model, config).name
+    if model.quantization is not None:
+        return 0
+    loaded = base_dtype(model, config).name
+    left = Counter(shape for dtype, shape in _stored_shapes(model) if TORCH_NAMES.get(dtype) == loaded)
+    mapped = 0
+    for parameter in skeleton.parameters():
+        shape = tuple(parameter.shape)
+        if left[shape]:
+            left[shape] -= 1
+            mapped += parameter.numel()
+    return mapped
 
 
 def _stored_dtype(model: Model) -> Dtype | None:
     """The dtype of most numbers in the files of a base, which may keep some parts in another; None if unknown."""
-    numbers: Counter[str] = Counter()
+    floats: Counter[str] = Counter()
+    for dtype, shape in _stored_shapes(model):
+        if dtype in TORCH_NAMES:
+            floats[dtype] += math.prod(shape)
+    return _known(TORCH_NAMES[max(floats, key=lambda dtype: floats[dtype])]) if floats else None
+
+
+def _stored_shapes(model: Model) -> list[tuple[str, tuple[int, ...]]]:
+    """safetensors' name of the dtype, and the shape, of each tensor in the files of a base; none if unknown."""
     folder = model_folder(model.name_or_path, model.revision)
     if folder is None:
-        numbers.update(stored_numbers_on_hub(model.name_or_path, model.revision))
-    else:
-        try:
-            for stored in read_base(model.name_or_path, folder).tensors.values():
-                numbers[stored.dtype] += stored.size // SIZES.get(stored.dtype, 1)
-        except UserError:  # loading the weights says what is wrong with them
-            return None
-    floats = {name: count for name, count in numbers.items() if name in TORCH_NAMES}
-    return _known(TORCH_NAMES[max(floats, key=lambda name: floats[name])]) if floats else None
+        return stored_shapes_on_hub(model.name_or_path, model.revision)
+    try:
+        return [(stored.dtype, stored.shape) for stored in read_base(model.name_or_path, folder).tensors.values()]
+    except UserError:  # loading the weights says what is wrong with them
+        return []
 
 
 def _known(name: str) -> Dtype | None:

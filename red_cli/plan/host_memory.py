@@ -8,7 +8,7 @@ import psutil
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from red_cli.base_model.base_dtype import is_mapped
+from red_cli.base_model.base_dtype import mapped_numbers
 from red_cli.distributed.device import CPU, shares_memory
 from red_cli.distributed.launch import processes_to_start
 from red_cli.distributed.machine_memory import total_memory
@@ -93,9 +93,10 @@ def host_memory(
         block = max((sum(own.numel() for own in block.parameters()) for block in blocks(model)), default=0)
         own += int(GATHERED_BLOCKS * block * each) if on_host else 0
     else:
-        copies = 1 if device == CPU and not whole and is_mapped(recipe.model, config) else here
-        loading = base * copies + tensor * here
-        kept = base * copies if on_host else 0
+        shared = int(mapped_numbers(recipe.model, config, model) * each) if device == CPU and not whole else 0
+        held = shared + (base - shared) * here
+        loading = held + tensor * here
+        kept = held if on_host else 0
     return HostMemory(
         processes=here,
         strategy=strategy.strategy,

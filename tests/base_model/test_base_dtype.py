@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from red_cli.base_model import base_dtype as dtypes
 from red_cli.base_model.base_dtype import BaseDtype, recipe_dtype
+from red_cli.base_model.load import load_base, load_skeleton
+from red_cli.edit.model_kinds import DECODER, SEQUENCE_CLASSIFIER
 from red_cli.recipe.load import load_recipe
+from red_cli.recipe.sections import Model
 from red_cli.train.resume import changed_keys, with_recorded_choices
-from tests.tiny import make_base
+from tests.tiny import DECODERS, ENCODERS, make_base
 
 CPU, BF16_CPU, GPU = "cpu", "cpu with bfloat16", "cuda"
 AS_FILES, NAMED = "as its files", None
@@ -59,7 +64,9 @@ def test_the_dtype_of_a_base(case: str, recipe: Path, tmp_path: Path, monkeypatc
 
 
 def test_the_headers_on_the_hub_tell_the_dtype_before_a_download(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    headers = type("Headers", (), {"parameter_count": {"BF16": 900, "F32": 8, "I64": 1000}})
+    tensors = {"a": ("BF16", [30, 30]), "b": ("F32", [8]), "c": ("I64", [1000]), "d": ("F32", [])}
+    stored = {name: SimpleNamespace(dtype=dtype, shape=shape) for name, (dtype, shape) in tensors.items()}
+    headers = SimpleNamespace(files_metadata={"model.safetensors": SimpleNamespace(tensors=stored)})
     monkeypatch.setattr("huggingface_hub.HfApi.get_safetensors_metadata", lambda *_, **__: headers)
     on_device(GPU, monkeypatch)
     loaded = load_recipe(str(recipe), overrides=["model.name_or_path=nobody/nothing"]).recipe
@@ -99,3 +106,38 @@ def test_a_run_keeps_its_dtype(red, recipe: Path, tmp_path: Path, monkeypatch: p
     assert red("eval", run).code == 0
     assert dtypes_loaded == ["bfloat16", "float32"]
     assert not changed_keys(load_recipe(str(run / "recipe.yaml")).recipe, now.recipe)
+
+
+# architecture -> dtype of the files, dtype that is loaded, whether all of it stays in the files, a part or nothing
+MAPPED: dict[str, tuple[str, str, str, str]] = {
+    "float32": ("bert", "float32", "float32", "all"),
+    "bfloat16": ("bert", "bfloat16", "bfloat16", "all"),
+    "converted": ("bert", "bfloat16", "float32", "nothing"),
+    "float64, which is loaded as float32": ("bert", "float64", "float32", "nothing"),
+    "one tensor for two parameters": ("gpt2", "float32", "float32", "all"),
+    "experts that are merged": ("mixtral", "bfloat16", "bfloat16", "a part"),
+    "small experts that are merged": ("qwen3_moe", "float32", "float32", "a part"),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
+@pytest.mark.parametrize("case", MAPPED)
+def test_what_stays_in_the_files_of_a_base(case: str, tmp_path: Path) -> None:
+    """The plan's numbers are those of the parameters that lie in a mapped file, once the base is loaded."""
+    architecture, stored, loaded, share = MAPPED[case]
+    kind = SEQUENCE_CLASSIFIER if architecture in ENCODERS else DECODER
+    config = AutoConfig.for_model(architecture, **(ENCODERS | DECODERS)[architecture])
+    kind.auto_class.from_config(config, dtype=getattr(torch, stored)).save_pretrained(tmp_path)
+    settings = Model(name_or_path=str(tmp_path), dtype=loaded)
+    planned = dtypes.mapped_numbers(settings, config, load_skeleton(config, settings, kind))
+    model, _ = load_base(settings, config, kind, 1)
+    ends = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()
+            if str(tmp_path) in line]  # fmt: skip
+    files = [range(int(start, 16), int(end, 16)) for start, end in ends]
+    sizes = {True: 0, False: 0}
+    for parameter in model.parameters():
+        sizes[any(parameter.data_ptr() in file for file in files)] += parameter.numel()
+    assert planned == sizes[True]
+    assert share == ("all" if not sizes[False] else "a part" if sizes[True] else "nothing")
+    quantised = Model(name_or_path=str(tmp_path), dtype=loaded, quantization="int8")
+    assert dtypes.mapped_numbers(quantised, config, model) == 0

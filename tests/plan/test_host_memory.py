@@ -73,6 +73,7 @@ MAPPED = {
     ("float32", "float32", "red"): 1,
     ("bfloat16", "bfloat16", "red"): 1,
     ("bfloat16", "float32", "red"): 2,  # each process converts its own
+    ("float64", "float32", "red"): 2,
     ("float32", "float32", "full"): 2,  # and trains its own
 }
 
