@@ -85,25 +85,35 @@ def host_memory(
     on_host = shares_memory(device)
     rows = recipe.train.micro_batch_size or 1
     own = 0 if memory is None or not on_host else memory.of_rows(rows) - memory.libraries - memory.base
-    whole = recipe.method_spec.base_parameters != "none"  # such a method has a copy of the base before it is sharded
+    # A method that trains the base's parameters has all of the base before it is sharded
+    in_chunks = strategy.sharded and recipe.method_spec.base_parameters == "none"
+    complete = 0 if in_chunks else _complete_bases(model, config, recipe, here, device)
+    kept = complete if on_host else 0
     if strategy.sharded:
         chunks = base * here // (recipe.launch.shard_size or count)
         kept = chunks if on_host or recipe.launch.offload else 0
-        loading = base * here if whole else kept + tensor * here
         block = max((sum(own.numel() for own in block.parameters()) for block in blocks(model)), default=0)
         own += int(GATHERED_BLOCKS * block * each) if on_host else 0
-    else:
-        shared = int(mapped_numbers(recipe.model, config, model) * each) if device == CPU and not whole else 0
-        held = shared + (base - shared) * here
-        loading = held + tensor * here
-        kept = held if on_host else 0
     return HostMemory(
         processes=here,
         strategy=strategy.strategy,
-        loading=libraries + loading,
+        loading=libraries + (kept if in_chunks else complete) + tensor * here,
         training=libraries + kept + own * here,
         machine=total_memory(),
     )
+
+
+def _complete_bases(
+    model: PreTrainedModel, config: PretrainedConfig, recipe: Recipe, here: int, device: torch.device
+) -> int:
+    """The bytes that a machine holds of a base that each of its processes loads completely."""
+    each = bytes_per_parameter(recipe.model, config)
+    base = int(sum(parameter.numel() for parameter in model.parameters()) * each)
+    mapped = int(mapped_numbers(recipe.model, config, model) * each)
+    if not shares_memory(device):
+        return (base - mapped) * here  # each tensor moves to the device; the system can drop the pages of files
+    shared = device == CPU and recipe.method_spec.base_parameters == "none"  # neither copied to a device nor changed
+    return mapped + (base - mapped) * here if shared else base * here
 
 
 def require_host_memory(host: HostMemory, processes: Processes) -> None:

@@ -68,31 +68,45 @@ def test_a_base_of_70_billion_parameters(case: str, llama_70b: LlamaConfig, monk
     assert host.training - here * GIB == pytest.approx(training + blocks, rel=1e-6, abs=count)
 
 
-# dtype of the files, that of the recipe, method -> the bases in the memory of a machine with two processes
+# dtype of the files, that of the recipe, method, strategy, device -> the bases in the memory of a machine with two
+# processes: loading, training
 MAPPED = {
-    ("float32", "float32", "red"): 1,
-    ("bfloat16", "bfloat16", "red"): 1,
-    ("bfloat16", "float32", "red"): 2,  # each process converts its own
-    ("float64", "float32", "red"): 2,
-    ("float32", "float32", "full"): 2,  # and trains its own
+    ("float32", "float32", "red", "ddp", "cpu"): (1, 1),
+    ("bfloat16", "bfloat16", "red", "ddp", "cpu"): (1, 1),
+    ("bfloat16", "float32", "red", "ddp", "cpu"): (2, 2),  # each process converts its own
+    ("float64", "float32", "red", "ddp", "cpu"): (2, 2),
+    ("float32", "float32", "full", "ddp", "cpu"): (2, 2),  # and trains its own
+    # from the files to the device, tensor by tensor
+    ("float32", "float32", "red", "ddp", "cuda"): (0, 0),
+    ("bfloat16", "bfloat16", "red", "zero2", "cuda"): (0, 0),
+    ("float32", "float32", "full", "ddp", "cuda"): (0, 0),
+    ("float32", "float32", "bitfit", "zero3", "cuda"): (0, 0),  # all of it in each process, before it is sharded
+    ("bfloat16", "float32", "red", "ddp", "cuda"): (2, 0),
+    ("float64", "float32", "bitfit", "zero3", "cuda"): (2, 0),
+    ("bfloat16", "bfloat16", "red", "ddp", "mps"): (2, 2),  # whose memory is the machine's
 }
 
 
-@pytest.mark.parametrize(("stored", "loaded", "method"), MAPPED)
-def test_processes_on_a_cpu_share_a_base_that_stays_in_its_files(
-    stored: str, loaded: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("stored", "loaded", "method", "strategy", "device"), MAPPED)
+def test_a_base_that_stays_in_its_files(
+    stored: str, loaded: str, method: str, strategy: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = AutoConfig.for_model("bert", **tiny.ENCODERS["bert"])
     AutoModelForSequenceClassification.from_config(config, dtype=getattr(torch, stored)).save_pretrained(tmp_path)
-    keys = [f"model.name_or_path={tmp_path}", f"model.dtype={loaded}", f"method={method}", "launch.strategy=ddp"]
+    keys = [
+        f"model.name_or_path={tmp_path}",
+        f"model.dtype={loaded}",
+        f"method={method}",
+        f"launch.strategy={strategy}",
+    ]
     recipe = load_recipe("quickstart", overrides=keys).recipe
     model = load_skeleton(config, recipe.model, SEQUENCE_CLASSIFIER)
     monkeypatch.setattr(planning.psutil.Process, "memory_info", lambda process: type("M", (), {"rss": GIB}))
-    host = host_memory(model, config, recipe, None, StrategyChoice("ddp"), 2, torch.device("cpu"))
+    host = host_memory(model, config, recipe, None, StrategyChoice(strategy), 2, torch.device(device))
     sizes = [parameter.numel() * getattr(torch, loaded).itemsize for parameter in model.parameters()]
-    copies = MAPPED[stored, loaded, method]
-    assert host.loading - 2 * GIB == copies * sum(sizes) + 2 * max(sizes)
-    assert host.training - 2 * GIB == copies * sum(sizes)
+    loading, training = MAPPED[stored, loaded, method, strategy, device]
+    assert host.loading - 2 * GIB == loading * sum(sizes) + 2 * max(sizes)
+    assert host.training - 2 * GIB == training * sum(sizes)
 
 
 # On a machine with four GPUs: what plans a run, variables of Accelerate's launcher -> the processes of the plan
