@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.base_files import read_base
-from red_cli.base_model.hub import model_folder, stored_shapes_on_hub
+from red_cli.base_model.hub import base_folder, model_folder, stored_shapes_on_hub
 from red_cli.base_model.stored_tensor import TORCH_NAMES
 from red_cli.distributed.device import chosen_device, computes_well_in
 from red_cli.errors import UserError
@@ -18,7 +19,8 @@ from red_cli.recipe.schema import Recipe, with_dtype
 from red_cli.recipe.sections import Dtype, Model
 
 _HALF = ("bfloat16", "float16")
-_AS_ITS_FILES = "as its files"
+_FILES, _CONFIG = "its files", "its config.json"
+_UNKNOWN = "since neither its files nor its config.json tell it"
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class BaseDtype:
 
     @property
     def is_usual(self) -> bool:
-        """Whether it is the float32 of the files, as most small bases have it, of which a plan need not speak."""
-        return (self.name, self.why) == ("float32", _AS_ITS_FILES)
+        """Whether it is the float32 of the files. Most small bases have it, and a plan leaves it out."""
+        return (self.name, self.why) == ("float32", f"as {_FILES}")
 
 
 def recipe_dtype(recipe: Recipe, config: PretrainedConfig) -> BaseDtype:
@@ -54,11 +56,40 @@ def base_dtype(model: Model, config: PretrainedConfig) -> BaseDtype:
     """The dtype in which a base is loaded, for any method that leaves its parameters as they are."""
     if model.dtype != "auto":
         return BaseDtype(model.dtype, None)
-    found = _stored_dtype(model) or _known(str(config.dtype).removeprefix("torch.")) or "float32"
+    source, found = _FILES, _stored_dtype(model)
+    if found is None:
+        source, found = _CONFIG, _known(str(config.dtype).removeprefix("torch."))
+    if found is None:
+        return BaseDtype("float32", _UNKNOWN)
     device = chosen_device()
     if found in _HALF and not computes_well_in(device, found):
-        return BaseDtype("float32", f"instead of its files' {found}, for this {device.type.upper()}")
-    return BaseDtype(found, _AS_ITS_FILES)
+        of_source = f"{source}'" if source.endswith("s") else f"{source}'s"
+        return BaseDtype("float32", f"instead of {of_source} {found}, for this {device.type.upper()}")
+    return BaseDtype(found, f"as {source}")
+
+
+def fetch_for_dtype(recipe: Recipe, status: Callable[[str], None]) -> None:
+    """Fetch a base from the Hub before its dtype is asked for, where `auto` needs files whose headers the Hub has not.
+
+    They are .bin files, or the Hub does not answer. After the download of the weights, another dtype could be found.
+
+    Args:
+        status: is told that this takes a while.
+
+    Raises:
+        UserError: the base cannot be fetched.
+    """
+    model = recipe.model
+    if model.dtype != "auto" or recipe.method_spec.base_parameters != "none":
+        return
+    if model_folder(model.name_or_path, model.revision) is not None or _stored_shapes(model):
+        return
+    status("fetching the base")
+    try:
+        base_folder(model.name_or_path, model.revision)
+    except UserError as error:
+        hint = "Check the name and the network, or name a local folder: model.name_or_path=<folder>"
+        raise UserError(error.code, error.message, hint=hint) from None
 
 
 def with_base_dtype(recipe: Recipe, config: PretrainedConfig) -> Recipe:

@@ -102,15 +102,21 @@ def stored_shapes_on_hub(name: str, revision: str | None) -> list[tuple[str, tup
     """What tensors a base on the Hub stores, by the headers of its safetensors files.
 
     Returns:
-        safetensors' name of the dtype and the shape of each; none if there are no such files, or the Hub cannot be
-        asked.
+        safetensors' name of the dtype and the shape of each; none if there are no such files, or the Hub does not
+        answer.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        HFValidationError,
+        HTTPError,  # of the client that this version of the library uses
+        NotASafetensorsRepoError,
+        SafetensorsParsingError,
+    )
 
     try:
         files = HfApi().get_safetensors_metadata(name, revision=revision).files_metadata
         return [(str(stored.dtype), tuple(stored.shape)) for file in files.values() for stored in file.tensors.values()]
-    except Exception:  # the libraries raise many kinds of errors; loading the weights says what is wrong
+    except (HTTPError, HFValidationError, NotASafetensorsRepoError, SafetensorsParsingError, OSError):
         return []
 
 

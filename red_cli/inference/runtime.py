@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from red_cli.base_model.base_dtype import fetch_for_dtype
 from red_cli.base_model.load import load_skeleton, to_device
 from red_cli.base_model.positions import longest_sequence
 from red_cli.base_model.prepare import uses_bf16
@@ -102,6 +103,7 @@ def load_runtime(opened: Opened, base: Base, listener: Listener, processes: Proc
         UserError: as `load_model`.
     """
     recipe, device = opened.recipe, processes.device
+    fetch_for_dtype(recipe, listener.status)
     # The ranks agree: devices of different sizes are not all too small
     sharded = processes.count > 1 and processes.any_rank(_is_sharded(base, recipe, processes))[0]
     sharding = sharding_of(recipe.launch, processes) if sharded else None

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    NotASafetensorsRepoError,
+    OfflineModeIsEnabled,
+    SafetensorsParsingError,
+)
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PretrainedConfig
 
@@ -15,13 +25,16 @@ from red_cli.base_model import base_dtype as dtypes
 from red_cli.base_model.base_dtype import BaseDtype, recipe_dtype
 from red_cli.base_model.load import load_base, load_skeleton
 from red_cli.edit.model_kinds import DECODER, SEQUENCE_CLASSIFIER
+from red_cli.errors import UserError
 from red_cli.recipe.load import load_recipe
+from red_cli.recipe.schema import with_dtype
 from red_cli.recipe.sections import Model
 from red_cli.train.resume import changed_keys, with_recorded_choices
 from tests.tiny import DECODERS, ENCODERS, make_base
 
 CPU, BF16_CPU, GPU = "cpu", "cpu with bfloat16", "cuda"
 AS_FILES, NAMED = "as its files", None
+AS_CONFIG, UNKNOWN = "as its config.json", "since neither its files nor its config.json tell it"
 INSTEAD = "instead of its files' {}, for this CPU"
 # dtypes of the weights with numbers of each, dtype in config.json, device, overrides -> dtype, why
 CASES: dict[str, tuple[dict[str, int], str | None, str, list[str], str, str | None]] = {
@@ -34,8 +47,11 @@ CASES: dict[str, tuple[dict[str, int], str | None, str, list[str], str, str | No
     "the files, not config.json": ({"float32": 8}, "float16", GPU, [], "float32", AS_FILES),
     "most numbers": ({"float32": 6, "bfloat16": 8, "int64": 90}, "float32", GPU, [], "bfloat16", AS_FILES),
     "float64": ({"float64": 8}, None, GPU, [], "float32", AS_FILES),
-    "no weights": ({}, "bfloat16", GPU, [], "bfloat16", AS_FILES),
-    "nothing known": ({}, None, GPU, [], "float32", AS_FILES),
+    "no weights": ({}, "bfloat16", GPU, [], "bfloat16", AS_CONFIG),
+    "no weights, float32": ({}, "float32", GPU, [], "float32", AS_CONFIG),
+    "no weights on a CPU": ({}, "float16", CPU, [], "float32", "instead of its config.json's float16, for this CPU"),
+    "no floats": ({"int8": 9}, "bfloat16", GPU, [], "bfloat16", AS_CONFIG),
+    "nothing known": ({}, None, GPU, [], "float32", UNKNOWN),
     "full": ({"bfloat16": 8}, None, GPU, ["method=full"], "float32", "as method full trains it"),
     "bitfit": ({"bfloat16": 8}, None, GPU, ["method=bitfit"], "float32", "as method bitfit trains it"),
     "named": ({"bfloat16": 8}, None, CPU, ["model.dtype=float16"], "float16", NAMED),
@@ -71,6 +87,76 @@ def test_the_headers_on_the_hub_tell_the_dtype_before_a_download(recipe: Path, m
     on_device(GPU, monkeypatch)
     loaded = load_recipe(str(recipe), overrides=["model.name_or_path=nobody/nothing"]).recipe
     assert recipe_dtype(loaded, PretrainedConfig(dtype="float32")).name == "bfloat16"
+
+
+# what asking the Hub for headers raises -> whether config.json decides instead
+HUB_ERRORS: dict[str, tuple[Exception, bool]] = {
+    "no safetensors": (NotASafetensorsRepoError("only .bin files"), True),
+    "a damaged header": (SafetensorsParsingError("no length"), True),
+    "offline": (OfflineModeIsEnabled("offline"), True),
+    "too many requests": (HfHubHTTPError("429", response=MagicMock()), True),
+    "no answer": (HTTPError("timed out"), True),
+    "a folder's name": (HFValidationError("a/b/c"), True),
+    "a fault of another kind": (TypeError("a fault"), False),
+}
+
+
+@pytest.mark.parametrize("case", HUB_ERRORS)
+def test_what_the_hub_does_not_tell(case: str, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error, falls_back = HUB_ERRORS[case]
+    monkeypatch.setattr("huggingface_hub.HfApi.get_safetensors_metadata", MagicMock(side_effect=error))
+    on_device(GPU, monkeypatch)
+    loaded = load_recipe(str(recipe), overrides=["model.name_or_path=nobody/nothing"]).recipe
+    if falls_back:
+        assert recipe_dtype(loaded, PretrainedConfig(dtype="bfloat16")) == BaseDtype("bfloat16", AS_CONFIG)
+        return
+    with pytest.raises(type(error), match=str(error)):
+        recipe_dtype(loaded, PretrainedConfig(dtype="bfloat16"))
+
+
+def test_runs_agree_on_the_dtype_of_files_that_are_still_on_the_hub(
+    red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check downloads nothing and tells what config.json says; a training fetches the files first."""
+    made = make_base(tmp_path / "made")
+    file = made / "model.safetensors"
+    weights = {name: tensor.bfloat16() for name, tensor in load_file(file).items()}
+    file.unlink()
+    snapshot = tmp_path / "cache" / "models--some--bert" / "snapshots" / ("0" * 40)
+    shutil.copytree(made, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text(snapshot.name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    fetched = []
+
+    def download(name: str, revision: str | None) -> Path:
+        fetched.append(name)
+        torch.save(weights, snapshot / "pytorch_model.bin")
+        return snapshot
+
+    monkeypatch.setattr(dtypes, "base_folder", download)
+    on_device(BF16_CPU, monkeypatch)
+    options = ["model.name_or_path=some/bert", "train.max_steps=1", "eval.untuned=false"]
+    checked = red("check", recipe, *options, "--json").json["plan"]["dtype"]
+    assert (checked, fetched) == ({"name": "float32", "why": AS_CONFIG}, [])
+    full = load_recipe(str(recipe), overrides=[*options, "method=full"]).recipe
+    for loaded in (full, with_dtype(full, "float32")):
+        dtypes.fetch_for_dtype(loaded, pytest.fail)  # takes float32, whatever the files have
+    for run in ("first", "second"):
+        trained = red("train", recipe, *options, f"output.dir={tmp_path / run}")
+        assert trained.code == 0, trained.err
+        assert "bfloat16 as its files" in trained.out
+    assert fetched == ["some/bert"]
+
+
+def test_a_base_that_cannot_be_fetched(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    loaded = load_recipe(str(recipe), overrides=["model.name_or_path=nobody/nothing"]).recipe
+    told: list[str] = []
+    with pytest.raises(UserError, match="nobody/nothing") as caught:
+        dtypes.fetch_for_dtype(loaded, told.append)
+    assert told == ["fetching the base"]
+    assert "model.name_or_path=<folder>" in str(caught.value.hint)
 
 
 def test_a_run_keeps_its_dtype(red, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
