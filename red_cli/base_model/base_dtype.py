@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from red_cli.base_model.base_files import read_base
 from red_cli.base_model.hub import base_folder, model_folder, stored_shapes_on_hub
 from red_cli.base_model.stored_tensor import TORCH_NAMES
-from red_cli.distributed.device import chosen_device, computes_well_in
+from red_cli.distributed.device import chosen_device, computes_well_in, device_word
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe, with_dtype
 from red_cli.recipe.sections import Dtype, Model
@@ -64,7 +64,7 @@ def base_dtype(model: Model, config: PretrainedConfig) -> BaseDtype:
     device = chosen_device()
     if found in _HALF and not computes_well_in(device, found):
         of_source = f"{source}'" if source.endswith("s") else f"{source}'s"
-        return BaseDtype("float32", f"instead of {of_source} {found}, for this {device.type.upper()}")
+        return BaseDtype("float32", f"instead of {of_source} {found}, for this {device_word(device)}")
     return BaseDtype(found, f"as {source}")
 
 

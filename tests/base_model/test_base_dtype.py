@@ -35,7 +35,8 @@ from tests.tiny import DECODERS, ENCODERS, make_base
 CPU, BF16_CPU, GPU = "cpu", "cpu with bfloat16", "cuda"
 AS_FILES, NAMED = "as its files", None
 AS_CONFIG, UNKNOWN = "as its config.json", "since neither its files nor its config.json tell it"
-INSTEAD = "instead of its files' {}, for this CPU"
+INSTEAD_ON = "instead of its files' {}, for this {}"
+INSTEAD = INSTEAD_ON.format("{}", "CPU")
 # dtypes of the weights with numbers of each, dtype in config.json, device, overrides -> dtype, why
 CASES: dict[str, tuple[dict[str, int], str | None, str, list[str], str, str | None]] = {
     "float32": ({"float32": 8}, None, GPU, [], "float32", AS_FILES),
@@ -43,6 +44,9 @@ CASES: dict[str, tuple[dict[str, int], str | None, str, list[str], str, str | No
     "float16": ({"float16": 8}, "float16", GPU, [], "float16", AS_FILES),
     "bfloat16 on a CPU": ({"bfloat16": 8}, None, CPU, [], "float32", INSTEAD.format("bfloat16")),
     "bfloat16 on a CPU that has it": ({"bfloat16": 8}, None, BF16_CPU, [], "bfloat16", AS_FILES),
+    "bfloat16 on a GPU without it": ({"bfloat16": 8}, None, "xpu", [], "float32", INSTEAD_ON.format("bfloat16", "GPU")),
+    "float16 on Apple's GPU": ({"float16": 8}, None, "mps", [], "float32", INSTEAD_ON.format("float16", "GPU")),
+    "float16 on an HPU": ({"float16": 8}, None, "hpu", [], "float32", INSTEAD_ON.format("float16", "HPU")),
     "float16 on a CPU": ({"float16": 8}, None, BF16_CPU, [], "float32", INSTEAD.format("float16")),
     "the files, not config.json": ({"float32": 8}, "float16", GPU, [], "float32", AS_FILES),
     "most numbers": ({"float32": 6, "bfloat16": 8, "int64": 90}, "float32", GPU, [], "bfloat16", AS_FILES),
