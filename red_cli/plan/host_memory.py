@@ -30,8 +30,8 @@ class HostMemory:
     Attributes:
         processes: those on this machine.
         loading: the peak while the base loads.
-        training: the peak in training, if every process has the longest rows at once; of devices that have their own
-            memory, what stays outside it.
+        training: the peak in training, with the longest rows in every process at once. The memory of GPUs and such
+            devices does not count.
         machine: what this machine has.
     """
 
@@ -55,7 +55,7 @@ def planned_processes(launch: Launch) -> int:
     if is_worker():
         return expected_processes()
     try:
-        return max(1, processes_to_start(launch))  # of a named device that is missing, there are 0
+        return max(1, processes_to_start(launch))  # 0 of a kind of device that is named and missing
     except UserError:
         return launch.num_processes or 1
 
@@ -120,13 +120,15 @@ def require_host_memory(host: HostMemory, processes: Processes) -> None:
     """Check on all ranks that every machine has the memory for loading the base, before one begins. Swap counts.
 
     Raises:
-        RunFailed: a machine has less.
+        RunFailed: a machine has less; all ranks tell of the one that lacks most.
     """
-    if processes.any_rank(host.loading > host.machine + psutil.swap_memory().total)[0]:
+    machines = processes.gather((host, psutil.swap_memory().total))
+    host, swap = max(machines, key=lambda each: each[0].loading - each[0].machine - each[1])
+    if host.loading > host.machine + swap:
+        has = byte_size(host.machine) + (f" and {byte_size(swap)} of swap" if swap else "")
         raise RunFailed(
             "out-of-memory",
             f"loading the base takes about {byte_size(host.loading)} of memory in {host.processes} "
-            f"process{'es' if host.processes > 1 else ''} by {host.strategy}, and a machine has "
-            f"{byte_size(host.machine)}",
+            f"process{'es' if host.processes > 1 else ''} by {host.strategy}, and a machine has {has}",
             hint="launch.strategy=fsdp or zero3 divides the base among processes; 16 bits (model.dtype) halve it.",
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
-import psutil
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, LlamaConfig
@@ -146,11 +146,39 @@ def test_a_run_is_planned_for_the_processes_that_it_has(
     assert count == (found if isinstance(found, int) else planned[0][0])
 
 
-def test_too_little_memory_is_said_before_anything_is_loaded() -> None:
-    machine = psutil.virtual_memory().total
-    swap = psutil.swap_memory().total
-    require_host_memory(HostMemory(8, "fsdp", machine + swap, 2 * machine, machine), SINGLE_PROCESS)
-    with pytest.raises(RunFailed, match=r"8 processes by ddp.*machine has") as caught:
-        require_host_memory(HostMemory(8, "ddp", machine + swap + 1, 0, machine), SINGLE_PROCESS)
-    assert caught.value.code == "out-of-memory"
-    assert "fsdp" in str(caught.value.hint)
+# (processes, GiB to load, of the machine, of swap) of each rank -> what is said of the machine that lacks most
+TOO_LITTLE: dict[str, tuple[list[tuple[int, int, int, int]], str | None]] = {
+    "enough": ([(8, 12, 8, 4)], None),
+    "one machine": ([(8, 13, 8, 4)],
+                    "13.00 GiB of memory in 8 processes by ddp, and a machine has 8.00 GiB and 4.00 GiB of swap"),
+    "one process": ([(1, 9, 8, 0)], "9.00 GiB of memory in 1 process by ddp, and a machine has 8.00 GiB"),
+    "the second machine": (
+        [(2, 20, 64, 0), (2, 20, 16, 2)],
+        "20.00 GiB of memory in 2 processes by ddp, and a machine has 16.00 GiB and 2.00 GiB of swap",
+    ),
+    "both": (
+        [(2, 20, 16, 0), (6, 60, 32, 0), (2, 20, 16, 0)],
+        "60.00 GiB of memory in 6 processes by ddp, and a machine has 32.00 GiB",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TOO_LITTLE)
+def test_too_little_memory_is_said_before_anything_is_loaded(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks, text = TOO_LITTLE[case]
+    hosts = [HostMemory(here, "ddp", load * GIB, 99 * GIB, own * GIB) for here, load, own, _ in ranks]
+    gathered = [(host, swap * GIB) for host, (*_, swap) in zip(hosts, ranks, strict=True)]
+    for host, own in gathered:
+        monkeypatch.setattr(planning.psutil, "swap_memory", lambda own=own: SimpleNamespace(total=own))
+        processes = SINGLE_PROCESS
+        if len(ranks) > 1:
+            processes = Processes(count=len(ranks))
+            monkeypatch.setattr(Processes, "gather", lambda _, value: gathered if value in gathered else [])
+        if text is None:
+            require_host_memory(host, processes)
+            continue
+        with pytest.raises(RunFailed) as caught:
+            require_host_memory(host, processes)
+        assert caught.value.code == "out-of-memory"
+        assert caught.value.message == f"loading the base takes about {text}"
+        assert "fsdp" in str(caught.value.hint)
