@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from red_cli.base_model.base_files import read_base
-from red_cli.base_model.hub import model_folder, stored_numbers_on_hub
-from red_cli.base_model.stored_tensor import SIZES, TORCH_NAMES
-from red_cli.distributed.device import chosen_device, computes_well_in
+from red_cli.base_model.hub import base_folder, model_folder, stored_shapes_on_hub
+from red_cli.base_model.stored_tensor import TORCH_NAMES
+from red_cli.distributed.device import chosen_device, computes_well_in, device_word
 from red_cli.errors import UserError
 from red_cli.recipe.schema import Recipe, with_dtype
 from red_cli.recipe.sections import Dtype, Model
 
 _HALF = ("bfloat16", "float16")
-_AS_ITS_FILES = "as its files"
+_FILES, _CONFIG = "its files", "its config.json"
+_UNKNOWN = "since neither its files nor its config.json tell it"
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class BaseDtype:
 
     @property
     def is_usual(self) -> bool:
-        """Whether it is the float32 of the files, as most small bases have it, of which a plan need not speak."""
-        return (self.name, self.why) == ("float32", _AS_ITS_FILES)
+        """Whether it is the float32 of the files. Most small bases have it, and a plan leaves it out."""
+        return (self.name, self.why) == ("float32", f"as {_FILES}")
 
 
 def recipe_dtype(recipe: Recipe, config: PretrainedConfig) -> BaseDtype:
@@ -53,11 +56,40 @@ def base_dtype(model: Model, config: PretrainedConfig) -> BaseDtype:
     """The dtype in which a base is loaded, for any method that leaves its parameters as they are."""
     if model.dtype != "auto":
         return BaseDtype(model.dtype, None)
-    found = _stored_dtype(model) or _known(str(config.dtype).removeprefix("torch.")) or "float32"
+    source, found = _FILES, _stored_dtype(model)
+    if found is None:
+        source, found = _CONFIG, _known(str(config.dtype).removeprefix("torch."))
+    if found is None:
+        return BaseDtype("float32", _UNKNOWN)
     device = chosen_device()
     if found in _HALF and not computes_well_in(device, found):
-        return BaseDtype("float32", f"instead of its files' {found}, for this {device.type.upper()}")
-    return BaseDtype(found, _AS_ITS_FILES)
+        of_source = f"{source}'" if source.endswith("s") else f"{source}'s"
+        return BaseDtype("float32", f"instead of {of_source} {found}, for this {device_word(device)}")
+    return BaseDtype(found, f"as {source}")
+
+
+def fetch_for_dtype(recipe: Recipe, status: Callable[[str], None]) -> None:
+    """Fetch a base from the Hub before its dtype is asked for, where `auto` needs files whose headers the Hub has not.
+
+    They are .bin files, or the Hub does not answer. After the download of the weights, another dtype could be found.
+
+    Args:
+        status: is told that this takes a while.
+
+    Raises:
+        UserError: the base cannot be fetched.
+    """
+    model = recipe.model
+    if model.dtype != "auto" or recipe.method_spec.base_parameters != "none":
+        return
+    if model_folder(model.name_or_path, model.revision) is not None or _stored_shapes(model):
+        return
+    status("fetching the base")
+    try:
+        base_folder(model.name_or_path, model.revision)
+    except UserError as error:
+        hint = "Check the name and the network, or name a local folder: model.name_or_path=<folder>"
+        raise UserError(error.code, error.message, hint=hint) from None
 
 
 def with_base_dtype(recipe: Recipe, config: PretrainedConfig) -> Recipe:
@@ -65,28 +97,47 @@ def with_base_dtype(recipe: Recipe, config: PretrainedConfig) -> Recipe:
     return with_dtype(recipe, recipe_dtype(recipe, config).name)
 
 
-def is_mapped(model: Model, config: PretrainedConfig) -> bool:
-    """Whether a frozen base on a CPU stays in its files, mapped into the memory that all processes share.
+def mapped_numbers(model: Model, config: PretrainedConfig, skeleton: PreTrainedModel) -> int:
+    """How many numbers of a base that is loaded on a CPU stay in its files, which are mapped into memory.
 
-    Tensors whose dtype loading does not change stay there.
+    All processes share their pages, and the system can drop them. Loading copies tensors that it converts from another
+    dtype, those whose shapes the files do not have, such as the experts of a mixture that are stored one by one, and
+    all of a quantised base.
+
+    Args:
+        skeleton: the base without its weights.
     """
-    return model.quantization is None and _stored_dtype(model) == base_dtype(model, config).name
+    if model.quantization is not None:
+        return 0
+    loaded = base_dtype(model, config).name
+    left = Counter(shape for dtype, shape in _stored_shapes(model) if TORCH_NAMES.get(dtype) == loaded)
+    mapped = 0
+    for parameter in skeleton.parameters():
+        shape = tuple(parameter.shape)
+        if left[shape]:
+            left[shape] -= 1
+            mapped += parameter.numel()
+    return mapped
 
 
 def _stored_dtype(model: Model) -> Dtype | None:
     """The dtype of most numbers in the files of a base, which may keep some parts in another; None if unknown."""
-    numbers: Counter[str] = Counter()
+    floats: Counter[str] = Counter()
+    for dtype, shape in _stored_shapes(model):
+        if dtype in TORCH_NAMES:
+            floats[dtype] += math.prod(shape)
+    return _known(TORCH_NAMES[max(floats, key=lambda dtype: floats[dtype])]) if floats else None
+
+
+def _stored_shapes(model: Model) -> list[tuple[str, tuple[int, ...]]]:
+    """safetensors' name of the dtype, and the shape, of each tensor in the files of a base; none if unknown."""
     folder = model_folder(model.name_or_path, model.revision)
     if folder is None:
-        numbers.update(stored_numbers_on_hub(model.name_or_path, model.revision))
-    else:
-        try:
-            for stored in read_base(model.name_or_path, folder).tensors.values():
-                numbers[stored.dtype] += stored.size // SIZES.get(stored.dtype, 1)
-        except UserError:  # loading the weights says what is wrong with them
-            return None
-    floats = {name: count for name, count in numbers.items() if name in TORCH_NAMES}
-    return _known(TORCH_NAMES[max(floats, key=lambda name: floats[name])]) if floats else None
+        return stored_shapes_on_hub(model.name_or_path, model.revision)
+    try:
+        return [(stored.dtype, stored.shape) for stored in read_base(model.name_or_path, folder).tensors.values()]
+    except UserError:  # loading the weights says what is wrong with them
+        return []
 
 
 def _known(name: str) -> Dtype | None:

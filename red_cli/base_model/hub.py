@@ -98,19 +98,26 @@ def commit_of(folder: Path) -> str | None:
     return name if is_commit and folder.resolve().parent.name == "snapshots" else None
 
 
-def stored_numbers_on_hub(name: str, revision: str | None) -> dict[str, int]:
-    """How many numbers of each dtype a base on the Hub stores, by the headers of its safetensors files.
+def stored_shapes_on_hub(name: str, revision: str | None) -> list[tuple[str, tuple[int, ...]]]:
+    """What tensors a base on the Hub stores, by the headers of its safetensors files.
 
     Returns:
-        safetensors' name of a dtype -> numbers; empty if there are no such files, or the Hub cannot be asked.
+        safetensors' name of the dtype and the shape of each; none if there are no such files, or the Hub does not
+        answer.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        HFValidationError,
+        HTTPError,  # of the client that this version of the library uses
+        NotASafetensorsRepoError,
+        SafetensorsParsingError,
+    )
 
     try:
-        counts = HfApi().get_safetensors_metadata(name, revision=revision).parameter_count
-        return {str(dtype): count for dtype, count in counts.items()}
-    except Exception:  # the libraries raise many kinds of errors; loading the weights says what is wrong
-        return {}
+        files = HfApi().get_safetensors_metadata(name, revision=revision).files_metadata
+        return [(str(stored.dtype), tuple(stored.shape)) for file in files.values() for stored in file.tensors.values()]
+    except (HTTPError, HFValidationError, NotASafetensorsRepoError, SafetensorsParsingError, OSError):
+        return []
 
 
 def require_hub_access(repository: str) -> None:

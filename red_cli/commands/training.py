@@ -271,11 +271,13 @@ def check(
         from red_cli.distributed.device import device_memory as memory_of
         from red_cli.plan.data_summary import summarise_data
         from red_cli.plan.devices import device_options
+        from red_cli.plan.host_memory import planned_processes
         from red_cli.plan.plan import make_plan
         from red_cli.plan.prepare import prepare
 
         prepared = prepare(loaded.recipe)
-        plan, data = make_plan(loaded, prepared).summary, summarise_data(prepared)
+        started = planned_processes(loaded.recipe.launch)
+        plan, data = make_plan(loaded, prepared, started=started).summary, summarise_data(prepared)
         device_bytes = memory_of(chosen_device(), 1) if device_memory is None else int(device_memory * 2**30)
         devices = device_options(plan, loaded.recipe, device_bytes)
     if json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from red_cli.base_model.base_dtype import with_base_dtype
+from red_cli.base_model.base_dtype import fetch_for_dtype, with_base_dtype
 from red_cli.base_model.load import load_config
 from red_cli.compare.learning_rates import without_weights
 from red_cli.inference.evaluate import evaluate
@@ -27,6 +27,7 @@ def score_untuned_base(loaded: LoadedRecipe, split: str, listener: Listener) -> 
     """
     recipe, folder = loaded.recipe, RunFolder(loaded.run_folder)
     config = load_config(recipe.model)
+    fetch_for_dtype(recipe, listener.status)
     recipe = with_base_dtype(recipe, config)
     task = build_task(recipe, config)
     selection, scored = task.validation_splits[0], scored_split(task)

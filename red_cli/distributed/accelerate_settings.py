@@ -7,12 +7,13 @@ Variables that are not here are Accelerate's own matter, such as ACCELERATE_USE_
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from red_cli.distributed.deepspeed_config import STAGE
+from red_cli.distributed.deepspeed_config import STAGE, offload_device
 from red_cli.distributed.worker_process import is_worker, started_by_red
 from red_cli.errors import UserError, one_line
 from red_cli.recipe.schema import Recipe
@@ -21,6 +22,8 @@ from red_cli.recipe.sections import DEEPSPEED
 _OFF = ("", "auto", "f", "false", "n", "no", "none", "off")  # in lower case: nothing is asked for
 _PRECISION = "ACCELERATE_MIXED_PRECISION"
 _LAUNCHED = "ACCELERATE_DYNAMO_MODE"  # set by Accelerate's launcher alone, for one process and for several
+_NO_MODE = "default"
+_OWN_FILE = "the file of launch.deepspeed_config"
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,27 @@ class _Setting:
 
     Attributes:
         agrees: whether the recipe does what the value asks for.
-        keys: what to set in the recipe, {value} for the value; None if no key does it.
+        keys: what to set in the recipe for a value, so that they agree; None if no recipe agrees with it.
+        why: why no recipe agrees with other values, which are to be removed.
     """
 
     agrees: Callable[[str, Recipe], bool]
-    keys: str | None
+    keys: Callable[[str], str | None]
+    why: str = "no key does this"
+
+
+def _sets(keys: str) -> Callable[[str], str | None]:
+    """What to set for every value."""
+    return lambda value: keys
+
+
+def _sets_for(keys: Mapping[str, str]) -> Callable[[str], str | None]:
+    """What to set by the value in lower case; None for all others."""
+    return lambda value: keys.get(value.lower())
+
+
+def _no_keys(value: str) -> None:
+    """Of a setting that no recipe agrees with."""
 
 
 def _never(value: str, recipe: Recipe) -> bool:
@@ -50,11 +69,34 @@ def _same_file(value: str, recipe: Recipe) -> bool:
     return own is not None and Path(own).resolve() == Path(value).resolve()
 
 
-def _same_norm(value: str, recipe: Recipe) -> bool:
+def _norm(value: str) -> float | None:
     try:
-        return float(value) == (recipe.train.max_grad_norm or 0.0)
+        found = float(value)
     except ValueError:
-        return False
+        return None
+    return found if 0 <= found < math.inf else None
+
+
+def _same_norm(value: str, recipe: Recipe) -> bool:
+    return _norm(value) == (recipe.train.max_grad_norm or 0.0)
+
+
+def _sets_norm(value: str) -> str | None:
+    norm = _norm(value)
+    return None if norm is None else f"train.max_grad_norm={value if norm else 'null'}"
+
+
+def _offloads(section: str) -> Callable[[str, Recipe], bool]:
+    """Of a setting that a section of DeepSpeed's own file has."""
+    return lambda value, recipe: value.lower() == offload_device(recipe.launch, section)
+
+
+def _offloads_parameters(value: str, recipe: Recipe) -> bool:
+    return (value.lower() == "cpu" and recipe.launch.offload) or _offloads("offload_param")(value, recipe)
+
+
+def _compiles(value: str, recipe: Recipe) -> bool:
+    return value.lower() == "inductor" and recipe.train.compile
 
 
 def _same_precision(value: str, recipe: Recipe) -> bool:
@@ -71,41 +113,55 @@ def _computes_in_bf16(recipe: Recipe) -> bool:
 
 # Of every command that starts processes
 _OF_PROCESSES = {
-    "ACCELERATE_USE_FSDP": _Setting(_has_strategy("fsdp"), "launch.strategy=fsdp"),
-    "ACCELERATE_USE_DEEPSPEED": _Setting(_has_strategy(*DEEPSPEED), "launch.strategy=zero2 or zero3"),
-    "ACCELERATE_USE_MEGATRON_LM": _Setting(_never, None),
-    "ACCELERATE_USE_PARALLELISM_CONFIG": _Setting(_never, None),
-    "ACCELERATE_DYNAMO_BACKEND": _Setting(_never, None),
-    "FSDP_OFFLOAD_PARAMS": _Setting(_never, "launch.strategy=zero3 and launch.offload=true"),
+    "ACCELERATE_USE_FSDP": _Setting(_has_strategy("fsdp"), _sets("launch.strategy=fsdp")),
+    "ACCELERATE_USE_DEEPSPEED": _Setting(_has_strategy(*DEEPSPEED), _sets("launch.strategy=zero2 or zero3")),
+    "ACCELERATE_USE_MEGATRON_LM": _Setting(_never, _no_keys),
+    "ACCELERATE_USE_PARALLELISM_CONFIG": _Setting(_never, _no_keys),
+    "FSDP_OFFLOAD_PARAMS": _Setting(  # no keys: with ACCELERATE_USE_FSDP they would contradict each other
+        lambda value, recipe: recipe.launch.offload,
+        _no_keys,
+        "launch.strategy=fsdp has no offload; launch.strategy=zero3 with launch.offload=true has",
+    ),
 }
 # Of a training alone
 _OF_TRAINING = {
-    _PRECISION: _Setting(_same_precision, "train.bf16 (red computes in float32 or bfloat16)"),
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": _Setting(_never, "train.batch_size and train.micro_batch_size"),
-    "ACCELERATE_GRADIENT_CLIPPING": _Setting(_same_norm, "train.max_grad_norm={value}"),
-    "ACCELERATE_DEEPSPEED_ZERO_STAGE": _Setting(
-        lambda value, recipe: value == str(STAGE.get(recipe.launch.strategy)), "launch.strategy=zero2 or zero3"
+    _PRECISION: _Setting(
+        _same_precision, _sets_for({"bf16": "train.bf16=true"}), "red computes in float32 or bfloat16 (train.bf16)"
     ),
-    "ACCELERATE_DEEPSPEED_CONFIG_FILE": _Setting(_same_file, "launch.deepspeed_config={value}"),
+    "ACCELERATE_DYNAMO_BACKEND": _Setting(
+        _compiles, _sets_for({"inductor": "train.compile=true"}), "train.compile compiles by inductor alone"
+    ),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": _Setting(
+        _never, _no_keys, "it follows from train.batch_size and train.micro_batch_size"
+    ),
+    "ACCELERATE_GRADIENT_CLIPPING": _Setting(_same_norm, _sets_norm, "train.max_grad_norm is above 0, or null"),
+    "ACCELERATE_DEEPSPEED_ZERO_STAGE": _Setting(
+        lambda value, recipe: value == str(STAGE.get(recipe.launch.strategy)),
+        _sets_for({str(stage): f"launch.strategy={strategy}" for strategy, stage in STAGE.items()}),
+        "red has stages 2 and 3, launch.strategy=zero2 and zero3",
+    ),
+    "ACCELERATE_DEEPSPEED_CONFIG_FILE": _Setting(
+        _same_file, lambda value: f"launch.deepspeed_config={one_line(value)}"
+    ),
     "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": _Setting(
-        lambda value, recipe: value.lower() == "cpu" and recipe.launch.offload,
-        "launch.offload=true, or offload_param in the file of launch.deepspeed_config",
+        _offloads_parameters,
+        _sets_for({"cpu": "launch.strategy=zero3 and launch.offload=true", "nvme": f"offload_param in {_OWN_FILE}"}),
     ),
     "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": _Setting(
-        _never, "offload_optimizer in the file of launch.deepspeed_config"
+        _offloads("offload_optimizer"), _sets_for(dict.fromkeys(("cpu", "nvme"), f"offload_optimizer in {_OWN_FILE}"))
     ),
     "FSDP_ACTIVATION_CHECKPOINTING": _Setting(
-        lambda value, recipe: recipe.train.gradient_checkpointing, "train.gradient_checkpointing=true"
+        lambda value, recipe: recipe.train.gradient_checkpointing, _sets("train.gradient_checkpointing=true")
     ),
-    "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD": _Setting(_never, None),
+    "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD": _Setting(_never, _no_keys),
 }
 # Families of variables, whose members beyond those above have no effect
 _FAMILIES = ("ACCELERATE_DEEPSPEED_", "ACCELERATE_DYNAMO_", "ACCELERATE_FP8_", "FSDP_", "MEGATRON_LM_",
              "PARALLELISM_CONFIG_")  # fmt: skip
-# variable -> values in lower case that Accelerate's launcher sets unasked, or that red does in any case
+# variable -> values, in lower case, that ask for nothing: defaults of Accelerate's launcher, and what red always does
 _UNASKED = {
     **dict.fromkeys([*_OF_PROCESSES, "FSDP_ACTIVATION_CHECKPOINTING", "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD"], ("0",)),
-    _LAUNCHED: ("default",),
+    _LAUNCHED: (_NO_MODE,),
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1",),
     "FSDP_VERSION": ("1", "2"),
     "FSDP_SHARDING_STRATEGY": ("1", "full_shard"),
@@ -157,10 +213,11 @@ def _require(recipe: Recipe, settings: Mapping[str, _Setting]) -> None:
     faults = {name: value for name, value in _asking(settings).items() if not settings[name].agrees(value, recipe)}
     if not faults:
         return
-    keys = [keys.format(value=one_line(value)) for name, value in faults.items() if (keys := settings[name].keys)]
-    others = [name for name in faults if settings[name].keys is None]
-    hints = [f"Set {'; '.join(dict.fromkeys(keys))}."] if keys else []
-    hints += [f"No key does {', '.join(others)}: remove it from Accelerate's settings."] if others else []
+    keys = {name: settings[name].keys(value) for name, value in faults.items()}
+    known = dict.fromkeys(key for key in keys.values() if key is not None)
+    removed = [f"{name} ({settings[name].why})" for name, key in keys.items() if key is None]
+    hints = [f"Set {'; '.join(known)}."] if known else []
+    hints += [f"Remove from Accelerate's settings: {'; '.join(removed)}."] if removed else []
     raise UserError(
         "invalid-launch",
         f"Accelerate's settings ask for what the recipe does not say: {_listed(faults)}",
@@ -178,6 +235,8 @@ def _take(recipe: Recipe, settings: Mapping[str, _Setting]) -> list[str]:
         ignored[_PRECISION] = precision
     for name in found:
         del os.environ[name]
+    if _LAUNCHED in found:
+        os.environ[_LAUNCHED] = _NO_MODE  # asks for nothing, and `started_alone` still knows
     return [f"Without effect, since the recipe decides: {_listed(ignored)}."] if ignored else []
 
 

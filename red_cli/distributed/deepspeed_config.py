@@ -82,6 +82,18 @@ def deepspeed_config(launch: Launch, strategy: str, train: Train) -> dict[str, A
     }
 
 
+def offload_device(launch: Launch, section: str) -> str | None:
+    """The device in the section offload_param or offload_optimizer of `launch.deepspeed_config`; None without it.
+
+    Raises:
+        UserError: the file is missing, or not JSON.
+    """
+    found = None if launch.deepspeed_config is None else read_json(Path(launch.deepspeed_config))
+    for key in ("zero_optimization", section, "device"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
+
+
 def _read(path: Path, strategy: str, train: Train) -> dict[str, Any]:
     """The keys of a user's file that are DeepSpeed's alone; those of the recipe must agree with it."""
     config = read_json(path)

@@ -16,6 +16,7 @@ from red_cli.distributed.machine_memory import total_memory
 
 CPU = torch.device("cpu")
 USABLE_SHARE = 0.9  # of a device's memory
+_WORDS = {"cpu": "CPU", "npu": "NPU", "mlu": "MLU", "hpu": "HPU"}  # all others are GPUs
 _SHARES_MEMORY = ("cpu", "mps")  # with the machine
 _COMPUTES_IN_FLOAT32 = ("cpu", "mps")  # unless the recipe says otherwise: bfloat16 is emulated on some of their kinds
 _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")  # of CPUs
@@ -47,6 +48,11 @@ def named_device() -> torch.device | None:
 def has_accelerator() -> bool:
     """Whether the device of this process is not a CPU."""
     return chosen_device().type != "cpu"
+
+
+def device_word(device: torch.device) -> str:
+    """What a device is called in messages: CPU, GPU, NPU, …."""
+    return _WORDS.get(device.type, "GPU")
 
 
 def shares_memory(device: torch.device) -> bool:

@@ -20,20 +20,18 @@ from red_cli.subprocesses import import_path
 _USUAL_PORT = 29500
 _SHUTDOWN_SECONDS = 15  # until the other processes are killed, once one has failed
 _FORWARDED_SIGNALS = known_signals("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-_DEVICE_NAMES = {"npu": "NPU", "mlu": "MLU", "hpu": "HPU"}
 _LAUNCHER_SIGNALS = "SIGQUIT"  # the only one that the launcher handles itself
 
 
 def visible_devices() -> tuple[int, str]:
     """The number of devices of this machine to launch processes on, and their kind in words: GPUs, or else cores."""
-    from red_cli.distributed.device import chosen_device, device_count, named_device
+    from red_cli.distributed.device import chosen_device, device_count, device_word, named_device
 
     device = chosen_device()
     if device.type != "cpu":
         named = named_device()
         count = device_count(device) if named is None or named.index is None else 1  # all processes would take that one
-        what = _DEVICE_NAMES.get(device.type, "GPU")
-        return count, what if count == 1 else f"{what}s"
+        return count, device_word(device) + ("" if count == 1 else "s")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores, "core" if cores == 1 else "cores"
 

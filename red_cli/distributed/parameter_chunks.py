@@ -117,7 +117,8 @@ def keeping_chunks(sharding: Sharding) -> Iterator[None]:
 class FreedMemory:
     """What glibc's heap keeps of freed tensors, returned to the system in steps.
 
-    Tensors that stay are allocated between complete parameters that go, so the heap would otherwise grow by both.
+    Chunks, which stay, are allocated between complete parameters, which are freed. Without this the heap would keep the
+    memory of both.
     """
 
     def __init__(self) -> None:
@@ -139,7 +140,8 @@ class FreedMemory:
 def tie_chunks(model: PreTrainedModel, sharding: Sharding) -> None:
     """Tie parameters that files hold under both of their names, as .bin files do. All ranks call it.
 
-    transformers ties those of equal values, which it cannot see in their places.
+    transformers ties two names if their values are equal. It cannot compare places without values, but their chunks
+    can be compared.
     """
     found = []
     for target, source in model.get_expanded_tied_weights_keys(all_submodels=True).items():

@@ -44,7 +44,7 @@ def equal_share_of(items: Sequence[_T], processes: Processes, size: int = 1, uni
 
 
 class Messages:
-    """What ranks that work on shares send rank 0, and a request to stop from any rank to all. Nothing waits for it.
+    """What ranks that work on shares send to rank 0, and a request to stop, from any rank to all. No rank waits.
 
     All ranks make one at the same place. With a single process, no message is sent.
     """

@@ -80,6 +80,17 @@ def expected_processes() -> int:
     return int(os.environ.get(STARTED) or os.environ.get("WORLD_SIZE") or 1) if is_worker() else 1
 
 
+def processes_here(count: int, machines: int) -> int:
+    """How many of a run's processes this machine has: what the launcher of this worker says, else an equal share.
+
+    Args:
+        count: of all machines.
+        machines: those of the recipe, which another launcher's need not be.
+    """
+    here = os.environ.get("LOCAL_WORLD_SIZE") if is_worker() else None
+    return max(1, count // machines if here is None else min(count, int(here)))
+
+
 def started_by_red() -> bool:
     """Whether `red` itself started this process, and will show its failure."""
     return is_worker() and LAUNCHER in os.environ

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from red_cli.base_model.base_dtype import fetch_for_dtype
 from red_cli.base_model.load import load_skeleton, to_device
 from red_cli.base_model.positions import longest_sequence
 from red_cli.base_model.prepare import uses_bf16
@@ -18,6 +19,7 @@ from red_cli.distributed.device import USABLE_SHARE, device_memory
 from red_cli.distributed.parameter_chunks import sharding_of
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes, join_processes
 from red_cli.distributed.sharded_base import shard_base
+from red_cli.distributed.worker_process import processes_here
 from red_cli.inference.prefix_states import PrefixStates
 from red_cli.recipe.schema import Recipe
 from red_cli.recipe.sections import DEEPSPEED
@@ -101,6 +103,7 @@ def load_runtime(opened: Opened, base: Base, listener: Listener, processes: Proc
         UserError: as `load_model`.
     """
     recipe, device = opened.recipe, processes.device
+    fetch_for_dtype(recipe, listener.status)
     # The ranks agree: devices of different sizes are not all too small
     sharded = processes.count > 1 and processes.any_rank(_is_sharded(base, recipe, processes))[0]
     sharding = sharding_of(recipe.launch, processes) if sharded else None
@@ -118,5 +121,5 @@ def _is_sharded(base: Base, recipe: Recipe, processes: Processes) -> bool:
         return recipe.launch.strategy == "fsdp"
     skeleton = load_skeleton(base.config, recipe.model, base.kind)
     needed = sum(parameter.nbytes for parameter in skeleton.parameters())
-    here = max(1, processes.count // recipe.launch.num_machines)
+    here = processes_here(processes.count, recipe.launch.num_machines)
     return needed > device_memory(processes.device, here) * USABLE_SHARE

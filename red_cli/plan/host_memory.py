@@ -8,11 +8,12 @@ import psutil
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from red_cli.base_model.base_dtype import is_mapped
+from red_cli.base_model.base_dtype import mapped_numbers
 from red_cli.distributed.device import CPU, shares_memory
 from red_cli.distributed.launch import processes_to_start
 from red_cli.distributed.machine_memory import total_memory
 from red_cli.distributed.process_group import Processes
+from red_cli.distributed.worker_process import expected_processes, is_worker, processes_here
 from red_cli.edit.repeated_layers import blocks
 from red_cli.errors import RunFailed, UserError
 from red_cli.formatting import byte_size
@@ -29,8 +30,8 @@ class HostMemory:
     Attributes:
         processes: those on this machine.
         loading: the peak while the base loads.
-        training: the peak in training, if every process has the longest rows at once; of devices that have their own
-            memory, what stays outside it.
+        training: the peak in training, with the longest rows in every process at once. The memory of GPUs and such
+            devices does not count.
         machine: what this machine has.
     """
 
@@ -47,9 +48,14 @@ class HostMemory:
 
 
 def planned_processes(launch: Launch) -> int:
-    """The number of processes on all machines that `red train` starts for a recipe, also where devices are missing."""
+    """The number of processes on all machines that `red train` would have here, also where devices are missing.
+
+    Only for plans of runs that are not starting: one that trains knows its processes.
+    """
+    if is_worker():
+        return expected_processes()
     try:
-        return max(1, processes_to_start(launch))  # a device may be named that does not count itself
+        return max(1, processes_to_start(launch))  # 0 of a kind of device that is named and missing
     except UserError:
         return launch.num_processes or 1
 
@@ -71,7 +77,7 @@ def host_memory(
         count: the number of processes on all machines.
         device: the kind of device of a process.
     """
-    here = max(1, count // recipe.launch.num_machines)
+    here = processes_here(count, recipe.launch.num_machines)
     each = bytes_per_parameter(recipe.model, config)
     sizes = [parameter.numel() for parameter in model.parameters()]
     base, tensor = int(sum(sizes) * each), int(max(sizes, default=0) * each)
@@ -79,37 +85,50 @@ def host_memory(
     on_host = shares_memory(device)
     rows = recipe.train.micro_batch_size or 1
     own = 0 if memory is None or not on_host else memory.of_rows(rows) - memory.libraries - memory.base
-    whole = recipe.method_spec.base_parameters != "none"  # such a method has a copy of the base before it is sharded
+    # A method that trains the base's parameters has all of the base before it is sharded
+    in_chunks = strategy.sharded and recipe.method_spec.base_parameters == "none"
+    complete = 0 if in_chunks else _complete_bases(model, config, recipe, here, device)
+    kept = complete if on_host else 0
     if strategy.sharded:
         chunks = base * here // (recipe.launch.shard_size or count)
         kept = chunks if on_host or recipe.launch.offload else 0
-        loading = base * here if whole else kept + tensor * here
         block = max((sum(own.numel() for own in block.parameters()) for block in blocks(model)), default=0)
         own += int(GATHERED_BLOCKS * block * each) if on_host else 0
-    else:
-        copies = 1 if device == CPU and not whole and is_mapped(recipe.model, config) else here
-        loading = base * copies + tensor * here
-        kept = base * copies if on_host else 0
     return HostMemory(
         processes=here,
         strategy=strategy.strategy,
-        loading=libraries + loading,
+        loading=libraries + (kept if in_chunks else complete) + tensor * here,
         training=libraries + kept + own * here,
         machine=total_memory(),
     )
+
+
+def _complete_bases(
+    model: PreTrainedModel, config: PretrainedConfig, recipe: Recipe, here: int, device: torch.device
+) -> int:
+    """The bytes that a machine holds of a base that each of its processes loads completely."""
+    each = bytes_per_parameter(recipe.model, config)
+    base = int(sum(parameter.numel() for parameter in model.parameters()) * each)
+    mapped = int(mapped_numbers(recipe.model, config, model) * each)
+    if not shares_memory(device):
+        return (base - mapped) * here  # each tensor moves to the device; the system can drop the pages of files
+    shared = device == CPU and recipe.method_spec.base_parameters == "none"  # neither copied to a device nor changed
+    return mapped + (base - mapped) * here if shared else base * here
 
 
 def require_host_memory(host: HostMemory, processes: Processes) -> None:
     """Check on all ranks that every machine has the memory for loading the base, before one begins. Swap counts.
 
     Raises:
-        RunFailed: a machine has less.
+        RunFailed: a machine has less; all ranks tell of the one that lacks most.
     """
-    if processes.any_rank(host.loading > host.machine + psutil.swap_memory().total)[0]:
+    machines = processes.gather((host, psutil.swap_memory().total))
+    host, swap = max(machines, key=lambda each: each[0].loading - each[0].machine - each[1])
+    if host.loading > host.machine + swap:
+        has = byte_size(host.machine) + (f" and {byte_size(swap)} of swap" if swap else "")
         raise RunFailed(
             "out-of-memory",
             f"loading the base takes about {byte_size(host.loading)} of memory in {host.processes} "
-            f"process{'es' if host.processes > 1 else ''} by {host.strategy}, and a machine has "
-            f"{byte_size(host.machine)}",
+            f"process{'es' if host.processes > 1 else ''} by {host.strategy}, and a machine has {has}",
             hint="launch.strategy=fsdp or zero3 divides the base among processes; 16 bits (model.dtype) halve it.",
         )

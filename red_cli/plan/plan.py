@@ -13,7 +13,6 @@ from red_cli.base_model.base_dtype import BaseDtype, recipe_dtype
 from red_cli.base_model.load import load_skeleton
 from red_cli.distributed.device import chosen_device
 from red_cli.distributed.process_group import SINGLE_PROCESS, Processes
-from red_cli.distributed.worker_process import is_worker
 from red_cli.edit.attached_adapters import Counts, edits
 from red_cli.edit.repeated_layers import blocks, most_in_a_layer
 from red_cli.edit.trained_head import head_parameter_names
@@ -22,7 +21,7 @@ from red_cli.export.bias_placement import place_biases
 from red_cli.methods.attach_save_load import attach_method
 from red_cli.methods.method import Trained
 from red_cli.plan.data_summary import Example, Lengths
-from red_cli.plan.host_memory import HostMemory, host_memory, planned_processes
+from red_cli.plan.host_memory import HostMemory, host_memory
 from red_cli.plan.memory import MemoryEstimate, bytes_per_parameter
 from red_cli.plan.prefix_plan import PrefixPlan
 from red_cli.plan.prepare import Prepared, Scoring
@@ -72,7 +71,7 @@ class PlanSummary:
     largest_block: int  # bytes of the largest layer, which a device gathers to compute it
     processes: int
     strategy: StrategyChoice
-    host: HostMemory  # for as many processes as the recipe starts
+    host: HostMemory  # for as many processes as the run has, which `red check` does not start
     export_obstacle: str | None  # why the edits cannot be merged into ordinary weights
     paper_mismatch: str | None  # why the recipe's figures of the paper are not shown
     special_tokens: dict[str, SpecialTokens]  # split -> special tokens in its texts; splits without any are left out
@@ -95,12 +94,18 @@ def summarise(
     trained: Trained,
     schedule: Schedule,
     processes: Processes,
+    started: int,
 ) -> PlanSummary:
-    """Summarise a run; `trained` is the method on a model without weights."""
+    """Summarise a run; `trained` is the method on a model without weights.
+
+    Args:
+        started: the number of processes of the run, if those of the plan are others.
+    """
     recipe, method = loaded.recipe, loaded.recipe.method_spec
     total, steps_per_epoch = schedule.total_steps, schedule.sampler.steps_per_epoch
-    count = processes.count if is_worker() else planned_processes(recipe.launch)
-    strategy = choose_strategy(recipe, schedule.memory, Processes(count=count))
+    strategy = schedule.strategy
+    if started != processes.count:
+        strategy = choose_strategy(recipe, schedule.memory, Processes(count=started))
     rate = recipe.train.learning_rate
     return PlanSummary(
         task=recipe.task.title,
@@ -137,7 +142,7 @@ def summarise(
         processes=processes.count,
         strategy=schedule.strategy,
         host=host_memory(
-            trained.model, prepared.base.config, recipe, schedule.memory, strategy, count, chosen_device()
+            trained.model, prepared.base.config, recipe, schedule.memory, strategy, started, chosen_device()
         ),
         export_obstacle=_export_obstacle(trained.model) if method.edits else None,
         paper_mismatch=recipe.paper_mismatch if method.edits else None,
@@ -194,8 +199,14 @@ class Plan:
     summary: PlanSummary
 
 
-def make_plan(loaded: LoadedRecipe, prepared: Prepared, processes: Processes = SINGLE_PROCESS) -> Plan:
+def make_plan(
+    loaded: LoadedRecipe, prepared: Prepared, processes: Processes = SINGLE_PROCESS, started: int | None = None
+) -> Plan:
     """Plan a run from the configuration and the headers of the weights, on a model without weights.
+
+    Args:
+        processes: those that plan, all of which call this function.
+        started: the number of processes of the run, for whose memory the plan tells; None: those that plan.
 
     Raises:
         UserError: the architecture or a position is unknown, or the schedule cannot be used.
@@ -206,4 +217,5 @@ def make_plan(loaded: LoadedRecipe, prepared: Prepared, processes: Processes = S
     model = load_skeleton(config, loaded.recipe.model, prepared.task.kind)
     trained = attach_method(model, loaded.recipe, head_parameter_names(model))
     schedule = make_schedule(loaded, prepared, trained, processes)
-    return Plan(schedule, summarise(loaded, prepared, dtype, trained, schedule, processes))
+    started = processes.count if started is None else started
+    return Plan(schedule, summarise(loaded, prepared, dtype, trained, schedule, processes, started))

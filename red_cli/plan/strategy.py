@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from red_cli.distributed.device import USABLE_SHARE, chosen_device, device_memory
 from red_cli.distributed.process_group import Processes
+from red_cli.distributed.worker_process import processes_here
 from red_cli.formatting import byte_size
 from red_cli.plan.memory import MemoryEstimate
 from red_cli.recipe.schema import Recipe
@@ -39,7 +40,7 @@ def choose_strategy(recipe: Recipe, memory: MemoryEstimate | None, processes: Pr
         return StrategyChoice("single", None if wanted == "single" else "one process")
     if wanted != "auto":
         return StrategyChoice(wanted)
-    here = max(1, processes.count // recipe.launch.num_machines)
+    here = processes_here(processes.count, recipe.launch.num_machines)
     usable = int(device_memory(chosen_device(), here) * USABLE_SHARE)
     rows = recipe.train.micro_batch_size or 1
     needed = 0 if memory is None else memory.of_rows(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from red_cli.base_model.base_dtype import fetch_for_dtype
 from red_cli.base_model.peak_memory import reset_peak
 from red_cli.base_model.positions import longest_sequence
 from red_cli.distributed.process_group import Processes
@@ -90,6 +91,7 @@ def plan_run(
             listener.note(f"{checkpoint} has no record of its rows and base; they are not checked.")
         else:
             require_same_inputs(checkpoint, recorded, rows)
+    fetch_for_dtype(loaded.recipe, listener.status)
     plan = make_plan(loaded, prepared, processes)
     loaded = replace(loaded, recipe=with_dtype(loaded.recipe, plan.summary.dtype.name))
     unsearched = unsearched_rate(loaded)
