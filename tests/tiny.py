@@ -129,6 +129,16 @@ def tiny_model(model_type: str, seed: int = 0, **changes: object) -> PreTrainedM
     return kinds.get(model_type, AutoModel).from_config(tiny_config(model_type, **changes)).eval()
 
 
+def tiny_funnel() -> PreTrainedModel:
+    """A classifier that the table of architectures does not have: its module list holds two module lists."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "funnel", vocab_size=len(VOCABULARY), d_model=WIDTH, n_head=4, d_head=8, d_inner=64, block_sizes=[2, 2],
+        num_labels=3, pad_token_id=0,
+    )  # fmt: skip
+    return AutoModelForSequenceClassification.from_config(config).eval()
+
+
 def tiny_inputs(model_type: str = "bert", rows: int = 4, length: int = 12) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(5, len(VOCABULARY), (rows, length), generator=generator)

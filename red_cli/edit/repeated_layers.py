@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 _ATTENTION_INPUTS = 3  # query, key and value
+_IN_LAYER = re.compile(r"(.*?\.\d+)\.(?:\d+\.)*(.*)")  # the path of a module -> that of its layer, its name in it
 
 
 def search_ffn_outputs(model: PreTrainedModel) -> list[str]:
@@ -77,20 +78,29 @@ def _holds_experts(module: nn.Module) -> bool:
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """A model's repeated layers: the members of its outermost module lists."""
+    """A model's repeated layers: the members of its outermost module lists, and of lists in these."""
     return [block for stack in stacks(model) for block in stack]
 
 
 def stacks(model: nn.Module) -> list[list[nn.Module]]:
-    """A model's repeated layers by the outermost module list that holds them, such as an encoder's and a decoder's."""
+    """A model's repeated layers by the module list that holds them, such as an encoder's and a decoder's.
+
+    In a list of lists, as Funnel has, each inner list is a stack: no list has a forward pass of its own.
+    """
     found: list[list[nn.Module]] = []
 
     def look(module: nn.Module) -> None:
         for child in module.children():
             if isinstance(child, nn.ModuleList):
-                found.append([block for block in child if _has_parameters(block)])
+                take(child)
             else:
                 look(child)
+
+    def take(layers: nn.ModuleList) -> None:
+        found.append([block for block in layers if not isinstance(block, nn.ModuleList) and _has_parameters(block)])
+        for inner in layers:
+            if isinstance(inner, nn.ModuleList):
+                take(inner)
 
     look(model)
     return [stack for stack in found if stack]
@@ -102,9 +112,16 @@ def _has_parameters(module: nn.Module) -> bool:
 
 
 def most_in_a_layer(modules: Sequence[str]) -> int:
-    """The most modules in one of the repeated layers; a layer is a path up to its first number."""
-    layers = [match[0] if (match := re.match(r".*?\.\d+(?=\.)", path)) else path for path in modules]
-    return max(Counter(layers).values(), default=0)
+    """The most modules in one of the repeated layers; a layer is a path up to its first number.
+
+    Of a list of lists that path is a list of layers, which the next number tells apart. Their modules have the same
+    names, so each name counts once; those of a layer that is itself a list of parts have different ones.
+    """
+    names: dict[str, set[str]] = defaultdict(set)
+    for path in modules:
+        layer, name = match.groups() if (match := _IN_LAYER.fullmatch(path)) else (path, path)
+        names[layer].add(name)
+    return max(map(len, names.values()), default=0)
 
 
 def replace_forward(block: nn.Module, forward: Callable[..., Any], undo: ExitStack) -> None:

@@ -18,6 +18,7 @@ from red_cli.base_model.base_files import BaseFiles, read_base
 from red_cli.base_model.hub import base_folder
 from red_cli.distributed.machine_memory import available_memory
 from red_cli.edit.load_adapters import load_adapter
+from red_cli.edit.pass_without_cache import output_without_cache
 from red_cli.errors import RunFailed, UserError
 from red_cli.export.export import Source
 from red_cli.export.modelling_file import is_own_code
@@ -118,7 +119,7 @@ def _compare(expected: list[torch.Tensor], found: list[torch.Tensor], tolerance:
 @torch.inference_mode()
 def _logits(model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
     """The logits of a batch as float32 for the comparison, or the last hidden state; 0 at padding positions."""
-    output = model(**inputs)
+    output = output_without_cache(model, inputs)
     logits = getattr(output, "logits", None)
     if logits is None and hasattr(output, "start_logits"):
         logits = torch.stack([output.start_logits, output.end_logits], dim=-1)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from torch import nn
 
+from red_cli.edit.pass_without_cache import output_without_cache
 from red_cli.errors import UserError, first_line, shown
 from red_cli.inference.answers import Answer
 from red_cli.inference.generate import ResumableOutput
@@ -257,7 +258,7 @@ def _probabilities(names: Sequence[str]) -> Callable[[nn.Module, Batch], list[An
     """A function from a batch of rows to their answers: the likeliest label with the probabilities of all."""
 
     def predict(model: nn.Module, batch: Batch) -> list[Answer]:
-        found = model(**batch.inputs).logits.float().softmax(-1)
+        found = output_without_cache(model, batch.inputs).logits.float().softmax(-1)
         return [
             Answer(names[best], probabilities=[round(each, _DIGITS) for each in row])
             for best, row in zip(found.argmax(-1).tolist(), found.tolist(), strict=True)
@@ -268,7 +269,7 @@ def _probabilities(names: Sequence[str]) -> Callable[[nn.Module, Batch], list[An
 
 def _numbers(model: nn.Module, batch: Batch) -> list[Answer]:
     """The predicted numbers of a batch."""
-    found = model(**batch.inputs).logits.float().squeeze(-1).tolist()
+    found = output_without_cache(model, batch.inputs).logits.float().squeeze(-1).tolist()
     return [Answer(float(f"{number:.{_SIGNIFICANT}g}")) for number in found]
 
 

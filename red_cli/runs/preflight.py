@@ -146,15 +146,16 @@ def _require_compiler() -> None:
         UserError: it does not.
     """
     usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-    program = os.environ.get("CXX") or usual
+    program = os.environ.get("CXX", usual)  # as torch reads it, which takes no options in it and no empty name
+    compiler = f"there is no {one_line(program)}" if program.strip() else "the variable CXX is empty"
     header = Path(sysconfig.get_path("include"), "Python.h")
     for found, missing, package in (
-        (shutil.which(program.split()[0]), f"a C++ compiler, and there is no {one_line(program)}", usual),
+        (shutil.which(program), f"a C++ compiler, and {compiler}", usual),
         (header.is_file(), f"the headers of Python, and there is no {header}", "python3-dev"),
     ):
         if not found:
             raise UserError(
                 "missing-dependency",
                 f"train.compile needs {missing}",
-                hint=f"Install {package}, or drop train.compile. The variable CXX can name another compiler.",
+                hint=f"Install {package}, or drop train.compile. CXX, if set, is the name of one, without options.",
             )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from red_cli.edit.layer import RedEdit, Vectors
+from red_cli.edit.pass_without_cache import output_without_cache
 from red_cli.errors import UserError
 from red_cli.recipe.methods import METHODS
 from red_cli.train.optimizer import relative_groups, set_units
@@ -91,7 +92,7 @@ def _output_spreads(
 
     def forward() -> None:
         for row in rows:
-            model(**{name: value.to(device) for name, value in row.items()})
+            output_without_cache(model, {name: value.to(device) for name, value in row.items()})
 
     selections = {id(edit.selection): edit.selection for edit in edits.values()}.values()
     for selection in selections:

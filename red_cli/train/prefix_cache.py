@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from red_cli.distributed.device import forked_generators
 from red_cli.edit.frozen_prefix import frozen_prefix
+from red_cli.edit.pass_without_cache import output_without_cache
 from red_cli.edit.skipped_layers import Prefix, hidden_states, output_of, skipped_layers
 from red_cli.formatting import byte_size
 from red_cli.inference.predict import evaluation_batch_size, forward_rows
@@ -148,8 +149,8 @@ class _Check:
         Raises:
             _NoCache: there is none.
         """
-        first = output_of(self.blocks[0], lambda: self.model(**self.batch.inputs))
-        after = hidden_states(output_of(self.blocks[-1], lambda: self.model(**self.batch.inputs)))
+        first = output_of(self.blocks[0], lambda: output_without_cache(self.model, self.batch.inputs))
+        after = hidden_states(output_of(self.blocks[-1], lambda: output_without_cache(self.model, self.batch.inputs)))
         if after.requires_grad:
             raise _NoCache("parameters train before the first layer")
         if after.shape[:2] != self.batch.inputs["input_ids"].shape:
@@ -185,7 +186,7 @@ class _Check:
 
     def _after(self, batch: Batch) -> Tensor:
         """The hidden states that leave the prefix."""
-        return hidden_states(output_of(self.blocks[-1], lambda: self.model(**batch.inputs)))
+        return hidden_states(output_of(self.blocks[-1], lambda: output_without_cache(self.model, batch.inputs)))
 
     def _logits(self) -> list[Tensor]:
         """The logits that the loss of the batch is computed from, in training."""
@@ -252,7 +253,7 @@ def _fill(session: Session, prefix: Prefix, stored: StoredRows, stop: StopSignal
     def compute(rows: Sequence[int]) -> Sequence[int]:
         with runtime.without_gradients():
             inputs = encoder.collate(stored.encoded, np.array(rows)).to(device).inputs
-            states = hidden_states(output_of(prefix.blocks[-1], lambda: runtime.model(**inputs)))
+            states = hidden_states(output_of(prefix.blocks[-1], lambda: output_without_cache(runtime.model, inputs)))
         stored.write(rows, states.cpu())
         return rows
 

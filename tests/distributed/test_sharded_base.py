@@ -5,16 +5,57 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from torch import distributed
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
+from red_cli import RedConfig, attach
 from red_cli.distributed.launch import free_port
 from red_cli.distributed.parameter_chunks import sharding_of
 from red_cli.distributed.process_group import Processes
+from red_cli.distributed.sharded_base import shard_base
+from red_cli.edit.attached_adapters import edits
+from red_cli.edit.repeated_layers import blocks
 from red_cli.errors import UserError
 from red_cli.recipe.sections import Launch
-from tests.tiny import tiny_model
+from tests.tiny import random_vectors, tiny_funnel, tiny_inputs, tiny_model
+
+
+@pytest.fixture
+def alone() -> Iterator[Processes]:
+    """A group of this process alone."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield Processes()
+    distributed.destroy_process_group()
+
+
+def gradients(model: PreTrainedModel) -> list[torch.Tensor]:
+    """Those of the vectors, which are forgotten afterwards."""
+    model(**tiny_inputs()).logits.float().square().mean().backward()
+    found = [vector.grad for _, edit in edits(model) for vector in edit.parameters()]
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("model_type", ["bert", "funnel"])
+def test_layers_are_sharded_one_by_one_and_vectors_are_not(alone: Processes, model_type: str) -> None:
+    """The layers of Funnel are in lists of a list, which have no forward pass that could be sharded."""
+    model = tiny_funnel() if model_type == "funnel" else tiny_model(model_type)
+    attach(model, RedConfig(target_modules=r".*\.(linear_2|output\.dense)"), train_head=False)
+    random_vectors(model)
+    vectors = [vector for _, edit in edits(model) for vector in edit.parameters()]
+    layers, kinds, expected = blocks(model), [type(block) for block in blocks(model)], gradients(model)
+    shard_base(model, vectors, sharding_of(Launch(), alone))
+    assert blocks(model) == layers
+    assert all(type(block) is not kind for block, kind in zip(layers, kinds, strict=True))
+    sharded = {name for name, parameter in model.named_parameters() if isinstance(parameter, DTensor)}
+    assert len(sharded) == sum(1 for _ in model.parameters()) - len(vectors)
+    torch.testing.assert_close(gradients(model), expected)
 
 
 @pytest.mark.slow  # starts four Python processes

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from red_cli.train.lock import FolderLock
+from tests.failures import assert_failed
 
 HEAVY = {"torch", "transformers", "accelerate", "datasets"}
 # Runs the command line, and says on the last line of standard output what it has imported.
@@ -97,3 +98,14 @@ def test_a_folder_in_use_is_said_at_once(recipe: Path, tmp_path: Path) -> None:
         lock.release()
     assert (code, imported) == (2, "[]"), said
     assert "is in use" in said
+
+
+@pytest.mark.parametrize(
+    ("named", "fact"), [("", "CXX is empty"), (" ", "CXX is empty"), (f"{sys.executable} -O1", f"no {sys.executable}")]
+)
+def test_a_compiler_that_torch_cannot_start_is_said_at_once(
+    red, recipe: Path, monkeypatch: pytest.MonkeyPatch, named: str, fact: str
+) -> None:
+    """torch takes CXX as the name of a program, without options, and an empty one for that too."""
+    monkeypatch.setenv("CXX", named)
+    assert_failed(red("check", recipe, "train.compile=true", "--json"), "missing-dependency", fact)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from red_cli.edit.pass_without_cache import output_without_cache
 from red_cli.errors import UserError
 from red_cli.recipe.sections import Data
 from red_cli.recipe.tasks.base import TEXT_COLUMNS
@@ -115,7 +116,7 @@ class LabelEncoder:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The sum of the rows' losses, each times the weight of its class, float32."""
         assert batch.labels is not None
-        logits = model(**batch.inputs).logits.float()
+        logits = output_without_cache(model, batch.inputs).logits.float()
         if self.class_weights is None:
             return self.target.loss(logits, batch.labels)
         weights = moved(torch.tensor(self.class_weights, dtype=logits.dtype), logits.device)
@@ -135,7 +136,7 @@ class LabelEncoder:
         return label if self.target.names is None else self.target.names[int(label)]
 
     def _predict(self, model: nn.Module, batch: Batch) -> list[Prediction]:
-        logits = model(**batch.inputs).logits.float()
+        logits = output_without_cache(model, batch.inputs).logits.float()
         return self.target.predict(logits, None if batch.labels is None else batch.labels.tolist())
 
     def _texts(self, rows: Rows, columns: list[str]) -> list[list[str]]:
