@@ -74,7 +74,7 @@ def fetch_for_dtype(recipe: Recipe, status: Callable[[str], None]) -> None:
     They are .bin files, or the Hub does not answer. After the download of the weights, another dtype could be found.
 
     Args:
-        status: is told that this takes a while.
+        status: shows that this takes a while.
 
     Raises:
         UserError: the base cannot be fetched.

@@ -15,7 +15,7 @@ _OPTION = "use_cache"
 def output_without_cache(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
     """What a model computes from `inputs`, without a key/value cache; for passes that no further token follows.
 
-    Decoders make a cache unless they are told otherwise. It holds the keys and values of every layer until the output
+    Decoders make a cache by default. It holds the keys and values of every layer until the output
     is gone, and the number by which a layer finds its place there makes a compiled graph of each layer another one.
 
     Args:
@@ -29,7 +29,7 @@ def output_without_cache(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
 
 @cache
 def _takes_option(kind: type[nn.Module]) -> bool:
-    """Whether a class can be told to make no cache: encoders have no such option, and some set it themselves.
+    """Whether the forward pass of a class takes the option: encoders have none, and some classes set it themselves.
 
     A forward pass with further options of any name hands them to that of the class that it extends.
     """

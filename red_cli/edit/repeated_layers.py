@@ -114,7 +114,7 @@ def _has_parameters(module: nn.Module) -> bool:
 def most_in_a_layer(modules: Sequence[str]) -> int:
     """The most modules in one of the repeated layers; a layer is a path up to its first number.
 
-    Of a list of lists that path is a list of layers, which the next number tells apart. Their modules have the same
+    Of a list of lists that path is a list of layers, and the next number is the layer. Their modules have the same
     names, so each name counts once; those of a layer that is itself a list of parts have different ones.
     """
     names: dict[str, set[str]] = defaultdict(set)

@@ -120,7 +120,7 @@ def require_host_memory(host: HostMemory, processes: Processes) -> None:
     """Check on all ranks that every machine has the memory for loading the base, before one begins. Swap counts.
 
     Raises:
-        RunFailed: a machine has less; all ranks tell of the one that lacks most.
+        RunFailed: a machine has less; all ranks name the one with the largest gap.
     """
     machines = processes.gather((host, psutil.swap_memory().total))
     host, swap = max(machines, key=lambda each: each[0].loading - each[0].machine - each[1])
