@@ -171,8 +171,10 @@ def silence_libraries() -> None:
 @contextlib.contextmanager
 def silenced_libraries() -> Iterator[None]:
     """Hide warnings and progress bars of other libraries inside the block; afterwards they are as before."""
-    import datasets
-    import transformers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some warn while they load
+        import datasets
+        import transformers
 
     loggers = [logging.getLogger(name) for name in _LOUD]
     levels = [logger.level for logger in loggers]
