@@ -101,8 +101,8 @@ def rows_with_special_tokens(
     found: dict[int, set[str]] = {}
     for name in columns:
         for texts, owners in _texts(rows.table.column(name)):
-            hits = pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(texts, prefixes), False))
-            for owner, text in zip(owners[hits.to_numpy()].tolist(), texts.take(hits).to_pylist(), strict=True):
+            hits = pc.indices_nonzero(pc.match_substring_regex(texts, prefixes))
+            for owner, text in zip(owners[hits.to_pylist()].tolist(), texts.take(hits).to_pylist(), strict=True):
                 if tokens := set(exact.findall(text)):
                     found.setdefault(owner, set()).update(tokens)
     by_token: dict[str, list[int]] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 # Seconds to import, or a compiler.
-UNUSED = ("peft", "bitsandbytes", "deepspeed", "datasets", "sklearn", "scipy", "matplotlib", "networkx",
+UNUSED = ("peft", "bitsandbytes", "deepspeed", "datasets", "pandas", "sklearn", "scipy", "matplotlib", "networkx",
           "torch._dynamo", "torch._inductor", "torch._inductor.compile_fx", "torch.utils.tensorboard",
           "transformers.trainer", "transformers.trainer_utils")  # fmt: skip
 # Trains one step of the quickstart, and prints what it imported beyond what any training with these libraries does.
