@@ -8,11 +8,11 @@ from tests.conftest import write_recipe
 from tests.copied_package import CopiedPackage
 
 OF_LABELS = """
-def _error(truths: list[int], guesses: list[int], labels: int) -> float:
-    return sum(truth != guess for truth, guess in zip(truths, guesses)) / len(truths)
+def _error(counts: NDArray[np.int64]) -> float:
+    return float(1 - counts.trace() / counts.sum())
 
 
-# name -> function of the rows' labels"""
+# name -> function of a confusion matrix"""
 OF_TEXTS = """
 def _words(names, predictions, references, working):
     return {"words": sum(len(text.split()) for text in predictions) / len(predictions)}
@@ -33,7 +33,7 @@ def test_a_metric_is_two_files(tmp_path: Path, base: Path, data: Path) -> None:
     )
     package.change(
         "tasks/labels/metrics.py",
-        ("\n# name -> function of the rows' labels", OF_LABELS),
+        ("\n# name -> function of a confusion matrix", OF_LABELS),
         ('    "accuracy": _accuracy,', '    "accuracy": _accuracy,\n    "error": _error,'),
     )
     package.change("tasks/text_metrics/score.py", ("\nMETRICS: dict[str, MetricFacts] = {", OF_TEXTS))
