@@ -146,7 +146,7 @@ def _require_compiler() -> None:
         UserError: it does not.
     """
     usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-    program = os.environ.get("CXX", usual)  # as torch reads it, which takes no options in it and no empty name
+    program = os.environ.get("CXX", usual)  # as torch reads it: a name without options, and not empty
     compiler = f"there is no {one_line(program)}" if program.strip() else "the variable CXX is empty"
     header = Path(sysconfig.get_path("include"), "Python.h")
     for found, missing, package in (

@@ -92,7 +92,7 @@ def _parts_of_records(found: Iterable[Record], notes: tuple[str, ...], quoted: b
 
 
 def _texts(cells: Iterable[str | None]) -> pa.Array:
-    """A column of text. `pa.array` would import pandas first, which takes a seventh of a short run's start."""
+    """A column of text. `pa.array` would import pandas first, which delays the start of every run."""
     column = pa.lib.StringBuilder()
     column.append_values(cells)
     return column.finish().cast(TEXT)

@@ -1,7 +1,7 @@
 """Metrics of classification and regression; the scores of each class, the confusion matrix, the majority score.
 
-Those of classification are a few sums over the confusion matrix. scikit-learn has them too, and tests compare with it,
-but to import it takes as long as a fourth of a short run's start.
+Those of classification are a few sums over the confusion matrix. scikit-learn has them too, and tests compare with it;
+its import would delay the start of every run.
 """
 
 from __future__ import annotations
