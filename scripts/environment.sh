@@ -11,6 +11,7 @@
 # version takes its place. CUDA's gigabytes are the last resort.
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1
+unset PYTHONDONTWRITEBYTECODE # without bytecode, each of the hundreds of processes of a test run compiles torch again
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cpu_index=https://download.pytorch.org/whl/cpu
 
