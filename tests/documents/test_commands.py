@@ -49,7 +49,9 @@ def run_page(page: Path, slow: bool, folder: Path, red) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_runs(page: Path, red, tmp_path: Path) -> None:
+def test_a_page_runs(page: Path, red, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if page in [slow.values[0] for slow in SLOW_PAGES] and not request.config.getoption("markexpr"):
+        pytest.skip("the slow tests run this page as well")
     run_page(page, False, tmp_path, red)
 
 
