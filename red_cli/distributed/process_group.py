@@ -111,8 +111,8 @@ class Processes:
             if size >= _BUCKET_BYTES or number == len(tensors):
                 flat = torch.cat([part.reshape(-1) for part in bucket])
                 distributed.all_reduce(flat)
-                for part, summed in zip(bucket, flat.split([part.numel() for part in bucket]), strict=True):
-                    part.copy_(summed.view_as(part))
+                parts = flat.split([part.numel() for part in bucket])
+                torch._foreach_copy_(bucket, [summed.view_as(part) for summed, part in zip(parts, bucket, strict=True)])
                 bucket, size = [], 0
 
 
