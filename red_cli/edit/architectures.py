@@ -170,6 +170,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         servers=VLLM,
     ),
     "bloom": Architecture(_names("h", ffn=r"mlp\.dense_4h_to_h", **_FUSED_BLOCK), servers=BOTH),
+    # transformers 5.24 keeps its packed texts apart, 5.9 does not
     "falcon": Architecture(
         _names("h", ffn=r"mlp\.dense_4h_to_h", **_FUSED_BLOCK),
         {r"mlp\.dense_(?:h_to_4h|4h_to_h)|self_attention\.(?:dense|query_key_value)": "bias"},

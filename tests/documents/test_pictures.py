@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from red_cli.formatting import three_digits
 from tests.documents.pages import ROOT, name_of
 
 FIGURES = ROOT / "docs" / "figures"
@@ -62,7 +63,7 @@ def test_pictures_are_drawn_from_the_figures(
     assert methods <= {text.partition(",")[0] for text in shown}
     changes = json.loads((FIGURES / "adapter_changes.json").read_text())
     largest = max(module["scale"]["rms"] for module in changes["modules"])
-    assert f"strongest: {largest:.3f}" in texts_of(tmp_path / "adapter_changes.svg")
+    assert f"strongest: {three_digits(largest)}" in texts_of(tmp_path / "adapter_changes.svg")
     for name in ("rates.svg", "adapter_changes.svg"):
         assert texts_of(FIGURES / name) == texts_of(tmp_path / name), (
             f"python tools/draw_figures.py docs/figures: {name}"
